@@ -1,0 +1,179 @@
+"""The values every objective works on: request records in, a measurement of them, an estimate out."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import Any, ClassVar
+
+
+class Direction(StrEnum):
+    """Which way an objective improves."""
+
+    MAXIMIZE = "maximize"
+    MINIMIZE = "minimize"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A measured figure with its 95 % confidence interval.
+
+    Attributes:
+        value: The point estimate, in `unit`.
+        low: Lower end of the 95 % interval.
+        high: Upper end of the 95 % interval.
+        n: How many independent pieces of evidence (requests, batches, segments) it rests on.
+        unit: Unit of the three figures, e.g. "s", "bytes", "1/s".
+    """
+
+    value: float
+    low: float
+    high: float
+    n: int
+    unit: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n, "unit": self.unit}
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Estimate:
+        return cls(float(raw["value"]), float(raw["low"]), float(raw["high"]), int(raw["n"]), str(raw["unit"]))
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRecord:
+    """One request as the client saw it. Times are seconds since the load began.
+
+    Attributes:
+        prompt_id: Row of the workload.
+        due_s: When the schedule wanted it sent; latency counts from here.
+        sent_s: When the client really sent it.
+        first_token_s: Arrival of the first token; None where the answer cannot stream.
+        done_s: When the answer was complete or the request failed.
+        prompt_tokens: Length of the prompt as the server counted it.
+        output_tokens: Length of the answer as the server counted it.
+        text: The answer.
+        error: None, or the class of the failure (timeout, refused, server, connection, malformed).
+    """
+
+    prompt_id: int
+    due_s: float
+    sent_s: float
+    first_token_s: float | None
+    done_s: float
+    prompt_tokens: int
+    output_tokens: int
+    text: str
+    error: str | None = None
+
+    @property
+    def latency_s(self) -> float:
+        return self.done_s - self.due_s
+
+    @property
+    def ttft_s(self) -> float | None:
+        return None if self.first_token_s is None else self.first_token_s - self.due_s
+
+    @property
+    def tpot_s(self) -> float | None:
+        """Mean time per output token after the first; None for answers that did not stream."""
+        if self.first_token_s is None or self.output_tokens < 2:
+            return None
+        return (self.done_s - self.first_token_s) / (self.output_tokens - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryParts:
+    """What the engine holds, part by part, in bytes.
+
+    Attributes:
+        weights_bytes: Tensors of the checkpoint the engine loaded.
+        kv_pool_bytes: KV cache the engine reserved, in use or not.
+        activations_bytes: Peak working memory of the forward passes; None where the device cannot tell it apart.
+        process_tree_bytes: Proportional set size of all engine processes at the end of the window.
+    """
+
+    weights_bytes: int
+    kv_pool_bytes: int
+    activations_bytes: int | None
+    process_tree_bytes: int
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """All that was observed of one configuration under load.
+
+    Attributes:
+        records: Every request of the load, warm-up included, in order of completion.
+        window_start_s: Start of the measured window; what was due before it is warm-up.
+        window_end_s: End of the measured window.
+        references: Workload row -> reference answer.
+        series: Telemetry name -> (time_s, value) samples taken during the load.
+        memory: Parts of the engine's memory; None for an endpoint whose machine cannot be seen.
+    """
+
+    records: Sequence[RequestRecord]
+    window_start_s: float
+    window_end_s: float
+    references: Mapping[int, str]
+    series: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    memory: MemoryParts | None = None
+
+    @property
+    def window_s(self) -> float:
+        return self.window_end_s - self.window_start_s
+
+    @cached_property
+    def due_in_window(self) -> list[RequestRecord]:
+        """Requests the schedule placed in the window: the population of every latency figure."""
+        return [r for r in self.records if self.window_start_s <= r.due_s < self.window_end_s]
+
+    @cached_property
+    def answered(self) -> list[RequestRecord]:
+        """Those of `due_in_window` that were answered."""
+        return [r for r in self.due_in_window if r.error is None]
+
+    @cached_property
+    def completed_in_window(self) -> list[RequestRecord]:
+        """Answers that arrived within the window: the population of every rate."""
+        return [r for r in self.records if r.error is None and self.window_start_s <= r.done_s < self.window_end_s]
+
+    def samples(self, name: str) -> list[float]:
+        """Values of one telemetry series within the window."""
+        return [v for t, v in self.series.get(name, ()) if self.window_start_s <= t <= self.window_end_s]
+
+
+class Objective(ABC):
+    """One figure to optimize, to constrain, or to record.
+
+    Subclasses are given to a study by `_target_` in `conf/objectives/`; they may be dataclasses with parameters.
+    """
+
+    unit: ClassVar[str]
+    direction: ClassVar[Direction]
+    log_scale: ClassVar[bool] = True
+    """Whether ratios, not differences, matter: the sampler then sees the logarithm."""
+
+    @abstractmethod
+    def estimate(self, measurement: Measurement) -> Estimate | None:
+        """Estimate the figure, or return None where it does not apply (e.g. TTFT of beam search)."""
+
+    def point(self, value: float, n: int) -> Estimate:
+        """An exact count or reading: its interval is the value itself."""
+        return Estimate(value, value, value, n, self.unit)
+
+
+def gain(direction: Direction, value: float, reference: float) -> float:
+    """How many times better `value` is than `reference`; above 1 is better whatever the direction.
+
+    Returns 1 for equal figures, zeros included, and NaN where either is not positive: a ratio then says nothing.
+    """
+    if value == reference:
+        return 1.0
+    if value <= 0 or reference <= 0:
+        return math.nan
+    return value / reference if direction is Direction.MAXIMIZE else reference / value

@@ -1,0 +1,41 @@
+"""What the engine spends while it serves: processor time, KV cache, preemptions."""
+
+from __future__ import annotations
+
+from objectives.base import Direction, Estimate, Measurement, Objective
+from objectives.intervals import mean_interval
+
+
+class CpuUse(Objective):
+    """Processor cores the engine's process tree kept busy, mean over the window."""
+
+    unit = "cores"
+    direction = Direction.MINIMIZE
+
+    def estimate(self, measurement: Measurement) -> Estimate | None:
+        samples = measurement.samples("cpu_cores")
+        return Estimate(*mean_interval(samples), n=len(samples), unit=self.unit) if samples else None
+
+
+class KvCacheUse(Objective):
+    """Highest share of the KV cache that running requests held during the window."""
+
+    unit = "share"
+    direction = Direction.MINIMIZE
+    log_scale = False
+
+    def estimate(self, measurement: Measurement) -> Estimate | None:
+        samples = measurement.samples("kv_cache_use")
+        return self.point(max(samples), len(samples)) if samples else None
+
+
+class Preemptions(Objective):
+    """Requests the scheduler threw out of the KV cache during the window."""
+
+    unit = "requests"
+    direction = Direction.MINIMIZE
+    log_scale = False
+
+    def estimate(self, measurement: Measurement) -> Estimate | None:
+        samples = measurement.samples("preemptions")
+        return self.point(samples[-1] - samples[0], len(samples)) if samples else None

@@ -1,0 +1,1 @@
+"""Live engines: launch, watch, reuse and stop them. The only package that knows vLLM."""

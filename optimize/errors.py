@@ -1,0 +1,61 @@
+"""Everything that can go wrong, as one tree.
+
+OptimizeError
+├── ConfigError         bad input, found before any engine starts: one line, exit code 2
+├── EngineFailure       a configuration that cannot run, or an engine that died: teaches the search
+│                       (kind: host_oom, device_oom, refused, timeout, crash, too_slow)
+└── TransientFault      a fault of the surroundings (port taken, connection lost): retried once
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from enum import StrEnum
+
+
+class OptimizeError(Exception):
+    """Base of all errors this project raises on purpose."""
+
+
+class ConfigError(OptimizeError):
+    """Bad input. The message states the rule, the offending value and the remedy, in one line."""
+
+
+class FailureKind(StrEnum):
+    """Why a configuration could not be measured."""
+
+    HOST_OOM = "host_oom"
+    DEVICE_OOM = "device_oom"
+    REFUSED = "refused"
+    TIMEOUT = "timeout"
+    CRASH = "crash"
+    TOO_SLOW = "too_slow"
+
+
+class EngineFailure(OptimizeError):
+    """A configuration that cannot run, or an engine that died under load.
+
+    Attributes:
+        kind: The class of the failure.
+        evidence: The decisive lines of the engine's log, possibly empty.
+    """
+
+    def __init__(self, kind: FailureKind, message: str, evidence: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.evidence = evidence
+
+
+class TransientFault(OptimizeError):
+    """A fault that says nothing about the configuration; the trial is worth one retry."""
+
+
+def closest(name: str, valid: Iterable[str]) -> str:
+    """A hint naming the valid spelling nearest to `name`, or all of them where none is near."""
+    options = sorted(valid)
+    near = difflib.get_close_matches(name, options, n=1, cutoff=0.6)
+    if near:
+        return f"did you mean {near[0]!r}?"
+    listed = ", ".join(options[:12]) + (", …" if len(options) > 12 else "")
+    return f"valid: {listed or 'none'}"

@@ -1,0 +1,81 @@
+"""One configuration to one outcome: the only place where engine, load, telemetry and objectives meet."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping
+
+from objectives import Estimate, Measurement, Objective
+from optimize.engine.base import TrialConfig
+from optimize.engine.pool import EnginePool, Lease
+from optimize.errors import EngineFailure, TransientFault
+from optimize.ledger import Ledger, TrialRecord
+from optimize.load.generator import run_load
+from optimize.outcome import Completed, Failed, Infeasible, Outcome
+from optimize.plan import Plan
+from optimize.telemetry import Telemetry
+
+Phase = Callable[[str], None]
+
+
+def evaluate(
+    config: TrialConfig, record: TrialRecord, plan: Plan, pool: EnginePool, ledger: Ledger, phase: Phase
+) -> Outcome:
+    """Measure one configuration on a live engine.
+
+    Raw records, telemetry and the engine's log are left in the trial's folder; phase times in `record.seconds`.
+
+    Args:
+        config: What to run.
+        record: The trial's record, its times to be filled in.
+        plan: Workload, load and metrics.
+        pool: Lends the engine.
+        ledger: Takes the raw data.
+        phase: Told of each phase as it begins.
+    """
+    began = time.monotonic()
+    phase("reusing the live engine" if pool.is_live(config.engine) else "starting the engine")
+    try:
+        with pool.lease(config.engine) as lease:
+            record.seconds["engine_start"] = time.monotonic() - began
+            measurement = _measure(config, lease, record, plan, phase)
+    except EngineFailure as failure:
+        return Infeasible(failure.kind, str(failure), failure.evidence)
+    except TransientFault as fault:
+        return Failed(str(fault))
+    finally:
+        record.seconds["total"] = time.monotonic() - began
+        _keep_log(pool, ledger, record.number)
+    ledger.write_requests(record.number, measurement.records, measurement.series)
+    return Completed(estimate_all(measurement, plan.metrics))
+
+
+def _measure(config: TrialConfig, lease: Lease, record: TrialRecord, plan: Plan, phase: Phase) -> Measurement:
+    engine, settings = lease.engine, plan.config
+    with Telemetry(engine).sampling() as telemetry:
+        result = run_load(
+            engine, plan.workload, config.request, settings.load, plan.arrivals, settings.study.seed, phase
+        )
+    record.seconds["warmup"] = result.window_start_s
+    record.seconds["window"] = result.window_end_s - result.window_start_s
+    return Measurement(
+        records=result.records,
+        window_start_s=result.window_start_s,
+        window_end_s=result.window_end_s,
+        references=dict(enumerate(plan.workload.references)),
+        series=telemetry.series(result.began_at),
+        memory=engine.memory(),
+    )
+
+
+def estimate_all(measurement: Measurement, metrics: Mapping[str, Objective]) -> dict[str, Estimate]:
+    """Every metric that applies."""
+    found = {name: metric.estimate(measurement) for name, metric in metrics.items()}
+    return {name: figure for name, figure in found.items() if figure is not None}
+
+
+def _keep_log(pool: EnginePool, ledger: Ledger, number: int) -> None:
+    log = pool.last_log()
+    if log is not None and log.is_file():
+        shutil.copyfile(log, ledger.trial_folder(number) / "engine.log")

@@ -1,0 +1,124 @@
+"""The study on disk: one folder per trial, complete in itself. Optuna and MLflow are told; this is what happened."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from objectives import Estimate, RequestRecord
+
+BASELINE, SEARCH = "baseline", "search"
+
+
+@dataclass
+class TrialRecord:
+    """One trial, as kept in `trial.json`.
+
+    Attributes:
+        study: Name of the study.
+        number: Optuna's trial number.
+        role: BASELINE or SEARCH.
+        params: Knob -> value.
+        config: What was really run: checkpoint, flags, request, command.
+        signature: What the figures depend on besides.
+        state: running, completed, infeasible or failed.
+        reason: Why it is infeasible or failed.
+        evidence: Decisive lines of the engine's log.
+        estimates: Metric -> figure.
+        violations: Constraint -> violation, zero or less is kept.
+        feasible: Completed with every constraint kept.
+        seconds: Phase -> seconds it took.
+        started_at: Unix time.
+        ended_at: Unix time; None while it runs.
+    """
+
+    study: str
+    number: int
+    role: str
+    params: dict[str, Any]
+    config: dict[str, Any]
+    signature: dict[str, str]
+    state: str = "running"
+    reason: str = ""
+    evidence: list[str] = field(default_factory=list)
+    estimates: dict[str, Estimate] = field(default_factory=dict)
+    violations: dict[str, float] = field(default_factory=dict)
+    feasible: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    started_at: float = 0.0
+    ended_at: float | None = None
+
+    def to_json(self) -> str:
+        raw = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "estimates"}
+        raw["estimates"] = {name: e.to_dict() for name, e in self.estimates.items()}
+        return json.dumps(raw, indent=1, default=str)
+
+    @classmethod
+    def from_json(cls, text: str) -> TrialRecord:
+        raw = json.loads(text)
+        raw["estimates"] = {name: Estimate.from_dict(e) for name, e in raw["estimates"].items()}
+        return cls(**raw)
+
+
+class Ledger:
+    """The trial folders of one study."""
+
+    def __init__(self, study_folder: Path) -> None:
+        self.folder = study_folder
+        self._trials = study_folder / "trials"
+
+    def trial_folder(self, number: int) -> Path:
+        folder = self._trials / f"{number:04d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def write(self, record: TrialRecord) -> None:
+        write_atomically(self.trial_folder(record.number) / "trial.json", record.to_json())
+
+    def read(self, number: int) -> TrialRecord | None:
+        path = self._trials / f"{number:04d}" / "trial.json"
+        return TrialRecord.from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+    def records(self) -> Iterator[TrialRecord]:
+        """All trials, by number."""
+        for path in sorted(self._trials.glob("*/trial.json")):
+            yield TrialRecord.from_json(path.read_text(encoding="utf-8"))
+
+    def write_requests(
+        self,
+        number: int,
+        records: Sequence[RequestRecord],
+        series: Mapping[str, Sequence[tuple[float, float]]],
+    ) -> None:
+        """Keep the raw request records and the telemetry, as Parquet."""
+        folder = self.trial_folder(number)
+        names = [f.name for f in dataclasses.fields(RequestRecord)]
+        table = pa.table({name: [getattr(r, name) for r in records] for name in names})
+        pq.write_table(table, folder / "requests.parquet", compression="zstd")
+        points = [(name, t, v) for name, samples in series.items() for t, v in samples]
+        columns = {key: [p[i] for p in points] for i, key in enumerate(("name", "time_s", "value"))}
+        pq.write_table(pa.table(columns), folder / "telemetry.parquet", compression="zstd")
+
+    def read_series(self, number: int) -> dict[str, list[tuple[float, float]]]:
+        """The telemetry of one trial; empty where it left none."""
+        path = self._trials / f"{number:04d}" / "telemetry.parquet"
+        found: dict[str, list[tuple[float, float]]] = {}
+        if path.is_file():
+            for row in pq.read_table(path).to_pylist():
+                found.setdefault(row["name"], []).append((row["time_s"], row["value"]))
+        return found
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a kill, never sees half of it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

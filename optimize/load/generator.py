@@ -1,0 +1,193 @@
+"""Drives a load against a live engine: warm-up, window, and on until the window's last request is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import uvloop
+
+from objectives import RequestRecord
+from optimize.engine.base import Engine, RequestConfig
+from optimize.errors import EngineFailure, FailureKind
+from optimize.load.arrivals import Arrivals, ClosedLoop
+from optimize.load.client import Client, open_session
+from optimize.schema import Load
+from optimize.workload import Workload
+
+_WATCH_S = 0.1
+MIN_ANSWERS = 5
+"""With fewer answers in the longest window allowed, a configuration is too slow to be measured at all."""
+
+Phase = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """Records in order of completion, and the window within them; times are seconds since the load began.
+
+    Attributes:
+        records: Every request that ended, warm-up included.
+        window_start_s: Start of the measured window.
+        window_end_s: End of the measured window.
+        began_at: `time.monotonic()` at second 0, to line telemetry up.
+    """
+
+    records: list[RequestRecord]
+    window_start_s: float
+    window_end_s: float
+    began_at: float
+
+
+def run_load(
+    engine: Engine,
+    workload: Workload,
+    request: RequestConfig,
+    load: Load,
+    arrivals: Arrivals,
+    seed: int,
+    phase: Phase,
+) -> LoadResult:
+    """Run one load to its end.
+
+    Requests due within the window keep their company until the last of them is answered: the load goes on while they
+    drain, so that none of them is measured on an emptying engine.
+
+    Args:
+        engine: The live engine; its death ends the load at once.
+        workload: Prompts, sent in a seeded order, again and again.
+        request: Decoding settings.
+        load: Lengths of warm-up and window, time limits.
+        arrivals: When requests are due.
+        seed: Of the order of prompts and of random arrivals.
+        phase: Told of "warm-up" and "measuring" as they begin.
+
+    Raises:
+        EngineFailure: the engine died, or answered fewer than `MIN_ANSWERS` requests in `load.window_max_s`.
+    """
+    return uvloop.run(_Run(engine, workload, request, load, arrivals, seed, phase).run())
+
+
+class _Run:
+    def __init__(
+        self, engine: Engine, workload: Workload, request: RequestConfig, load: Load, arrivals: Arrivals, seed: int,
+        phase: Phase,
+    ) -> None:  # fmt: skip
+        self._engine, self._workload, self._request, self._load = engine, workload, request, load
+        self._arrivals, self._seed, self._phase = arrivals, seed, phase
+        self._records: list[RequestRecord] = []
+        self._pending: dict[asyncio.Task[None], float] = {}
+        self._rows = _endless_rows(len(workload.prompts), seed)
+        self._began = 0.0
+
+    def _clock(self) -> float:
+        return time.monotonic() - self._began
+
+    async def run(self) -> LoadResult:
+        async with open_session(self._engine.endpoint) as session:
+            self._began = time.monotonic()
+            self._client = Client(
+                session, self._engine.endpoint, self._request, self._workload.max_tokens, self._clock,
+                self._load.request_timeout_s,
+            )  # fmt: skip
+            source = asyncio.create_task(self._generate())
+            try:
+                start_s, end_s = await self._measure(source)
+            finally:
+                await self._cancel(source)
+        return LoadResult(self._records, start_s, end_s, self._began)
+
+    async def _measure(self, source: asyncio.Task[None]) -> tuple[float, float]:
+        load = self._load
+        self._phase("warm-up")
+        warm = await self._until(
+            source,
+            lambda t: t >= load.warmup_s and len(self._records) >= load.warmup_requests,
+            load.warmup_max_s,
+        )
+        if not any(r.error is None for r in self._records):
+            raise self._hopeless(0, warm, "warm-up (load.warmup_max_s)")
+        self._phase("measuring")
+        before = len(self._records)
+        end_s = await self._until(
+            source,
+            lambda t: t - warm >= load.window_min_s and len(self._records) - before >= load.window_requests,
+            warm + load.window_max_s,
+        )
+        await self._drain(source, warm, end_s)
+        answers = sum(r.error is None and warm <= r.due_s < end_s for r in self._records)
+        if answers < MIN_ANSWERS:
+            raise self._hopeless(answers, end_s - warm, "window (load.window_max_s)")
+        return warm, end_s
+
+    def _hopeless(self, answers: int, seconds: float, where: str) -> EngineFailure:
+        text = f"{answers} answers in {seconds:.0f} s of {where}: too slow, or failing, to be measured"
+        return EngineFailure(FailureKind.TOO_SLOW, text + self._common_error())
+
+    async def _drain(self, source: asyncio.Task[None], start_s: float, end_s: float) -> None:
+        """Go on until nothing due in the window is pending; what outlasts the time-out counts with its wait so far."""
+        waiting = lambda: [t for t, due in self._pending.items() if start_s <= due < end_s]  # noqa: E731
+        await self._until(source, lambda _: not waiting(), end_s + self._load.drain_max_s)
+        now = self._clock()
+        for due in [self._pending[task] for task in waiting()]:
+            self._records.append(RequestRecord(-1, due, due, None, now, 0, 0, "", "timeout"))
+
+    async def _until(self, source: asyncio.Task[None], done: Callable[[float], bool], limit_s: float) -> float:
+        """Wait for `done(now)` or the limit while watching the engine; returns the time it ended."""
+        while not done(now := self._clock()) and now < limit_s:
+            self._engine.check()
+            if source.done():
+                source.result()
+            await asyncio.sleep(_WATCH_S / 4 if now > limit_s - 1 else _WATCH_S)
+        return self._clock()
+
+    async def _generate(self) -> None:
+        if isinstance(self._arrivals, ClosedLoop):
+            await asyncio.gather(*(self._user(self._arrivals) for _ in range(self._arrivals.users)))
+            return
+        for due_s in self._arrivals.due_times_s(self._seed):
+            if (wait := due_s - self._clock()) > 0:
+                await asyncio.sleep(wait)
+            self._spawn(due_s)
+
+    async def _user(self, arrivals: ClosedLoop) -> None:
+        due_s = self._clock()
+        while True:
+            await self._spawn(due_s)
+            due_s = self._clock() + arrivals.think_s
+            # A zero sleep even without think time: a server that refuses at once must not starve the event loop.
+            await asyncio.sleep(arrivals.think_s)
+
+    def _spawn(self, due_s: float) -> asyncio.Task[None]:
+        row = next(self._rows)
+        task = asyncio.create_task(self._send(row, due_s))
+        self._pending[task] = due_s
+        task.add_done_callback(self._pending.pop)
+        return task
+
+    async def _send(self, row: int, due_s: float) -> None:
+        self._records.append(await self._client.send(row, self._workload.prompts[row], due_s))
+
+    async def _cancel(self, source: asyncio.Task[None]) -> None:
+        tasks = [source, *self._pending]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _common_error(self) -> str:
+        failed = [r for r in self._records if r.error is not None]
+        if not failed:
+            return ""
+        last = failed[-1]
+        return f"; {len(failed)} requests failed, the last as {last.error} {last.text[:200]}".rstrip()
+
+
+def _endless_rows(n: int, seed: int) -> Iterator[int]:
+    """Workload rows in one seeded order, over and over."""
+    order = list(range(n))
+    random.Random(seed).shuffle(order)
+    return itertools.cycle(order)

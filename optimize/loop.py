@@ -1,0 +1,251 @@
+"""The ask/tell loop: asks the study, evaluates on live engines, tells storage first, then disk, then tracking."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from objectives import Direction
+from optimize.bounds import RUNS, UNMEASURED, violations
+from optimize.engine.base import TrialConfig
+from optimize.engine.pool import EnginePool
+from optimize.errors import EngineFailure, OptimizeError, TransientFault
+from optimize.evaluate import evaluate
+from optimize.ledger import BASELINE, SEARCH, Ledger, TrialRecord
+from optimize.outcome import Completed, Failed, Infeasible, Outcome
+from optimize.plan import Plan
+from optimize.progress import Progress
+from optimize.recommend import recommend
+from optimize.space import draw
+from optimize.study import (
+    RETRIES,
+    ROLE,
+    baseline_estimates,
+    baseline_is_queued,
+    candidates,
+    enqueue,
+    measured,
+    tell_failed,
+    told,
+)
+from optimize.tracking import Tracker
+
+if TYPE_CHECKING:
+    import optuna
+
+_BASELINE_PARAMS, _BASELINE_OUTSIDE = "baseline_params", "baseline_outside"
+
+
+class Loop:
+    """Asks, evaluates, tells, until the budget is spent.
+
+    Args:
+        plan: The study's parts.
+        study: Optuna's study, opened by `open_study`.
+        checkpoints: Recipe name -> checkpoint.
+        broken_recipes: Recipe name -> why no checkpoint could be made.
+        pool: Lends engines.
+        tracker: Mirrors trials to MLflow.
+        progress: Shows them.
+    """
+
+    def __init__(
+        self, plan: Plan, study: optuna.Study, checkpoints: Mapping[str, str],
+        broken_recipes: Mapping[str, EngineFailure], pool: EnginePool, tracker: Tracker,
+        progress: Progress, deadline: float | None,
+    ) -> None:  # fmt: skip
+        self._plan, self._study, self._pool = plan, study, pool
+        self._checkpoints, self._broken_recipes = checkpoints, broken_recipes
+        self._tracker, self._progress, self._deadline = tracker, progress, deadline
+        self._ledger = Ledger(plan.folder)
+        self._failures_in_a_row = 0
+
+    def run(self) -> None:
+        """Spend what is left of the budget.
+
+        Raises:
+            OptimizeError: the baseline cannot run, or too many trials in a row gave nothing.
+            KeyboardInterrupt: after the running trial was ended and queued again.
+        """
+        if baseline_estimates(self._study) is None:
+            self._run_baseline()
+        while not self._spent():
+            started_engine = self._run_next()
+            if started_engine is not None:
+                self._queue_more_settings(started_engine)
+            if self._failures_in_a_row >= self._plan.config.study.max_failures_in_a_row:
+                raise OptimizeError(
+                    f"{self._failures_in_a_row} trials in a row gave no measurement (study.max_failures_in_a_row): "
+                    "see the reasons above, narrow the search space, and run the same command to go on"
+                )
+
+    def _spent(self) -> bool:
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            return True
+        exhausted = getattr(self._study.sampler, "is_exhausted", None)  # a grid ends before the budget may
+        return self._remaining() <= 0 or (exhausted is not None and exhausted(self._study))
+
+    def _remaining(self) -> int:
+        return self._plan.config.study.trials + 1 - len(told(self._study))
+
+    # --- the baseline -------------------------------------------------------------------------------------------
+
+    def _run_baseline(self) -> None:
+        """Measure vLLM's defaults first: every gain is relative to them, so without them there is no study."""
+        params = self._study.user_attrs.get(_BASELINE_PARAMS) or self._ask_the_engine_for_defaults()
+        if not baseline_is_queued(self._study):
+            enqueue(self._study, params, BASELINE)
+        for _ in range(self._plan.config.executor.retries + 1):
+            self._run_next()
+            if baseline_estimates(self._study) is not None:
+                return
+        record = list(self._ledger.records())[-1]
+        raise OptimizeError(f"the baseline (vLLM's defaults) gave no measurement: {record.reason}")
+
+    def _ask_the_engine_for_defaults(self) -> dict[str, Any]:
+        """Start an engine without flags and read what it runs with; the baseline trial then reuses it."""
+        space, config = self._plan.space, self._plan.space.vllm_defaults(self._checkpoints)
+        effective: dict[str, Any] = {}
+        if not self._plan.launcher.request_knobs_only:
+            self._progress.phase("starting vLLM with its defaults")
+            try:
+                with self._pool.lease(config.engine) as lease:
+                    effective = lease.engine.effective(space.engine_flags)
+            except (EngineFailure, TransientFault) as failure:
+                raise OptimizeError(f"vLLM's own defaults do not run here: {failure}") from failure
+        params, outside = space.baseline_params(effective)
+        for knob in outside:
+            self._progress.say(
+                f"note: vLLM's default {knob} lies outside the search space; the baseline uses {params[knob]} instead"
+            )
+        self._study.set_user_attr(_BASELINE_PARAMS, params)
+        self._study.set_user_attr(_BASELINE_OUTSIDE, outside)
+        return params
+
+    def _config_of(self, params: Mapping[str, Any], role: str) -> TrialConfig:
+        if role == BASELINE and not self._study.user_attrs.get(_BASELINE_OUTSIDE):
+            return self._plan.space.vllm_defaults(self._checkpoints)
+        return self._plan.space.resolve(params, self._checkpoints)
+
+    # --- one trial ----------------------------------------------------------------------------------------------
+
+    def _run_next(self) -> dict[str, Any] | None:
+        """Run one trial; its parameters if it started an engine that now lives and did well."""
+        asked_at = time.monotonic()
+        trial = self._study.ask(dict(self._plan.space.distributions))
+        role = trial.user_attrs.get(ROLE, SEARCH)
+        record = TrialRecord(
+            study=self._study.study_name, number=trial.number, role=role, params=dict(trial.params), config={},
+            signature=dict(self._plan.signature), started_at=time.time(),
+            seconds={"ask": time.monotonic() - asked_at},
+        )  # fmt: skip
+        trial.set_user_attr(ROLE, role)
+        self._progress.trial(trial.number, trial.params, role)
+        try:
+            outcome, started = self._evaluate(record)
+        except KeyboardInterrupt:
+            self._tell(trial, record, Failed("interrupted"))
+            enqueue(self._study, trial.params, role, int(trial.user_attrs.get(RETRIES, 0)))
+            raise
+        self._tell(trial, record, outcome)
+        self._failures_in_a_row = 0 if isinstance(outcome, Completed) else self._failures_in_a_row + 1
+        self._retry(trial, role, outcome)
+        return dict(trial.params) if started and record.feasible and role == SEARCH else None
+
+    def _evaluate(self, record: TrialRecord) -> tuple[Outcome, bool]:
+        broken = self._broken_recipes.get(str(record.params.get("quantization")))
+        if broken is not None:
+            return Infeasible(broken.kind, str(broken), broken.evidence), False
+        config = self._config_of(record.params, record.role)
+        command = self._plan.launcher.deploy_command(config.engine)
+        record.config = {**asdict(config), "engine_key": config.engine.key, "deploy_command": command}
+        self._ledger.write(record)
+        self._tracker.begin(record)
+        started = not self._pool.is_live(config.engine)
+        return evaluate(config, record, self._plan, self._pool, self._ledger, self._progress.phase), started
+
+    def _tell(self, trial: optuna.Trial, record: TrialRecord, outcome: Outcome) -> None:
+        """Storage first, then disk, then tracking: a kill in between loses nothing that was told."""
+        self._fill(record, outcome)
+        for name in ("estimates", "feasible", "reason", "config", "signature", "seconds", "state"):
+            value = getattr(record, name)
+            as_json = {n: e.to_dict() for n, e in value.items()} if name == "estimates" else value
+            trial.set_user_attr(name, as_json)
+        if record.state == "failed":
+            tell_failed(self._study, trial)
+        else:
+            for name, violation in record.violations.items():
+                trial.set_constraint(name, violation)
+            trial.set_user_attr("imputed", record.state != "completed")
+            self._study.tell(trial, self._values(record))
+        self._ledger.write(record)
+        self._tracker.end(record, self._study, trial)
+        self._progress.finished(record, record.state != "failed", self._best())
+
+    def _fill(self, record: TrialRecord, outcome: Outcome) -> None:
+        record.ended_at = time.time()
+        match outcome:
+            case Completed(estimates):
+                record.state, record.estimates = "completed", dict(estimates)
+                baseline = dict(estimates) if record.role == BASELINE else baseline_estimates(self._study)
+                record.violations = violations(self._plan.limits, estimates, baseline)
+                missing = [name for name in self._plan.objectives if name not in estimates]
+                if missing:
+                    record.state, record.reason = "infeasible", f"{', '.join(missing)} could not be measured"
+                    record.violations[RUNS] = UNMEASURED
+            case Infeasible(kind, reason, evidence):
+                record.state, record.reason, record.evidence = (
+                    "infeasible",
+                    f"{kind}: {reason}",
+                    list(evidence),
+                )
+                record.violations = {
+                    RUNS: UNMEASURED,
+                    **{limit.name: UNMEASURED for limit in self._plan.limits},
+                }
+            case Failed(reason):
+                record.state, record.reason = "failed", reason
+        record.feasible = record.state == "completed" and all(v <= 0 for v in record.violations.values())
+
+    def _values(self, record: TrialRecord) -> list[float]:
+        """Values to tell: as measured, or the worst seen so far for a configuration that cannot be measured."""
+        values = []
+        for name, objective in self._plan.objectives.items():
+            if record.state == "completed":
+                values.append(record.estimates[name].value)
+            else:
+                seen = [t.user_attrs["estimates"][name]["value"] for t in measured(self._study)]
+                worst = min if objective.direction is Direction.MAXIMIZE else max
+                values.append(float(worst(seen, default=0.0)))
+        return values
+
+    def _retry(self, trial: optuna.Trial, role: str, outcome: Outcome) -> None:
+        retries = int(trial.user_attrs.get(RETRIES, 0))
+        if isinstance(outcome, Failed) and retries < self._plan.config.executor.retries:
+            enqueue(self._study, trial.params, role, retries + 1)
+
+    def _queue_more_settings(self, params: Mapping[str, Any]) -> None:
+        """Queue further request settings for the engine that is live now: they cost no start."""
+        wanted = min(self._plan.config.study.settings_per_engine - 1, self._remaining())
+        knobs = {name: self._plan.space.distributions[name] for name in self._plan.space.request_knobs}
+        if wanted < 1 or not knobs or len(knobs) == len(params):
+            return
+        rng = random.Random(f"{self._plan.config.study.seed}-{len(told(self._study))}")
+        tried = [t.params for t in self._study.get_trials(deepcopy=False)]
+        for _ in range(wanted):
+            for _attempt in range(8):
+                drawn = {**params, **{name: draw(d, rng) for name, d in knobs.items()}}
+                if drawn not in tried:
+                    tried.append(drawn)
+                    enqueue(self._study, drawn)
+                    break
+
+    def _best(self) -> str:
+        directions = {name: o.direction for name, o in self._plan.objectives.items()}
+        found = recommend(candidates(self._study), directions, self._plan.config.scenario.weights)
+        if found is None:
+            return ""
+        return f"trial {found.pick.number} ({found.score.value:.2f}x vLLM's defaults)"

@@ -1,0 +1,207 @@
+"""From a checked configuration to the parts of a study. Whatever can be known to be wrong is found here."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from objectives import Objective
+from optimize.bounds import Limit, make_limits
+from optimize.build import build
+from optimize.checkpoint import content_hash
+from optimize.engine.base import Launcher
+from optimize.errors import ConfigError, closest
+from optimize.load.arrivals import Arrivals
+from optimize.schema import StudyConfig
+from optimize.signature import machine
+from optimize.space import SearchSpace, make_space
+from optimize.workload import Workload, load_workload
+
+_OPTUNA_TABLE, _MLFLOW_TABLE = "studies", "experiments"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a study needs, built and checked.
+
+    Attributes:
+        config: The configuration it came from.
+        space: The search space.
+        objectives: Objective name -> what estimates it, in the order of Optuna's values.
+        metrics: All that is recorded, the objectives among them.
+        limits: The constraints.
+        launcher: Starts engines.
+        arrivals: When requests are due.
+        workload: What is asked.
+        folder: Where this study's files go.
+        signature: What every figure of this study depends on.
+    """
+
+    config: StudyConfig
+    space: SearchSpace
+    objectives: Mapping[str, Objective]
+    metrics: Mapping[str, Objective]
+    limits: list[Limit]
+    launcher: Launcher
+    arrivals: Arrivals
+    workload: Workload
+    folder: Path
+    signature: Mapping[str, str]
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What must not change between the sessions of one study, flat."""
+        return {
+            **{f"search_space.{k}": v for k, v in self.space.fingerprint().items()},
+            **{f"objectives.{k}": json.dumps(node, sort_keys=True) for k, node in self.config.objectives.items()},
+            **{f"constraints.{limit.name}": "set" for limit in self.limits},
+            **{k: v for k, v in self.signature.items() if k in ("workload", "load", "model", "engine", "seed")},
+        }
+
+
+def make_plan(config: StudyConfig) -> Plan:
+    """Build and check all parts, the cheap checks first.
+
+    Raises:
+        ConfigError: anything that is wrong with the configuration.
+    """
+    folder = _study_folder(config)
+    for uri, table in ((config.tracking.storage, _OPTUNA_TABLE), (config.tracking.uri, _MLFLOW_TABLE)):
+        check_sqlite(uri, table)
+    space = make_space(config.search_space, config.model, config.recipes, config.quantization, config.baseline)
+    objectives, metrics = _metrics(config)
+    limits = make_limits(config.constraints, metrics)
+    _check_scenario(config, objectives)
+    arrivals: Arrivals = build(config.load.arrivals, "load.arrivals")
+    launcher: Launcher = build(config.engine, "engine")
+    _check_launcher(launcher, space, config, objectives)
+    workload = load_workload(config.workload, config.model.path, Path(config.cache_dir))
+    return Plan(
+        config=config, space=space, objectives=objectives, metrics=metrics, limits=limits, launcher=launcher,
+        arrivals=arrivals, workload=workload, folder=folder,
+        signature=_signature(config, launcher, arrivals, workload),
+    )  # fmt: skip
+
+
+def _study_folder(config: StudyConfig) -> Path:
+    name = config.study.name
+    if not name or not all(c.isalnum() or c in "-_." for c in name):
+        raise ConfigError(f"study.name={name!r} must consist of letters, digits, '-', '_' and '.'")
+    for key, value, least in (
+        ("trials", config.study.trials, 0), ("settings_per_engine", config.study.settings_per_engine, 1),
+        ("max_failures_in_a_row", config.study.max_failures_in_a_row, 1),
+    ):  # fmt: skip
+        if value < least:
+            raise ConfigError(f"study.{key} must be at least {least}, got {value}")
+    if config.study.minutes is not None and config.study.minutes <= 0:
+        raise ConfigError(f"study.minutes must be positive or null, got {config.study.minutes}")
+    folder = Path(config.output_dir) / "studies" / name
+    for key, path in (("output_dir", folder), ("cache_dir", Path(config.cache_dir))):
+        _check_writable(key, path)
+    return folder
+
+
+def _check_writable(key: str, path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"{key}: cannot write to {path} ({error.strerror}): choose a folder you may write to"
+        ) from error
+
+
+def check_sqlite(uri: str, table: str) -> None:
+    """Refuse a SQLite file that is corrupt, or somebody else's.
+
+    Args:
+        uri: Storage address; anything but sqlite is left to whoever connects to it.
+        table: A table the file must have unless it is new.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    if not uri.startswith("sqlite:///"):
+        return
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    remedy = "move it away, or choose another output_dir"
+    try:
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+            tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
+            (health,) = connection.execute("pragma quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise ConfigError(f"{path} is not a readable SQLite database ({error}): {remedy}") from error
+    if health != "ok":
+        raise ConfigError(f"{path} is a corrupt SQLite database ({health}): {remedy}")
+    if tables and table not in tables:
+        raise ConfigError(f"{path} belongs to another program (it has no table {table!r}): {remedy}")
+
+
+def _metrics(config: StudyConfig) -> tuple[dict[str, Objective], dict[str, Objective]]:
+    if not config.objectives:
+        raise ConfigError("objectives is empty: name at least one, e.g. objectives=[qps,p99_latency_s]")
+    objectives = {name: _objective(name, node, "objectives") for name, node in config.objectives.items()}
+    others = {name: _objective(name, node, "metrics") for name, node in config.metrics.items()}
+    return objectives, {**others, **objectives}
+
+
+def _objective(name: str, node: object, where: str) -> Objective:
+    made = build(node, f"{where}.{name}")
+    if not isinstance(made, Objective):
+        raise ConfigError(f"{where}.{name} must be an objectives.Objective, got {type(made).__name__}")
+    return made
+
+
+def _check_scenario(config: StudyConfig, objectives: Mapping[str, Objective]) -> None:
+    weights = config.scenario.weights
+    for name, weight in weights.items():
+        if weight < 0:
+            raise ConfigError(f"scenario.weights.{name} must not be negative, got {weight:g}")
+    if not any(weights.get(name, 0) > 0 for name in objectives):
+        raise ConfigError(
+            f"scenario.weights gives none of the objectives ({', '.join(objectives)}) a positive weight; "
+            f"{closest(next(iter(weights), ''), objectives)}"
+        )
+
+
+def _check_launcher(
+    launcher: Launcher, space: SearchSpace, config: StudyConfig, objectives: Mapping[str, Objective]
+) -> None:
+    launcher.preflight(space.engine_flags)
+    if launcher.request_knobs_only:
+        if "quantization" in space.distributions:
+            raise ConfigError("engine=remote cannot change quantization: choose space=request")
+        if "memory_bytes" in objectives:
+            raise ConfigError(
+                "engine=remote cannot measure memory_bytes: name the other objectives, "
+                "e.g. objectives=[qps,p99_latency_s,bleu]"
+            )
+        return
+    model = config.model.path
+    looks_local = model.startswith((".", "/", "~")) or model.count("/") != 1 or Path(model.split("/")[0]).exists()
+    if not Path(model).is_dir() and looks_local:
+        raise ConfigError(f"model.path={model} is neither a folder nor a Hugging Face id: correct model.path")
+    if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
+        raise ConfigError(f"model.path={model} holds no config.json: give the folder of a Hugging Face model")
+
+
+def _signature(config: StudyConfig, launcher: Launcher, arrivals: Arrivals, workload: Workload) -> dict[str, str]:
+    load = {k: v for k, v in asdict(config.load).items() if k != "arrivals"}
+    return {
+        "machine": machine(),
+        "engine": launcher.version(),
+        "model": f"{config.model.name} {content_hash(config.model.path)}",
+        "workload": f"{workload.name} {workload.hash}",
+        "load": f"{arrivals.describe()}; " + ", ".join(f"{k}={v:g}" for k, v in load.items()),
+        "seed": str(config.study.seed),
+    }

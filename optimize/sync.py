@@ -1,0 +1,53 @@
+"""`python -m optimize.sync`: mirror to MLflow what it did not take while a study ran."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from optimize.cli import run_verb
+from optimize.errors import OptimizeError
+from optimize.ledger import Ledger
+from optimize.schema import StudyConfig, Tracking
+
+
+def _sync(config: StudyConfig, config_yaml: str) -> int:
+    folders = sorted(Path(config.output_dir).glob("studies/*/about.json"))
+    total = sum(sync_study(path.parent, config.tracking) for path in folders)
+    print(f"{total} trials mirrored to {config.tracking.uri} ({len(folders)} studies looked at)")
+    return 0
+
+
+def sync_study(folder: Path, tracking: Tracking) -> int:
+    """Mirror every ended trial of one study that MLflow does not hold yet.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        OptimizeError: MLflow still does not take them.
+    """
+    from optimize.tracking import Mirror
+
+    ledger = Ledger(folder)
+    mirror = Mirror(tracking, ledger, json.loads((folder / "about.json").read_text(encoding="utf-8")))
+    pending = [
+        r for r in ledger.records() if r.ended_at is not None and not mirror.is_complete(ledger.trial_folder(r.number))
+    ]
+    try:
+        if pending or not mirror.is_complete(folder):
+            mirror.open_parent((folder / "config.yaml").read_text(encoding="utf-8"))
+            for record in pending:
+                mirror.end(record)
+            mirror.close_parent({}, "", sorted((folder / "report").glob("*")), "FINISHED")
+    except Exception as error:  # MLflow raises whatever its stores and transports raise
+        raise OptimizeError(f"{tracking.uri} does not take results: {str(error).splitlines()[0]}") from error
+    return len(pending)
+
+
+def main() -> None:
+    run_verb(_sync)
+
+
+if __name__ == "__main__":
+    main()

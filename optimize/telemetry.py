@@ -1,0 +1,92 @@
+"""Samples what an engine says of itself (/metrics) and what the machine says of it (processor time) during a load."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from optimize.engine.base import Engine
+from optimize.engine.process import cpu_seconds
+
+PERIOD_S = 0.5
+_GAUGES = {
+    "vllm:kv_cache_usage_perc": "kv_cache_use",
+    "vllm:num_requests_running": "requests_running",
+    "vllm:num_requests_waiting": "requests_waiting",
+}
+_COUNTERS = {"vllm:num_preemptions_total": "preemptions", "vllm:generation_tokens_total": "generated_tokens"}
+_WANTED = tuple([*_GAUGES, *_COUNTERS])
+
+Series = dict[str, list[tuple[float, float]]]
+
+
+class Telemetry:
+    """A sampler in a thread of its own; times are `time.monotonic()`."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._stop = threading.Event()
+        self._samples: Series = defaultdict(list)
+        self._last_cpu: tuple[float, float] | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    @contextmanager
+    def sampling(self) -> Iterator[Telemetry]:
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            self._thread.join()
+
+    def series(self, began_at: float) -> Series:
+        """The samples, in seconds since `began_at`."""
+        return {name: [(t - began_at, v) for t, v in points] for name, points in self._samples.items()}
+
+    def _run(self) -> None:
+        endpoint = self._engine.endpoint
+        with httpx.Client(base_url=endpoint.base_url, headers=endpoint.headers, timeout=5.0) as http:
+            while not self._stop.wait(PERIOD_S):
+                self._sample_cpu()
+                try:
+                    self._sample_metrics(http.get("/metrics").text)
+                except httpx.HTTPError:
+                    continue  # an engine that died is the load's to report; a remote one may have no /metrics
+
+    def _sample_cpu(self) -> None:
+        pids = self._engine.pids
+        if not pids:
+            return
+        now, used = time.monotonic(), cpu_seconds(pids)
+        if self._last_cpu is not None and used >= self._last_cpu[1]:
+            self._samples["cpu_cores"].append((now, (used - self._last_cpu[1]) / (now - self._last_cpu[0])))
+        self._last_cpu = (now, used)
+
+    def _sample_metrics(self, text: str) -> None:
+        now = time.monotonic()
+        for name, value in parse_metrics(text).items():
+            self._samples[name].append((now, value))
+
+
+def parse_metrics(text: str) -> dict[str, float]:
+    """The sampled figures within a Prometheus exposition of vLLM's.
+
+    Counters add up over engines and API servers; gauges too, except the KV cache's share, whose highest counts.
+    """
+    # The parser is slow and the exposition long: hand it only the lines that are wanted.
+    wanted = "\n".join(line for line in text.splitlines() if line.startswith(_WANTED))
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(wanted + "\n"):
+        for sample in family.samples:
+            name = _GAUGES.get(sample.name) or _COUNTERS.get(sample.name)
+            if name == "kv_cache_use":
+                found[name] = max(found.get(name, 0.0), sample.value)
+            elif name is not None:
+                found[name] = found.get(name, 0.0) + sample.value
+    return found

@@ -1,0 +1,58 @@
+"""The main job on live vLLM, as a newcomer runs it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+
+from tests.conftest import ROOT, Run, engine_processes
+
+pytestmark = pytest.mark.live
+CACHE = f"cache_dir={ROOT / '.cache'}"
+
+
+@pytest.mark.timeout(600)
+def test_smoke_ends_with_a_measured_recommendation(optimize: Run, tmp_path: Path) -> None:
+    done = optimize(["+study=smoke", f"output_dir={tmp_path}", CACHE], timeout=580)
+    assert done.returncode == 0, done.stderr
+    assert "recommended for Real-time chat" in done.stdout
+    assert "vllm serve" in done.stdout
+    row = json.loads((tmp_path / "matrix.json").read_text())[0]
+    assert {"qps", "p99_latency_s", "memory_bytes", "bleu"} <= set(row["estimates"])
+    assert all(e["low"] <= e["value"] <= e["high"] for e in row["estimates"].values())
+    assert row["signature"]["engine"].startswith("vllm")
+    trials = optuna.load_study(study_name="smoke", storage=f"sqlite:///{tmp_path}/optuna.db").trials
+    assert len(trials) == 4 and trials[0].user_attrs["role"] == "baseline"
+    assert engine_processes(str(tmp_path)) == [] and engine_processes("VLLM::") == []
+
+
+@pytest.mark.timeout(600)
+def test_a_flag_knob_and_a_custom_workload_need_no_code(optimize: Run, tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in (ROOT / "demo/workloads/chat.jsonl").read_text().splitlines()[:40]]
+    own = tmp_path / "mine.jsonl"
+    own.write_text("\n".join(json.dumps({"question": r["prompt"], "answer": r["reference"]}) for r in rows))
+    between = "_target_: optuna.distributions.IntDistribution, low: 256, high: 4096, log: true"
+    knob = f"+search_space.max_num_batched_tokens={{{between}}}"
+    refused = "+search_space.num_gpu_blocks_override=[1,512]"
+    done = optimize(
+        [
+            "+study=smoke", f"output_dir={tmp_path}/out", CACHE, "study.trials=2", knob, refused,
+            "+baseline.num_gpu_blocks_override=512", "search_space.quantization=null", "sampler=grid",
+            "workload=file", f"workload.path={own}", "workload.prompt_column=question",
+            "workload.reference_column=answer",
+            "load.window_min_s=2", "study.settings_per_engine=1",
+        ],
+        timeout=580,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    trials = optuna.load_study(study_name="smoke", storage=f"sqlite:///{tmp_path}/out/optuna.db").trials
+    assert all("max_num_batched_tokens" in t.params for t in trials)
+    assert trials[0].params["max_num_batched_tokens"] == 2048  # vLLM's own default, as the engine told
+    for trial in trials:
+        too_small = trial.params["num_gpu_blocks_override"] == 1
+        assert trial.user_attrs["imputed"] is too_small
+        assert not too_small or "refused" in trial.user_attrs["reason"]
+    assert len({t.params["num_gpu_blocks_override"] for t in trials}) == 2

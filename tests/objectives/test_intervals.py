@@ -1,0 +1,143 @@
+"""Confidence intervals against published and hand-computed values, and against simulated coverage."""
+
+import math
+import random
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from objectives.intervals import (
+    block_bootstrap,
+    mean_interval,
+    proportion_interval,
+    quantile_interval,
+    rate_interval,
+)
+
+Floats = NDArray[np.float64]
+
+
+def _autoregressive(n: int, weight: float, seed: int) -> list[float]:
+    rng = random.Random(seed)
+    series = [rng.gauss(0, 1)]
+    while len(series) < n:
+        series.append(weight * series[-1] + math.sqrt(1 - weight**2) * rng.gauss(0, 1))
+    return series
+
+
+def _width(interval: tuple[float, float, float]) -> float:
+    return interval[2] - interval[1]
+
+
+# Newcombe, "Two-sided confidence intervals for the single proportion", 1998, table I, method 3 (Wilson).
+@pytest.mark.parametrize(
+    ("hits", "n", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_proportion_matches_newcombes_table(hits: int, n: int, low: float, high: float) -> None:
+    assert proportion_interval(hits, n) == pytest.approx((hits / n, low, high), abs=5e-5)
+
+
+def test_proportion_is_symmetric_in_hits_and_misses() -> None:
+    share, low, high = proportion_interval(3, 40)
+    assert proportion_interval(37, 40) == pytest.approx((1 - share, 1 - high, 1 - low))
+
+
+def test_proportion_of_nothing_could_be_anything() -> None:
+    assert proportion_interval(0, 0) == (0.0, 0.0, 1.0)
+
+
+def test_rate_interval_by_hand() -> None:
+    # Batches of one second with 1, 2, ..., 10 events: mean 5.5, variance 55/6, t(0.975; 9) = 2.262157.
+    times = [batch + (i + 0.5) / (batch + 1) for batch in range(10) for i in range(batch + 1)]
+    half = 2.262157 * math.sqrt(55 / 6) / math.sqrt(10)
+    assert rate_interval(times, 0.0, 10.0) == pytest.approx((5.5, 5.5 - half, 5.5 + half), abs=1e-5)
+
+
+def test_rate_is_per_second_wherever_the_window_lies() -> None:
+    times = [100 + (i + 0.5) * 0.1 for i in range(200)]
+    assert rate_interval(times, 100.0, 120.0) == pytest.approx((10.0, 10.0, 10.0))
+
+
+def test_rate_interval_never_goes_below_zero() -> None:
+    rate, low, high = rate_interval([0.1] * 50, 0.0, 10.0)
+    assert rate == pytest.approx(5.0)
+    assert low == 0.0
+    assert high > rate
+
+
+def test_rate_of_an_idle_window_is_zero() -> None:
+    assert rate_interval([], 0.0, 10.0) == (0.0, 0.0, 0.0)
+
+
+def test_rate_interval_covers_the_true_rate_of_a_poisson_process() -> None:
+    rng = np.random.default_rng(1)
+    found = [rate_interval(rng.uniform(0, 10, rng.poisson(200)).tolist(), 0.0, 10.0) for _ in range(300)]
+    covered = sum(low <= 20.0 <= high for _, low, high in found) / len(found)
+    assert 0.91 <= covered <= 0.99
+
+
+def test_bootstrap_covers_the_mean_of_independent_values() -> None:
+    rng = np.random.default_rng(2)
+    found = [mean_interval(rng.normal(3.0, 2.0, 100).tolist()) for _ in range(200)]
+    covered = sum(low <= 3.0 <= high for _, low, high in found) / len(found)
+    assert 0.86 <= covered <= 0.99
+
+
+def test_bootstrap_has_the_width_of_the_normal_interval_for_independent_values() -> None:
+    values = np.random.default_rng(3).normal(0, 1, 5000)  # long enough to be resampled in slices
+    assert _width(mean_interval(values.tolist())) == pytest.approx(2 * 1.96 / math.sqrt(5000), rel=0.2)
+
+
+def test_dependence_widens_the_interval() -> None:
+    dependent = _autoregressive(400, 0.8, seed=4)
+    independent = random.Random(5).sample(dependent, len(dependent))
+    assert _width(mean_interval(dependent)) > 1.5 * _width(mean_interval(independent))
+
+
+def test_resamples_are_blocks_of_neighbours_around_the_circle() -> None:
+    seen: list[Floats] = []
+
+    def statistic(x: Floats) -> Floats:
+        seen.append(x)
+        return np.asarray(x.mean(axis=-1))
+
+    n = 100
+    block_bootstrap([float(i) for i in range(n)], statistic)
+    drawn = np.concatenate(seen[1:])
+    assert drawn.shape == (400, n)
+    steps = np.diff(drawn.reshape(400, 10, 10), axis=2) % n
+    assert (steps == 1).all()
+
+
+def test_the_same_values_give_the_same_interval_and_another_seed_another() -> None:
+    values = _autoregressive(60, 0.5, seed=6)
+
+    def mean(x: Floats) -> Floats:
+        return np.asarray(x.mean(axis=-1))
+
+    assert mean_interval(values) == mean_interval(values)
+    assert block_bootstrap(values, mean, seed=1) != block_bootstrap(values, mean, seed=2)
+
+
+@pytest.mark.parametrize("values", [[4.2], [4.2] * 50])
+def test_no_spread_no_width(values: list[float]) -> None:
+    assert mean_interval(values) == pytest.approx((4.2, 4.2, 4.2))
+    assert quantile_interval(values, 0.99) == pytest.approx((4.2, 4.2, 4.2))
+
+
+@pytest.mark.parametrize(("quantile", "value"), [(0.5, 50.5), (0.9, 90.1), (0.99, 99.01)])
+def test_quantiles_of_one_to_a_hundred(quantile: float, value: float) -> None:
+    ordered = random.Random(7).sample(range(1, 101), 100)
+    found, low, high = quantile_interval([float(v) for v in ordered], quantile)
+    assert found == pytest.approx(value)
+    assert 1 <= low <= found <= high <= 100
+
+
+def test_value_always_lies_within_its_interval() -> None:
+    rng = random.Random(8)
+    for _ in range(100):
+        values = [rng.lognormvariate(0, 1.5) for _ in range(rng.randint(1, 30))]
+        for value, low, high in (mean_interval(values), quantile_interval(values, rng.uniform(0.01, 0.99))):
+            assert low <= value <= high

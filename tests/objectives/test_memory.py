@@ -1,0 +1,49 @@
+"""Memory is what the configuration needs, not what the engine reserved."""
+
+from dataclasses import replace
+
+import pytest
+
+from objectives import Estimate, Measurement, MemoryParts
+from objectives.memory import MemoryNeeded, ProcessTreeMemory, WeightMemory
+
+PARTS = MemoryParts(weights_bytes=1000, kv_pool_bytes=10_000, activations_bytes=None, process_tree_bytes=99_000)
+USE = [(9.0, 0.9), (11.0, 0.25), (12.0, 0.5), (13.0, 0.125), (21.0, 0.8)]
+
+
+def _measured(parts: MemoryParts | None, use: list[tuple[float, float]]) -> Measurement:
+    return Measurement([], 10.0, 20.0, {}, {"kv_cache_use": use}, parts)
+
+
+def test_weights_and_peak_use_of_the_pool_within_the_window() -> None:
+    found = MemoryNeeded().estimate(_measured(PARTS, USE))
+    assert found == Estimate(6000.0, 3500.0, 6000.0, 3, "bytes")
+
+
+def test_activations_count_where_the_device_tells_them() -> None:
+    found = MemoryNeeded().estimate(_measured(replace(PARTS, activations_bytes=400), USE))
+    assert found is not None
+    assert (found.value, found.low) == (6400.0, 3900.0)
+
+
+def test_a_larger_reserved_pool_alone_needs_no_more() -> None:
+    small = MemoryNeeded().estimate(_measured(PARTS, [(11.0, 0.5)]))
+    large = MemoryNeeded().estimate(_measured(replace(PARTS, kv_pool_bytes=100_000), [(11.0, 0.05)]))
+    assert small is not None and large is not None
+    assert small.value == pytest.approx(large.value)
+
+
+def test_one_reading_is_a_point() -> None:
+    assert MemoryNeeded().estimate(_measured(PARTS, [(11.0, 0.5)])) == Estimate(6000.0, 6000.0, 6000.0, 1, "bytes")
+
+
+def test_a_machine_that_cannot_be_seen_has_no_memory_figure() -> None:
+    for objective in (MemoryNeeded(), WeightMemory(), ProcessTreeMemory()):
+        assert objective.estimate(_measured(None, USE)) is None
+    assert MemoryNeeded().estimate(_measured(PARTS, [])) is None
+
+
+def test_parts_are_reported_apart() -> None:
+    measured = _measured(PARTS, USE)
+    assert WeightMemory().estimate(measured) == Estimate(1000, 1000, 1000, 1, "bytes")
+    assert ProcessTreeMemory().estimate(measured) == Estimate(99_000, 99_000, 99_000, 1, "bytes")

@@ -1,0 +1,65 @@
+"""Rates count what was answered within the window; the error rate counts what was due in it."""
+
+import pytest
+
+from objectives import Measurement, RequestRecord
+from objectives.throughput import ErrorRate, OutputTokenRate, RequestRate
+
+
+def _record(due_s: float, done_s: float, tokens: int = 10, error: str | None = None) -> RequestRecord:
+    return RequestRecord(0, due_s, due_s, None, done_s, 5, tokens, "x", error)
+
+
+def _measured(records: list[RequestRecord]) -> Measurement:
+    return Measurement(records, 10.0, 20.0, {})
+
+
+STEADY = [_record(10 + i / 4, 10.1 + i / 4) for i in range(40)]
+
+
+def test_steady_answers_have_an_exact_rate() -> None:
+    estimate = RequestRate().estimate(_measured(STEADY))
+    # 4 per second; the batches of one second hold 4 answers each, so nothing is left to be unsure of.
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((4.0, 4.0, 4.0))
+    assert (estimate.n, estimate.unit) == (40, "1/s")
+
+
+def test_rate_leaves_out_warmup_failures_and_what_came_too_late() -> None:
+    others = [_record(1, 9.9), _record(12, 13, error="timeout"), _record(19, 20.0)]
+    assert RequestRate().estimate(_measured([*STEADY, *others])).value == pytest.approx(4.0)
+
+
+def test_rate_counts_answers_to_requests_of_the_warmup() -> None:
+    assert RequestRate().estimate(_measured([*STEADY, _record(8, 12)])).value == pytest.approx(4.1)
+
+
+def test_bursts_widen_the_interval() -> None:
+    bursts = [_record(10, 10.5 + 2 * (i // 8)) for i in range(40)]
+    estimate = RequestRate().estimate(_measured(bursts))
+    assert estimate.value == pytest.approx(4.0)
+    assert estimate.high - estimate.low > 2.0
+
+
+def test_token_rate_weighs_answers_by_length() -> None:
+    records = [_record(10 + i, 10.5 + i, tokens=3 if i % 2 else 7) for i in range(10)]
+    estimate = OutputTokenRate().estimate(_measured(records))
+    assert estimate.value == pytest.approx(5.0)
+    assert (estimate.n, estimate.unit) == (10, "tokens/s")
+
+
+def test_token_rate_leaves_out_failures() -> None:
+    assert OutputTokenRate().estimate(_measured([_record(11, 12, error="server")])).value == 0.0
+
+
+def test_error_rate_is_the_share_of_requests_due_in_the_window() -> None:
+    failed = [_record(15, 16, error=kind) for kind in ("timeout", "refused", "server")]
+    outside = [_record(5, 6, error="timeout"), _record(25, 26, error="timeout")]
+    estimate = ErrorRate().estimate(_measured([*STEADY[:17], *failed, *outside]))
+    assert (estimate.value, estimate.n) == pytest.approx((0.15, 20))
+    # Wilson's interval of 3 of 20.
+    assert (estimate.low, estimate.high) == pytest.approx((0.0524, 0.3604), abs=5e-5)
+
+
+def test_no_request_no_evidence_about_errors() -> None:
+    estimate = ErrorRate().estimate(_measured([]))
+    assert (estimate.value, estimate.low, estimate.high, estimate.n) == (0.0, 0.0, 1.0, 0)

@@ -1,0 +1,34 @@
+"""Processor time, KV cache and preemptions over the window."""
+
+import pytest
+
+from objectives import Estimate, Measurement
+from objectives.usage import CpuUse, KvCacheUse, Preemptions
+
+
+def _measured(name: str, values: list[float], start_s: float = 10.0) -> Measurement:
+    """A sample before the window, one per second from its start on, and one after it."""
+    inside = [(start_s + i, v) for i, v in enumerate(values)]
+    return Measurement([], 10.0, 20.0, {}, {name: [(9.0, 77.0), *inside, (21.0, 99.0)]})
+
+
+def test_cores_are_averaged_over_the_window() -> None:
+    found = CpuUse().estimate(_measured("cpu_cores", [1.0, 1.0, 2.0, 2.0]))
+    assert found is not None
+    assert (found.value, found.n) == pytest.approx((1.5, 4))
+    assert found.unit == "cores"
+    assert 1.0 <= found.low < 1.5 < found.high <= 2.0
+
+
+def test_kv_cache_use_is_its_peak() -> None:
+    assert KvCacheUse().estimate(_measured("kv_cache_use", [0.1, 0.7, 0.3])) == Estimate(0.7, 0.7, 0.7, 3, "share")
+
+
+def test_preemptions_are_those_of_the_window_not_of_the_engines_life() -> None:
+    found = Preemptions().estimate(_measured("preemptions", [40.0, 40.0, 43.0]))
+    assert found == Estimate(3.0, 3.0, 3.0, 3, "requests")
+
+
+@pytest.mark.parametrize("objective", [CpuUse(), KvCacheUse(), Preemptions()])
+def test_without_telemetry_there_is_no_figure(objective: CpuUse | KvCacheUse | Preemptions) -> None:
+    assert objective.estimate(_measured("something_else", [1.0])) is None

@@ -1,0 +1,103 @@
+"""Bad input ends in one clear line and exit code 2, before any engine starts."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Run, engine_processes
+
+INT = "_target_: optuna.distributions.IntDistribution"
+
+
+def refused(done: object) -> str:
+    """The one line of a refusal."""
+    stderr = done.stderr  # type: ignore[attr-defined]
+    assert done.returncode == 2, stderr  # type: ignore[attr-defined]
+    assert stderr.startswith("error: ") and stderr.count("\n") == 1, stderr
+    assert engine_processes("optimize.engine.serve") == []
+    return str(stderr)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        (f"+search_space.max_num_seq={{{INT}, low: 1, high: 2}}", "did you mean 'max_num_seqs'"),
+        ("search_space.batch_size.high=0", "low <= high"),
+        ("search_space.quantization.choices=[]", "choices"),
+        ("search_space.quantization.choices=[fp16,int3]", "unknown quantization 'int3'"),
+        (f"+search_space.max_num_seqs={{{INT}, low: 1, high: 2}}", "both set"),
+        ("search_space.batch_size.choices=[1,2]", "choices"),
+        ("model.path=no/such/folder", "model.path"),
+        ("objectives=[qps,latency]", "no choice 'latency'"),
+        ("+objectives.speed={_target_: objectives.throughput.Speed}", "objectives.throughput.Speed"),
+        ("+constraints.p98_latency_s={max: 1}", "did you mean 'p99_latency_s'"),
+        ("constraints.bleu={min: 80, max: 20}", "contradicts"),
+        ("workload.path=missing.jsonl", "does not exist"),
+        ("workload.reference_column=answer", "answer"),
+        ("output_dir=/proc/nowhere", "cannot write"),
+        ("study.trials=-1", "study.trials"),
+        ("load.arrivals.users=0", "users"),
+        ("load.arrivals.user=3", "did you mean 'users'"),
+        ("engine.flag.x=1", "did you mean 'flags'"),
+        ("+engine.flags.max_num_sequences=1", "max_num_sequences"),
+        ("+engine.flags.port=1", "set by this project"),
+        ("modle=demo", "did you mean 'model'"),
+        ("engine=remote", "engine.base_url is not set"),
+        ("scenario.weights={speed: 1}", "scenario.weights"),
+    ],
+)
+def test_configuration(optimize: Run, tmp_path: Path, override: str, said: str) -> None:
+    out = [] if override.startswith("output_dir") else [f"output_dir={tmp_path}/out"]
+    # Through the plain engine: the checks must hold for the real thing.
+    overrides = [
+        "+study=chat",
+        *out,
+        f"cache_dir={tmp_path}/cache",
+        override.replace("constraints.bleu=", "++constraints.bleu="),
+    ]
+    assert said in refused(optimize(overrides))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "is empty"),
+        ('{"prompt": "a", "reference": "b"}\n{"prompt": "c", ', "line 2"),
+        ('{"prompt": "a", "target": "b"}\n', "reference"),
+        ('{"prompt": 3, "reference": "b"}\n', "row 0"),
+    ],
+)
+def test_workload_file(optimize: Run, tmp_path: Path, content: str, said: str) -> None:
+    path = tmp_path / "w.jsonl"
+    path.write_text(content)
+    done = optimize(
+        [
+            f"output_dir={tmp_path}/out",
+            f"cache_dir={tmp_path}/cache",
+            "workload=file",
+            f"workload.path={path}",
+        ]
+    )
+    assert said in refused(done)
+
+
+@pytest.mark.parametrize("name", ["optuna.db", "mlflow.db"])
+def test_corrupt_database(optimize: Run, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"this is no database" * 100)
+    said = refused(optimize(["+study=smoke", f"output_dir={tmp_path}"]))
+    assert name in said and "not a readable SQLite database" in said
+
+
+@pytest.mark.parametrize("name", ["optuna.db", "mlflow.db"])
+def test_foreign_database(optimize: Run, tmp_path: Path, name: str) -> None:
+    with sqlite3.connect(tmp_path / name) as connection:
+        connection.execute("create table recipes (name text)")
+    said = refused(optimize(["+study=smoke", f"output_dir={tmp_path}"]))
+    assert name in said and "belongs to another program" in said
+
+
+def test_recommend_without_a_study(optimize: Run, tmp_path: Path) -> None:
+    assert "run one first" in refused(optimize([f"output_dir={tmp_path}"], verb="optimize.recommend"))

@@ -1,0 +1,66 @@
+"""vLLM's flags: their names as the installed release has them, and how values are written."""
+
+from typing import Any
+
+import pytest
+
+from optimize.engine.flags import OWNED, check_flags, known_flags, to_arguments, vllm_distribution
+from optimize.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "max_num_seqs", "api_server_count", "max_num_batched_tokens", "block_size", "enable_prefix_caching",
+        "kv_cache_dtype", "dtype", "enforce_eager", "max_model_len", "max_logprobs", "worker_extension_cls",
+        "host", "port", "served_model_name",
+    ],
+)  # fmt: skip
+def test_flags_of_vllm_are_found_in_its_source(name: str) -> None:
+    assert name in known_flags()
+
+
+@pytest.mark.parametrize("name", ["batch_size", "beam_size", "max-num-seqs", "no_such_flag", ""])
+def test_what_is_no_flag_is_not_found(name: str) -> None:
+    assert name not in known_flags()
+
+
+def test_flags_of_the_search_space_pass() -> None:
+    check_flags(["max_num_seqs", "api_server_count", "block_size"])
+    check_flags([])
+
+
+def test_a_misspelt_flag_is_named_with_the_nearest_and_the_release() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'max_num_seqs'") as caught:
+        check_flags(["block_size", "max_num_seq"])
+    assert vllm_distribution()[1] in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(OWNED))
+def test_flags_this_project_sets_are_not_the_users(name: str) -> None:
+    with pytest.raises(ConfigError, match="set by this project itself"):
+        check_flags([name])
+
+
+@pytest.mark.parametrize(
+    ("value", "arguments"),
+    [
+        (8, ["--some-flag=8"]),
+        (0, ["--some-flag=0"]),
+        (0.5, ["--some-flag=0.5"]),
+        ("fp8", ["--some-flag=fp8"]),
+        ("", ["--some-flag="]),
+        ("a b; rm", ["--some-flag=a b; rm"]),
+        (-1, ["--some-flag=-1"]),
+        (True, ["--some-flag"]),
+        (False, ["--no-some-flag"]),
+        (None, []),
+        ({"mode": 3, "sizes": [1, 2]}, ['--some-flag={"mode": 3, "sizes": [1, 2]}']),
+    ],
+)
+def test_values_as_arguments(value: Any, arguments: list[str]) -> None:
+    assert to_arguments((("some_flag", value),)) == arguments
+
+
+def test_arguments_keep_the_order_of_flags() -> None:
+    assert to_arguments((("b_c", 1), ("a", None), ("d", True))) == ["--b-c=1", "--d"]

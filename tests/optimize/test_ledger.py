@@ -1,0 +1,85 @@
+"""The study on disk."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from objectives import Estimate, RequestRecord
+from optimize.ledger import SEARCH, Ledger, TrialRecord, write_atomically
+
+RECORD = TrialRecord(
+    study="chat", number=3, role=SEARCH, params={"batch_size": 8, "quantization": "fp16", "block_size": None},
+    config={"flags": {"max_num_seqs": 8}}, signature={"machine": "two cores"}, state="completed",
+    evidence=["ValueError: naïve"], estimates={"qps": Estimate(10.0, 9.0, 11.5, 40, "1/s")},
+    violations={"runs": -1.0, "bleu >= 0.95 x baseline": 0.1}, feasible=True, seconds={"total": 12.5},
+    started_at=1.25, ended_at=None,
+)  # fmt: skip
+STREAMED = RequestRecord(0, 1.0, 1.25, 1.5, 2.0, 7, 9, "Grüße\nan alle", None)
+FAILED = RequestRecord(1, 1.5, 1.5, None, 3.0, 7, 0, "", "timeout")
+
+
+def test_a_record_survives_the_disk(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.write(RECORD)
+    assert ledger.read(3) == RECORD
+    assert TrialRecord.from_json(RECORD.to_json()) == RECORD
+
+
+def test_a_later_state_replaces_the_earlier(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for state in ("running", "infeasible"):
+        ledger.write(replace(RECORD, state=state))
+    assert [r.state for r in ledger.records()] == ["infeasible"]
+
+
+def test_records_come_by_number(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    for number in (12, 0, 7, 100):
+        ledger.write(replace(RECORD, number=number))
+    ledger.trial_folder(50)  # opened, nothing written yet
+    assert [r.number for r in ledger.records()] == [0, 7, 12, 100]
+
+
+def test_what_was_never_written_is_not_there(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "not yet")
+    assert ledger.read(0) is None
+    assert list(ledger.records()) == []
+    assert ledger.read_series(0) == {}
+    assert not ledger.folder.exists()
+
+
+def test_raw_requests_and_telemetry_are_kept_as_they_were(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    series = {"cpu_cores": [(0.5, 1.25), (1.0, 2.0)], "kv_cache_use": [(0.5, 0.0)]}
+    ledger.write_requests(3, [STREAMED, FAILED], series)
+    rows = pq.read_table(ledger.trial_folder(3) / "requests.parquet").to_pylist()
+    assert [RequestRecord(**row) for row in rows] == [STREAMED, FAILED]
+    assert ledger.read_series(3) == series
+
+
+@pytest.mark.parametrize("records", [[], [FAILED]])
+def test_a_load_without_answers_or_telemetry_can_be_kept_too(tmp_path: Path, records: list[RequestRecord]) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.write_requests(0, records, {})
+    rows = pq.read_table(ledger.trial_folder(0) / "requests.parquet").to_pylist()
+    assert [RequestRecord(**row) for row in rows] == records
+    assert ledger.read_series(0) == {}
+
+
+def test_writing_replaces_whole_files_and_leaves_nothing_beside_them(tmp_path: Path) -> None:
+    path = tmp_path / "about.json"
+    for text in ("a long first version", "second"):
+        write_atomically(path, text)
+    assert path.read_text(encoding="utf-8") == "second"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_reader_keeps_the_version_it_opened(tmp_path: Path) -> None:
+    path = tmp_path / "trial.json"
+    write_atomically(path, "old")
+    with path.open(encoding="utf-8") as reader:
+        write_atomically(path, "new")
+        assert reader.read() == "old"
+    assert path.read_text(encoding="utf-8") == "new"

@@ -1,0 +1,292 @@
+"""The load against a real HTTP server that misbehaves in every way a server can."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from objectives import MemoryParts, RequestRecord
+from objectives.latency import LatencyQuantile
+from optimize.engine.base import Endpoint, RequestConfig
+from optimize.errors import EngineFailure, FailureKind
+from optimize.evaluate import Measurement
+from optimize.load.arrivals import Arrivals, ClosedLoop, Poisson
+from optimize.load.client import request_body
+from optimize.load.generator import LoadResult, run_load
+from optimize.schema import Load
+from optimize.workload import Workload
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+WORKLOAD = Workload("test", ["one", "two", "three"], ["1", "2", "3"], max_tokens=5)
+USAGE = {"prompt_tokens": 3, "completion_tokens": 2}
+
+
+class Stub:
+    """An engine whose server runs in a thread of this process."""
+
+    def __init__(self, port: int) -> None:
+        self.endpoint = Endpoint(f"http://127.0.0.1:{port}", "key", "model")
+        self.pids: Sequence[int] = ()
+        self.dead = False
+
+    def check(self) -> None:
+        if self.dead:
+            raise EngineFailure(FailureKind.CRASH, "died")
+
+    def reset(self) -> None: ...
+
+    def memory(self) -> MemoryParts | None:
+        return None
+
+    def effective(self, names: Sequence[str]) -> dict[str, Any]:
+        return {}
+
+    def stop(self) -> None: ...
+
+
+@contextmanager
+def serving(handler: Handler) -> Iterator[Stub]:
+    loop = asyncio.new_event_loop()
+    app = web.Application()
+    app.router.add_post("/v1/completions", handler)
+    app.router.add_post("/v1/chat/completions", handler)
+    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+
+    async def start() -> int:
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        return int(runner.addresses[0][1])
+
+    port = loop.run_until_complete(start())
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield Stub(port)
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def measure(
+    stub: Stub, arrivals: Arrivals, request: RequestConfig | None = None, workload: Workload = WORKLOAD, **load: float
+) -> LoadResult:
+    settings: dict[str, Any] = {
+        "warmup_s": 0.1, "warmup_requests": 1, "warmup_max_s": 1.0, "window_min_s": 0.5, "window_requests": 5,
+        "window_max_s": 1.5, "drain_max_s": 1.0, "request_timeout_s": 5.0, **load,
+    }  # fmt: skip
+    return run_load(
+        stub, workload, request or RequestConfig(), Load(arrivals=None, **settings), arrivals, 0, lambda _: None
+    )
+
+
+async def stream(request: web.Request, tokens: Sequence[str] = ("a", "b"), delay_s: float = 0.01) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    for token in tokens:
+        await asyncio.sleep(delay_s)
+        await response.write(f"data: {json.dumps({'choices': [{'text': token}]})}\n\n".encode())
+    await response.write(f"data: {json.dumps({'choices': [], 'usage': USAGE})}\n\ndata: [DONE]\n\n".encode())
+    return response
+
+
+async def slow_stream(request: web.Request) -> web.StreamResponse:
+    return await stream(request, delay_s=0.15)
+
+
+def ended_in_window(result: LoadResult) -> list[RequestRecord]:
+    return [r for r in result.records if result.window_start_s <= r.due_s < result.window_end_s]
+
+
+def test_streamed_answers_carry_text_tokens_and_ordered_times() -> None:
+    with serving(stream) as stub:
+        result = measure(stub, ClosedLoop(users=2))
+    for record in ended_in_window(result):
+        assert record.error is None and record.text == "ab"
+        assert (record.prompt_tokens, record.output_tokens) == (3, 2)
+        assert record.first_token_s is not None
+        assert record.due_s <= record.sent_s <= record.first_token_s <= record.done_s
+
+
+def test_beam_requests_do_not_stream_and_take_the_best_choice() -> None:
+    seen: list[dict[str, Any]] = []
+
+    async def beams(request: web.Request) -> web.StreamResponse:
+        seen.append(await request.json())
+        return web.json_response({"choices": [{"text": "best"}, {"text": "second"}], "usage": USAGE})
+
+    with serving(beams) as stub:
+        result = measure(stub, ClosedLoop(users=1, think_s=0.01), RequestConfig(beam_size=2))
+    assert all(r.text == "best" and r.first_token_s is None for r in result.records)
+    assert seen[0]["use_beam_search"] is True and seen[0]["n"] == 2 and "stream" not in seen[0]
+
+
+def test_chat_messages_go_to_the_chat_endpoint() -> None:
+    paths: list[str] = []
+
+    async def chat(request: web.Request) -> web.StreamResponse:
+        paths.append(request.path)
+        body = await request.json()
+        assert body["messages"] == [{"role": "user", "content": "hi"}]
+        return web.json_response({"choices": [{"message": {"content": "yo"}}], "usage": USAGE})
+
+    workload = Workload("chat", [[{"role": "user", "content": "hi"}]], ["yo"], 5)
+    with serving(chat) as stub:
+        result = measure(stub, ClosedLoop(users=1, think_s=0.01), RequestConfig(beam_size=2), workload)
+    assert set(paths) == {"/v1/chat/completions"} and result.records[0].text == "yo"
+
+
+def test_more_than_a_hundred_requests_are_in_flight_at_once() -> None:
+    in_flight = most = 0
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        nonlocal in_flight, most
+        in_flight += 1
+        most = max(most, in_flight)
+        try:
+            return await stream(request, delay_s=0.2)
+        finally:
+            in_flight -= 1
+
+    with serving(slow) as stub:
+        measure(stub, ClosedLoop(users=150), window_requests=150)
+    assert most == 150
+
+
+@pytest.mark.parametrize("arrivals", [ClosedLoop(users=3), Poisson(rate_per_s=30)])
+def test_a_stall_of_the_server_shows_in_the_latencies(arrivals: Arrivals) -> None:
+    """Coordinated omission: requests due during a freeze have waited since they were due."""
+    started: list[float] = []
+
+    async def freezing(request: web.Request) -> web.StreamResponse:
+        now = asyncio.get_running_loop().time()
+        started.append(now)
+        since = now - started[0]
+        if 0.4 < since < 0.9:  # within the window every answer waits for the freeze to end
+            await asyncio.sleep(0.9 - since)
+        return await stream(request)
+
+    with serving(freezing) as stub:
+        result = measure(stub, arrivals, window_min_s=1.0, window_requests=10)
+    p99 = LatencyQuantile(0.99).estimate(
+        Measurement(result.records, result.window_start_s, result.window_end_s, references={})
+    )
+    assert p99 is not None and p99.value > 0.4
+
+
+def test_the_load_goes_on_while_the_last_requests_of_the_window_drain() -> None:
+    with serving(slow_stream) as stub:
+        result = measure(stub, ClosedLoop(users=4))
+    late = [r for r in result.records if r.due_s >= result.window_end_s]
+    slowest = max(r.done_s for r in ended_in_window(result))
+    assert all(r.error is None for r in ended_in_window(result))
+    assert slowest > result.window_end_s
+    assert late == [] or min(r.due_s for r in late) < slowest
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "error"),
+    [
+        (400, "too many beams", "refused"),
+        (503, "overloaded", "server"),
+        (200, "data: {broken\n\n", "malformed"),
+        (200, 'data: {"choices": [{"text": "a"}]}\n\n', "malformed"),  # ends without its end mark
+        (200, 'data: {"error": {"message": "engine died"}}\n\n', "server"),
+    ],
+)
+def test_each_way_to_fail_is_counted_as_what_it_is(status: int, body: str, error: str) -> None:
+    count = 0
+
+    async def failing(request: web.Request) -> web.StreamResponse:
+        nonlocal count
+        count += 1
+        answers = bool(count % 2)
+        await asyncio.sleep(0.01)
+        if answers:
+            return await stream(request)
+        return web.Response(status=status, text=body)
+
+    with serving(failing) as stub:
+        result = measure(stub, ClosedLoop(users=2))
+    errors = {r.error for r in ended_in_window(result)}
+    assert errors == {None, error}
+
+
+def test_a_request_that_is_never_answered_times_out() -> None:
+    count = 0
+
+    async def hanging(request: web.Request) -> web.StreamResponse:
+        nonlocal count
+        count += 1
+        if count == 3:
+            await asyncio.sleep(30)
+        return await stream(request)
+
+    with serving(hanging) as stub:
+        result = measure(stub, ClosedLoop(users=2), request_timeout_s=0.3, warmup_s=0.0)
+    lost = [r for r in result.records if r.error == "timeout"]
+    assert len(lost) == 1 and 0.3 <= lost[0].latency_s < 1.0
+
+
+def test_a_reset_connection_is_an_error_and_hangs_nothing() -> None:
+    count = 0
+
+    async def resetting(request: web.Request) -> web.StreamResponse:
+        nonlocal count
+        count += 1
+        if count % 3 == 0 and request.transport is not None:
+            request.transport.abort()
+        return await stream(request)
+
+    with serving(resetting) as stub:
+        result = measure(stub, ClosedLoop(users=2))
+    assert {r.error for r in ended_in_window(result)} == {None, "connection"}
+
+
+def test_a_server_that_answers_nothing_is_too_slow() -> None:
+    async def silent(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(30)
+        raise AssertionError
+
+    with serving(silent) as stub, pytest.raises(EngineFailure) as caught:
+        measure(stub, ClosedLoop(users=2), warmup_max_s=0.5)
+    assert caught.value.kind is FailureKind.TOO_SLOW
+
+
+def test_a_server_that_refuses_everything_says_why() -> None:
+    async def refusing(request: web.Request) -> web.StreamResponse:
+        return web.Response(status=400, text="beam width exceeds max_logprobs")
+
+    with serving(refusing) as stub, pytest.raises(EngineFailure, match="beam width exceeds max_logprobs"):
+        measure(stub, ClosedLoop(users=2), warmup_max_s=0.3)
+
+
+def test_the_death_of_the_engine_ends_the_load() -> None:
+    with serving(stream) as stub:
+        threading.Timer(0.5, lambda: setattr(stub, "dead", True)).start()
+        with pytest.raises(EngineFailure, match="died"):
+            measure(stub, ClosedLoop(users=2), window_min_s=20, window_max_s=30)
+
+
+def test_open_loop_requests_are_due_on_schedule_whatever_the_server_does() -> None:
+    with serving(slow_stream) as stub:
+        result = measure(stub, Poisson(rate_per_s=40), window_min_s=1.0, window_requests=10)
+    due = [r.due_s for r in ended_in_window(result)]
+    schedule = Poisson(rate_per_s=40).due_times_s(0)
+    expected = [t for t in (next(schedule) for _ in range(400)) if result.window_start_s <= t < result.window_end_s]
+    assert sorted(due) == pytest.approx(expected)
+
+
+def test_greedy_requests_ask_for_greedy_decoding() -> None:
+    body = request_body("m", RequestConfig(), 7)
+    assert body["temperature"] == 0.0 and body["max_tokens"] == 7 and body["stream"] is True
+    assert request_body("m", RequestConfig(fields=(("temperature", 0.5),)), 7)["temperature"] == 0.5

@@ -1,0 +1,74 @@
+"""Non-dominated points against the definition, pair by pair."""
+
+import random
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from objectives import Direction, Estimate
+from optimize.pareto import front, non_dominated
+
+Floats = NDArray[np.float64]
+
+
+def _by_definition(values: Floats) -> list[bool]:
+    rows = [tuple(row) for row in values]
+
+    def beats(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
+        return all(x <= y for x, y in zip(a, b, strict=True)) and a != b
+
+    return [not any(beats(other, row) for other in rows) for row in rows]
+
+
+def _figures(**values: float) -> dict[str, Estimate]:
+    return {name: Estimate(v, v, v, 1, "") for name, v in values.items()}
+
+
+@pytest.mark.parametrize("objectives", [1, 2, 3, 4])
+def test_agrees_with_the_definition(objectives: int) -> None:
+    rng = np.random.default_rng(objectives)
+    for points in range(1, 40):
+        # Few distinct values: ties and equal rows are common.
+        values = rng.integers(0, 6, size=(points, objectives)).astype(np.float64)
+        assert non_dominated(values).tolist() == _by_definition(values)
+
+
+def test_a_staircase_and_what_lies_behind_it() -> None:
+    values = np.array([[1.0, 4], [2, 3], [3, 2], [4, 1], [2, 4], [4, 4], [3, 3]])
+    assert non_dominated(values).tolist() == [True] * 4 + [False] * 3
+
+
+def test_equal_rows_are_all_kept() -> None:
+    assert non_dominated(np.array([[1.0, 2], [1, 2], [1, 3]])).tolist() == [True, True, False]
+
+
+def test_front_knows_which_way_each_objective_improves() -> None:
+    points = [
+        _figures(qps=100, p99_latency_s=2.0),
+        _figures(qps=50, p99_latency_s=1.0),
+        _figures(qps=50, p99_latency_s=2.0),
+        _figures(qps=20, p99_latency_s=1.5),
+    ]
+    directions = {"qps": Direction.MAXIMIZE, "p99_latency_s": Direction.MINIMIZE}
+    assert front(points, directions) == [0, 1]
+    assert front(points, {name: d for name, d in directions.items() if name == "qps"}) == [0]
+
+
+def test_only_named_objectives_count() -> None:
+    points = [_figures(qps=1, preemptions=0), _figures(qps=2, preemptions=9)]
+    assert front(points, {"qps": Direction.MAXIMIZE}) == [1]
+
+
+def test_front_of_nothing_is_empty() -> None:
+    assert front([], {"qps": Direction.MAXIMIZE}) == []
+
+
+def test_front_does_not_depend_on_units_or_order() -> None:
+    rng = random.Random(0)
+    points = [_figures(a=rng.random(), b=rng.random(), c=rng.random()) for _ in range(60)]
+    directions = {"a": Direction.MAXIMIZE, "b": Direction.MINIMIZE, "c": Direction.MINIMIZE}
+    scaled = [_figures(a=p["a"].value * 1e9, b=p["b"].value * 1e-6, c=p["c"].value) for p in points]
+    order = rng.sample(range(60), 60)
+    assert front(scaled, directions) == front(points, directions)
+    assert {order[i] for i in front([points[i] for i in order], directions)} == set(front(points, directions))

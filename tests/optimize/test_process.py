@@ -1,0 +1,110 @@
+"""The keeper leaves nothing behind, however a tree or its owner ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from optimize.engine.process import ColdTree
+
+# A process that starts a grandchild which ignores SIGTERM and leaves its parent's session.
+STUBBORN = """
+import os, signal, subprocess, sys, time
+ignore = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
+subprocess.Popen([sys.executable, "-c", ignore], start_new_session=True)
+print("up", flush=True)
+time.sleep(300)
+"""
+
+
+def tree_of(code: str, log: Path, grace_s: float = 0.2) -> ColdTree:
+    return ColdTree([sys.executable, "-c", code], os.environ, log, grace_s)
+
+
+def wait_for(condition: object, seconds: float = 10) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if condition():  # type: ignore[operator]
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def test_stop_ends_descendants_that_left_the_session_and_ignore_sigterm(tmp_path: Path) -> None:
+    tree = tree_of(STUBBORN, tmp_path / "log")
+    assert wait_for(lambda: len(tree.processes()) == 2)
+    pids = [p.pid for p in tree.processes()]
+    tree.stop()
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_exit_code_is_reported(tmp_path: Path) -> None:
+    tree = tree_of("raise SystemExit(3)", tmp_path / "log")
+    assert tree.ended.wait(10)
+    assert tree.exit_code == 3
+    assert tree.broken() == "main process ended"
+    tree.stop()
+
+
+def test_signal_is_reported_as_negative_code(tmp_path: Path) -> None:
+    tree = tree_of("import os; os.kill(os.getpid(), 9)", tmp_path / "log")
+    assert tree.ended.wait(10)
+    assert tree.exit_code == -signal.SIGKILL
+    tree.stop()
+
+
+def test_orphans_of_a_dead_main_process_are_ended(tmp_path: Path) -> None:
+    tree = tree_of(STUBBORN.replace("time.sleep(300)\n", "time.sleep(0.3)\n"), tmp_path / "log")
+    assert wait_for(lambda: len(tree.processes()) == 2)
+    pids = [p.pid for p in tree.processes()]
+    assert tree.ended.wait(10)
+    assert wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+    tree.stop()
+
+
+def test_death_of_a_watched_child_breaks_the_tree(tmp_path: Path) -> None:
+    tree = tree_of(STUBBORN, tmp_path / "log")
+    assert wait_for(lambda: len(tree.processes()) == 2)
+    tree.watch()
+    assert tree.broken() is None
+    tree.processes()[-1].kill()
+    assert wait_for(lambda: tree.broken() is not None)
+    tree.stop()
+
+
+def test_output_is_kept_in_the_log(tmp_path: Path) -> None:
+    tree = tree_of("print('hello')", tmp_path / "log")
+    assert tree.ended.wait(10)
+    tree.stop()
+    assert (tmp_path / "log").read_text() == "hello\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_death_of_the_owner_ends_the_tree(tmp_path: Path, number: signal.Signals) -> None:
+    owner = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import os, sys, time; from pathlib import Path; from optimize.engine.process import ColdTree;"
+            f"t = ColdTree([sys.executable, '-c', {STUBBORN!r}], os.environ, Path({str(tmp_path / 'log')!r}), 0.2);\n"
+            "while len(t.processes()) < 2: time.sleep(0.02)\n"
+            "print(*[p.pid for p in t.processes()], flush=True); time.sleep(300)",
+        ],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert owner.stdout is not None
+    pids = [int(pid) for pid in owner.stdout.readline().split()]
+    assert len(pids) == 2
+    owner.send_signal(number)
+    owner.wait()
+    owner.stdout.close()
+    assert wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))

@@ -1,0 +1,130 @@
+"""The log-scaling Gaussian process and the grid."""
+
+import itertools
+import math
+import random
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, GPSampler
+from optuna.trial import FrozenTrial, create_trial
+
+from optimize.samplers import LOG_SCALE_ATTR, LogScaleGPSampler, grid, grid_values, log_scaled
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+SPACE: dict[str, BaseDistribution] = {"x": FloatDistribution(0.0, 1.0), "k": CategoricalDistribution(["a", "b"])}
+
+
+def _trial(x: float, k: str, values: list[float]) -> FrozenTrial:
+    return create_trial(params={"x": x, "k": k}, distributions=SPACE, values=values)
+
+
+def _suggestion(sampler: BaseSampler, log_beforehand: bool, log_scale: list[bool] | None) -> dict[str, Any]:
+    """What a sampler asks for after twelve trials whose first objective spans four orders of magnitude."""
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    if log_scale is not None:
+        study.set_user_attr(LOG_SCALE_ATTR, log_scale)
+    rng = random.Random(0)
+    for i in range(12):
+        x, k = rng.random(), rng.choice("ab")
+        rate, loss = 10 ** (4 * x), (x - 0.3) ** 2 + 0.1 * i
+        study.add_trial(_trial(x, k, [math.log(rate) if log_beforehand else rate, loss]))
+    before = [t.values for t in study.trials]
+    params = study.ask(SPACE).params
+    assert [t.values for t in study.trials[:-1]] == before
+    return params
+
+
+# Logarithms
+
+
+def test_only_marked_values_are_logged_and_only_in_the_copy() -> None:
+    trial = _trial(0.5, "a", [100.0, 0.25])
+    scaled = log_scaled(trial, [True, False])
+    assert scaled.values == pytest.approx([math.log(100), 0.25])
+    assert trial.values == [100.0, 0.25]
+    assert (scaled.params, scaled.number, scaled.state) == (trial.params, trial.number, trial.state)
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0])
+def test_what_has_no_logarithm_is_very_low(value: float) -> None:
+    (logged,) = log_scaled(create_trial(value=value), [True]).values
+    assert math.isfinite(logged)
+    assert logged < math.log(1e-6)
+
+
+def test_one_flag_per_objective() -> None:
+    with pytest.raises(ValueError, match="zip"):
+        log_scaled(_trial(0.5, "a", [1.0, 2.0]), [True])
+
+
+def test_the_sampler_sees_exactly_the_logarithms() -> None:
+    ours = _suggestion(LogScaleGPSampler(n_startup_trials=4, seed=0), False, [True, False])
+    plain = GPSampler(n_startup_trials=4, seed=0, warn_independent_sampling=False)
+    assert ours == _suggestion(plain, True, None)
+
+
+def test_a_study_that_marks_nothing_is_sampled_as_it_is() -> None:
+    ours = _suggestion(LogScaleGPSampler(n_startup_trials=4, seed=0), False, None)
+    plain = GPSampler(n_startup_trials=4, seed=0, warn_independent_sampling=False)
+    assert ours == _suggestion(plain, False, None)
+
+
+# Grids
+
+
+@pytest.mark.parametrize(
+    ("distribution", "values"),
+    [
+        (IntDistribution(1, 2), [1, 2]),
+        (IntDistribution(3, 3), [3]),
+        (IntDistribution(1, 5), [1, 2, 3, 4, 5]),
+        (IntDistribution(0, 100), [0, 25, 50, 75, 100]),
+        (IntDistribution(32, 128, step=32), [32, 64, 96, 128]),
+        (IntDistribution(1, 256, log=True), [1, 2, 4, 8, 16, 32, 64, 128, 256]),
+        (IntDistribution(4, 100, log=True), [4, 8, 16, 32, 64, 100]),
+        (IntDistribution(7, 7, log=True), [7]),
+        (FloatDistribution(0.0, 1.0), [0.0, 0.25, 0.5, 0.75, 1.0]),
+    ],
+)
+def test_values_of_a_grid(distribution: BaseDistribution, values: list[Any]) -> None:
+    assert grid_values(distribution) == pytest.approx(values)
+
+
+def test_choices_are_their_own_grid() -> None:
+    assert grid_values(CategoricalDistribution(["fp16", None, 4])) == ["fp16", None, 4]
+
+
+@pytest.mark.parametrize(("low", "high", "step"), [(16, 128, 16), (0, 100, 10), (1, 64, 3), (32, 4096, 32)])
+def test_a_grid_keeps_to_the_steps_of_its_range(low: int, high: int, step: int) -> None:
+    distribution = IntDistribution(low, high, step=step)
+    assert all((v - low) % step == 0 and low <= v <= distribution.high for v in grid_values(distribution))
+
+
+@pytest.mark.parametrize(("low", "high", "step"), [(0.0, 1.0, 0.1), (0.6, 1.4, 0.2)])
+def test_a_grid_keeps_to_the_steps_of_a_float_range(low: float, high: float, step: float) -> None:
+    steps = [(v - low) / step for v in grid_values(FloatDistribution(low, high, step=step))]
+    assert steps == pytest.approx([round(s) for s in steps])
+
+
+def test_a_logarithmic_float_range_is_cut_into_equal_ratios() -> None:
+    values = grid_values(FloatDistribution(0.001, 10.0, log=True))
+    ratios = [b / a for a, b in itertools.pairwise(values)]
+    assert (values[0], values[-1]) == pytest.approx((0.001, 10.0))
+    assert ratios == pytest.approx([ratios[0]] * len(ratios))
+
+
+def test_every_combination_is_tried_once() -> None:
+    space: dict[str, BaseDistribution] = {
+        "batch_size": IntDistribution(1, 8, log=True),
+        "beam_size": CategoricalDistribution([1, 2, 4]),
+    }
+    study = optuna.create_study(sampler=grid(space, seed=1))
+    asked = []
+    for _ in range(12):
+        trial = study.ask(space)
+        asked.append((trial.params["batch_size"], trial.params["beam_size"]))
+        study.tell(trial, 0.0)
+    assert sorted(asked) == sorted(itertools.product([1, 2, 4, 8], [1, 2, 4]))

@@ -1,0 +1,166 @@
+"""Every YAML of every group composes into the typed schema, and what it names can be built."""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+
+from objectives import Objective
+from optimize import schema
+from optimize.bounds import make_limits
+from optimize.build import build
+from optimize.cli import CONF, to_typed
+from optimize.errors import ConfigError
+from optimize.space import SearchSpace, make_space
+
+GROUPS = {
+    "model", "engine", "space", "quantization", "workload", "load", "objectives", "constraints", "sampler",
+    "scenario", "tracking", "executor", "hardware", "study",
+}  # fmt: skip
+STUDIES = ["smoke", "chat", "bulk", "abtest"]
+NEEDS = {
+    "engine=remote": ["engine.base_url=http://127.0.0.1:8000"],
+    "workload=file": ["workload.path=prompts.jsonl"],
+}
+"""What a choice leaves to whoever chooses it."""
+
+
+def _choices() -> list[tuple[str, str]]:
+    return sorted((path.parent.name, path.stem) for path in CONF.glob("*/*.yaml"))
+
+
+def _selection(group: str, choice: str) -> list[str]:
+    if group == "study":
+        return [f"+study={choice}"]
+    if group == "objectives":
+        return [f"objectives=[{choice}]"]
+    return [f"{group}={choice}", *NEEDS.get(f"{group}={choice}", [])]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _hydra() -> Iterator[None]:
+    schema.register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+    monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
+
+
+def _compose(*overrides: str) -> schema.StudyConfig:
+    return to_typed(compose("config", overrides=list(overrides)))
+
+
+@cache
+def _chosen(group: str, choice: str) -> schema.StudyConfig:
+    """The defaults with one choice changed."""
+    return _compose(*_selection(group, choice))
+
+
+def _space(config: schema.StudyConfig) -> SearchSpace:
+    return make_space(config.search_space, config.model, config.recipes, config.quantization, config.baseline)
+
+
+def test_groups_and_studies_are_those_of_the_design() -> None:
+    assert {path.name for path in CONF.iterdir() if path.is_dir()} == GROUPS
+    assert {path.stem for path in (CONF / "study").iterdir()} == set(STUDIES)
+
+
+@pytest.mark.parametrize(("group", "choice"), _choices())
+def test_every_choice_composes_and_what_it_names_can_be_built(group: str, choice: str) -> None:
+    config = _chosen(group, choice)
+    space = _space(config)
+    assert isinstance(build(config.sampler, "sampler", seed=0, space=space.distributions), BaseSampler)
+    for name, node in {**config.objectives, **config.metrics}.items():
+        assert isinstance(build(node, f"objectives.{name}"), Objective)
+    assert build(config.load.arrivals, "load.arrivals").describe()
+    assert build(config.engine, "engine").version()
+
+
+@pytest.mark.parametrize("choice", STUDIES)
+def test_studies_fit_together(choice: str) -> None:
+    config = _chosen("study", choice)
+    assert config.study.name == choice
+    assert config.scenario.name == ("chat" if choice == "smoke" else choice)
+    assert set(config.scenario.weights) <= set(config.objectives)
+    assert make_limits(config.constraints, {**config.metrics, **config.objectives})
+    assert {"quantization", "batch_size", "beam_size"} <= set(_space(config).distributions)
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (CONF / "quantization").glob("*.yaml")))
+def test_every_recipe_is_there_for_the_search_under_its_own_name(name: str) -> None:
+    assert _chosen("quantization", name).recipes[name] == _chosen("quantization", name).quantization
+    assert _chosen("quantization", name).quantization.name == name
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (CONF / "objectives").glob("*.yaml")))
+def test_every_objective_file_defines_one_objective_of_its_own_name(name: str) -> None:
+    assert list(_chosen("objectives", name).objectives) == [name]
+
+
+def test_defaults() -> None:
+    config = _compose()
+    assert list(config.objectives) == ["qps", "p99_latency_s", "memory_bytes", "bleu"]
+    assert config.study.name == config.scenario.name
+    assert config.tracking.storage == "sqlite:///mlruns/optuna.db"
+    assert config.tracking.uri == "sqlite:///mlruns/mlflow.db"
+
+
+def test_files_follow_the_output_folder() -> None:
+    config = _compose("output_dir=elsewhere")
+    assert config.tracking.storage == "sqlite:///elsewhere/optuna.db"
+    assert config.tracking.artifacts == "elsewhere/artifacts"
+
+
+def test_a_server_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPTUNA_STORAGE", "postgresql://db/optuna")
+    tracking = _compose("tracking=server").tracking
+    assert (tracking.uri, tracking.storage) == ("http://127.0.0.1:5000", "postgresql://db/optuna")
+
+
+# Overrides as documented
+
+
+def test_a_range_is_narrowed() -> None:
+    distributions = _space(_compose("search_space.batch_size.high=128")).distributions
+    assert distributions["batch_size"] == IntDistribution(1, 128, log=True)
+
+
+def test_a_knob_is_removed() -> None:
+    assert "workers" not in _space(_compose("~search_space.workers")).distributions
+
+
+def test_any_flag_of_vllm_becomes_a_knob() -> None:
+    node = "{_target_: optuna.distributions.IntDistribution, low: 256, high: 4096, log: true}"
+    space = _space(_compose(f"+search_space.max_num_batched_tokens={node}"))
+    assert space.distributions["max_num_batched_tokens"] == IntDistribution(256, 4096, log=True)
+    assert "max_num_batched_tokens" in space.engine_flags
+
+
+def test_a_plain_list_of_choices_becomes_a_knob() -> None:
+    space = _space(_compose("+search_space.block_size=[32,128]"))
+    assert space.distributions["block_size"] == CategoricalDistribution([32, 128])
+
+
+def test_overrides_beat_the_study_they_come_with() -> None:
+    config = _compose("+study=smoke", "study.trials=5", "search_space.beam_size.choices=[1]", "load.arrivals.users=2")
+    assert (config.study.trials, config.load.arrivals["users"]) == (5, 2)
+    assert _space(config).distributions["beam_size"] == CategoricalDistribution([1])
+
+
+@pytest.mark.parametrize(("choice", "key"), [("engine=remote", "engine.base_url"), ("workload=file", "workload.path")])
+def test_what_a_choice_leaves_open_must_be_given(choice: str, key: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key} is not set"):
+        _compose(choice)
+
+
+def test_workloads_and_model_of_the_demo_lie_in_its_folder() -> None:
+    paths = [_chosen("study", choice).workload.path for choice in STUDIES]
+    assert {Path(p).parts[0] for p in [*paths, _compose().model.path]} == {"demo"}
