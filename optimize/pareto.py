@@ -21,8 +21,7 @@ def non_dominated(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     """
     no_worse = (values[:, None, :] <= values[None, :, :]).all(axis=2)
     better = (values[:, None, :] < values[None, :, :]).any(axis=2)
-    dominated: NDArray[np.bool_] = (no_worse & better).any(axis=0)
-    return ~dominated
+    return np.logical_not((no_worse & better).any(axis=0))
 
 
 def front(estimates: Sequence[Mapping[str, Estimate]], directions: Mapping[str, Direction]) -> list[int]:

@@ -7,13 +7,14 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from optimize.engine.pool import EnginePool
-from optimize.errors import ConfigError, OptimizeError
+from optimize.errors import ConfigError, EngineFailure
 from optimize.ledger import Ledger, write_atomically
 from optimize.plan import Plan, make_plan
 from optimize.progress import Progress
@@ -75,9 +76,7 @@ def _run(plan: Plan, config_yaml: str) -> int:
     return 0
 
 
-def _checkpoints(plan: Plan, progress: Progress) -> tuple[dict[str, str], dict[str, OptimizeError]]:
-    from pathlib import Path
-
+def _checkpoints(plan: Plan, progress: Progress) -> tuple[dict[str, str], dict[str, EngineFailure]]:
     from optimize.quantize import make_checkpoints
 
     recipes = plan.space.recipes_needed()

@@ -116,6 +116,7 @@ class Load:
 
     Attributes:
         arrivals: When requests are due: ClosedLoop or Poisson of `optimize.load.arrivals`.
+        first_answer_max_s: How long the very first answer may take; it may have to wait for kernels to be compiled.
         warmup_s: Shortest warm-up.
         warmup_requests: Requests that must have ended before the window opens.
         warmup_max_s: Longest warm-up.
@@ -127,13 +128,14 @@ class Load:
     """
 
     arrivals: Any = MISSING
+    first_answer_max_s: float = 180.0
     warmup_s: float = 4.0
     warmup_requests: int = 16
-    warmup_max_s: float = 20.0
+    warmup_max_s: float = 15.0
     window_min_s: float = 8.0
     window_requests: int = 100
-    window_max_s: float = 20.0
-    drain_max_s: float = 30.0
+    window_max_s: float = 15.0
+    drain_max_s: float = 15.0
     request_timeout_s: float = 60.0
 
 

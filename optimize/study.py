@@ -43,7 +43,7 @@ def open_study(plan: Plan) -> optuna.Study:
         _check_fingerprint(plan, optuna.load_study(study_name=settings.name, storage=storage))
     study = optuna.create_study(
         study_name=settings.name, storage=storage, sampler=sampler, load_if_exists=True,
-        directions=[str(o.direction) for o in plan.objectives.values()],
+        directions=[o.direction.value for o in plan.objectives.values()],
     )  # fmt: skip
     if not known:
         with warnings.catch_warnings():

@@ -81,7 +81,7 @@ class Mirror:
     def close_parent(self, metrics: Mapping[str, float], note: str, files: list[Path], status: str) -> None:
         """Log the study's result and end the parent run."""
         run_id = self.open_parent()
-        self._log_metrics(run_id, {name: [(0, value)] for name, value in metrics.items()})
+        self._log_metrics(run_id, {name: [(0.0, value)] for name, value in metrics.items()})
         self._client.set_tag(run_id, _NOTE, note)
         for file in files:
             self._client.log_artifact(run_id, str(file), "report")
@@ -116,11 +116,13 @@ class Mirror:
     def end(self, record: TrialRecord) -> None:
         """Log everything of an ended trial and end its run."""
         run_id, folder = self.begin(record), self._ledger.trial_folder(record.number)
-        figures = {name: [(0, e.value)] for name, e in record.estimates.items()}
+        figures = {name: [(0.0, e.value)] for name, e in record.estimates.items()}
         intervals = {
-            f"{name}.{end}": [(0, getattr(e, end))] for name, e in record.estimates.items() for end in ("low", "high")
+            f"{name}.{end}": [(0.0, float(getattr(e, end)))]
+            for name, e in record.estimates.items()
+            for end in ("low", "high")
         }
-        seconds = {f"seconds.{name}": [(0, value)] for name, value in record.seconds.items()}
+        seconds = {f"seconds.{name}": [(0.0, value)] for name, value in record.seconds.items()}
         series = {f"series/{name}": points for name, points in self._ledger.read_series(record.number).items()}
         self._log_metrics(run_id, {**figures, **intervals, **seconds, **series})
         tags = {

@@ -9,7 +9,10 @@ from optimize.errors import EngineFailure, FailureKind
 
 _PREFIX = re.compile(r"^(\(\w+[^)]*\)\s*)?(ERROR|WARNING|INFO|DEBUG)?\s*(\d\d-\d\d \d\d:\d\d:\d\d\s*\[[^\]]*\]\s*)?")
 _EXCEPTION = re.compile(
-    r"^(?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt)(?: \w+)*:|^what\(\):|^Value error,|^\S*(?:serve|vllm)[\w .]*: error:"
+    r"^(?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt)(?: \w+)*:"  # Python's
+    r"|^what\(\):"  # C++'s
+    r"|^Value error,"  # pydantic's
+    r"|^\S*(?:serve|vllm)[\w .]*: error:"  # the argument parser's
 )
 _SECONDARY = (
     "Engine core initialization failed",

@@ -141,6 +141,7 @@ class VllmLauncher:
         env: Environment variables of every engine.
         start_timeout_s: How long an engine may take until it answers.
         stop_grace_s: Seconds between SIGTERM and SIGKILL.
+        compile_cache: Folder of torch's compiled kernels, so that they outlive an engine; None for torch's default.
         start_mode: "warm" forks engines from a process that has imported vLLM, "cold" starts each afresh, "auto" is
             warm where that works here.
     """
@@ -149,6 +150,7 @@ class VllmLauncher:
     env: dict[str, str] = field(default_factory=dict)
     start_timeout_s: float = 600.0
     stop_grace_s: float = 1.0
+    compile_cache: str | None = None
     start_mode: str = "auto"
     request_knobs_only: bool = field(default=False, init=False)
     _warm: WarmStarter | None = field(default=None, init=False, repr=False)
@@ -242,6 +244,8 @@ class VllmLauncher:
             "VLLM_SERVER_DEV_MODE": "1",  # /collective_rpc and /reset_prefix_cache; loopback only
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         }
+        if self.compile_cache is not None:
+            own["TORCHINDUCTOR_CACHE_DIR"] = str(Path(self.compile_cache).resolve())
         return {**inherited, **own, **{k: str(v) for k, v in self.env.items()}}
 
 

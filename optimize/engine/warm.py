@@ -46,6 +46,9 @@ _PRELOADED = (
     "vllm.model_executor.models.llama",
     "vllm.model_executor.model_loader.default_loader",
     "vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors",
+    "torch._dynamo",
+    "torch._inductor.compile_fx",
+    "torch._inductor.codegen.cpp",
     "optimize.engine.memory",
 )
 
@@ -88,11 +91,12 @@ def _adapt() -> None:
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         raise Unfit("importing vLLM initialized CUDA")
     os.register_at_fork(after_in_child=_apply_thread_environment)
+    os.register_at_fork(after_in_child=_apply_metrics_environment)
 
 
 def _fork_after_config_check(platform: Any) -> None:
     """vLLM's CPU platform sets the start method to "spawn" whenever it checks a configuration; set it back."""
-    cls = type(platform) if not isinstance(platform, type) else platform
+    cls: Any = platform if isinstance(platform, type) else type(platform)
     original = cls.check_and_update_config.__func__
 
     def check_and_update_config(this: Any, vllm_config: Any) -> None:
@@ -116,6 +120,17 @@ def _apply_thread_environment() -> None:
     processors = {int(number) for number in re.findall(r"\d+", binding)}
     os.sched_setaffinity(0, processors)
     torch.set_num_threads(len(processors))
+
+
+def _apply_metrics_environment() -> None:
+    """Let several API servers share their metrics: the client library decides on that when it is imported, too early.
+
+    vLLM sets the variable where there is more than one API server; it then adds their figures up from files.
+    """
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        from prometheus_client import values
+
+        values.ValueClass = values.get_value_class()
 
 
 def _preload() -> None:

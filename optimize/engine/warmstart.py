@@ -36,7 +36,8 @@ class WarmStarter:
     def __init__(self, env: Mapping[str, str]) -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "optimize.engine.warm"],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=dict(env), text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env={**env, "TORCHINDUCTOR_COMPILE_THREADS": "1"}, text=True,
             start_new_session=True,
         )  # fmt: skip
         self._ready = threading.Event()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import aiohttp
 import uvloop
 
 from objectives import RequestRecord
@@ -20,6 +21,7 @@ from optimize.schema import Load
 from optimize.workload import Workload
 
 _WATCH_S = 0.1
+_FIRST_TOKENS = 4
 MIN_ANSWERS = 5
 """With fewer answers in the longest window allowed, a configuration is too slow to be measured at all."""
 
@@ -64,10 +66,11 @@ def run_load(
         load: Lengths of warm-up and window, time limits.
         arrivals: When requests are due.
         seed: Of the order of prompts and of random arrivals.
-        phase: Told of "warm-up" and "measuring" as they begin.
+        phase: Told of "first answer", "warm-up" and "measuring" as they begin.
 
     Raises:
-        EngineFailure: the engine died, or answered fewer than `MIN_ANSWERS` requests in `load.window_max_s`.
+        EngineFailure: the engine died, refuses such requests, gave no answer during warm-up, or fewer than
+            `MIN_ANSWERS` to the requests of `load.window_max_s`.
     """
     return uvloop.run(_Run(engine, workload, request, load, arrivals, seed, phase).run())
 
@@ -94,12 +97,31 @@ class _Run:
                 session, self._engine.endpoint, self._request, self._workload.max_tokens, self._clock,
                 self._load.request_timeout_s,
             )  # fmt: skip
+            await self._first_answer(session)
+            self._began = time.monotonic()
             source = asyncio.create_task(self._generate())
             try:
                 start_s, end_s = await self._measure(source)
             finally:
                 await self._cancel(source)
         return LoadResult(self._records, start_s, end_s, self._began)
+
+    async def _first_answer(self, session: aiohttp.ClientSession) -> None:
+        """Wait for one short answer: the first request of its kind may compile kernels, for longer than any warm-up."""
+        limit_s = self._load.first_answer_max_s
+        client = Client(session, self._engine.endpoint, self._request, _FIRST_TOKENS, self._clock, timeout_s=limit_s)
+        self._phase("first answer")
+        sending = asyncio.create_task(client.send(0, self._workload.prompts[0], 0.0))
+        while not sending.done():
+            self._engine.check()
+            await asyncio.sleep(_WATCH_S)
+        record = sending.result()
+        if record.error == "timeout":
+            raise EngineFailure(
+                FailureKind.TOO_SLOW, f"no first answer within {limit_s:.0f} s (load.first_answer_max_s)"
+            )
+        if record.error == "refused":
+            raise EngineFailure(FailureKind.REFUSED, f"the engine refuses such requests: {record.text[:300]}")
 
     async def _measure(self, source: asyncio.Task[None]) -> tuple[float, float]:
         load = self._load
@@ -130,10 +152,13 @@ class _Run:
 
     async def _drain(self, source: asyncio.Task[None], start_s: float, end_s: float) -> None:
         """Go on until nothing due in the window is pending; what outlasts the time-out counts with its wait so far."""
-        waiting = lambda: [t for t, due in self._pending.items() if start_s <= due < end_s]  # noqa: E731
+
+        def waiting() -> list[float]:
+            return [due for due in self._pending.values() if start_s <= due < end_s]
+
         await self._until(source, lambda _: not waiting(), end_s + self._load.drain_max_s)
         now = self._clock()
-        for due in [self._pending[task] for task in waiting()]:
+        for due in waiting():
             self._records.append(RequestRecord(-1, due, due, None, now, 0, 0, "", "timeout"))
 
     async def _until(self, source: asyncio.Task[None], done: Callable[[float], bool], limit_s: float) -> float:

@@ -6,7 +6,7 @@ import math
 
 from objectives import Estimate
 
-_SCALES = {
+_SCALES: dict[str, list[tuple[float, str]]] = {
     "bytes": [(2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")],
     "s": [(1.0, "s"), (1e-3, "ms"), (1e-6, "µs")],
 }

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -191,7 +192,7 @@ def test_separable_prefix_closes_a_main_clause() -> None:
 
 
 def test_fronted_time_puts_the_verb_second() -> None:
-    assert _reference("Yesterday ", "picked up").startswith("Gestern holte")
+    assert _reference("Yesterday I ", "").split()[2] == "ich"
 
 
 def test_subordinate_clauses_end_with_the_joined_verb() -> None:
@@ -289,6 +290,6 @@ def test_tokenizer_adds_bos_and_is_lossless(tokenizer: Any) -> None:
         assert tokenizer.decode(tokenizer.encode(row["reference"]), skip_special_tokens=True) == row["reference"]
 
 
-def test_shipped_text_is_portable() -> None:
+def test_shipped_text_names_no_absolute_path() -> None:
     for path in (*Path(MODEL_FOLDER).glob("*.json"), MODEL_FOLDER / "README.md"):
-        assert "/work" not in path.read_text(encoding="utf-8")
+        assert not re.search(r"(?<![\w.<])/\w", path.read_text(encoding="utf-8"))

@@ -13,11 +13,11 @@ import httpx
 import psutil
 import pytest
 
+from objectives import Measurement
 from objectives.quality import Bleu
 from optimize.engine.base import EngineConfig, RequestConfig
 from optimize.engine.vllm import VllmLauncher
 from optimize.errors import EngineFailure, FailureKind
-from optimize.evaluate import Measurement
 from optimize.load.arrivals import ClosedLoop
 from optimize.load.generator import run_load
 from optimize.schema import Load, WorkloadSource

@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from objectives import MemoryParts, RequestRecord
+from objectives import Measurement, MemoryParts, RequestRecord
 from objectives.latency import LatencyQuantile
 from optimize.engine.base import Endpoint, RequestConfig
 from optimize.errors import EngineFailure, FailureKind
-from optimize.evaluate import Measurement
 from optimize.load.arrivals import Arrivals, ClosedLoop, Poisson
 from optimize.load.client import request_body
 from optimize.load.generator import LoadResult, run_load

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -24,7 +25,7 @@ def stored(out: Path, name: str = "smoke") -> optuna.Study:
     return optuna.load_study(study_name=name, storage=f"sqlite:///{out}/optuna.db")
 
 
-def runs(out: Path) -> list[object]:
+def runs(out: Path) -> list[Any]:
     client = MlflowClient(tracking_uri=f"sqlite:///{out}/mlflow.db")
     experiment = client.get_experiment_by_name("optimize")
     assert experiment is not None
@@ -48,11 +49,11 @@ def test_a_study_ends_with_a_recommendation_and_everything_is_tracked(
     assert study.metric_names == ["qps", "p99_latency_s", "memory_bytes", "bleu"]
 
     tracked = runs(out)
-    parents = [r for r in tracked if "mlflow.parentRunId" not in r.data.tags]  # type: ignore[attr-defined]
-    children = [r for r in tracked if "mlflow.parentRunId" in r.data.tags]  # type: ignore[attr-defined]
+    parents = [r for r in tracked if "mlflow.parentRunId" not in r.data.tags]
+    children = [r for r in tracked if "mlflow.parentRunId" in r.data.tags]
     assert len(parents) == 1 and len(children) == 5
-    assert {r.info.status for r in tracked} == {"FINISHED"}  # type: ignore[attr-defined]
-    by_trial = {int(r.data.tags["trial"]): r for r in children}  # type: ignore[attr-defined]
+    assert {r.info.status for r in tracked} == {"FINISHED"}
+    by_trial = {int(r.data.tags["trial"]): r for r in children}
     for trial in trials:
         assert by_trial[trial.number].data.metrics["qps"] == pytest.approx(trial.values[0])
     client = MlflowClient(tracking_uri=f"sqlite:///{out}/mlflow.db")
@@ -166,7 +167,7 @@ def test_kill_9_loses_at_most_the_running_trial(
     assert sum(t.state is TrialState.FAIL for t in trials) <= 1
     assert {t.state for t in trials} <= {TrialState.COMPLETE, TrialState.FAIL}
     assert sum(t.user_attrs.get("role") == "baseline" for t in trials if t.state is TrialState.COMPLETE) == 1
-    assert not [r for r in runs(tmp_path / "out") if r.info.status == "RUNNING"]  # type: ignore[attr-defined]
+    assert not [r for r in runs(tmp_path / "out") if r.info.status == "RUNNING"]
     assert all(r.state != "running" for r in Ledger(tmp_path / "out/studies/smoke").records())
 
 
