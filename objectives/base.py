@@ -55,7 +55,7 @@ class RequestRecord:
         first_token_s: Arrival of the first token; None where the answer cannot stream.
         done_s: When the answer was complete or the request failed.
         prompt_tokens: Length of the prompt as the server counted it.
-        output_tokens: Length of the answer as the server counted it.
+        output_tokens: Length of the answer as the server counted it; of beam search, mean over the beams.
         text: The answer.
         error: None, or the class of the failure (timeout, refused, server, connection, malformed).
     """
@@ -93,12 +93,18 @@ class MemoryParts:
     Attributes:
         weights_bytes: Tensors of the checkpoint the engine loaded.
         kv_pool_bytes: KV cache the engine reserved, in use or not.
+        kv_block_tokens: Tokens that one block of the KV cache holds; a sequence takes whole blocks.
+        kv_block_bytes: Bytes of one block.
+        max_sequences: Sequences the engine runs at once (max_num_seqs).
         activations_bytes: Peak working memory of the forward passes; None where the device cannot tell it apart.
         process_tree_bytes: Proportional set size of all engine processes at the end of the window.
     """
 
     weights_bytes: int
     kv_pool_bytes: int
+    kv_block_tokens: int
+    kv_block_bytes: int
+    max_sequences: int
     activations_bytes: int | None
     process_tree_bytes: int
 
@@ -114,6 +120,7 @@ class Measurement:
         references: Workload row -> reference answer.
         series: Telemetry name -> (time_s, value) samples taken during the load.
         memory: Parts of the engine's memory; None for an endpoint whose machine cannot be seen.
+        beam_size: Sequences the engine decodes for each request.
     """
 
     records: Sequence[RequestRecord]
@@ -122,6 +129,7 @@ class Measurement:
     references: Mapping[int, str]
     series: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     memory: MemoryParts | None = None
+    beam_size: int = 1
 
     @property
     def window_s(self) -> float:

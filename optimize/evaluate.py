@@ -66,6 +66,7 @@ def _measure(config: TrialConfig, lease: Lease, record: TrialRecord, plan: Plan,
         references=dict(enumerate(plan.workload.references)),
         series=telemetry.series(result.began_at),
         memory=engine.memory(),
+        beam_size=config.request.beam_size,
     )
 
 

@@ -21,7 +21,15 @@ class WorkerExtension:
 
         tensors: dict[int, int] = {}
         _collect(self.model_runner.kv_caches, tensors)  # type: ignore[attr-defined]
-        report: dict[str, Any] = {"kv_pool_bytes": sum(tensors.values()), "activations_bytes": None}
+        config = self.vllm_config  # type: ignore[attr-defined]
+        pool = sum(tensors.values())
+        report: dict[str, Any] = {
+            "kv_pool_bytes": pool,
+            "kv_block_tokens": config.cache_config.block_size,
+            "kv_block_bytes": pool // max(1, config.cache_config.num_gpu_blocks or 1),
+            "max_sequences": config.scheduler_config.max_num_seqs,
+            "activations_bytes": None,
+        }
         if torch.cuda.is_available():
             at_rest = torch.cuda.memory_allocated()
             report["activations_bytes"] = max(0, torch.cuda.max_memory_allocated() - at_rest)

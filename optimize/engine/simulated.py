@@ -121,7 +121,10 @@ class _Server:
         call = await request.json()
         result: dict[str, Any] = {}
         if call["method"] == "memory_report":
-            result = {"kv_pool_bytes": _POOL_BLOCKS * _BLOCK_BYTES, "activations_bytes": None}
+            result = {
+                "kv_pool_bytes": _POOL_BLOCKS * _BLOCK_BYTES, "kv_block_tokens": 128, "kv_block_bytes": _BLOCK_BYTES,
+                "max_sequences": self._settings["max_num_seqs"], "activations_bytes": None,
+            }  # fmt: skip
         elif call["method"] == "effective_values":
             result = {name: self._settings[name] for name in call["args"] if name in self._settings}
         return await _reply(web, {"results": [result]})

@@ -103,6 +103,9 @@ class VllmEngine:
         return MemoryParts(
             weights_bytes=tensor_bytes(self._config.checkpoint),
             kv_pool_bytes=sum(int(r["kv_pool_bytes"]) for r in reports),
+            kv_block_tokens=int(reports[0]["kv_block_tokens"]),
+            kv_block_bytes=sum(int(r["kv_block_bytes"]) for r in reports),
+            max_sequences=int(reports[0]["max_sequences"]),
             activations_bytes=sum(activations) if activations else None,
             process_tree_bytes=self._tree.pss_bytes(),
         )

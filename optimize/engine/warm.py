@@ -128,8 +128,7 @@ def _apply_metrics_environment() -> None:
     vLLM sets the variable where there is more than one API server; it then adds their figures up from files.
     """
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
-        from prometheus_client import values
-
+        values: Any = importlib.import_module("prometheus_client.values")
         values.ValueClass = values.get_value_class()
 
 

@@ -77,6 +77,8 @@ class Client:
                 whole = await response.json()
                 answer.text = _text_of(whole["choices"][0])
                 _count(whole["usage"], answer)
+                # Usage adds all beams up; the user gets one answer.
+                answer.output_tokens = round(answer.output_tokens / len(whole["choices"]))
 
     async def _read_stream(self, response: aiohttp.ClientResponse, answer: _Answer) -> None:
         pieces: list[str] = []

@@ -82,6 +82,9 @@ def test_a_live_engine_answers_like_the_references_and_leaves_nothing(
         assert bleu is not None and 50 < bleu.value < 95
         memory = engine.memory()
         assert memory.kv_pool_bytes == 2**30
+        # Keys and values of 4 layers, 256 wide, 2 bytes each, for every token of a block.
+        assert memory.kv_block_bytes == memory.kv_block_tokens * 2 * 4 * 256 * 2
+        assert memory.max_sequences == 16
         assert 5e6 < memory.weights_bytes < 8.5e6
         pids = engine.pids
         port = int(engine.endpoint.base_url.rpartition(":")[2])

@@ -4,10 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from objectives import Estimate, Measurement, MemoryParts
+from objectives import Estimate, Measurement, MemoryParts, RequestRecord
 from objectives.memory import MemoryNeeded, ProcessTreeMemory, WeightMemory
 
-PARTS = MemoryParts(weights_bytes=1000, kv_pool_bytes=10_000, activations_bytes=None, process_tree_bytes=99_000)
+PARTS = MemoryParts(
+    weights_bytes=1000, kv_pool_bytes=10_000, kv_block_tokens=16, kv_block_bytes=100, max_sequences=8,
+    activations_bytes=None, process_tree_bytes=99_000,
+)  # fmt: skip
 USE = [(9.0, 0.9), (11.0, 0.25), (12.0, 0.5), (13.0, 0.125), (21.0, 0.8)]
 
 
@@ -47,3 +50,29 @@ def test_parts_are_reported_apart() -> None:
     measured = _measured(PARTS, USE)
     assert WeightMemory().estimate(measured) == Estimate(1000, 1000, 1000, 1, "bytes")
     assert ProcessTreeMemory().estimate(measured) == Estimate(99_000, 99_000, 99_000, 1, "bytes")
+
+
+def _request(sent_s: float, done_s: float, prompt_tokens: int, output_tokens: int) -> RequestRecord:
+    return RequestRecord(0, sent_s, sent_s, None, done_s, prompt_tokens, output_tokens, "")
+
+
+def test_beam_search_holds_whole_blocks_for_every_beam_of_the_requests_in_flight() -> None:
+    # 10 + 8 tokens take two blocks of 16, 10 + 4 one; the first two overlap, the third comes when both are answered.
+    requests = [_request(10, 12, 10, 8), _request(11, 13, 10, 4), _request(14, 15, 10, 8)]
+    measured = Measurement(requests, 10.0, 20.0, {}, {"kv_cache_use": USE}, PARTS, beam_size=2)
+    found = MemoryNeeded().estimate(measured)
+    assert found is not None and found.value == 1000 + (2 + 1) * 2 * 100
+
+
+def test_sequences_beyond_what_runs_at_once_hold_nothing() -> None:
+    requests = [_request(10, 12, 10, 4) for _ in range(12)]  # 24 sequences of one block, 8 at once
+    measured = Measurement(requests, 10.0, 20.0, {}, {"kv_cache_use": USE}, PARTS, beam_size=2)
+    found = MemoryNeeded().estimate(measured)
+    assert found is not None and found.value == 1000 + 8 * 100
+
+
+def test_requests_outside_the_window_and_unanswered_ones_hold_nothing_in_it() -> None:
+    requests = [_request(1, 9, 10, 8), _request(21, 22, 10, 8), _request(11, 12, 0, 0), _request(11, 12, 10, 4)]
+    measured = Measurement(requests, 10.0, 20.0, {}, {"kv_cache_use": USE}, PARTS, beam_size=2)
+    found = MemoryNeeded().estimate(measured)
+    assert found is not None and found.value == 1000 + 2 * 100

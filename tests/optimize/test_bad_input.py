@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Run, engine_processes
+from tests.conftest import ROOT, Run, engine_processes
 
 INT = "_target_: optuna.distributions.IntDistribution"
 
@@ -101,3 +105,17 @@ def test_foreign_database(optimize: Run, tmp_path: Path, name: str) -> None:
 
 def test_recommend_without_a_study(optimize: Run, tmp_path: Path) -> None:
     assert "run one first" in refused(optimize([f"output_dir={tmp_path}"], verb="optimize.recommend"))
+
+
+def test_vllm_not_installed(tmp_path: Path) -> None:
+    """An environment with everything but vLLM, linked together from this one."""
+    site = tmp_path / "site"
+    site.mkdir()
+    for entry in Path(sysconfig.get_paths()["purelib"]).iterdir():
+        if not entry.name.startswith(("vllm", "__editable__", "_distutils")) and entry.suffix != ".pth":
+            (site / entry.name).symlink_to(entry)
+    done = subprocess.run(
+        [sys.executable, "-S", "-m", "optimize", "+study=smoke", f"output_dir={tmp_path}/out"],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(site)}, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert "vLLM is not installed" in refused(done)

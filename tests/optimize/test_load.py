@@ -125,7 +125,7 @@ def test_beam_requests_do_not_stream_and_take_the_best_choice() -> None:
 
     with serving(beams) as stub:
         result = measure(stub, ClosedLoop(users=1, think_s=0.01), RequestConfig(beam_size=2))
-    assert all(r.text == "best" and r.first_token_s is None for r in result.records)
+    assert all(r.text == "best" and r.first_token_s is None and r.output_tokens == 1 for r in result.records)
     assert seen[0]["use_beam_search"] is True and seen[0]["n"] == 2 and "stream" not in seen[0]
 
 

@@ -1,0 +1,84 @@
+"""What every launcher promises, run on each of them."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from optimize.engine.base import EngineConfig, Launcher
+from optimize.engine.remote import RemoteLauncher
+from optimize.engine.simulated import SimulatedLauncher
+from optimize.engine.vllm import VllmLauncher
+from optimize.errors import ConfigError, EngineFailure
+from tests.conftest import ROOT
+
+CONFIG = EngineConfig(
+    str(ROOT / "demo/model"), "fp16", (("dtype", "float16"), ("enforce_eager", True), ("max_model_len", 256))
+)
+
+
+@contextmanager
+def launcher_of(kind: str, tmp_path: Path) -> Iterator[Launcher]:
+    if kind == "vllm":
+        launcher: Launcher = VllmLauncher(env={"VLLM_CPU_KVCACHE_SPACE": "1"})
+        launcher.prepare()
+        yield launcher
+        launcher.close()
+    elif kind == "simulated":
+        yield SimulatedLauncher(oom_above_seqs=200)
+    else:
+        engine = SimulatedLauncher().start(CONFIG, tmp_path / "served.log")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("ENDPOINT_KEY", str(engine.endpoint.api_key))
+            yield RemoteLauncher(base_url=engine.endpoint.base_url, api_key_env="ENDPOINT_KEY")
+        engine.stop()
+
+
+KINDS = ["simulated", "remote", pytest.param("vllm", marks=pytest.mark.live)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_started_engine_answers_until_it_is_stopped(kind: str, tmp_path: Path) -> None:
+    with launcher_of(kind, tmp_path) as launcher:
+        assert launcher.version()
+        launcher.preflight([])
+        for number in range(2):  # a launcher starts engines again and again
+            engine = launcher.start(CONFIG, tmp_path / f"{number}.log")
+            engine.check()
+            engine.reset()
+            answer = httpx.post(
+                f"{engine.endpoint.base_url}/v1/completions", headers=engine.endpoint.headers, timeout=60,
+                json={"model": engine.endpoint.model, "prompt": "the dog sees\n", "max_tokens": 4},
+            )  # fmt: skip
+            assert answer.status_code == 200 and answer.json()["usage"]["completion_tokens"] > 0
+            pids = list(engine.pids)
+            memory = engine.memory()
+            assert (memory is None) == launcher.request_knobs_only
+            engine.stop()
+            assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unknown_flags_are_refused_before_anything_starts(kind: str, tmp_path: Path) -> None:
+    with launcher_of(kind, tmp_path) as launcher, pytest.raises(ConfigError, match="max_num_sequences"):
+        launcher.preflight(["max_num_sequences"])
+
+
+def test_a_configuration_that_cannot_run_is_an_engine_failure_with_its_cause(tmp_path: Path) -> None:
+    with launcher_of("simulated", tmp_path) as launcher, pytest.raises(EngineFailure, match="out of memory") as caught:
+        launcher.start(EngineConfig("m", "fp16", (("max_num_seqs", 512),)), tmp_path / "log")
+    assert caught.value.kind == "device_oom" and caught.value.evidence
+
+
+def test_an_endpoint_that_is_not_there_is_bad_input() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        launcher = RemoteLauncher(base_url=f"http://127.0.0.1:{free.getsockname()[1]}")
+    with pytest.raises(ConfigError, match="does not answer"):
+        launcher.preflight([])
