@@ -23,8 +23,8 @@ class StudySettings:
         minutes: Stop asking for new trials after this long; None for no limit.
         seed: Of the sampler, the order of prompts and the arrivals.
         fresh: Set the existing study of this name aside and start anew.
-        settings_per_engine: After an engine started and did well, how many request settings are tried on it in a row. Worth
-            more than 1 where a start costs much more than a measurement.
+        settings_per_engine: After an engine started and did well, how many request settings are tried on it in a row.
+            Worth more than 1 where a start costs much more than a measurement.
         max_failures_in_a_row: Stop the study when this many trials in a row failed or were infeasible.
     """
 

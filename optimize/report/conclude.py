@@ -12,7 +12,7 @@ from optimize.plan import Plan
 from optimize.recommend import Recommendation, recommend
 from optimize.report.figures import pareto_figure, write_html
 from optimize.report.format import figure
-from optimize.report.matrix import Row, to_markdown, write_matrix
+from optimize.report.matrix import Row, front_markdown, to_markdown, write_front, write_matrix
 from optimize.study import candidates, stored_studies, told
 
 if TYPE_CHECKING:
@@ -38,15 +38,17 @@ def conclude(plan: Plan, study: optuna.Study) -> tuple[list[Path], dict[str, flo
         pareto_figure(measured, [c.number for c in found.front], found.pick.number, directions),
         plan.folder / "report" / "pareto.html",
     )
-    files = [*write_matrix([row_of(study, found)], plan.folder / "report"), figure_path]
+    row, folder = row_of(study, found), plan.folder / "report"
+    files = [*write_matrix([row], folder), *write_front(row, folder), figure_path]
     rows = matrix_rows(stored_studies(plan.config.tracking.storage))
     combined = write_matrix(rows, Path(plan.config.output_dir))
     note = to_markdown(rows)
     print(in_words(study, found))
-    print(f"\nmatrix over all studies so far ({combined[0]}):\n\n{note}")
+    print(f"\nPareto front of {study.study_name}, best score first:\n\n{front_markdown(row)}")
+    print(f"matrix over all studies so far ({combined[0]}):\n\n{note}")
     print(f"figures: {figure_path}   compare: scripts/ui")
     metrics = {**counts, "score": found.score.value, **{f"gain.{n}": e.value for n, e in found.gains.items()}}
-    return files, metrics, to_markdown([row_of(study, found)])
+    return files, metrics, to_markdown([row])
 
 
 def recommendation(study: optuna.Study) -> Recommendation | None:

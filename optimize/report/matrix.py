@@ -86,6 +86,34 @@ def to_markdown(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, "", "Figures are means or quantiles [95 % interval].", "", *notes]) + "\n"
 
 
+def front_markdown(row: Row) -> str:
+    """The Pareto front of one study as a Markdown table, best score first."""
+    knobs = knobs_of([row])
+    lines = [_line(["trial", *knobs, *row.objectives]), _line(["---"] * (1 + len(knobs) + len(row.objectives)))]
+    for c in row.found.front:
+        settings = [_shown(c.params.get(k, "–")) for k in knobs]
+        lines.append(_line([str(c.number), *settings, *(figure(c.estimates[n]) for n in row.objectives)]))
+    return "\n".join(lines) + "\n"
+
+
+def front_csv(row: Row) -> str:
+    """One line per point of the front; every metric with the ends of its interval."""
+    return _csv([{"trial": c.number, **c.params, **_columns(c.estimates, "")} for c in row.found.front])
+
+
+def front_json(row: Row) -> str:
+    points = [
+        {"trial": c.number, "params": dict(c.params), "estimates": {n: e.to_dict() for n, e in c.estimates.items()}}
+        for c in row.found.front
+    ]
+    return json.dumps({"study": row.study, "signature": dict(row.signature), "front": points}, indent=1, default=str)
+
+
+def write_front(row: Row, folder: Path) -> list[Path]:
+    """Write front.md, front.json and front.csv; returns their paths."""
+    return _write({"front.md": front_markdown(row), "front.json": front_json(row), "front.csv": front_csv(row)}, folder)
+
+
 def to_csv(rows: Sequence[Row]) -> str:
     """One line per row; every figure with the ends of its interval."""
     knobs = knobs_of(rows)
@@ -96,11 +124,15 @@ def to_csv(rows: Sequence[Row]) -> str:
         line |= _columns(row.found.pick.estimates, "") | _columns(row.found.gains, "gain_")
         line |= {"score": row.found.score.value, "date": row.date, **row.signature}
         flat.append(line)
-    columns = list(dict.fromkeys(key for line in flat for key in line))
+    return _csv(flat)
+
+
+def _csv(lines: Sequence[Mapping[str, Any]]) -> str:
+    columns = list(dict.fromkeys(key for line in lines for key in line))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(flat)
+    writer.writerows(lines)
     return text.getvalue()
 
 
@@ -111,6 +143,10 @@ def write_matrix(rows: Sequence[Row], folder: Path) -> list[Path]:
         "matrix.json": json.dumps([row.to_dict() for row in rows], indent=1, default=str),
         "matrix.csv": to_csv(rows),
     }
+    return _write(texts, folder)
+
+
+def _write(texts: Mapping[str, str], folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         write_atomically(folder / name, text)

@@ -10,7 +10,7 @@ import pytest
 
 from objectives import Direction, Estimate
 from optimize.recommend import Candidate, recommend
-from optimize.report.matrix import Row, knobs_of, to_csv, to_markdown, write_matrix
+from optimize.report.matrix import Row, knobs_of, to_csv, to_markdown, write_front, write_matrix
 
 DIRECTIONS = {"qps": Direction.MAXIMIZE, "bleu": Direction.MAXIMIZE}
 
@@ -132,3 +132,15 @@ def test_three_files_are_written_and_replaced(tmp_path: Path) -> None:
 def test_a_matrix_of_nothing_is_still_a_table(tmp_path: Path) -> None:
     assert _table(to_markdown([])) == []
     assert all(path.is_file() for path in write_matrix([], tmp_path))
+
+
+def test_the_front_is_written_best_score_first_in_all_three_forms(tmp_path: Path) -> None:
+    paths = write_front(CHAT, tmp_path)
+    assert [p.name for p in paths] == ["front.md", "front.json", "front.csv"]
+    # Scored by throughput alone: trial 4 (20/s), trial 5 (12/s), and the baseline, whose BLEU nothing beats.
+    order = ["4", "5", "0"]
+    assert [row["trial"] for row in _table(paths[0].read_text())] == order
+    assert [str(p["trial"]) for p in json.loads(paths[1].read_text())["front"]] == order
+    rows = list(csv.DictReader(io.StringIO(paths[2].read_text())))
+    assert [row["trial"] for row in rows] == order
+    assert float(rows[0]["qps_low"]) < float(rows[0]["qps"]) < float(rows[0]["qps_high"])

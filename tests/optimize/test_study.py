@@ -63,6 +63,12 @@ def test_a_study_ends_with_a_recommendation_and_everything_is_tracked(
         "requests.parquet",
     }
 
+    assert {p.name for p in (out / "studies/smoke/report").iterdir()} >= {
+        "front.md",
+        "front.json",
+        "front.csv",
+        "pareto.html",
+    }
     matrix = json.loads((out / "matrix.json").read_text())
     assert matrix[0]["scenario"] == "chat"
     assert "cdn." not in (out / "studies/smoke/report/pareto.html").read_text()[:2000]
