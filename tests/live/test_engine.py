@@ -40,7 +40,7 @@ def load(seconds: float = 2.0) -> Load:
 
 @pytest.fixture(scope="module")
 def launcher() -> Iterator[VllmLauncher]:
-    made = VllmLauncher(env=ENV, start_mode="warm")
+    made = VllmLauncher(env=ENV, start_mode="warm", compile_cache=str(ROOT / ".cache/compiled"))
     made.prepare()
     yield made
     made.close()
