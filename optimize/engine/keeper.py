@@ -82,6 +82,15 @@ def reap(main: int) -> int | None:
             code = os.waitstatus_to_exitcode(status)
 
 
+def childless() -> bool:
+    """Whether nothing is left to wait for: a killed process with many threads is a zombie before it can be reaped."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False
+
+
 def signal_all(pids: list[int], number: int) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
@@ -93,12 +102,11 @@ def end_tree(main: int, grace_s: float, scratch: str) -> None:
     if main in descendants(os.getpid()):
         signal_all([main], signal.SIGTERM)
     deadline = time.monotonic() + grace_s
-    while left := descendants(os.getpid()):
+    while (left := descendants(os.getpid())) or not childless():
         if time.monotonic() >= deadline:
             signal_all(left, signal.SIGKILL)
         time.sleep(POLL_S)
         reap(main)
-    reap(main)
     shutil.rmtree(scratch, ignore_errors=True)
 
 
