@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from objectives import Estimate
 from optimize.errors import ConfigError, closest
@@ -42,6 +44,28 @@ class Limit:
             return 0.0  # the baseline itself has nothing to be compared with
         beyond = figure - limit if self.upper else limit - figure
         return beyond / abs(limit) if limit else beyond
+
+
+def read_bounds(nodes: Mapping[str, Any]) -> dict[str, Bound]:
+    """Metric -> bound, from the configuration; a node of null is no bound.
+
+    Raises:
+        ConfigError: something that is no mapping of min, max, min_ratio and max_ratio to numbers.
+    """
+    fields = [f.name for f in dataclasses.fields(Bound)]
+    bounds: dict[str, Bound] = {}
+    for metric, node in nodes.items():
+        if node is None:
+            continue
+        if not isinstance(node, Mapping):
+            raise ConfigError(f"constraints.{metric} must be a mapping, e.g. {{max: 1.0}}, got {node!r}")
+        for key, value in node.items():
+            if key not in fields:
+                raise ConfigError(f"constraints.{metric}.{key} is no limit; {closest(str(key), fields)}")
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise ConfigError(f"constraints.{metric}.{key} must be a number, got {value!r}")
+        bounds[metric] = Bound(**node)
+    return bounds
 
 
 def make_limits(bounds: Mapping[str, Bound], metrics: Mapping[str, object]) -> list[Limit]:

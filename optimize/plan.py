@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from objectives import Objective
-from optimize.bounds import Limit, make_limits
+from optimize.bounds import Limit, make_limits, read_bounds
 from optimize.build import build
 from optimize.checkpoint import content_hash
 from optimize.engine.base import Launcher
@@ -74,7 +74,7 @@ def make_plan(config: StudyConfig) -> Plan:
         check_sqlite(uri, table)
     space = make_space(config.search_space, config.model, config.recipes, config.quantization, config.baseline)
     objectives, metrics = _metrics(config)
-    limits = make_limits(config.constraints, metrics)
+    limits = make_limits(read_bounds(config.constraints), metrics)
     _check_scenario(config, objectives)
     arrivals: Arrivals = build(config.load.arrivals, "load.arrivals")
     launcher: Launcher = build(config.engine, "engine")

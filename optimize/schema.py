@@ -215,7 +215,8 @@ class StudyConfig:
     load: Load = field(default_factory=Load)
     objectives: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
-    constraints: dict[str, Bound] = field(default_factory=dict)
+    constraints: dict[str, Any] = field(default_factory=dict)
+    """Metric -> the fields of a Bound; untyped so that the command line can add one (`+constraints.x={max: 1}`)."""
     sampler: Any = MISSING
     executor: Executor = field(default_factory=Executor)
     tracking: Tracking = field(default_factory=Tracking)

@@ -11,7 +11,7 @@ from optuna.samplers import BaseSampler
 
 from objectives import Objective
 from optimize import schema
-from optimize.bounds import make_limits
+from optimize.bounds import make_limits, read_bounds
 from optimize.build import build
 from optimize.cli import CONF, to_typed
 from optimize.errors import ConfigError
@@ -90,7 +90,7 @@ def test_studies_fit_together(choice: str) -> None:
     assert config.study.name == choice
     assert config.scenario.name == ("chat" if choice == "smoke" else choice)
     assert set(config.scenario.weights) <= set(config.objectives)
-    assert make_limits(config.constraints, {**config.metrics, **config.objectives})
+    assert make_limits(read_bounds(config.constraints), {**config.metrics, **config.objectives})
     assert {"quantization", "batch_size", "beam_size"} <= set(_space(config).distributions)
 
 
