@@ -35,12 +35,16 @@ def open_study(plan: Plan) -> optuna.Study:
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     settings, storage = plan.config.study, plan.config.tracking.storage
-    sampler = build(plan.config.sampler, "sampler", seed=settings.seed, space=plan.space.distributions)
     if settings.fresh:
         _set_aside(plan, storage)
     known = settings.name in optuna.get_all_study_names(storage)
+    asked = 0
     if known:
-        _check_fingerprint(plan, optuna.load_study(study_name=settings.name, storage=storage))
+        existing = optuna.load_study(study_name=settings.name, storage=storage)
+        _check_fingerprint(plan, existing)
+        asked = len(existing.trials)
+    # A resumed sampler must not draw again what the session before it drew.
+    sampler = build(plan.config.sampler, "sampler", seed=settings.seed + asked, space=plan.space.distributions)
     study = optuna.create_study(
         study_name=settings.name, storage=storage, sampler=sampler, load_if_exists=True,
         directions=[o.direction.value for o in plan.objectives.values()],

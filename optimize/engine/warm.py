@@ -196,11 +196,14 @@ def _commands(timeout_s: float | None, buffer: bytearray) -> list[dict[str, Any]
 
 def main() -> None:
     become_reaper()
+    # While vLLM is being imported nobody reads the pipe; until then the kernel ends this process with its parent.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     try:
         _prepare()
     except Unfit as reason:
         report(unfit=str(reason))
         return
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
     report(ready=True)
     engine, scratch, buffer = 0, "", bytearray()
     while (commands := _commands(POLL_S if engine else None, buffer)) is not None:

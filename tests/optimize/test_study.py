@@ -102,7 +102,7 @@ def test_a_changed_space_is_refused_with_the_difference_and_fresh_keeps_the_old_
 def test_what_cannot_run_is_infeasible_and_never_a_measurement(
     optimize: Run, simulated: list[str], tmp_path: Path
 ) -> None:
-    space = "search_space.batch_size={_target_: optuna.distributions.CategoricalDistribution, choices: [128, 512]}"
+    space = "+search_space.batch_size=[128,512]"
     done = optimize(
         [
             *simulated,
