@@ -128,10 +128,10 @@ class _Run:
         self._phase("warm-up")
         warm = await self._until(
             source,
-            lambda t: t >= load.warmup_s and len(self._records) >= load.warmup_requests,
+            lambda t: t >= load.warmup_s and len(self._records) >= load.warmup_requests and self._any_answer(),
             load.warmup_max_s,
         )
-        if not any(r.error is None for r in self._records):
+        if not self._any_answer():
             raise self._hopeless(0, warm, "warm-up (load.warmup_max_s)")
         self._phase("measuring")
         before = len(self._records)
@@ -145,6 +145,9 @@ class _Run:
         if answers < MIN_ANSWERS:
             raise self._hopeless(answers, end_s - warm, "window (load.window_max_s)")
         return warm, end_s
+
+    def _any_answer(self) -> bool:
+        return any(r.error is None for r in self._records)
 
     def _hopeless(self, answers: int, seconds: float, where: str) -> EngineFailure:
         text = f"{answers} answers in {seconds:.0f} s of {where}: too slow, or failing, to be measured"

@@ -109,6 +109,7 @@ def test_what_cannot_run_is_infeasible_and_never_a_measurement(
             "study.trials=4",
             "engine.oom_above_seqs=200",
             "sampler=grid",
+            "~search_space.batch_size",
             space,
             "~search_space.beam_size",
         ]
