@@ -20,8 +20,9 @@ Phase = Callable[[str], None]
 
 
 def evaluate(
-    config: TrialConfig, record: TrialRecord, plan: Plan, pool: EnginePool, ledger: Ledger, phase: Phase
-) -> Outcome:
+    config: TrialConfig, record: TrialRecord, plan: Plan, pool: EnginePool, ledger: Ledger, phase: Phase,
+    quiet: Callable[[], None],
+) -> Outcome:  # fmt: skip
     """Measure one configuration on a live engine.
 
     Raw records, telemetry and the engine's log are left in the trial's folder; phase times in `record.seconds`.
@@ -33,12 +34,15 @@ def evaluate(
         pool: Lends the engine.
         ledger: Takes the raw data.
         phase: Told of each phase as it begins.
+        quiet: Returns once nothing of ours that runs in the background could disturb a measurement.
     """
     began = time.monotonic()
     phase("reusing the live engine" if pool.is_live(config.engine) else "starting the engine")
     try:
         with pool.lease(config.engine) as lease:
             record.seconds["engine_start"] = time.monotonic() - began
+            record.new_engine = not lease.reused
+            quiet()
             measurement = _measure(config, lease, record, plan, phase)
     except EngineFailure as failure:
         return Infeasible(failure.kind, str(failure), failure.evidence)
@@ -57,8 +61,12 @@ def _measure(config: TrialConfig, lease: Lease, record: TrialRecord, plan: Plan,
         result = run_load(
             engine, plan.workload, config.request, settings.load, plan.arrivals, settings.study.seed, phase
         )
-    record.seconds["warmup"] = result.window_start_s
-    record.seconds["window"] = result.window_end_s - result.window_start_s
+    record.seconds |= {
+        "first_answer": result.first_answer_s,
+        "warmup": result.window_start_s,
+        "window": result.window_end_s - result.window_start_s,
+        "drain": result.drained_s - result.window_end_s,
+    }
     return Measurement(
         records=result.records,
         window_start_s=result.window_start_s,

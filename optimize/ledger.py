@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from objectives import Estimate, RequestRecord
 
-BASELINE, SEARCH = "baseline", "search"
+ROLE, BASELINE, SEARCH = "role", "baseline", "search"
 
 
 @dataclass
@@ -35,7 +35,9 @@ class TrialRecord:
         estimates: Metric -> figure.
         violations: Constraint -> violation, zero or less is kept.
         feasible: Completed with every constraint kept.
-        seconds: Phase -> seconds it took.
+        new_engine: Whether it needed an engine of its own, rather than the one that was live.
+        seconds: Phase -> seconds it took: "ask" (the sampler), "engine_start", "first_answer", "warmup", "window",
+            "drain", "total" (from the ask's end to the measurement's), "wall" (from ask to told).
         started_at: Unix time.
         ended_at: Unix time; None while it runs.
     """
@@ -52,6 +54,7 @@ class TrialRecord:
     estimates: dict[str, Estimate] = field(default_factory=dict)
     violations: dict[str, float] = field(default_factory=dict)
     feasible: bool = False
+    new_engine: bool = True
     seconds: dict[str, float] = field(default_factory=dict)
     started_at: float = 0.0
     ended_at: float | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,15 +13,15 @@ from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool
 from optimize.errors import EngineFailure, OptimizeError, TransientFault
 from optimize.evaluate import evaluate
-from optimize.ledger import BASELINE, SEARCH, Ledger, TrialRecord
+from optimize.known import KnownFailures
+from optimize.ledger import BASELINE, ROLE, SEARCH, Ledger, TrialRecord
 from optimize.outcome import Completed, Failed, Infeasible, Outcome
 from optimize.plan import Plan
 from optimize.progress import Progress
 from optimize.recommend import recommend
-from optimize.space import draw
+from optimize.reuse import NEW_ENGINE, Reuse
 from optimize.study import (
     RETRIES,
-    ROLE,
     baseline_estimates,
     baseline_is_queued,
     candidates,
@@ -61,7 +60,10 @@ class Loop:
         self._checkpoints, self._broken_recipes = checkpoints, broken_recipes
         self._tracker, self._progress, self._deadline = tracker, progress, deadline
         self._ledger = Ledger(plan.folder)
+        self._known = KnownFailures(self._ledger.records())
+        self._reuse = Reuse(study, plan.space.request_knobs) if plan.config.study.reuse_engines else None
         self._failures_in_a_row = 0
+        self._live_params: dict[str, Any] | None = None
 
     def run(self) -> None:
         """Spend what is left of the budget.
@@ -73,9 +75,7 @@ class Loop:
         if baseline_estimates(self._study) is None:
             self._run_baseline()
         while not self._spent():
-            started_engine = self._run_next()
-            if started_engine is not None:
-                self._queue_more_settings(started_engine)
+            self._run_next()
             if self._failures_in_a_row >= self._plan.config.study.max_failures_in_a_row:
                 raise OptimizeError(
                     f"{self._failures_in_a_row} trials in a row gave no measurement (study.max_failures_in_a_row): "
@@ -132,9 +132,11 @@ class Loop:
 
     # --- one trial ----------------------------------------------------------------------------------------------
 
-    def _run_next(self) -> dict[str, Any] | None:
-        """Run one trial; its parameters if it started an engine that now lives and did well."""
+    def _run_next(self) -> None:
+        """Ask, evaluate, tell."""
         asked_at = time.monotonic()
+        if self._reuse is not None:
+            self._reuse.offer(self._live_params)
         trial = self._study.ask(dict(self._plan.space.distributions))
         role = trial.user_attrs.get(ROLE, SEARCH)
         record = TrialRecord(
@@ -145,7 +147,7 @@ class Loop:
         trial.set_user_attr(ROLE, role)
         self._progress.trial(trial.number, trial.params, role)
         try:
-            outcome, started = self._evaluate(record)
+            outcome = self._evaluate(record)
         except KeyboardInterrupt:
             self._tell(trial, record, Failed("interrupted"))
             enqueue(self._study, trial.params, role, int(trial.user_attrs.get(RETRIES, 0)))
@@ -153,19 +155,31 @@ class Loop:
         self._tell(trial, record, outcome)
         self._failures_in_a_row = 0 if isinstance(outcome, Completed) else self._failures_in_a_row + 1
         self._retry(trial, role, outcome)
-        return dict(trial.params) if started and record.feasible and role == SEARCH else None
+        self._live_params = dict(trial.params) if self._serves_the_like(record) else None
+        record.seconds["wall"] = time.monotonic() - asked_at
+        self._ledger.write(record)
 
-    def _evaluate(self, record: TrialRecord) -> tuple[Outcome, bool]:
+    def _serves_the_like(self, record: TrialRecord) -> bool:
+        """Whether the live engine could serve this trial's settings with another request."""
+        if record.state != "completed":
+            return False
+        return self._pool.is_live(self._config_of(record.params, SEARCH).engine)
+
+    def _evaluate(self, record: TrialRecord) -> Outcome:
         broken = self._broken_recipes.get(str(record.params.get("quantization")))
         if broken is not None:
-            return Infeasible(broken.kind, str(broken), broken.evidence), False
+            return Infeasible(broken.kind, str(broken), broken.evidence)
         config = self._config_of(record.params, record.role)
         command = self._plan.launcher.deploy_command(config.engine)
         record.config = {**asdict(config), "engine_key": config.engine.key, "deploy_command": command}
         self._ledger.write(record)
         self._tracker.begin(record)
-        started = not self._pool.is_live(config.engine)
-        return evaluate(config, record, self._plan, self._pool, self._ledger, self._progress.phase), started
+        known = self._known.of(config)
+        if known is not None:
+            return known
+        return evaluate(
+            config, record, self._plan, self._pool, self._ledger, self._progress.phase, self._tracker.settle
+        )
 
     def _tell(self, trial: optuna.Trial, record: TrialRecord, outcome: Outcome) -> None:
         """Storage first, then disk, then tracking: a kill in between loses nothing that was told."""
@@ -174,6 +188,7 @@ class Loop:
             value = getattr(record, name)
             as_json = {n: e.to_dict() for n, e in value.items()} if name == "estimates" else value
             trial.set_user_attr(name, as_json)
+        trial.set_user_attr(NEW_ENGINE, record.new_engine)
         if record.state == "failed":
             tell_failed(self._study, trial)
         else:
@@ -181,6 +196,7 @@ class Loop:
                 trial.set_constraint(name, violation)
             trial.set_user_attr("imputed", record.state != "completed")
             self._study.tell(trial, self._values(record))
+        self._known.add(record)
         self._ledger.write(record)
         self._tracker.end(record, self._study, trial)
         self._progress.finished(record, record.state != "failed", self._best())
@@ -226,22 +242,6 @@ class Loop:
         retries = int(trial.user_attrs.get(RETRIES, 0))
         if isinstance(outcome, Failed) and retries < self._plan.config.executor.retries:
             enqueue(self._study, trial.params, role, retries + 1)
-
-    def _queue_more_settings(self, params: Mapping[str, Any]) -> None:
-        """Queue further request settings for the engine that is live now: they cost no start."""
-        wanted = min(self._plan.config.study.settings_per_engine - 1, self._remaining())
-        knobs = {name: self._plan.space.distributions[name] for name in self._plan.space.request_knobs}
-        if wanted < 1 or not knobs or len(knobs) == len(params):
-            return
-        rng = random.Random(f"{self._plan.config.study.seed}-{len(told(self._study))}")
-        tried = [t.params for t in self._study.get_trials(deepcopy=False)]
-        for _ in range(wanted):
-            for _attempt in range(8):
-                drawn = {**params, **{name: draw(d, rng) for name, d in knobs.items()}}
-                if drawn not in tried:
-                    tried.append(drawn)
-                    enqueue(self._study, drawn)
-                    break
 
     def _best(self) -> str:
         directions = {name: o.direction for name, o in self._plan.objectives.items()}

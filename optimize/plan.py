@@ -92,7 +92,7 @@ def _study_folder(config: StudyConfig) -> Path:
     if not name or not all(c.isalnum() or c in "-_." for c in name):
         raise ConfigError(f"study.name={name!r} must consist of letters, digits, '-', '_' and '.'")
     for key, value, least in (
-        ("trials", config.study.trials, 0), ("settings_per_engine", config.study.settings_per_engine, 1),
+        ("trials", config.study.trials, 0),
         ("max_failures_in_a_row", config.study.max_failures_in_a_row, 1),
     ):  # fmt: skip
         if value < least:

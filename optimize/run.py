@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from optimize.cache import evict, using
 from optimize.engine.pool import EnginePool
 from optimize.errors import ConfigError, EngineFailure
 from optimize.ledger import Ledger, write_atomically
@@ -61,10 +62,13 @@ def _run(plan: Plan, config_yaml: str) -> int:
     tracker = Tracker(Mirror(plan.config.tracking, ledger, _parent_tags(plan)), ledger, progress.say)
     status = "FAILED"
     try:
-        with progress, EnginePool(plan.launcher, plan.folder / "engines") as pool:
+        with ExitStack() as held, progress, EnginePool(plan.launcher, plan.folder / "engines") as pool:
             progress.say(_opening(plan, study))
             checkpoints, broken = _checkpoints(plan, progress)
             tracker.open(config_yaml)
+            cache = Path(plan.config.cache_dir)
+            held.enter_context(using(cache, _cache_entries(plan, checkpoints)))
+            evict(cache, plan.config.cache_max_gib * 2**30)
             Loop(plan, study, checkpoints, broken, pool, tracker, progress, deadline).run()
         status = "FINISHED"
     except KeyboardInterrupt:
@@ -84,6 +88,13 @@ def _checkpoints(plan: Plan, progress: Progress) -> tuple[dict[str, str], dict[s
         return {r.name: plan.config.model.path for r in recipes}, {}
     progress.phase("making quantized checkpoints")
     return make_checkpoints(plan.config.model, recipes, Path(plan.config.cache_dir), progress.say)
+
+
+def _cache_entries(plan: Plan, checkpoints: Mapping[str, str]) -> list[Path]:
+    """What of the cache this study uses."""
+    cache = Path(plan.config.cache_dir).resolve()
+    used = [Path(c) for c in checkpoints.values() if cache in Path(c).parents]
+    return used + [path for kind in ("compiled", "datasets", "tokens") for path in (cache / kind).glob("*")]
 
 
 def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) -> None:

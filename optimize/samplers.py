@@ -5,30 +5,70 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import optuna
-import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import GPSampler, GridSampler
 from optuna.trial import FrozenTrial, TrialState
+
+from optimize.ledger import BASELINE, ROLE
 
 LOG_SCALE_ATTR = "log_scale"
 """Study attribute: one bool per objective, whether its logarithm is what matters."""
 _GRID_STEPS = 5
 _TINY = 1e-9
+_LIVE_SAMPLES = 512
+Array = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class LiveEngine:
+    """The engine that is running now, as far as a sampler needs to know it.
+
+    Attributes:
+        knobs: Its engine knobs; a trial that shares them needs no start.
+        start_s: Seconds that starting another engine takes.
+        trial_s: Seconds that a trial takes beside that.
+    """
+
+    knobs: Mapping[str, Any]
+    start_s: float
+    trial_s: float
+
+    def serves(self, params: Mapping[str, Any]) -> bool:
+        return all(params.get(name) == value for name, value in self.knobs.items())
+
+
+@runtime_checkable
+class EngineAware(Protocol):
+    """A sampler that weighs by itself whether the live engine is worth staying on."""
+
+    live: LiveEngine | None
 
 
 class LogScaleGPSampler(GPSampler):
-    """Gaussian-process search that sees the logarithm of objectives whose ratios matter.
+    """Gaussian-process search that sees the logarithm of objectives whose ratios matter, and what a trial costs.
 
     Throughput, latency and memory span orders of magnitude; on their raw scale the slowest few points drown all
     differences among the good ones. Stored values stay as measured: only the copies handed to the model are scaled.
-    Overrides the private `_sample_relative_impl` of Optuna 5.0, hence the pin in pyproject.toml.
+
+    While an engine is live, settings that it can serve compete with all others by expected improvement per second
+    (Snoek, Larochelle and Adams 2012, "Practical Bayesian Optimization of Machine Learning Algorithms", section 3.2).
+
+    Overrides the private `_sample_relative_impl` and `_optimize_acqf` of Optuna 5.0, hence the pin in pyproject.toml.
+
+    Attributes:
+        live: The live engine; None where nothing runs or reuse is switched off.
     """
 
     def __init__(self, *, n_startup_trials: int = 8, seed: int | None = None) -> None:
         super().__init__(n_startup_trials=n_startup_trials, seed=seed, warn_independent_sampling=False)
+        self.live: LiveEngine | None = None
+        self._space: dict[str, BaseDistribution] = {}
+        self._tried: list[dict[str, Any]] = []
 
     def _sample_relative_impl(
         self,
@@ -37,11 +77,45 @@ class LogScaleGPSampler(GPSampler):
         running_trials: list[FrozenTrial],
         search_space: dict[str, BaseDistribution],
     ) -> dict[str, Any]:
+        import torch  # four seconds that a study without a Gaussian process need not spend
+
         # The models are tiny: more threads than one only fight over the cores the engine needs.
         torch.set_num_threads(1)
         log_scale = study.user_attrs.get(LOG_SCALE_ATTR, [False] * len(study.directions))
         scaled = [log_scaled(trial, log_scale) for trial in completed_trials]
+        self._space, self._tried = search_space, [t.params for t in completed_trials]
         return super()._sample_relative_impl(study, scaled, running_trials, search_space)
+
+    def _optimize_acqf(self, acqf: Any, best_params: Array | None) -> Array:
+        anywhere: Array = super()._optimize_acqf(acqf, best_params)
+        options = self._on_the_live_engine(acqf)
+        if self.live is None or not len(options):
+            return anywhere
+        log_improvement = acqf.eval_acqf_no_grad(np.vstack([options, anywhere]))
+        here = int(np.argmax(log_improvement[:-1]))
+        log_cost_ratio = math.log((self.live.start_s + self.live.trial_s) / self.live.trial_s)
+        return options[here] if log_improvement[here] > log_improvement[-1] - log_cost_ratio else anywhere
+
+    def _on_the_live_engine(self, acqf: Any) -> Array:
+        """Normalized settings, shape (n, dim), that the live engine could serve and that were not tried yet."""
+        dim = len(self._space)
+        if self.live is None:
+            return np.empty((0, dim))
+        sampled = acqf.search_space.sample_normalized_params(_LIVE_SAMPLES, rng=self._rng.rng)
+        params = [
+            {**acqf.search_space.get_unnormalized_param(row), **_within(self._space, self.live.knobs)}
+            for row in sampled
+        ]
+        tried = [_within(self._space, p) for p in self._tried]
+        fresh = [p for i, p in enumerate(params) if p not in tried and p not in params[:i]]
+        if not fresh:
+            return np.empty((0, dim))
+        normalized: Array = acqf.search_space.get_normalized_params([None] * len(fresh), fresh)
+        return normalized
+
+
+def _within(space: Mapping[str, BaseDistribution], params: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if name in space}
 
 
 def log_scaled(trial: FrozenTrial, log_scale: list[bool]) -> FrozenTrial:
@@ -55,12 +129,40 @@ def log_scaled(trial: FrozenTrial, log_scale: list[bool]) -> FrozenTrial:
 
 
 class ExhaustiveSampler(GridSampler):
-    """A grid for the ask/tell loop, which looks at `is_exhausted` itself instead of being stopped from within."""
+    """A grid for the ask/tell loop: every point once, over any number of sessions.
+
+    Optuna's own counts points by their place in a seeded order, which a resumed study draws anew; here a point is known
+    by its values. All of the grid will be measured, so what the live engine can serve comes first: that makes for the
+    fewest starts. The loop looks at `is_exhausted` instead of being stopped from within.
+
+    Attributes:
+        live: The live engine; None where nothing runs or reuse is switched off.
+    """
+
+    live: LiveEngine | None = None
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        if "fixed_params" in trial.system_attrs:
+            return
+        unvisited = self._get_unvisited_grid_ids(study) or list(range(len(self._all_grids)))
+        here = [i for i in unvisited if self.live is not None and self.live.serves(self._point(i))]
+        study._storage.set_trial_system_attr(trial._trial_id, "search_space", self._search_space)
+        study._storage.set_trial_system_attr(trial._trial_id, "grid_id", (here or unvisited)[0])
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
         """Nothing: Optuna's own calls `study.stop()`, which exists only under `study.optimize`."""
+
+    def _get_unvisited_grid_ids(self, study: optuna.Study) -> list[int]:
+        trials = study.get_trials(deepcopy=False)
+        visited = [
+            t.params or t.system_attrs.get("fixed_params", {}) for t in trials if t.user_attrs.get(ROLE) != BASELINE
+        ]
+        return [i for i in range(len(self._all_grids)) if self._point(i) not in visited]
+
+    def _point(self, grid_id: int) -> dict[str, Any]:
+        return dict(zip(self._param_names, self._all_grids[grid_id], strict=True))
 
 
 def grid(space: Mapping[str, BaseDistribution], seed: int | None = None) -> ExhaustiveSampler:

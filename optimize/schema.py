@@ -23,8 +23,8 @@ class StudySettings:
         minutes: Stop asking for new trials after this long; None for no limit.
         seed: Of the sampler, the order of prompts and the arrivals.
         fresh: Set the existing study of this name aside and start anew.
-        settings_per_engine: After an engine started and did well, how many request settings are tried on it in a row.
-            Worth more than 1 where a start costs much more than a measurement.
+        reuse_engines: Let the sampler try further request settings on a live engine where that is worth more, per
+            second, than starting another one; see `optimize.reuse`.
         max_failures_in_a_row: Stop the study when this many trials in a row failed or were infeasible.
     """
 
@@ -33,7 +33,7 @@ class StudySettings:
     minutes: float | None = None
     seed: int = 0
     fresh: bool = False
-    settings_per_engine: int = 1
+    reuse_engines: bool = True
     max_failures_in_a_row: int = 8
 
 
@@ -117,7 +117,7 @@ class Load:
 
     Attributes:
         arrivals: When requests are due: ClosedLoop or Poisson of `optimize.load.arrivals`.
-        first_answer_max_s: How long the very first answer may take; it may have to wait for kernels to be compiled.
+        first_answer_max_s: How long the very first answers may take; they may have to wait for kernels to be compiled.
         warmup_s: Shortest warm-up.
         warmup_requests: Requests that must have ended before the window opens.
         warmup_max_s: Longest warm-up.
@@ -222,6 +222,8 @@ class StudyConfig:
     tracking: Tracking = field(default_factory=Tracking)
     output_dir: str = "mlruns"
     cache_dir: str = ".cache"
+    cache_max_gib: float = 50.0
+    """The least recently used entries beyond this are removed when a study starts; see `optimize.cache`."""
 
 
 def register() -> None:

@@ -7,7 +7,6 @@ the installed vLLM by its own name.
 from __future__ import annotations
 
 import json
-import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -245,16 +244,6 @@ def _nearest(distribution: BaseDistribution, value: Any) -> Any:
     if distribution.step is not None:
         inside = distribution.low + round((inside - distribution.low) / distribution.step) * distribution.step
     return inside
-
-
-def draw(distribution: BaseDistribution, rng: random.Random) -> Any:
-    """One value at random, evenly over the choices or the range."""
-    if isinstance(distribution, CategoricalDistribution):
-        return rng.choice(list(distribution.choices))
-    if isinstance(distribution, IntDistribution):
-        return rng.randrange(distribution.low, distribution.high + 1, distribution.step)
-    assert isinstance(distribution, FloatDistribution)
-    return rng.uniform(distribution.low, distribution.high)
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

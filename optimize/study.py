@@ -15,14 +15,14 @@ from optuna.trial import FrozenTrial, TrialState
 from objectives import Estimate
 from optimize.build import build
 from optimize.errors import ConfigError
-from optimize.ledger import BASELINE, SEARCH, Ledger, TrialRecord
+from optimize.ledger import BASELINE, ROLE, SEARCH, Ledger, TrialRecord
 from optimize.plan import Plan
 from optimize.recommend import Candidate
 from optimize.samplers import LOG_SCALE_ATTR
 from optimize.space import difference
 
 _FINGERPRINT, _ABOUT, _ARCHIVED = "fingerprint", "about", "archived"
-ROLE, RETRIES = "role", "retries"
+RETRIES = "retries"
 
 
 def open_study(plan: Plan) -> optuna.Study:

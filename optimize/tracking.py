@@ -6,11 +6,13 @@ could not be reached. So a tracking server that is down costs no trial.
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,30 +178,46 @@ class Mirror:
 
 
 class Tracker:
-    """A Mirror that never stands in a study's way: what fails is reported once and left for the sync."""
+    """A Mirror that never stands in a study's way.
+
+    It works in the background, while the sampler thinks and the next engine starts, and is waited for before a load
+    (`settle`). What fails is reported once and left for the sync.
+    """
 
     def __init__(self, mirror: Mirror, ledger: Ledger, say: Callable[[str], None]) -> None:
         self._mirror, self._ledger, self._say = mirror, ledger, say
         self._silent_until = 0.0
+        self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tracking")
+        self._pending: list[Future[None]] = []
 
     def open(self, config_yaml: str) -> None:
         """Open the parent run, and end the child runs that a killed session left open."""
-        self._try(lambda: self._mirror.open_parent(config_yaml))
+        self._submit(lambda: self._mirror.open_parent(config_yaml))
         for record in self._ledger.records():
             if record.ended_at is not None and not self._mirror.is_complete(self._ledger.trial_folder(record.number)):
-                self._try(lambda record=record: self._mirror.end(record))  # type: ignore[misc]
+                self._submit(lambda record=record: self._mirror.end(record))  # type: ignore[misc]
 
     def begin(self, record: TrialRecord) -> None:
-        self._try(lambda: self._mirror.begin(record))
+        opened = copy.deepcopy(record)  # the loop goes on writing to its own
+        self._submit(lambda: self._mirror.begin(opened))
 
     def end(self, record: TrialRecord, study: optuna.Study, trial: optuna.Trial) -> None:
-        from optuna_dashboard import save_note
+        self._submit(lambda: _save_note(trial, record))
+        self._submit(lambda: self._mirror.end(record))
 
-        save_note(trial, trial_note(record))
-        self._try(lambda: self._mirror.end(record))
+    def settle(self) -> None:
+        """Return once everything handed over so far is mirrored, or given up."""
+        pending, self._pending = self._pending, []
+        for mirrored in pending:
+            mirrored.result()
 
     def close(self, metrics: Mapping[str, float], note: str, files: list[Path], status: str) -> None:
-        self._try(lambda: self._mirror.close_parent(metrics, note, files, status))
+        self._submit(lambda: self._mirror.close_parent(metrics, note, files, status))
+        self.settle()
+        self._background.shutdown()
+
+    def _submit(self, action: Callable[[], object]) -> None:
+        self._pending.append(self._background.submit(self._try, action))
 
     def _try(self, action: Callable[[], object]) -> None:
         if time.monotonic() < self._silent_until:
@@ -214,6 +232,12 @@ class Tracker:
                 f"note: MLflow did not take the results ({str(error).splitlines()[0][:160]}); they are kept on disk, "
                 "run python -m optimize.sync once it is back"
             )
+
+
+def _save_note(trial: optuna.Trial, record: TrialRecord) -> None:
+    from optuna_dashboard import save_note  # takes two seconds to import
+
+    save_note(trial, trial_note(record))
 
 
 def trial_note(record: TrialRecord) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from optimize.checkpoint import local_folder
 from optimize.errors import ConfigError, closest
+from optimize.ledger import write_atomically
 from optimize.schema import WorkloadSource
 
 Prompt = str | list[dict[str, Any]]
@@ -50,7 +51,7 @@ def load_workload(source: WorkloadSource, model: str, cache_folder: Path) -> Wor
     """
     rows = _read(source, cache_folder)
     prompts, references = _columns(rows, source)
-    max_tokens = source.max_tokens or _longest(references, model)
+    max_tokens = source.max_tokens or _longest(references, model, cache_folder)
     return Workload(source.name, prompts, references, max_tokens)
 
 
@@ -138,19 +139,35 @@ def _reference(value: object, row: int, source: WorkloadSource) -> str:
     raise ConfigError(f"workload {source.path}, row {row}: {source.reference_column} must be text, got {value!r:.80}")
 
 
-def _longest(references: Sequence[str], model: str) -> int:
+def _longest(references: Sequence[str], model: str, cache_folder: Path) -> int:
     """Tokens of the longest reference, and a quarter more.
 
     Beam search runs for max_tokens steps whatever the answer's end, so a loose bound is paid for in every request.
     """
+    return math.ceil(max(token_counts(references, model, cache_folder)) * _ANSWER_MARGIN)
+
+
+def token_counts(texts: Sequence[str], model: str, cache_folder: Path) -> list[int]:
+    """How many tokens of the model's each text has, kept in the cache.
+
+    Raises:
+        ConfigError: the model has no tokenizer file on this disk.
+    """
     from tokenizers import Tokenizer
 
     try:
-        tokenizer = Tokenizer.from_file(str(local_folder(model) / "tokenizer.json"))
+        file = local_folder(model) / "tokenizer.json"
+        key = hashlib.sha256(file.read_bytes() + json.dumps(list(texts)).encode()).hexdigest()[:16]
+        kept = cache_folder / "tokens" / f"{key}.json"
+        if kept.is_file():
+            return [int(n) for n in json.loads(kept.read_text(encoding="utf-8"))]
+        tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises a bare Exception; a hub id may have no local files yet
         raise ConfigError(
             f"workload.max_tokens is not set and {model} has no readable tokenizer.json to derive it from the "
             "references: set workload.max_tokens"
         ) from error
-    longest = max(len(encoded.ids) for encoded in tokenizer.encode_batch(list(references)))
-    return math.ceil(longest * _ANSWER_MARGIN)
+    counts = [len(encoded.ids) for encoded in tokenizer.encode_batch(list(texts))]
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(kept, json.dumps(counts))
+    return counts

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import io
 import json
 import os
+import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import psutil
@@ -41,9 +46,21 @@ def workload_file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def empty_mlflow_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tracking store without runs: MLflow takes five seconds to make one."""
+    from mlflow import MlflowClient
+
+    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
+    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+    return path
+
+
 @pytest.fixture
-def simulated(tmp_path: Path, workload_file: Path) -> list[str]:
+def simulated(tmp_path: Path, workload_file: Path, empty_mlflow_db: Path) -> list[str]:
     """Overrides of a quick study on the simulated engine, everything under tmp_path."""
+    (tmp_path / "out").mkdir()
+    shutil.copy(empty_mlflow_db, tmp_path / "out/mlflow.db")
     return [
         "+study=smoke",
         "engine=simulated",
@@ -60,9 +77,36 @@ def simulated(tmp_path: Path, workload_file: Path) -> list[str]:
     ]
 
 
+VERBS = {
+    "optimize": "optimize.__main__", "optimize.cache": "optimize.cache.__main__",
+    "optimize.recommend": "optimize.recommend.__main__", "optimize.sync": "optimize.sync",
+}  # fmt: skip
+
+
 @pytest.fixture
-def optimize() -> Run:
-    """Runs `python -m optimize` (or another verb) as a user would."""
+def optimize(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs `python -m optimize` (or another verb) within this process, which has imported everything already."""
+
+    def run(overrides: Sequence[str], verb: str = "optimize") -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setenv("COLUMNS", "200")
+        monkeypatch.setattr(sys, "argv", [verb, *overrides])
+        main = importlib.import_module(VERBS[verb]).main
+        out, err = io.StringIO(), io.StringIO()
+        # Warnings of other people's packages are not errors to the user of a command.
+        with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
+            warnings.simplefilter("default")
+            with pytest.raises(SystemExit) as ended:
+                main()
+        assert isinstance(ended.value.code, int)
+        return subprocess.CompletedProcess([verb, *overrides], ended.value.code, out.getvalue(), err.getvalue())
+
+    return run
+
+
+@pytest.fixture
+def optimize_process() -> Run:
+    """Runs `python -m optimize` (or another verb) in a process of its own, as a user would."""
 
     def run(overrides: Sequence[str], verb: str = "optimize", timeout: float = 120) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

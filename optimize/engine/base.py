@@ -123,7 +123,7 @@ class Launcher(Protocol):
     def deploy_command(self, config: EngineConfig) -> str:
         """The shell command that serves this configuration in production; empty where there is none."""
 
-    def start(self, config: EngineConfig, log_path: Path) -> Engine:
+    def launch(self, config: EngineConfig, log_path: Path) -> Engine:
         """Start an engine and wait until it is ready.
 
         Raises:

@@ -22,6 +22,7 @@ import time
 
 PR_SET_CHILD_SUBREAPER = 36
 POLL_S = 0.02
+_SHM = "/dev/shm"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -97,8 +98,46 @@ def signal_all(pids: list[int], number: int) -> None:
             os.kill(pid, number)
 
 
-def end_tree(main: int, grace_s: float, scratch: str) -> None:
-    """SIGTERM the main process, SIGKILL what is left after the grace until nothing is, remove its scratch folder."""
+class SharedMemory:
+    """Segments that a tree opens: processes that are killed do not remove them, and the system never does.
+
+    Only what the tree was seen to hold open, and what was not there before it, is removed.
+    """
+
+    def __init__(self) -> None:
+        self._before = set(_segments())
+        self._seen: set[str] = set()
+        self._began = self._looked_at = time.monotonic()
+
+    def look_now_and_then(self) -> None:
+        """Often while the engine starts, when segments are made; rarely afterwards, when it is being measured."""
+        now = time.monotonic()
+        if now - self._looked_at >= (0.5 if now - self._began < 60 else 30):
+            self.look()
+
+    def look(self) -> None:
+        self._looked_at = time.monotonic()
+        for pid in descendants(os.getpid()):
+            with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as handles:
+                for handle in handles:
+                    with contextlib.suppress(OSError):
+                        folder, name = os.path.split(os.readlink(handle.path))
+                        if folder == _SHM:
+                            self._seen.add(name)
+
+    def remove(self) -> None:
+        for name in (self._seen - self._before) & set(_segments()):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(_SHM, name))
+
+
+def _segments() -> list[str]:
+    return os.listdir(_SHM) if os.path.isdir(_SHM) else []
+
+
+def end_tree(main: int, grace_s: float, scratch: str, memory: SharedMemory) -> None:
+    """SIGTERM the main process, SIGKILL what is left after the grace until nothing is, remove what the tree made."""
+    memory.look()
     if main in descendants(os.getpid()):
         signal_all([main], signal.SIGTERM)
     deadline = time.monotonic() + grace_s
@@ -107,11 +146,13 @@ def end_tree(main: int, grace_s: float, scratch: str) -> None:
             signal_all(left, signal.SIGKILL)
         time.sleep(POLL_S)
         reap(main)
+    memory.remove()
     shutil.rmtree(scratch, ignore_errors=True)
 
 
 def keep(log_path: str, scratch: str, grace_s: float, command: list[str]) -> None:
     become_reaper()
+    memory = SharedMemory()
     with open(log_path, "ab") as log:
         child = subprocess.Popen(
             command,
@@ -129,7 +170,8 @@ def keep(log_path: str, scratch: str, grace_s: float, command: list[str]) -> Non
         if code is not None:
             report(exit=code)
             break
-    end_tree(child.pid, grace_s, scratch)
+        memory.look_now_and_then()
+    end_tree(child.pid, grace_s, scratch, memory)
     report(stopped=True)
 
 

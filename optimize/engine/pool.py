@@ -47,13 +47,13 @@ class EnginePool:
         """Lend an engine of this configuration; one that fails while lent is stopped and never lent again.
 
         Raises:
-            EngineFailure, TransientFault: as `Launcher.start`.
+            EngineFailure, TransientFault: as `Launcher.launch`.
         """
         reused = self._live is not None and self._live[0] == config.key
         if not reused:
             self.close()
             log_path = self._new_log(config)
-            self._live = (config.key, self._launcher.start(config, log_path), log_path)
+            self._live = (config.key, self._launcher.launch(config, log_path), log_path)
         assert self._live is not None
         _, engine, log_path = self._live
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from objectives import MemoryParts
 from optimize.engine.base import Endpoint, EngineConfig
 from optimize.errors import ConfigError, EngineFailure, FailureKind
 
-_TIMEOUT_S = 4.0
+_TIMEOUT_S, _CHECK_EVERY_S = 4.0, 2.0
 
 
 class RemoteEngine:
@@ -23,8 +24,13 @@ class RemoteEngine:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self.pids: Sequence[int] = ()
+        self._checked_at = -_CHECK_EVERY_S
 
     def check(self) -> None:
+        """Ask the endpoint whether it is there, but not so often that asking becomes a load of its own."""
+        if time.monotonic() - self._checked_at < _CHECK_EVERY_S:
+            return
+        self._checked_at = time.monotonic()
         try:
             httpx.get(f"{self.endpoint.base_url}/v1/models", headers=self.endpoint.headers, timeout=_TIMEOUT_S)
         except httpx.HTTPError as error:
@@ -80,7 +86,7 @@ class RemoteLauncher:
     def deploy_command(self, config: EngineConfig) -> str:
         return ""
 
-    def start(self, config: EngineConfig, log_path: Path) -> RemoteEngine:
+    def launch(self, config: EngineConfig, log_path: Path) -> RemoteEngine:
         return RemoteEngine(Endpoint(self.base_url.rstrip("/"), self._key(), self._served_model()))
 
     def _key(self) -> str | None:

@@ -61,7 +61,7 @@ class SimulatedLauncher:
     def deploy_command(self, config: EngineConfig) -> str:
         return ""
 
-    def start(self, config: EngineConfig, log_path: Path) -> VllmEngine:
+    def launch(self, config: EngineConfig, log_path: Path) -> VllmEngine:
         port, key = free_port(), secrets.token_urlsafe(24)
         settings = {
             **_DEFAULTS, **self.flags, **dict(config.flags),

@@ -28,6 +28,7 @@ from optimize.errors import ConfigError, EngineFailure, FailureKind, OptimizeErr
 _log = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parents[2]
 _POLL_S = 0.1
+_HEALTH_TIMEOUT_S = 0.5  # short: an engine that dies while it is asked must be found dead at once
 _RPC_TIMEOUT_S = 30.0
 _RESET_TIMEOUT_S = 10.0
 _MODEL_NAME = "model"
@@ -70,7 +71,7 @@ class VllmEngine:
 
     def _healthy(self) -> bool:
         try:
-            return self._http.get("/health", timeout=5.0).status_code == 200
+            return self._http.get("/health", timeout=_HEALTH_TIMEOUT_S).status_code == 200
         except httpx.HTTPError:
             return False
 
@@ -145,23 +146,23 @@ class VllmLauncher:
         start_timeout_s: How long an engine may take until it answers.
         stop_grace_s: Seconds between SIGTERM and SIGKILL.
         compile_cache: Folder of torch's compiled kernels, so that they outlive an engine; None for torch's default.
-        start_mode: "warm" forks engines from a process that has imported vLLM, "cold" starts each afresh, "auto" is
+        start: "warm" forks engines from a process that has imported vLLM, "cold" starts each afresh, "auto" is
             warm where that works here.
     """
 
     flags: dict[str, Any] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
     start_timeout_s: float = 600.0
-    stop_grace_s: float = 1.0
+    stop_grace_s: float = 0.5
     compile_cache: str | None = None
-    start_mode: str = "auto"
+    start: str = "auto"
     request_knobs_only: bool = field(default=False, init=False)
     _warm: WarmStarter | None = field(default=None, init=False, repr=False)
     _proven: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.start_mode not in ("auto", "warm", "cold"):
-            raise ConfigError(f"engine.start_mode must be auto, warm or cold, got {self.start_mode!r}")
+        if self.start not in ("auto", "warm", "cold"):
+            raise ConfigError(f"engine.start must be auto, warm or cold, got {self.start!r}")
 
     def preflight(self, flag_names: Sequence[str]) -> None:
         vllm_root()
@@ -178,7 +179,7 @@ class VllmLauncher:
 
     def prepare(self) -> None:
         """Begin importing vLLM in the background, where engines start warm."""
-        if self.start_mode != "cold" and self._warm is None:
+        if self.start != "cold" and self._warm is None:
             self._warm = WarmStarter(self._environment(api_key=""))
 
     def close(self) -> None:
@@ -186,13 +187,13 @@ class VllmLauncher:
             self._warm.close()
             self._warm = None
 
-    def start(self, config: EngineConfig, log_path: Path) -> VllmEngine:
+    def launch(self, config: EngineConfig, log_path: Path) -> VllmEngine:
         if not self._starts_warm():
             return self._launch(config, log_path, warm=None)
         try:
             engine = self._launch(config, log_path, self._warm)
         except EngineFailure as failure:
-            if self._proven or self.start_mode == "warm":
+            if self._proven or self.start == "warm":
                 raise
             # Nothing has started warm yet: is it the configuration that fails, or this way of starting?
             log_path.replace(log_path.with_suffix(".warm"))
@@ -205,8 +206,8 @@ class VllmLauncher:
         if self._warm is None:
             return False
         unfit = self._warm.unfit()
-        if unfit is not None and self.start_mode == "warm":
-            raise OptimizeError(f"engine.start_mode=warm is not possible here: {unfit}")
+        if unfit is not None and self.start == "warm":
+            raise OptimizeError(f"engine.start=warm is not possible here: {unfit}")
         if unfit is not None:
             self._go_cold(unfit)
         return unfit is None
@@ -214,7 +215,7 @@ class VllmLauncher:
     def _go_cold(self, reason: str) -> None:
         _log.warning("engines start cold from here on: %s", reason)
         self.close()
-        self.start_mode = "cold"
+        self.start = "cold"
 
     def _launch(self, config: EngineConfig, log_path: Path, warm: WarmStarter | None) -> VllmEngine:
         port, key = free_port(), secrets.token_urlsafe(24)
@@ -248,7 +249,7 @@ class VllmLauncher:
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         }
         if self.compile_cache is not None:
-            own["TORCHINDUCTOR_CACHE_DIR"] = str(Path(self.compile_cache).resolve())
+            own["TORCHINDUCTOR_CACHE_DIR"] = str(Path(self.compile_cache).resolve() / "-".join(vllm_distribution()))
         return {**inherited, **own, **{k: str(v) for k, v in self.env.items()}}
 
 

@@ -1,8 +1,10 @@
 """Warm starts: a process that has imported vLLM once forks each engine, in two seconds instead of thirty.
 
-Everything here that touches vLLM's internals is in `_adapt`, and is refused for releases it was not written for; the
-launcher then starts engines cold. Run as `python -m optimize.engine.warm`; commands come as JSON lines on standard
-input ({"start": {...}}, {"stop": grace_s}), events go out as the keeper's do, {"ready": true} or {"unfit": why} first.
+Everything here that touches vLLM's internals is in `_adapt`. Three guards stand before it: the release must be one it
+was written for, the source must look as expected (`optimize.engine.layout`), and a fork must compute (`_self_test`).
+Where one of them objects, the launcher starts engines cold. Run as `python -m optimize.engine.warm`; commands come as
+JSON lines on standard input ({"start": {...}}, {"stop": grace_s}), events go out as the keeper's do, {"ready": true} or
+{"unfit": why} first.
 
 What must hold in this process before a fork: no OpenMP parallel region has run, CUDA is untouched, no threads.
 What a forked engine would otherwise inherit differently from a fresh one is put right in the child: environment,
@@ -11,6 +13,8 @@ random state, thread count and processor binding (see `_apply_thread_environment
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -25,14 +29,17 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from types import ModuleType
 from typing import Any
 
-from optimize.engine.keeper import POLL_S, become_reaper, end_tree, reap, report, restore_signals
+from optimize.engine import layout
+from optimize.engine.keeper import POLL_S, SharedMemory, become_reaper, end_tree, reap, report, restore_signals
 from optimize.engine.serve import serve
 
 SUPPORTED = ("0.25", "0.26", "0.27", "0.28", "0.29", "0.30", "0.31", "0.32")
 _PR_SET_PDEATHSIG = 1
+_SELF_TEST_S = 20.0
 _PRELOADED = (
     "vllm.entrypoints.cli.serve",
     "vllm.entrypoints.openai.api_server",
@@ -49,8 +56,12 @@ _PRELOADED = (
     "torch._dynamo",
     "torch._inductor.compile_fx",
     "torch._inductor.codegen.cpp",
+    "vllm.v1.core.sched.scheduler",
+    "uvicorn.protocols.websockets.websockets_sansio_impl",
+    "model_hosting_container_standards.sagemaker",
     "optimize.engine.memory",
 )
+_ROUTERS = ("entrypoints/openai", "entrypoints/serve", "entrypoints/generate", "entrypoints/anthropic")
 
 
 class Unfit(Exception):
@@ -83,11 +94,10 @@ def _adapt() -> None:
     import vllm.v1.utils
     from vllm.platforms import current_platform
 
-    if "multiprocessing" not in vars(vllm.v1.utils):
-        raise Unfit("vllm.v1.utils does not choose its start method as expected")
     vllm.v1.utils.multiprocessing = _forking_multiprocessing()
     if current_platform.is_cpu():
         _fork_after_config_check(current_platform)
+        _register_kernels_once(current_platform)
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         raise Unfit("importing vLLM initialized CUDA")
     os.register_at_fork(after_in_child=_apply_thread_environment)
@@ -104,6 +114,14 @@ def _fork_after_config_check(platform: Any) -> None:
         os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
 
     cls.check_and_update_config = classmethod(check_and_update_config)
+
+
+def _register_kernels_once(platform: Any) -> None:
+    """Without Triton, vLLM's CPU worker looks through every module for kernels to replace; forks inherit the result."""
+    cls: Any = platform if isinstance(platform, type) else type(platform)
+    if hasattr(cls, "register_triton_kernel_overrides"):  # from 0.27 on
+        cls.register_triton_kernel_overrides()
+        cls.register_triton_kernel_overrides = classmethod(lambda _: None)
 
 
 def _apply_thread_environment() -> None:
@@ -140,12 +158,26 @@ def _preload() -> None:
         except ImportError:
             if name == _PRELOADED[0]:
                 raise
+    for name in _routers():
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+def _routers() -> list[str]:
+    """Names of vLLM's api_router modules, read off the disk: an API server imports most of them."""
+    from optimize.engine.flags import vllm_root
+
+    root = vllm_root()
+    found = [path for folder in _ROUTERS for path in (root / folder).rglob("api_router.py")]
+    return [".".join(["vllm", *path.relative_to(root).with_suffix("").parts]) for path in sorted(found)]
 
 
 def _prepare() -> None:
-    from optimize.engine.flags import vllm_distribution
+    from optimize.engine.flags import vllm_distribution, vllm_root
 
     check_version(vllm_distribution()[1])
+    if found := layout.problems(layout.outline(vllm_root())):
+        raise Unfit(found[0])
     try:
         _preload()
         _adapt()
@@ -155,8 +187,30 @@ def _prepare() -> None:
         raise Unfit(f"{type(error).__name__}: {error}") from error
     if threading.active_count() > 1:
         raise Unfit(f"importing vLLM started threads: {[t.name for t in threading.enumerate()]}")
+    _self_test()
     gc.collect()
     gc.freeze()  # a collection in a child would touch, and so copy, every page of the imports
+
+
+def _self_test() -> None:
+    """Fork once and compute: a runtime that does not survive a fork would hang or kill every engine.
+
+    Raises:
+        Unfit: the fork did not get the right result in time.
+    """
+    pid = os.fork()
+    if not pid:
+        import torch
+
+        right = bool((torch.ones(64, 256) @ torch.ones(256, 64) == 256).all())
+        os._exit(0 if right else 1)
+    deadline = time.monotonic() + _SELF_TEST_S
+    while (code := reap(pid)) is None:
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(POLL_S)
+    if code:
+        raise Unfit(f"a forked process could not compute (exit code {code})")
 
 
 def _fork(start: dict[str, Any]) -> int:
@@ -177,7 +231,15 @@ def _fork(start: dict[str, Any]) -> int:
     random.seed()
     tempfile.tempdir = None  # decided anew, from TMPDIR
     serve(start["args"])
-    sys.exit(0)
+    _leave()
+
+
+def _leave() -> None:
+    """End a forked process without taking the inherited modules down one by one, which takes a second."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _commands(timeout_s: float | None, buffer: bytearray) -> list[dict[str, Any]] | None:
@@ -205,24 +267,26 @@ def main() -> None:
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
     report(ready=True)
-    engine, scratch, buffer = 0, "", bytearray()
+    engine, scratch, buffer, memory = 0, "", bytearray(), SharedMemory()
     while (commands := _commands(POLL_S if engine else None, buffer)) is not None:
         for command in commands:
             if "start" in command:
-                scratch = command["start"]["scratch"]
+                scratch, memory = command["start"]["scratch"], SharedMemory()
                 engine = _fork(command["start"])
             elif engine:
-                end_tree(engine, float(command["stop"]), scratch)
+                end_tree(engine, float(command["stop"]), scratch, memory)
                 engine = 0
                 report(stopped=True)
             else:
                 report(stopped=True)
         if engine and (code := reap(engine)) is not None:
             report(exit=code)
-            end_tree(engine, 0.0, scratch)
+            end_tree(engine, 0.0, scratch, memory)
             engine = 0
+        if engine:
+            memory.look_now_and_then()
     if engine:
-        end_tree(engine, 0.0, scratch)
+        end_tree(engine, 0.0, scratch, memory)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ from optimize.schema import Load
 from optimize.workload import Workload
 
 _WATCH_S = 0.1
-_FIRST_TOKENS = 4
+_FIRST_WATCH_S = 0.02
+_FIRST_TOKENS, _FIRST_TOGETHER = 4, 4
 MIN_ANSWERS = 5
 """With fewer answers in the longest window allowed, a configuration is too slow to be measured at all."""
 
@@ -37,12 +38,16 @@ class LoadResult:
         window_start_s: Start of the measured window.
         window_end_s: End of the measured window.
         began_at: `time.monotonic()` at second 0, to line telemetry up.
+        first_answer_s: How long the engine took for its very first answers, before second 0.
+        drained_s: When the window's last request had been answered.
     """
 
     records: list[RequestRecord]
     window_start_s: float
     window_end_s: float
     began_at: float
+    first_answer_s: float
+    drained_s: float
 
 
 def run_load(
@@ -66,7 +71,7 @@ def run_load(
         load: Lengths of warm-up and window, time limits.
         arrivals: When requests are due.
         seed: Of the order of prompts and of random arrivals.
-        phase: Told of "first answer", "warm-up" and "measuring" as they begin.
+        phase: Told of "first answers", "warm-up" and "measuring" as they begin.
 
     Raises:
         EngineFailure: the engine died, refuses such requests, gave no answer during warm-up, or fewer than
@@ -97,25 +102,40 @@ class _Run:
                 session, self._engine.endpoint, self._request, self._workload.max_tokens, self._clock,
                 self._load.request_timeout_s,
             )  # fmt: skip
-            await self._first_answer(session)
+            await self._first_answers(session)
+            first_answer_s = self._clock()
             self._began = time.monotonic()
             source = asyncio.create_task(self._generate())
             try:
                 start_s, end_s = await self._measure(source)
+                drained_s = self._clock()
             finally:
                 await self._cancel(source)
-        return LoadResult(self._records, start_s, end_s, self._began)
+        return LoadResult(self._records, start_s, end_s, self._began, first_answer_s, drained_s)
 
-    async def _first_answer(self, session: aiohttp.ClientSession) -> None:
-        """Wait for one short answer: the first request of its kind may compile kernels, for longer than any warm-up."""
+    async def _first_answers(self, session: aiohttp.ClientSession) -> None:
+        """Wait for short answers, to one request and then to several at once.
+
+        The first request of its kind may compile kernels, for longer than any warm-up; and torch compiles twice, for
+        one sequence and for any number of them.
+        """
         limit_s = self._load.first_answer_max_s
         client = Client(session, self._engine.endpoint, self._request, _FIRST_TOKENS, self._clock, timeout_s=limit_s)
-        self._phase("first answer")
-        sending = asyncio.create_task(client.send(0, self._workload.prompts[0], 0.0))
-        while not sending.done():
-            self._engine.check()
-            await asyncio.sleep(_WATCH_S)
-        record = sending.result()
+        self._phase("first answers")
+        prompts = self._workload.prompts
+        for together in (1, _FIRST_TOGETHER):
+            sending = [
+                asyncio.create_task(client.send(i, prompts[i % len(prompts)], self._clock())) for i in range(together)
+            ]
+            while not all(task.done() for task in sending):
+                self._engine.check()
+                await asyncio.sleep(_FIRST_WATCH_S)
+            answers = [task.result() for task in sending]
+            if all(a.error is not None for a in answers):
+                self._refuse(answers[-1], limit_s)
+
+    def _refuse(self, record: RequestRecord, limit_s: float) -> None:
+        """Give up where the answer shows that no other will come; other errors may pass."""
         if record.error == "timeout":
             raise EngineFailure(
                 FailureKind.TOO_SLOW, f"no first answer within {limit_s:.0f} s (load.first_answer_max_s)"

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from objectives import Direction
+from optimize.ledger import Ledger
 from optimize.plan import Plan
 from optimize.recommend import Recommendation, recommend
+from optimize.report.costs import costs_of
 from optimize.report.figures import pareto_figure, write_html
 from optimize.report.format import figure
 from optimize.report.matrix import Row, front_markdown, to_markdown, write_front, write_matrix
@@ -27,8 +29,11 @@ def conclude(plan: Plan, study: optuna.Study) -> tuple[list[Path], dict[str, flo
     """
     measured = candidates(study)
     found = recommendation(study)
-    counts = _counts(study)
+    counts, costs = _counts(study), costs_of(Ledger(plan.folder).records())
     print(f"\nstudy {study.study_name}: {_counted(counts)}")
+    if costs is not None:
+        print(costs.in_words())
+        counts |= costs.metrics()
     if found is None:
         note = "No recommendation yet: " + ("no trial keeps every constraint." if measured else "nothing measured.")
         print(note)

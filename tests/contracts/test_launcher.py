@@ -33,7 +33,7 @@ def launcher_of(kind: str, tmp_path: Path) -> Iterator[Launcher]:
     elif kind == "simulated":
         yield SimulatedLauncher(oom_above_seqs=200)
     else:
-        engine = SimulatedLauncher().start(CONFIG, tmp_path / "served.log")
+        engine = SimulatedLauncher().launch(CONFIG, tmp_path / "served.log")
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("ENDPOINT_KEY", str(engine.endpoint.api_key))
             yield RemoteLauncher(base_url=engine.endpoint.base_url, api_key_env="ENDPOINT_KEY")
@@ -49,7 +49,7 @@ def test_a_started_engine_answers_until_it_is_stopped(kind: str, tmp_path: Path)
         assert launcher.version()
         launcher.preflight([])
         for number in range(2):  # a launcher starts engines again and again
-            engine = launcher.start(CONFIG, tmp_path / f"{number}.log")
+            engine = launcher.launch(CONFIG, tmp_path / f"{number}.log")
             engine.check()
             engine.reset()
             answer = httpx.post(
@@ -72,7 +72,7 @@ def test_unknown_flags_are_refused_before_anything_starts(kind: str, tmp_path: P
 
 def test_a_configuration_that_cannot_run_is_an_engine_failure_with_its_cause(tmp_path: Path) -> None:
     with launcher_of("simulated", tmp_path) as launcher, pytest.raises(EngineFailure, match="out of memory") as caught:
-        launcher.start(EngineConfig("m", "fp16", (("max_num_seqs", 512),)), tmp_path / "log")
+        launcher.launch(EngineConfig("m", "fp16", (("max_num_seqs", 512),)), tmp_path / "log")
     assert caught.value.kind == "device_oom" and caught.value.evidence
 
 

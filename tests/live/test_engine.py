@@ -40,7 +40,7 @@ def load(seconds: float = 2.0) -> Load:
 
 @pytest.fixture(scope="module")
 def launcher() -> Iterator[VllmLauncher]:
-    made = VllmLauncher(env=ENV, start_mode="warm", compile_cache=str(ROOT / ".cache/compiled"))
+    made = VllmLauncher(env=ENV, start="warm", compile_cache=str(ROOT / ".cache/compiled"))
     made.prepare()
     yield made
     made.close()
@@ -55,7 +55,7 @@ def workload(tmp_path_factory: pytest.TempPathFactory) -> Workload:
 def test_a_live_engine_answers_like_the_references_and_leaves_nothing(
     launcher: VllmLauncher, workload: Workload, tmp_path: Path
 ) -> None:
-    engine = launcher.start(config(max_num_seqs=16), tmp_path / "log")
+    engine = launcher.launch(config(max_num_seqs=16), tmp_path / "log")
     try:
         assert engine.effective(["max_num_seqs"]) == {"max_num_seqs": 16}
         answers = {}
@@ -95,7 +95,7 @@ def test_a_live_engine_answers_like_the_references_and_leaves_nothing(
 
 
 def test_the_endpoint_is_on_loopback_and_asks_for_its_key(launcher: VllmLauncher, tmp_path: Path) -> None:
-    engine = launcher.start(config(), tmp_path / "log")
+    engine = launcher.launch(config(), tmp_path / "log")
     try:
         body = {"model": "model", "prompt": "a", "max_tokens": 1}
         assert httpx.post(f"{engine.endpoint.base_url}/v1/completions", json=body).status_code == 401
@@ -125,7 +125,7 @@ def test_what_vllm_refuses_is_named(
 ) -> None:
     refused = EngineConfig(MODEL, "fp16", tuple({**dict(FLAGS), **flags}.items()))
     with pytest.raises(EngineFailure) as caught:
-        launcher.start(refused, tmp_path / "log").stop()
+        launcher.launch(refused, tmp_path / "log").stop()
     assert caught.value.kind is FailureKind.REFUSED
     assert said in str(caught.value)
 
@@ -134,7 +134,7 @@ def test_what_vllm_refuses_is_named(
 def test_an_engine_killed_under_load_ends_the_load_at_once(
     launcher: VllmLauncher, workload: Workload, tmp_path: Path, victim: str
 ) -> None:
-    engine = launcher.start(config(), tmp_path / "log")
+    engine = launcher.launch(config(), tmp_path / "log")
     pids = engine.pids
     killed_at: list[float] = []
 
@@ -155,10 +155,18 @@ def test_an_engine_killed_under_load_ends_the_load_at_once(
     assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
-def test_a_cold_start_serves_the_same_answers(launcher: VllmLauncher, tmp_path: Path) -> None:
+def test_an_unknown_release_starts_cold_says_so_once_and_serves_the_same_answers(
+    launcher: VllmLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    metadata = tmp_path / "pretended/vllm-9.9.0+cpu.dist-info/METADATA"
+    metadata.parent.mkdir(parents=True)
+    metadata.write_text("Metadata-Version: 2.1\nName: vllm\nVersion: 9.9.0+cpu\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "pretended"))
+    unknown = VllmLauncher(env=ENV)
+    unknown.prepare()
     texts = []
-    for started_by in (launcher, VllmLauncher(env=ENV, start_mode="cold")):
-        engine = started_by.start(config(), tmp_path / f"{started_by.start_mode}.log")
+    for started_by in (launcher, unknown):
+        engine = started_by.launch(config(), tmp_path / f"{started_by.start}.log")
         try:
             answer = httpx.post(
                 f"{engine.endpoint.base_url}/v1/completions", headers=engine.endpoint.headers, timeout=30,
@@ -168,3 +176,5 @@ def test_a_cold_start_serves_the_same_answers(launcher: VllmLauncher, tmp_path: 
         finally:
             engine.stop()
     assert texts[0] == texts[1] != ""
+    (line,) = [r.getMessage() for r in caplog.records if r.name.startswith("optimize")]
+    assert "start cold" in line and "9.9.0+cpu is not one of 0.25" in line

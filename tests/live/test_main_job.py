@@ -15,8 +15,8 @@ CACHE = f"cache_dir={ROOT / '.cache'}"
 
 
 @pytest.mark.timeout(600)
-def test_smoke_ends_with_a_measured_recommendation(optimize: Run, tmp_path: Path) -> None:
-    done = optimize(["+study=smoke", f"output_dir={tmp_path}", CACHE], timeout=580)
+def test_smoke_ends_with_a_measured_recommendation(optimize_process: Run, tmp_path: Path) -> None:
+    done = optimize_process(["+study=smoke", f"output_dir={tmp_path}", CACHE], timeout=580)
     assert done.returncode == 0, done.stderr
     assert "recommended for Real-time chat" in done.stdout
     assert "vllm serve" in done.stdout
@@ -30,20 +30,20 @@ def test_smoke_ends_with_a_measured_recommendation(optimize: Run, tmp_path: Path
 
 
 @pytest.mark.timeout(600)
-def test_a_flag_knob_and_a_custom_workload_need_no_code(optimize: Run, tmp_path: Path) -> None:
+def test_a_flag_knob_and_a_custom_workload_need_no_code(optimize_process: Run, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (ROOT / "demo/workloads/chat.jsonl").read_text().splitlines()[:40]]
     own = tmp_path / "mine.jsonl"
     own.write_text("\n".join(json.dumps({"question": r["prompt"], "answer": r["reference"]}) for r in rows))
     between = "_target_: optuna.distributions.IntDistribution, low: 256, high: 4096, log: true"
     knob = f"+search_space.max_num_batched_tokens={{{between}}}"
     refused = "+search_space.num_gpu_blocks_override=[1,512]"
-    done = optimize(
+    done = optimize_process(
         [
             "+study=smoke", f"output_dir={tmp_path}/out", CACHE, "study.trials=2", knob, refused,
             "+baseline.num_gpu_blocks_override=512", "search_space.quantization=null", "sampler=grid",
             "workload=file", f"workload.path={own}", "workload.prompt_column=question",
             "workload.reference_column=answer",
-            "load.window_min_s=2", "study.settings_per_engine=1",
+            "load.window_min_s=2", "study.reuse_engines=false",
         ],
         timeout=580,
     )  # fmt: skip

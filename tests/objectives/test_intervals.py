@@ -6,6 +6,7 @@ import random
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import stats
 
 from objectives.intervals import (
     block_bootstrap,
@@ -141,3 +142,9 @@ def test_value_always_lies_within_its_interval() -> None:
         values = [rng.lognormvariate(0, 1.5) for _ in range(rng.randint(1, 30))]
         for value, low, high in (mean_interval(values), quantile_interval(values, rng.uniform(0.01, 0.99))):
             assert low <= value <= high
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 20), (1, 20), (10, 20), (20, 20), (3, 1000)])
+def test_wilson_agrees_with_scipy(hits: int, n: int) -> None:
+    theirs = stats.binomtest(hits, n).proportion_ci(0.95, method="wilson")
+    assert proportion_interval(hits, n) == pytest.approx((hits / n, theirs.low, theirs.high))

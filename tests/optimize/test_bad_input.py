@@ -25,6 +25,12 @@ def refused(done: object) -> str:
     return str(stderr)
 
 
+def test_a_refusal_comes_from_a_process_of_its_own_too(optimize_process: Run, tmp_path: Path) -> None:
+    """Not a benchmark: between a check of the text and a start of vLLM lie half a minute."""
+    typo = ["+study=chat", f"output_dir={tmp_path}/out", f"cache_dir={tmp_path}/cache", "+engine.flags.max_num_seq=1"]
+    assert "did you mean 'max_num_seqs'" in refused(optimize_process(typo, timeout=15))
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import psutil
@@ -108,3 +109,33 @@ def test_death_of_the_owner_ends_the_tree(tmp_path: Path, number: signal.Signals
     owner.wait()
     owner.stdout.close()
     assert wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+@pytest.mark.parametrize("ends", ["stopped", "killed"])
+def test_shared_memory_of_a_tree_is_removed_and_nobody_elses(tmp_path: Path, ends: str) -> None:
+    code = (
+        "import time\nfrom multiprocessing import resource_tracker\n"
+        "from multiprocessing.shared_memory import SharedMemory\n"
+        "resource_tracker.register = lambda *_: None  # as in vLLM, whose tracker is killed with the rest\n"
+        "s = SharedMemory(create=True, size=4096); print(s.name, flush=True); time.sleep(300)"
+    )
+    mine = SharedMemory(create=True, size=4096)
+    try:
+        tree = tree_of(code, tmp_path / "log")
+        log = tmp_path / "log"
+        assert wait_for(lambda: log.exists() and log.read_text().endswith("\n"))
+        segment = Path("/dev/shm") / log.read_text().strip()
+        later = SharedMemory(create=True, size=4096)
+        assert segment.exists()
+        time.sleep(0.7)  # the keeper looks twice a second while a tree is young
+        if ends == "killed":
+            tree.processes()[0].kill()
+            assert tree.ended.wait(10)
+        tree.stop()
+        assert not segment.exists()
+        assert all((Path("/dev/shm") / s.name).exists() for s in (mine, later))
+        later.close()
+        later.unlink()
+    finally:
+        mine.close()
+        mine.unlink()

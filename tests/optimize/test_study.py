@@ -17,6 +17,7 @@ import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
+from optimize.engine.keeper import restore_signals
 from optimize.ledger import Ledger
 from tests.conftest import ROOT, Run, engine_processes
 
@@ -144,6 +145,7 @@ def start(overrides: list[str]) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=restore_signals,  # a shell that runs the tests in the background has them ignore SIGINT
     )
 
 
@@ -166,7 +168,7 @@ def test_kill_9_loses_at_most_the_running_trial(
     process.kill()
     process.communicate()
     time.sleep(1.0)
-    assert engine_processes("optimize.engine.simulated") == []
+    assert engine_processes(str(tmp_path)) == []
     again = optimize(overrides)
     assert again.returncode == 0, again.stderr
     trials = stored(tmp_path / "out").get_trials()
@@ -189,7 +191,7 @@ def test_an_interrupt_reports_what_there_is_and_the_same_command_goes_on(
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "recommended for" in out and "Traceback" not in err
-    assert engine_processes("optimize.engine.simulated") == []
+    assert engine_processes(str(tmp_path)) == []
     assert optimize(overrides).returncode == 0
     assert sum(t.state is TrialState.COMPLETE for t in stored(tmp_path / "out").get_trials()) == 4
 

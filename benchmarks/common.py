@@ -1,0 +1,54 @@
+"""What the benchmarks share: a composed configuration, a line about the machine, checks for leftovers."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import math
+import platform
+import statistics
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+from hydra import compose, initialize_config_dir
+from scipy import stats
+
+from optimize import schema
+from optimize.cli import CONF, to_typed
+from optimize.engine.flags import vllm_distribution
+from optimize.signature import machine
+
+RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
+
+
+def configuration(overrides: Sequence[str]) -> schema.StudyConfig:
+    """The typed configuration that `python -m optimize` would have with these overrides."""
+    schema.register()
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        return to_typed(compose(config_name="config", overrides=list(overrides)))
+
+
+def provenance(command: str) -> str:
+    """Where a table comes from, in one paragraph of Markdown."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("optuna", "mlflow"))
+    return (
+        f"Measured on {datetime.now(UTC):%Y-%m-%d} with `{command}` on {machine()}; {' '.join(vllm_distribution())}, "
+        f"{versions}, Python {platform.python_version()}. Intervals are 95 %."
+    )
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """(mean, low, high) of independent values, by Student's t."""
+    n, mean = len(values), statistics.fmean(values)
+    if n < 2:
+        return mean, -math.inf, math.inf
+    half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
+    return mean, mean - half, mean + half
+
+
+def require_quiet() -> None:
+    """Refuse to measure beside a live engine of somebody else's."""
+    strays = [p.pid for p in psutil.process_iter(["cmdline"]) if "VLLM::" in " ".join(p.info["cmdline"] or [])]
+    if strays:
+        raise SystemExit(f"live engines are running (processes {strays}): they would falsify the figures")

@@ -1,0 +1,58 @@
+"""`python -m optimize.cache`: list what is kept between studies, or remove it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from optimize.cache import KINDS, entries, remove
+from optimize.cli import run_verb
+from optimize.errors import ConfigError, closest
+from optimize.schema import StudyConfig
+
+_GIB, _MIB, _DAY_S = 2**30, 2**20, 86400
+
+
+def _show(root: Path) -> int:
+    found = entries(root)
+    for entry in reversed(found):
+        used = "now" if entry.in_use else f"{(time.time() - entry.used_at) / _DAY_S:.1f} days ago"
+        print(f"{entry.kind:12} {entry.size_bytes / _MIB:10.1f} MiB  used {used:15} {entry.path.name}")
+    total = sum(e.size_bytes for e in found)
+    print(f"{len(found)} entries, {total / _GIB:.2f} GiB in {root}")
+    print(f"remove: python -m optimize.cache clear [{'|'.join(KINDS)}]")
+    return 0
+
+
+def _clear(root: Path, kinds: Sequence[str]) -> int:
+    for kind in kinds:
+        if kind not in KINDS:
+            raise ConfigError(f"the cache holds no {kind!r}; {closest(kind, KINDS)}")
+    removed, kept = remove(root, [e for e in entries(root) if not kinds or e.kind in kinds])
+    freed = sum(e.size_bytes for e in removed)
+    in_use = f"; {len(kept)} in use by a running study were kept" if kept else ""
+    print(f"{len(removed)} entries removed, {freed / _GIB:.2f} GiB freed in {root}{in_use}")
+    return 0
+
+
+def main() -> None:
+    """Words are the action and its kinds; overrides such as cache_dir=... are left to Hydra."""
+    words = [a for a in sys.argv[1:] if "=" not in a and not a.startswith(("-", "+", "~"))]
+    sys.argv[1:] = [a for a in sys.argv[1:] if a not in words]
+
+    def verb(config: StudyConfig, config_yaml: str) -> int:
+        root = Path(config.cache_dir)
+        match words:
+            case [] | ["list"]:
+                return _show(root)
+            case ["clear", *kinds]:
+                return _clear(root, kinds)
+        raise ConfigError(f"unknown action {' '.join(words)!r}: use list, or clear with {', '.join(KINDS)} or nothing")
+
+    run_verb(verb)
+
+
+if __name__ == "__main__":
+    main()

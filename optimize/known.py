@@ -1,0 +1,49 @@
+"""Configurations that a study has seen fail: never started again in it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from optimize.engine.base import TrialConfig
+from optimize.errors import FailureKind
+from optimize.ledger import TrialRecord
+from optimize.outcome import Infeasible
+
+
+class KnownFailures:
+    """What failed before, by engine where the engine did not start, else by engine and request.
+
+    Args:
+        records: The trials so far.
+    """
+
+    def __init__(self, records: Iterable[TrialRecord]) -> None:
+        self._known: dict[str, tuple[int, str]] = {}
+        for record in records:
+            self.add(record)
+
+    def add(self, record: TrialRecord) -> None:
+        """Remember a trial if it was tried and could not run; the first of its kind is kept."""
+        kind = record.reason.partition(": ")[0]
+        if record.state != "infeasible" or kind not in set(FailureKind) or "total" not in record.seconds:
+            return
+        started = "engine_start" in record.seconds
+        key = _key(record.config["engine_key"], record.config["request"] if started else None)
+        self._known.setdefault(key, (record.number, record.reason))
+
+    def of(self, config: TrialConfig) -> Infeasible | None:
+        """Why this configuration need not be tried, or None."""
+        for request in (None, asdict(config.request)):
+            found = self._known.get(_key(config.engine.key, request))
+            if found is not None:
+                number, reason = found
+                kind, _, text = reason.partition(": ")
+                return Infeasible(FailureKind(kind), f"known from trial {number}, not started again: {text}")
+        return None
+
+
+def _key(engine_key: str, request: Mapping[str, Any] | None) -> str:
+    return json.dumps([engine_key, request], sort_keys=True, default=str)

@@ -1,0 +1,53 @@
+"""What a study has seen fail is not started again."""
+
+from dataclasses import asdict
+from pathlib import Path
+
+from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
+from optimize.known import KnownFailures
+from optimize.ledger import TrialRecord
+
+ENGINE, OTHER = EngineConfig("m", "fp16", (("max_num_seqs", 4),)), EngineConfig("m", "fp16", (("max_num_seqs", 8),))
+
+
+def record(config: TrialConfig, state: str, reason: str, seconds: dict[str, float]) -> TrialRecord:
+    described = {**asdict(config), "engine_key": config.engine.key}
+    made = TrialRecord("s", 3, "search", {}, described, {}, state=state, reason=reason, seconds=seconds)
+    return TrialRecord.from_json(made.to_json())  # as a resumed study would read it
+
+
+def test_an_engine_that_did_not_start_is_known_for_every_request() -> None:
+    failed = record(TrialConfig(ENGINE, RequestConfig(1)), "infeasible", "refused: no such flag", {"total": 1.0})
+    known = KnownFailures([failed])
+    for beams in (1, 2):
+        found = known.of(TrialConfig(ENGINE, RequestConfig(beams)))
+        assert found is not None and found.kind == "refused"
+        assert "trial 3" in found.reason and "no such flag" in found.reason
+    assert known.of(TrialConfig(OTHER, RequestConfig(1))) is None
+
+
+def test_a_failure_under_load_is_known_for_its_request_only() -> None:
+    seconds = {"engine_start": 2.0, "total": 20.0}
+    known = KnownFailures([record(TrialConfig(ENGINE, RequestConfig(4)), "infeasible", "too_slow: 1 answer", seconds)])
+    assert known.of(TrialConfig(ENGINE, RequestConfig(4))) is not None
+    assert known.of(TrialConfig(ENGINE, RequestConfig(1))) is None
+
+
+def test_a_trial_that_was_spared_says_nothing_about_other_requests() -> None:
+    seconds = {"engine_start": 2.0, "total": 20.0}
+    config = TrialConfig(ENGINE, RequestConfig(4))
+    known = KnownFailures([record(config, "infeasible", "too_slow: 1 answer", seconds)])
+    spared = known.of(config)
+    assert spared is not None
+    known.add(record(config, "infeasible", f"{spared.kind}: {spared.reason}", {}))
+    assert known.of(TrialConfig(ENGINE, RequestConfig(1))) is None
+
+
+def test_measured_failed_and_unmeasurable_trials_are_not_failures_of_the_configuration(tmp_path: Path) -> None:
+    config = TrialConfig(ENGINE, RequestConfig(1))
+    trials = [
+        record(config, "completed", "", {"total": 1.0}),
+        record(config, "failed", "port taken", {"total": 1.0}),
+        record(config, "infeasible", "bleu could not be measured", {"total": 1.0}),
+    ]
+    assert KnownFailures(trials).of(config) is None
