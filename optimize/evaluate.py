@@ -10,7 +10,7 @@ from objectives import Estimate, Measurement, Objective
 from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool, Lease
 from optimize.errors import EngineFailure, TransientFault
-from optimize.ledger import Ledger, TrialRecord
+from optimize.ledger import BASELINE, Ledger, TrialRecord
 from optimize.load.generator import run_load
 from optimize.outcome import Completed, Failed, Infeasible, Outcome
 from optimize.plan import Plan
@@ -59,8 +59,11 @@ def _measure(config: TrialConfig, lease: Lease, record: TrialRecord, plan: Plan,
     engine, settings = lease.engine, plan.config
     with Telemetry(engine).sampling() as telemetry:
         result = run_load(
-            engine, plan.workload, config.request, settings.load, plan.arrivals, settings.study.seed, phase
-        )
+            engine, plan.workload, config.request, settings.load, plan.arrivals, settings.study.seed, phase,
+            first_answers=config.request.beam_size not in lease.answered,
+            give_up_s=None if record.role == BASELINE else plan.hopeless_after_s,
+        )  # fmt: skip
+    lease.answered.add(config.request.beam_size)
     record.seconds |= {
         "first_answer": result.first_answer_s,
         "warmup": result.window_start_s,

@@ -19,11 +19,13 @@ class Lease:
         engine: The live engine.
         log_path: Its log.
         reused: Whether it was already running.
+        answered: Numbers of beams that it has given answers for, and so has kernels for; borrowers add theirs.
     """
 
     engine: Engine
     log_path: Path
     reused: bool
+    answered: set[int]
 
 
 class EnginePool:
@@ -32,7 +34,7 @@ class EnginePool:
     def __init__(self, launcher: Launcher, log_folder: Path) -> None:
         self._launcher = launcher
         self._log_folder = log_folder
-        self._live: tuple[str, Engine, Path] | None = None
+        self._live: tuple[str, Engine, Path, set[int]] | None = None
 
     def __enter__(self) -> EnginePool:
         self._launcher.prepare()
@@ -53,12 +55,12 @@ class EnginePool:
         if not reused:
             self.close()
             log_path = self._new_log(config)
-            self._live = (config.key, self._launcher.launch(config, log_path), log_path)
+            self._live = (config.key, self._launcher.launch(config, log_path), log_path, set())
         assert self._live is not None
-        _, engine, log_path = self._live
+        _, engine, log_path, answered = self._live
         try:
             engine.reset()
-            yield Lease(engine, log_path, reused)
+            yield Lease(engine, log_path, reused, answered)
         except (EngineFailure, TransientFault, KeyboardInterrupt):
             self.close()
             raise
@@ -79,6 +81,6 @@ class EnginePool:
     def close(self) -> None:
         """Stop the live engine, if any."""
         if self._live is not None:
-            _, engine, _ = self._live
+            engine = self._live[1]
             self._live = None
             engine.stop()

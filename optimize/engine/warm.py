@@ -31,7 +31,7 @@ import tempfile
 import threading
 import time
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from optimize.engine import layout
 from optimize.engine.keeper import POLL_S, SharedMemory, become_reaper, end_tree, reap, report, restore_signals
@@ -234,7 +234,7 @@ def _fork(start: dict[str, Any]) -> int:
     _leave()
 
 
-def _leave() -> None:
+def _leave() -> NoReturn:
     """End a forked process without taking the inherited modules down one by one, which takes a second."""
     atexit._run_exitfuncs()
     sys.stdout.flush()

@@ -58,6 +58,8 @@ def run_load(
     arrivals: Arrivals,
     seed: int,
     phase: Phase,
+    first_answers: bool = True,
+    give_up_s: float | None = None,
 ) -> LoadResult:
     """Run one load to its end.
 
@@ -72,20 +74,25 @@ def run_load(
         arrivals: When requests are due.
         seed: Of the order of prompts and of random arrivals.
         phase: Told of "first answers", "warm-up" and "measuring" as they begin.
+        first_answers: Whether kernels may have to be compiled first.
+        give_up_s: How long the load may go on without a single answer; None waits as long as for the first answers.
 
     Raises:
         EngineFailure: the engine died, refuses such requests, gave no answer during warm-up, or fewer than
             `MIN_ANSWERS` to the requests of `load.window_max_s`.
     """
-    return uvloop.run(_Run(engine, workload, request, load, arrivals, seed, phase).run())
+    patience_s = load.first_answer_max_s if give_up_s is None else give_up_s
+    run = _Run(engine, workload, request, load, arrivals, seed, phase, patience_s)
+    return uvloop.run(run.run(first_answers))
 
 
 class _Run:
     def __init__(
         self, engine: Engine, workload: Workload, request: RequestConfig, load: Load, arrivals: Arrivals, seed: int,
-        phase: Phase,
+        phase: Phase, patience_s: float,
     ) -> None:  # fmt: skip
         self._engine, self._workload, self._request, self._load = engine, workload, request, load
+        self._patience_s = patience_s
         self._arrivals, self._seed, self._phase = arrivals, seed, phase
         self._records: list[RequestRecord] = []
         self._pending: dict[asyncio.Task[None], float] = {}
@@ -95,14 +102,15 @@ class _Run:
     def _clock(self) -> float:
         return time.monotonic() - self._began
 
-    async def run(self) -> LoadResult:
+    async def run(self, first_answers: bool) -> LoadResult:
         async with open_session(self._engine.endpoint) as session:
             self._began = time.monotonic()
             self._client = Client(
                 session, self._engine.endpoint, self._request, self._workload.max_tokens, self._clock,
                 self._load.request_timeout_s,
             )  # fmt: skip
-            await self._first_answers(session)
+            if first_answers:
+                await self._first_answers(session)
             first_answer_s = self._clock()
             self._began = time.monotonic()
             source = asyncio.create_task(self._generate())
@@ -149,10 +157,12 @@ class _Run:
         warm = await self._until(
             source,
             lambda t: t >= load.warmup_s and len(self._records) >= load.warmup_requests and self._any_answer(),
-            load.warmup_max_s,
+            min(load.warmup_max_s, self._patience_s),
         )
+        if not self._records:
+            warm = await self._until(source, lambda _: bool(self._records), self._patience_s)
         if not self._any_answer():
-            raise self._hopeless(0, warm, "warm-up (load.warmup_max_s)")
+            raise self._hopeless(0, warm, "warm-up")
         self._phase("measuring")
         before = len(self._records)
         end_s = await self._until(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -289,3 +290,22 @@ def test_greedy_requests_ask_for_greedy_decoding() -> None:
     body = request_body("m", RequestConfig(), 7)
     assert body["temperature"] == 0.0 and body["max_tokens"] == 7 and body["stream"] is True
     assert request_body("m", RequestConfig(fields=(("temperature", 0.5),)), 7)["temperature"] == 0.5
+
+
+@pytest.mark.parametrize(("give_up_s", "waits"), [(0.4, False), (None, True)])
+def test_without_a_single_answer_the_load_is_given_up_when_told_and_not_before(
+    give_up_s: float | None, waits: bool
+) -> None:
+    async def slow(request: web.Request) -> web.StreamResponse:
+        return await stream(request, delay_s=0.6)
+
+    with serving(slow) as stub:
+        load = Load(arrivals=None, warmup_s=0.1, warmup_requests=1, warmup_max_s=0.3, window_min_s=3, window_requests=1)
+        run = functools.partial(
+            run_load, stub, WORKLOAD, RequestConfig(), load, ClosedLoop(users=4), 0, lambda _: None, first_answers=False
+        )
+        if waits:
+            assert run(give_up_s=give_up_s).records
+        else:
+            with pytest.raises(EngineFailure, match="0 answers in 0 s of warm-up"):
+                run(give_up_s=give_up_s)
