@@ -83,8 +83,7 @@ class Mirror:
     def close_parent(self, metrics: Mapping[str, float], note: str, files: list[Path], status: str) -> None:
         """Log the study's result and end the parent run."""
         run_id = self.open_parent()
-        self._log_metrics(run_id, {name: [(0.0, value)] for name, value in metrics.items()})
-        self._client.set_tag(run_id, _NOTE, note)
+        self._log(run_id, {name: [(0.0, value)] for name, value in metrics.items()}, {_NOTE: note})
         for file in files:
             self._client.log_artifact(run_id, str(file), "report")
         self._client.set_terminated(run_id, status)
@@ -126,15 +125,14 @@ class Mirror:
         }
         seconds = {f"seconds.{name}": [(0.0, value)] for name, value in record.seconds.items()}
         series = {f"series/{name}": points for name, points in self._ledger.read_series(record.number).items()}
-        self._log_metrics(run_id, {**figures, **intervals, **seconds, **series})
         tags = {
             "outcome": record.state,
             "feasible": str(record.feasible).lower(),
             "reason": record.reason[:5000],
+            _NOTE: trial_note(record),
+            **{f"signature.{k}": v for k, v in record.signature.items()},
         }
-        for name, value in {**tags, **{f"signature.{k}": v for k, v in record.signature.items()}}.items():
-            self._client.set_tag(run_id, name, value)
-        self._client.set_tag(run_id, _NOTE, trial_note(record))
+        self._log(run_id, {**figures, **intervals, **seconds, **series}, tags)
         for name in _LOGGED:
             if (folder / name).is_file():
                 self._client.log_artifact(run_id, str(folder / name))
@@ -155,9 +153,11 @@ class Mirror:
         location = None if self._tracking.artifacts is None else Path(self._tracking.artifacts).resolve().as_uri()
         return str(self._client.create_experiment(name, artifact_location=location))
 
-    def _log_metrics(self, run_id: str, series: Mapping[str, list[tuple[float, float]]]) -> None:
-        from mlflow.entities import Metric
+    def _log(self, run_id: str, series: Mapping[str, list[tuple[float, float]]], tags: Mapping[str, str]) -> None:
+        """Metric -> (step, value) pairs and tags, in as few calls as MLflow takes them."""
+        from mlflow.entities import Metric, RunTag
 
+        self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
         now = int(time.time() * 1000)
         points = [Metric(k, v, now, round(step)) for k, points in series.items() for step, v in points]
         for first in range(0, len(points), _BATCH):

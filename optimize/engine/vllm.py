@@ -9,7 +9,7 @@ import shlex
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ _HEALTH_TIMEOUT_S = 0.5  # short: an engine that dies while it is asked must be 
 _RPC_TIMEOUT_S = 30.0
 _RESET_TIMEOUT_S = 10.0
 _MODEL_NAME = "model"
+_KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 # Inherited settings that would give engines started from here other threads than a hand-started one has.
 _NOT_INHERITED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -173,7 +174,7 @@ class VllmLauncher:
 
     def deploy_command(self, config: EngineConfig) -> str:
         flags = {**self.flags, **dict(config.flags)}
-        environment = [f"{k}={v}" for k, v in sorted(self.env.items())]
+        environment = [f"{k}={v}" for k, v in sorted(_unless_overridden(self.env, flags).items())]
         serve = ["vllm", "serve", config.checkpoint, "--host=127.0.0.1", *to_arguments(tuple(flags.items()))]
         return shlex.join([*environment, *serve])
 
@@ -224,7 +225,7 @@ class VllmLauncher:
             config.checkpoint, "--host=127.0.0.1", f"--port={port}", f"--served-model-name={_MODEL_NAME}",
             "--worker-extension-cls=optimize.engine.memory.WorkerExtension", *to_arguments(tuple(flags.items())),
         ]  # fmt: skip
-        env = self._environment(key)
+        env = _unless_overridden(self._environment(key), flags)
         tree: ProcessTree
         if warm is not None:
             tree = warm.start(arguments, env, log_path, self.stop_grace_s)
@@ -251,6 +252,11 @@ class VllmLauncher:
         if self.compile_cache is not None:
             own["TORCHINDUCTOR_CACHE_DIR"] = str(Path(self.compile_cache).resolve() / "-".join(vllm_distribution()))
         return {**inherited, **own, **{k: str(v) for k, v in self.env.items()}}
+
+
+def _unless_overridden(env: Mapping[str, str], flags: Mapping[str, Any]) -> dict[str, str]:
+    """Leave out the older, coarser way to size the KV cache on CPU where the flag is given: vLLM would prefer it."""
+    return {k: v for k, v in env.items() if k != _KV_SPACE or flags.get("kv_cache_memory_bytes") is None}
 
 
 def free_port() -> int:

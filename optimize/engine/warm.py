@@ -178,6 +178,7 @@ def _prepare() -> None:
     check_version(vllm_distribution()[1])
     if found := layout.problems(layout.outline(vllm_root())):
         raise Unfit(found[0])
+    gc.disable()  # collections among ten thousand new modules take a fifth of the import
     try:
         _preload()
         _adapt()
@@ -190,6 +191,7 @@ def _prepare() -> None:
     _self_test()
     gc.collect()
     gc.freeze()  # a collection in a child would touch, and so copy, every page of the imports
+    gc.enable()
 
 
 def _self_test() -> None:
