@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,8 @@ from optimize.schema import Bound
 RUNS = "runs"
 """The first constraint of every trial: whether the configuration can be measured at all."""
 UNMEASURED = 1.0
+_LATENCIES = ("p50_latency_s", "p90_latency_s", "p99_latency_s")
+_HOPELESS_FACTOR = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,3 +119,12 @@ def violations(
             UNMEASURED if figure is None else limit.violation(figure.value, reference.value if reference else None)
         )
     return found
+
+
+def hopeless_after_s(limits: Sequence[Limit]) -> float | None:
+    """Seconds under load without any answer after which a latency limit counts as broken beyond hope.
+
+    Three times the lowest absolute limit on a latency; None where there is none.
+    """
+    found = [x.value for x in limits if x.metric in _LATENCIES and x.upper and not x.relative]
+    return min(found) * _HOPELESS_FACTOR if found else None

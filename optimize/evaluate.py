@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from objectives import Estimate, Measurement, Objective
+from optimize.bounds import hopeless_after_s
 from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool, Lease
 from optimize.errors import EngineFailure, TransientFault
@@ -61,7 +62,7 @@ def _measure(config: TrialConfig, lease: Lease, record: TrialRecord, plan: Plan,
         result = run_load(
             engine, plan.workload, config.request, settings.load, plan.arrivals, settings.study.seed, phase,
             first_answers=config.request.beam_size not in lease.answered,
-            give_up_s=None if record.role == BASELINE else plan.hopeless_after_s,
+            give_up_s=None if record.role == BASELINE else hopeless_after_s(plan.limits),
         )  # fmt: skip
     lease.answered.add(config.request.beam_size)
     record.seconds |= {

@@ -22,8 +22,6 @@ from optimize.signature import machine
 from optimize.space import SearchSpace, make_space
 from optimize.workload import Workload, load_workload
 
-_LATENCIES = ("p50_latency_s", "p90_latency_s", "p99_latency_s")
-_HOPELESS_FACTOR = 3.0
 _OPTUNA_TABLE, _MLFLOW_TABLE = "studies", "experiments"
 
 
@@ -54,12 +52,6 @@ class Plan:
     workload: Workload
     folder: Path
     signature: Mapping[str, str]
-
-    @property
-    def hopeless_after_s(self) -> float | None:
-        """Seconds without any answer after which a latency limit is broken beyond hope; None without such a limit."""
-        found = [x.value for x in self.limits if x.metric in _LATENCIES and x.upper and not x.relative]
-        return min(found) * _HOPELESS_FACTOR if found else None
 
     def fingerprint(self) -> dict[str, Any]:
         """What must not change between the sessions of one study, flat."""

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from objectives import Estimate
-from optimize.bounds import RUNS, UNMEASURED, Limit, make_limits, violations
+from optimize.bounds import RUNS, UNMEASURED, Limit, hopeless_after_s, make_limits, violations
 from optimize.errors import ConfigError
 from optimize.schema import Bound
 
@@ -91,3 +91,20 @@ def test_further_beyond_the_limit_is_a_larger_violation() -> None:
     falling = [lower.violation(x, None) for x in steps]
     assert rising == sorted(rising) and falling == sorted(falling, reverse=True)
     assert all(math.copysign(1, up) != math.copysign(1, down) for up, down in zip(rising, falling, strict=True) if up)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "seconds"),
+    [
+        ({"p99_latency_s": Bound(max=2.0)}, 6.0),
+        ({"p99_latency_s": Bound(max=2.0), "p50_latency_s": Bound(max=0.5)}, 1.5),
+        ({"p99_latency_s": Bound(max_ratio=2.0)}, None),
+        ({"p99_latency_s": Bound(min=2.0)}, None),
+        ({"ttft_p99_s": Bound(max=0.1)}, None),
+        ({}, None),
+    ],
+)
+def test_hope_ends_at_three_times_the_lowest_limit_on_a_latency(
+    bounds: dict[str, Bound], seconds: float | None
+) -> None:
+    assert hopeless_after_s(make_limits(bounds, dict.fromkeys(bounds, object()))) == seconds

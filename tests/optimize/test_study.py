@@ -112,13 +112,16 @@ def test_what_cannot_run_is_infeasible_and_never_a_measurement(
             "sampler=grid",
             "~search_space.batch_size",
             space,
-            "~search_space.beam_size",
         ]
     )
     assert done.returncode == 0, done.stderr
     trials = stored(tmp_path / "out").get_trials()
     imputed = [t for t in trials if t.user_attrs["imputed"]]
-    assert imputed and all(t.params["batch_size"] == 512 for t in imputed)
+    assert len(imputed) == 2 and all(t.params["batch_size"] == 512 for t in imputed)
+    # The second differs in its beams only: the engine that did not start is not started again.
+    assert f"known from trial {imputed[0].number}" in imputed[1].user_attrs["reason"]
+    doomed = [p for p in (tmp_path / "out/studies/smoke/engines").iterdir() if "out of memory" in p.read_text()]
+    assert len(doomed) == 1
     assert all(t.state is TrialState.COMPLETE and t.constraints["runs"] > 0 for t in imputed)
     assert all("device_oom" in t.user_attrs["reason"] and not t.user_attrs["estimates"] for t in imputed)
     first = imputed[0]
