@@ -6,9 +6,10 @@ import importlib.metadata
 import math
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psutil
 from hydra import compose, initialize_config_dir
@@ -16,8 +17,11 @@ from scipy import stats
 
 from optimize import schema
 from optimize.cli import CONF, to_typed
+from optimize.engine.base import EngineConfig
 from optimize.engine.flags import vllm_distribution
+from optimize.quantize import make_checkpoints
 from optimize.signature import machine
+from optimize.space import make_space
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 
@@ -27,6 +31,13 @@ def configuration(overrides: Sequence[str]) -> schema.StudyConfig:
     schema.register()
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         return to_typed(compose(config_name="config", overrides=list(overrides)))
+
+
+def engine_of(config: schema.StudyConfig, params: Mapping[str, Any]) -> EngineConfig:
+    """The engine of these settings, its checkpoint made if the cache has none."""
+    space = make_space(config.search_space, config.model, config.recipes, config.quantization, config.baseline)
+    checkpoints, _ = make_checkpoints(config.model, space.recipes_needed(), Path(config.cache_dir), lambda _: None)
+    return space.resolve(params, checkpoints).engine
 
 
 def provenance(command: str) -> str:

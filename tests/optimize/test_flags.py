@@ -55,11 +55,16 @@ def test_flags_this_project_sets_are_not_the_users(name: str) -> None:
         (True, ["--some-flag"]),
         (False, ["--no-some-flag"]),
         (None, []),
+        ([1, 2, 4], ["--some-flag", "1", "2", "4"]),
         ({"mode": 3, "sizes": [1, 2]}, ['--some-flag={"mode": 3, "sizes": [1, 2]}']),
     ],
 )
 def test_values_as_arguments(value: Any, arguments: list[str]) -> None:
     assert to_arguments((("some_flag", value),)) == arguments
+
+
+def test_lists_that_vllm_reads_as_json_are_written_so() -> None:
+    assert to_arguments((("allowed_origins", ["a", "b"]),)) == ['--allowed-origins=["a", "b"]']
 
 
 def test_arguments_keep_the_order_of_flags() -> None:
