@@ -92,4 +92,4 @@ def proportion_interval(hits: int, n: int) -> tuple[float, float, float]:
     z, share = float(ndtri((1 + CONFIDENCE) / 2)), hits / n
     center = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return share, max(0.0, center - half), min(1.0, center + half)
+    return share, max(0.0, min(share, center - half)), min(1.0, max(share, center + half))  # rounding at 0 and n

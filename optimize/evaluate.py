@@ -43,6 +43,7 @@ def evaluate(
         with pool.lease(config.engine) as lease:
             record.seconds["engine_start"] = time.monotonic() - began
             record.new_engine = not lease.reused
+            phase("settling")
             quiet()
             measurement = _measure(config, lease, record, plan, phase)
     except EngineFailure as failure:

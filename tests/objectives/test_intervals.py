@@ -147,4 +147,6 @@ def test_value_always_lies_within_its_interval() -> None:
 @pytest.mark.parametrize(("hits", "n"), [(0, 20), (1, 20), (10, 20), (20, 20), (3, 1000)])
 def test_wilson_agrees_with_scipy(hits: int, n: int) -> None:
     theirs = stats.binomtest(hits, n).proportion_ci(0.95, method="wilson")
-    assert proportion_interval(hits, n) == pytest.approx((hits / n, theirs.low, theirs.high))
+    ours = proportion_interval(hits, n)
+    assert ours == pytest.approx((hits / n, theirs.low, theirs.high))
+    assert 0 <= ours[1] <= ours[0] <= ours[2] <= 1
