@@ -82,9 +82,9 @@ def row_of(study: optuna.Study, found: Recommendation) -> Row:
 
 
 def matrix_rows(studies: Sequence[optuna.Study]) -> list[Row]:
-    """One row per scenario and model: of several studies of one scenario, the one measured last."""
+    """One row per scenario and model: of several studies of one scenario the largest, of equals the latest."""
     latest: dict[tuple[str, str], Row] = {}
-    for study in sorted(studies, key=_last_told):
+    for study in sorted(studies, key=lambda s: (len(candidates(s)), _last_told(s))):
         found = recommendation(study)
         if found is not None:
             about = study.user_attrs["about"]

@@ -227,11 +227,13 @@ def test_a_tracking_server_that_is_down_costs_no_trial_and_sync_catches_up(
 
 def test_recommend_combines_the_studies_of_all_scenarios(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
     assert optimize([*simulated, "study.trials=0"]).returncode == 0
-    assert optimize([*simulated, "study.trials=0", "scenario=bulk", "study.name=other"]).returncode == 0
+    assert optimize([*simulated, "study.trials=1", "scenario=bulk", "study.name=other"]).returncode == 0
+    # A smaller study of a scenario, a smoke test say, does not take the row of a larger one.
+    assert optimize([*simulated, "study.trials=0", "scenario=bulk", "study.name=small"]).returncode == 0
     done = optimize([f"output_dir={tmp_path}/out"], verb="optimize.recommend")
     assert done.returncode == 0, done.stderr
-    scenarios = [row["scenario"] for row in json.loads((tmp_path / "out/matrix.json").read_text())]
-    assert sorted(scenarios) == ["bulk", "chat"]
+    rows = json.loads((tmp_path / "out/matrix.json").read_text())
+    assert sorted((row["scenario"], row["study"]) for row in rows) == [("bulk", "other"), ("chat", "smoke")]
 
 
 def test_secrets_of_the_environment_are_not_written(
