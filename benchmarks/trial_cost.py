@@ -74,7 +74,7 @@ def overrides(folder: str, batch_sizes: Sequence[int]) -> list[str]:
         f"choices: [{','.join(map(str, batch_sizes))}]}}",
         "+search_space.max_tokens={_target_: optuna.distributions.CategoricalDistribution, "
         f"choices: [{','.join(map(str, MAX_TOKENS))}]}}",
-        "baseline.max_tokens=32", f"load.arrivals.users={USERS}", "load.warmup_s=1", "load.warmup_requests=8",
+        "+baseline.max_tokens=32", f"load.arrivals.users={USERS}", "load.warmup_s=1", "load.warmup_requests=8",
         "load.window_min_s=1", f"load.window_requests={ANSWERS}", "load.window_max_s=60",
     ]  # fmt: skip
 
