@@ -122,7 +122,7 @@ class Load:
         warmup_requests: Requests that must have ended before the window opens.
         warmup_max_s: Longest warm-up.
         window_min_s: Shortest window.
-        window_requests: Requests that must have ended before the window closes.
+        window_requests: Answers to requests due in the window before it may close.
         window_max_s: Longest window.
         drain_max_s: How long the window's last requests are waited for.
         request_timeout_s: After which a request counts as failed.

@@ -164,20 +164,23 @@ class _Run:
         if not self._any_answer():
             raise self._hopeless(0, warm, "warm-up")
         self._phase("measuring")
-        before = len(self._records)
         end_s = await self._until(
             source,
-            lambda t: t - warm >= load.window_min_s and len(self._records) - before >= load.window_requests,
+            lambda t: t - warm >= load.window_min_s and self._answers(warm, t) >= load.window_requests,
             warm + load.window_max_s,
         )
         await self._drain(source, warm, end_s)
-        answers = sum(r.error is None and warm <= r.due_s < end_s for r in self._records)
+        answers = self._answers(warm, end_s)
         if answers < MIN_ANSWERS:
             raise self._hopeless(answers, end_s - warm, "window (load.window_max_s)")
         return warm, end_s
 
     def _any_answer(self) -> bool:
         return any(r.error is None for r in self._records)
+
+    def _answers(self, start_s: float, end_s: float) -> int:
+        """Answers so far to the requests due in [start_s, end_s)."""
+        return sum(r.error is None and start_s <= r.due_s < end_s for r in self._records)
 
     def _hopeless(self, answers: int, seconds: float, where: str) -> EngineFailure:
         text = f"{answers} answers in {seconds:.0f} s of {where}: too slow, or failing, to be measured"

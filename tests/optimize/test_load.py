@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import math
 import threading
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -65,28 +67,32 @@ def serving(handler: Handler) -> Iterator[Stub]:
         await site.start()
         return int(runner.addresses[0][1])
 
+    async def end() -> None:
+        await runner.cleanup()
+        await asyncio.sleep(0.1)  # connections close in a later turn of the loop
+
     port = loop.run_until_complete(start())
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
         yield Stub(port)
     finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(end(), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
 
 
 def measure(
-    stub: Stub, arrivals: Arrivals, request: RequestConfig | None = None, workload: Workload = WORKLOAD, **load: float
-) -> LoadResult:
+    stub: Stub, arrivals: Arrivals, request: RequestConfig | None = None, workload: Workload = WORKLOAD,
+    phase: Callable[[str], None] = lambda _: None, **load: float,
+) -> LoadResult:  # fmt: skip
+    # Long limits: a window ends with its answers, however little of a processor the test is given.
     settings: dict[str, Any] = {
-        "warmup_s": 0.1, "warmup_requests": 1, "warmup_max_s": 1.0, "window_min_s": 0.5, "window_requests": 5,
-        "window_max_s": 1.5, "drain_max_s": 1.0, "request_timeout_s": 5.0, **load,
+        "warmup_s": 0.1, "warmup_requests": 1, "warmup_max_s": 30.0, "window_min_s": 0.5, "window_requests": 5,
+        "window_max_s": 30.0, "drain_max_s": 30.0, "request_timeout_s": 60.0, **load,
     }  # fmt: skip
-    return run_load(
-        stub, workload, request or RequestConfig(), Load(arrivals=None, **settings), arrivals, 0, lambda _: None
-    )
+    return run_load(stub, workload, request or RequestConfig(), Load(arrivals=None, **settings), arrivals, 0, phase)
 
 
 async def stream(request: web.Request, tokens: Sequence[str] = ("a", "b"), delay_s: float = 0.01) -> web.StreamResponse:
@@ -147,36 +153,49 @@ def test_chat_messages_go_to_the_chat_endpoint() -> None:
 
 def test_more_than_a_hundred_requests_are_in_flight_at_once() -> None:
     in_flight = most = 0
+    loading = False
+    full = asyncio.Event()
 
     async def slow(request: web.Request) -> web.StreamResponse:
         nonlocal in_flight, most
         in_flight += 1
         most = max(most, in_flight)
+        if most == 150:
+            full.set()
         try:
-            return await stream(request, delay_s=0.2)
+            if loading:
+                await asyncio.wait_for(full.wait(), 30)
+            return await stream(request)
         finally:
             in_flight -= 1
 
+    def phase(name: str) -> None:
+        nonlocal loading
+        loading = name != "first answers"
+
     with serving(slow) as stub:
-        measure(stub, ClosedLoop(users=150), window_requests=150)
+        measure(stub, ClosedLoop(users=150), phase=phase)
     assert most == 150
 
 
 @pytest.mark.parametrize("arrivals", [ClosedLoop(users=3), Poisson(rate_per_s=30)])
 def test_a_stall_of_the_server_shows_in_the_latencies(arrivals: Arrivals) -> None:
     """Coordinated omission: requests due during a freeze have waited since they were due."""
-    started: list[float] = []
+    measuring_since = math.inf
 
     async def freezing(request: web.Request) -> web.StreamResponse:
-        now = asyncio.get_running_loop().time()
-        started.append(now)
-        since = now - started[0]
-        if 0.4 < since < 0.9:  # within the window every answer waits for the freeze to end
-            await asyncio.sleep(0.9 - since)
+        since = time.monotonic() - measuring_since
+        if 0.2 < since < 0.7:  # every answer waits for the freeze to end
+            await asyncio.sleep(0.7 - since)
         return await stream(request)
 
+    def phase(name: str) -> None:
+        nonlocal measuring_since
+        if name == "measuring":
+            measuring_since = time.monotonic()
+
     with serving(freezing) as stub:
-        result = measure(stub, arrivals, window_min_s=1.0, window_requests=10)
+        result = measure(stub, arrivals, phase=phase, window_min_s=1.0, window_requests=10)
     p99 = LatencyQuantile(0.99).estimate(
         Measurement(result.records, result.window_start_s, result.window_end_s, references={})
     )
@@ -228,13 +247,13 @@ def test_a_request_that_is_never_answered_times_out() -> None:
         nonlocal count
         count += 1
         if count == 12:  # after the first answers
-            await asyncio.sleep(2)
+            await asyncio.sleep(60)
         return await stream(request)
 
     with serving(hanging) as stub:
-        result = measure(stub, ClosedLoop(users=2), request_timeout_s=0.3, warmup_s=0.0)
+        result = measure(stub, ClosedLoop(users=2), request_timeout_s=1.5, window_min_s=2.0)
     lost = [r for r in result.records if r.error == "timeout"]
-    assert len(lost) == 1 and 0.3 <= lost[0].latency_s < 1.0
+    assert lost and all(1.4 < r.latency_s < 30 for r in lost)
 
 
 def test_a_reset_connection_is_an_error_and_hangs_nothing() -> None:
@@ -300,12 +319,12 @@ def test_without_a_single_answer_the_load_is_given_up_when_told_and_not_before(
         return await stream(request, delay_s=0.6)
 
     with serving(slow) as stub:
-        load = Load(arrivals=None, warmup_s=0.1, warmup_requests=1, warmup_max_s=0.3, window_min_s=3, window_requests=1)
+        load = Load(arrivals=None, warmup_s=0.1, warmup_requests=1, warmup_max_s=0.3, window_min_s=1, window_requests=5)
         run = functools.partial(
             run_load, stub, WORKLOAD, RequestConfig(), load, ClosedLoop(users=4), 0, lambda _: None, first_answers=False
         )
         if waits:
             assert run(give_up_s=give_up_s).records
         else:
-            with pytest.raises(EngineFailure, match="0 answers in 0 s of warm-up"):
+            with pytest.raises(EngineFailure, match=r"0 answers in \d+ s of warm-up"):
                 run(give_up_s=give_up_s)
