@@ -20,15 +20,16 @@ class MemoryNeeded(_Bytes):
     The interval runs from the second-highest to the highest KV reading: a peak has no sampling distribution to lean on.
 
     Greedy requests are read off vLLM's own gauge. Beam search is not in it: each step runs as one-token requests that
-    have left the cache again when the gauge is set, so its blocks are counted from the requests in flight.
+    have left the cache again when the gauge is set, so its blocks are counted from the requests in flight; as are those
+    of a window in which the gauge was never read.
     """
 
     def estimate(self, measurement: Measurement) -> Estimate | None:
         parts, use = measurement.memory, sorted(measurement.samples("kv_cache_use"))
-        if parts is None or not use:
+        if parts is None:
             return None
         fixed = parts.weights_bytes + (parts.activations_bytes or 0)
-        if measurement.beam_size > 1:
+        if measurement.beam_size > 1 or not use:
             peak = most_blocks_in_flight(measurement, parts) * parts.kv_block_bytes
             return self.point(fixed + peak, len(measurement.records))
         highest, next_highest = use[-1], use[-2] if len(use) > 1 else use[-1]

@@ -22,7 +22,7 @@ Phase = Callable[[str], None]
 
 def evaluate(
     config: TrialConfig, record: TrialRecord, plan: Plan, pool: EnginePool, ledger: Ledger, phase: Phase,
-    quiet: Callable[[], None],
+    hold: Callable[[], None],
 ) -> Outcome:  # fmt: skip
     """Measure one configuration on a live engine.
 
@@ -35,7 +35,7 @@ def evaluate(
         pool: Lends the engine.
         ledger: Takes the raw data.
         phase: Told of each phase as it begins.
-        quiet: Returns once nothing of ours that runs in the background could disturb a measurement.
+        hold: Called before the load: from then on nothing of ours may run in the background.
     """
     began = time.monotonic()
     phase("reusing the live engine" if pool.is_live(config.engine) else "starting the engine")
@@ -44,7 +44,7 @@ def evaluate(
             record.seconds["engine_start"] = time.monotonic() - began
             record.new_engine = not lease.reused
             phase("settling")
-            quiet()
+            hold()
             measurement = _measure(config, lease, record, plan, phase)
     except EngineFailure as failure:
         return Infeasible(failure.kind, str(failure), failure.evidence)

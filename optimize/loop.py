@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -146,13 +147,14 @@ class Loop:
         )  # fmt: skip
         trial.set_user_attr(ROLE, role)
         self._progress.trial(trial.number, trial.params, role)
-        try:
-            outcome = self._evaluate(record)
-        except KeyboardInterrupt:
-            self._tell(trial, record, Failed("interrupted"))
-            enqueue(self._study, trial.params, role, int(trial.user_attrs.get(RETRIES, 0)))
-            raise
-        self._tell(trial, record, outcome)
+        with ExitStack() as quiet:
+            try:
+                outcome = self._evaluate(record, lambda: quiet.enter_context(self._tracker.held()))
+            except KeyboardInterrupt:
+                self._tell(trial, record, Failed("interrupted"))
+                enqueue(self._study, trial.params, role, int(trial.user_attrs.get(RETRIES, 0)))
+                raise
+            self._tell(trial, record, outcome)
         self._failures_in_a_row = 0 if isinstance(outcome, Completed) else self._failures_in_a_row + 1
         self._retry(trial, role, outcome)
         self._live_params = dict(trial.params) if self._serves_the_like(record) else None
@@ -165,7 +167,7 @@ class Loop:
             return False
         return self._pool.is_live(self._config_of(record.params, SEARCH).engine)
 
-    def _evaluate(self, record: TrialRecord) -> Outcome:
+    def _evaluate(self, record: TrialRecord, hold: Callable[[], None]) -> Outcome:
         broken = self._broken_recipes.get(str(record.params.get("quantization")))
         if broken is not None:
             return Infeasible(broken.kind, str(broken), broken.evidence)
@@ -177,9 +179,7 @@ class Loop:
         known = self._known.of(config)
         if known is not None:
             return known
-        return evaluate(
-            config, record, self._plan, self._pool, self._ledger, self._progress.phase, self._tracker.settle
-        )
+        return evaluate(config, record, self._plan, self._pool, self._ledger, self._progress.phase, hold)
 
     def _tell(self, trial: optuna.Trial, record: TrialRecord, outcome: Outcome) -> None:
         """Storage first, then disk, then tracking: a kill in between loses nothing that was told."""
@@ -198,7 +198,7 @@ class Loop:
             self._study.tell(trial, self._values(record))
         self._known.add(record)
         self._ledger.write(record)
-        self._tracker.end(record, self._study, trial)
+        self._tracker.end(record, trial)
         self._progress.finished(record, record.state != "failed", self._best())
 
     def _fill(self, record: TrialRecord, outcome: Outcome) -> None:

@@ -50,7 +50,7 @@ def run_study(config: StudyConfig, config_yaml: str) -> int:
 def _run(plan: Plan, config_yaml: str) -> int:
     from optimize.loop import Loop
     from optimize.study import open_study, told
-    from optimize.tracking import Mirror, Tracker
+    from optimize.tracking import Tracker
 
     began = time.monotonic()
     study, ledger = open_study(plan), Ledger(plan.folder)
@@ -59,7 +59,7 @@ def _run(plan: Plan, config_yaml: str) -> int:
     minutes = plan.config.study.minutes
     deadline = None if minutes is None else began + minutes * 60
     progress = Progress(plan.config.study.trials + 1, len(told(study)), list(plan.objectives), deadline)
-    tracker = Tracker(Mirror(plan.config.tracking, ledger, _parent_tags(plan)), ledger, progress.say)
+    tracker = Tracker(plan.config.tracking, ledger, _parent_tags(plan), progress.say)
     status = "FAILED"
     try:
         with ExitStack() as held, progress, EnginePool(plan.launcher, plan.folder / "engines") as pool:

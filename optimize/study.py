@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import optuna
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from objectives import Estimate
@@ -20,6 +21,7 @@ from optimize.plan import Plan
 from optimize.recommend import Candidate
 from optimize.samplers import LOG_SCALE_ATTR
 from optimize.space import difference
+from optimize.storage import open_storage
 
 _FINGERPRINT, _ABOUT, _ARCHIVED = "fingerprint", "about", "archived"
 RETRIES = "retries"
@@ -34,7 +36,7 @@ def open_study(plan: Plan) -> optuna.Study:
         ConfigError: the study exists with another space, other objectives or another set-up.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    settings, storage = plan.config.study, plan.config.tracking.storage
+    settings, storage = plan.config.study, open_storage(plan.config.tracking.storage)
     if settings.fresh:
         _set_aside(plan, storage)
     known = settings.name in optuna.get_all_study_names(storage)
@@ -71,7 +73,7 @@ def about(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _set_aside(plan: Plan, storage: str) -> None:
+def _set_aside(plan: Plan, storage: BaseStorage) -> None:
     """Rename the existing study and its folder: nothing measured is ever deleted."""
     name = plan.config.study.name
     if name not in optuna.get_all_study_names(storage):
@@ -175,8 +177,9 @@ def candidates(study: optuna.Study) -> list[Candidate]:
     ]
 
 
-def stored_studies(storage: str) -> Sequence[optuna.Study]:
+def stored_studies(url: str) -> Sequence[optuna.Study]:
     """All studies of this project in a storage, those set aside left out."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    storage = open_storage(url)
     found = [optuna.load_study(study_name=n, storage=storage) for n in optuna.get_all_study_names(storage)]
     return [s for s in found if _ABOUT in s.user_attrs and not s.user_attrs.get(_ARCHIVED)]

@@ -12,10 +12,11 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from optimize.background import Background
 from optimize.errors import OptimizeError
 from optimize.ledger import Ledger, TrialRecord, write_atomically
 from optimize.schema import Tracking
@@ -48,14 +49,18 @@ class Mirror:
         tracking: Where to.
         ledger: The study's folder.
         tags: Tags of the parent run, of every child run too.
+        step: Called before every call of MLflow; may hold it back.
     """
 
-    def __init__(self, tracking: Tracking, ledger: Ledger, tags: Mapping[str, str]) -> None:
-        self._tracking, self._ledger, self._tags = tracking, ledger, dict(tags)
+    def __init__(
+        self, tracking: Tracking, ledger: Ledger, tags: Mapping[str, str], step: Callable[[], None] = lambda: None
+    ) -> None:
+        self._tracking, self._ledger, self._tags, self._step = tracking, ledger, dict(tags), step
         self._opened: MlflowClient | None = None
 
     @property
     def _client(self) -> MlflowClient:
+        self._step()
         if self._opened is None:
             for name, value in _ENVIRONMENT.items():
                 os.environ.setdefault(name, value)
@@ -180,18 +185,19 @@ class Mirror:
 class Tracker:
     """A Mirror that never stands in a study's way.
 
-    It works in the background, while the sampler thinks and the next engine starts, and is waited for before a load
-    (`settle`). What fails is reported once and left for the sync.
+    It works in the background, while engines start and the sampler thinks, holds still while the loop asks it to
+    (`held`), and so may lag behind on a live engine. What fails is reported once and left for the sync.
     """
 
-    def __init__(self, mirror: Mirror, ledger: Ledger, say: Callable[[str], None]) -> None:
-        self._mirror, self._ledger, self._say = mirror, ledger, say
+    def __init__(self, tracking: Tracking, ledger: Ledger, tags: Mapping[str, str], say: Callable[[str], None]) -> None:
+        self._background = Background("tracking")
+        self._mirror = Mirror(tracking, ledger, tags, self._background.step)
+        self._ledger, self._say = ledger, say
         self._silent_until = 0.0
-        self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="tracking")
-        self._pending: list[Future[None]] = []
 
     def open(self, config_yaml: str) -> None:
         """Open the parent run, and end the child runs that a killed session left open."""
+        self._submit(_import_what_is_slow)
         self._submit(lambda: self._mirror.open_parent(config_yaml))
         for record in self._ledger.records():
             if record.ended_at is not None and not self._mirror.is_complete(self._ledger.trial_folder(record.number)):
@@ -201,23 +207,21 @@ class Tracker:
         opened = copy.deepcopy(record)  # the loop goes on writing to its own
         self._submit(lambda: self._mirror.begin(opened))
 
-    def end(self, record: TrialRecord, study: optuna.Study, trial: optuna.Trial) -> None:
+    def end(self, record: TrialRecord, trial: optuna.Trial) -> None:
         self._submit(lambda: _save_note(trial, record))
         self._submit(lambda: self._mirror.end(record))
 
-    def settle(self) -> None:
-        """Return once everything handed over so far is mirrored, or given up."""
-        pending, self._pending = self._pending, []
-        for mirrored in pending:
-            mirrored.result()
+    def held(self) -> AbstractContextManager[None]:
+        """Nothing is mirrored within; what there is to mirror waits."""
+        return self._background.held()
 
     def close(self, metrics: Mapping[str, float], note: str, files: list[Path], status: str) -> None:
+        """Catch up and close the parent run."""
         self._submit(lambda: self._mirror.close_parent(metrics, note, files, status))
-        self.settle()
-        self._background.shutdown()
+        self._background.finish()
 
     def _submit(self, action: Callable[[], object]) -> None:
-        self._pending.append(self._background.submit(self._try, action))
+        self._background.submit(lambda: self._try(action))
 
     def _try(self, action: Callable[[], object]) -> None:
         if time.monotonic() < self._silent_until:
@@ -234,8 +238,12 @@ class Tracker:
             )
 
 
+def _import_what_is_slow() -> None:
+    import optuna_dashboard  # noqa: F401
+
+
 def _save_note(trial: optuna.Trial, record: TrialRecord) -> None:
-    from optuna_dashboard import save_note  # takes two seconds to import
+    from optuna_dashboard import save_note
 
     save_note(trial, trial_note(record))
 

@@ -73,7 +73,8 @@ def simulated(tmp_path: Path, workload_file: Path, empty_mlflow_db: Path) -> lis
         "load.warmup_s=0.1",
         "load.warmup_requests=4",
         "load.window_min_s=1.2",
-        "load.window_requests=10",
+        "load.window_requests=20",
+        "load.window_max_s=60",
     ]
 
 

@@ -101,12 +101,14 @@ def signal_all(pids: list[int], number: int) -> None:
 class SharedMemory:
     """Segments that a tree opens: processes that are killed do not remove them, and the system never does.
 
-    Only what the tree was seen to hold open, and what was not there before it, is removed.
+    Only what the tree was seen to hold open, or what carries one of its process ids in its name (joblib's semaphores),
+    and what was not there before it, is removed.
     """
 
     def __init__(self) -> None:
         self._before = set(_segments())
         self._seen: set[str] = set()
+        self._pids: set[int] = set()
         self._began = self._looked_at = time.monotonic()
 
     def look_now_and_then(self) -> None:
@@ -118,6 +120,7 @@ class SharedMemory:
     def look(self) -> None:
         self._looked_at = time.monotonic()
         for pid in descendants(os.getpid()):
+            self._pids.add(pid)
             with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as handles:
                 for handle in handles:
                     with contextlib.suppress(OSError):
@@ -126,7 +129,10 @@ class SharedMemory:
                             self._seen.add(name)
 
     def remove(self) -> None:
-        for name in (self._seen - self._before) & set(_segments()):
+        marks = tuple(f"sem.loky-{pid}-" for pid in self._pids)
+        for name in set(_segments()) - self._before:
+            if name not in self._seen and not name.startswith(marks):
+                continue
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(_SHM, name))
 

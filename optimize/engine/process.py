@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import select
 import subprocess
 import sys
 import tempfile
@@ -43,7 +46,8 @@ class ProcessTree(ABC):
         self._keeper_pid = keeper_pid
         self.exit_code: int | None = None
         self.ended = threading.Event()
-        self._watched: dict[int, str] = {}
+        self._watched: dict[int, str] = {}  # by process descriptor
+        self._deaths = select.poll()
 
     def processes(self) -> list[psutil.Process]:
         """Living processes of the tree, the keeper left out."""
@@ -54,24 +58,35 @@ class ProcessTree(ABC):
 
     def watch(self) -> None:
         """From now on, count the tree as broken as soon as any of its present processes is gone."""
-        self._watched = {p.pid: _name(p) for p in self.processes()}
+        for process in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                watched = os.pidfd_open(process.pid)  # turns readable when the process ends: one system call sees all
+                self._watched[watched] = f"{_name(process)} ({process.pid})"
+                self._deaths.register(watched, select.POLLIN)
 
     def broken(self) -> str | None:
         """What is wrong with the tree, or None while it is whole."""
         if self.ended.is_set():
             return "main process ended"
-        for pid, name in self._watched.items():
-            if not _alive(pid):
-                return f"process {name} ({pid}) died"
+        for watched, _ in self._deaths.poll(0):
+            return f"process {self._watched[watched]} died"
         return None
 
     def pss_bytes(self) -> int:
         """Proportional set size of the tree: memory shared between its processes is counted once."""
         return sum(_pss(p) for p in self.processes())
 
-    @abstractmethod
     def stop(self) -> None:
         """End the tree; returns when the keeper has verified that nothing of it is left."""
+        while self._watched:
+            watched, _ = self._watched.popitem()
+            self._deaths.unregister(watched)
+            os.close(watched)
+        self._end()
+
+    @abstractmethod
+    def _end(self) -> None:
+        """Have the keeper end the tree, and wait for its word."""
 
 
 class ColdTree(ProcessTree):
@@ -110,7 +125,7 @@ class ColdTree(ProcessTree):
                     self.ended.set()
         self.ended.set()
 
-    def stop(self) -> None:
+    def _end(self) -> None:
         if self._keeper.stdin is not None and not self._keeper.stdin.closed:
             self._keeper.stdin.close()
         self._keeper.wait()
@@ -127,13 +142,6 @@ def _name(process: psutil.Process) -> str:
         return process.name()
     except psutil.Error:
         return "unknown"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def _pss(process: psutil.Process) -> int:

@@ -22,7 +22,7 @@ class WarmTree(ProcessTree):
         self._starter, self._grace_s = starter, grace_s
         self.stopped = threading.Event()
 
-    def stop(self) -> None:
+    def _end(self) -> None:
         self._starter.stop_engine(self, self._grace_s)
 
 

@@ -43,7 +43,6 @@ def test_one_reading_is_a_point() -> None:
 def test_a_machine_that_cannot_be_seen_has_no_memory_figure() -> None:
     for objective in (MemoryNeeded(), WeightMemory(), ProcessTreeMemory()):
         assert objective.estimate(_measured(None, USE)) is None
-    assert MemoryNeeded().estimate(_measured(PARTS, [])) is None
 
 
 def test_parts_are_reported_apart() -> None:
@@ -76,3 +75,9 @@ def test_requests_outside_the_window_and_unanswered_ones_hold_nothing_in_it() ->
     measured = Measurement(requests, 10.0, 20.0, {}, {"kv_cache_use": USE}, PARTS, beam_size=2)
     found = MemoryNeeded().estimate(measured)
     assert found is not None and found.value == 1000 + 2 * 100
+
+
+def test_requests_in_flight_stand_in_for_a_gauge_that_was_never_read_within_the_window() -> None:
+    requests = [_request(11.0, 13.0, 10, 8), _request(12.0, 14.0, 10, 4)]
+    found = MemoryNeeded().estimate(Measurement(requests, 10.0, 20.0, {}, {"kv_cache_use": USE[:1]}, PARTS))
+    assert found is not None and found.value == 1000 + 3 * 100

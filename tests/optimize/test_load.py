@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import gc
 import json
 import math
 import threading
 import time
+import warnings
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -67,20 +69,19 @@ def serving(handler: Handler) -> Iterator[Stub]:
         await site.start()
         return int(runner.addresses[0][1])
 
-    async def end() -> None:
-        await runner.cleanup()
-        await asyncio.sleep(0.1)  # connections close in a later turn of the loop
-
     port = loop.run_until_complete(start())
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     try:
         yield Stub(port)
     finally:
-        asyncio.run_coroutine_threadsafe(end(), loop).result(30)
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+        with warnings.catch_warnings():  # a connection that was just being accepted is nobody's to close
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()
 
 
 def measure(

@@ -139,3 +139,25 @@ def test_shared_memory_of_a_tree_is_removed_and_nobody_elses(tmp_path: Path, end
     finally:
         mine.close()
         mine.unlink()
+
+
+def test_semaphores_that_carry_a_process_id_of_the_tree_are_removed_with_it(tmp_path: Path) -> None:
+    """Joblib's named semaphores: nobody holds their files open."""
+    code = (
+        "import os, pathlib, time\npath = pathlib.Path(f'/dev/shm/sem.loky-{os.getpid()}-abc'); path.touch()\n"
+        "print(path, flush=True); time.sleep(300)"
+    )
+    log, other = tmp_path / "log", Path("/dev/shm/sem.loky-1-abc")
+    other.touch()
+    try:
+        tree = tree_of(code, log)
+        assert wait_for(lambda: log.exists() and log.read_text().endswith("\n"))
+        semaphore = Path(log.read_text().strip())
+        assert semaphore.exists()
+        time.sleep(0.7)  # the keeper looks twice a second while a tree is young
+        tree.processes()[0].kill()
+        assert tree.ended.wait(10)
+        tree.stop()
+        assert not semaphore.exists() and other.exists()
+    finally:
+        other.unlink()

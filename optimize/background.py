@@ -1,0 +1,71 @@
+"""Work in the background that holds still while something is being measured."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+
+
+class Background:
+    """A thread that does what it is handed, in order.
+
+    Args:
+        name: Of the thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._pending: list[Future[None]] = []
+        self._changed = threading.Condition()
+        self._held = self._working = False
+
+    def submit(self, action: Callable[[], None]) -> None:
+        """Do this after all that was handed over before."""
+        self._pending.append(self._executor.submit(self._run, action))
+
+    def step(self) -> None:
+        """For actions to call between their steps: returns once work may go on."""
+        self._leave()
+        self._enter()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """No work is done within; entering waits for the step that is being taken."""
+        try:
+            with self._changed:
+                self._held = True
+                self._changed.wait_for(lambda: not self._working)  # a Ctrl-C here must not leave it held
+            yield
+        finally:
+            with self._changed:
+                self._held = False
+                self._changed.notify_all()
+
+    def finish(self) -> None:
+        """Wait for everything handed over, and end the thread.
+
+        Raises:
+            Exception: what an action raised.
+        """
+        self._executor.shutdown()
+        for future in self._pending:
+            future.result()
+
+    def _run(self, action: Callable[[], None]) -> None:
+        self._enter()
+        try:
+            action()
+        finally:
+            self._leave()
+
+    def _enter(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._held)
+            self._working = True
+
+    def _leave(self) -> None:
+        with self._changed:
+            self._working = False
+            self._changed.notify_all()
