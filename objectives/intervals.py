@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri, stdtrit  # scipy.stats takes three seconds to import
+from scipy.special import betaincinv, ndtri, stdtrit  # scipy.stats takes three seconds to import
 
 Floats = NDArray[np.float64]
 CONFIDENCE = 0.95
 BATCHES = 10
-RESAMPLES = 400
-_MAX_RESAMPLED_VALUES = 20_000
 
 
 def rate_interval(times_s: Sequence[float], start_s: float, end_s: float) -> tuple[float, float, float]:
@@ -32,54 +30,79 @@ def rate_interval(times_s: Sequence[float], start_s: float, end_s: float) -> tup
         (rate, low, high) in events per second; `low` is never negative.
     """
     counts, _ = np.histogram(times_s, bins=BATCHES, range=(start_s, end_s))
-    rates = counts * BATCHES / (end_s - start_s)
-    mean = float(rates.mean())
-    half = float(stdtrit(BATCHES - 1, (1 + CONFIDENCE) / 2) * rates.std(ddof=1) / math.sqrt(BATCHES))
-    return mean, max(0.0, mean - half), mean + half
+    rate, low, high = _around_mean(counts * BATCHES / (end_s - start_s))
+    return rate, max(0.0, low), high
 
 
-def block_bootstrap(
-    values: Sequence[float], statistic: Callable[[Floats], Floats], seed: int = 0
-) -> tuple[float, float, float]:
-    """A statistic of a dependent series with its percentile interval, by the circular block bootstrap.
-
-    Blocks of about the square root of n neighbours keep the dependence between them.
-    Source: Politis and Romano, "A circular block-resampling procedure for stationary data", 1992.
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """A mean of a dependent series with its interval, by batch means; see `rate_interval`.
 
     Args:
         values: The series in time order, shape (n,), n >= 1.
-        statistic: Maps resamples of shape (resamples, n) to shape (resamples,).
-        seed: Seed of the resampling, so that the same records always give the same interval.
+
+    Returns:
+        (value, low, high); of a single value, the value itself.
+    """
+    series = np.asarray(values, dtype=np.float64)
+    value, (_, low, high) = float(series.mean()), _around_mean(_batch_means(series))
+    return value, min(low, value), max(high, value)
+
+
+def quantile_interval(values: Sequence[float], quantile: float) -> tuple[float, float, float]:
+    """A quantile of a dependent series with its interval.
+
+    The share of values below the estimate has an interval like any proportion, here with as many independent values as
+    batch means say the series is worth; its ends, read off the series again, bound the quantile.
+    Sources: Woodruff, "Confidence intervals for medians and other position measures", 1952 (inverting the proportion);
+    Clopper and Pearson, "The use of confidence or fiducial limits", 1934; Korn and Graubard, "Confidence intervals for
+    proportions with small expected number of positive counts", 1998 (effective number of values).
+
+    With n values nothing bounds a quantile q from above where q^n is not small: of P99 that takes about 370
+    independent values. With fewer the upper end is the largest value, which lies below the true P99 more often.
+
+    Args:
+        values: The series in time order, shape (n,), n >= 1.
+        quantile: Between 0 and 1.
 
     Returns:
         (value, low, high).
     """
     series = np.asarray(values, dtype=np.float64)
-    n = len(series)
-    value = float(statistic(series[None, :])[0])
-    block = max(1, round(math.sqrt(n)))
-    blocks = math.ceil(n / block)
-    rng = np.random.default_rng(seed)
-    # Long series are resampled a slice at a time: memory stays bounded whatever the number of requests.
-    rows = max(1, min(RESAMPLES, _MAX_RESAMPLED_VALUES * 50 // n))
-    drawn: list[Floats] = []
-    for first in range(0, RESAMPLES, rows):
-        starts = rng.integers(0, n, size=(min(rows, RESAMPLES - first), blocks))
-        index = (starts[:, :, None] + np.arange(block)).reshape(len(starts), -1)[:, :n] % n
-        drawn.append(statistic(series[index]))
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.concatenate(drawn), [tail, 1 - tail])
+    value = float(np.quantile(series, quantile))
+    n = _worth(series <= value, quantile)
+    below, above, tail = quantile * n, (1 - quantile) * n, (1 - CONFIDENCE) / 2
+    ends = [betaincinv(below, above + 1, tail), betaincinv(below + 1, above, 1 - tail)]
+    low, high = np.quantile(series, ends)
     return value, float(min(low, value)), float(max(high, value))
 
 
-def quantile_interval(values: Sequence[float], quantile: float) -> tuple[float, float, float]:
-    """A quantile with its block-bootstrap interval; see `block_bootstrap`."""
-    return block_bootstrap(values, lambda x: np.quantile(x, quantile, axis=-1))
+def repeats_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """A mean over independent repeats with its interval, by Student's t; of one repeat, the value itself."""
+    return _around_mean(np.asarray(values, dtype=np.float64))
 
 
-def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """A mean with its block-bootstrap interval; see `block_bootstrap`."""
-    return block_bootstrap(values, lambda x: x.mean(axis=-1))
+def _worth(hits: NDArray[np.bool_], share: float) -> float:
+    """How many independent values a series is worth when a share is estimated from it; never more than it has."""
+    n, means = len(hits), _batch_means(hits.astype(np.float64))
+    if len(means) < 2:
+        return float(n)
+    variance = float(means.var(ddof=1)) / len(means)
+    return min(float(n), share * (1 - share) / variance) if variance > 0 else float(n)
+
+
+def _batch_means(series: Floats) -> Floats:
+    """Means of ten batches of neighbours; of fewer than twenty values, the values."""
+    if len(series) < 2 * BATCHES:
+        return series
+    return np.array([batch.mean() for batch in np.array_split(series, BATCHES)])
+
+
+def _around_mean(values: Floats) -> tuple[float, float, float]:
+    mean, n = float(values.mean()), len(values)
+    if n < 2:
+        return mean, mean, mean
+    half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / math.sqrt(n))
+    return mean, mean - half, mean + half
 
 
 def proportion_interval(hits: int, n: int) -> tuple[float, float, float]:

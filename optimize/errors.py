@@ -3,7 +3,7 @@
 OptimizeError
 ├── ConfigError         bad input, found before any engine starts: one line, exit code 2
 ├── EngineFailure       a configuration that cannot run, or an engine that died: teaches the search
-│                       (kind: host_oom, device_oom, refused, timeout, crash, too_slow)
+│                       (kind: host_oom, device_oom, refused, timeout, crash, too_slow, unsettled)
 └── TransientFault      a fault of the surroundings (port taken, connection lost): retried once
 """
 
@@ -31,6 +31,7 @@ class FailureKind(StrEnum):
     TIMEOUT = "timeout"
     CRASH = "crash"
     TOO_SLOW = "too_slow"
+    UNSETTLED = "unsettled"
 
 
 class EngineFailure(OptimizeError):

@@ -36,8 +36,12 @@ class TrialRecord:
         violations: Constraint -> violation, zero or less is kept.
         feasible: Completed with every constraint kept.
         new_engine: Whether it needed an engine of its own, rather than the one that was live.
-        seconds: Phase -> seconds it took: "ask" (the sampler), "engine_start", "first_answer", "warmup", "window",
-            "drain", "total" (from the ask's end to the measurement's), "wall" (from ask to told).
+        audit: The client's own figures over the window; see `optimize.load.audit.Audit`.
+        disturbed: What disturbed the machine during the window, in words.
+        repeated: Why the measurements before this one were not believed, in words.
+        seconds: Phase -> seconds it took: "ask" (the sampler), "engine_start", "repeated" (measurements that were not
+            believed), "first_answer", "warmup", "window", "drain", "total" (from the ask's end to the measurement's),
+            "wall" (from ask to told).
         started_at: Unix time.
         ended_at: Unix time; None while it runs.
     """
@@ -55,6 +59,9 @@ class TrialRecord:
     violations: dict[str, float] = field(default_factory=dict)
     feasible: bool = False
     new_engine: bool = True
+    audit: dict[str, Any] = field(default_factory=dict)
+    disturbed: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     started_at: float = 0.0
     ended_at: float | None = None

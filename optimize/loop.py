@@ -13,9 +13,10 @@ from optimize.bounds import RUNS, UNMEASURED, violations
 from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool
 from optimize.errors import EngineFailure, OptimizeError, TransientFault
-from optimize.evaluate import evaluate
+from optimize.evaluate import Evaluator
 from optimize.known import KnownFailures
 from optimize.ledger import BASELINE, ROLE, SEARCH, Ledger, TrialRecord
+from optimize.load.crew import Crew
 from optimize.outcome import Completed, Failed, Infeasible, Outcome
 from optimize.plan import Plan
 from optimize.progress import Progress
@@ -48,19 +49,21 @@ class Loop:
         checkpoints: Recipe name -> checkpoint.
         broken_recipes: Recipe name -> why no checkpoint could be made.
         pool: Lends engines.
+        crew: Sends the loads.
         tracker: Mirrors trials to MLflow.
         progress: Shows them.
     """
 
     def __init__(
         self, plan: Plan, study: optuna.Study, checkpoints: Mapping[str, str],
-        broken_recipes: Mapping[str, EngineFailure], pool: EnginePool, tracker: Tracker,
+        broken_recipes: Mapping[str, EngineFailure], pool: EnginePool, crew: Crew, tracker: Tracker,
         progress: Progress, deadline: float | None,
     ) -> None:  # fmt: skip
         self._plan, self._study, self._pool = plan, study, pool
         self._checkpoints, self._broken_recipes = checkpoints, broken_recipes
         self._tracker, self._progress, self._deadline = tracker, progress, deadline
         self._ledger = Ledger(plan.folder)
+        self._evaluator = Evaluator(plan, pool, crew, self._ledger, progress.phase)
         self._known = KnownFailures(self._ledger.records())
         self._reuse = Reuse(study, plan.space.request_knobs) if plan.config.study.reuse_engines else None
         self._failures_in_a_row = 0
@@ -179,12 +182,12 @@ class Loop:
         known = self._known.of(config)
         if known is not None:
             return known
-        return evaluate(config, record, self._plan, self._pool, self._ledger, self._progress.phase, hold)
+        return self._evaluator.evaluate(config, record, hold)
 
     def _tell(self, trial: optuna.Trial, record: TrialRecord, outcome: Outcome) -> None:
         """Storage first, then disk, then tracking: a kill in between loses nothing that was told."""
         self._fill(record, outcome)
-        for name in ("estimates", "feasible", "reason", "config", "signature", "seconds", "state"):
+        for name in ("estimates", "feasible", "reason", "config", "signature", "seconds", "state", "disturbed"):
             value = getattr(record, name)
             as_json = {n: e.to_dict() for n, e in value.items()} if name == "estimates" else value
             trial.set_user_attr(name, as_json)

@@ -17,7 +17,7 @@ from optimize.checkpoint import content_hash
 from optimize.engine.base import Launcher
 from optimize.errors import ConfigError, closest
 from optimize.load.arrivals import Arrivals
-from optimize.schema import StudyConfig
+from optimize.schema import Load, StudyConfig
 from optimize.signature import machine
 from optimize.space import SearchSpace, make_space
 from optimize.workload import Workload, load_workload
@@ -76,6 +76,7 @@ def make_plan(config: StudyConfig) -> Plan:
     objectives, metrics = _metrics(config)
     limits = make_limits(read_bounds(config.constraints), metrics)
     _check_scenario(config, objectives)
+    _check_load(config.load, metrics)
     arrivals: Arrivals = build(config.load.arrivals, "load.arrivals")
     launcher: Launcher = build(config.engine, "engine")
     _check_launcher(launcher, space, config, objectives)
@@ -174,6 +175,25 @@ def _check_scenario(config: StudyConfig, objectives: Mapping[str, Objective]) ->
         )
 
 
+def _check_load(load: Load, metrics: Mapping[str, Objective]) -> None:
+    for key in ("warmup_s", "window_min_s", "drain_max_s", "guard.repeats"):
+        value = load.guard.repeats if key == "guard.repeats" else getattr(load, key)
+        if value < 0:
+            raise ConfigError(f"load.{key} must not be negative, got {value:g}")
+    for key in ("window_max_s", "window_requests", "first_answer_max_s", "request_timeout_s", "clients"):
+        if getattr(load, key) <= 0:
+            raise ConfigError(f"load.{key} must be positive, got {getattr(load, key):g}")
+    for short, long in (("warmup_s", "warmup_max_s"), ("window_min_s", "window_max_s"), ("clients", "clients_max")):
+        least, most = getattr(load, short), getattr(load, long)
+        if most is not None and least > most:
+            raise ConfigError(f"load.{short}={least:g} is more than load.{long}={most:g}: raise the second")
+    for metric, width in load.precision.items():
+        if metric not in metrics:
+            raise ConfigError(f"load.precision.{metric} is no metric of this study; {closest(metric, metrics)}")
+        if not width > 0:
+            raise ConfigError(f"load.precision.{metric} must be positive, got {width:g}: a share, e.g. 0.05")
+
+
 def _check_launcher(
     launcher: Launcher, space: SearchSpace, config: StudyConfig, objectives: Mapping[str, Objective]
 ) -> None:
@@ -196,12 +216,18 @@ def _check_launcher(
 
 
 def _signature(config: StudyConfig, launcher: Launcher, arrivals: Arrivals, workload: Workload) -> dict[str, str]:
-    load = {k: v for k, v in asdict(config.load).items() if k != "arrivals"}
     return {
         "machine": machine(),
         "engine": launcher.version(),
         "model": f"{config.model.name} {content_hash(config.model.path)}",
         "workload": f"{workload.name} {workload.hash}",
-        "load": f"{arrivals.describe()}; " + ", ".join(f"{k}={v:g}" for k, v in load.items()),
+        "load": f"{arrivals.describe()}; {_lengths(config.load)}",
         "seed": str(config.study.seed),
     }
+
+
+def _lengths(load: Load) -> str:
+    """How long is measured; who measures, and what is believed, changes no figure."""
+    lengths = {k: f"{v:g}" for k, v in asdict(load).items() if isinstance(v, float | int) and "clients" not in k}
+    precision = " ".join(f"{metric}:{width:g}" for metric, width in sorted(load.precision.items()))
+    return ", ".join(f"{k}={v}" for k, v in {**lengths, "precision": precision or "none"}.items())

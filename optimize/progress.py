@@ -73,7 +73,9 @@ class Progress:
             return f"{record.state}: {record.reason} {took}"
         figures = "  ".join(f"{n} {figure(record.estimates[n])}" for n in self._shown if n in record.estimates)
         broken = [name for name, v in record.violations.items() if v > 0]
-        return f"{figures}{'  breaks ' + ', '.join(broken) if broken else ''} {took}"
+        notes = [f"breaks {', '.join(broken)}"] if broken else []
+        notes += [f"disturbed: {', '.join(record.disturbed)}"] if record.disturbed else []
+        return "  ".join([figures, *notes]) + f" {took}"
 
     def _table(self) -> Table:
         table = Table.grid(padding=(0, 2))

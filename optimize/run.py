@@ -17,6 +17,7 @@ from optimize.cache import evict, using
 from optimize.engine.pool import EnginePool
 from optimize.errors import ConfigError, EngineFailure
 from optimize.ledger import Ledger, write_atomically
+from optimize.load.crew import Crew
 from optimize.plan import Plan, make_plan
 from optimize.progress import Progress
 from optimize.schema import StudyConfig
@@ -43,7 +44,7 @@ def run_study(config: StudyConfig, config_yaml: str) -> int:
         KeyboardInterrupt: after reporting what there is.
     """
     plan = make_plan(config)
-    with _only_session(plan), _terminable():
+    with _only_session(plan), terminable():
         return _run(plan, config_yaml)
 
 
@@ -62,14 +63,15 @@ def _run(plan: Plan, config_yaml: str) -> int:
     tracker = Tracker(plan.config.tracking, ledger, _parent_tags(plan), progress.say)
     status = "FAILED"
     try:
-        with ExitStack() as held, progress, EnginePool(plan.launcher, plan.folder / "engines") as pool:
+        pool = EnginePool(plan.launcher, plan.folder / "engines")
+        with ExitStack() as held, progress, Crew(plan.config.load.clients) as crew, pool:
             progress.say(_opening(plan, study))
-            checkpoints, broken = _checkpoints(plan, progress)
+            checkpoints, broken = checkpoints_of(plan, progress)
             tracker.open(config_yaml)
             cache = Path(plan.config.cache_dir)
             held.enter_context(using(cache, _cache_entries(plan, checkpoints)))
             evict(cache, plan.config.cache_max_gib * 2**30)
-            Loop(plan, study, checkpoints, broken, pool, tracker, progress, deadline).run()
+            Loop(plan, study, checkpoints, broken, pool, crew, tracker, progress, deadline).run()
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
@@ -80,7 +82,8 @@ def _run(plan: Plan, config_yaml: str) -> int:
     return 0
 
 
-def _checkpoints(plan: Plan, progress: Progress) -> tuple[dict[str, str], dict[str, EngineFailure]]:
+def checkpoints_of(plan: Plan, progress: Progress) -> tuple[dict[str, str], dict[str, EngineFailure]]:
+    """The checkpoints a plan needs; see `optimize.quantize.make_checkpoints`."""
     from optimize.quantize import make_checkpoints
 
     recipes = plan.space.recipes_needed()
@@ -142,7 +145,7 @@ def _only_session(plan: Plan) -> Iterator[None]:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """SIGTERM ends the study as cleanly as Ctrl-C does."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:

@@ -112,32 +112,67 @@ class WorkloadSource:
 
 
 @dataclass
+class Guard:
+    """When a measurement is not believed, and measured again.
+
+    Attributes:
+        repeats: How often at most.
+        steal_max: Share of the processors that the host may withhold during the window.
+        other_cores_max: Share of the processors that other programs may use.
+        throttled_max: Share of the time that this container may be throttled.
+        gpu_slowed_max: Share of the time that heat or the power supply may slow a GPU.
+        send_lag_p99_max_s: How late requests may be sent (P99), ...
+        send_lag_share_max: ... or, if that is more, as a share of the median latency.
+        client_cpu_max: Share of a core that a client process may use.
+        drift_p: Chance of a steady load being called unsettled because its latencies drift; 0 believes any load.
+    """
+
+    repeats: int = 1
+    steal_max: float = 0.1
+    other_cores_max: float = 0.12
+    throttled_max: float = 0.02
+    gpu_slowed_max: float = 0.05
+    send_lag_p99_max_s: float = 0.01
+    send_lag_share_max: float = 0.05
+    client_cpu_max: float = 0.9
+    drift_p: float = 0.001
+
+
+@dataclass
 class Load:
     """How the engine is loaded and for how long it is measured.
 
     Attributes:
-        arrivals: When requests are due: ClosedLoop or Poisson of `optimize.load.arrivals`.
+        arrivals: When requests are due: a profile of `optimize.load.arrivals`.
+        clients: Client processes to begin with.
+        clients_max: How many there may be, where fewer cannot keep up; None for one per core.
         first_answer_max_s: How long the very first answers may take; they may have to wait for kernels to be compiled.
         warmup_s: Shortest warm-up.
         warmup_requests: Requests that must have ended before the window opens.
-        warmup_max_s: Longest warm-up.
+        warmup_max_s: How long the load may take to settle; what has not settled by then is measured as it is.
         window_min_s: Shortest window.
         window_requests: Answers to requests due in the window before it may close.
         window_max_s: Longest window.
+        precision: Metric -> half of its interval, as a share of its value, that ends the window before its longest.
         drain_max_s: How long the window's last requests are waited for.
         request_timeout_s: After which a request counts as failed.
+        guard: When a measurement is not believed.
     """
 
     arrivals: Any = MISSING
+    clients: int = 1
+    clients_max: int | None = None
     first_answer_max_s: float = 180.0
-    warmup_s: float = 4.0
+    warmup_s: float = 1.0
     warmup_requests: int = 16
     warmup_max_s: float = 15.0
     window_min_s: float = 8.0
     window_requests: int = 100
     window_max_s: float = 15.0
+    precision: dict[str, float] = field(default_factory=dict)
     drain_max_s: float = 15.0
     request_timeout_s: float = 60.0
+    guard: Guard = field(default_factory=Guard)
 
 
 @dataclass
@@ -213,6 +248,10 @@ class StudyConfig:
     baseline: dict[str, Any] = field(default_factory=dict)
     workload: WorkloadSource = field(default_factory=WorkloadSource)
     load: Load = field(default_factory=Load)
+    at: dict[str, Any] = field(default_factory=dict)
+    """Of `python -m optimize.measure`: knob -> value; the others stay at vLLM's defaults."""
+    repeats: int = 3
+    """Of `python -m optimize.measure`: how often, each time on a new engine."""
     objectives: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     constraints: dict[str, Any] = field(default_factory=dict)

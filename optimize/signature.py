@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -29,11 +30,21 @@ def _processor() -> str:
 
 
 def _gpus() -> list[str]:
+    handles = gpu_handles()
+    if not handles:
+        return []
+    import pynvml
+
+    return [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
+
+
+@cache
+def gpu_handles() -> list[Any]:
+    """NVML's handles of the GPUs of this machine; none where no driver answers."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
     except Exception:  # no NVML library, or no driver behind it: then there is no GPU to name
         return []
-    handles = [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
-    return [str(pynvml.nvmlDeviceGetName(h)) for h in handles]
+    return [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import httpx
@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from optimize.engine.base import Engine
 from optimize.engine.process import cpu_seconds
+from optimize.interference import Machine
 
 PERIOD_S = 0.5
 _GAUGES = {
@@ -27,10 +28,15 @@ Series = dict[str, list[tuple[float, float]]]
 
 
 class Telemetry:
-    """A sampler in a thread of its own; times are `time.monotonic()`."""
+    """A sampler in a thread of its own; times are `time.monotonic()`.
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    Args:
+        engine: What it asks.
+        machine: What else it reads, if anything.
+    """
+
+    def __init__(self, engine: Engine, machine: Machine | None = None) -> None:
+        self._engine, self._machine = engine, machine
         self._stop = threading.Event()
         self._samples: Series = defaultdict(list)
         self._last_cpu: tuple[float, float] | None = None
@@ -54,6 +60,7 @@ class Telemetry:
         with httpx.Client(base_url=endpoint.base_url, headers=endpoint.headers, timeout=5.0) as http:
             while not self._stop.wait(PERIOD_S):
                 self._sample_cpu()
+                self._sample_machine()
                 try:
                     self._sample_metrics(http.get("/metrics").text)
                 except httpx.HTTPError:
@@ -68,10 +75,17 @@ class Telemetry:
             self._samples["cpu_cores"].append((now, (used - self._last_cpu[1]) / (now - self._last_cpu[0])))
         self._last_cpu = (now, used)
 
-    def _sample_metrics(self, text: str) -> None:
+    def _sample_machine(self) -> None:
+        if self._machine is not None:
+            self._take(self._machine.sample())
+
+    def _take(self, found: Mapping[str, float]) -> None:
         now = time.monotonic()
-        for name, value in parse_metrics(text).items():
+        for name, value in found.items():
             self._samples[name].append((now, value))
+
+    def _sample_metrics(self, text: str) -> None:
+        self._take(parse_metrics(text))
 
 
 def parse_metrics(text: str) -> dict[str, float]:

@@ -129,15 +129,18 @@ class Mirror:
             for end in ("low", "high")
         }
         seconds = {f"seconds.{name}": [(0.0, value)] for name, value in record.seconds.items()}
+        audit = {f"audit.{name}": [(0.0, float(v))] for name, v in record.audit.items() if v is not None}
         series = {f"series/{name}": points for name, points in self._ledger.read_series(record.number).items()}
         tags = {
             "outcome": record.state,
             "feasible": str(record.feasible).lower(),
             "reason": record.reason[:5000],
+            "disturbed": "; ".join(record.disturbed),
+            "repeated": "; ".join(record.repeated),
             _NOTE: trial_note(record),
             **{f"signature.{k}": v for k, v in record.signature.items()},
         }
-        self._log(run_id, {**figures, **intervals, **seconds, **series}, tags)
+        self._log(run_id, {**figures, **intervals, **seconds, **audit, **series}, tags)
         for name in _LOGGED:
             if (folder / name).is_file():
                 self._client.log_artifact(run_id, str(folder / name))
@@ -207,8 +210,10 @@ class Tracker:
         opened = copy.deepcopy(record)  # the loop goes on writing to its own
         self._submit(lambda: self._mirror.begin(opened))
 
-    def end(self, record: TrialRecord, trial: optuna.Trial) -> None:
-        self._submit(lambda: _save_note(trial, record))
+    def end(self, record: TrialRecord, trial: optuna.Trial | None = None) -> None:
+        """Mirror an ended trial; Optuna's dashboard gets a note, where Optuna knows of it."""
+        if trial is not None:
+            self._submit(lambda: _save_note(trial, record))
         self._submit(lambda: self._mirror.end(record))
 
     def held(self) -> AbstractContextManager[None]:
@@ -258,6 +263,7 @@ def trial_note(record: TrialRecord) -> str:
     broken = [name for name, v in record.violations.items() if v > 0]
     verdict = "**feasible**" if record.feasible else f"**infeasible**: breaks {', '.join(broken)}"
     rows = "\n".join(f"| {name} | {figure(e)} | {e.n} |" for name, e in record.estimates.items())
+    verdict += f"\n\ndisturbed: {'; '.join(record.disturbed)}" if record.disturbed else ""
     return f"{verdict}\n\n| metric | value [95 % interval] | n |\n|---|---|---|\n{rows}"
 
 

@@ -75,12 +75,18 @@ def simulated(tmp_path: Path, workload_file: Path, empty_mlflow_db: Path) -> lis
         "load.window_min_s=1.2",
         "load.window_requests=20",
         "load.window_max_s=60",
+        "load.precision={}",
+        # Tests share their cores with other tests: what disturbs a measurement is tested by itself.
+        "load.guard={repeats: 0, steal_max: 1, other_cores_max: 1, throttled_max: 1, drift_p: 0}",
+        "load.guard.send_lag_p99_max_s=60",
+        "load.guard.client_cpu_max=2",
     ]
 
 
 VERBS = {
     "optimize": "optimize.__main__", "optimize.cache": "optimize.cache.__main__",
-    "optimize.recommend": "optimize.recommend.__main__", "optimize.sync": "optimize.sync",
+    "optimize.measure": "optimize.measure.__main__", "optimize.recommend": "optimize.recommend.__main__",
+    "optimize.sync": "optimize.sync",
 }  # fmt: skip
 
 

@@ -24,6 +24,7 @@ GROUPS = {
 STUDIES = ["smoke", "chat", "bulk", "abtest"]
 NEEDS = {
     "engine=remote": ["engine.base_url=http://127.0.0.1:8000"],
+    "load=trace": ["load.arrivals.path=tests/data/trace.jsonl"],
     "workload=file": ["workload.path=prompts.jsonl"],
 }
 """What a choice leaves to whoever chooses it."""
@@ -126,6 +127,14 @@ def test_a_server_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch)
 
 
 # Overrides as documented
+
+
+@pytest.mark.parametrize("load", ["poisson", "ramp", "steps", "constant", "closed"])
+@pytest.mark.parametrize("study", STUDIES)
+def test_a_study_takes_another_load(study: str, load: str) -> None:
+    config = _compose(f"+study={study}", f"load={load}")
+    assert build(config.load.arrivals, "load.arrivals").describe()
+    assert config.load.window_min_s == _chosen("study", study).load.window_min_s
 
 
 def test_a_range_is_narrowed() -> None:

@@ -6,13 +6,15 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from objectives import RequestRecord
 from optimize.engine.base import Endpoint, RequestConfig
-from optimize.workload import Prompt
+
+if TYPE_CHECKING:  # a client process needs none of what a workload is loaded with
+    from optimize.workload import Prompt
 
 _MAX_LINE_BYTES = 1 << 20
 

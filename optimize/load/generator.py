@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
-import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import aiohttp
-import uvloop
 
 from objectives import RequestRecord
 from optimize.engine.base import Engine, RequestConfig
 from optimize.errors import EngineFailure, FailureKind
-from optimize.load.arrivals import Arrivals, ClosedLoop
-from optimize.load.client import Client, open_session
+from optimize.load import steady
+from optimize.load.arrivals import Arrivals, Burst, ClosedLoop, OpenLoop, Poisson
+from optimize.load.audit import Audit, audit_of
+from optimize.load.crew import Asked, Crew, Flow
 from optimize.schema import Load
 from optimize.workload import Workload
 
-_WATCH_S = 0.1
-_FIRST_WATCH_S = 0.02
+_WATCH_S, _FIRST_WATCH_S = 0.1, 0.02
 _FIRST_TOKENS, _FIRST_TOGETHER = 4, 4
+_LEAD_S = 0.2
+_LOOKING_SHARE = 0.1  # of one core at most: looking must not take the cores from the load
 MIN_ANSWERS = 5
 """With fewer answers in the longest window allowed, a configuration is too slow to be measured at all."""
 
 Phase = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """What is asked of an engine, and for how long.
+
+    Attributes:
+        workload: Prompts, sent in a seeded order, again and again.
+        request: Decoding settings.
+        arrivals: When requests are due.
+        load: Lengths of warm-up and window, time limits.
+        seed: Of the order of prompts and of random arrivals.
+    """
+
+    workload: Workload
+    request: RequestConfig
+    arrivals: Arrivals
+    load: Load
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +57,8 @@ class LoadResult:
         began_at: `time.monotonic()` at second 0, to line telemetry up.
         first_answer_s: How long the engine took for its very first answers, before second 0.
         drained_s: When the window's last request had been answered.
+        audit: Of the client, over the window.
+        drift: How the window is not steady, in words; None where it is, or need not be.
     """
 
     records: list[RequestRecord]
@@ -48,207 +67,227 @@ class LoadResult:
     began_at: float
     first_answer_s: float
     drained_s: float
+    audit: Audit
+    drift: str | None
+
+
+Precise = Callable[[Sequence[RequestRecord], float, float], bool]
+"""Whether the records of a window, given with its start and its present end, are enough."""
 
 
 def run_load(
-    engine: Engine,
-    workload: Workload,
-    request: RequestConfig,
-    load: Load,
-    arrivals: Arrivals,
-    seed: int,
-    phase: Phase,
-    first_answers: bool = True,
-    give_up_s: float | None = None,
-) -> LoadResult:
+    crew: Crew, engine: Engine, traffic: Traffic, phase: Phase = lambda _: None, first_answers: bool = True,
+    give_up_s: float | None = None, precise: Precise = lambda *_: True,
+) -> LoadResult:  # fmt: skip
     """Run one load to its end.
 
     Requests due within the window keep their company until the last of them is answered: the load goes on while they
     drain, so that none of them is measured on an emptying engine.
 
     Args:
+        crew: The client processes.
         engine: The live engine; its death ends the load at once.
-        workload: Prompts, sent in a seeded order, again and again.
-        request: Decoding settings.
-        load: Lengths of warm-up and window, time limits.
-        arrivals: When requests are due.
-        seed: Of the order of prompts and of random arrivals.
+        traffic: What is asked.
         phase: Told of "first answers", "warm-up" and "measuring" as they begin.
         first_answers: Whether kernels may have to be compiled first.
         give_up_s: How long the load may go on without a single answer; None waits as long as for the first answers.
+        precise: Asked now and then whether a window that could close may close.
 
     Raises:
         EngineFailure: the engine died, refuses such requests, gave no answer during warm-up, or fewer than
             `MIN_ANSWERS` to the requests of `load.window_max_s`.
+        TransientFault: a client process ended.
     """
-    patience_s = load.first_answer_max_s if give_up_s is None else give_up_s
-    run = _Run(engine, workload, request, load, arrivals, seed, phase, patience_s)
-    return uvloop.run(run.run(first_answers))
+    run = _Run(crew, engine, traffic, phase, precise)
+    return run.run(first_answers, traffic.load.first_answer_max_s if give_up_s is None else give_up_s)
 
 
 class _Run:
-    def __init__(
-        self, engine: Engine, workload: Workload, request: RequestConfig, load: Load, arrivals: Arrivals, seed: int,
-        phase: Phase, patience_s: float,
-    ) -> None:  # fmt: skip
-        self._engine, self._workload, self._request, self._load = engine, workload, request, load
-        self._patience_s = patience_s
-        self._arrivals, self._seed, self._phase = arrivals, seed, phase
-        self._records: list[RequestRecord] = []
-        self._pending: dict[asyncio.Task[None], float] = {}
-        self._rows = _endless_rows(len(workload.prompts), seed)
-        self._began = 0.0
+    def __init__(self, crew: Crew, engine: Engine, traffic: Traffic, phase: Phase, precise: Precise) -> None:
+        self._crew, self._engine, self._traffic = crew, engine, traffic
+        self._load, self._phase, self._precise = traffic.load, phase, precise
 
-    def _clock(self) -> float:
-        return time.monotonic() - self._began
+    def run(self, first_answers: bool, patience_s: float) -> LoadResult:
+        began = time.monotonic()
+        if first_answers:
+            self._first_answers()
+        first_answer_s = time.monotonic() - began
+        asked = self._asked(self._traffic.workload.max_tokens, self._load.request_timeout_s)
+        with self._crew.loading(self._engine.endpoint, asked) as flow:
+            window = _Window(flow, self._engine, self._load, patience_s)
+            start_s, end_s = self._measure(window)
+            drained_s = flow.clock()
+        due = [r for r in (*flow.records, *flow.unanswered) if start_s <= r.due_s < end_s]
+        late = [r for r in flow.unanswered if start_s <= r.due_s < end_s]
+        records = sorted([*flow.records, *late], key=lambda r: r.done_s)
+        return LoadResult(
+            records, start_s, end_s, flow.began, first_answer_s, drained_s,
+            audit=audit_of(flow, due, self._due(window.profile_start_s, start_s, end_s), start_s, end_s),
+            drift=self._drift(flow.records, due, start_s, end_s),
+        )  # fmt: skip
 
-    async def run(self, first_answers: bool) -> LoadResult:
-        async with open_session(self._engine.endpoint) as session:
-            self._began = time.monotonic()
-            self._client = Client(
-                session, self._engine.endpoint, self._request, self._workload.max_tokens, self._clock,
-                self._load.request_timeout_s,
-            )  # fmt: skip
-            if first_answers:
-                await self._first_answers(session)
-            first_answer_s = self._clock()
-            self._began = time.monotonic()
-            source = asyncio.create_task(self._generate())
-            try:
-                start_s, end_s = await self._measure(source)
-                drained_s = self._clock()
-            finally:
-                await self._cancel(source)
-        return LoadResult(self._records, start_s, end_s, self._began, first_answer_s, drained_s)
+    def _asked(self, max_tokens: int, timeout_s: float) -> Asked:
+        traffic = self._traffic
+        return Asked(traffic.workload, traffic.request, max_tokens, timeout_s, traffic.seed)
 
-    async def _first_answers(self, session: aiohttp.ClientSession) -> None:
+    def _first_answers(self) -> None:
         """Wait for short answers, to one request and then to several at once.
 
         The first request of its kind may compile kernels, for longer than any warm-up; and torch compiles twice, for
         one sequence and for any number of them.
         """
-        limit_s = self._load.first_answer_max_s
-        client = Client(session, self._engine.endpoint, self._request, _FIRST_TOKENS, self._clock, timeout_s=limit_s)
         self._phase("first answers")
-        prompts = self._workload.prompts
+        limit_s = self._load.first_answer_max_s
         for together in (1, _FIRST_TOGETHER):
-            sending = [
-                asyncio.create_task(client.send(i, prompts[i % len(prompts)], self._clock())) for i in range(together)
-            ]
-            while not all(task.done() for task in sending):
-                self._engine.check()
-                await asyncio.sleep(_FIRST_WATCH_S)
-            answers = [task.result() for task in sending]
-            if all(a.error is not None for a in answers):
-                self._refuse(answers[-1], limit_s)
+            with self._crew.loading(self._engine.endpoint, self._asked(_FIRST_TOKENS, limit_s), processes=1) as flow:
+                flow.follow(Burst(together))
+                while len(flow.records) < together:
+                    self._engine.check()
+                    time.sleep(_FIRST_WATCH_S)
+                    flow.update()
+            if all(r.error is not None for r in flow.records):
+                _refuse(flow.records[-1], limit_s)
 
-    def _refuse(self, record: RequestRecord, limit_s: float) -> None:
-        """Give up where the answer shows that no other will come; other errors may pass."""
-        if record.error == "timeout":
-            raise EngineFailure(
-                FailureKind.TOO_SLOW, f"no first answer within {limit_s:.0f} s (load.first_answer_max_s)"
-            )
-        if record.error == "refused":
-            raise EngineFailure(FailureKind.REFUSED, f"the engine refuses such requests: {record.text[:300]}")
-
-    async def _measure(self, source: asyncio.Task[None]) -> tuple[float, float]:
-        load = self._load
+    def _measure(self, window: _Window) -> tuple[float, float]:
+        """Warm up, measure, drain; returns the window."""
+        arrivals = self._traffic.arrivals
+        length_s = arrivals.duration_s
+        window.flow.follow(arrivals if length_s is None else Poisson(_first_rate(arrivals)), start_s=0.0)
         self._phase("warm-up")
-        warm = await self._until(
-            source,
-            lambda t: t >= load.warmup_s and len(self._records) >= load.warmup_requests and self._any_answer(),
+        window.warm_up()
+        start_s = window.settle()
+        self._phase("measuring")
+        if length_s is None:
+            end_s = window.measure(start_s, self._precise)
+        else:
+            start_s = window.profile_start_s = window.flow.clock() + _LEAD_S
+            window.flow.follow(arrivals, start_s)
+            end_s = start_s + length_s
+            window.until(lambda now: now >= end_s, end_s)
+        window.drain(start_s, end_s)
+        return start_s, end_s
+
+    def _due(self, began_s: float, start_s: float, end_s: float) -> int | None:
+        """How many requests the schedule placed in the window; None in a closed loop."""
+        arrivals = self._traffic.arrivals
+        if isinstance(arrivals, ClosedLoop):
+            return None
+        times = (began_s + due for due in arrivals.due_times_s(self._traffic.seed))
+        return sum(due >= start_s for due in itertools.takewhile(lambda due: due < end_s, times))
+
+    def _drift(
+        self, records: Sequence[RequestRecord], due: Sequence[RequestRecord], start_s: float, end_s: float
+    ) -> str | None:
+        arrivals, significance = self._traffic.arrivals, self._load.guard.drift_p
+        if arrivals.duration_s is not None or significance == 0:
+            return None  # a profile of changing rate is not meant to be steady
+        found = steady.drift(due, steady.in_flight(due, start_s, end_s), significance)
+        if isinstance(arrivals, ClosedLoop):
+            return found
+        return found or steady.backlog(len(due), sum(start_s <= r.done_s < end_s for r in records))
+
+
+class _Window:
+    """The phases of one load, and what ends each."""
+
+    def __init__(self, flow: Flow, engine: Engine, load: Load, patience_s: float) -> None:
+        self.flow, self._engine, self._load, self._patience_s = flow, engine, load, patience_s
+        self.profile_start_s = 0.0
+
+    def until(self, done: Callable[[float], bool], limit_s: float) -> float:
+        """Wait for `done(now)` or the limit while watching the engine; returns the time it ended."""
+        while True:
+            self.flow.update()
+            now = self.flow.clock()
+            if done(now) or now >= limit_s:
+                return now
+            self._engine.check()
+            looking_s = self.flow.clock() - now
+            time.sleep(min(max(_WATCH_S, looking_s / _LOOKING_SHARE), max(0.0, limit_s - now)))
+
+    def warm_up(self) -> None:
+        """Until enough requests have ended to look at them."""
+        load, records = self._load, self.flow.records
+        self.until(
+            lambda now: now >= load.warmup_s and len(records) >= load.warmup_requests and self._any_answer(),
             min(load.warmup_max_s, self._patience_s),
         )
-        if not self._records:
-            warm = await self._until(source, lambda _: bool(self._records), self._patience_s)
+        warm = self.until(lambda _: bool(records), self._patience_s)
         if not self._any_answer():
             raise self._hopeless(0, warm, "warm-up")
-        self._phase("measuring")
-        end_s = await self._until(
-            source,
-            lambda t: t - warm >= load.window_min_s and self._answers(warm, t) >= load.window_requests,
-            warm + load.window_max_s,
-        )
-        await self._drain(source, warm, end_s)
-        answers = self._answers(warm, end_s)
+
+    def settle(self) -> float:
+        """When the window opens: with the first request of the steady state, but not before the shortest warm-up.
+
+        A load that does not settle in time is measured from then on; `LoadResult.drift` tells what became of it.
+        """
+        found: list[float] = []
+
+        def settled(_: float) -> bool:
+            since = self._steady_since_s()
+            if since is not None:
+                found.append(max(since, self._load.warmup_s))
+            return bool(found)
+
+        ended = self.until(settled, self._load.warmup_max_s)
+        return found[0] if found else ended
+
+    def _steady_since_s(self) -> float | None:
+        records, until_s = self.flow.records, self.flow.oldest_due_s()
+        return steady.steady_since_s(records, until_s, steady.in_flight(records, self._load.warmup_s / 2, until_s))
+
+    def measure(self, start_s: float, precise: Precise) -> float:
+        """Until the window may close; returns its end."""
+        load, answers = self._load, _Answers(self.flow.records, start_s)
+
+        def enough(now: float) -> bool:
+            if now - start_s < load.window_min_s or answers.count() < load.window_requests:
+                return False
+            return precise(self.flow.records, start_s, now)
+
+        return self.until(enough, start_s + load.window_max_s)
+
+    def drain(self, start_s: float, end_s: float) -> None:
+        """Go on until nothing due in the window is unanswered; what outlasts the limit counts with its wait so far."""
+        self.until(lambda _: self.flow.oldest_due_s() >= end_s, end_s + self._load.drain_max_s)
+        answers = _Answers(self.flow.records, start_s, end_s).count()
         if answers < MIN_ANSWERS:
-            raise self._hopeless(answers, end_s - warm, "window (load.window_max_s)")
-        return warm, end_s
+            raise self._hopeless(answers, end_s - start_s, "window (load.window_max_s)")
 
     def _any_answer(self) -> bool:
-        return any(r.error is None for r in self._records)
-
-    def _answers(self, start_s: float, end_s: float) -> int:
-        """Answers so far to the requests due in [start_s, end_s)."""
-        return sum(r.error is None and start_s <= r.due_s < end_s for r in self._records)
+        return any(r.error is None for r in self.flow.records)
 
     def _hopeless(self, answers: int, seconds: float, where: str) -> EngineFailure:
         text = f"{answers} answers in {seconds:.0f} s of {where}: too slow, or failing, to be measured"
-        return EngineFailure(FailureKind.TOO_SLOW, text + self._common_error())
-
-    async def _drain(self, source: asyncio.Task[None], start_s: float, end_s: float) -> None:
-        """Go on until nothing due in the window is pending; what outlasts the time-out counts with its wait so far."""
-
-        def waiting() -> list[float]:
-            return [due for due in self._pending.values() if start_s <= due < end_s]
-
-        await self._until(source, lambda _: not waiting(), end_s + self._load.drain_max_s)
-        now = self._clock()
-        for due in waiting():
-            self._records.append(RequestRecord(-1, due, due, None, now, 0, 0, "", "timeout"))
-
-    async def _until(self, source: asyncio.Task[None], done: Callable[[float], bool], limit_s: float) -> float:
-        """Wait for `done(now)` or the limit while watching the engine; returns the time it ended."""
-        while not done(now := self._clock()) and now < limit_s:
-            self._engine.check()
-            if source.done():
-                source.result()
-            await asyncio.sleep(_WATCH_S / 4 if now > limit_s - 1 else _WATCH_S)
-        return self._clock()
-
-    async def _generate(self) -> None:
-        if isinstance(self._arrivals, ClosedLoop):
-            await asyncio.gather(*(self._user(self._arrivals) for _ in range(self._arrivals.users)))
-            return
-        for due_s in self._arrivals.due_times_s(self._seed):
-            if (wait := due_s - self._clock()) > 0:
-                await asyncio.sleep(wait)
-            self._spawn(due_s)
-
-    async def _user(self, arrivals: ClosedLoop) -> None:
-        due_s = self._clock()
-        while True:
-            await self._spawn(due_s)
-            due_s = self._clock() + arrivals.think_s
-            # A zero sleep even without think time: a server that refuses at once must not starve the event loop.
-            await asyncio.sleep(arrivals.think_s)
-
-    def _spawn(self, due_s: float) -> asyncio.Task[None]:
-        row = next(self._rows)
-        task = asyncio.create_task(self._send(row, due_s))
-        self._pending[task] = due_s
-        task.add_done_callback(self._pending.pop)
-        return task
-
-    async def _send(self, row: int, due_s: float) -> None:
-        self._records.append(await self._client.send(row, self._workload.prompts[row], due_s))
-
-    async def _cancel(self, source: asyncio.Task[None]) -> None:
-        tasks = [source, *self._pending]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _common_error(self) -> str:
-        failed = [r for r in self._records if r.error is not None]
-        if not failed:
-            return ""
-        last = failed[-1]
-        return f"; {len(failed)} requests failed, the last as {last.error} {last.text[:200]}".rstrip()
+        failed = [r for r in self.flow.records if r.error is not None]
+        if failed:
+            text += f"; {len(failed)} requests failed, the last as {failed[-1].error} {failed[-1].text[:200]}".rstrip()
+        return EngineFailure(FailureKind.TOO_SLOW, text)
 
 
-def _endless_rows(n: int, seed: int) -> Iterator[int]:
-    """Workload rows in one seeded order, over and over."""
-    order = list(range(n))
-    random.Random(seed).shuffle(order)
-    return itertools.cycle(order)
+class _Answers:
+    """Counts answers to the requests due in a window, each record looked at once however often it is asked."""
+
+    def __init__(self, records: Sequence[RequestRecord], start_s: float, end_s: float = float("inf")) -> None:
+        self._records, self._start_s, self._end_s = records, start_s, end_s
+        self._seen = self._found = 0
+
+    def count(self) -> int:
+        for record in itertools.islice(self._records, self._seen, None):
+            self._found += record.error is None and self._start_s <= record.due_s < self._end_s
+        self._seen = len(self._records)
+        return self._found
+
+
+def _first_rate(arrivals: Arrivals) -> float:
+    assert not isinstance(arrivals, ClosedLoop)
+    open_loop: OpenLoop = arrivals
+    return open_loop.first_rate_per_s
+
+
+def _refuse(record: RequestRecord, limit_s: float) -> None:
+    """Give up where the answer shows that no other will come; other errors may pass."""
+    if record.error == "timeout":
+        raise EngineFailure(FailureKind.TOO_SLOW, f"no first answer within {limit_s:.0f} s (load.first_answer_max_s)")
+    if record.error == "refused":
+        raise EngineFailure(FailureKind.REFUSED, f"the engine refuses such requests: {record.text[:300]}")

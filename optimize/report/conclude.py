@@ -110,6 +110,9 @@ def in_words(study: optuna.Study, found: Recommendation) -> str:
         lines.append(
             f"  runner-up          {other} (trial {found.runner_up.number}), score {figure(found.runner_up_score)}{tie}"
         )
+    disturbed = study.trials[pick.number].user_attrs.get("disturbed")
+    if disturbed:
+        lines.append(f"  disturbed          {'; '.join(disturbed)}: measure it again before you rely on it")
     limits = study.user_attrs["about"]["limits"]
     lines.append(f"  kept constraints   {', '.join(limits) if limits else 'none were set'}")
     return "\n".join([*lines, *_deployment(row)])

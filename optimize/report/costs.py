@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from optimize.ledger import TrialRecord
 
-_UNDER_LOAD = ("first_answer", "warmup", "window", "drain")
+_UNDER_LOAD = ("repeated", "first_answer", "warmup", "window", "drain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Costs:
         trials: How many there are.
         new_engines: How many of them started an engine.
         wall_s: Seconds from ask to told, all added up.
-        measuring_s: Those of them spent under load: first answers, warm-up, window and drain.
+        measuring_s: Those of them spent under load: first answers, warm-up, window, drain, and what was measured again.
         overhead_new_s: Median seconds of a trial that started an engine, less measuring and the sampler's thinking.
         overhead_live_s: The same on a live engine.
         thinking_s: Median seconds the sampler thought.
@@ -72,8 +72,8 @@ def costs_of(records: Iterable[TrialRecord]) -> Costs | None:
 
 
 def measuring_s(record: TrialRecord) -> float:
-    """Seconds a measured trial spent under load: first answers, warm-up, window and drain."""
-    return sum(record.seconds[name] for name in _UNDER_LOAD)
+    """Seconds a measured trial spent under load: first answers, warm-up, window, drain, and what was measured again."""
+    return sum(record.seconds.get(name, 0.0) for name in _UNDER_LOAD)
 
 
 def _overhead_s(record: TrialRecord) -> float:

@@ -19,7 +19,8 @@ from optimize.engine.base import EngineConfig, RequestConfig
 from optimize.engine.vllm import VllmLauncher
 from optimize.errors import EngineFailure, FailureKind
 from optimize.load.arrivals import ClosedLoop
-from optimize.load.generator import run_load
+from optimize.load.crew import Crew
+from optimize.load.generator import Traffic, run_load
 from optimize.schema import Load, WorkloadSource
 from optimize.workload import Workload, load_workload
 
@@ -35,7 +36,21 @@ def config(**flags: object) -> EngineConfig:
 
 
 def load(seconds: float = 2.0) -> Load:
-    return Load(arrivals=None, warmup_s=0.5, warmup_requests=4, window_min_s=seconds, window_requests=10)
+    # Long limits: a window ends with its answers, however slow the machine.
+    return Load(
+        arrivals=None, warmup_s=0.5, warmup_requests=4, warmup_max_s=60, window_min_s=seconds, window_requests=10,
+        window_max_s=60, drain_max_s=60,
+    )  # fmt: skip
+
+
+def traffic(workload: Workload, request: RequestConfig | None = None, seconds: float = 2.0) -> Traffic:
+    return Traffic(workload, request or RequestConfig(), ClosedLoop(users=4), load(seconds))
+
+
+@pytest.fixture(scope="module")
+def crew() -> Iterator[Crew]:
+    with Crew() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +68,7 @@ def workload(tmp_path_factory: pytest.TempPathFactory) -> Workload:
 
 
 def test_a_live_engine_answers_like_the_references_and_leaves_nothing(
-    launcher: VllmLauncher, workload: Workload, tmp_path: Path
+    launcher: VllmLauncher, crew: Crew, workload: Workload, tmp_path: Path
 ) -> None:
     engine = launcher.launch(config(max_num_seqs=16), tmp_path / "log")
     try:
@@ -62,15 +77,7 @@ def test_a_live_engine_answers_like_the_references_and_leaves_nothing(
         # Twelve steps of beam search are enough here: it takes as many as it is allowed, and each is a prefill.
         for beams, fields in ((1, ()), (2, (("max_tokens", 12),))):
             engine.reset()
-            answers[beams] = run_load(
-                engine,
-                workload,
-                RequestConfig(beams, fields),
-                load(),
-                ClosedLoop(users=4),
-                seed=0,
-                phase=lambda _: None,
-            )
+            answers[beams] = run_load(crew, engine, traffic(workload, RequestConfig(beams, fields)))
         greedy = [r for r in answers[1].records if r.error is None]
         assert greedy and all(
             r.first_token_s is not None and r.due_s <= r.sent_s < r.first_token_s <= r.done_s for r in greedy
@@ -133,7 +140,7 @@ def test_what_vllm_refuses_is_named(
 
 @pytest.mark.parametrize("victim", ["main", "worker"])
 def test_an_engine_killed_under_load_ends_the_load_at_once(
-    launcher: VllmLauncher, workload: Workload, tmp_path: Path, victim: str
+    launcher: VllmLauncher, crew: Crew, workload: Workload, tmp_path: Path, victim: str
 ) -> None:
     engine = launcher.launch(config(), tmp_path / "log")
     pids = engine.pids
@@ -147,7 +154,7 @@ def test_an_engine_killed_under_load_ends_the_load_at_once(
     timer.start()
     try:
         with pytest.raises(EngineFailure) as caught:
-            run_load(engine, workload, RequestConfig(), load(30), ClosedLoop(users=4), seed=0, phase=lambda _: None)
+            run_load(crew, engine, traffic(workload, seconds=30))
         assert caught.value.kind is FailureKind.CRASH
         assert time.monotonic() - killed_at[0] < 5
     finally:

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from objectives.intervals import (
-    block_bootstrap,
     mean_interval,
     proportion_interval,
     quantile_interval,
     rate_interval,
+    repeats_interval,
 )
 
 Floats = NDArray[np.float64]
@@ -79,47 +79,50 @@ def test_rate_interval_covers_the_true_rate_of_a_poisson_process() -> None:
     assert 0.91 <= covered <= 0.99
 
 
-def test_bootstrap_covers_the_mean_of_independent_values() -> None:
+def test_mean_interval_covers_the_mean_of_independent_values() -> None:
     rng = np.random.default_rng(2)
-    found = [mean_interval(rng.normal(3.0, 2.0, 100).tolist()) for _ in range(200)]
+    found = [mean_interval(rng.normal(3.0, 2.0, 100).tolist()) for _ in range(300)]
     covered = sum(low <= 3.0 <= high for _, low, high in found) / len(found)
-    assert 0.86 <= covered <= 0.99
+    assert 0.91 <= covered <= 0.99
 
 
-def test_bootstrap_has_the_width_of_the_normal_interval_for_independent_values() -> None:
-    values = np.random.default_rng(3).normal(0, 1, 5000)  # long enough to be resampled in slices
-    assert _width(mean_interval(values.tolist())) == pytest.approx(2 * 1.96 / math.sqrt(5000), rel=0.2)
+def test_mean_interval_covers_the_mean_of_dependent_values() -> None:
+    found = [mean_interval(_autoregressive(400, 0.8, seed)) for seed in range(300)]
+    covered = sum(low <= 0.0 <= high for _, low, high in found) / len(found)
+    assert 0.90 <= covered <= 0.99
+
+
+@pytest.mark.parametrize("quantile", [0.5, 0.9, 0.99])
+def test_quantile_interval_covers_the_quantile_of_independent_values(quantile: float) -> None:
+    rng, true = np.random.default_rng(3), -math.log(1 - quantile)
+    found = [quantile_interval(rng.exponential(1.0, 1000).tolist(), quantile) for _ in range(300)]
+    covered = sum(low <= true <= high for _, low, high in found) / len(found)
+    assert 0.91 <= covered <= 0.99
+
+
+def test_quantile_interval_covers_the_quantile_of_dependent_values() -> None:
+    found = [quantile_interval(_autoregressive(1000, 0.8, seed), 0.9) for seed in range(300)]
+    true = stats.norm.ppf(0.9)
+    covered = sum(low <= true <= high for _, low, high in found) / len(found)
+    assert 0.90 <= covered <= 0.99
+
+
+def test_mean_interval_of_few_values_is_students() -> None:
+    theirs = stats.t.interval(0.95, 4, loc=3.0, scale=stats.sem([1, 2, 3, 4, 5]))
+    assert mean_interval([1, 2, 3, 4, 5]) == pytest.approx((3.0, *theirs))
+    assert repeats_interval([1, 2, 3, 4, 5]) == pytest.approx((3.0, *theirs))
+
+
+def test_one_repeat_is_its_own_value() -> None:
+    assert repeats_interval([7.0]) == (7.0, 7.0, 7.0)
 
 
 def test_dependence_widens_the_interval() -> None:
-    dependent = _autoregressive(400, 0.8, seed=4)
-    independent = random.Random(5).sample(dependent, len(dependent))
-    assert _width(mean_interval(dependent)) > 1.5 * _width(mean_interval(independent))
-
-
-def test_resamples_are_blocks_of_neighbours_around_the_circle() -> None:
-    seen: list[Floats] = []
-
-    def statistic(x: Floats) -> Floats:
-        seen.append(x)
-        return np.asarray(x.mean(axis=-1))
-
-    n = 100
-    block_bootstrap([float(i) for i in range(n)], statistic)
-    drawn = np.concatenate(seen[1:])
-    assert drawn.shape == (400, n)
-    steps = np.diff(drawn.reshape(400, 10, 10), axis=2) % n
-    assert (steps == 1).all()
-
-
-def test_the_same_values_give_the_same_interval_and_another_seed_another() -> None:
-    values = _autoregressive(60, 0.5, seed=6)
-
-    def mean(x: Floats) -> Floats:
-        return np.asarray(x.mean(axis=-1))
-
-    assert mean_interval(values) == mean_interval(values)
-    assert block_bootstrap(values, mean, seed=1) != block_bootstrap(values, mean, seed=2)
+    dependent = [_autoregressive(400, 0.8, seed) for seed in range(20)]
+    independent = [random.Random(5).sample(series, len(series)) for series in dependent]
+    for interval in (mean_interval, lambda values: quantile_interval(values, 0.9)):
+        ratio = sum(map(_width, map(interval, dependent))) / sum(map(_width, map(interval, independent)))
+        assert ratio > 1.5
 
 
 @pytest.mark.parametrize("values", [[4.2], [4.2] * 50])

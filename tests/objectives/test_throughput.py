@@ -3,7 +3,7 @@
 import pytest
 
 from objectives import Measurement, RequestRecord
-from objectives.throughput import ErrorRate, OutputTokenRate, RequestRate
+from objectives.throughput import ErrorRate, Goodput, OutputTokenRate, RequestRate
 
 
 def _record(due_s: float, done_s: float, tokens: int = 10, error: str | None = None) -> RequestRecord:
@@ -63,3 +63,38 @@ def test_error_rate_is_the_share_of_requests_due_in_the_window() -> None:
 def test_no_request_no_evidence_about_errors() -> None:
     estimate = ErrorRate().estimate(_measured([]))
     assert (estimate.value, estimate.low, estimate.high, estimate.n) == (0.0, 0.0, 1.0, 0)
+
+
+def _streamed(due_s: float, ttft_s: float, tpot_s: float, tokens: int = 11) -> RequestRecord:
+    first = due_s + ttft_s
+    return RequestRecord(0, due_s, due_s, first, first + tpot_s * (tokens - 1), 5, tokens, "x", None)
+
+
+@pytest.mark.parametrize(
+    ("limits", "good"),
+    [
+        (Goodput(latency_max_s=1.0), 20),
+        (Goodput(ttft_max_s=0.25), 20),
+        (Goodput(tpot_max_s=0.1), 20),
+        (Goodput(latency_max_s=5.0, ttft_max_s=0.25, tpot_max_s=0.1), 10),
+    ],
+)
+def test_goodput_counts_what_keeps_every_limit(limits: Goodput, good: int) -> None:
+    well = [_streamed(10 + i / 2, 0.2, 0.05) for i in range(10)]  # 0.7 s
+    slow_to_begin = [_streamed(10 + i / 2, 0.4, 0.05) for i in range(10)]  # 0.9 s
+    slow_to_go_on = [_streamed(10 + i / 2, 0.2, 0.2) for i in range(10)]  # 2.2 s
+    estimate = limits.estimate(_measured([*well, *slow_to_begin, *slow_to_go_on]))
+    assert estimate.value == pytest.approx(good / 10)
+    assert (estimate.n, estimate.unit) == (good, "1/s")
+
+
+def test_an_answer_that_does_not_stream_shows_its_first_token_at_its_end() -> None:
+    whole = [_record(11, 12.5)]
+    assert Goodput(ttft_max_s=1.0).estimate(_measured(whole)).n == 0
+    assert Goodput(ttft_max_s=2.0, tpot_max_s=0.001).estimate(_measured(whole)).n == 1
+
+
+@pytest.mark.parametrize("limits", [{}, {"latency_max_s": 0.0}, {"ttft_max_s": -1.0}])
+def test_goodput_needs_positive_limits(limits: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="at least one of latency_max_s"):
+        Goodput(**limits)

@@ -54,6 +54,14 @@ def test_a_refusal_comes_from_a_process_of_its_own_too(optimize_process: Run, tm
         ("study.trials=-1", "study.trials"),
         ("load.arrivals.users=0", "users"),
         ("load.arrivals.user=3", "did you mean 'users'"),
+        ("load.clients=0", "load.clients must be positive"),
+        ("load.warmup_s=100", "load.warmup_max_s"),
+        ("load.window_min_s=-1", "load.window_min_s must not be negative"),
+        ("load.window_max_s=0", "load.window_max_s must be positive"),
+        ("load.guard.repeats=-1", "load.guard.repeats"),
+        ("load.guard.repeat=1", "did you mean 'repeats'"),
+        ("load.precision={p98_latency_s: 0.1}", "did you mean 'p99_latency_s'"),
+        ("load.precision.qps=0", "load.precision.qps must be positive"),
         ("engine.flag.x=1", "did you mean 'flags'"),
         ("+engine.flags.max_num_sequences=1", "max_num_sequences"),
         ("+engine.flags.port=1", "set by this project"),
@@ -72,6 +80,22 @@ def test_configuration(optimize: Run, tmp_path: Path, override: str, said: str) 
         override.replace("constraints.bleu=", "++constraints.bleu="),
     ]
     assert said in refused(optimize(overrides))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["+at.max_num_seq=64"], "did you mean 'max_num_seqs'"),
+        (["+at.quantization=int3"], "unknown quantization 'int3'"),
+        (["+at.batch_size=[1,2]"], "must be one value"),
+        (["repeats=0"], "repeats must be at least 1"),
+        (["load=ramp", "load.arrivals.ramp_s=0"], "ramp_s must be positive"),
+        (["load=trace", "load.arrivals.path=none.jsonl"], "cannot be read"),
+    ],
+)
+def test_one_configuration(optimize: Run, tmp_path: Path, overrides: list[str], said: str) -> None:
+    folders = [f"output_dir={tmp_path}/out", f"cache_dir={tmp_path}/cache"]
+    assert said in refused(optimize([*folders, *overrides], verb="optimize.measure"))
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
+import itertools
 import json
 import math
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -14,18 +19,21 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import psutil
 import pytest
 from aiohttp import web
 
 from objectives import Measurement, MemoryParts, RequestRecord
 from objectives.latency import LatencyQuantile
 from optimize.engine.base import Endpoint, RequestConfig
-from optimize.errors import EngineFailure, FailureKind
-from optimize.load.arrivals import Arrivals, ClosedLoop, Poisson
+from optimize.errors import EngineFailure, FailureKind, TransientFault
+from optimize.load.arrivals import Arrivals, ClosedLoop, Poisson, Ramp, Steps
 from optimize.load.client import request_body
-from optimize.load.generator import LoadResult, run_load
+from optimize.load.crew import Crew
+from optimize.load.generator import LoadResult, Precise, Traffic, run_load
 from optimize.schema import Load
 from optimize.workload import Workload
+from tests.conftest import ROOT
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 WORKLOAD = Workload("test", ["one", "two", "three"], ["1", "2", "3"], max_tokens=5)
@@ -84,16 +92,23 @@ def serving(handler: Handler) -> Iterator[Stub]:
             gc.collect()
 
 
+@pytest.fixture(scope="module")
+def crew() -> Iterator[Crew]:
+    with Crew() as made:
+        yield made
+
+
 def measure(
-    stub: Stub, arrivals: Arrivals, request: RequestConfig | None = None, workload: Workload = WORKLOAD,
-    phase: Callable[[str], None] = lambda _: None, **load: float,
+    crew: Crew, stub: Stub, arrivals: Arrivals, request: RequestConfig | None = None, workload: Workload = WORKLOAD,
+    phase: Callable[[str], None] = lambda _: None, precise: Precise = lambda *_: True, **load: float,
 ) -> LoadResult:  # fmt: skip
     # Long limits: a window ends with its answers, however little of a processor the test is given.
     settings: dict[str, Any] = {
         "warmup_s": 0.1, "warmup_requests": 1, "warmup_max_s": 30.0, "window_min_s": 0.5, "window_requests": 5,
         "window_max_s": 30.0, "drain_max_s": 30.0, "request_timeout_s": 60.0, **load,
     }  # fmt: skip
-    return run_load(stub, workload, request or RequestConfig(), Load(arrivals=None, **settings), arrivals, 0, phase)
+    traffic = Traffic(workload, request or RequestConfig(), arrivals, Load(arrivals=None, **settings))
+    return run_load(crew, stub, traffic, phase, precise=precise)
 
 
 async def stream(request: web.Request, tokens: Sequence[str] = ("a", "b"), delay_s: float = 0.01) -> web.StreamResponse:
@@ -114,9 +129,9 @@ def ended_in_window(result: LoadResult) -> list[RequestRecord]:
     return [r for r in result.records if result.window_start_s <= r.due_s < result.window_end_s]
 
 
-def test_streamed_answers_carry_text_tokens_and_ordered_times() -> None:
+def test_streamed_answers_carry_text_tokens_and_ordered_times(crew: Crew) -> None:
     with serving(stream) as stub:
-        result = measure(stub, ClosedLoop(users=2))
+        result = measure(crew, stub, ClosedLoop(users=2))
     for record in ended_in_window(result):
         assert record.error is None and record.text == "ab"
         assert (record.prompt_tokens, record.output_tokens) == (3, 2)
@@ -124,7 +139,7 @@ def test_streamed_answers_carry_text_tokens_and_ordered_times() -> None:
         assert record.due_s <= record.sent_s <= record.first_token_s <= record.done_s
 
 
-def test_beam_requests_do_not_stream_and_take_the_best_choice() -> None:
+def test_beam_requests_do_not_stream_and_take_the_best_choice(crew: Crew) -> None:
     seen: list[dict[str, Any]] = []
 
     async def beams(request: web.Request) -> web.StreamResponse:
@@ -132,12 +147,12 @@ def test_beam_requests_do_not_stream_and_take_the_best_choice() -> None:
         return web.json_response({"choices": [{"text": "best"}, {"text": "second"}], "usage": USAGE})
 
     with serving(beams) as stub:
-        result = measure(stub, ClosedLoop(users=1, think_s=0.01), RequestConfig(beam_size=2))
+        result = measure(crew, stub, ClosedLoop(users=1, think_s=0.01), RequestConfig(beam_size=2))
     assert all(r.text == "best" and r.first_token_s is None and r.output_tokens == 1 for r in result.records)
     assert seen[0]["use_beam_search"] is True and seen[0]["n"] == 2 and "stream" not in seen[0]
 
 
-def test_chat_messages_go_to_the_chat_endpoint() -> None:
+def test_chat_messages_go_to_the_chat_endpoint(crew: Crew) -> None:
     paths: list[str] = []
 
     async def chat(request: web.Request) -> web.StreamResponse:
@@ -148,11 +163,11 @@ def test_chat_messages_go_to_the_chat_endpoint() -> None:
 
     workload = Workload("chat", [[{"role": "user", "content": "hi"}]], ["yo"], 5)
     with serving(chat) as stub:
-        result = measure(stub, ClosedLoop(users=1, think_s=0.01), RequestConfig(beam_size=2), workload)
+        result = measure(crew, stub, ClosedLoop(users=1, think_s=0.01), RequestConfig(beam_size=2), workload)
     assert set(paths) == {"/v1/chat/completions"} and result.records[0].text == "yo"
 
 
-def test_more_than_a_hundred_requests_are_in_flight_at_once() -> None:
+def test_more_than_a_hundred_requests_are_in_flight_at_once(crew: Crew) -> None:
     in_flight = most = 0
     loading = False
     full = asyncio.Event()
@@ -175,12 +190,12 @@ def test_more_than_a_hundred_requests_are_in_flight_at_once() -> None:
         loading = name != "first answers"
 
     with serving(slow) as stub:
-        measure(stub, ClosedLoop(users=150), phase=phase)
+        measure(crew, stub, ClosedLoop(users=150), phase=phase)
     assert most == 150
 
 
 @pytest.mark.parametrize("arrivals", [ClosedLoop(users=3), Poisson(rate_per_s=30)])
-def test_a_stall_of_the_server_shows_in_the_latencies(arrivals: Arrivals) -> None:
+def test_a_stall_of_the_server_shows_in_the_latencies(crew: Crew, arrivals: Arrivals) -> None:
     """Coordinated omission: requests due during a freeze have waited since they were due."""
     measuring_since = math.inf
 
@@ -188,7 +203,7 @@ def test_a_stall_of_the_server_shows_in_the_latencies(arrivals: Arrivals) -> Non
         since = time.monotonic() - measuring_since
         if 0.2 < since < 0.7:  # every answer waits for the freeze to end
             await asyncio.sleep(0.7 - since)
-        return await stream(request)
+        return await stream(request, delay_s=0.04)  # so few answers that those that were held up are one in a hundred
 
     def phase(name: str) -> None:
         nonlocal measuring_since
@@ -196,16 +211,16 @@ def test_a_stall_of_the_server_shows_in_the_latencies(arrivals: Arrivals) -> Non
             measuring_since = time.monotonic()
 
     with serving(freezing) as stub:
-        result = measure(stub, arrivals, phase=phase, window_min_s=1.0, window_requests=10)
+        result = measure(crew, stub, arrivals, phase=phase, window_min_s=4.0, window_requests=10)
     p99 = LatencyQuantile(0.99).estimate(
         Measurement(result.records, result.window_start_s, result.window_end_s, references={})
     )
     assert p99 is not None and p99.value > 0.4
 
 
-def test_the_load_goes_on_while_the_last_requests_of_the_window_drain() -> None:
+def test_the_load_goes_on_while_the_last_requests_of_the_window_drain(crew: Crew) -> None:
     with serving(slow_stream) as stub:
-        result = measure(stub, ClosedLoop(users=4))
+        result = measure(crew, stub, ClosedLoop(users=4))
     late = [r for r in result.records if r.due_s >= result.window_end_s]
     slowest = max(r.done_s for r in ended_in_window(result))
     assert all(r.error is None for r in ended_in_window(result))
@@ -223,7 +238,7 @@ def test_the_load_goes_on_while_the_last_requests_of_the_window_drain() -> None:
         (200, 'data: {"error": {"message": "engine died"}}\n\n', "server"),
     ],
 )
-def test_each_way_to_fail_is_counted_as_what_it_is(status: int, body: str, error: str) -> None:
+def test_each_way_to_fail_is_counted_as_what_it_is(crew: Crew, status: int, body: str, error: str) -> None:
     count = 0
 
     async def failing(request: web.Request) -> web.StreamResponse:
@@ -236,12 +251,12 @@ def test_each_way_to_fail_is_counted_as_what_it_is(status: int, body: str, error
         return web.Response(status=status, text=body)
 
     with serving(failing) as stub:
-        result = measure(stub, ClosedLoop(users=2))
+        result = measure(crew, stub, ClosedLoop(users=2))
     errors = {r.error for r in ended_in_window(result)}
     assert errors == {None, error}
 
 
-def test_a_request_that_is_never_answered_times_out() -> None:
+def test_a_request_that_is_never_answered_times_out(crew: Crew) -> None:
     count = 0
 
     async def hanging(request: web.Request) -> web.StreamResponse:
@@ -252,12 +267,12 @@ def test_a_request_that_is_never_answered_times_out() -> None:
         return await stream(request)
 
     with serving(hanging) as stub:
-        result = measure(stub, ClosedLoop(users=2), request_timeout_s=1.5, window_min_s=2.0)
+        result = measure(crew, stub, ClosedLoop(users=2), request_timeout_s=1.5, window_min_s=2.0)
     lost = [r for r in result.records if r.error == "timeout"]
     assert lost and all(1.4 < r.latency_s < 30 for r in lost)
 
 
-def test_a_reset_connection_is_an_error_and_hangs_nothing() -> None:
+def test_a_reset_connection_is_an_error_and_hangs_nothing(crew: Crew) -> None:
     count = 0
 
     async def resetting(request: web.Request) -> web.StreamResponse:
@@ -268,41 +283,42 @@ def test_a_reset_connection_is_an_error_and_hangs_nothing() -> None:
         return await stream(request)
 
     with serving(resetting) as stub:
-        result = measure(stub, ClosedLoop(users=2))
+        result = measure(crew, stub, ClosedLoop(users=2))
     assert {r.error for r in ended_in_window(result)} == {None, "connection"}
 
 
-def test_a_server_that_answers_nothing_is_too_slow() -> None:
+def test_a_server_that_answers_nothing_is_too_slow(crew: Crew) -> None:
     async def silent(request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(2)
         raise AssertionError
 
     with serving(silent) as stub, pytest.raises(EngineFailure) as caught:
-        measure(stub, ClosedLoop(users=2), first_answer_max_s=0.5)
+        measure(crew, stub, ClosedLoop(users=2), first_answer_max_s=0.5)
     assert caught.value.kind is FailureKind.TOO_SLOW
 
 
-def test_a_server_that_refuses_everything_says_why() -> None:
+def test_a_server_that_refuses_everything_says_why(crew: Crew) -> None:
     async def refusing(request: web.Request) -> web.StreamResponse:
         return web.Response(status=400, text="beam width exceeds max_logprobs")
 
     with serving(refusing) as stub, pytest.raises(EngineFailure, match="beam width exceeds max_logprobs"):
-        measure(stub, ClosedLoop(users=2), warmup_max_s=0.3)
+        measure(crew, stub, ClosedLoop(users=2), warmup_max_s=0.3)
 
 
-def test_the_death_of_the_engine_ends_the_load() -> None:
+def test_the_death_of_the_engine_ends_the_load(crew: Crew) -> None:
     with serving(stream) as stub:
         threading.Timer(0.5, lambda: setattr(stub, "dead", True)).start()
         with pytest.raises(EngineFailure, match="died"):
-            measure(stub, ClosedLoop(users=2), window_min_s=20, window_max_s=30)
+            measure(crew, stub, ClosedLoop(users=2), window_min_s=20, window_max_s=30)
 
 
-def test_open_loop_requests_are_due_on_schedule_whatever_the_server_does() -> None:
+def test_open_loop_requests_are_due_on_schedule_whatever_the_server_does(crew: Crew) -> None:
     with serving(slow_stream) as stub:
-        result = measure(stub, Poisson(rate_per_s=40), window_min_s=1.0, window_requests=10)
+        result = measure(crew, stub, Poisson(rate_per_s=40), window_min_s=1.0, window_requests=10)
     due = [r.due_s for r in ended_in_window(result)]
     schedule = Poisson(rate_per_s=40).due_times_s(0)
-    expected = [t for t in (next(schedule) for _ in range(400)) if result.window_start_s <= t < result.window_end_s]
+    times = (next(schedule) for _ in range(4000))
+    expected = [t for t in times if result.window_start_s <= t < result.window_end_s]
     assert sorted(due) == pytest.approx(expected)
 
 
@@ -314,18 +330,138 @@ def test_greedy_requests_ask_for_greedy_decoding() -> None:
 
 @pytest.mark.parametrize(("give_up_s", "waits"), [(0.4, False), (None, True)])
 def test_without_a_single_answer_the_load_is_given_up_when_told_and_not_before(
-    give_up_s: float | None, waits: bool
+    crew: Crew, give_up_s: float | None, waits: bool
 ) -> None:
     async def slow(request: web.Request) -> web.StreamResponse:
         return await stream(request, delay_s=0.6)
 
     with serving(slow) as stub:
         load = Load(arrivals=None, warmup_s=0.1, warmup_requests=1, warmup_max_s=0.3, window_min_s=1, window_requests=5)
-        run = functools.partial(
-            run_load, stub, WORKLOAD, RequestConfig(), load, ClosedLoop(users=4), 0, lambda _: None, first_answers=False
-        )
+        traffic = Traffic(WORKLOAD, RequestConfig(), ClosedLoop(users=4), load)
+        run = functools.partial(run_load, crew, stub, traffic, first_answers=False, give_up_s=give_up_s)
         if waits:
-            assert run(give_up_s=give_up_s).records
+            assert run().records
         else:
             with pytest.raises(EngineFailure, match=r"0 answers in \d+ s of warm-up"):
-                run(give_up_s=give_up_s)
+                run()
+
+
+def test_the_window_opens_where_the_slow_start_ends(crew: Crew) -> None:
+    answered = 0
+
+    async def slow_at_first(request: web.Request) -> web.StreamResponse:
+        nonlocal answered
+        answered += 1
+        return await stream(request, delay_s=0.01 + 0.1 * math.exp(-answered / 20))
+
+    with serving(slow_at_first) as stub:
+        result = measure(crew, stub, ClosedLoop(users=4), window_requests=60)
+    slow = [r.latency_s > 0.1 for r in result.records]
+    in_window = [r.latency_s > 0.1 for r in ended_in_window(result)]
+    assert sum(slow) >= 10 and sum(in_window) <= 5
+    assert result.drift is None
+
+
+def test_a_load_that_never_settles_says_so(crew: Crew) -> None:
+    served = 0
+
+    async def ever_slower(request: web.Request) -> web.StreamResponse:
+        nonlocal served
+        served += 1
+        return await stream(request, delay_s=0.0005 * served)
+
+    with serving(ever_slower) as stub:
+        result = measure(crew, stub, ClosedLoop(users=2), warmup_max_s=3.0, window_min_s=3.0, window_requests=90)
+    assert result.drift is not None and "mean latency went from" in result.drift
+
+
+def test_a_window_stays_open_until_it_is_precise_or_at_its_longest(crew: Crew) -> None:
+    asked: list[float] = []
+
+    def precise(records: Sequence[RequestRecord], start_s: float, end_s: float) -> bool:
+        asked.append(end_s - start_s)
+        return end_s - start_s > 1.5
+
+    with serving(stream) as stub:
+        patient = measure(crew, stub, ClosedLoop(users=2), precise=precise)
+        never = measure(crew, stub, ClosedLoop(users=2), precise=lambda *_: False, window_max_s=1.0)
+    assert 1.5 < patient.window_end_s - patient.window_start_s < 20
+    assert asked[0] >= 0.5
+    assert never.window_end_s - never.window_start_s >= 1.0
+
+
+@pytest.mark.parametrize("arrivals", [Ramp(10.0, 60.0, ramp_s=2.0), Steps([10.0, 60.0], step_s=1.0, random=False)])
+def test_a_profile_is_measured_from_its_start_to_its_end(crew: Crew, arrivals: Ramp | Steps) -> None:
+    with serving(stream) as stub:
+        result = measure(crew, stub, arrivals)
+    due = sorted(r.due_s - result.window_start_s for r in ended_in_window(result))
+    expected = list(itertools.takewhile(lambda t: t < 2.0, arrivals.due_times_s(0)))
+    assert due == pytest.approx(expected)
+    assert result.window_end_s - result.window_start_s == pytest.approx(2.0)
+    assert any(r.due_s < result.window_start_s for r in result.records)  # warmed up before
+    assert (result.audit.asked, result.audit.sent) == (len(expected), len(expected))
+    assert result.drift is None
+
+
+@pytest.mark.parametrize("arrivals", [ClosedLoop(users=5), Poisson(rate_per_s=40)])
+def test_processes_share_a_load_without_losing_or_doubling_a_request(arrivals: Arrivals) -> None:
+    with Crew(2) as pair, serving(stream) as stub:
+        result = measure(pair, stub, arrivals, window_min_s=1.0)
+        assert len(pair.pids) == 2
+    assert result.audit.processes == 2
+    if isinstance(arrivals, ClosedLoop):
+        assert max_together(result.records) == 5
+    else:
+        times = itertools.takewhile(lambda t: t < result.window_end_s, arrivals.due_times_s(0))
+        expected = [t for t in times if t >= result.window_start_s]
+        assert sorted(r.due_s for r in ended_in_window(result)) == pytest.approx(expected)
+        assert result.audit.asked == len(expected)
+
+
+def max_together(records: Sequence[RequestRecord]) -> int:
+    """Most requests in flight at once."""
+    steps = sorted([(r.sent_s, 1) for r in records] + [(r.done_s, -1) for r in records])
+    return max(itertools.accumulate(step for _, step in steps))
+
+
+def test_a_user_is_due_again_when_answered_however_late_the_client(crew: Crew) -> None:
+    with serving(stream) as stub:
+        result = measure(crew, stub, ClosedLoop(users=1, think_s=0.02))
+    ordered = sorted(result.records, key=lambda r: r.due_s)
+    gaps = [b.due_s - a.done_s for a, b in itertools.pairwise(ordered)]
+    assert gaps == pytest.approx([0.02] * len(gaps), abs=1e-6)
+
+
+def test_a_client_process_that_is_killed_is_a_passing_fault_and_the_next_load_works() -> None:
+    with Crew() as own, serving(stream) as stub:
+        measure(own, stub, ClosedLoop(users=2))
+        threading.Timer(0.5, lambda: os.kill(own.pids[0], signal.SIGKILL)).start()
+        with pytest.raises(TransientFault, match="client process"):
+            measure(own, stub, ClosedLoop(users=2), window_min_s=20)
+        assert measure(own, stub, ClosedLoop(users=2)).records
+
+
+def test_client_processes_end_with_the_crew() -> None:
+    with Crew(2) as own:
+        own.begin()
+        pids = own.pids
+        assert all(psutil.pid_exists(pid) for pid in pids)
+    assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+def test_client_processes_end_with_a_parent_that_is_killed() -> None:
+    script = "from optimize.load.crew import Crew; crew = Crew(2); crew.begin(); print(*crew.pids, flush=True); input()"
+    parent = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with parent:
+        assert parent.stdout is not None
+        clients = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+        parent.kill()
+    gone, alive = psutil.wait_procs(clients, timeout=30)
+    assert len(gone) == 2 and alive == []
+
+
+def test_a_crew_grows_up_to_its_limit() -> None:
+    crew = Crew(1)
+    assert [crew.grow(3), crew.size, crew.grow(3), crew.size, crew.grow(3)] == [True, 2, True, 3, False]

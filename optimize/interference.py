@@ -1,0 +1,113 @@
+"""What else the machine was doing: other programs, other guests of its host, throttling, a slowed GPU."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import fmean
+
+from objectives import Measurement
+from optimize.engine.process import cpu_seconds
+from optimize.schema import Guard
+from optimize.signature import gpu_handles
+
+_STAT = Path("/proc/stat")
+_CGROUPS = (  # version 2 and version 1, with the unit of its counter
+    (Path("/sys/fs/cgroup/cpu.stat"), "throttled_usec", 1e-6),
+    (Path("/sys/fs/cgroup/cpu/cpu.stat"), "throttled_time", 1e-9),
+)
+_USER, _NICE, _SYSTEM, _STEAL = 0, 1, 2, 7
+_LIMITS = {
+    "steal": ("steal_max", "the host withheld {:.0%} of the processors"),
+    "other_cores": ("other_cores_max", "other programs used {:.0%} of the processors"),
+    "throttled": ("throttled_max", "this container was throttled for {:.0%} of the time"),
+    "gpu_slowed": ("gpu_slowed_max", "a GPU was slowed down, by heat or by its power supply, for {:.0%} of the time"),
+}
+
+Counters = dict[str, float]
+
+
+class Machine:
+    """Readings of the machine, each the change since the one before.
+
+    Args:
+        own: Process ids of the engine and the clients; this process is added.
+    """
+
+    def __init__(self, own: Callable[[], Iterable[int]]) -> None:
+        self._own = own
+        self._tick_s = 1 / os.sysconf("SC_CLK_TCK")
+        self._cores = os.cpu_count() or 1
+        self._gpus = gpu_handles()
+        self._last = self._read()
+
+    def sample(self) -> dict[str, float]:
+        """Shares of the time since the last call, 0 to 1: `steal` and `other_cores` of all cores, `throttled` of the
+        clock, `gpu_slowed` 0 or 1 at this moment. What this machine does not tell is left out.
+        """
+        last, self._last = self._last, self._read()
+        change = {name: value - last[name] for name, value in self._last.items() if name in last}
+        seconds = change.pop("clock")
+        if seconds <= 0:
+            return {}
+        found: dict[str, float] = {}
+        if "busy" in change:
+            found["steal"] = change["steal"] / seconds / self._cores
+            # A process that ended takes its seconds along: never below nothing.
+            found["other_cores"] = max(0.0, change["busy"] - max(0.0, change["own"])) / seconds / self._cores
+        if "throttled" in change:
+            found["throttled"] = change["throttled"] / seconds
+        if self._gpus:
+            found["gpu_slowed"] = float(any(_slowed(gpu) for gpu in self._gpus))
+        return found
+
+    def _read(self) -> Counters:
+        return {"clock": time.monotonic(), **self._processors(), **_throttling()}
+
+    def _processors(self) -> Counters:
+        try:
+            ticks = [int(n) for n in _STAT.read_text().split("\n", 1)[0].split()[1:]]
+        except (OSError, ValueError):
+            return {}
+        # Interrupts are left out: the packets of the load itself are counted there.
+        busy = ticks[_USER] + ticks[_NICE] + ticks[_SYSTEM]
+        return {
+            "busy": busy * self._tick_s,
+            "steal": ticks[_STEAL] * self._tick_s,
+            "own": cpu_seconds([os.getpid(), *self._own()]),
+        }
+
+
+def disturbances(measurement: Measurement, guard: Guard) -> list[str]:
+    """What disturbed the window beyond what the guard allows, in words; empty where nothing did."""
+    found = []
+    for series, (limit, words) in _LIMITS.items():
+        samples = measurement.samples(series)
+        if samples and fmean(samples) > getattr(guard, limit):
+            found.append(f"{words.format(fmean(samples))} (load.guard.{limit}={getattr(guard, limit):g})")
+    return found
+
+
+def _throttling() -> Counters:
+    for path, counter, unit_s in _CGROUPS:
+        try:
+            return {"throttled": int(dict(line.split() for line in path.read_text().splitlines())[counter]) * unit_s}
+        except (OSError, ValueError, KeyError):
+            continue
+    return {}
+
+
+def _slowed(gpu: object) -> bool:
+    """Whether heat or the power supply slows the GPU; its own power cap does not count, for that is always there."""
+    import pynvml
+
+    reasons = pynvml.nvmlDeviceGetCurrentClocksEventReasons(gpu)
+    bad = (
+        pynvml.nvmlClocksEventReasonHwSlowdown
+        | pynvml.nvmlClocksEventReasonSwThermalSlowdown
+        | pynvml.nvmlClocksEventReasonHwThermalSlowdown
+        | pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown
+    )
+    return bool(reasons & bad)

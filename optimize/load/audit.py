@@ -1,0 +1,93 @@
+"""Was the client good enough for its figures? Every measurement brings the answer along."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from objectives import RequestRecord
+from optimize.load.crew import Flow
+from optimize.schema import Guard
+
+_FEWEST_SHARE = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The client's own figures over the window.
+
+    Attributes:
+        send_lag_median_s: From when a request was due until it was sent, median.
+        send_lag_p99_s: The same, 99th percentile.
+        latency_median_s: Median latency, to hold the lag against.
+        asked: Requests that the schedule placed in the window; None in a closed loop, which asks as it can.
+        sent: Requests due in the window that were sent.
+        client_cpu: Share of a core that the busiest client process used.
+        processes: Client processes.
+    """
+
+    send_lag_median_s: float
+    send_lag_p99_s: float
+    latency_median_s: float
+    asked: int | None
+    sent: int
+    client_cpu: float
+    processes: int
+
+    def problems(self, guard: Guard) -> list[str]:
+        """Why the client's figures are not to be trusted; empty where they are."""
+        found = []
+        material = max(guard.send_lag_p99_max_s, guard.send_lag_share_max * self.latency_median_s)
+        if self.send_lag_p99_s > material:
+            found.append(
+                f"requests were sent up to {self.send_lag_p99_s * 1000:.0f} ms late (P99), more than "
+                f"{material * 1000:.0f} ms (load.guard.send_lag_p99_max_s, load.guard.send_lag_share_max)"
+            )
+        if self.asked is not None and self.sent < _FEWEST_SHARE * self.asked:
+            found.append(f"{self.sent} of {self.asked} requests due were sent")
+        if self.client_cpu > guard.client_cpu_max:
+            found.append(f"a client process used {self.client_cpu:.0%} of a core (load.guard.client_cpu_max)")
+        return found
+
+    def in_words(self) -> str:
+        """One line."""
+        lag = f"requests sent {self.send_lag_median_s * 1000:.2f} ms after they were due (median)"
+        rate = "" if self.asked is None else f", {self.sent} of {self.asked} that were asked for"
+        clients = f"{self.processes} client process{'es' if self.processes > 1 else ''}"
+        return (
+            f"{lag}, P99 {self.send_lag_p99_s * 1000:.2f} ms{rate}; {clients}, the busiest at "
+            f"{self.client_cpu:.0%} of a core"
+        )
+
+
+def audit_of(flow: Flow, due: Sequence[RequestRecord], asked: int | None, start_s: float, end_s: float) -> Audit:
+    """The audit of one window.
+
+    Args:
+        flow: The load, ended.
+        due: Requests due in the window, whatever became of them.
+        asked: How many the schedule placed in the window; None in a closed loop.
+        start_s: Start of the window.
+        end_s: Its end.
+    """
+    lags = np.array([r.sent_s - r.due_s for r in due] or [0.0])
+    return Audit(
+        send_lag_median_s=float(np.median(lags)),
+        send_lag_p99_s=float(np.quantile(lags, 0.99)),
+        latency_median_s=float(np.median([r.latency_s for r in due] or [0.0])),
+        asked=asked,
+        sent=len(due),
+        client_cpu=max((_share(points, start_s, end_s) for points in flow.cpu), default=0.0),
+        processes=len(flow.cpu),
+    )
+
+
+def _share(points: Sequence[tuple[float, float]], start_s: float, end_s: float) -> float:
+    """Processor seconds per second between two times, from readings of the total at several."""
+    if len(points) < 2:
+        return 0.0
+    times, used = zip(*points, strict=True)
+    first, last = np.interp([start_s, end_s], times, used)
+    return float(last - first) / (end_s - start_s)

@@ -1,0 +1,139 @@
+"""Has the load settled? Where the transient ends, and whether what comes after still drifts. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtr
+
+from objectives import RequestRecord
+
+_BATCH = 5
+_FEWEST_BATCHES, _LAST_BATCHES = 6, 5
+_FEWEST_PER_HALF = 3
+_PILE_SHARE, _PILE_ROOTS = 0.1, 3.0
+_NEGLIGIBLE, _DIFFERENT_P = 0.05, 0.01
+
+
+def truncation(values: Sequence[float], together: float = 1.0) -> int | None:
+    """How many of the first values belong to the transient, by MSER-5.
+
+    The cut is where the standard error of the mean of what remains is smallest, over means of five values (or of as
+    many as are in flight together, where that is more: those share their fate). A cut in the second half means that
+    the series is too short to tell, provided that its halves differ; among the last batches, where a few alike values
+    look settled, none is looked for.
+    Source: White, "An effective truncation heuristic for bias reduction in simulation output", 1997; White, Cobb and
+    Spratt, "A comparison of five steady-state truncation heuristics for simulation", 2000; the rule of the second half
+    and of the last batches: Hoad, Robinson and Davies, "Automating warm-up length estimation", 2010.
+
+    Args:
+        values: One per request, in the order in which they were due.
+        together: Mean number of requests in flight.
+
+    Returns:
+        Number of values to cut, or None while the series has not settled, or is too short to tell.
+    """
+    batch = _batch(together)
+    means = _batch_means(values, batch)
+    k = len(means)
+    if k < _FEWEST_BATCHES:
+        return None
+    errors = [means[d:].var() / (k - d) for d in range(k - _LAST_BATCHES + 1)]
+    best, half = int(np.argmin(errors)), k // 2
+    if best > half:
+        # Noise alone puts it there now and then, and on an unlucky series for good: only a real difference may wait.
+        if _welch(means[:half], means[half:]) < _DIFFERENT_P:
+            return None
+        best = int(np.argmin(errors[: half + 1]))
+    return best * batch
+
+
+def steady_since_s(records: Sequence[RequestRecord], answered_until_s: float, together: float) -> float | None:
+    """When the first request was due that belongs to the steady state; None while there is none.
+
+    Args:
+        records: Of the load so far, in any order.
+        answered_until_s: Later requests are left out: only the quick ones among them have ended.
+        together: Mean number of requests in flight.
+    """
+    ended = sorted((r for r in records if r.due_s < answered_until_s), key=lambda r: r.due_s)
+    cut = truncation([r.latency_s for r in ended], together)
+    return None if cut is None else ended[cut].due_s
+
+
+def drift(records: Sequence[RequestRecord], together: float, significance: float) -> str | None:
+    """Whether latencies of the second half differ from those of the first by more than chance and by more than 5 %.
+
+    Welch's test on means of batches long enough to be nearly independent of each other.
+    Source: Welch, "The generalization of Student's problem when several different population variances are involved",
+    1947; batches: Law, "Simulation Modeling and Analysis", section 9.5.3.
+
+    Args:
+        records: Requests due in the window.
+        together: Mean number of requests in flight.
+        significance: Chance of a false alarm; 0 never alarms.
+
+    Returns:
+        What was found, in words, or None.
+    """
+    latencies = [r.latency_s for r in sorted(records, key=lambda r: r.due_s)]
+    middle = len(latencies) // 2
+    halves = [_batch_means(half, _batch(together)) for half in (latencies[:middle], latencies[middle:])]
+    if min(map(len, halves)) < _FEWEST_PER_HALF:
+        return None
+    first, second = (float(half.mean()) for half in halves)
+    if abs(second - first) <= _NEGLIGIBLE * first or _welch(*halves) >= significance:
+        return None
+    return f"mean latency went from {first:.3g} to {second:.3g} s within the window"
+
+
+def backlog(due: int, ended: int) -> str | None:
+    """Whether requests of an open loop pile up: more were due in the window than ended in it, beyond chance.
+
+    In a steady state the difference is that of the numbers in flight at the window's ends, whatever its length;
+    arrivals alone scatter by the root of their number, if they are independent of each other.
+
+    Args:
+        due: Requests due in the window.
+        ended: Requests that ended in it.
+
+    Returns:
+        What was found, in words, or None.
+    """
+    if due - ended <= max(_PILE_SHARE * due, _PILE_ROOTS * math.sqrt(due)):
+        return None
+    return f"requests pile up: {due} were due within the window, and {ended} ended"
+
+
+def _welch(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """P value of equal means."""
+    errors = [float(x.var(ddof=1)) / len(x) for x in (a, b)]
+    both = sum(errors)
+    if both == 0:
+        return 0.0 if a.mean() != b.mean() else 1.0
+    freedom = both**2 / sum(e**2 / (len(x) - 1) for e, x in zip(errors, (a, b), strict=True))
+    return 2 * float(stdtr(freedom, -abs(float(a.mean() - b.mean())) / math.sqrt(both)))
+
+
+def in_flight(records: Sequence[RequestRecord], start_s: float, end_s: float) -> float:
+    """Mean number of requests in flight between two times, from when each was due until it was answered.
+
+    Source: Little, "A proof for the queuing formula L = λW", 1961.
+    """
+    if end_s <= start_s:
+        return 0.0
+    return sum(max(0.0, min(r.done_s, end_s) - max(r.due_s, start_s)) for r in records) / (end_s - start_s)
+
+
+def _batch(together: float) -> int:
+    return max(_BATCH, math.ceil(together))
+
+
+def _batch_means(values: Sequence[float], batch: int) -> NDArray[np.float64]:
+    """Means of whole batches; of an incomplete one, the first values of the series are left out."""
+    series = np.asarray(values, dtype=np.float64)
+    rest = len(series) % batch
+    return np.asarray(series[rest:].reshape(-1, batch).mean(axis=1))

@@ -1,0 +1,1 @@
+"""One configuration measured by hand: what people use before they trust the tuner."""

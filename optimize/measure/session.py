@@ -1,0 +1,184 @@
+"""Measures one configuration as a study would, on a new engine for every repeat, prints the picture and logs it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import Any
+
+from objectives import Estimate
+from objectives.intervals import repeats_interval
+from optimize.engine.base import TrialConfig
+from optimize.engine.pool import EnginePool
+from optimize.errors import ConfigError, OptimizeError
+from optimize.evaluate import Evaluator
+from optimize.ledger import Ledger, TrialRecord, write_atomically
+from optimize.load.audit import Audit
+from optimize.load.crew import Crew
+from optimize.outcome import Completed, Infeasible, Outcome
+from optimize.plan import Plan, make_plan
+from optimize.progress import Progress
+from optimize.report.format import figure
+from optimize.run import checkpoints_of, terminable
+from optimize.schema import StudyConfig
+from optimize.space import BEAM_SIZE, QUANTIZATION
+from optimize.tracking import Tracker
+
+ROLE = "measurement"
+
+
+def run_measurement(config: StudyConfig, config_yaml: str) -> int:
+    """Measure the configuration `config.at`, knobs not named being at vLLM's defaults, `config.repeats` times.
+
+    Args:
+        config: The typed configuration; its search space and constraints play no part.
+        config_yaml: The configuration as composed.
+
+    Returns:
+        0.
+
+    Raises:
+        ConfigError: bad input.
+        OptimizeError: the configuration cannot be measured.
+    """
+    if config.repeats < 1:
+        raise ConfigError(f"repeats must be at least 1, got {config.repeats}")
+    plan = make_plan(_only_point(config))
+    progress = Progress(config.repeats, 0, list(plan.objectives))
+    tags = {"study": plan.config.study.name, "model": plan.config.model.name}
+    write_atomically(plan.folder / "config.yaml", config_yaml)
+    write_atomically(plan.folder / "about.json", json.dumps(tags))
+    tracker = Tracker(plan.config.tracking, Ledger(plan.folder), tags, progress.say)
+    done: list[TrialRecord] = []
+    try:
+        with terminable(), progress, Crew(config.load.clients) as crew, _pool(plan) as pool:
+            tracker.open(config_yaml)
+            point = _resolve(plan, config.at, progress)
+            evaluator = Evaluator(plan, pool, crew, Ledger(plan.folder), progress.phase)
+            for number in range(config.repeats):
+                done += _repeat(number, point, plan, evaluator, tracker, progress)
+                pool.close()  # what differs from one start to the next belongs into the interval
+    finally:
+        text = report(plan, done)
+        figures = {name: e.value for name, e in combined(done).items()}
+        tracker.close(figures, text, [], "FINISHED" if done else "FAILED")
+    if not done:
+        raise OptimizeError(f"no repeat gave a measurement: see {plan.folder}")
+    print(text)
+    return 0
+
+
+def _only_point(config: StudyConfig) -> StudyConfig:
+    """The study whose search space is the one point asked for: so it is checked like any other."""
+    for knob, value in config.at.items():
+        if isinstance(value, list | dict):
+            raise ConfigError(f"at.{knob} must be one value, got {value!r}: measure one configuration at a time")
+    name = f"measure-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    return dataclasses.replace(
+        config,
+        study=dataclasses.replace(config.study, name=name, trials=config.repeats),
+        search_space={knob: [value] for knob, value in {BEAM_SIZE: 1, **config.at}.items()},
+        baseline={},
+        constraints={},
+    )
+
+
+def _pool(plan: Plan) -> EnginePool:
+    return EnginePool(plan.launcher, plan.folder / "engines")
+
+
+def _resolve(plan: Plan, at: Mapping[str, Any], progress: Progress) -> TrialConfig:
+    checkpoints, broken = checkpoints_of(plan, progress)
+    recipe = str(at.get(QUANTIZATION, plan.space.fixed_recipe.name))
+    if recipe in broken:
+        raise OptimizeError(f"there is no checkpoint {recipe}: {broken[recipe]}")
+    return plan.space.resolve(at, checkpoints)
+
+
+def _repeat(
+    number: int, point: TrialConfig, plan: Plan, evaluator: Evaluator, tracker: Tracker, progress: Progress
+) -> list[TrialRecord]:
+    """Measure once.
+
+    Returns:
+        The record, if it is a measurement.
+
+    Raises:
+        OptimizeError: the configuration cannot run; the next repeat would not either.
+    """
+    record = TrialRecord(
+        study=plan.config.study.name, number=number, role=ROLE, params=dict(plan.config.at),
+        config={
+            **dataclasses.asdict(point), "engine_key": point.engine.key,
+            "deploy_command": plan.launcher.deploy_command(point.engine),
+        },
+        signature=dict(plan.signature), started_at=time.time(),
+    )  # fmt: skip
+    progress.trial(number, record.params, record.role)
+    evaluator.ledger.write(record)
+    tracker.begin(record)
+    with ExitStack() as quiet:
+        outcome = evaluator.evaluate(point, record, lambda: quiet.enter_context(tracker.held()))
+    _fill(record, outcome)
+    evaluator.ledger.write(record)
+    tracker.end(record)
+    progress.finished(record, True, "")
+    if isinstance(outcome, Infeasible):
+        raise OptimizeError(f"this configuration cannot be measured: {outcome.kind}: {outcome.reason}")
+    return [record] if isinstance(outcome, Completed) else []
+
+
+def _fill(record: TrialRecord, outcome: Outcome) -> None:
+    record.ended_at = time.time()
+    match outcome:
+        case Completed(estimates):
+            record.state, record.estimates, record.feasible = "completed", dict(estimates), True
+        case Infeasible(kind, reason, evidence):
+            record.state, record.reason, record.evidence = "infeasible", f"{kind}: {reason}", list(evidence)
+        case _:
+            record.state, record.reason = "failed", outcome.reason
+
+
+def combined(records: Sequence[TrialRecord]) -> dict[str, Estimate]:
+    """Metric -> its mean over the repeats, with an interval from how they differ; of one repeat, that repeat's."""
+    if len(records) == 1:
+        return dict(records[0].estimates)
+    names = [name for name in records[0].estimates if all(name in r.estimates for r in records)] if records else []
+    found = {}
+    for name in names:
+        estimates = [r.estimates[name] for r in records]
+        value, low, high = repeats_interval([e.value for e in estimates])
+        found[name] = Estimate(value, max(low, 0.0), high, len(records), estimates[0].unit)  # no metric is negative
+    return found
+
+
+def report(plan: Plan, records: Sequence[TrialRecord]) -> str:
+    """The whole picture, in Markdown."""
+    if not records:
+        return "no measurement"
+    spread = "mean of the repeats, their 95 % t interval" if len(records) > 1 else "value, 95 % interval"
+    head = "| metric | " + " | ".join([spread, *(f"repeat {r.number}" for r in records if len(records) > 1)]) + " |"
+    lines = ["", head, "|---" * (head.count("|") - 1) + "|"]
+    figures = combined(records)
+    for name, estimate in {name: figures[name] for name in [*plan.objectives, *figures] if name in figures}.items():
+        each = [figure(r.estimates[name]) for r in records if len(records) > 1]
+        lines.append(f"| {name} | " + " | ".join([figure(estimate), *each]) + " |")
+    lines.append("")
+    for record in records:
+        s = record.seconds
+        lines.append(
+            f"repeat {record.number}: engine ready after {s['engine_start']:.1f} s, settled after {s['warmup']:.1f} s, "
+            f"measured for {s['window']:.1f} s"
+        )
+        if record.repeated:
+            lines.append(f"  measured before for {s['repeated']:.0f} s, and not believed: {'; '.join(record.repeated)}")
+        lines.append(f"  client: {Audit(**record.audit).in_words()}")
+        lines.append(f"  machine: {'; '.join(record.disturbed) or 'undisturbed'}")
+    lines += [f"{key}: {value}" for key, value in plan.signature.items()]
+    lines.append(f"raw records in {plan.folder}")
+    command = records[0].config["deploy_command"]
+    return "\n".join([*lines, f"deploy: {command}"] if command else lines)

@@ -1,0 +1,54 @@
+"""The client's audit of itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from objectives import RequestRecord
+from optimize.load.audit import Audit, audit_of
+from optimize.schema import Guard
+
+GOOD = Audit(0.0002, 0.002, latency_median_s=0.3, asked=100, sent=100, client_cpu=0.2, processes=1)
+
+
+def record(due_s: float, lag_s: float) -> RequestRecord:
+    return RequestRecord(0, due_s, due_s + lag_s, None, due_s + 1, 1, 1, "", None)
+
+
+def test_a_good_client_has_no_problems() -> None:
+    assert GOOD.problems(Guard()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"send_lag_p99_s": 0.02}, "sent up to 20 ms late"),
+        ({"sent": 98}, "98 of 100 requests due were sent"),
+        ({"client_cpu": 0.95}, "used 95% of a core"),
+    ],
+)
+def test_what_is_wrong_is_named(change: dict[str, Any], said: str) -> None:
+    (problem,) = dataclasses.replace(GOOD, **change).problems(Guard())
+    assert said in problem
+
+
+def test_a_lag_that_is_small_beside_the_latency_is_no_problem() -> None:
+    assert dataclasses.replace(GOOD, send_lag_p99_s=0.02, latency_median_s=1.0).problems(Guard()) == []
+
+
+def test_a_closed_loop_asks_as_it_can() -> None:
+    assert dataclasses.replace(GOOD, asked=None, sent=3).problems(Guard()) == []
+
+
+def test_figures_of_a_window() -> None:
+    flow: Any = SimpleNamespace(cpu=[[(0.0, 1.0), (10.0, 2.0)], [(0.0, 0.0), (4.0, 0.0), (8.0, 3.0)]])
+    due = [record(5.0 + i / 100, lag_s=i / 1000) for i in range(101)]
+    audit = audit_of(flow, due, asked=101, start_s=4.0, end_s=8.0)
+    assert audit.send_lag_median_s == pytest.approx(0.05)
+    assert audit.send_lag_p99_s == pytest.approx(0.099)
+    assert (audit.latency_median_s, audit.sent, audit.processes) == pytest.approx((1.0, 101, 2))
+    assert audit.client_cpu == pytest.approx(3.0 / 4.0)  # the busier of the two

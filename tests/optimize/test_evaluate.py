@@ -1,0 +1,61 @@
+"""Measurements that are not believed: measured again, flagged, refused."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from objectives import Estimate
+from optimize.evaluate import relative_half_width
+from optimize.ledger import Ledger, TrialRecord
+from tests.conftest import Run
+
+
+def only_record(out: Path) -> TrialRecord:
+    (folder,) = (out / "studies").iterdir()
+    (record,) = Ledger(folder).records()
+    return record
+
+
+def test_a_disturbed_window_is_measured_again_and_flagged_if_it_stays_so(
+    optimize: Run, simulated: list[str], tmp_path: Path
+) -> None:
+    guard = ["load.guard.repeats=1", "load.guard.other_cores_max=-1"]  # whatever others use is too much
+    done = optimize([*simulated, *guard, "repeats=1"], verb="optimize.measure")
+    assert done.returncode == 0, done.stderr
+    record = only_record(tmp_path / "out")
+    assert record.state == "completed" and record.estimates
+    (again,), (flag,) = record.repeated, record.disturbed
+    assert again.startswith("other programs used") and flag.startswith("other programs used")
+    assert record.seconds["repeated"] > 1.0
+    assert "machine: other programs used" in done.stdout and "not believed: other programs used" in done.stdout
+
+
+def test_a_client_that_is_not_good_enough_gives_no_figure(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
+    guard = ["load.guard.send_lag_p99_max_s=0", "load.guard.send_lag_share_max=0"]
+    done = optimize([*simulated, *guard, "repeats=1"], verb="optimize.measure")
+    assert done.returncode == 1 and "no repeat gave a measurement" in done.stderr
+    record = only_record(tmp_path / "out")
+    assert record.state == "failed" and record.estimates == {}
+    assert "requests were sent up to" in record.reason and record.audit["send_lag_p99_s"] > 0
+
+
+def test_a_load_beyond_what_the_engine_serves_never_settles(
+    optimize: Run, simulated: list[str], tmp_path: Path
+) -> None:
+    # One at a time, 14 words of 10 ms: seven per second, asked for forty.
+    overload = ["load=poisson", "load.arrivals.rate_per_s=40", "engine.token_s=0.01", "+at.batch_size=1"]
+    limits = ["load.warmup_max_s=1.5", "load.window_min_s=4", "load.drain_max_s=3", "load.guard.drift_p=0.001"]
+    done = optimize([*simulated, *overload, *limits, "repeats=1"], verb="optimize.measure")
+    assert done.returncode == 1
+    assert "cannot be measured: unsettled: requests pile up" in done.stderr
+    assert only_record(tmp_path / "out").state == "infeasible"
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "expected"), [(10, 9, 12, 0.15), (0, 0, 0, 0.0), (0, 0, 1, math.inf), (5, 5, 5, 0.0)]
+)
+def test_precision_is_relative(value: float, low: float, high: float, expected: float) -> None:
+    assert relative_half_width(Estimate(value, low, high, 10, "s")) == pytest.approx(expected)

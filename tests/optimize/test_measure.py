@@ -1,0 +1,71 @@
+"""One configuration measured by hand, on the simulated engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from objectives import Estimate
+from optimize.ledger import Ledger, TrialRecord
+from optimize.measure.session import combined
+from tests.conftest import Run
+
+
+def test_the_whole_picture_is_printed_and_tracked(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
+    done = optimize([*simulated, "+at.batch_size=4", "repeats=2"], verb="optimize.measure")
+    assert done.returncode == 0, done.stderr
+    for said in (
+        "| qps |",
+        "| repeat 0 | repeat 1 |",
+        "client: requests sent",
+        "machine: undisturbed",
+        "settled after",
+    ):
+        assert said in done.stdout
+    assert "engine: simulated (no measurement)" in done.stdout
+
+    (folder,) = (tmp_path / "out/studies").iterdir()
+    records = list(Ledger(folder).records())
+    assert [r.state for r in records] == ["completed"] * 2
+    assert all(r.new_engine and r.audit["processes"] == 1 for r in records)
+    assert ["max_num_seqs", 4] in records[0].config["engine"]["flags"]
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{tmp_path}/out/mlflow.db")
+    experiment = client.get_experiment_by_name("optimize")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    (parent,) = (r for r in runs if "mlflow.parentRunId" not in r.data.tags)
+    children = [r for r in runs if "mlflow.parentRunId" in r.data.tags]
+    assert len(children) == 2 and all("audit.send_lag_p99_s" in r.data.metrics for r in children)
+    mean = sum(r.data.metrics["qps"] for r in children) / 2
+    assert parent.data.metrics["qps"] == pytest.approx(mean)
+
+
+def test_a_configuration_that_cannot_run_says_why(optimize: Run, simulated: list[str]) -> None:
+    done = optimize([*simulated, "engine.oom_above_seqs=2", "+at.batch_size=4"], verb="optimize.measure")
+    assert done.returncode == 1
+    assert "cannot be measured: device_oom" in done.stderr
+
+
+def record(number: int, **values: float) -> TrialRecord:
+    estimates = {name: Estimate(value, value - 1, value + 1, 100, "s") for name, value in values.items()}
+    return TrialRecord("s", number, "measurement", {}, {}, {}, state="completed", estimates=estimates)
+
+
+def test_repeats_are_combined_by_how_they_differ() -> None:
+    found = combined([record(0, a=1.0, b=5.0), record(1, a=2.0), record(2, a=3.0, b=5.0)])
+    assert list(found) == ["a"]  # b was not measured every time
+    assert (found["a"].value, found["a"].n) == pytest.approx((2.0, 3))
+    assert found["a"].high - found["a"].value == pytest.approx(4.303 / 3**0.5, rel=1e-3)  # t(0.975; 2) s / sqrt(3)
+
+
+def test_one_repeat_keeps_its_own_interval() -> None:
+    only = record(0, a=1.0)
+    assert combined([only]) == only.estimates
+    assert combined([]) == {}
+
+
+def test_no_figure_is_said_to_be_possibly_negative() -> None:
+    assert combined([record(0, a=1.0), record(1, a=9.0)])["a"].low == 0.0
