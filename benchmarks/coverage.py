@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from benchmarks.common import RESULTS, provenance
 from objectives.intervals import mean_interval, proportion_interval, quantile_interval, rate_interval
 
-SAMPLES = (100, 300, 1000, 3000, 10_000)
+SAMPLES = (300, 1000, 3000, 10_000, 30_000, 100_000)
 _LEAD_SAMPLES, _MARGIN = 200, 1.3
 Interval = tuple[float, float, float]
 
@@ -68,7 +68,11 @@ class Queue:
         return np.repeat(np.cumsum(gaps), sizes), np.repeat(waits, sizes) + within
 
 
-QUEUES = (Queue("M/M/1, 70 % busy", 7.0, 1.0, 10.0), Queue("batches of 4 on average, 60 % busy", 1.5, 4.0, 10.0))
+QUEUES = (
+    Queue("M/M/1, 30 % busy", 3.0, 1.0, 10.0),
+    Queue("M/M/1, 70 % busy", 7.0, 1.0, 10.0),
+    Queue("batches of 4 on average, 60 % busy", 1.5, 4.0, 10.0),
+)
 
 
 def figures(queue: Queue, n: int, rng: np.random.Generator) -> dict[str, Interval]:

@@ -82,12 +82,18 @@ def repeats_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def _worth(hits: NDArray[np.bool_], share: float) -> float:
-    """How many independent values a series is worth when a share is estimated from it; never more than it has."""
+    """How many independent values a series is worth when a share is estimated from it; never more than it has.
+
+    Few batches tell their variance badly: the number is cut by what that costs a t interval.
+    """
     n, means = len(hits), _batch_means(hits.astype(np.float64))
-    if len(means) < 2:
+    batches = len(means)
+    if n < 2 * BATCHES:
         return float(n)
-    variance = float(means.var(ddof=1)) / len(means)
-    return min(float(n), share * (1 - share) / variance) if variance > 0 else float(n)
+    variance = float(means.var(ddof=1)) / batches
+    worth = min(float(n), share * (1 - share) / variance) if variance > 0 else float(n)
+    upper = (1 + CONFIDENCE) / 2
+    return max(1.0, worth * float(ndtri(upper) / stdtrit(batches - 1, upper)) ** 2)
 
 
 def _batch_means(series: Floats) -> Floats:
