@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import json
 import time
+from typing import cast
 
 import uvloop
 
@@ -70,8 +71,7 @@ class Connection(asyncio.Protocol):
         self._tasks: set[asyncio.Task[None]] = set()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class, which only behaves like it
 
     def data_received(self, data: bytes) -> None:
         self._received += data

@@ -121,7 +121,7 @@ class Guard:
         other_cores_max: Share of the processors that other programs may use.
         throttled_max: Share of the time that this container may be throttled.
         gpu_slowed_max: Share of the time that heat or the power supply may slow a GPU.
-        send_lag_p99_max_s: How late requests may be sent (P99), ...
+        send_lag_p99_max_s: How late requests may be sent (P99, beyond its interval), ...
         send_lag_share_max: ... or, if that is more, as a share of the median latency.
         client_cpu_max: Share of a core that a client process may use.
         drift_p: Chance of a steady load being called unsettled because its latencies drift; 0 believes any load.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from objectives import RequestRecord
+from objectives.intervals import quantile_interval
 from optimize.load.crew import Flow
 from optimize.schema import Guard
 
@@ -21,6 +22,7 @@ class Audit:
     Attributes:
         send_lag_median_s: From when a request was due until it was sent, median.
         send_lag_p99_s: The same, 99th percentile.
+        send_lag_p99_low_s: The lower end of its interval: with a hundred requests, P99 is one hiccup of the machine.
         latency_median_s: Median latency, to hold the lag against.
         asked: Requests that the schedule placed in the window; None in a closed loop, which asks as it can.
         sent: Requests due in the window that were sent.
@@ -30,6 +32,7 @@ class Audit:
 
     send_lag_median_s: float
     send_lag_p99_s: float
+    send_lag_p99_low_s: float
     latency_median_s: float
     asked: int | None
     sent: int
@@ -40,9 +43,9 @@ class Audit:
         """Why the client's figures are not to be trusted; empty where they are."""
         found = []
         material = max(guard.send_lag_p99_max_s, guard.send_lag_share_max * self.latency_median_s)
-        if self.send_lag_p99_s > material:
+        if self.send_lag_p99_low_s > material:
             found.append(
-                f"requests were sent up to {self.send_lag_p99_s * 1000:.0f} ms late (P99), more than "
+                f"requests were sent {self.send_lag_p99_s * 1000:.0f} ms late (P99), surely more than "
                 f"{material * 1000:.0f} ms (load.guard.send_lag_p99_max_s, load.guard.send_lag_share_max)"
             )
         if self.asked is not None and self.sent < _FEWEST_SHARE * self.asked:
@@ -72,10 +75,12 @@ def audit_of(flow: Flow, due: Sequence[RequestRecord], asked: int | None, start_
         start_s: Start of the window.
         end_s: Its end.
     """
-    lags = np.array([r.sent_s - r.due_s for r in due] or [0.0])
+    lags = [r.sent_s - r.due_s for r in sorted(due, key=lambda r: r.due_s)] or [0.0]
+    p99_s, p99_low_s, _ = quantile_interval(lags, 0.99)
     return Audit(
         send_lag_median_s=float(np.median(lags)),
-        send_lag_p99_s=float(np.quantile(lags, 0.99)),
+        send_lag_p99_s=p99_s,
+        send_lag_p99_low_s=p99_low_s,
         latency_median_s=float(np.median([r.latency_s for r in due] or [0.0])),
         asked=asked,
         sent=len(due),

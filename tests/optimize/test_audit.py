@@ -12,7 +12,7 @@ from objectives import RequestRecord
 from optimize.load.audit import Audit, audit_of
 from optimize.schema import Guard
 
-GOOD = Audit(0.0002, 0.002, latency_median_s=0.3, asked=100, sent=100, client_cpu=0.2, processes=1)
+GOOD = Audit(0.0002, 0.002, 0.001, latency_median_s=0.3, asked=100, sent=100, client_cpu=0.2, processes=1)
 
 
 def record(due_s: float, lag_s: float) -> RequestRecord:
@@ -26,7 +26,7 @@ def test_a_good_client_has_no_problems() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"send_lag_p99_s": 0.02}, "sent up to 20 ms late"),
+        ({"send_lag_p99_s": 0.02, "send_lag_p99_low_s": 0.018}, "sent 20 ms late (P99), surely more than 15 ms"),
         ({"sent": 98}, "98 of 100 requests due were sent"),
         ({"client_cpu": 0.95}, "used 95% of a core"),
     ],
@@ -37,7 +37,15 @@ def test_what_is_wrong_is_named(change: dict[str, Any], said: str) -> None:
 
 
 def test_a_lag_that_is_small_beside_the_latency_is_no_problem() -> None:
-    assert dataclasses.replace(GOOD, send_lag_p99_s=0.02, latency_median_s=1.0).problems(Guard()) == []
+    assert dataclasses.replace(GOOD, send_lag_p99_low_s=0.02, latency_median_s=1.0).problems(Guard()) == []
+
+
+def test_one_hiccup_among_a_hundred_requests_is_no_bad_client() -> None:
+    flow: Any = SimpleNamespace(cpu=[])
+    punctual = [record(i / 10, lag_s=0.0005) for i in range(100)]
+    for late, bad in ((1, False), (8, True)):
+        due = [*punctual[late:], *(record(i / 10 + 0.01, lag_s=0.2) for i in range(0, 100, 100 // late))][:100]
+        assert bool(audit_of(flow, due, None, 0.0, 10.0).problems(Guard(send_lag_share_max=0.0))) is bad
 
 
 def test_a_closed_loop_asks_as_it_can() -> None:

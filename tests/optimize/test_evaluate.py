@@ -39,7 +39,7 @@ def test_a_client_that_is_not_good_enough_gives_no_figure(optimize: Run, simulat
     assert done.returncode == 1 and "no repeat gave a measurement" in done.stderr
     record = only_record(tmp_path / "out")
     assert record.state == "failed" and record.estimates == {}
-    assert "requests were sent up to" in record.reason and record.audit["send_lag_p99_s"] > 0
+    assert "requests were sent" in record.reason and record.audit["send_lag_p99_s"] > 0
 
 
 def test_a_load_beyond_what_the_engine_serves_never_settles(

@@ -1,0 +1,100 @@
+"""A server that freezes for two seconds: whose P99 shows it?
+
+Usage: python -m benchmarks.omission [--repeats 3]
+
+The stub answers within 0.4 s and freezes once. This project's generator and `vllm bench serve` load it in turn: in a
+closed loop, with Poisson arrivals, and with Poisson arrivals of which the peer keeps eight in flight at most, as is
+often done.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.common import RESULTS, configuration, provenance, require_quiet
+from benchmarks.peers import Asked, vllm_bench, write_prompts
+from benchmarks.stubbed import StubEngine, stub
+from objectives import Measurement
+from objectives.latency import LatencyQuantile
+from optimize.engine.base import RequestConfig
+from optimize.load.arrivals import Arrivals, ClosedLoop, Poisson
+from optimize.load.crew import Crew
+from optimize.load.generator import Traffic, run_load
+from optimize.schema import Load
+from optimize.workload import Workload, load_workload
+
+USERS, RATE_PER_S = 8, 16.0
+TOKENS, TOKEN_S = 8, 0.05
+AFTER_S, FREEZE_S, WINDOW_S = 6.0, 2.0, 10.0
+LOADS: dict[str, Arrivals] = {f"{USERS} users": ClosedLoop(USERS), f"{RATE_PER_S:g} requests/s": Poisson(RATE_PER_S)}
+
+
+def ours(engine: StubEngine, workload: Workload, arrivals: Arrivals, crew: Crew) -> float:
+    """P99 in seconds, by a window of fixed length around the freeze."""
+    load = Load(warmup_s=1, warmup_max_s=2, window_min_s=WINDOW_S, window_requests=1, window_max_s=WINDOW_S)
+    result = run_load(crew, engine, Traffic(workload, RequestConfig(), arrivals, load))
+    measurement = Measurement(result.records, result.window_start_s, result.window_end_s, {})
+    estimate = LatencyQuantile(0.99).estimate(measurement)
+    assert estimate is not None
+    return estimate.value
+
+
+def one_round(workload: Workload, model: str, folder: Path, crew: Crew) -> dict[tuple[str, str], float]:
+    """(load, generator) -> P99 in seconds, each against a stub of its own."""
+    found: dict[tuple[str, str], float] = {}
+    options = ("--tokens", TOKENS, "--token-s", TOKEN_S, "--freeze", AFTER_S, FREEZE_S)
+    for name, arrivals in LOADS.items():
+        with stub(*options) as engine:
+            found[name, "this project"] = ours(engine, workload, arrivals, crew)
+    closed, open_loop = LOADS
+    prompts = write_prompts(workload.prompts, folder)
+    for name, users, rate in (
+        (closed, USERS, None),
+        (open_loop, None, RATE_PER_S),
+        (f"{open_loop}, at most {USERS} in flight", USERS, RATE_PER_S),
+    ):
+        with stub(*options) as engine:
+            rate_per_s = rate or USERS / TOKENS / TOKEN_S
+            asked = Asked(
+                engine.endpoint, model, prompts, round(rate_per_s * (AFTER_S + WINDOW_S)), TOKENS, users, rate
+            )
+            found[name, "vllm bench serve"] = vllm_bench(asked, folder)["p99_latency_s"]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=3)
+    repeats = parser.parse_args().repeats
+    require_quiet()
+    config = configuration(["+study=chat"])
+    workload = load_workload(config.workload, config.model.path, Path(config.cache_dir))
+    workload = replace(workload, max_tokens=TOKENS)
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    with TemporaryDirectory() as folder, Crew() as crew:
+        for _ in range(repeats):
+            for key, p99_s in one_round(workload, config.model.path, Path(folder), crew).items():
+                found[key].append(p99_s)
+                print(key, f"{p99_s:.2f} s", flush=True)
+    lines = ["| load | generator | P99 latency, median of the repeats (least, most) |", "|---|---|---|"]
+    for (load, generator), values in sorted(found.items()):
+        low, high = min(values), max(values)
+        lines.append(f"| {load} | {generator} | {statistics.median(values):.2f} s ({low:.2f}, {high:.2f}) |")
+    text = "\n".join(lines)
+    print(text)
+    what = (
+        f"A stub that takes {TOKENS * TOKEN_S:g} s per answer freezes once for {FREEZE_S:g} s, {repeats} times each. "
+        "With a limit on what is in flight, the requests that wait for their turn behind the freeze are not seen by a "
+        "clock that starts when a request is sent; here it starts when it was due."
+    )
+    head = "# Coordinated omission\n\n" + provenance(f"python -m benchmarks.omission --repeats {repeats}")
+    (RESULTS / "omission.md").write_text("\n\n".join([head, what, text]) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
