@@ -1,4 +1,4 @@
-"""A server that freezes for two seconds: whose P99 shows it?
+"""A server that freezes for two seconds: whose figures show it?
 
 Usage: python -m benchmarks.omission [--repeats 3]
 
@@ -31,22 +31,23 @@ from optimize.workload import Workload, load_workload
 USERS, RATE_PER_S = 8, 16.0
 TOKENS, TOKEN_S = 8, 0.05
 AFTER_S, FREEZE_S, WINDOW_S = 6.0, 2.0, 10.0
+Figures = tuple[float, float]
 LOADS: dict[str, Arrivals] = {f"{USERS} users": ClosedLoop(USERS), f"{RATE_PER_S:g} requests/s": Poisson(RATE_PER_S)}
 
 
-def ours(engine: StubEngine, workload: Workload, arrivals: Arrivals, crew: Crew) -> float:
-    """P99 in seconds, by a window of fixed length around the freeze."""
+def ours(engine: StubEngine, workload: Workload, arrivals: Arrivals, crew: Crew) -> Figures:
+    """P90 and P99 in seconds, by a window of fixed length around the freeze."""
     load = Load(warmup_s=1, warmup_max_s=2, window_min_s=WINDOW_S, window_requests=1, window_max_s=WINDOW_S)
     result = run_load(crew, engine, Traffic(workload, RequestConfig(), arrivals, load))
     measurement = Measurement(result.records, result.window_start_s, result.window_end_s, {})
-    estimate = LatencyQuantile(0.99).estimate(measurement)
-    assert estimate is not None
-    return estimate.value
+    p90, p99 = (LatencyQuantile(q).estimate(measurement) for q in (0.9, 0.99))
+    assert p90 is not None and p99 is not None
+    return p90.value, p99.value
 
 
-def one_round(workload: Workload, model: str, folder: Path, crew: Crew) -> dict[tuple[str, str], float]:
-    """(load, generator) -> P99 in seconds, each against a stub of its own."""
-    found: dict[tuple[str, str], float] = {}
+def one_round(workload: Workload, model: str, folder: Path, crew: Crew) -> dict[tuple[str, str], Figures]:
+    """(load, generator) -> P90 and P99 in seconds, each against a stub of its own."""
+    found: dict[tuple[str, str], Figures] = {}
     options = ("--tokens", TOKENS, "--token-s", TOKEN_S, "--freeze", AFTER_S, FREEZE_S)
     for name, arrivals in LOADS.items():
         with stub(*options) as engine:
@@ -63,7 +64,8 @@ def one_round(workload: Workload, model: str, folder: Path, crew: Crew) -> dict[
             asked = Asked(
                 engine.endpoint, model, prompts, round(rate_per_s * (AFTER_S + WINDOW_S)), TOKENS, users, rate
             )
-            found[name, "vllm bench serve"] = vllm_bench(asked, folder)["p99_latency_s"]
+            theirs = vllm_bench(asked, folder)
+            found[name, "vllm bench serve"] = theirs["p90_latency_s"], theirs["p99_latency_s"]
     return found
 
 
@@ -75,16 +77,16 @@ def main() -> None:
     config = configuration(["+study=chat"])
     workload = load_workload(config.workload, config.model.path, Path(config.cache_dir))
     workload = replace(workload, max_tokens=TOKENS)
-    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    found: dict[tuple[str, str], list[Figures]] = defaultdict(list)
     with TemporaryDirectory() as folder, Crew() as crew:
         for _ in range(repeats):
-            for key, p99_s in one_round(workload, config.model.path, Path(folder), crew).items():
-                found[key].append(p99_s)
-                print(key, f"{p99_s:.2f} s", flush=True)
-    lines = ["| load | generator | P99 latency, median of the repeats (least, most) |", "|---|---|---|"]
+            for key, seconds in one_round(workload, config.model.path, Path(folder), crew).items():
+                found[key].append(seconds)
+                print(key, seconds, flush=True)
+    lines = ["| load | generator | P90 latency, median of the repeats (least, most) | P99 latency |", "|---" * 4 + "|"]
     for (load, generator), values in sorted(found.items()):
-        low, high = min(values), max(values)
-        lines.append(f"| {load} | {generator} | {statistics.median(values):.2f} s ({low:.2f}, {high:.2f}) |")
+        shown = [f"{statistics.median(v):.2f} s ({min(v):.2f}, {max(v):.2f})" for v in zip(*values, strict=True)]
+        lines.append(f"| {load} | {generator} | {shown[0]} | {shown[1]} |")
     text = "\n".join(lines)
     print(text)
     what = (

@@ -73,6 +73,10 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own class, which only behaves like it
 
+    def connection_lost(self, error: Exception | None) -> None:
+        for task in self._tasks:
+            task.cancel()
+
     def data_received(self, data: bytes) -> None:
         self._received += data
         while (end := self._received.find(b"\r\n\r\n")) >= 0:

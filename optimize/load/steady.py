@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtr
+from scipy.special import ndtr, stdtr
 
 from objectives import RequestRecord
 
@@ -15,19 +15,20 @@ _BATCH = 5
 _FEWEST_BATCHES, _LAST_BATCHES = 6, 5
 _FEWEST_PER_HALF = 3
 _PILE_SHARE, _PILE_ROOTS = 0.1, 3.0
-_NEGLIGIBLE, _DIFFERENT_P = 0.05, 0.01
+_NEGLIGIBLE, _TREND_P = 0.05, 0.02
 
 
 def truncation(values: Sequence[float], together: float = 1.0) -> int | None:
     """How many of the first values belong to the transient, by MSER-5.
 
     The cut is where the standard error of the mean of what remains is smallest, over means of five values (or of as
-    many as are in flight together, where that is more: those share their fate). A cut in the second half means that
-    the series is too short to tell, provided that its halves differ; among the last batches, where a few alike values
-    look settled, none is looked for.
+    many as are in flight together, where that is more: those share their fate). None is looked for in the second half
+    or among the last batches, where a few alike values look settled; if what remains still has a trend, the transient
+    goes on.
     Source: White, "An effective truncation heuristic for bias reduction in simulation output", 1997; White, Cobb and
-    Spratt, "A comparison of five steady-state truncation heuristics for simulation", 2000; the rule of the second half
-    and of the last batches: Hoad, Robinson and Davies, "Automating warm-up length estimation", 2010.
+    Spratt, "A comparison of five steady-state truncation heuristics for simulation", 2000; the second half and the
+    last batches: Hoad, Robinson and Davies, "Automating warm-up length estimation", 2010; the trend: Mann,
+    "Nonparametric tests against trend", 1945.
 
     Args:
         values: One per request, in the order in which they were due.
@@ -41,14 +42,12 @@ def truncation(values: Sequence[float], together: float = 1.0) -> int | None:
     k = len(means)
     if k < _FEWEST_BATCHES:
         return None
-    errors = [means[d:].var() / (k - d) for d in range(k - _LAST_BATCHES + 1)]
-    best, half = int(np.argmin(errors)), k // 2
-    if best > half:
-        # Noise alone puts it there now and then, and on an unlucky series for good: only a real difference may wait.
-        if _welch(means[:half], means[half:]) < _DIFFERENT_P:
-            return None
-        best = int(np.argmin(errors[: half + 1]))
-    return best * batch
+    cuts = range(min(k // 2, k - _LAST_BATCHES) + 1)
+    best = int(np.argmin([means[d:].var() / (k - d) for d in cuts]))
+    rest, middle = means[best:], (k - best) // 2
+    # The best of the cuts allowed may lie within the transient still; noise, or a trace of a trend, is none.
+    changed = abs(float(rest[middle:].mean() - rest[:middle].mean())) > _NEGLIGIBLE * float(rest.mean())
+    return None if changed and _trend_p(rest) < _TREND_P else best * batch
 
 
 def steady_since_s(records: Sequence[RequestRecord], answered_until_s: float, together: float) -> float | None:
@@ -106,6 +105,14 @@ def backlog(due: int, ended: int) -> str | None:
     if due - ended <= max(_PILE_SHARE * due, _PILE_ROOTS * math.sqrt(due)):
         return None
     return f"requests pile up: {due} were due within the window, and {ended} ended"
+
+
+def _trend_p(values: NDArray[np.float64]) -> float:
+    """P value of no trend, by the normal approximation of Mann's statistic."""
+    k = len(values)
+    rising = float(np.sign(np.subtract.outer(values, values))[np.tril_indices(k, -1)].sum())
+    spread = math.sqrt(k * (k - 1) * (2 * k + 5) / 18)
+    return 2 * float(ndtr(-abs(rising) / spread)) if spread else 1.0
 
 
 def _welch(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
