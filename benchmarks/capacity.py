@@ -95,8 +95,9 @@ def many(workload: Workload) -> str:
             sizes.append((client.memory_info().rss, own.memory_info().rss))
             return True
 
-        def phase(_: str) -> None:
-            look()
+        def phase(name: str) -> None:
+            if name == "measuring":
+                look()
 
         load = Load(warmup_s=1, warmup_max_s=2, window_min_s=1, window_requests=MANY, window_max_s=600)
         traffic = Traffic(workload, RequestConfig(), Poisson(RATE_PER_S), load)
@@ -127,10 +128,10 @@ def main() -> None:
     config = configuration(["+study=chat"])
     workload = load_workload(config.workload, config.model.path, Path(config.cache_dir))
     with TemporaryDirectory() as folder:
-        parts = [
+        parts = [  # the records of many requests first, while this process holds nothing else
+            f"## {MANY:,} requests", many(workload),
             "## Saturation", saturate(workload, config.model.path, Path(folder), asked.repeats, asked.guidellm),
             "## Punctuality", punctual(workload),
-            f"## {MANY:,} requests", many(workload),
         ]  # fmt: skip
     text = "\n\n".join(parts)
     print(text)

@@ -31,7 +31,7 @@ def scored_pairs(measurement: Measurement) -> list[tuple[str, str]]:
     return [(text.strip(), measurement.references[row]) for row, text in sorted(first.items())]
 
 
-class _CorpusScore(Objective):
+class CorpusScore(Objective):
     """A sacreBLEU metric over the corpus of answers, its interval by bootstrap over segments.
 
     Interval: Koehn, "Statistical significance tests for machine translation evaluation", 2004.
@@ -54,7 +54,7 @@ class _CorpusScore(Objective):
         return Estimate(value, min(low, value), max(high, value), len(pairs), self.unit)
 
 
-class Bleu(_CorpusScore):
+class Bleu(CorpusScore):
     """Corpus BLEU (Papineni et al. 2002), as sacreBLEU computes it (Post, "A call for clarity", 2018)."""
 
     unit = "BLEU"
@@ -65,7 +65,7 @@ class Bleu(_CorpusScore):
         return BLEU()
 
 
-class ChrF(_CorpusScore):
+class ChrF(CorpusScore):
     """Corpus chrF (Popovic, "chrF: character n-gram F-score", 2015)."""
 
     unit = "chrF"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -45,7 +46,8 @@ class Machine:
 
     def sample(self) -> dict[str, float]:
         """Shares of the time since the last call, 0 to 1: `steal` and `other_cores` of all cores, `throttled` of the
-        clock, `gpu_slowed` 0 or 1 at this moment. What this machine does not tell is left out.
+        clock; and of the GPUs at this moment, `gpu_slowed` (0 or 1), `gpu_temperature_c` of the hottest and
+        `gpu_clock_mhz` of the slowest. What this machine does not tell is left out.
         """
         last, self._last = self._last, self._read()
         change = {name: value - last[name] for name, value in self._last.items() if name in last}
@@ -59,9 +61,7 @@ class Machine:
             found["other_cores"] = max(0.0, change["busy"] - max(0.0, change["own"])) / seconds / self._cores
         if "throttled" in change:
             found["throttled"] = change["throttled"] / seconds
-        if self._gpus:
-            found["gpu_slowed"] = float(any(_slowed(gpu) for gpu in self._gpus))
-        return found
+        return found | (_gpu_state(self._gpus) if self._gpus else {})
 
     def _read(self) -> Counters:
         return {"clock": time.monotonic(), **self._processors(), **_throttling()}
@@ -99,15 +99,27 @@ def _throttling() -> Counters:
     return {}
 
 
-def _slowed(gpu: object) -> bool:
-    """Whether heat or the power supply slows the GPU; its own power cap does not count, for that is always there."""
+def _gpu_state(gpus: Sequence[object]) -> dict[str, float]:
+    """Hottest, slowest and any slowed GPU; readings that a GPU does not offer are left out.
+
+    Slowed means by heat or by the power supply; its own power cap does not count, for that is always there.
+    """
     import pynvml
 
-    reasons = pynvml.nvmlDeviceGetCurrentClocksEventReasons(gpu)
     bad = (
         pynvml.nvmlClocksEventReasonHwSlowdown
         | pynvml.nvmlClocksEventReasonSwThermalSlowdown
         | pynvml.nvmlClocksEventReasonHwThermalSlowdown
         | pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown
     )
-    return bool(reasons & bad)
+    readings: dict[str, Callable[[object], float]] = {
+        "gpu_slowed": lambda gpu: float(bool(pynvml.nvmlDeviceGetCurrentClocksEventReasons(gpu) & bad)),
+        "gpu_temperature_c": lambda gpu: float(pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU)),
+        "gpu_clock_mhz": lambda gpu: float(pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM)),
+    }
+    found: dict[str, float] = {}
+    for name, read in readings.items():
+        worst = min if name == "gpu_clock_mhz" else max
+        with contextlib.suppress(pynvml.NVMLError):
+            found[name] = worst(read(gpu) for gpu in gpus)
+    return found

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from objectives import Objective
+from objectives.quality import CorpusScore
 from optimize.bounds import Limit, make_limits, read_bounds
 from optimize.build import build
 from optimize.checkpoint import content_hash
 from optimize.engine.base import Launcher
 from optimize.errors import ConfigError, closest
-from optimize.load.arrivals import Arrivals
+from optimize.load.arrivals import Arrivals, Trace
 from optimize.schema import Load, StudyConfig
 from optimize.signature import machine
 from optimize.space import SearchSpace, make_space
@@ -80,7 +81,9 @@ def make_plan(config: StudyConfig) -> Plan:
     arrivals: Arrivals = build(config.load.arrivals, "load.arrivals")
     launcher: Launcher = build(config.engine, "engine")
     _check_launcher(launcher, space, config, objectives)
-    workload = load_workload(config.workload, config.model.path, Path(config.cache_dir))
+    recorded = arrivals.lengths if isinstance(arrivals, Trace) and arrivals.has_lengths else ()
+    workload = load_workload(config.workload, config.model.path, Path(config.cache_dir), config.study.seed, recorded)
+    _check_quality(workload, objectives, metrics, limits)
     return Plan(
         config=config, space=space, objectives=objectives, metrics=metrics, limits=limits, launcher=launcher,
         arrivals=arrivals, workload=workload, folder=folder,
@@ -173,6 +176,21 @@ def _check_scenario(config: StudyConfig, objectives: Mapping[str, Objective]) ->
             f"scenario.weights gives none of the objectives ({', '.join(objectives)}) a positive weight; "
             f"{closest(next(iter(weights), ''), objectives)}"
         )
+
+
+def _check_quality(
+    workload: Workload, objectives: Mapping[str, Objective], metrics: Mapping[str, Objective], limits: Sequence[Limit]
+) -> None:
+    if workload.references:
+        return
+    why = "answers cannot be scored (no references, or lengths that are set)"
+    for name, objective in objectives.items():
+        if isinstance(objective, CorpusScore):
+            others = ",".join(n for n, o in objectives.items() if not isinstance(o, CorpusScore))
+            raise ConfigError(f"objectives.{name}: {why}: name the other objectives, objectives=[{others}]")
+    for limit in limits:
+        if isinstance(metrics[limit.metric], CorpusScore):
+            raise ConfigError(f"constraints.{limit.metric}: {why}: remove it, e.g. constraints.{limit.metric}=null")
 
 
 def _check_load(load: Load, metrics: Mapping[str, Objective]) -> None:

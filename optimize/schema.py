@@ -96,9 +96,11 @@ class WorkloadSource:
         subset: Configuration name of a hub data set.
         split: Split of a hub data set.
         prompt_column: Text, or a list of chat messages.
-        reference_column: Text.
+        reference_column: Text; None where there are no references, and so no quality to score.
         limit: Use only the first rows.
         max_tokens: Bound on every answer; None derives it from the longest reference.
+        prompt_tokens: A distribution of `optimize.lengths`; prompts are cut, or continued with others, to fit it.
+        output_tokens: The same of answers, which then run to their length whatever the model would say.
     """
 
     name: str = MISSING
@@ -106,9 +108,11 @@ class WorkloadSource:
     subset: str | None = None
     split: str = "test"
     prompt_column: str = "prompt"
-    reference_column: str = "reference"
+    reference_column: str | None = "reference"
     limit: int | None = None
     max_tokens: int | None = None
+    prompt_tokens: Any = None
+    output_tokens: Any = None
 
 
 @dataclass

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from optimize.build import build
 from optimize.checkpoint import local_folder
 from optimize.errors import ConfigError, closest
 from optimize.ledger import write_atomically
+from optimize.lengths import Lengths
 from optimize.schema import WorkloadSource
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 Prompt = str | list[dict[str, Any]]
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 _ANSWER_MARGIN = 1.25
+Recorded = tuple[int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -27,32 +35,96 @@ class Workload:
     Attributes:
         name: For people.
         prompts: Plain text, or chat messages with role and content.
-        references: One reference answer per prompt.
+        references: One reference answer per prompt; empty where answers cannot be scored.
         max_tokens: Bound on every answer.
+        output_tokens: Length of the answer to each prompt, which runs to it; None where answers end by themselves.
+        in_order: Whether prompts are asked in their order, rather than in a seeded one.
     """
 
     name: str
     prompts: Sequence[Prompt]
     references: Sequence[str]
     max_tokens: int
+    output_tokens: Sequence[int] | None = None
+    in_order: bool = False
 
     @property
     def hash(self) -> str:
-        """Twelve hexadecimal digits over prompts, references and the bound on answers."""
-        raw = json.dumps([list(self.prompts), list(self.references), self.max_tokens], ensure_ascii=False)
+        """Twelve hexadecimal digits over prompts, references, the bound on answers, and their lengths if set."""
+        parts = [list(self.prompts), list(self.references), self.max_tokens]
+        if self.output_tokens is not None:
+            parts += [list(self.output_tokens), self.in_order]
+        raw = json.dumps(parts, ensure_ascii=False)
         return hashlib.sha256(raw.encode()).hexdigest()[:12]
 
 
-def load_workload(source: WorkloadSource, model: str, cache_folder: Path) -> Workload:
+def load_workload(
+    source: WorkloadSource, model: str, cache_folder: Path, seed: int = 0, recorded: Sequence[Recorded] = ()
+) -> Workload:
     """Load, check and bound a workload.
 
+    Args:
+        source: Where it comes from.
+        model: Whose tokens are counted.
+        cache_folder: Root of the cache.
+        seed: Of lengths drawn from a distribution.
+        recorded: (prompt tokens, output tokens) of recorded requests, one after the other; None where not recorded.
+
     Raises:
-        ConfigError: missing or broken file, missing column, empty data set, wrong types.
+        ConfigError: missing or broken file, missing column, empty data set, wrong types, lengths that do not fit.
     """
     rows = _read(source, cache_folder)
     prompts, references = _columns(rows, source)
-    max_tokens = source.max_tokens or _longest(references, model, cache_folder)
-    return Workload(source.name, prompts, references, max_tokens)
+    asked = _lengths(source, len(prompts), seed, recorded)
+    if asked is None:
+        max_tokens = source.max_tokens or _longest(references, source, model, cache_folder)
+        return Workload(source.name, prompts, references, max_tokens)
+    prompt_tokens, output_tokens = asked
+    if prompt_tokens is not None:
+        prompts = _fitted(prompts, prompt_tokens, model)
+    elif recorded:
+        prompts = [prompts[row % len(prompts)] for row in range(len(recorded))]
+    bound = max(output_tokens) if output_tokens is not None else source.max_tokens
+    if bound is None:
+        raise ConfigError("workload.prompt_tokens leaves no references to bound answers by: set workload.max_tokens")
+    return Workload(source.name, prompts, [], bound, output_tokens, in_order=bool(recorded))
+
+
+def _lengths(
+    source: WorkloadSource, rows: int, seed: int, recorded: Sequence[Recorded]
+) -> tuple[list[int] | None, list[int] | None] | None:
+    """Lengths of prompts and of answers, each where they are set; None where the data decide both."""
+    rng = random.Random(seed)
+    found: list[list[int] | None] = []
+    for part, name in enumerate(("prompt_tokens", "output_tokens")):
+        node = getattr(source, name)
+        given = [request[part] for request in recorded]
+        if given and given[0] is not None:
+            found.append([int(n or 1) for n in given])
+        elif node is None:
+            found.append(None)
+        else:
+            lengths: Lengths = build(node, f"workload.{name}")
+            found.append([lengths.draw(rng) for _ in range(len(recorded) or rows)])
+    return None if found == [None, None] else (found[0], found[1])
+
+
+def _fitted(prompts: Sequence[Prompt], lengths: Sequence[int], model: str) -> list[Prompt]:
+    """Texts of so many tokens: each prompt cut, or continued with those that follow it."""
+    for prompt in prompts:
+        if not isinstance(prompt, str):
+            raise ConfigError("workload.prompt_tokens needs prompts that are plain text: chat messages cannot be cut")
+    tokenizer = _tokenizer(model, "workload.prompt_tokens needs it: remove prompt_tokens, or give a local model")
+    ids = [encoded.ids for encoded in tokenizer.encode_batch([str(p) for p in prompts], add_special_tokens=False)]
+    fitted: list[Prompt] = []
+    for row, length in enumerate(lengths):
+        taken: list[int] = []
+        for following in itertools.count(row):
+            taken += ids[following % len(ids)]
+            if len(taken) >= length:
+                break
+        fitted.append(tokenizer.decode(taken[:length]))
+    return fitted
 
 
 def _read(source: WorkloadSource, cache_folder: Path) -> Any:
@@ -105,7 +177,7 @@ def _broken_line(path: Path) -> str:
 def _columns(rows: Any, source: WorkloadSource) -> tuple[list[Prompt], list[str]]:
     for key in ("prompt_column", "reference_column"):
         name = getattr(source, key)
-        if name not in rows.column_names:
+        if name is not None and name not in rows.column_names:
             raise ConfigError(
                 f"workload.{key}={name!r} is not a column of {source.path}; {closest(name, rows.column_names)}"
             )
@@ -114,6 +186,8 @@ def _columns(rows: Any, source: WorkloadSource) -> tuple[list[Prompt], list[str]
     if len(rows) == 0:
         raise ConfigError(f"workload.path={source.path} has no rows: give at least one with prompt and reference")
     prompts = [_prompt(value, row, source) for row, value in enumerate(rows[source.prompt_column])]
+    if source.reference_column is None:
+        return prompts, []
     references = [_reference(value, row, source) for row, value in enumerate(rows[source.reference_column])]
     return prompts, references
 
@@ -139,11 +213,13 @@ def _reference(value: object, row: int, source: WorkloadSource) -> str:
     raise ConfigError(f"workload {source.path}, row {row}: {source.reference_column} must be text, got {value!r:.80}")
 
 
-def _longest(references: Sequence[str], model: str, cache_folder: Path) -> int:
+def _longest(references: Sequence[str], source: WorkloadSource, model: str, cache_folder: Path) -> int:
     """Tokens of the longest reference, and a quarter more.
 
     Beam search runs for max_tokens steps whatever the answer's end, so a loose bound is paid for in every request.
     """
+    if not references:
+        raise ConfigError("workload.reference_column=null leaves nothing to bound answers by: set workload.max_tokens")
     return math.ceil(max(token_counts(references, model, cache_folder)) * _ANSWER_MARGIN)
 
 
@@ -153,21 +229,28 @@ def token_counts(texts: Sequence[str], model: str, cache_folder: Path) -> list[i
     Raises:
         ConfigError: the model has no tokenizer file on this disk.
     """
-    from tokenizers import Tokenizer
-
-    try:
-        file = local_folder(model) / "tokenizer.json"
-        key = hashlib.sha256(file.read_bytes() + json.dumps(list(texts)).encode()).hexdigest()[:16]
-        kept = cache_folder / "tokens" / f"{key}.json"
-        if kept.is_file():
-            return [int(n) for n in json.loads(kept.read_text(encoding="utf-8"))]
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises a bare Exception; a hub id may have no local files yet
-        raise ConfigError(
-            f"workload.max_tokens is not set and {model} has no readable tokenizer.json to derive it from the "
-            "references: set workload.max_tokens"
-        ) from error
-    counts = [len(encoded.ids) for encoded in tokenizer.encode_batch(list(texts))]
+    remedy = "workload.max_tokens is not set and cannot be derived from the references: set workload.max_tokens"
+    key = hashlib.sha256(_tokenizer_json(model, remedy) + json.dumps(list(texts)).encode()).hexdigest()[:16]
+    kept = cache_folder / "tokens" / f"{key}.json"
+    if kept.is_file():
+        return [int(n) for n in json.loads(kept.read_text(encoding="utf-8"))]
+    counts = [len(encoded.ids) for encoded in _tokenizer(model, remedy).encode_batch(list(texts))]
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(kept, json.dumps(counts))
     return counts
+
+
+def _tokenizer(model: str, remedy: str) -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    try:
+        return Tokenizer.from_buffer(_tokenizer_json(model, remedy))
+    except Exception as error:  # tokenizers raises nothing more special
+        raise ConfigError(f"{model} has no readable tokenizer.json; {remedy}") from error
+
+
+def _tokenizer_json(model: str, remedy: str) -> bytes:
+    try:
+        return (local_folder(model) / "tokenizer.json").read_bytes()
+    except Exception as error:  # a hub id may have no local files yet, and the hub's errors are many
+        raise ConfigError(f"{model} has no readable tokenizer.json; {remedy}") from error

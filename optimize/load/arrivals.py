@@ -18,6 +18,8 @@ from typing import Any, Protocol
 
 from optimize.errors import ConfigError
 
+_LENGTHS = ("prompt_tokens", "output_tokens")
+
 
 @dataclass
 class ClosedLoop:
@@ -194,7 +196,9 @@ class Ramp:
 
 @dataclass
 class Trace:
-    """Replays recorded arrivals: a JSONL file with `offset_s` in every line, in any order.
+    """Replays recorded requests: a JSONL file with `offset_s` in every line, in any order.
+
+    Where lines also hold `prompt_tokens` or `output_tokens`, prompts and answers get these lengths.
 
     Attributes:
         path: The file.
@@ -207,11 +211,22 @@ class Trace:
     def __post_init__(self) -> None:
         _require_positive("speed", self.speed)
         raw = _read(Path(self.path).expanduser(), self.path)
-        offsets = sorted(_offset(line, number, self.path) for number, line in enumerate(raw.splitlines(), 1) if line)
-        if len(offsets) < 2 or offsets[-1] == offsets[0]:
+        lines = [_recorded(line, number, self.path) for number, line in enumerate(raw.splitlines(), 1) if line.strip()]
+        lines.sort(key=lambda recorded: recorded[0])
+        if len(lines) < 2 or lines[-1][0] == lines[0][0]:
             raise ConfigError(f"load.arrivals.path={self.path} must hold at least two arrivals at different times")
-        self._offsets_s = [(offset - offsets[0]) / self.speed for offset in offsets]
+        self._offsets_s = [(offset - lines[0][0]) / self.speed for offset, _, _ in lines]
+        self.lengths: list[tuple[int | None, int | None]] = [(prompt, output) for _, prompt, output in lines]
+        for part, name in enumerate(_LENGTHS):
+            if len({lengths[part] is None for lengths in self.lengths}) > 1:
+                raise ConfigError(
+                    f"load.arrivals.path={self.path} has {name} in some lines only: give it in all or none"
+                )
         self._hash = hashlib.sha256(raw.encode()).hexdigest()[:12]
+
+    @property
+    def has_lengths(self) -> bool:
+        return self.lengths[0] != (None, None)
 
     @property
     def duration_s(self) -> float:
@@ -298,14 +313,15 @@ def _read(path: Path, given: str) -> str:
         raise ConfigError(f"load.arrivals.path={given} cannot be read ({error}): give a JSONL file") from error
 
 
-def _offset(line: str, number: int, path: str) -> float:
+def _recorded(line: str, number: int, path: str) -> tuple[float, int | None, int | None]:
     try:
         row: Any = json.loads(line)
-        offset = float(row["offset_s"])
-        if offset != offset or abs(offset) == float("inf"):
+        offset, lengths = float(row["offset_s"]), [row.get(name) for name in _LENGTHS]
+        if not math.isfinite(offset) or not all(n is None or (isinstance(n, int) and n >= 1) for n in lengths):
             raise ValueError
     except (ValueError, KeyError, TypeError):
         raise ConfigError(
-            f"load.arrivals.path={path}, line {number}: must be an object with a number offset_s, got {line[:60]!r}"
+            f"load.arrivals.path={path}, line {number}: must be an object with a number offset_s and, if at all, whole "
+            f"numbers {' and '.join(_LENGTHS)} from 1, got {line[:60]!r}"
         ) from None
-    return offset
+    return offset, lengths[0], lengths[1]

@@ -48,12 +48,19 @@ class Client:
         self._streams = request.beam_size == 1
         self._body = request_body(endpoint.model, request, max_tokens)
 
-    async def send(self, prompt_id: int, prompt: Prompt, due_s: float) -> RequestRecord:
-        """Send one request now and record it; every way to fail becomes a record, none an exception."""
+    async def send(self, prompt_id: int, prompt: Prompt, due_s: float, length: int | None = None) -> RequestRecord:
+        """Send one request now and record it; every way to fail becomes a record, none an exception.
+
+        Args:
+            prompt_id: Row of the workload.
+            prompt: What is asked.
+            due_s: When it was due.
+            length: Tokens that the answer runs to; None lets it end by itself.
+        """
         sent_s, answer = self._clock(), _Answer()
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._exchange(prompt, answer)
+                await self._exchange(prompt, length, answer)
         except TimeoutError:
             answer.error = "timeout"
         except (aiohttp.ClientError, ConnectionError):
@@ -65,10 +72,12 @@ class Client:
             answer.prompt_tokens, answer.output_tokens, answer.text, answer.error,
         )  # fmt: skip
 
-    async def _exchange(self, prompt: Prompt, answer: _Answer) -> None:
+    async def _exchange(self, prompt: Prompt, length: int | None, answer: _Answer) -> None:
         chat = not isinstance(prompt, str)
         path = "/v1/chat/completions" if chat else "/v1/completions"
         body = {**self._body, "messages" if chat else "prompt": prompt}
+        if length is not None:
+            body |= {"max_tokens": length, "ignore_eos": True}
         async with self._session.post(path, json=body) as response:
             if response.status != 200:
                 answer.error = "refused" if response.status < 500 else "server"

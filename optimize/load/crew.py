@@ -30,7 +30,7 @@ class Asked:
     """What a load asks for, whoever sends it.
 
     Attributes:
-        workload: Prompts, sent in a seeded order, over and over.
+        workload: Prompts, sent in a seeded order or their own, over and over.
         request: Decoding settings of every request.
         max_tokens: Bound on every answer.
         timeout_s: After which a request counts as failed.
@@ -117,7 +117,8 @@ class Flow:
 
     def __post_init__(self) -> None:
         asked, rows = self.asked, list(range(len(self.asked.workload.prompts)))
-        random.Random(asked.seed).shuffle(rows)
+        if not asked.workload.in_order:
+            random.Random(asked.seed).shuffle(rows)
         self.cpu: list[list[tuple[float, float]]] = [[] for _ in self.members]
         self._reports: list[Report | None] = [None] * len(self.members)
         for index, member in enumerate(self.members):
@@ -193,7 +194,7 @@ class _Member:
     def show(self, workload: Workload) -> None:
         """Hand over the prompts, unless they were the last handed over."""
         if self._shown is not workload:
-            self.send(Prompts(workload.prompts))
+            self.send(Prompts(workload.prompts, workload.output_tokens))
             self._shown = workload
 
     def send(self, message: object) -> None:

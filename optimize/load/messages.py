@@ -19,6 +19,7 @@ class Prompts:
     """What the following loads ask, kept until the next message of this kind."""
 
     prompts: Sequence[Prompt]
+    output_tokens: Sequence[int] | None
 
 
 @dataclass(frozen=True, slots=True)

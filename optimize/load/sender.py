@@ -13,9 +13,7 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import aiohttp
 import uvloop
@@ -25,9 +23,6 @@ from optimize.load.arrivals import ClosedLoop
 from optimize.load.channel import framed, receive
 from optimize.load.client import Client, open_session
 from optimize.load.messages import Follow, Prompts, Report, Share, Stop
-
-if TYPE_CHECKING:
-    from optimize.workload import Prompt
 
 REPORT_S = 0.05
 _NICE = -10
@@ -45,7 +40,7 @@ class _Load:
     """One share while it is being sent."""
 
     share: Share
-    prompts: Sequence[Prompt]
+    asked: Prompts
     session: aiohttp.ClientSession
     records: list[RequestRecord] = field(default_factory=list)
     pending: dict[asyncio.Task[RequestRecord], _Pending] = field(default_factory=dict)
@@ -66,6 +61,7 @@ class _Load:
         if self.source is not None:
             self.source.cancel()
         self.upcoming.clear()
+        self.count = 0  # a profile begins with the first row, whatever was sent to warm up
         self.source = asyncio.create_task(self._generate(order))
         self.source.add_done_callback(_end_with)
 
@@ -97,7 +93,9 @@ class _Load:
         self.upcoming.pop(source, None)
         row = self.share.rows[(self.count * self.share.processes + self.share.index) % len(self.share.rows)]
         self.count += 1
-        task = asyncio.create_task(self.client.send(row, self.prompts[row], due_s))
+        lengths = self.asked.output_tokens
+        length = None if lengths is None else min(lengths[row], self.share.max_tokens)
+        task = asyncio.create_task(self.client.send(row, self.asked.prompts[row], due_s, length))
         self.pending[task] = _Pending(row, due_s, self.clock())
         task.add_done_callback(self._ended)
         return task
@@ -139,7 +137,7 @@ def _end_with(source: asyncio.Task[None]) -> None:
 async def serve(sock: socket.socket) -> None:
     """Do what the messages say until the socket ends."""
     reader, writer = await asyncio.open_connection(sock=sock, limit=1 << 26)
-    prompts: Sequence[Prompt] = ()
+    asked = Prompts((), None)
     load: _Load | None = None
     reporting: asyncio.Task[None] | None = None
 
@@ -155,9 +153,9 @@ async def serve(sock: socket.socket) -> None:
             return
         match message:
             case Prompts():
-                prompts = message.prompts
+                asked = message
             case Share():
-                load = _Load(message, prompts, open_session(message.endpoint))
+                load = _Load(message, asked, open_session(message.endpoint))
                 reporting = asyncio.create_task(report())
             case Follow():
                 assert load is not None

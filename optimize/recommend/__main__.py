@@ -11,7 +11,7 @@ from optimize.schema import StudyConfig
 
 def _recommend(config: StudyConfig, config_yaml: str) -> int:
     from optimize.plan import check_sqlite
-    from optimize.report.conclude import in_words, matrix_rows, recommendation
+    from optimize.report.conclude import in_words, matrix_rows, recommendation, signature_warning
     from optimize.report.matrix import to_markdown, write_matrix
     from optimize.study import stored_studies
 
@@ -28,6 +28,8 @@ def _recommend(config: StudyConfig, config_yaml: str) -> int:
         found = recommendation(by_name[row.study])
         assert found is not None
         print(in_words(by_name[row.study], found))
+        if mixed := signature_warning(by_name[row.study]):
+            print(mixed)
     paths = write_matrix(rows, Path(config.output_dir))
     print(f"\n{to_markdown(rows)}\nwritten: {', '.join(str(p) for p in paths)}")
     return 0

@@ -15,7 +15,9 @@ from optimize.report.costs import costs_of
 from optimize.report.figures import pareto_figure, write_html
 from optimize.report.format import figure
 from optimize.report.matrix import Row, front_markdown, to_markdown, write_front, write_matrix
+from optimize.report.signatures import differences, warning
 from optimize.study import candidates, stored_studies, told
+from optimize.study import measured as measured_trials
 
 if TYPE_CHECKING:
     import optuna
@@ -49,6 +51,8 @@ def conclude(plan: Plan, study: optuna.Study) -> tuple[list[Path], dict[str, flo
     combined = write_matrix(rows, Path(plan.config.output_dir))
     note = to_markdown(rows)
     print(in_words(study, found))
+    if mixed := signature_warning(study):
+        print(f"\n{mixed}")
     print(f"\nPareto front of {study.study_name}, best score first:\n\n{front_markdown(row)}")
     print(f"matrix over all studies so far ({combined[0]}):\n\n{note}")
     print(f"figures: {figure_path}   compare: scripts/ui")
@@ -66,6 +70,12 @@ def directions_of(study: optuna.Study) -> dict[str, Direction]:
     return {name: Direction(d) for name, d in study.user_attrs["about"]["directions"].items()}
 
 
+def signature_warning(study: optuna.Study) -> str:
+    """Says so where trials of one study were measured under different circumstances; else empty."""
+    signed = [(f"trial {t.number}", t.user_attrs["signature"]) for t in measured_trials(study)]
+    return warning(differences(signed), "gains and ranks across them prove little; study.fresh=true measures anew")
+
+
 def row_of(study: optuna.Study, found: Recommendation) -> Row:
     about, trial = study.user_attrs["about"], study.trials[found.pick.number]
     measured_at = trial.datetime_complete or datetime.now()
@@ -76,7 +86,7 @@ def row_of(study: optuna.Study, found: Recommendation) -> Row:
         found=found,
         objectives=list(about["directions"]),
         config=trial.user_attrs["config"],
-        signature=about["signature"],
+        signature=trial.user_attrs["signature"],
         date=f"{measured_at.astimezone(UTC):%Y-%m-%d}",
     )
 

@@ -14,6 +14,7 @@ from objectives import Estimate
 from optimize.ledger import write_atomically
 from optimize.recommend import Recommendation
 from optimize.report.format import figure
+from optimize.report.signatures import differences, warning
 
 _KNOBS = ("quantization", "batch_size", "beam_size", "workers")
 
@@ -83,7 +84,11 @@ def to_markdown(rows: Sequence[Row]) -> str:
         f"- **{row.scenario}**: study `{row.study}`, trial {row.found.pick.number}, {row.date}; {_signed(row)}"
         for row in rows
     ]
-    return "\n".join([*lines, "", "Figures are means or quantiles [95 % interval].", "", *notes]) + "\n"
+    # Workload and load differ from scenario to scenario; these must not.
+    mixed = differences([(row.scenario, row.signature) for row in rows], ["machine", "engine", "model"])
+    caution = [warning(mixed, "compare within a row, not between rows"), ""] if mixed else []
+    head_note = ["", "Figures are means or quantiles [95 % interval].", ""]
+    return "\n".join([*lines, *head_note, *caution, *notes]) + "\n"
 
 
 def front_markdown(row: Row) -> str:

@@ -116,6 +116,8 @@ def test_a_trace_names_its_content(tmp_path: Path) -> None:
         ('{"offset_s": "soon"}', "line 1"),
         ('{"offset_s": NaN}', "line 1"),
         ("[3]", "line 1"),
+        ('{"offset_s": 1, "output_tokens": 0}', "line 1"),
+        ('{"offset_s": 1, "output_tokens": 3}\n{"offset_s": 2}', "output_tokens in some lines only"),
     ],
 )
 def test_a_broken_trace_is_refused(tmp_path: Path, content: str, said: str) -> None:
@@ -155,3 +157,14 @@ def test_only_profiles_of_changing_rate_have_a_length(tmp_path: Path) -> None:
 
 def test_a_burst_is_all_at_once_and_then_nothing() -> None:
     assert _first(Burst(3), 10) == [0.0, 0.0, 0.0]
+
+
+def test_a_trace_may_hold_lengths_and_keeps_them_with_their_requests(tmp_path: Path) -> None:
+    path = tmp_path / "trace.jsonl"
+    rows = [
+        {"offset_s": 2.0, "prompt_tokens": 5, "output_tokens": 7},
+        {"offset_s": 0, "prompt_tokens": 1, "output_tokens": 2},
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    assert Trace(str(path)).lengths == [(1, 2), (5, 7)]
+    assert Trace(str(path)).has_lengths and not Trace(_trace(tmp_path, 0.0, 1.0)).has_lengths

@@ -465,3 +465,20 @@ def test_client_processes_end_with_a_parent_that_is_killed() -> None:
 def test_a_crew_grows_up_to_its_limit() -> None:
     crew = Crew(1)
     assert [crew.grow(3), crew.size, crew.grow(3), crew.size, crew.grow(3)] == [True, 2, True, 3, False]
+
+
+def test_answers_run_to_their_length_and_a_recorded_order_is_kept(crew: Crew) -> None:
+    seen: list[tuple[str, int, bool]] = []
+
+    async def noting(request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        seen.append((body["prompt"], body["max_tokens"], body.get("ignore_eos", False)))
+        return await stream(request)
+
+    workload = Workload("test", ["one", "two", "three"], [], 9, output_tokens=[3, 9, 6], in_order=True)
+    with serving(noting) as stub:
+        result = measure(crew, stub, Steps([20.0, 20.0], step_s=1.0, random=False), workload=workload)
+    assert set(seen[:5]) <= {("one", 3, True), ("two", 4, True), ("three", 4, True)}  # the first answers are short
+    assert {("one", 3, True), ("two", 9, True), ("three", 6, True)} <= set(seen[5:])
+    in_window = sorted(ended_in_window(result), key=lambda r: r.due_s)
+    assert [r.prompt_id for r in in_window[:7]] == [0, 1, 2, 0, 1, 2, 0]  # from the start, whatever warmed up

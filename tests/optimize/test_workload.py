@@ -70,14 +70,70 @@ def test_limit_takes_the_first_rows(limit: int | None, rows: int, tmp_path: Path
     assert list(workload.prompts) == [row["prompt"] for row in ROWS[:rows]]
 
 
-def test_answers_are_bounded_by_the_longest_reference_and_a_quarter(tmp_path: Path) -> None:
-    words = {word for row in ROWS for word in row["reference"].split()}
+def _model(folder: Path) -> str:
+    """A model whose tokens are the words of ROWS, ids in alphabetic order."""
+    words = {word for row in ROWS for key in ("prompt", "reference") for word in row[key].split()}
     tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(sorted(words))}, unk_token="der"))
     tokenizer.pre_tokenizer = Whitespace()
-    (tmp_path / "model").mkdir()
-    tokenizer.save(str(tmp_path / "model" / "tokenizer.json"))
+    (folder / "model").mkdir()
+    tokenizer.save(str(folder / "model" / "tokenizer.json"))
+    return str(folder / "model")
+
+
+def _lengths(kind: str, **more: int) -> dict[str, Any]:
+    return {"_target_": f"optimize.lengths.{kind}", **more}
+
+
+def test_prompts_are_cut_or_continued_to_their_length(tmp_path: Path) -> None:
+    fixed = {"prompt_tokens": _lengths("Fixed", tokens=4), "output_tokens": _lengths("Fixed", tokens=9)}
+    workload = _load(_jsonl(tmp_path, ROWS), tmp_path, None, _model(tmp_path), **fixed)
+    assert list(workload.prompts) == ["the old man the", "the dog the old", "the old red house"]
+    assert workload.output_tokens == [9, 9, 9]
+    assert (list(workload.references), workload.max_tokens, workload.in_order) == ([], 9, False)
+
+
+def test_lengths_are_drawn_by_the_seed(tmp_path: Path) -> None:
+    path, model = _jsonl(tmp_path, ROWS * 20), _model(tmp_path)
+    source = WorkloadSource("mine", str(path), output_tokens=_lengths("Uniform", low=1, high=99))
+    found = [load_workload(source, model, tmp_path / "cache", seed).output_tokens for seed in (0, 0, 1)]
+    assert found[0] == found[1] != found[2]
+    assert len({w.hash for w in (load_workload(source, model, tmp_path / "cache", s) for s in (0, 1))}) == 2
+
+
+def test_recorded_lengths_keep_their_order(tmp_path: Path) -> None:
+    source = WorkloadSource("mine", str(_jsonl(tmp_path, ROWS)))
+    recorded = [(2, 30), (1, 10), (4, 20), (3, 5)]
+    workload = load_workload(source, _model(tmp_path), tmp_path / "cache", recorded=recorded)
+    assert list(workload.prompts) == ["the old", "the", "the old red house", "the old man"]
+    assert workload.output_tokens == [30, 10, 20, 5]
+    assert (workload.max_tokens, workload.in_order) == (30, True)
+
+
+def test_recorded_answers_go_with_prompts_of_any_length(tmp_path: Path) -> None:
+    source = WorkloadSource("mine", str(_jsonl(tmp_path, ROWS)))
+    recorded = [(None, n) for n in (1, 2, 3, 4)]
+    workload = load_workload(source, "no/model", tmp_path / "cache", recorded=recorded)
+    assert list(workload.prompts) == [ROWS[i]["prompt"] for i in (0, 1, 2, 0)]
+
+
+def test_prompts_alone_need_a_bound_on_answers(tmp_path: Path) -> None:
+    path = _jsonl(tmp_path, [{"prompt": "the dog"}])
+    assert list(_load(path, tmp_path, 5, reference_column=None).references) == []
+    with pytest.raises(ConfigError, match=r"set workload\.max_tokens"):
+        _load(path, tmp_path, None, reference_column=None)
+    with pytest.raises(ConfigError, match=r"set workload\.max_tokens"):
+        _load(_jsonl(tmp_path, ROWS), tmp_path, None, _model(tmp_path), prompt_tokens=_lengths("Fixed"))
+
+
+def test_chat_messages_cannot_be_cut(tmp_path: Path) -> None:
+    path = _jsonl(tmp_path, [{"prompt": CHAT, "reference": "der Hund"}])
+    with pytest.raises(ConfigError, match="chat messages cannot be cut"):
+        _load(path, tmp_path, model=_model(tmp_path), prompt_tokens=_lengths("Fixed"))
+
+
+def test_answers_are_bounded_by_the_longest_reference_and_a_quarter(tmp_path: Path) -> None:
     # "das alte rote Haus schläft" has 5 tokens; 5 x 1.25 = 6.25.
-    assert _load(_jsonl(tmp_path, ROWS), tmp_path, None, str(tmp_path / "model")).max_tokens == 7
+    assert _load(_jsonl(tmp_path, ROWS), tmp_path, None, _model(tmp_path)).max_tokens == 7
 
 
 def test_a_model_without_tokenizer_needs_a_bound(tmp_path: Path) -> None:
