@@ -1,12 +1,17 @@
 """Do three load generators agree on one live engine? Same prompts, same number of users, in turn.
 
+Where they differ, the engine is asked too: its own histograms say how long it took, whoever asked. And all three
+are compared on a stub server that needs next to no processor, so that a client cannot slow it down.
+
 Usage: python -m benchmarks.agreement [--rounds 5] [--guidellm PATH/TO/guidellm]
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
+import os
 import random
 import statistics
 from collections import defaultdict
@@ -14,8 +19,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
 from benchmarks.common import RESULTS, configuration, engine_of, mean_interval, provenance, require_quiet
 from benchmarks.peers import FIGURES, Asked, guidellm, vllm_bench, write_prompts
+from benchmarks.stubbed import stub
 from objectives import Measurement
 from optimize.engine.base import Engine, RequestConfig
 from optimize.interference import Machine, disturbances
@@ -23,13 +32,20 @@ from optimize.load.arrivals import ClosedLoop
 from optimize.load.crew import Crew
 from optimize.load.generator import Traffic, run_load
 from optimize.plan import make_plan
-from optimize.schema import Guard, Load
-from optimize.telemetry import Telemetry
+from optimize.schema import Guard, Load, StudyConfig
+from optimize.telemetry import PERIOD_S, Telemetry
 from optimize.workload import Workload, load_workload
 
 USERS, REQUESTS = 4, 300
+TOKENS, TOKEN_S = 16, 0.02
 OURS = "this project"
+HISTOGRAMS = {
+    "ttft_s": "vllm:time_to_first_token_seconds",
+    "tpot_s": "vllm:request_time_per_output_token_seconds",
+    "latency_s": "vllm:e2e_request_latency_seconds",
+}
 Run = Mapping[str, float]
+Generators = Mapping[str, Callable[[], Run]]
 
 
 def ours(engine: Engine, workload: Workload, crew: Crew) -> Run:
@@ -69,15 +85,112 @@ def report(runs: Mapping[str, Sequence[Run]]) -> str:
     return "\n".join(lines)
 
 
-def undisturbed(engine: Engine, run: Callable[[], Run], own: Callable[[], list[int]]) -> Run:
-    """Run it until nothing else disturbed the machine meanwhile; a peer's own processes cannot be told from others."""
+def as_the_server_saw_it(runs: Mapping[str, Sequence[Run]]) -> str:
+    """What of each latency the engine itself spent, what the client added, and what the client cost."""
+    lines = [
+        "| generator | engine: TTFT | TPOT | latency | client adds to TTFT | to latency | cores beside the engine |",
+        "|---" * 7 + "|",
+    ]
+    for name, found in runs.items():
+        server = [mean_interval([run[f"server_{figure}"] for run in found]) for figure in HISTOGRAMS]
+        added = [mean_interval([r[f] - r[f"server_{f}"] for r in found]) for f in ("ttft_s", "latency_s")]
+        cells = [f"{1e3 * m:.1f} ms [{1e3 * low:.1f}, {1e3 * high:.1f}]" for m, low, high in [*server, *added]]
+        cores, low, high = mean_interval([run["cores"] for run in found])
+        lines.append("| " + " | ".join([name, *cells, f"{cores:.2f} [{low:.2f}, {high:.2f}]"]) + " |")
+    return "\n".join(lines)
+
+
+def undisturbed(engine: Engine, run: Callable[[], Run]) -> Run:
+    """Run it until the host disturbed nothing meanwhile; with the engine's own view of the run, and the client's cost.
+
+    A peer's processes cannot be told from other programs: what is not the engine's counts as the generator's.
+    """
     guard = Guard(other_cores_max=1.0)
     while True:
-        with Telemetry(engine, Machine(lambda: [*engine.pids, *own()])).sampling() as telemetry:
+        before = server_side(engine)
+        with Telemetry(engine, Machine(lambda: engine.pids)).sampling() as telemetry:
             found = run()
-        series = telemetry.series(0.0)
-        if not disturbances(Measurement([], 0.0, math.inf, {}, series), guard):
-            return found
+        after, series = server_side(engine), telemetry.series(0.0)
+        if disturbances(Measurement([], 0.0, math.inf, {}, series), guard):
+            continue
+        means = {
+            f"server_{figure}": (after[name, "sum"] - before[name, "sum"])
+            / (after[name, "count"] - before[name, "count"])
+            for figure, name in HISTOGRAMS.items()
+        }
+        loaded = {round(t / PERIOD_S) for t, running in series["requests_running"] if running}
+        shares = [share for t, share in series["other_cores"] if round(t / PERIOD_S) in loaded]
+        return {**found, **means, "cores": statistics.fmean(shares) * (os.cpu_count() or 1)}
+
+
+def server_side(engine: Engine) -> dict[tuple[str, str], float]:
+    """(histogram, "sum" or "count") -> what the engine has observed so far."""
+    text = httpx.get(f"{engine.endpoint.base_url}/metrics", headers=engine.endpoint.headers).text
+    wanted = "\n".join(x for x in text.splitlines() if x.startswith(tuple(HISTOGRAMS.values())) and "_bucket" not in x)
+    found: dict[tuple[str, str], float] = defaultdict(float)
+    for family in text_string_to_metric_families(wanted + "\n"):
+        for sample in family.samples:
+            name, _, kind = sample.name.rpartition("_")
+            found[name, kind] += sample.value
+    return found
+
+
+def in_turn(generators: Generators, rounds: int, run: Callable[[Callable[[], Run]], Run]) -> dict[str, list[Run]]:
+    """Every generator once a round, in a random order."""
+    runs: dict[str, list[Run]] = {name: [] for name in generators}
+    rng = random.Random(0)
+    for number in range(rounds):
+        for name in rng.sample(list(generators), k=len(generators)):
+            runs[name].append(run(generators[name]))
+            shown = {figure: round(value, 4) for figure, value in runs[name][-1].items()}
+            print(f"round {number + 1}, {name}: {shown}", flush=True)
+    return runs
+
+
+def generators_of(
+    engine: Engine, workload: Workload, crew: Crew, asked: Asked, folder: Path, peer: str | None
+) -> Generators:
+    found: dict[str, Callable[[], Run]] = {
+        OURS: lambda: ours(engine, workload, crew),
+        "vllm bench serve": lambda: vllm_bench(asked, folder),
+    }
+    return found | ({"GuideLLM": lambda: guidellm(asked, folder, peer)} if peer else {})
+
+
+def on_the_engine(
+    config: StudyConfig, workload: Workload, crew: Crew, rounds: int, peer: str | None
+) -> dict[str, list[Run]]:
+    with TemporaryDirectory() as folder:
+        plan = make_plan(dataclasses.replace(config, output_dir=folder))
+        prompts = write_prompts(workload.prompts, Path(folder))
+        plan.launcher.prepare()
+        engine = plan.launcher.launch(
+            engine_of(config, {"quantization": "fp16", "batch_size": 16}), Path(folder) / "log"
+        )
+        asked = Asked(engine.endpoint, config.model.path, prompts, REQUESTS, workload.max_tokens, users=USERS)
+
+        def run(generator: Callable[[], Run]) -> Run:
+            engine.reset()
+            return undisturbed(engine, generator)
+
+        try:
+            generators = generators_of(engine, workload, crew, asked, Path(folder), peer)
+            generators[OURS]()  # warms the engine up for all
+            return in_turn(generators, rounds, run)
+        finally:
+            engine.stop()
+            plan.launcher.close()
+
+
+def on_the_stub(
+    config: StudyConfig, workload: Workload, crew: Crew, rounds: int, peer: str | None
+) -> dict[str, list[Run]]:
+    short = dataclasses.replace(workload, max_tokens=TOKENS)
+    with TemporaryDirectory() as folder, stub("--tokens", TOKENS, "--token-s", TOKEN_S) as engine:
+        prompts = write_prompts(workload.prompts, Path(folder))
+        asked = Asked(engine.endpoint, config.model.path, prompts, REQUESTS, TOKENS, users=USERS)
+        generators = generators_of(engine, short, crew, asked, Path(folder), peer)
+        return in_turn(generators, rounds, lambda generator: generator())
 
 
 def main() -> None:
@@ -85,48 +198,35 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--guidellm")
     asked_for = parser.parse_args()
+    rounds, peer = asked_for.rounds, asked_for.guidellm
     require_quiet()
-    runs: dict[str, list[Run]] = defaultdict(list)
-    with TemporaryDirectory() as folder:
-        config = configuration(["+study=chat", f"output_dir={folder}"])
-        plan = make_plan(config)
-        workload = load_workload(config.workload, config.model.path, Path(config.cache_dir))
-        prompts = write_prompts(workload.prompts, Path(folder))
-        plan.launcher.prepare()
-        engine = plan.launcher.launch(
-            engine_of(config, {"quantization": "fp16", "batch_size": 16}), Path(folder) / "log"
-        )
-        asked = Asked(engine.endpoint, config.model.path, prompts, REQUESTS, workload.max_tokens, users=USERS)
-        try:
-            with Crew() as crew:
-                generators: dict[str, Callable[[], Run]] = {
-                    OURS: lambda: ours(engine, workload, crew),
-                    "vllm bench serve": lambda: vllm_bench(asked, Path(folder)),
-                }
-                if asked_for.guidellm:
-                    generators["GuideLLM"] = lambda: guidellm(asked, Path(folder), asked_for.guidellm)
-                generators[OURS]()  # warms the engine up for all
-                rng = random.Random(0)
-                for number in range(asked_for.rounds):
-                    for name in rng.sample(list(generators), k=len(generators)):
-                        engine.reset()
-                        runs[name].append(undisturbed(engine, generators[name], lambda: crew.pids))
-                        shown = {figure: round(runs[name][-1][figure], 4) for figure in FIGURES}
-                        print(f"round {number + 1}, {name}: {shown}", flush=True)
-        finally:
-            engine.stop()
-            plan.launcher.close()
-    text = report({name: runs[name] for name in generators})
+    config = configuration(["+study=chat"])
+    workload = load_workload(config.workload, config.model.path, Path(config.cache_dir))
+    with Crew() as crew:
+        stubbed = on_the_stub(config, workload, crew, rounds, peer)
+        live = on_the_engine(config, workload, crew, rounds, peer)
+    command = f"python -m benchmarks.agreement --rounds {rounds}{' --guidellm guidellm' if peer else ''}"
+    parts = [
+        "# Agreement with other load generators",
+        provenance(command),
+        f"{USERS} users, {REQUESTS} requests to each generator in turn, in a random order within each round. Times "
+        "count from when a request was sent, which with users who wait is when it was due. Ratios are geometric means "
+        "over the rounds.",
+        "## On a live engine",
+        "FP16, batch 16, the chat workload; the prefix cache is reset before each. Clients share the two cores with "
+        "the engine.",
+        report(live),
+        "The same runs as the engine's own histograms have them (means over all requests, warm-up included), and the "
+        "processors used by anything but the engine while it had requests:",
+        as_the_server_saw_it(live),
+        "## On a server that needs next to no processor",
+        f"The stub answers {TOKENS} tokens, one every {TOKEN_S * 1e3:g} ms: a latency of {TOKENS * TOKEN_S:g} s and "
+        f"{USERS / TOKENS / TOKEN_S:g} requests/s if neither it nor the client lost any time.",
+        report(stubbed),
+    ]
+    text = "\n\n".join(parts) + "\n"
     print(text)
-    what = (
-        f"One live engine (FP16, batch 16), {USERS} users, {REQUESTS} requests of the chat workload to each generator "
-        "in turn, in a random order within each round, the prefix cache reset before each. Times count from when a "
-        "request was sent, which with users who wait is when it was due. Ratios are geometric means over the rounds."
-    )
-    peer = " --guidellm guidellm" if asked_for.guidellm else ""
-    command = f"python -m benchmarks.agreement --rounds {asked_for.rounds}{peer}"
-    head = "# Agreement with other load generators\n\n" + provenance(command)
-    (RESULTS / "agreement.md").write_text("\n\n".join([head, what, text]) + "\n", encoding="utf-8")
+    (RESULTS / "agreement.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
