@@ -1,12 +1,15 @@
-"""A/A: the same configuration measured again and again on one live engine. How often is it "better" than itself?
+"""A/A: one configuration, confirmed against itself again and again. How often is it "better" than itself?
 
-Usage: python -m benchmarks.same [--pairs 20]
+Usage: python -m benchmarks.same [--confirmations 10]
+
+Each confirmation is what a study does before it recommends: a "baseline" and three "candidates" in three rounds, here
+all of them the same configuration on one live engine.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,61 +24,108 @@ from optimize.ledger import Ledger, TrialRecord
 from optimize.load.crew import Crew
 from optimize.outcome import Completed
 from optimize.plan import Plan, make_plan
-from optimize.recommend import Candidate, gain_estimate
+from optimize.recommend import Candidate, Rounds, SingleReadings
 from optimize.report.format import figure
+from optimize.schema import Confirm
 
 METRICS = ("qps", "output_tokens_per_s", "p50_latency_s", "p99_latency_s", "tpot_s", "bleu")
+SCORE = "score"
+Readings = dict[int, list[dict[str, Estimate]]]
 
 
-def measure(number: int, config: TrialConfig, plan: Plan, evaluator: Evaluator) -> Candidate:
+def measure(number: int, config: TrialConfig, plan: Plan, evaluator: Evaluator) -> dict[str, Estimate]:
     """Measure once more, as a trial of a study would."""
-    record = TrialRecord("same", number, "search", {}, {}, dict(plan.signature))
+    record = TrialRecord("same", number, "confirmation", {}, {}, dict(plan.signature))
     outcome = evaluator.evaluate(config, record)
     if not isinstance(outcome, Completed):
         raise SystemExit(f"measurement {number}: {outcome.reason}")
     shown = "  ".join(f"{name} {figure(outcome.estimates[name])}" for name in METRICS[:4])
     print(f"{number}: {shown}{'  disturbed: ' + '; '.join(record.disturbed) if record.disturbed else ''}", flush=True)
-    return Candidate(number, {}, dict(outcome.estimates), True)
+    return dict(outcome.estimates)
 
 
-def verdicts(pairs: Sequence[tuple[Candidate, Candidate]], plan: Plan, metric: str) -> int:
-    """How many pairs are called different, one way or the other: their gain's interval leaves out 1."""
-    direction = plan.metrics[metric].direction
-    gains = [gain_estimate(direction, b, a, metric) for a, b in pairs]
-    return sum(not e.low <= 1 <= e.high for e in gains)
+def confirmations(count: int, config: TrialConfig, plan: Plan, evaluator: Evaluator) -> list[Readings]:
+    """Candidates (0 is the baseline) and rounds as a study would, `count` times."""
+    confirm, rng, found = Confirm(), random.Random(0), []
+    numbers, measured = range(confirm.candidates + 1), 0
+    measure(-1, config, plan, evaluator)  # what an engine does once, it has done then
+    for _ in range(count):
+        readings: Readings = {n: [] for n in numbers}
+        for _ in range(confirm.rounds):
+            for n in rng.sample(numbers, k=len(numbers)):
+                readings[n].append(measure(measured, config, plan, evaluator))
+                measured += 1
+        found.append(readings)
+    return found
 
 
-def table(found: Sequence[Candidate], plan: Plan) -> str:
-    neighbours = list(zip(found[::2], found[1::2], strict=True))
-    every = list(itertools.combinations(found, 2))
+def evidence(readings: Readings, plan: Plan) -> Rounds:
+    directions = {name: m.direction for name, m in plan.metrics.items()}
+    same_sample = [name for name, m in plan.metrics.items() if m.same_sample]
+    return Rounds(readings, 0, directions, plan.config.scenario.weights, same_sample)
+
+
+def gains(readings: Readings, plan: Plan, metric: str) -> list[Estimate]:
+    """What a study would say of each candidate against the baseline."""
+    rounds = evidence(readings, plan)
+    others = [Candidate(n, {}, {}, True) for n in readings if n]
+    return [rounds.score(c) if metric == SCORE else rounds.gain(c, metric) for c in others]
+
+
+def single_gains(readings: Readings, plan: Plan, metric: str) -> list[Estimate]:
+    """The same from single readings: each round's candidates against its baseline, by their own intervals."""
+    directions = {name: m.direction for name, m in plan.metrics.items()}
+    found = []
+    for cells in zip(*readings.values(), strict=True):
+        baseline, *others = [Candidate(n, {}, estimates, True) for n, estimates in enumerate(cells)]
+        single = SingleReadings(baseline, directions, plan.config.scenario.weights)
+        found += [single.score(c) if metric == SCORE else single.gain(c, metric) for c in others]
+    return found
+
+
+def contained(found: Sequence[Readings], plan: Plan, metric: str) -> tuple[int, int]:
+    """How many first readings of the next confirmation fall into the interval given for them; of how many."""
+    hits, n = 0, 0
+    for before, after in zip(found, found[1:], strict=False):
+        rounds = evidence(before, plan)
+        for number in before:
+            level, later = rounds.levels(number)[metric], after[number][0][metric].value
+            hits, n = hits + (level.low <= later <= level.high), n + 1
+    return hits, n
+
+
+def table(found: Sequence[Readings], plan: Plan) -> str:
     lines = [
-        f'| metric | called different, of {len(neighbours)} interleaved pairs | "better", of these | '
-        f"called different, of all {len(every)} pairs | spread of the values, and of their intervals |",
-        "|---|---|---|---|---|",
+        '| figure | confirmed: called different | of these "better" | half-width of a gain, median | '
+        "single readings: called different | a reading of the next confirmation within the interval for it |",
+        "|---" * 6 + "|",
     ]
-    for metric in METRICS:
-        n, all_n = verdicts(neighbours, plan, metric), verdicts(every, plan, metric)
-        share, low, high = proportion_interval(n, len(neighbours))
+    totals = [0, 0, 0]
+    for metric in (*METRICS, SCORE):
+        confirmed = [e for readings in found for e in gains(readings, plan, metric)]
+        single = [e for readings in found for e in single_gains(readings, plan, metric)]
+        different = [e for e in confirmed if not e.low <= 1 <= e.high]
+        better = sum(e.low > 1 for e in different)
+        totals = [totals[0] + len(different), totals[1] + better, totals[2] + len(confirmed)]
+        width = sorted(e.high / e.value - 1 for e in confirmed)[len(confirmed) // 2]
+        later = "" if metric == SCORE else _share(*contained(found, plan, metric))
         lines.append(
-            f"| {metric} | {n}: {share:.0%} [{low:.0%}, {high:.0%}] | {share / 2:.1%} | {all_n / len(every):.1%} | "
-            f"{_spread([c.estimates[metric] for c in found])} |"
+            f"| {metric} | {_share(len(different), len(confirmed))} | {better} | {width:.1%} | "
+            f"{_share(sum(not e.low <= 1 <= e.high for e in single), len(single))} | {later} |"
         )
+    lines.append(f"| all | {_share(totals[0], totals[2])} | {totals[1]}: {totals[1] / totals[2]:.1%} | | | |")
     return "\n".join(lines)
 
 
-def _spread(estimates: Sequence[Estimate]) -> str:
-    """How much the values differ from one another, beside what their intervals lead one to expect."""
-    values = [e.value for e in estimates]
-    mean = sum(values) / len(values)
-    seen = (sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5
-    said = sum((e.high - e.low) / 2 / 1.96 for e in estimates) / len(estimates)
-    return f"{seen / mean:.1%}, {said / mean:.1%}"
+def _share(hits: int, n: int) -> str:
+    share, low, high = proportion_interval(hits, n)
+    return f"{hits} of {n}: {share:.0%} [{low:.0%}, {high:.0%}]"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=20)
-    pairs = parser.parse_args().pairs
+    parser.add_argument("--confirmations", type=int, default=10)
+    count = parser.parse_args().confirmations
     require_quiet()
     with TemporaryDirectory() as folder:
         plan = make_plan(configuration(["+study=chat", f"output_dir={folder}"]))
@@ -83,16 +133,19 @@ def main() -> None:
         config = TrialConfig(engine, RequestConfig())
         with Crew() as crew, EnginePool(plan.launcher, Path(folder)) as pool:
             evaluator = Evaluator(plan, pool, crew, Ledger(plan.folder), lambda _: None)
-            measure(-1, config, plan, evaluator)  # what an engine does once, it has done then
-            found = [measure(number, config, plan, evaluator) for number in range(2 * pairs)]
+            found = confirmations(count, config, plan, evaluator)
     text = table(found, plan)
     print(text)
     what = (
-        "One live engine (FP16, batch 16, the chat study's load) measured again and again. Two measurements are called "
-        "different where the interval of their ratio leaves out 1, as in a recommendation. Half of the false verdicts "
-        'say "better". All pairs are not independent of each other: their share has no interval.'
+        f"One live engine (FP16, batch 16, the chat study's load). {count} confirmations as a study makes them: three "
+        "candidates and the baseline in three rounds, each in a random order, all of them this one configuration. A "
+        "candidate is called different where the interval of its gain leaves out 1. Beside it, what single readings, "
+        "those of the same rounds, would have said. Comparisons of one confirmation share its baseline, so the "
+        "intervals of these shares are somewhat too narrow."
     )
-    head = "# The same configuration against itself\n\n" + provenance(f"python -m benchmarks.same --pairs {pairs}")
+    head = "# The same configuration against itself\n\n" + provenance(
+        f"python -m benchmarks.same --confirmations {count}"
+    )
     (RESULTS / "same.md").write_text("\n\n".join([head, what, text]) + "\n", encoding="utf-8")
 
 

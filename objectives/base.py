@@ -165,6 +165,8 @@ class Objective(ABC):
     direction: ClassVar[Direction]
     log_scale: ClassVar[bool] = True
     """Whether ratios, not differences, matter: the sampler then sees the logarithm."""
+    same_sample: ClassVar[bool] = False
+    """Whether every measurement of a study scores the same sample: repeats then say nothing on others."""
 
     @abstractmethod
     def estimate(self, measurement: Measurement) -> Estimate | None:

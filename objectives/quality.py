@@ -39,6 +39,7 @@ class CorpusScore(Objective):
 
     direction = Direction.MAXIMIZE
     log_scale = False
+    same_sample = True
 
     def metric(self) -> Metric:
         raise NotImplementedError

@@ -14,7 +14,7 @@ from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool, Lease
 from optimize.errors import EngineFailure, FailureKind, TransientFault
 from optimize.interference import Machine, disturbances
-from optimize.ledger import BASELINE, Ledger, TrialRecord
+from optimize.ledger import Ledger, TrialRecord
 from optimize.load.crew import Crew
 from optimize.load.generator import LoadResult, Precise, Traffic, run_load
 from optimize.outcome import Completed, Failed, Infeasible, Outcome
@@ -112,7 +112,7 @@ class Evaluator:
             result = run_load(
                 self.crew, engine, traffic, self.phase,
                 first_answers=config.request.beam_size not in lease.answered,
-                give_up_s=None if record.role == BASELINE else hopeless_after_s(plan.limits),
+                give_up_s=None if record.baseline else hopeless_after_s(plan.limits),
                 precise=self._precise(config),
             )  # fmt: skip
         lease.answered.add(config.request.beam_size)

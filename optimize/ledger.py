@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from objectives import Estimate, RequestRecord
 
-ROLE, BASELINE, SEARCH = "role", "baseline", "search"
+ROLE, BASELINE, SEARCH, CONFIRMATION = "role", "baseline", "search", "confirmation"
 
 
 @dataclass
@@ -25,11 +25,13 @@ class TrialRecord:
     Attributes:
         study: Name of the study.
         number: Optuna's trial number.
-        role: BASELINE or SEARCH.
+        role: BASELINE, SEARCH or CONFIRMATION.
         params: Knob -> value.
         config: What was really run: checkpoint, flags, request, command.
         signature: What the figures depend on besides.
         state: running, completed, infeasible or failed.
+        baseline: Whether it runs vLLM's defaults.
+        confirms: Number of the trial that it measures again; None where it is the first of its settings.
         reason: Why it is infeasible or failed.
         evidence: Decisive lines of the engine's log.
         estimates: Metric -> figure.
@@ -53,6 +55,8 @@ class TrialRecord:
     config: dict[str, Any]
     signature: dict[str, str]
     state: str = "running"
+    baseline: bool = False
+    confirms: int | None = None
     reason: str = ""
     evidence: list[str] = field(default_factory=list)
     estimates: dict[str, Estimate] = field(default_factory=dict)

@@ -10,24 +10,25 @@ from typing import TYPE_CHECKING, Any
 
 from objectives import Direction
 from optimize.bounds import RUNS, UNMEASURED, violations
+from optimize.confirm import Confirmation, first_reading
 from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool
 from optimize.errors import EngineFailure, OptimizeError, TransientFault
 from optimize.evaluate import Evaluator
 from optimize.known import KnownFailures
-from optimize.ledger import BASELINE, ROLE, SEARCH, Ledger, TrialRecord
+from optimize.ledger import BASELINE, CONFIRMATION, ROLE, SEARCH, Ledger, TrialRecord
 from optimize.load.crew import Crew
 from optimize.outcome import Completed, Failed, Infeasible, Outcome
 from optimize.plan import Plan
 from optimize.progress import Progress
-from optimize.recommend import recommend
 from optimize.reuse import NEW_ENGINE, Reuse
 from optimize.study import (
+    CONFIRMS,
     RETRIES,
     baseline_estimates,
-    baseline_is_queued,
-    candidates,
     enqueue,
+    enqueue_again,
+    is_queued,
     measured,
     tell_failed,
     told,
@@ -70,7 +71,7 @@ class Loop:
         self._live_params: dict[str, Any] | None = None
 
     def run(self) -> None:
-        """Spend what is left of the budget.
+        """Spend what is left of the budget, then confirm what it found.
 
         Raises:
             OptimizeError: the baseline cannot run, or too many trials in a row gave nothing.
@@ -85,6 +86,7 @@ class Loop:
                     f"{self._failures_in_a_row} trials in a row gave no measurement (study.max_failures_in_a_row): "
                     "see the reasons above, narrow the search space, and run the same command to go on"
                 )
+        Confirmation(self._study, self._plan.config.confirm, self._plan.config.study.seed, self._run_next).run()
 
     def _spent(self) -> bool:
         if self._deadline is not None and time.monotonic() >= self._deadline:
@@ -100,8 +102,8 @@ class Loop:
     def _run_baseline(self) -> None:
         """Measure vLLM's defaults first: every gain is relative to them, so without them there is no study."""
         params = self._study.user_attrs.get(_BASELINE_PARAMS) or self._ask_the_engine_for_defaults()
-        if not baseline_is_queued(self._study):
-            enqueue(self._study, params, BASELINE)
+        if not is_queued(self._study, BASELINE):
+            enqueue(self._study, params, **{ROLE: BASELINE})
         for _ in range(self._plan.config.executor.retries + 1):
             self._run_next()
             if baseline_estimates(self._study) is not None:
@@ -129,8 +131,8 @@ class Loop:
         self._study.set_user_attr(_BASELINE_OUTSIDE, outside)
         return params
 
-    def _config_of(self, params: Mapping[str, Any], role: str) -> TrialConfig:
-        if role == BASELINE and not self._study.user_attrs.get(_BASELINE_OUTSIDE):
+    def _config_of(self, params: Mapping[str, Any], baseline: bool = False) -> TrialConfig:
+        if baseline and not self._study.user_attrs.get(_BASELINE_OUTSIDE):
             return self._plan.space.vllm_defaults(self._checkpoints)
         return self._plan.space.resolve(params, self._checkpoints)
 
@@ -146,35 +148,39 @@ class Loop:
         record = TrialRecord(
             study=self._study.study_name, number=trial.number, role=role, params=dict(trial.params), config={},
             signature=dict(self._plan.signature), started_at=time.time(),
-            seconds={"ask": time.monotonic() - asked_at},
+            seconds={"ask": time.monotonic() - asked_at}, confirms=trial.user_attrs.get(CONFIRMS),
         )  # fmt: skip
+        record.baseline = role == BASELINE or self._is_baseline(record.confirms)
         trial.set_user_attr(ROLE, role)
-        self._progress.trial(trial.number, trial.params, role)
+        self._progress.trial(record)
         with ExitStack() as quiet:
             try:
                 outcome = self._evaluate(record, lambda: quiet.enter_context(self._tracker.held()))
             except KeyboardInterrupt:
                 self._tell(trial, record, Failed("interrupted"))
-                enqueue(self._study, trial.params, role, int(trial.user_attrs.get(RETRIES, 0)))
+                enqueue_again(self._study, trial)
                 raise
             self._tell(trial, record, outcome)
         self._failures_in_a_row = 0 if isinstance(outcome, Completed) else self._failures_in_a_row + 1
-        self._retry(trial, role, outcome)
+        self._retry(trial, outcome)
         self._live_params = dict(trial.params) if self._serves_the_like(record) else None
         record.seconds["wall"] = time.monotonic() - asked_at
         self._ledger.write(record)
+
+    def _is_baseline(self, number: int | None) -> bool:
+        return number is not None and self._study.trials[number].user_attrs.get(ROLE) == BASELINE
 
     def _serves_the_like(self, record: TrialRecord) -> bool:
         """Whether the live engine could serve this trial's settings with another request."""
         if record.state != "completed":
             return False
-        return self._pool.is_live(self._config_of(record.params, SEARCH).engine)
+        return self._pool.is_live(self._config_of(record.params).engine)
 
     def _evaluate(self, record: TrialRecord, hold: Callable[[], None]) -> Outcome:
         broken = self._broken_recipes.get(str(record.params.get("quantization")))
         if broken is not None:
             return Infeasible(broken.kind, str(broken), broken.evidence)
-        config = self._config_of(record.params, record.role)
+        config = self._config_of(record.params, record.baseline)
         command = self._plan.launcher.deploy_command(config.engine)
         record.config = {**asdict(config), "engine_key": config.engine.key, "deploy_command": command}
         self._ledger.write(record)
@@ -202,7 +208,7 @@ class Loop:
         self._known.add(record)
         self._ledger.write(record)
         self._tracker.end(record, trial)
-        self._progress.finished(record, record.state != "failed", self._best())
+        self._progress.finished(record, record.state != "failed" and record.role != CONFIRMATION, self._best())
 
     def _fill(self, record: TrialRecord, outcome: Outcome) -> None:
         record.ended_at = time.time()
@@ -241,14 +247,13 @@ class Loop:
                 values.append(float(worst(seen, default=0.0)))
         return values
 
-    def _retry(self, trial: optuna.Trial, role: str, outcome: Outcome) -> None:
+    def _retry(self, trial: optuna.Trial, outcome: Outcome) -> None:
         retries = int(trial.user_attrs.get(RETRIES, 0))
         if isinstance(outcome, Failed) and retries < self._plan.config.executor.retries:
-            enqueue(self._study, trial.params, role, retries + 1)
+            enqueue_again(self._study, trial, 1)
 
     def _best(self) -> str:
-        directions = {name: o.direction for name, o in self._plan.objectives.items()}
-        found = recommend(candidates(self._study), directions, self._plan.config.scenario.weights)
+        found = first_reading(self._study)
         if found is None:
             return ""
         return f"trial {found.pick.number} ({found.score.value:.2f}x vLLM's defaults)"

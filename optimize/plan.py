@@ -18,6 +18,7 @@ from optimize.checkpoint import content_hash
 from optimize.engine.base import Launcher
 from optimize.errors import ConfigError, closest
 from optimize.load.arrivals import Arrivals, Trace
+from optimize.recommend.rounds import LEAST_ROUNDS
 from optimize.schema import Load, StudyConfig
 from optimize.signature import machine
 from optimize.space import SearchSpace, make_space
@@ -101,6 +102,14 @@ def _study_folder(config: StudyConfig) -> Path:
     ):  # fmt: skip
         if value < least:
             raise ConfigError(f"study.{key} must be at least {least}, got {value}")
+    confirm = config.confirm
+    if confirm.candidates < 0:
+        raise ConfigError(f"confirm.candidates must be at least 0, got {confirm.candidates}")
+    if confirm.rounds < LEAST_ROUNDS:
+        raise ConfigError(
+            f"confirm.rounds must be at least {LEAST_ROUNDS}, got {confirm.rounds}: one round says nothing of how far "
+            "measurements differ; confirm.candidates=0 does without"
+        )
     if config.study.minutes is not None and config.study.minutes <= 0:
         raise ConfigError(f"study.minutes must be positive or null, got {config.study.minutes}")
     folder = Path(config.output_dir) / "studies" / name

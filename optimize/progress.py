@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from optimize.ledger import BASELINE, TrialRecord
+from optimize.ledger import CONFIRMATION, TrialRecord
 from optimize.report.format import figure
 
 
@@ -49,9 +47,13 @@ class Progress:
         """A line that stays."""
         self._console.print(line, markup=False, soft_wrap=True)
 
-    def trial(self, number: int, params: Mapping[str, Any], role: str) -> None:
-        settings = "vLLM defaults" if role == BASELINE else " ".join(f"{k}={v}" for k, v in params.items())
-        self._title = f"trial {number} ({self._done + 1} of {self._total}): {settings}"
+    def trial(self, record: TrialRecord) -> None:
+        """Show what is tried now."""
+        settings = "vLLM defaults" if record.baseline else " ".join(f"{k}={v}" for k, v in record.params.items())
+        if record.role == CONFIRMATION:
+            self._title = f"trial {record.number}, confirming trial {record.confirms}: {settings}"
+        else:
+            self._title = f"trial {record.number} ({self._done + 1} of {self._total}): {settings}"
         if not self._live:
             self.say(self._title)
 

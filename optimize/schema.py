@@ -38,6 +38,19 @@ class StudySettings:
 
 
 @dataclass
+class Confirm:
+    """The measurements that a recommendation rests on; see `optimize.confirm`.
+
+    Attributes:
+        candidates: How many of the front, best score first, are measured again; 0 recommends on single readings.
+        rounds: How often each, and the baseline.
+    """
+
+    candidates: int = 3
+    rounds: int = 3
+
+
+@dataclass
 class Scenario:
     """What the deployment is for, as weights.
 
@@ -242,6 +255,7 @@ class StudyConfig:
     """The whole configuration of `python -m optimize`."""
 
     study: StudySettings = field(default_factory=StudySettings)
+    confirm: Confirm = field(default_factory=Confirm)
     scenario: Scenario = field(default_factory=Scenario)
     model: Model = field(default_factory=Model)
     quantization: Recipe = field(default_factory=Recipe)

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from objectives import Estimate
 from optimize.build import build
 from optimize.errors import ConfigError
-from optimize.ledger import BASELINE, ROLE, SEARCH, Ledger, TrialRecord
+from optimize.ledger import BASELINE, CONFIRMATION, ROLE, Ledger, TrialRecord
 from optimize.plan import Plan
 from optimize.recommend import Candidate
 from optimize.samplers import LOG_SCALE_ATTR
@@ -25,6 +25,8 @@ from optimize.storage import open_storage
 
 _FINGERPRINT, _ABOUT, _ARCHIVED = "fingerprint", "about", "archived"
 RETRIES = "retries"
+CONFIRMS, CONFIRMING, ROUND = CONFIRMATION_ATTRS = ("confirms", "confirming", "round")
+"""Attributes of a confirmation's trial: which trial it measures again, for which confirmation, in which round."""
 
 
 def open_study(plan: Plan) -> optuna.Study:
@@ -69,7 +71,8 @@ def about(plan: Plan) -> dict[str, Any]:
         "directions": {name: str(o.direction) for name, o in plan.objectives.items()},
         "model": plan.config.model.name,
         "signature": dict(plan.signature),
-        "limits": [limit.name for limit in plan.limits],
+        "limits": [asdict(limit) for limit in plan.limits],
+        "same_sample": [name for name, metric in plan.metrics.items() if metric.same_sample],
     }
 
 
@@ -109,12 +112,7 @@ def _requeue_stale(study: optuna.Study, ledger: Ledger) -> None:
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
         if trial.params:
-            enqueue(
-                study,
-                trial.params,
-                trial.user_attrs.get(ROLE, SEARCH),
-                int(trial.user_attrs.get(RETRIES, 0)),
-            )
+            enqueue_again(study, trial)
     for record in ledger.records():
         if record.state == "running":
             _settle(record, study.trials[record.number])
@@ -126,16 +124,35 @@ def _settle(record: TrialRecord, trial: FrozenTrial) -> None:
     if trial.state is TrialState.COMPLETE:
         record.state, record.reason = trial.user_attrs["state"], trial.user_attrs["reason"]
         record.feasible, record.seconds = trial.user_attrs["feasible"], trial.user_attrs["seconds"]
-        record.estimates = {name: Estimate.from_dict(raw) for name, raw in trial.user_attrs["estimates"].items()}
+        record.estimates = estimates_of(trial)
         record.violations = dict(trial.constraints)
     else:
         record.state, record.reason = "failed", "the session was killed"
     record.ended_at = time.time()
 
 
-def enqueue(study: optuna.Study, params: Mapping[str, Any], role: str = SEARCH, retries: int = 0) -> None:
-    """Queue one point; the next ask gets it."""
-    study.enqueue_trial(dict(params), user_attrs={ROLE: role, RETRIES: retries})
+def enqueue(study: optuna.Study, params: Mapping[str, Any], **attributes: Any) -> None:
+    """Queue one point with attributes of its trial; the next ask gets it."""
+    study.enqueue_trial(dict(params), user_attrs={RETRIES: 0, **attributes})
+
+
+def enqueue_again(study: optuna.Study, trial: optuna.Trial | FrozenTrial, retries: int = 0) -> None:
+    """Queue a trial that ended without a result.
+
+    Args:
+        study: Where to.
+        trial: The trial that ended.
+        retries: How many tries to count against it in addition.
+    """
+    kept = {k: v for k, v in trial.user_attrs.items() if k in (ROLE, *CONFIRMATION_ATTRS)}
+    tried = int(trial.user_attrs.get(RETRIES, 0))
+    study.enqueue_trial(trial.params, user_attrs={**kept, RETRIES: tried + retries})
+
+
+def is_queued(study: optuna.Study, role: str) -> bool:
+    """Whether a trial of this role waits to be asked for."""
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    return any(t.user_attrs.get(ROLE) == role for t in waiting)
 
 
 def tell_failed(study: optuna.Study, trial: optuna.Trial) -> None:
@@ -143,33 +160,38 @@ def tell_failed(study: optuna.Study, trial: optuna.Trial) -> None:
     study.tell(trial, state=TrialState.FAIL)
 
 
-def baseline_is_queued(study: optuna.Study) -> bool:
-    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-    return any(t.user_attrs.get(ROLE) == BASELINE for t in waiting)
-
-
 def baseline_estimates(study: optuna.Study) -> dict[str, Estimate] | None:
     """The baseline's figures, once it is measured."""
     return next((dict(c.estimates) for c in candidates(study) if c.baseline), None)
 
 
-def told(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that used up budget: measured, or found infeasible."""
+def complete(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials with a result, the confirmations' too."""
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
+def told(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that used up budget: the search's and the baseline, measured or found infeasible."""
+    return [t for t in complete(study) if t.user_attrs.get(ROLE) != CONFIRMATION]
+
+
 def measured(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials whose values are measurements."""
+    """Those of `told` whose values are measurements."""
     return [t for t in told(study) if not t.user_attrs.get("imputed", False)]
 
 
+def estimates_of(trial: FrozenTrial) -> dict[str, Estimate]:
+    """Metric -> figure of a measured trial."""
+    return {name: Estimate.from_dict(raw) for name, raw in trial.user_attrs["estimates"].items()}
+
+
 def candidates(study: optuna.Study) -> list[Candidate]:
-    """All measured trials as candidates for a recommendation."""
+    """All measured trials, as the search read them, as candidates for a recommendation."""
     return [
         Candidate(
             number=t.number,
             params=t.params,
-            estimates={name: Estimate.from_dict(raw) for name, raw in t.user_attrs["estimates"].items()},
+            estimates=estimates_of(t),
             feasible=bool(t.user_attrs["feasible"]),
             baseline=t.user_attrs.get(ROLE) == BASELINE,
         )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from optimize.background import Background
 from optimize.errors import OptimizeError
-from optimize.ledger import Ledger, TrialRecord, write_atomically
+from optimize.ledger import SEARCH, Ledger, TrialRecord, write_atomically
 from optimize.schema import Tracking
 
 if TYPE_CHECKING:
@@ -108,10 +108,11 @@ class Mirror:
             start_time=int(record.started_at * 1000),
             tags={
                 **self._tags,
-                _NAME: f"{record.study}-{record.number:04d}" + ("-baseline" if record.role == "baseline" else ""),
+                _NAME: f"{record.study}-{record.number:04d}" + ("" if record.role == SEARCH else f"-{record.role}"),
                 _PARENT: parent["run_id"] if parent else self.open_parent(),
                 "role": record.role,
                 "trial": str(record.number),
+                **({} if record.confirms is None else {"confirms": str(record.confirms)}),
             },
         )
         self._remember(folder, run.info.run_id, complete=False)

@@ -76,6 +76,7 @@ def simulated(tmp_path: Path, workload_file: Path, empty_mlflow_db: Path) -> lis
         "load.window_requests=20",
         "load.window_max_s=60",
         "load.precision={}",
+        "confirm.candidates=0",  # tested by itself, and it takes its time
         # Tests share their cores with other tests: what disturbs a measurement is tested by itself.
         "load.guard={repeats: 0, steal_max: 1, other_cores_max: 1, throttled_max: 1, drift_p: 0}",
         "load.guard.send_lag_p99_max_s=60",

@@ -118,12 +118,12 @@ def _repeat(
         },
         signature=dict(plan.signature), started_at=time.time(),
     )  # fmt: skip
-    progress.trial(number, record.params, record.role)
+    progress.trial(record)
     evaluator.ledger.write(record)
     tracker.begin(record)
     with ExitStack() as quiet:
         outcome = evaluator.evaluate(point, record, lambda: quiet.enter_context(tracker.held()))
-    _fill(record, outcome)
+    settle(record, outcome)
     evaluator.ledger.write(record)
     tracker.end(record)
     progress.finished(record, True, "")
@@ -132,7 +132,8 @@ def _repeat(
     return [record] if isinstance(outcome, Completed) else []
 
 
-def _fill(record: TrialRecord, outcome: Outcome) -> None:
+def settle(record: TrialRecord, outcome: Outcome) -> None:
+    """Write down what came of a measurement."""
     record.ended_at = time.time()
     match outcome:
         case Completed(estimates):

@@ -7,14 +7,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from objectives import Direction
+from optimize.bounds import Limit
+from optimize.confirm import directions_of, first_reading, recommendation
 from optimize.ledger import Ledger
 from optimize.plan import Plan
-from optimize.recommend import Recommendation, recommend
+from optimize.recommend import Recommendation
+from optimize.report.confirmation import confirmation_markdown
 from optimize.report.costs import costs_of
 from optimize.report.figures import pareto_figure, write_html
 from optimize.report.format import figure
-from optimize.report.matrix import Row, front_markdown, to_markdown, write_front, write_matrix
+from optimize.report.matrix import Row, front_markdown, to_markdown, write_files, write_front, write_matrix
 from optimize.report.signatures import differences, warning
 from optimize.study import candidates, stored_studies, told
 from optimize.study import measured as measured_trials
@@ -30,44 +32,44 @@ def conclude(plan: Plan, study: optuna.Study) -> tuple[list[Path], dict[str, flo
         (files for the tracker, metrics of the parent run, its note in Markdown).
     """
     measured = candidates(study)
-    found = recommendation(study)
+    found, search = recommendation(study), first_reading(study)
     counts, costs = _counts(study), costs_of(Ledger(plan.folder).records())
     print(f"\nstudy {study.study_name}: {_counted(counts)}")
     if costs is not None:
         print(costs.in_words())
         counts |= costs.metrics()
-    if found is None:
-        note = "No recommendation yet: " + ("no trial keeps every constraint." if measured else "nothing measured.")
+    if found is None or search is None:
+        note = f"No recommendation yet: {_why_none(search is not None, bool(measured))}."
         print(note)
         return [], counts, note
     directions = directions_of(study)
     figure_path = write_html(
-        pareto_figure(measured, [c.number for c in found.front], found.pick.number, directions),
+        pareto_figure(measured, [c.number for c in search.front], found.pick.number, directions),
         plan.folder / "report" / "pareto.html",
     )
     row, folder = row_of(study, found), plan.folder / "report"
-    files = [*write_matrix([row], folder), *write_front(row, folder), figure_path]
+    files = [*write_matrix([row], folder), *write_front(row, search.front, folder), figure_path]
+    if found.rounds:
+        files += write_files({"confirmation.md": confirmation_markdown(row)}, folder)
     rows = matrix_rows(stored_studies(plan.config.tracking.storage))
     combined = write_matrix(rows, Path(plan.config.output_dir))
     note = to_markdown(rows)
     print(in_words(study, found))
     if mixed := signature_warning(study):
         print(f"\n{mixed}")
-    print(f"\nPareto front of {study.study_name}, best score first:\n\n{front_markdown(row)}")
+    print(f"\nconfirmation:\n\n{confirmation_markdown(row)}" if found.rounds else "\nnot confirmed: single readings")
+    front = front_markdown(row, search.front)
+    print(f"Pareto front of {study.study_name} as the search read it, best score first:\n\n{front}")
     print(f"matrix over all studies so far ({combined[0]}):\n\n{note}")
     print(f"figures: {figure_path}   compare: scripts/ui")
     metrics = {**counts, "score": found.score.value, **{f"gain.{n}": e.value for n, e in found.gains.items()}}
     return files, metrics, to_markdown([row])
 
 
-def recommendation(study: optuna.Study) -> Recommendation | None:
-    """The recommendation for the study's own scenario."""
-    weights = study.user_attrs["about"]["scenario"]["weights"]
-    return recommend(candidates(study), directions_of(study), weights)
-
-
-def directions_of(study: optuna.Study) -> dict[str, Direction]:
-    return {name: Direction(d) for name, d in study.user_attrs["about"]["directions"].items()}
+def _why_none(searched: bool, measured: bool) -> str:
+    if searched:
+        return "what kept every constraint in the search did not when it was measured again; more trials may help"
+    return "no trial keeps every constraint" if measured else "nothing measured"
 
 
 def signature_warning(study: optuna.Study) -> str:
@@ -114,16 +116,24 @@ def in_words(study: optuna.Study, found: Recommendation) -> str:
     for name in row.objectives:
         lines.append(f"  {name:18} {figure(pick.estimates[name]):36} gain {figure(found.gains[name])}")
     lines.append(f"  score              {_verdict(found)}")
-    if found.runner_up is not None and found.runner_up_score is not None:
+    if found.runner_up is not None:
         other = ", ".join(f"{k} = {v}" for k, v in found.runner_up.params.items())
         tie = "; the evidence does not tell the two apart" if found.tied else ""
         lines.append(
-            f"  runner-up          {other} (trial {found.runner_up.number}), score {figure(found.runner_up_score)}{tie}"
+            f"  runner-up          {other} (trial {found.runner_up.number}), score "
+            f"{figure(found.scores[found.runner_up.number])}{tie}"
         )
     disturbed = study.trials[pick.number].user_attrs.get("disturbed")
-    if disturbed:
+    if disturbed and not found.rounds:
         lines.append(f"  disturbed          {'; '.join(disturbed)}: measure it again before you rely on it")
-    limits = study.user_attrs["about"]["limits"]
+    if found.rounds:
+        lines.append(
+            f"  evidence           {found.rounds} rounds of interleaved measurements; values with the interval"
+        )
+        lines.append("                     that a further measurement falls in")
+    else:
+        lines.append("  evidence           single readings, not confirmed: the best of many is partly the luckiest")
+    limits = [Limit(**raw).name for raw in study.user_attrs["about"]["limits"]]
     lines.append(f"  kept constraints   {', '.join(limits) if limits else 'none were set'}")
     return "\n".join([*lines, *_deployment(row)])
 

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from optimize.ledger import TrialRecord
+from optimize.ledger import CONFIRMATION, TrialRecord
 
 _UNDER_LOAD = ("repeated", "first_answer", "warmup", "window", "drain")
 
@@ -23,6 +23,7 @@ class Costs:
         overhead_new_s: Median seconds of a trial that started an engine, less measuring and the sampler's thinking.
         overhead_live_s: The same on a live engine.
         thinking_s: Median seconds the sampler thought.
+        confirming_s: Seconds from ask to told of the confirmation's trials, all added up; the others leave them out.
     """
 
     trials: int
@@ -32,13 +33,14 @@ class Costs:
     overhead_new_s: float | None
     overhead_live_s: float | None
     thinking_s: float
+    confirming_s: float = 0.0
 
     def metrics(self) -> dict[str, float]:
         """For the tracker."""
         found = {
             "cost.wall_s": self.wall_s, "cost.measuring_s": self.measuring_s, "cost.new_engines": self.new_engines,
             "cost.overhead_new_s": self.overhead_new_s, "cost.overhead_live_s": self.overhead_live_s,
-            "cost.thinking_s": self.thinking_s,
+            "cost.thinking_s": self.thinking_s, "cost.confirming_s": self.confirming_s,
         }  # fmt: skip
         return {name: float(value) for name, value in found.items() if value is not None}
 
@@ -52,12 +54,15 @@ class Costs:
             parts.append(f"{self.overhead_new_s:.1f} s with a new engine ({self.new_engines})")
         if self.overhead_live_s is not None:
             parts.append(f"{self.overhead_live_s:.1f} s on a live one ({self.trials - self.new_engines})")
-        return "time: " + ", ".join([*parts, f"{self.thinking_s:.1f} s of the sampler's thinking"])
+        parts.append(f"{self.thinking_s:.1f} s of the sampler's thinking")
+        confirming = f"; the confirmation took {self.confirming_s / 60:.1f} min" if self.confirming_s else ""
+        return "time: " + ", ".join(parts) + confirming
 
 
 def costs_of(records: Iterable[TrialRecord]) -> Costs | None:
     """Costs of the measured trials among these; None where there are none."""
-    measured = [r for r in records if r.state == "completed" and "wall" in r.seconds]
+    every = [r for r in records if "wall" in r.seconds]
+    measured = [r for r in every if r.state == "completed" and r.role != CONFIRMATION]
     if not measured:
         return None
     return Costs(
@@ -68,6 +73,7 @@ def costs_of(records: Iterable[TrialRecord]) -> Costs | None:
         overhead_new_s=_median(_overhead_s(r) for r in measured if r.new_engine),
         overhead_live_s=_median(_overhead_s(r) for r in measured if not r.new_engine),
         thinking_s=statistics.median(r.seconds["ask"] for r in measured),
+        confirming_s=sum(r.seconds["wall"] for r in every if r.role == CONFIRMATION),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 from objectives import Estimate
 
@@ -19,6 +20,11 @@ def figure(estimate: Estimate) -> str:
     digits = _digits(value, high - low)
     interval = f" [{low:.{digits}f}, {high:.{digits}f}]" if high > low else ""
     return f"{value:.{digits}f}{interval} {unit}".rstrip()
+
+
+def value_of(estimate: Estimate) -> str:
+    """The value alone, with the digits that its interval allows."""
+    return re.sub(r" \[.*\]", "", figure(estimate))
 
 
 def _scale(estimate: Estimate) -> tuple[float, str]:

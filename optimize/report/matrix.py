@@ -12,7 +12,7 @@ from typing import Any
 
 from objectives import Estimate
 from optimize.ledger import write_atomically
-from optimize.recommend import Recommendation
+from optimize.recommend import Candidate, Recommendation
 from optimize.report.format import figure
 from optimize.report.signatures import differences, warning
 
@@ -57,6 +57,8 @@ class Row:
             "better_than_defaults": self.found.decisive,
             "runner_up": None if other is None else {"trial": other.number, "params": dict(other.params)},
             "runner_up_tied": self.found.tied,
+            "rounds": self.found.rounds,
+            "first_reading": {n: e.to_dict() for n, e in pick.first.items()},
             "config": dict(self.config),
             "signature": dict(self.signature),
             "date": self.date,
@@ -74,14 +76,15 @@ def to_markdown(rows: Sequence[Row]) -> str:
     knobs = knobs_of(rows)
     objectives = list(dict.fromkeys(name for row in rows for name in row.objectives))
     head = ["scenario", *knobs, *objectives, "gain over vLLM defaults", "runner-up"]
-    lines = [_line(head), _line(["---"] * len(head))]
+    lines = [markdown_line(head), markdown_line(["---"] * len(head))]
     for row in rows:
         pick = row.found.pick
         figures = [figure(pick.estimates[n]) if n in pick.estimates else "–" for n in objectives]
         settings = [_shown(pick.params.get(k, "–")) for k in knobs]
-        lines.append(_line([row.title, *settings, *figures, _gains(row), _runner_up(row)]))
+        lines.append(markdown_line([row.title, *settings, *figures, _gains(row), _runner_up(row)]))
     notes = [
-        f"- **{row.scenario}**: study `{row.study}`, trial {row.found.pick.number}, {row.date}; {_signed(row)}"
+        f"- **{row.scenario}**: study `{row.study}`, trial {row.found.pick.number}, {_evidence(row)}, {row.date}; "
+        f"{_signed(row)}"
         for row in rows
     ]
     # Workload and load differ from scenario to scenario; these must not.
@@ -91,32 +94,40 @@ def to_markdown(rows: Sequence[Row]) -> str:
     return "\n".join([*lines, *head_note, *caution, *notes]) + "\n"
 
 
-def front_markdown(row: Row) -> str:
-    """The Pareto front of one study as a Markdown table, best score first."""
+def front_markdown(row: Row, front: Sequence[Candidate]) -> str:
+    """The Pareto front of one study as a Markdown table, in the order given."""
     knobs = knobs_of([row])
-    lines = [_line(["trial", *knobs, *row.objectives]), _line(["---"] * (1 + len(knobs) + len(row.objectives)))]
-    for c in row.found.front:
+    lines = [
+        markdown_line(["trial", *knobs, *row.objectives]),
+        markdown_line(["---"] * (1 + len(knobs) + len(row.objectives))),
+    ]
+    for c in front:
         settings = [_shown(c.params.get(k, "–")) for k in knobs]
-        lines.append(_line([str(c.number), *settings, *(figure(c.estimates[n]) for n in row.objectives)]))
+        lines.append(markdown_line([str(c.number), *settings, *(figure(c.estimates[n]) for n in row.objectives)]))
     return "\n".join(lines) + "\n"
 
 
-def front_csv(row: Row) -> str:
+def front_csv(front: Sequence[Candidate]) -> str:
     """One line per point of the front; every metric with the ends of its interval."""
-    return _csv([{"trial": c.number, **c.params, **_columns(c.estimates, "")} for c in row.found.front])
+    return _csv([{"trial": c.number, **c.params, **_columns(c.estimates, "")} for c in front])
 
 
-def front_json(row: Row) -> str:
+def front_json(row: Row, front: Sequence[Candidate]) -> str:
     points = [
         {"trial": c.number, "params": dict(c.params), "estimates": {n: e.to_dict() for n, e in c.estimates.items()}}
-        for c in row.found.front
+        for c in front
     ]
     return json.dumps({"study": row.study, "signature": dict(row.signature), "front": points}, indent=1, default=str)
 
 
-def write_front(row: Row, folder: Path) -> list[Path]:
+def write_front(row: Row, front: Sequence[Candidate], folder: Path) -> list[Path]:
     """Write front.md, front.json and front.csv; returns their paths."""
-    return _write({"front.md": front_markdown(row), "front.json": front_json(row), "front.csv": front_csv(row)}, folder)
+    texts = {
+        "front.md": front_markdown(row, front),
+        "front.json": front_json(row, front),
+        "front.csv": front_csv(front),
+    }
+    return write_files(texts, folder)
 
 
 def to_csv(rows: Sequence[Row]) -> str:
@@ -148,10 +159,11 @@ def write_matrix(rows: Sequence[Row], folder: Path) -> list[Path]:
         "matrix.json": json.dumps([row.to_dict() for row in rows], indent=1, default=str),
         "matrix.csv": to_csv(rows),
     }
-    return _write(texts, folder)
+    return write_files(texts, folder)
 
 
-def _write(texts: Mapping[str, str], folder: Path) -> list[Path]:
+def write_files(texts: Mapping[str, str], folder: Path) -> list[Path]:
+    """Write files whole or not at all; returns their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in texts.items():
         write_atomically(folder / name, text)
@@ -165,12 +177,22 @@ def _columns(estimates: Mapping[str, Estimate], prefix: str) -> dict[str, float]
     return found
 
 
-def _line(cells: Sequence[str]) -> str:
+def markdown_line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
+
+
+def shown_settings(params: Mapping[str, Any]) -> str:
+    return " ".join(f"{k}={_shown(v)}" for k, v in params.items())
 
 
 def _shown(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _evidence(row: Row) -> str:
+    if row.found.rounds:
+        return f"means of {row.found.rounds} rounds [where a further measurement falls]"
+    return "a single reading"
 
 
 def _gains(row: Row) -> str:
@@ -183,8 +205,7 @@ def _runner_up(row: Row) -> str:
     other = row.found.runner_up
     if other is None:
         return "–"
-    settings = " ".join(f"{k}={_shown(v)}" for k, v in other.params.items())
-    return f"trial {other.number}: {settings}" + (" (tied)" if row.found.tied else "")
+    return f"trial {other.number}: {shown_settings(other.params)}" + (" (tied)" if row.found.tied else "")
 
 
 def _signed(row: Row) -> str:

@@ -81,7 +81,10 @@ def test_markdown_row_of_a_pick() -> None:
 
 
 def test_markdown_names_study_trial_date_and_signature() -> None:
-    assert "- **chat**: study `chat-1`, trial 4, 2026-11-22; machine: two cores; seed: 0" in to_markdown([CHAT])
+    assert (
+        "- **chat**: study `chat-1`, trial 4, a single reading, 2026-11-22; machine: two cores; seed: 0"
+        in to_markdown([CHAT])
+    )
 
 
 def test_markdown_says_where_the_defaults_are_best_and_where_two_are_tied() -> None:
@@ -135,7 +138,7 @@ def test_a_matrix_of_nothing_is_still_a_table(tmp_path: Path) -> None:
 
 
 def test_the_front_is_written_best_score_first_in_all_three_forms(tmp_path: Path) -> None:
-    paths = write_front(CHAT, tmp_path)
+    paths = write_front(CHAT, CHAT.found.front, tmp_path)
     assert [p.name for p in paths] == ["front.md", "front.json", "front.csv"]
     # Scored by throughput alone: trial 4 (20/s), trial 5 (12/s), and the baseline, whose BLEU nothing beats.
     order = ["4", "5", "0"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from objectives import Direction, Estimate
-from optimize.recommend import Candidate, Recommendation, gain_estimate, recommend, score
+from optimize.recommend import Candidate, Recommendation, SingleReadings, recommend
 
 DIRECTIONS = {"qps": Direction.MAXIMIZE, "p99_latency_s": Direction.MINIMIZE}
 EVEN = {"qps": 1.0, "p99_latency_s": 1.0}
@@ -32,6 +32,10 @@ def _candidate(
 BASELINE = _candidate(0, 10.0, 2.0, baseline=True)
 
 
+def score(candidate: Candidate, baseline: Candidate, weights: Mapping[str, float]) -> Estimate:
+    return SingleReadings(baseline, DIRECTIONS, weights).score(candidate)
+
+
 def _recommend(*candidates: Candidate, weights: Mapping[str, float] = EVEN) -> Recommendation:
     found = recommend([BASELINE, *candidates], DIRECTIONS, weights)
     assert found is not None
@@ -40,42 +44,42 @@ def _recommend(*candidates: Candidate, weights: Mapping[str, float] = EVEN) -> R
 
 def test_score_is_the_weighted_geometric_mean_of_gains() -> None:
     twice_and_four_times = _candidate(1, 20.0, 0.5)
-    found = score(twice_and_four_times, BASELINE, DIRECTIONS, {"qps": 1, "p99_latency_s": 3})
+    found = score(twice_and_four_times, BASELINE, {"qps": 1, "p99_latency_s": 3})
     assert found.value == pytest.approx(2 ** (1 / 4) * 4 ** (3 / 4))
     assert (found.low, found.high) == pytest.approx((found.value, found.value))
 
 
 def test_score_of_the_baseline_is_exactly_one() -> None:
     noisy = _candidate(0, 10.0, 2.0, spread=0.5, baseline=True)
-    found = score(noisy, noisy, DIRECTIONS, EVEN)
+    found = score(noisy, noisy, EVEN)
     assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
 
 
 def test_only_ratios_of_weights_matter_and_only_of_objectives() -> None:
     candidate = _candidate(1, 15.0, 1.5)
-    expected = score(candidate, BASELINE, DIRECTIONS, {"qps": 1, "p99_latency_s": 2}).value
+    expected = score(candidate, BASELINE, {"qps": 1, "p99_latency_s": 2}).value
     weights = {"qps": 5, "p99_latency_s": 10, "bleu": 100}
-    assert score(candidate, BASELINE, DIRECTIONS, weights).value == pytest.approx(expected)
+    assert score(candidate, BASELINE, weights).value == pytest.approx(expected)
 
 
 def test_half_widths_add_in_squares() -> None:
     baseline, candidate = _candidate(0, 10.0, 2.0, 0.04, baseline=True), _candidate(1, 20.0, 1.0, 0.03)
-    found = gain_estimate(Direction.MAXIMIZE, candidate, baseline, "qps")
+    found = SingleReadings(baseline, DIRECTIONS, EVEN).gain(candidate, "qps")
     assert (found.value, found.low, found.high) == pytest.approx((2.0, 2 * math.exp(-0.05), 2 * math.exp(0.05)))
     assert found.n == 20
-    total = score(candidate, baseline, DIRECTIONS, EVEN)
+    total = score(candidate, baseline, EVEN)
     half = math.hypot(0.5 * 0.05, 0.5 * 0.05)
     assert (total.low, total.high) == pytest.approx((2 * math.exp(-half), 2 * math.exp(half)))
 
 
 @pytest.mark.parametrize(("qps", "latency_s"), [(0.0, 1.0), (5.0, 0.0)])
 def test_a_figure_of_zero_has_no_ratio_and_scores_nothing(qps: float, latency_s: float) -> None:
-    assert score(_candidate(1, qps, latency_s), BASELINE, DIRECTIONS, EVEN).value == 0.0
+    assert score(_candidate(1, qps, latency_s), BASELINE, EVEN).value == 0.0
 
 
 def test_an_interval_down_to_zero_is_wide_and_finite() -> None:
     figures = {**BASELINE.estimates, "qps": Estimate(10.0, 0.0, 20.0, 5, "")}
-    found = score(Candidate(1, {}, figures, True), BASELINE, DIRECTIONS, EVEN)
+    found = score(Candidate(1, {}, figures, True), BASELINE, EVEN)
     assert 0 < found.low < 0.1 < found.value < found.high < math.inf
 
 
@@ -146,5 +150,5 @@ def test_pick_has_the_best_score_of_all_feasible_candidates() -> None:
         ]
         weights = {"qps": rng.uniform(0.1, 5), "p99_latency_s": rng.uniform(0.1, 5)}
         found = _recommend(*others, weights=weights)
-        scores = [score(c, BASELINE, DIRECTIONS, weights).value for c in (BASELINE, *others) if c.feasible]
+        scores = [score(c, BASELINE, weights).value for c in (BASELINE, *others) if c.feasible]
         assert found.score.value == max(scores)

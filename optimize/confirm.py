@@ -1,0 +1,160 @@
+"""Before a recommendation, its candidates are measured again, in rounds with the baseline: those figures it rests on.
+
+The best of many noisy readings is partly the luckiest (the winner's curse), and single readings do not tell how far
+two of them differ for no reason. Each round measures every candidate once, in a random order.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from objectives import Direction, Estimate
+from optimize.bounds import Limit, violations
+from optimize.ledger import CONFIRMATION, ROLE
+from optimize.recommend import Candidate, Recommendation, Rounds, recommend
+from optimize.recommend.rounds import LEAST_ROUNDS
+from optimize.schema import Confirm
+from optimize.study import CONFIRMING, CONFIRMS, ROUND, candidates, complete, enqueue, estimates_of
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+_PLANS = "confirmations"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One measurement of a confirmation: a trial in a round."""
+
+    confirming: int
+    trial: int
+    round: int
+
+    def attributes(self) -> dict[str, Any]:
+        return {ROLE: CONFIRMATION, CONFIRMING: self.confirming, CONFIRMS: self.trial, ROUND: self.round}
+
+    def is_of(self, trial: FrozenTrial) -> bool:
+        return all(trial.user_attrs.get(name) == value for name, value in self.attributes().items())
+
+
+class Confirmation:
+    """Measures the front's best candidates again, and the baseline; resumes where a session before left off.
+
+    Args:
+        study: The study, its search done.
+        settings: How many candidates and rounds.
+        seed: Of the order within each round.
+        run_next: Runs the trial that is queued first.
+    """
+
+    def __init__(self, study: optuna.Study, settings: Confirm, seed: int, run_next: Callable[[], None]) -> None:
+        self._study, self._settings, self._seed, self._run_next = study, settings, seed, run_next
+
+    def run(self) -> None:
+        """Measure what is still to be measured of it."""
+        numbers = best_of(self._study, self._settings.candidates)
+        if len(numbers) < 2:
+            return
+        plan = {"trials": numbers, "rounds": self._settings.rounds}
+        plans = self._study.user_attrs.get(_PLANS, [])
+        if not plans or plans[-1] != plan:
+            plans = [*plans, plan]
+            self._study.set_user_attr(_PLANS, plans)
+        confirming = len(plans) - 1
+        rng = random.Random(f"{self._seed}-{confirming}")
+        for number in range(self._settings.rounds):
+            for trial in rng.sample(numbers, k=len(numbers)):
+                if not refuted(self._study, confirming) & {trial, numbers[0]}:
+                    self._measure(Cell(confirming, trial, number))
+
+    def _measure(self, cell: Cell) -> None:
+        """Measure until there is a result, or no further try is queued."""
+        while True:
+            tries = [t for t in self._study.get_trials(deepcopy=False) if cell.is_of(t)]
+            if not tries:
+                enqueue(self._study, self._study.trials[cell.trial].params, **cell.attributes())
+            elif all(t.state.is_finished() for t in tries):
+                return
+            self._run_next()
+
+
+def best_of(study: optuna.Study, candidates_max: int) -> list[int]:
+    """Numbers of the baseline, and of the front's best after it as the search read them."""
+    found = first_reading(study)
+    if found is None:
+        return []
+    baseline = next(c.number for c in candidates(study) if c.baseline)
+    return [baseline, *[c.number for c in found.front if not c.baseline][:candidates_max]]
+
+
+def recommendation(study: optuna.Study) -> Recommendation | None:
+    """The recommendation for the study's own scenario: on confirmed figures alone where there are any."""
+    again = confirmed(study)
+    if again is None:
+        return first_reading(study)
+    confirmed_candidates, rounds = again
+    return recommend(confirmed_candidates, directions_of(study), _weights_of(study), rounds)
+
+
+def first_reading(study: optuna.Study) -> Recommendation | None:
+    """The recommendation as the search's single readings have it."""
+    return recommend(candidates(study), directions_of(study), _weights_of(study))
+
+
+def confirmed(study: optuna.Study) -> tuple[list[Candidate], Rounds] | None:
+    """The candidates as the last confirmation has them; None where there is none of the present front."""
+    plans = study.user_attrs.get(_PLANS, [])
+    if not plans or plans[-1]["trials"] != best_of(study, len(plans[-1]["trials"]) - 1):
+        return None
+    confirming, about = len(plans) - 1, study.user_attrs["about"]
+    baseline, *others = plans[-1]["trials"]
+    readings = _whole_rounds(study, confirming, {baseline, *others} - refuted(study, confirming))
+    if baseline not in readings:
+        return None
+    rounds = Rounds(readings, baseline, directions_of(study), _weights_of(study), about["same_sample"])
+    levels, limits = {n: rounds.levels(n) for n in readings}, [Limit(**raw) for raw in about["limits"]]
+    again = [
+        Candidate(
+            number=n,
+            params=study.trials[n].params,
+            estimates=levels[n],
+            feasible=all(v <= 0 for v in violations(limits, levels[n], levels[baseline]).values()),
+            baseline=n == baseline,
+            first=estimates_of(study.trials[n]),
+        )
+        for n in readings
+    ]
+    return again, rounds
+
+
+def refuted(study: optuna.Study, confirming: int) -> set[int]:
+    """Trials that could not be measured again."""
+    return {t.user_attrs[CONFIRMS] for t in _complete(study, confirming) if t.user_attrs["imputed"]}
+
+
+def _whole_rounds(
+    study: optuna.Study, confirming: int, numbers: Collection[int]
+) -> dict[int, list[dict[str, Estimate]]]:
+    """Trial -> its figures in each round that measured all of the trials; nothing of fewer rounds than two."""
+    cells = {(t.user_attrs[ROUND], t.user_attrs[CONFIRMS]): t for t in _complete(study, confirming)}
+    whole = [r for r in sorted({r for r, _ in cells}) if all((r, n) in cells for n in numbers)]
+    if len(whole) < LEAST_ROUNDS:
+        return {}
+    return {n: [estimates_of(cells[r, n]) for r in whole] for n in sorted(numbers)}
+
+
+def _complete(study: optuna.Study, confirming: int) -> list[FrozenTrial]:
+    return [t for t in complete(study) if t.user_attrs.get(CONFIRMING) == confirming]
+
+
+def directions_of(study: optuna.Study) -> dict[str, Direction]:
+    return {name: Direction(d) for name, d in study.user_attrs["about"]["directions"].items()}
+
+
+def _weights_of(study: optuna.Study) -> dict[str, float]:
+    weights: dict[str, float] = study.user_attrs["about"]["scenario"]["weights"]
+    return weights

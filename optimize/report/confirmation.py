@@ -1,0 +1,36 @@
+"""What became of the search's readings when they were measured again."""
+
+from __future__ import annotations
+
+from optimize.recommend import Candidate
+from optimize.report.format import figure, value_of
+from optimize.report.matrix import Row, markdown_line, shown_settings
+
+
+def confirmation_markdown(row: Row) -> str:
+    """Every candidate measured again, best score first: each figure beside the search's single reading of it."""
+    found = row.found
+    ranked = sorted(found.considered, key=lambda c: -found.scores[c.number].value)
+    lines = [
+        markdown_line(["trial", "settings", "score", *row.objectives]),
+        markdown_line(["---"] * (3 + len(row.objectives))),
+    ]
+    for c in ranked:
+        score = "1" if c.baseline else figure(found.scores[c.number])
+        figures = [_beside_the_first(c, name) for name in row.objectives]
+        note = "" if c.feasible else " (breaks a constraint)"
+        settings = "vLLM's defaults" if c.baseline else shown_settings(c.params)
+        lines.append(markdown_line([f"{c.number}{note}", settings, score, *figures]))
+    about = (
+        f"Measured again in {found.rounds} rounds, each in a random order: geometric means, and the interval that a "
+        "further measurement falls in; in brackets what the search had read. Scores compare within the rounds."
+    )
+    return "\n".join([*lines, "", about]) + "\n"
+
+
+def _beside_the_first(candidate: Candidate, name: str) -> str:
+    now = candidate.estimates.get(name)
+    if now is None:
+        return "–"
+    first = candidate.first.get(name)
+    return figure(now) + (f" ({value_of(first)})" if first is not None else "")
