@@ -287,9 +287,10 @@ def report(found: Mapping[str, Sequence[Replay]], ours: str) -> str:
         p = "" if name == ours or not best else f"{stats.mannwhitneyu(best, to_95, alternative='less').pvalue:.2g}"
         wasted = sum(r.wasted for r in replays) / sum(len(r.hypervolume) for r in replays)
         cells = [
-            name, _trials(to_90, limit), f"{_trials(to_95, limit)} ({low:.0f}, {high:.0f})", f"{reached} of {len(replays)}",
-            f"{statistics.median(seconds):.0f}", f"{at_30:.3f}", f"{wasted:.0%}",
-            str(sum(r.repeated_failures for r in replays)), f"{statistics.median(r.thinking_s for r in replays):.2f} s", p,
+            name, _trials(to_90, limit), f"{_trials(to_95, limit)} ({low:.0f}, {high:.0f})",
+            f"{reached} of {len(replays)}", f"{statistics.median(seconds):.0f}", f"{at_30:.3f}", f"{wasted:.0%}",
+            str(sum(r.repeated_failures for r in replays)),
+            f"{statistics.median(r.thinking_s for r in replays):.2f} s", p,
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
