@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -44,7 +45,7 @@ HISTOGRAMS = {
     "tpot_s": "vllm:request_time_per_output_token_seconds",
     "latency_s": "vllm:e2e_request_latency_seconds",
 }
-Run = Mapping[str, float]
+Run = Mapping[str, Any]
 Generators = Mapping[str, Callable[[], Run]]
 
 
@@ -59,6 +60,7 @@ def ours(engine: Engine, workload: Workload, crew: Crew) -> Run:
         "ttft_s": statistics.fmean(r.ttft_s for r in answers if r.ttft_s is not None),
         "tpot_s": statistics.fmean(r.tpot_s for r in answers if r.tpot_s is not None),
         "latency_s": statistics.fmean(r.latency_s for r in answers),
+        "start_times_s": sorted(result.began_at + r.sent_s for r in result.records),
     }
 
 
@@ -88,13 +90,15 @@ def report(runs: Mapping[str, Sequence[Run]]) -> str:
 def as_the_server_saw_it(runs: Mapping[str, Sequence[Run]]) -> str:
     """What of each latency the engine itself spent, what the client added, and what the client cost."""
     lines = [
-        "| generator | engine: TTFT | TPOT | latency | client adds to TTFT | to latency | cores beside the engine |",
-        "|---" * 7 + "|",
+        "| generator | engine: TTFT | TPOT | latency | client adds to TTFT | to latency | until its user's next request | "
+        "cores beside the engine |",
+        "|---" * 8 + "|",
     ]
     for name, found in runs.items():
         server = [mean_interval([run[f"server_{figure}"] for run in found]) for figure in HISTOGRAMS]
         added = [mean_interval([r[f] - r[f"server_{f}"] for r in found]) for f in ("ttft_s", "latency_s")]
-        cells = [f"{1e3 * m:.1f} ms [{1e3 * low:.1f}, {1e3 * high:.1f}]" for m, low, high in [*server, *added]]
+        idle = mean_interval([USERS / r["qps"] - r["latency_s"] for r in found])
+        cells = [f"{1e3 * m:.1f} ms [{1e3 * low:.1f}, {1e3 * high:.1f}]" for m, low, high in [*server, *added, idle]]
         cores, low, high = mean_interval([run["cores"] for run in found])
         lines.append("| " + " | ".join([name, *cells, f"{cores:.2f} [{low:.2f}, {high:.2f}]"]) + " |")
     return "\n".join(lines)
@@ -142,7 +146,7 @@ def in_turn(generators: Generators, rounds: int, run: Callable[[Callable[[], Run
     for number in range(rounds):
         for name in rng.sample(list(generators), k=len(generators)):
             runs[name].append(run(generators[name]))
-            shown = {figure: round(value, 4) for figure, value in runs[name][-1].items()}
+            shown = {figure: round(runs[name][-1][figure], 4) for figure in FIGURES}
             print(f"round {number + 1}, {name}: {shown}", flush=True)
     return runs
 
@@ -190,7 +194,35 @@ def on_the_stub(
         prompts = write_prompts(workload.prompts, Path(folder))
         asked = Asked(engine.endpoint, config.model.path, prompts, REQUESTS, TOKENS, users=USERS)
         generators = generators_of(engine, short, crew, asked, Path(folder), peer)
-        return in_turn(generators, rounds, lambda generator: generator())
+        return in_turn(generators, rounds, lambda generator: with_way_to_server(engine, generator))
+
+
+def with_way_to_server(engine: Engine, generator: Callable[[], Run]) -> Run:
+    """Run it; with the mean seconds from a request's clock being started to its reaching the stub."""
+    arrivals_of(engine)
+    found = generator()
+    arrivals = sorted(arrivals_of(engine))
+    if "start_times_s" not in found:
+        return found
+    # A peer may send a request of its own first; this project's last ones are not answered when its load ends.
+    started = found["start_times_s"]
+    reached = arrivals[-len(started) :] if len(started) == REQUESTS else arrivals[: len(started)]
+    return {**found, "way_s": statistics.fmean(reached) - statistics.fmean(started)}
+
+
+def arrivals_of(engine: Engine) -> list[float]:
+    found: list[float] = httpx.get(f"{engine.endpoint.base_url}/arrivals").json()
+    return found
+
+
+def ways(runs: Mapping[str, Sequence[Run]]) -> str:
+    """How long requests take from their client's clock to the stub."""
+    parts = []
+    for name, found in runs.items():
+        if "way_s" in found[0]:
+            mean, low, high = (1e3 * v for v in mean_interval([r["way_s"] for r in found]))
+            parts.append(f"{mean:.2f} ms [{low:.2f}, {high:.2f}] with {name}")
+    return "From the start of a request's clock to its arrival at the stub: " + ", ".join(parts) + "."
 
 
 def main() -> None:
@@ -223,6 +255,7 @@ def main() -> None:
         f"The stub answers {TOKENS} tokens, one every {TOKEN_S * 1e3:g} ms: a latency of {TOKENS * TOKEN_S:g} s and "
         f"{USERS / TOKENS / TOKEN_S:g} requests/s if neither it nor the client lost any time.",
         report(stubbed),
+        ways(stubbed),
     ]
     text = "\n\n".join(parts) + "\n"
     print(text)

@@ -55,8 +55,11 @@ def write_prompts(prompts: Sequence[Any], folder: Path, rows: int | None = None)
     return path
 
 
-def vllm_bench(asked: Asked, folder: Path) -> dict[str, float]:
-    """Run `vllm bench serve`; mean figures, "p90_latency_s" and "p99_latency_s"."""
+def vllm_bench(asked: Asked, folder: Path) -> dict[str, Any]:
+    """Run `vllm bench serve`; mean figures, "p90_latency_s" and "p99_latency_s".
+
+    "start_times_s" is when it started the clock of each request, on the clock of `time.monotonic()`.
+    """
     load = [f"--max-concurrency={asked.users}"] if asked.users else [f"--request-rate={asked.rate_per_s}"]
     command = [
         sys.executable, "-m", "benchmarks.peer_sweep", "bench", "--backend=openai",
@@ -64,7 +67,7 @@ def vllm_bench(asked: Asked, folder: Path) -> dict[str, float]:
         f"--model={asked.model}", "--dataset-name=custom", f"--dataset-path={asked.prompts}", "--skip-chat-template",
         f"--custom-output-len={asked.max_tokens}", f"--num-prompts={asked.requests}", "--temperature=0",
         "--percentile-metrics=ttft,tpot,e2el", "--metric-percentiles=50,90,99", "--disable-tqdm",
-        "--save-result", f"--result-dir={folder}", "--result-filename=bench.json", *load,
+        "--save-result", "--save-detailed", f"--result-dir={folder}", "--result-filename=bench.json", *load,
     ]  # fmt: skip
     _run(command, {"OPENAI_API_KEY": asked.endpoint.api_key or "none", "VLLM_NO_USAGE_STATS": "1"})
     found = json.loads((folder / "bench.json").read_text())
@@ -73,7 +76,7 @@ def vllm_bench(asked: Asked, folder: Path) -> dict[str, float]:
         "ttft_s": found["mean_ttft_ms"] / 1e3, "tpot_s": found["mean_tpot_ms"] / 1e3,
         "latency_s": found["mean_e2el_ms"] / 1e3, "p90_latency_s": found["p90_e2el_ms"] / 1e3,
         "p99_latency_s": found["p99_e2el_ms"] / 1e3,
-        "completed": found["completed"],
+        "completed": found["completed"], "start_times_s": sorted(found["start_times"]),
     }  # fmt: skip
 
 

@@ -2,7 +2,8 @@
 
 Usage: python -m benchmarks.stub PORT [--tokens 8] [--token-s 0] [--freeze AFTER_S FOR_S]
 
-Speaks as much of vLLM's completions API, streamed, as load generators need. One event loop on bare protocols: it takes
+Speaks as much of vLLM's completions API, streamed, as load generators need; GET /arrivals tells when its completions
+were asked for (`time.monotonic()`, one clock for all processes), each once. One event loop on bare protocols: it takes
 a small fraction of the time that its clients take per request.
 """
 
@@ -33,6 +34,7 @@ class Answers:
     def __init__(self, tokens: int, token_s: float, freeze: tuple[float, float] | None) -> None:
         self.tokens, self.token_s, self._freeze = tokens, token_s, freeze
         self._first: float | None = None
+        self.arrivals: list[float] = []
         self.word = self._event(self._choice("word "))
         self.end = (
             self._event({**self._base(), "choices": [{"index": 0, "text": "", "finish_reason": "stop"}]})
@@ -88,16 +90,24 @@ class Connection(asyncio.Protocol):
             self._answer(head)
 
     def _answer(self, head: bytes) -> None:
-        if not head.startswith(b"POST"):
+        if head.startswith(b"POST"):
+            self._answers.arrivals.append(time.monotonic())
+        if head.startswith(b"GET /arrivals"):
+            self._json(self._answers.arrivals)
+            self._answers.arrivals.clear()
+        elif not head.startswith(b"POST"):
             listed = {"object": "list", "data": [{"id": MODEL, "object": "model", "created": 0, "owned_by": "stub"}]}
-            body = json.dumps(listed).encode()
-            self._transport.write(_OK + b"application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+            self._json(listed)
         elif self._answers.token_s == 0 and self._answers.frozen_s() == 0:
             self._transport.write(self._answers.whole)
         else:
             task = asyncio.get_running_loop().create_task(self._stream())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _json(self, content: object) -> None:
+        body = json.dumps(content).encode()
+        self._transport.write(_OK + b"application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
     async def _stream(self) -> None:
         self._transport.write(_STREAM)

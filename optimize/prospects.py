@@ -1,0 +1,60 @@
+"""What a study knows before a trial is over: enough to see, sometimes, that it can come to nothing. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from objectives import Direction, Estimate
+from optimize.bounds import Limit
+from optimize.recommend import Candidate
+
+
+@dataclass(frozen=True)
+class Prospects:
+    """Of one trial.
+
+    Attributes:
+        limits: The study's constraints.
+        directions: Objective -> direction.
+        rivals: Feasible trials measured so far.
+        baseline: The baseline's figures.
+        known: Metric -> figure that is known of this configuration beforehand.
+    """
+
+    limits: Sequence[Limit]
+    directions: Mapping[str, Direction]
+    rivals: Sequence[Candidate]
+    baseline: Mapping[str, Estimate]
+    known: Mapping[str, Estimate] = field(default_factory=dict)
+
+    def hopeless(self, found: Mapping[str, Estimate]) -> str | None:
+        """Why a trial can come to nothing, even at the best ends of its intervals; None while it may.
+
+        Args:
+            found: Metric -> figure so far; those that `known` has count no matter what is found.
+        """
+        figures = {**found, **self.known}
+        for limit in self.limits:
+            figure, reference = figures.get(limit.metric), self.baseline.get(limit.metric)
+            if figure is not None:
+                best = figure.low if limit.upper else figure.high
+                if limit.violation(best, reference.value if reference else None) > 0:
+                    return f"{limit.name} is out of reach"
+        for rival in self.rivals:
+            if self._beaten(figures, rival):
+                return f"trial {rival.number} is better in every objective"
+        return None
+
+    def _beaten(self, figures: Mapping[str, Estimate], rival: Candidate) -> bool:
+        """Whether a rival at its worst is as good as this at its best in every objective, and better in one."""
+        better = False
+        for name, direction in self.directions.items():
+            ours, theirs = figures.get(name), rival.estimates[name]
+            if ours is None:
+                return False
+            best, worst = (ours.high, theirs.low) if direction is Direction.MAXIMIZE else (-ours.low, -theirs.high)
+            if worst < best:
+                return False
+            better |= worst > best
+        return better
