@@ -90,7 +90,7 @@ def report(runs: Mapping[str, Sequence[Run]]) -> str:
 def as_the_server_saw_it(runs: Mapping[str, Sequence[Run]]) -> str:
     """What of each latency the engine itself spent, what the client added, and what the client cost."""
     lines = [
-        "| generator | engine: TTFT | TPOT | latency | client adds to TTFT | to latency | until its user's next request | "
+        "| generator | engine: TTFT | TPOT | latency | client adds to TTFT | to latency | until the next request | "
         "cores beside the engine |",
         "|---" * 8 + "|",
     ]

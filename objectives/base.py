@@ -121,6 +121,7 @@ class Measurement:
         series: Telemetry name -> (time_s, value) samples taken during the load.
         memory: Parts of the engine's memory; None for an endpoint whose machine cannot be seen.
         beam_size: Sequences the engine decodes for each request.
+        answers: Workload row -> what the same model, decoding in the same way, answered in other measurements.
     """
 
     records: Sequence[RequestRecord]
@@ -130,6 +131,7 @@ class Measurement:
     series: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
     memory: MemoryParts | None = None
     beam_size: int = 1
+    answers: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def window_s(self) -> float:

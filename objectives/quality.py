@@ -20,11 +20,12 @@ _MIN_SEGMENTS = 2
 
 
 def scored_pairs(measurement: Measurement) -> list[tuple[str, str]]:
-    """(answer, reference) of each workload row, once: its first answer, in workload-row order.
+    """(answer, reference) of each workload row, once, in workload-row order.
 
-    Warm-up answers count too: warming up changes speed, not text.
+    Warm-up answers count too, and those of other measurements of the same model and decoding: neither the state of an
+    engine nor its load changes the text. Of several answers to one row the first counts.
     """
-    first: dict[int, str] = {}
+    first = {row: text for row, text in measurement.answers.items() if row in measurement.references}
     for record in measurement.records:
         if record.error is None and record.prompt_id in measurement.references:
             first.setdefault(record.prompt_id, record.text)

@@ -9,16 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from objectives import Estimate, Measurement, MemoryParts, Objective, RequestRecord
+from optimize.answers import Answers, depends_on
 from optimize.bounds import hopeless_after_s
-from optimize.engine.base import TrialConfig
+from optimize.engine.base import Engine, TrialConfig
 from optimize.engine.pool import EnginePool, Lease
 from optimize.errors import EngineFailure, FailureKind, TransientFault
 from optimize.interference import Machine, disturbances
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.crew import Crew
-from optimize.load.generator import LoadResult, Precise, Traffic, run_load
+from optimize.load.generator import Glimpse, Hopeless, LoadResult, Precise, Traffic, run_load
 from optimize.outcome import Completed, Failed, Infeasible, Outcome
 from optimize.plan import Plan
+from optimize.prospects import Prospects
 from optimize.telemetry import Telemetry
 
 Phase = Callable[[str], None]
@@ -34,6 +36,7 @@ class Evaluator:
         crew: Sends the load.
         ledger: Takes the raw data.
         phase: Told of each phase as it begins.
+        answers: What the study was answered so far, to score quality on all of it; None scores each trial by itself.
     """
 
     plan: Plan
@@ -41,8 +44,12 @@ class Evaluator:
     crew: Crew
     ledger: Ledger
     phase: Phase
+    answers: Answers | None = None
 
-    def evaluate(self, config: TrialConfig, record: TrialRecord, hold: Callable[[], None] = lambda: None) -> Outcome:
+    def evaluate(
+        self, config: TrialConfig, record: TrialRecord, hold: Callable[[], None] = lambda: None,
+        prospects: Prospects | None = None,
+    ) -> Outcome:  # fmt: skip
         """Measure one configuration.
 
         Raw records, telemetry and the engine's log are left in the trial's folder; phase times in `record.seconds`,
@@ -52,7 +59,9 @@ class Evaluator:
             config: What to run.
             record: The trial's record, to be filled in.
             hold: Called before the load: from then on nothing of ours may run in the background.
+            prospects: Closes the window early where the trial can come to nothing; None measures it in full.
         """
+        record.answers_key = depends_on(config)
         began = time.monotonic()
         self.phase("reusing the live engine" if self.pool.is_live(config.engine) else "starting the engine")
         self.crew.begin()
@@ -62,7 +71,7 @@ class Evaluator:
                 record.new_engine = not lease.reused
                 self.phase("settling")
                 hold()
-                measurement = self._measure(config, lease, record)
+                measurement = self._measure(config, lease, record, prospects)
         except EngineFailure as failure:
             return Infeasible(failure.kind, str(failure), failure.evidence)
         except TransientFault as fault:
@@ -71,9 +80,13 @@ class Evaluator:
             record.seconds["total"] = time.monotonic() - began
             _keep_log(self.pool, self.ledger, record.number)
         self.ledger.write_requests(record.number, measurement.records, measurement.series)
+        if self.answers is not None:
+            self.answers.add(record, measurement.records)
         return Completed(estimate_all(measurement, self.plan.metrics))
 
-    def _measure(self, config: TrialConfig, lease: Lease, record: TrialRecord) -> Measurement:
+    def _measure(
+        self, config: TrialConfig, lease: Lease, record: TrialRecord, prospects: Prospects | None
+    ) -> Measurement:
         """Measure, and again while the guard has doubts.
 
         Raises:
@@ -86,9 +99,9 @@ class Evaluator:
                 record.seconds["repeated"] = time.monotonic() - began
                 self.phase("measuring again")
                 lease.engine.reset()
-            result, measurement = self._load(config, lease, record)
+            result, measurement = self._load(config, lease, record, prospects)
             unfit, record.disturbed = result.audit.problems(guard), disturbances(measurement, guard)
-            record.audit = asdict(result.audit)
+            record.audit, record.cut_short = asdict(result.audit), result.cut_short or ""
             doubts = [*unfit, *record.disturbed, *([result.drift] if result.drift else [])]
             if not doubts:
                 break
@@ -103,10 +116,13 @@ class Evaluator:
             raise EngineFailure(FailureKind.UNSETTLED, f"{result.drift}: this load does not settle{doubt}")
         return measurement
 
-    def _load(self, config: TrialConfig, lease: Lease, record: TrialRecord) -> tuple[LoadResult, Measurement]:
+    def _load(
+        self, config: TrialConfig, lease: Lease, record: TrialRecord, prospects: Prospects | None
+    ) -> tuple[LoadResult, Measurement]:
         """One load, and what was observed of it."""
         engine, plan = lease.engine, self.plan
-        traffic = Traffic(plan.workload, config.request, plan.arrivals, plan.config.load, plan.config.study.seed)
+        known = self._known(record)
+        traffic = Traffic(plan.workload, config.request, plan.arrivals, plan.config.load, plan.config.study.seed, known)
         machine = Machine(lambda: [*engine.pids, *self.crew.pids]) if engine.pids else None
         with Telemetry(engine, machine).sampling() as telemetry:
             result = run_load(
@@ -114,6 +130,7 @@ class Evaluator:
                 first_answers=config.request.beam_size not in lease.answered,
                 give_up_s=None if record.baseline else hopeless_after_s(plan.limits),
                 precise=self._precise(config),
+                hopeless=self._hopeless(config, prospects, engine, telemetry),
             )  # fmt: skip
         lease.answered.add(config.request.beam_size)
         record.seconds |= {
@@ -124,25 +141,49 @@ class Evaluator:
         }
         series = telemetry.series(result.began_at)
         window = (result.window_start_s, result.window_end_s)
-        return result, self._measurement(config, result.records, *window, series, engine.memory())
+        return result, self._measurement(config, result.records, *window, series, engine.memory(), known)
 
     def _measurement(
         self, config: TrialConfig, records: Sequence[RequestRecord], start_s: float, end_s: float,
         series: Mapping[str, Sequence[tuple[float, float]]] | None = None, memory: MemoryParts | None = None,
+        known: Mapping[int, str] | None = None,
     ) -> Measurement:  # fmt: skip
         references = dict(enumerate(self.plan.workload.references))
-        return Measurement(records, start_s, end_s, references, series or {}, memory, config.request.beam_size)
+        return Measurement(
+            records, start_s, end_s, references, series or {}, memory, config.request.beam_size, known or {}
+        )
+
+    def _known(self, record: TrialRecord) -> Mapping[int, str]:
+        """Workload row -> what the study was answered to it before, by the same model and decoding."""
+        return {} if self.answers is None else self.answers.of(record.answers_key)
 
     def _precise(self, config: TrialConfig) -> Precise:
         """Whether every metric named in `load.precision` is known well enough."""
         targets = self.plan.config.load.precision
 
-        def precise(records: Sequence[RequestRecord], start_s: float, end_s: float) -> bool:
-            measurement = self._measurement(config, records, start_s, end_s)
+        def precise(seen: Glimpse) -> bool:
+            measurement = self._measurement(config, seen.records, seen.start_s, seen.end_s)
             found = {name: self.plan.metrics[name].estimate(measurement) for name in targets}
             return all(e is None or relative_half_width(e) <= targets[name] for name, e in found.items())
 
         return precise
+
+    def _hopeless(
+        self, config: TrialConfig, prospects: Prospects | None, engine: Engine, telemetry: Telemetry
+    ) -> Hopeless:
+        """Whether the trial can come to nothing, by what costs next to nothing to look at: quality is left out."""
+        if prospects is None:
+            return lambda _: None
+        wanted = {*prospects.directions, *(limit.metric for limit in prospects.limits)}
+        metrics = {name: m for name, m in self.plan.metrics.items() if name in wanted and not m.same_sample}
+        parts = engine.memory()
+
+        def hopeless(seen: Glimpse) -> str | None:
+            series = telemetry.series(seen.began_at)
+            measurement = self._measurement(config, seen.records, seen.start_s, seen.end_s, series, parts)
+            return prospects.hopeless(estimate_all(measurement, metrics))
+
+        return hopeless
 
 
 def relative_half_width(estimate: Estimate) -> float:

@@ -31,6 +31,7 @@ class TrialRecord:
         signature: What the figures depend on besides.
         state: running, completed, infeasible or failed.
         baseline: Whether it runs vLLM's defaults.
+        answers_key: What its answers depend on; see `optimize.answers`.
         confirms: Number of the trial that it measures again; None where it is the first of its settings.
         reason: Why it is infeasible or failed.
         evidence: Decisive lines of the engine's log.
@@ -40,6 +41,7 @@ class TrialRecord:
         new_engine: Whether it needed an engine of its own, rather than the one that was live.
         audit: The client's own figures over the window; see `optimize.load.audit.Audit`.
         disturbed: What disturbed the machine during the window, in words.
+        cut_short: Why the window was closed early: the trial could come to nothing; else empty.
         repeated: Why the measurements before this one were not believed, in words.
         seconds: Phase -> seconds it took: "ask" (the sampler), "engine_start", "repeated" (measurements that were not
             believed), "first_answer", "warmup", "window", "drain", "total" (from the ask's end to the measurement's),
@@ -56,6 +58,7 @@ class TrialRecord:
     signature: dict[str, str]
     state: str = "running"
     baseline: bool = False
+    answers_key: str = ""
     confirms: int | None = None
     reason: str = ""
     evidence: list[str] = field(default_factory=list)
@@ -65,6 +68,7 @@ class TrialRecord:
     new_engine: bool = True
     audit: dict[str, Any] = field(default_factory=dict)
     disturbed: list[str] = field(default_factory=list)
+    cut_short: str = ""
     repeated: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     started_at: float = 0.0
@@ -120,6 +124,15 @@ class Ledger:
         points = [(name, t, v) for name, samples in series.items() for t, v in samples]
         columns = {key: [p[i] for p in points] for i, key in enumerate(("name", "time_s", "value"))}
         pq.write_table(pa.table(columns), folder / "telemetry.parquet", compression="zstd")
+
+    def read_answers(self, number: int) -> Iterator[tuple[int, str]]:
+        """(workload row, answer) of one trial's answered requests; nothing where it left none."""
+        path = self._trials / f"{number:04d}" / "requests.parquet"
+        if path.is_file():
+            found = pq.read_table(path, columns=["prompt_id", "text", "error"]).to_pydict()
+            for row, text, error in zip(*found.values(), strict=True):
+                if error is None:
+                    yield row, text
 
     def read_series(self, number: int) -> dict[str, list[tuple[float, float]]]:
         """The telemetry of one trial; empty where it left none."""

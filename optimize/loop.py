@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from objectives import Direction
+from optimize.answers import Answers, depends_on
 from optimize.bounds import RUNS, UNMEASURED, violations
 from optimize.confirm import Confirmation, first_reading
 from optimize.engine.base import TrialConfig
@@ -21,15 +22,18 @@ from optimize.load.crew import Crew
 from optimize.outcome import Completed, Failed, Infeasible, Outcome
 from optimize.plan import Plan
 from optimize.progress import Progress
+from optimize.prospects import Prospects
 from optimize.reuse import NEW_ENGINE, Reuse
 from optimize.study import (
     CONFIRMS,
     RETRIES,
     baseline_estimates,
+    candidates,
     enqueue,
     enqueue_again,
     is_queued,
     measured,
+    quality_so_far,
     tell_failed,
     told,
 )
@@ -38,6 +42,10 @@ from optimize.tracking import Tracker
 if TYPE_CHECKING:
     import optuna
 
+_STORED = (
+    "estimates", "feasible", "reason", "config", "signature", "seconds", "state", "disturbed", "answers_key",
+    "cut_short",
+)  # fmt: skip
 _BASELINE_PARAMS, _BASELINE_OUTSIDE = "baseline_params", "baseline_outside"
 
 
@@ -64,7 +72,7 @@ class Loop:
         self._checkpoints, self._broken_recipes = checkpoints, broken_recipes
         self._tracker, self._progress, self._deadline = tracker, progress, deadline
         self._ledger = Ledger(plan.folder)
-        self._evaluator = Evaluator(plan, pool, crew, self._ledger, progress.phase)
+        self._evaluator = Evaluator(plan, pool, crew, self._ledger, progress.phase, Answers(self._ledger))
         self._known = KnownFailures(self._ledger.records())
         self._reuse = Reuse(study, plan.space.request_knobs) if plan.config.study.reuse_engines else None
         self._failures_in_a_row = 0
@@ -188,12 +196,21 @@ class Loop:
         known = self._known.of(config)
         if known is not None:
             return known
-        return self._evaluator.evaluate(config, record, hold)
+        return self._evaluator.evaluate(config, record, hold, self._prospects(config, record))
+
+    def _prospects(self, config: TrialConfig, record: TrialRecord) -> Prospects | None:
+        """What is known before a trial of the search; others are measured in full."""
+        if record.role != SEARCH or not self._plan.config.study.cut_short:
+            return None
+        rivals = [c for c in candidates(self._study) if c.feasible]
+        directions = {name: o.direction for name, o in self._plan.objectives.items()}
+        known = quality_so_far(self._study).get(depends_on(config), {})
+        return Prospects(self._plan.limits, directions, rivals, baseline_estimates(self._study) or {}, known)
 
     def _tell(self, trial: optuna.Trial, record: TrialRecord, outcome: Outcome) -> None:
         """Storage first, then disk, then tracking: a kill in between loses nothing that was told."""
         self._fill(record, outcome)
-        for name in ("estimates", "feasible", "reason", "config", "signature", "seconds", "state", "disturbed"):
+        for name in _STORED:
             value = getattr(record, name)
             as_json = {n: e.to_dict() for n, e in value.items()} if name == "estimates" else value
             trial.set_user_attr(name, as_json)

@@ -76,6 +76,7 @@ class Progress:
         figures = "  ".join(f"{n} {figure(record.estimates[n])}" for n in self._shown if n in record.estimates)
         broken = [name for name, v in record.violations.items() if v > 0]
         notes = [f"breaks {', '.join(broken)}"] if broken else []
+        notes += [f"cut short: {record.cut_short}"] if record.cut_short else []
         notes += [f"disturbed: {', '.join(record.disturbed)}"] if record.disturbed else []
         return "  ".join([figures, *notes]) + f" {took}"
 

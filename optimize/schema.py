@@ -25,6 +25,8 @@ class StudySettings:
         fresh: Set the existing study of this name aside and start anew.
         reuse_engines: Let the sampler try further request settings on a live engine where that is worth more, per
             second, than starting another one; see `optimize.reuse`.
+        cut_short: Close a trial's window early once, at the best ends of its intervals, it breaks a constraint or a
+            feasible trial is better in every objective; see `optimize.prospects`.
         max_failures_in_a_row: Stop the study when this many trials in a row failed or were infeasible.
     """
 
@@ -34,6 +36,7 @@ class StudySettings:
     seed: int = 0
     fresh: bool = False
     reuse_engines: bool = True
+    cut_short: bool = True
     max_failures_in_a_row: int = 8
 
 
@@ -170,6 +173,7 @@ class Load:
         window_min_s: Shortest window.
         window_requests: Answers to requests due in the window before it may close.
         window_max_s: Longest window.
+        window_look_s: From then on a window is closed where its trial can come to nothing; see `study.cut_short`.
         precision: Metric -> half of its interval, as a share of its value, that ends the window before its longest.
         drain_max_s: How long the window's last requests are waited for.
         request_timeout_s: After which a request counts as failed.
@@ -186,6 +190,7 @@ class Load:
     window_min_s: float = 8.0
     window_requests: int = 100
     window_max_s: float = 15.0
+    window_look_s: float = 2.0
     precision: dict[str, float] = field(default_factory=dict)
     drain_max_s: float = 15.0
     request_timeout_s: float = 60.0

@@ -14,6 +14,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from objectives import Estimate
+from optimize.bounds import Limit, violations
 from optimize.build import build
 from optimize.errors import ConfigError
 from optimize.ledger import BASELINE, CONFIRMATION, ROLE, Ledger, TrialRecord
@@ -24,6 +25,8 @@ from optimize.space import difference
 from optimize.storage import open_storage
 
 _FINGERPRINT, _ABOUT, _ARCHIVED = "fingerprint", "about", "archived"
+_READABLE = {"scenario", "directions", "limits", "same_sample"}
+"""What `about` must hold for a study to be recommended from; those of earlier versions may lack some of it."""
 RETRIES = "retries"
 CONFIRMS, CONFIRMING, ROUND = CONFIRMATION_ATTRS = ("confirms", "confirming", "round")
 """Attributes of a confirmation's trial: which trial it measures again, for which confirmation, in which round."""
@@ -186,17 +189,40 @@ def estimates_of(trial: FrozenTrial) -> dict[str, Estimate]:
 
 
 def candidates(study: optuna.Study) -> list[Candidate]:
-    """All measured trials, as the search read them, as candidates for a recommendation."""
+    """All measured trials as candidates for a recommendation, as the search read them.
+
+    But for their quality: that is what was last known of the model and decoding they share with other trials.
+    """
+    trials, about = measured(study), study.user_attrs["about"]
+    quality = quality_so_far(study)
+    figures = {t.number: estimates_of(t) | quality.get(t.user_attrs.get("answers_key"), {}) for t in trials}
+    baseline = next((t.number for t in trials if t.user_attrs.get(ROLE) == BASELINE), None)
+    limits = [Limit(**raw) for raw in about["limits"]]
+    reference = None if baseline is None else figures[baseline]
     return [
         Candidate(
             number=t.number,
             params=t.params,
-            estimates=estimates_of(t),
-            feasible=bool(t.user_attrs["feasible"]),
-            baseline=t.user_attrs.get(ROLE) == BASELINE,
+            estimates=figures[t.number],
+            feasible=all(v <= 0 for v in violations(limits, figures[t.number], reference).values()),
+            baseline=t.number == baseline,
         )
-        for t in measured(study)
+        for t in trials
     ]
+
+
+def quality_so_far(study: optuna.Study) -> dict[str, dict[str, Estimate]]:
+    """What answers depend on -> metric -> the figure that rests on most of them."""
+    found: dict[str, dict[str, Estimate]] = {}
+    for trial in complete(study):
+        key = trial.user_attrs.get("answers_key")
+        if key is None or trial.user_attrs.get("imputed"):
+            continue
+        estimates, known = estimates_of(trial), found.setdefault(key, {})
+        for name in study.user_attrs["about"]["same_sample"]:
+            if name in estimates and (name not in known or estimates[name].n >= known[name].n):
+                known[name] = estimates[name]
+    return found
 
 
 def stored_studies(url: str) -> Sequence[optuna.Study]:
@@ -204,4 +230,4 @@ def stored_studies(url: str) -> Sequence[optuna.Study]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = open_storage(url)
     found = [optuna.load_study(study_name=n, storage=storage) for n in optuna.get_all_study_names(storage)]
-    return [s for s in found if _ABOUT in s.user_attrs and not s.user_attrs.get(_ARCHIVED)]
+    return [s for s in found if _READABLE <= set(s.user_attrs.get(_ABOUT, ())) and not s.user_attrs.get(_ARCHIVED)]

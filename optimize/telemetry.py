@@ -53,7 +53,7 @@ class Telemetry:
 
     def series(self, began_at: float) -> Series:
         """The samples, in seconds since `began_at`."""
-        return {name: [(t - began_at, v) for t, v in points] for name, points in self._samples.items()}
+        return {name: [(t - began_at, v) for t, v in points] for name, points in list(self._samples.items())}
 
     def _run(self) -> None:
         endpoint = self._engine.endpoint

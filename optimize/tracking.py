@@ -138,6 +138,7 @@ class Mirror:
             "reason": record.reason[:5000],
             "disturbed": "; ".join(record.disturbed),
             "repeated": "; ".join(record.repeated),
+            "cut_short": record.cut_short,
             _NOTE: trial_note(record),
             **{f"signature.{k}": v for k, v in record.signature.items()},
         }
@@ -264,6 +265,7 @@ def trial_note(record: TrialRecord) -> str:
     broken = [name for name, v in record.violations.items() if v > 0]
     verdict = "**feasible**" if record.feasible else f"**infeasible**: breaks {', '.join(broken)}"
     rows = "\n".join(f"| {name} | {figure(e)} | {e.n} |" for name, e in record.estimates.items())
+    verdict += f"\n\nmeasured no longer than needed: {record.cut_short}" if record.cut_short else ""
     verdict += f"\n\ndisturbed: {'; '.join(record.disturbed)}" if record.disturbed else ""
     return f"{verdict}\n\n| metric | value [95 % interval] | n |\n|---|---|---|\n{rows}"
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +35,7 @@ class Asked:
         max_tokens: Bound on every answer.
         timeout_s: After which a request counts as failed.
         seed: Of the order of prompts and of random arrivals.
+        later: Rows that are asked after the others.
     """
 
     workload: Workload
@@ -42,6 +43,7 @@ class Asked:
     max_tokens: int
     timeout_s: float
     seed: int
+    later: Collection[int] = ()
 
 
 class Crew:
@@ -119,6 +121,7 @@ class Flow:
         asked, rows = self.asked, list(range(len(self.asked.workload.prompts)))
         if not asked.workload.in_order:
             random.Random(asked.seed).shuffle(rows)
+            rows.sort(key=frozenset(asked.later).__contains__)
         self.cpu: list[list[tuple[float, float]]] = [[] for _ in self.members]
         self._reports: list[Report | None] = [None] * len(self.members)
         for index, member in enumerate(self.members):

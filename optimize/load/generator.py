@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from objectives import RequestRecord
@@ -37,6 +37,7 @@ class Traffic:
         arrivals: When requests are due.
         load: Lengths of warm-up and window, time limits.
         seed: Of the order of prompts and of random arrivals.
+        later: Rows of the workload that are asked after the others: their answers are known.
     """
 
     workload: Workload
@@ -44,6 +45,7 @@ class Traffic:
     arrivals: Arrivals
     load: Load
     seed: int = 0
+    later: Collection[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,7 @@ class LoadResult:
         drained_s: When the window's last request had been answered.
         audit: Of the client, over the window.
         drift: How the window is not steady, in words; None where it is, or need not be.
+        cut_short: Why the window was closed early; None where it was not.
     """
 
     records: list[RequestRecord]
@@ -69,15 +72,35 @@ class LoadResult:
     drained_s: float
     audit: Audit
     drift: str | None
+    cut_short: str | None = None
 
 
-Precise = Callable[[Sequence[RequestRecord], float, float], bool]
-"""Whether the records of a window, given with its start and its present end, are enough."""
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """A window that is still open.
+
+    Attributes:
+        records: Every request that ended so far, warm-up included.
+        start_s: Start of the window.
+        end_s: Now.
+        began_at: `time.monotonic()` at second 0.
+    """
+
+    records: Sequence[RequestRecord]
+    start_s: float
+    end_s: float
+    began_at: float
+
+
+Precise = Callable[[Glimpse], bool]
+"""Whether a window that could close may close."""
+Hopeless = Callable[[Glimpse], str | None]
+"""Why a window need not be measured any longer, if so."""
 
 
 def run_load(
     crew: Crew, engine: Engine, traffic: Traffic, phase: Phase = lambda _: None, first_answers: bool = True,
-    give_up_s: float | None = None, precise: Precise = lambda *_: True,
+    give_up_s: float | None = None, precise: Precise = lambda _: True, hopeless: Hopeless = lambda _: None,
 ) -> LoadResult:  # fmt: skip
     """Run one load to its end.
 
@@ -92,20 +115,23 @@ def run_load(
         first_answers: Whether kernels may have to be compiled first.
         give_up_s: How long the load may go on without a single answer; None waits as long as for the first answers.
         precise: Asked now and then whether a window that could close may close.
+        hopeless: Asked from `load.window_look_s` on whether it may close before that.
 
     Raises:
         EngineFailure: the engine died, refuses such requests, gave no answer during warm-up, or fewer than
             `MIN_ANSWERS` to the requests of `load.window_max_s`.
         TransientFault: a client process ended.
     """
-    run = _Run(crew, engine, traffic, phase, precise)
+    run = _Run(crew, engine, traffic, phase, precise, hopeless)
     return run.run(first_answers, traffic.load.first_answer_max_s if give_up_s is None else give_up_s)
 
 
 class _Run:
-    def __init__(self, crew: Crew, engine: Engine, traffic: Traffic, phase: Phase, precise: Precise) -> None:
+    def __init__(
+        self, crew: Crew, engine: Engine, traffic: Traffic, phase: Phase, precise: Precise, hopeless: Hopeless
+    ) -> None:
         self._crew, self._engine, self._traffic = crew, engine, traffic
-        self._load, self._phase, self._precise = traffic.load, phase, precise
+        self._load, self._phase, self._precise, self._hopeless = traffic.load, phase, precise, hopeless
 
     def run(self, first_answers: bool, patience_s: float) -> LoadResult:
         began = time.monotonic()
@@ -123,12 +149,12 @@ class _Run:
         return LoadResult(
             records, start_s, end_s, flow.began, first_answer_s, drained_s,
             audit=audit_of(flow, due, self._due(window.profile_start_s, start_s, end_s), start_s, end_s),
-            drift=self._drift(flow.records, due, start_s, end_s),
+            drift=self._drift(flow.records, due, start_s, end_s), cut_short=window.cut_short,
         )  # fmt: skip
 
     def _asked(self, max_tokens: int, timeout_s: float) -> Asked:
         traffic = self._traffic
-        return Asked(traffic.workload, traffic.request, max_tokens, timeout_s, traffic.seed)
+        return Asked(traffic.workload, traffic.request, max_tokens, timeout_s, traffic.seed, traffic.later)
 
     def _first_answers(self) -> None:
         """Wait for short answers, to one request and then to several at once.
@@ -158,7 +184,7 @@ class _Run:
         start_s = window.settle()
         self._phase("measuring")
         if length_s is None:
-            end_s = window.measure(start_s, self._precise)
+            end_s = window.measure(start_s, self._precise, self._hopeless)
         else:
             start_s = window.profile_start_s = window.flow.clock() + _LEAD_S
             window.flow.follow(arrivals, start_s)
@@ -193,6 +219,7 @@ class _Window:
     def __init__(self, flow: Flow, engine: Engine, load: Load, patience_s: float) -> None:
         self.flow, self._engine, self._load, self._patience_s = flow, engine, load, patience_s
         self.profile_start_s = 0.0
+        self.cut_short: str | None = None
 
     def until(self, done: Callable[[float], bool], limit_s: float) -> float:
         """Wait for `done(now)` or the limit while watching the engine; returns the time it ended."""
@@ -236,14 +263,17 @@ class _Window:
         records, until_s = self.flow.records, self.flow.oldest_due_s()
         return steady.steady_since_s(records, until_s, steady.in_flight(records, self._load.warmup_s / 2, until_s))
 
-    def measure(self, start_s: float, precise: Precise) -> float:
+    def measure(self, start_s: float, precise: Precise, hopeless: Hopeless) -> float:
         """Until the window may close; returns its end."""
         load, answers = self._load, _Answers(self.flow.records, start_s)
 
         def enough(now: float) -> bool:
-            if now - start_s < load.window_min_s or answers.count() < load.window_requests:
-                return False
-            return precise(self.flow.records, start_s, now)
+            count, glimpse = answers.count(), Glimpse(self.flow.records, start_s, now, self.flow.began)
+            if now - start_s >= load.window_min_s and count >= load.window_requests:
+                return precise(glimpse)
+            if now - start_s >= load.window_look_s and count >= MIN_ANSWERS:
+                self.cut_short = hopeless(glimpse)
+            return self.cut_short is not None
 
         return self.until(enough, start_s + load.window_max_s)
 

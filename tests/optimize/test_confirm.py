@@ -46,7 +46,8 @@ def _run_next(study: optuna.Study, answer: Answer) -> None:
     estimates = {
         n: Estimate(v, v * 0.99, v * 1.01, 10, "u").to_dict() for n, v in zip(FIGURES, found or (), strict=False)
     }
-    for name, value in (("imputed", found is None), ("feasible", found is not None), ("estimates", estimates)):
+    attributes = {"imputed": found is None, "estimates": estimates, "answers_key": str(trial.params)}
+    for name, value in attributes.items():
         trial.set_user_attr(name, value)
     study.tell(trial, found or (0.0, 9.0))
 

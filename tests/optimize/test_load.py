@@ -30,7 +30,7 @@ from optimize.errors import EngineFailure, FailureKind, TransientFault
 from optimize.load.arrivals import Arrivals, ClosedLoop, Poisson, Ramp, Steps
 from optimize.load.client import request_body
 from optimize.load.crew import Crew
-from optimize.load.generator import LoadResult, Precise, Traffic, run_load
+from optimize.load.generator import Glimpse, LoadResult, Precise, Traffic, run_load
 from optimize.schema import Load
 from optimize.workload import Workload
 from tests.conftest import ROOT
@@ -100,7 +100,7 @@ def crew() -> Iterator[Crew]:
 
 def measure(
     crew: Crew, stub: Stub, arrivals: Arrivals, request: RequestConfig | None = None, workload: Workload = WORKLOAD,
-    phase: Callable[[str], None] = lambda _: None, precise: Precise = lambda *_: True, **load: float,
+    phase: Callable[[str], None] = lambda _: None, precise: Precise = lambda _: True, **load: float,
 ) -> LoadResult:  # fmt: skip
     # Long limits: a window ends with its answers, however little of a processor the test is given.
     settings: dict[str, Any] = {
@@ -378,13 +378,13 @@ def test_a_load_that_never_settles_says_so(crew: Crew) -> None:
 def test_a_window_stays_open_until_it_is_precise_or_at_its_longest(crew: Crew) -> None:
     asked: list[float] = []
 
-    def precise(records: Sequence[RequestRecord], start_s: float, end_s: float) -> bool:
-        asked.append(end_s - start_s)
-        return end_s - start_s > 1.5
+    def precise(seen: Glimpse) -> bool:
+        asked.append(seen.end_s - seen.start_s)
+        return asked[-1] > 1.5
 
     with serving(stream) as stub:
         patient = measure(crew, stub, ClosedLoop(users=2), precise=precise)
-        never = measure(crew, stub, ClosedLoop(users=2), precise=lambda *_: False, window_max_s=1.0)
+        never = measure(crew, stub, ClosedLoop(users=2), precise=lambda _: False, window_max_s=1.0)
     assert 1.5 < patient.window_end_s - patient.window_start_s < 20
     assert asked[0] >= 0.5
     assert never.window_end_s - never.window_start_s >= 1.0
@@ -482,3 +482,29 @@ def test_answers_run_to_their_length_and_a_recorded_order_is_kept(crew: Crew) ->
     assert {("one", 3, True), ("two", 9, True), ("three", 6, True)} <= set(seen[5:])
     in_window = sorted(ended_in_window(result), key=lambda r: r.due_s)
     assert [r.prompt_id for r in in_window[:7]] == [0, 1, 2, 0, 1, 2, 0]  # from the start, whatever warmed up
+
+
+def test_a_window_is_cut_short_where_it_is_hopeless_and_says_why(crew: Crew) -> None:
+    asked: list[float] = []
+
+    def hopeless(seen: Glimpse) -> str | None:
+        asked.append(seen.end_s - seen.start_s)
+        return "beaten" if len(asked) == 2 else None
+
+    with serving(stream) as stub:
+        load = Load(
+            warmup_s=0.2, warmup_requests=2, warmup_max_s=1.0, window_look_s=0.5, window_min_s=20, window_max_s=20,
+        )  # fmt: skip
+        traffic = Traffic(WORKLOAD, RequestConfig(), ClosedLoop(users=2), load)
+        result = run_load(crew, stub, traffic, hopeless=hopeless)
+    assert result.cut_short == "beaten"
+    assert asked[0] >= 0.5
+    assert result.window_end_s - result.window_start_s < 20
+
+
+def test_rows_whose_answers_are_known_are_asked_last(crew: Crew) -> None:
+    known = range(1, len(WORKLOAD.prompts))
+    with serving(stream) as stub:
+        load = Load(warmup_s=0.2, warmup_requests=2, warmup_max_s=1.0, window_min_s=0.2, window_requests=1)
+        result = run_load(crew, stub, Traffic(WORKLOAD, RequestConfig(), ClosedLoop(users=1), load, 0, known))
+    assert min(result.records, key=lambda r: r.due_s).prompt_id == 0
