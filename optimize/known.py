@@ -18,30 +18,40 @@ class KnownFailures:
 
     Args:
         records: The trials so far.
+        elsewhere: Trials of other studies on this machine, with this model and vLLM: of these, only engines that did
+            not start are remembered, for what happened under another load proves nothing.
     """
 
-    def __init__(self, records: Iterable[TrialRecord]) -> None:
-        self._known: dict[str, tuple[int, str]] = {}
+    def __init__(self, records: Iterable[TrialRecord], elsewhere: Iterable[TrialRecord] = ()) -> None:
+        self._known: dict[str, tuple[str, str]] = {}
+        for record in elsewhere:
+            if "engine_start" not in record.seconds:
+                self.add(record, f"trial {record.number} of {record.study}")
         for record in records:
             self.add(record)
 
-    def add(self, record: TrialRecord) -> None:
-        """Remember a trial if it was tried and could not run; the first of its kind is kept."""
+    def add(self, record: TrialRecord, name: str = "") -> None:
+        """Remember a trial if it was tried and could not run; the first of its kind is kept.
+
+        Args:
+            record: The trial.
+            name: For people; its number if empty.
+        """
         kind = record.reason.partition(": ")[0]
         if record.state != "infeasible" or kind not in set(FailureKind) or "total" not in record.seconds:
             return
         started = "engine_start" in record.seconds
         key = _key(record.config["engine_key"], record.config["request"] if started else None)
-        self._known.setdefault(key, (record.number, record.reason))
+        self._known.setdefault(key, (name or f"trial {record.number}", record.reason))
 
     def of(self, config: TrialConfig) -> Infeasible | None:
         """Why this configuration need not be tried, or None."""
         for request in (None, asdict(config.request)):
             found = self._known.get(_key(config.engine.key, request))
             if found is not None:
-                number, reason = found
+                name, reason = found
                 kind, _, text = reason.partition(": ")
-                return Infeasible(FailureKind(kind), f"known from trial {number}, not started again: {text}")
+                return Infeasible(FailureKind(kind), f"known from {name}, not started again: {text}")
         return None
 
 

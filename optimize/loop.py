@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool
 from optimize.errors import EngineFailure, OptimizeError, TransientFault
 from optimize.evaluate import Evaluator
+from optimize.history import best_points, failures_elsewhere
 from optimize.known import KnownFailures
 from optimize.ledger import BASELINE, CONFIRMATION, ROLE, SEARCH, Ledger, TrialRecord
 from optimize.load.crew import Crew
@@ -46,7 +47,7 @@ _STORED = (
     "estimates", "feasible", "reason", "config", "signature", "seconds", "state", "disturbed", "answers_key",
     "cut_short",
 )  # fmt: skip
-_BASELINE_PARAMS, _BASELINE_OUTSIDE = "baseline_params", "baseline_outside"
+_BASELINE_PARAMS, _BASELINE_OUTSIDE, _WARM_STARTED = "baseline_params", "baseline_outside", "warm_started"
 
 
 class Loop:
@@ -61,19 +62,22 @@ class Loop:
         crew: Sends the loads.
         tracker: Mirrors trials to MLflow.
         progress: Shows them.
+        deadline: `time.monotonic()` after which no further trial is asked for; None for no limit.
+        earlier: Studies to start from.
     """
 
     def __init__(
         self, plan: Plan, study: optuna.Study, checkpoints: Mapping[str, str],
         broken_recipes: Mapping[str, EngineFailure], pool: EnginePool, crew: Crew, tracker: Tracker,
-        progress: Progress, deadline: float | None,
+        progress: Progress, deadline: float | None, earlier: Sequence[optuna.Study] = (),
     ) -> None:  # fmt: skip
         self._plan, self._study, self._pool = plan, study, pool
         self._checkpoints, self._broken_recipes = checkpoints, broken_recipes
         self._tracker, self._progress, self._deadline = tracker, progress, deadline
         self._ledger = Ledger(plan.folder)
         self._evaluator = Evaluator(plan, pool, crew, self._ledger, progress.phase, Answers(self._ledger))
-        self._known = KnownFailures(self._ledger.records())
+        self._known = KnownFailures(self._ledger.records(), failures_elsewhere(plan, earlier))
+        self._earlier = earlier
         self._reuse = Reuse(study, plan.space.request_knobs) if plan.config.study.reuse_engines else None
         self._failures_in_a_row = 0
         self._live_params: dict[str, Any] | None = None
@@ -87,6 +91,7 @@ class Loop:
         """
         if baseline_estimates(self._study) is None:
             self._run_baseline()
+        self._start_from_history()
         while not self._spent():
             self._run_next()
             if self._failures_in_a_row >= self._plan.config.study.max_failures_in_a_row:
@@ -118,6 +123,17 @@ class Loop:
                 return
         record = list(self._ledger.records())[-1]
         raise OptimizeError(f"the baseline (vLLM's defaults) gave no measurement: {record.reason}")
+
+    def _start_from_history(self) -> None:
+        """Queue the best configurations of earlier studies, once."""
+        if not self._earlier or self._study.user_attrs.get(_WARM_STARTED):
+            return
+        points = best_points(self._plan, self._earlier, self._study.user_attrs[_BASELINE_PARAMS])
+        for point in points:
+            enqueue(self._study, point)
+        self._study.set_user_attr(_WARM_STARTED, [study.study_name for study in self._earlier])
+        names = ", ".join(study.study_name for study in self._earlier)
+        self._progress.say(f"starting from {names}: {len(points)} configurations to try first")
 
     def _ask_the_engine_for_defaults(self) -> dict[str, Any]:
         """Start an engine without flags and read what it runs with; the baseline trial then reuses it."""

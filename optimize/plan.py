@@ -102,6 +102,8 @@ def _study_folder(config: StudyConfig) -> Path:
     ):  # fmt: skip
         if value < least:
             raise ConfigError(f"study.{key} must be at least {least}, got {value}")
+    if config.search.warm_start_points < 1:
+        raise ConfigError(f"search.warm_start_points must be at least 1, got {config.search.warm_start_points}")
     confirm = config.confirm
     if confirm.candidates < 0:
         raise ConfigError(f"confirm.candidates must be at least 0, got {confirm.candidates}")

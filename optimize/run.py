@@ -49,11 +49,13 @@ def run_study(config: StudyConfig, config_yaml: str) -> int:
 
 
 def _run(plan: Plan, config_yaml: str) -> int:
+    from optimize.history import earlier_studies
     from optimize.loop import Loop
     from optimize.study import open_study, told
     from optimize.tracking import Tracker
 
     began = time.monotonic()
+    earlier = earlier_studies(plan)
     study, ledger = open_study(plan), Ledger(plan.folder)
     write_atomically(plan.folder / "config.yaml", config_yaml)
     write_atomically(plan.folder / "about.json", json.dumps(_parent_tags(plan)))
@@ -71,7 +73,7 @@ def _run(plan: Plan, config_yaml: str) -> int:
             cache = Path(plan.config.cache_dir)
             held.enter_context(using(cache, _cache_entries(plan, checkpoints)))
             evict(cache, plan.config.cache_max_gib * 2**30)
-            Loop(plan, study, checkpoints, broken, pool, crew, tracker, progress, deadline).run()
+            Loop(plan, study, checkpoints, broken, pool, crew, tracker, progress, deadline, earlier).run()
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"

@@ -41,6 +41,20 @@ class StudySettings:
 
 
 @dataclass
+class Search:
+    """What a search starts from, beside vLLM's defaults.
+
+    Attributes:
+        warm_start: Studies in the same storage; their best configurations are tried first, whatever model, machine or
+            scenario they were for, and what could not start there, on the same machine, is not started.
+        warm_start_points: How many configurations to take from each.
+    """
+
+    warm_start: list[str] = field(default_factory=list)
+    warm_start_points: int = 4
+
+
+@dataclass
 class Confirm:
     """The measurements that a recommendation rests on; see `optimize.confirm`.
 
@@ -260,6 +274,7 @@ class StudyConfig:
     """The whole configuration of `python -m optimize`."""
 
     study: StudySettings = field(default_factory=StudySettings)
+    search: Search = field(default_factory=Search)
     confirm: Confirm = field(default_factory=Confirm)
     scenario: Scenario = field(default_factory=Scenario)
     model: Model = field(default_factory=Model)

@@ -140,6 +140,10 @@ class SearchSpace:
             f"vLLM does not tell its default of {knob!r}: give the baseline's value, e.g. '+baseline.{knob}=...'"
         )
 
+    def contains(self, params: Mapping[str, Any]) -> bool:
+        """Whether every knob's value lies within its range or among its choices."""
+        return all(_contains(d, params[knob]) for knob, d in self.distributions.items())
+
     def fingerprint(self) -> dict[str, str]:
         """Knob -> its distribution as text; two studies with equal fingerprints can share trials."""
         return {name: distribution_to_json(d) for name, d in sorted(self.distributions.items())}
@@ -225,6 +229,12 @@ def _values(distribution: BaseDistribution) -> list[Any]:
         return list(distribution.choices)
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     return [distribution.low, distribution.high]
+
+
+def _contains(distribution: BaseDistribution, value: Any) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    return isinstance(value, int | float) and bool(_nearest(distribution, value) == value)
 
 
 def _nearest(distribution: BaseDistribution, value: Any) -> Any:

@@ -195,7 +195,7 @@ def candidates(study: optuna.Study) -> list[Candidate]:
     """
     trials, about = measured(study), study.user_attrs["about"]
     quality = quality_so_far(study)
-    figures = {t.number: estimates_of(t) | quality.get(t.user_attrs.get("answers_key"), {}) for t in trials}
+    figures = {t.number: estimates_of(t) | quality.get(t.user_attrs.get("answers_key", ""), {}) for t in trials}
     baseline = next((t.number for t in trials if t.user_attrs.get(ROLE) == BASELINE), None)
     limits = [Limit(**raw) for raw in about["limits"]]
     reference = None if baseline is None else figures[baseline]
@@ -230,4 +230,4 @@ def stored_studies(url: str) -> Sequence[optuna.Study]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = open_storage(url)
     found = [optuna.load_study(study_name=n, storage=storage) for n in optuna.get_all_study_names(storage)]
-    return [s for s in found if _READABLE <= set(s.user_attrs.get(_ABOUT, ())) and not s.user_attrs.get(_ARCHIVED)]
+    return [s for s in found if set(s.user_attrs.get(_ABOUT, ())) >= _READABLE and not s.user_attrs.get(_ARCHIVED)]

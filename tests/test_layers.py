@@ -167,7 +167,15 @@ def test_the_engines_own_modules_are_not_imported_by_ours() -> None:
 
 def test_optuna_stays_in_space_study_storage_samplers_and_reuse() -> None:
     allowed = ["optimize.space", "optimize.study", "optimize.storage", "optimize.samplers", "optimize.reuse"]
-    for_types = ["optimize.confirm", "optimize.loop", "optimize.report.conclude", "optimize.run", "optimize.tracking"]
+    for_types = [
+        "optimize.confirm",
+        "optimize.history",
+        "optimize.report.interactions",
+        "optimize.loop",
+        "optimize.report.conclude",
+        "optimize.run",
+        "optimize.tracking",
+    ]
     assert _offenders({"optuna"}, allowed, for_types) == []
 
 

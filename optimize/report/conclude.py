@@ -16,6 +16,7 @@ from optimize.report.confirmation import confirmation_markdown
 from optimize.report.costs import costs_of
 from optimize.report.figures import pareto_figure, write_html
 from optimize.report.format import figure
+from optimize.report.interactions import evident, importance_of, write_importance
 from optimize.report.matrix import Row, front_markdown, to_markdown, write_files, write_front, write_matrix
 from optimize.report.signatures import differences, warning
 from optimize.study import candidates, stored_studies, told
@@ -51,6 +52,8 @@ def conclude(plan: Plan, study: optuna.Study) -> tuple[list[Path], dict[str, flo
     files = [*write_matrix([row], folder), *write_front(row, search.front, folder), figure_path]
     if found.rounds:
         files += write_files({"confirmation.md": confirmation_markdown(row)}, folder)
+    importance = importance_of(study)
+    files += write_importance(importance, len(measured), folder)
     rows = matrix_rows(stored_studies(plan.config.tracking.storage))
     combined = write_matrix(rows, Path(plan.config.output_dir))
     note = to_markdown(rows)
@@ -59,6 +62,8 @@ def conclude(plan: Plan, study: optuna.Study) -> tuple[list[Path], dict[str, flo
         print(f"\n{mixed}")
     print(f"\nconfirmation:\n\n{confirmation_markdown(row)}" if found.rounds else "\nnot confirmed: single readings")
     front = front_markdown(row, search.front)
+    if importance:
+        print(f"what matters, as far as {len(measured)} trials can tell:\n{evident(importance)}\n")
     print(f"Pareto front of {study.study_name} as the search read it, best score first:\n\n{front}")
     print(f"matrix over all studies so far ({combined[0]}):\n\n{note}")
     print(f"figures: {figure_path}   compare: scripts/ui")

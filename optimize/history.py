@@ -1,0 +1,65 @@
+"""What earlier studies know: configurations worth trying first, and engines that do not start here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optimize.confirm import directions_of
+from optimize.errors import ConfigError, closest
+from optimize.ledger import Ledger, TrialRecord
+from optimize.plan import Plan
+from optimize.recommend import recommend
+from optimize.study import candidates, stored_studies
+
+if TYPE_CHECKING:
+    import optuna
+
+_SAME = ("machine", "engine", "model")
+"""Parts of a signature on which it depends whether an engine starts."""
+
+
+def earlier_studies(plan: Plan) -> list[optuna.Study]:
+    """The studies of `search.warm_start`.
+
+    Raises:
+        ConfigError: there is no such study.
+    """
+    names = plan.config.search.warm_start
+    if not names:
+        return []
+    stored = {study.study_name: study for study in stored_studies(plan.config.tracking.storage)}
+    for name in names:
+        if name not in stored or name == plan.config.study.name:
+            others = [n for n in stored if n != plan.config.study.name]
+            hint = closest(name, others) if others else "the storage holds no other study"
+            raise ConfigError(f"search.warm_start: no study {name!r} in {plan.config.tracking.storage}; {hint}")
+    return [stored[name] for name in names]
+
+
+def best_points(plan: Plan, studies: Sequence[optuna.Study], baseline: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The best configurations of earlier studies by this study's weights, as points of this study's space.
+
+    A knob that only this study has is at its baseline; points outside the space are left out, as is the baseline.
+    """
+    found: list[dict[str, Any]] = []
+    for study in studies:
+        best = recommend(candidates(study), directions_of(study), plan.config.scenario.weights)
+        taken = 0
+        for candidate in best.front if best else []:
+            point = {knob: candidate.params.get(knob, baseline[knob]) for knob in plan.space.distributions}
+            if plan.space.contains(point) and point != baseline and point not in found:
+                found.append(point)
+                taken += 1
+            if taken == plan.config.search.warm_start_points:
+                break
+    return found
+
+
+def failures_elsewhere(plan: Plan, studies: Sequence[optuna.Study]) -> Iterator[TrialRecord]:
+    """Trials of earlier studies on the same machine with the same model and vLLM."""
+    for study in studies:
+        signature = study.user_attrs["about"]["signature"]
+        if all(signature.get(part) == plan.signature[part] for part in _SAME):
+            yield from Ledger(Path(plan.config.output_dir) / "studies" / study.study_name).records()
