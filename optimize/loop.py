@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from objectives import Direction
 from optimize.answers import Answers, depends_on
 from optimize.bounds import RUNS, UNMEASURED, violations
+from optimize.budget import Budget
 from optimize.confirm import Confirmation, first_reading
 from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool
@@ -36,7 +37,6 @@ from optimize.study import (
     measured,
     quality_so_far,
     tell_failed,
-    told,
 )
 from optimize.tracking import Tracker
 
@@ -73,7 +73,8 @@ class Loop:
     ) -> None:  # fmt: skip
         self._plan, self._study, self._pool = plan, study, pool
         self._checkpoints, self._broken_recipes = checkpoints, broken_recipes
-        self._tracker, self._progress, self._deadline = tracker, progress, deadline
+        self._tracker, self._progress = tracker, progress
+        self._budget = Budget(plan, study, deadline)
         self._ledger = Ledger(plan.folder)
         self._evaluator = Evaluator(plan, pool, crew, self._ledger, progress.phase, Answers(self._ledger))
         self._known = KnownFailures(self._ledger.records(), failures_elsewhere(plan, earlier))
@@ -92,23 +93,15 @@ class Loop:
         if baseline_estimates(self._study) is None:
             self._run_baseline()
         self._start_from_history()
-        while not self._spent():
+        while (why := self._budget.spent()) is None:
             self._run_next()
             if self._failures_in_a_row >= self._plan.config.study.max_failures_in_a_row:
                 raise OptimizeError(
                     f"{self._failures_in_a_row} trials in a row gave no measurement (study.max_failures_in_a_row): "
                     "see the reasons above, narrow the search space, and run the same command to go on"
                 )
+        self._progress.say(f"the search ends: {why}")
         Confirmation(self._study, self._plan.config.confirm, self._plan.config.study.seed, self._run_next).run()
-
-    def _spent(self) -> bool:
-        if self._deadline is not None and time.monotonic() >= self._deadline:
-            return True
-        exhausted = getattr(self._study.sampler, "is_exhausted", None)  # a grid ends before the budget may
-        return self._remaining() <= 0 or (exhausted is not None and exhausted(self._study))
-
-    def _remaining(self) -> int:
-        return self._plan.config.study.trials + 1 - len(told(self._study))
 
     # --- the baseline -------------------------------------------------------------------------------------------
 

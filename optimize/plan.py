@@ -16,6 +16,7 @@ from optimize.bounds import Limit, make_limits, read_bounds
 from optimize.build import build
 from optimize.checkpoint import content_hash
 from optimize.engine.base import Launcher
+from optimize.enough import UNTIL
 from optimize.errors import ConfigError, closest
 from optimize.load.arrivals import Arrivals, Trace
 from optimize.recommend.rounds import LEAST_ROUNDS
@@ -102,6 +103,8 @@ def _study_folder(config: StudyConfig) -> Path:
     ):  # fmt: skip
         if value < least:
             raise ConfigError(f"study.{key} must be at least {least}, got {value}")
+    if config.search.until not in UNTIL:
+        raise ConfigError(f"search.until must be one of {', '.join(UNTIL)}, got {config.search.until!r}")
     if config.search.warm_start_points < 1:
         raise ConfigError(f"search.warm_start_points must be at least 1, got {config.search.warm_start_points}")
     confirm = config.confirm

@@ -42,16 +42,19 @@ class StudySettings:
 
 @dataclass
 class Search:
-    """What a search starts from, beside vLLM's defaults.
+    """What a search starts from, beside vLLM's defaults, and when it ends.
 
     Attributes:
         warm_start: Studies in the same storage; their best configurations are tried first, whatever model, machine or
             scenario they were for, and what could not start there, on the same machine, is not started.
         warm_start_points: How many configurations to take from each.
+        until: "budget" (`study.trials`, `study.minutes`), or "noise": before that, once the gain to expect from another
+            trial is below what a confirmation can tell from chance; see `optimize.enough`.
     """
 
     warm_start: list[str] = field(default_factory=list)
     warm_start_points: int = 4
+    until: str = "budget"
 
 
 @dataclass

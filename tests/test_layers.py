@@ -168,6 +168,7 @@ def test_the_engines_own_modules_are_not_imported_by_ours() -> None:
 def test_optuna_stays_in_space_study_storage_samplers_and_reuse() -> None:
     allowed = ["optimize.space", "optimize.study", "optimize.storage", "optimize.samplers", "optimize.reuse"]
     for_types = [
+        "optimize.budget",
         "optimize.confirm",
         "optimize.history",
         "optimize.report.interactions",

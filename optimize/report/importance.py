@@ -16,10 +16,9 @@ from typing import Any
 
 import numpy as np
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
-Levels = Mapping[str, Sequence[Any]]
+from optimize.coding import Array, Coding, Levels
+
 LEAST_TRIALS = 12
-_GRID_MAX = 20_000
 _TREES, _BOOTSTRAPS, _SHUFFLES = 24, 40, 20
 _SEED = 0
 
@@ -83,7 +82,7 @@ def shares(
     if len(params) < LEAST_TRIALS or not knobs:
         return []
     rng = np.random.default_rng(_SEED)
-    coded = _Coding({knob: levels[knob] for knob in knobs})
+    coded = Coding({knob: levels[knob] for knob in knobs})
     tried = coded.rows(params)
     effects = [(axis,) for axis in range(len(knobs))] + list(itertools.combinations(range(len(knobs)), 2))
     found: list[Share] = []
@@ -96,7 +95,7 @@ def shares(
 
 
 def _shares_of(
-    name: str, named: Sequence[tuple[str, ...]], coded: _Coding, tried: Array, y: Array,
+    name: str, named: Sequence[tuple[str, ...]], coded: Coding, tried: Array, y: Array,
     effects: Sequence[tuple[int, ...]], rng: np.random.Generator,
 ) -> list[Share]:  # fmt: skip
     found, again, shuffled = _explained(coded, tried, y, effects, rng), [], []
@@ -113,40 +112,8 @@ def _shares_of(
     ]
 
 
-class _Coding:
-    """A grid of the space, and settings as rows of numbers: numbers by their place among the levels, so that ratios
-    count alike where levels are powers; anything else by one column per level.
-    """
-
-    def __init__(self, levels: Levels) -> None:
-        self._levels = {knob: list(values) for knob, values in levels.items()}
-        self._numeric = {
-            knob: all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-            for knob, values in levels.items()
-        }
-        grid = {knob: list(values) for knob, values in levels.items()}
-        while math.prod(map(len, grid.values())) > _GRID_MAX:
-            widest = max((k for k in grid if self._numeric[k]), key=lambda k: len(grid[k]), default=None)
-            if widest is None or len(grid[widest]) <= 2:
-                break
-            ends = sorted(grid[widest])
-            grid[widest] = [ends[round(i * (len(ends) - 1) / (len(ends) - 2))] for i in range(len(ends) - 1)]
-        self.shape = [len(values) for values in grid.values()]
-        self.grid = self.rows([dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())])
-
-    def rows(self, params: Sequence[Mapping[str, Any]]) -> Array:
-        """Shape (settings, columns)."""
-        columns: list[list[float]] = []
-        for knob, values in self._levels.items():
-            if self._numeric[knob]:
-                columns.append([float(np.interp(p[knob], sorted(values), range(len(values)))) for p in params])
-            else:
-                columns += [[float(p[knob] == value) for p in params] for value in values]
-        return np.array(columns).T
-
-
 def _explained(
-    coded: _Coding, tried: Array, y: Array, effects: Sequence[tuple[int, ...]], rng: np.random.Generator
+    coded: Coding, tried: Array, y: Array, effects: Sequence[tuple[int, ...]], rng: np.random.Generator
 ) -> Array:
     """Share of each effect (axes of the grid), shape (effects,), in one forest."""
     from sklearn.ensemble import RandomForestRegressor
