@@ -22,8 +22,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.common import configuration, require_quiet
+from objectives import Estimate, Measurement, RequestRecord
 from optimize.engine.pool import EnginePool
-from optimize.evaluate import Evaluator
+from optimize.evaluate import Evaluator, estimate_all
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.crew import Crew
 from optimize.measure.session import settle
@@ -47,6 +48,7 @@ OVERRIDES = [
     "load.first_answer_max_s=60", "load.warmup_max_s=4", "load.window_min_s=4", "load.window_max_s=6",
     "load.drain_max_s=10",
 ]  # fmt: skip
+LOOKED_AT, LOOKS_S = ("qps", "p99_latency_s", "error_rate"), (2.0, 3.0)
 Point = dict[str, Any]
 
 
@@ -93,10 +95,22 @@ def _shown(record: TrialRecord) -> str:
     return f"{figures or record.reason[:120]} [{record.seconds['total']:.0f} s]"
 
 
+def early(record: TrialRecord, ledger: Ledger, plan: Plan, look_s: float) -> dict[str, Estimate]:
+    """What a look at the window so many seconds after it had opened would have shown of rate, latency and errors."""
+    path = ledger.trial_folder(record.number) / "requests.parquet"
+    start_s = record.seconds["warmup"]
+    seen = [
+        r for r in (RequestRecord(**row) for row in pq.read_table(path).to_pylist()) if r.done_s <= start_s + look_s
+    ]
+    glimpse = Measurement(seen, start_s, start_s + look_s, {})
+    return estimate_all(glimpse, {name: plan.metrics[name] for name in LOOKED_AT})
+
+
 def write(plan: Plan) -> None:
-    """All records as one table: knobs, repeat, state, each figure with its interval, seconds per phase, signature."""
-    rows = []
-    for record in Ledger(plan.folder).records():
+    """All records as one table: knobs, repeat, state, each figure with its interval, what early looks would have shown
+    of some, seconds per phase, signature."""
+    rows, ledger = [], Ledger(plan.folder)
+    for record in ledger.records():
         if record.state == "running":
             continue
         row: dict[str, Any] = {**record.params, "repeat": record.number // len(points())}
@@ -104,6 +118,9 @@ def write(plan: Plan) -> None:
         row |= {"disturbed": "; ".join(record.disturbed), "started_at": record.started_at}
         for name, e in record.estimates.items():
             row |= {name: e.value, f"{name}.low": e.low, f"{name}.high": e.high, f"{name}.n": e.n}
+        for look_s in LOOKS_S if record.state == "completed" else ():
+            for name, e in early(record, ledger, plan, look_s).items():
+                row |= {f"at {look_s:g} s.{name}.low": e.low, f"at {look_s:g} s.{name}.high": e.high}
         row |= {f"seconds.{name}": value for name, value in record.seconds.items()}
         rows.append(row | {"signature": json.dumps(record.signature)})
     columns = dict.fromkeys(name for row in rows for name in row)
