@@ -4,7 +4,7 @@ Usage: python -m benchmarks.table [--repeats 2] [--only-write]
 
 4 quantizations x 5 batch sizes x 4 beams x 2 workers under the chat study's load, with shorter windows. Each repeat
 goes over the engines in a random order of its own, and over the beams in a random order on each. Interrupt it at
-will: the same command goes on, and writes `benchmarks/data/table.parquet` at the end.
+will: it writes `benchmarks/data/table.parquet`, and the same command goes on from there.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from optimize.measure.session import settle
 from optimize.plan import Plan, make_plan
 from optimize.quantize import make_checkpoints
 from optimize.report.format import figure
+from optimize.run import terminable
 
 DATA = Path(__file__).resolve().parent / "data" / "table.parquet"
 GRID: dict[str, list[Any]] = {
@@ -68,9 +69,9 @@ def order(repeat: int) -> Iterator[Point]:
 
 
 def measure(repeats: int, plan: Plan) -> None:
-    """Measure what the ledger does not have yet."""
+    """Measure what neither the table nor the ledger has yet."""
     ledger, grid = Ledger(plan.folder), points()
-    done = {r.number for r in ledger.records() if r.state in ("completed", "infeasible")}
+    done = {row["number"] for row in rows(plan)}
     checkpoints, broken = make_checkpoints(
         plan.config.model, plan.space.recipes_needed(), Path(plan.config.cache_dir), print
     )
@@ -106,14 +107,16 @@ def early(record: TrialRecord, ledger: Ledger, plan: Plan, look_s: float) -> dic
     return estimate_all(glimpse, {name: plan.metrics[name] for name in LOOKED_AT})
 
 
-def write(plan: Plan) -> None:
-    """All records as one table: knobs, repeat, state, each figure with its interval, what early looks would have shown
-    of some, seconds per phase, signature."""
-    rows, ledger = [], Ledger(plan.folder)
+def rows(plan: Plan) -> list[dict[str, Any]]:
+    """All measurements, those written before among them: knobs, repeat, state, each figure with its interval, what
+    early looks would have shown of some, seconds per phase, signature.
+    """
+    known = {row["number"]: row for row in pq.read_table(DATA).to_pylist()} if DATA.is_file() else {}
+    ledger = Ledger(plan.folder)
     for record in ledger.records():
-        if record.state == "running":
+        if record.state not in ("completed", "infeasible"):
             continue
-        row: dict[str, Any] = {**record.params, "repeat": record.number // len(points())}
+        row: dict[str, Any] = {"number": record.number, **record.params, "repeat": record.number // len(points())}
         row |= {"state": record.state, "reason": record.reason, "new_engine": record.new_engine}
         row |= {"disturbed": "; ".join(record.disturbed), "started_at": record.started_at}
         for name, e in record.estimates.items():
@@ -122,12 +125,17 @@ def write(plan: Plan) -> None:
             for name, e in early(record, ledger, plan, look_s).items():
                 row |= {f"at {look_s:g} s.{name}.low": e.low, f"at {look_s:g} s.{name}.high": e.high}
         row |= {f"seconds.{name}": value for name, value in record.seconds.items()}
-        rows.append(row | {"signature": json.dumps(record.signature)})
-    columns = dict.fromkeys(name for row in rows for name in row)
+        known[record.number] = row | {"signature": json.dumps(record.signature)}
+    return [known[number] for number in sorted(known)]
+
+
+def write(plan: Plan) -> None:
+    found = rows(plan)
+    columns = dict.fromkeys(name for row in found for name in row)
+    table = pa.table({name: [row.get(name) for row in found] for name in columns})
     DATA.parent.mkdir(exist_ok=True)
-    table = pa.table({name: [row.get(name) for row in rows] for name in columns})
     pq.write_table(table, DATA, compression="zstd", compression_level=19)
-    print(f"{len(rows)} measurements in {DATA} ({DATA.stat().st_size / 1024:.0f} KiB)")
+    print(f"{len(found)} measurements of {2 * len(points())} in {DATA.name} ({DATA.stat().st_size / 1024:.0f} KiB)")
 
 
 def main() -> None:
@@ -138,7 +146,11 @@ def main() -> None:
     plan = make_plan(configuration(OVERRIDES))
     if not asked.only_write:
         require_quiet()
-        measure(asked.repeats, plan)
+        try:
+            with terminable():
+                measure(asked.repeats, plan)
+        except KeyboardInterrupt:
+            print("interrupted: the same command goes on from here")
     write(plan)
 
 
