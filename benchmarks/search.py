@@ -159,7 +159,11 @@ POLICIES = {
     "TPE multivariate, constraints": Policy(
         lambda seed: TPESampler(seed=seed, multivariate=True, n_startup_trials=8), trials=120
     ),
-    "GP on logarithms": Policy(lambda seed: LogScaleGPSampler(seed=seed)),
+    "GP on logarithms": Policy(lambda seed: LogScaleGPSampler(seed=seed, fill=False, neutral=False, fresh=False)),
+    "GP, filling": Policy(lambda seed: LogScaleGPSampler(seed=seed, neutral=False, fresh=False)),
+    "GP, neutral": Policy(lambda seed: LogScaleGPSampler(seed=seed, fill=False, fresh=False)),
+    "GP, fresh": Policy(lambda seed: LogScaleGPSampler(seed=seed, fill=False, neutral=False)),
+    "ours": Policy(lambda seed: LogScaleGPSampler(seed=seed)),
 }
 PEER = "TPE, failures told as FAIL"
 

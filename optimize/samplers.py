@@ -21,6 +21,7 @@ LOG_SCALE_ATTR = "log_scale"
 _GRID_STEPS = 5
 _TINY = 1e-9
 _LIVE_SAMPLES = 512
+_HYPERCUBES = 50
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
@@ -58,19 +59,39 @@ class LogScaleGPSampler(GPSampler):
     While an engine is live, settings that it can serve compete with all others by expected improvement per second
     (Snoek, Larochelle and Adams 2012, "Practical Bayesian Optimization of Machine Learning Algorithms", section 3.2).
 
+    The first points fill the space: of some Latin hypercubes the one whose nearest neighbours are farthest apart
+    (Morris and Mitchell, "Exploratory designs for computational experiments", 1995). What could not be measured
+    violates a constraint; the models of the objectives take it for average, for its imputed values are not theirs to
+    learn. A point that was tried is not tried again while there are others.
+
     Overrides the private `_sample_relative_impl` and `_optimize_acqf` of Optuna 5.0, hence the pin in pyproject.toml.
 
     Attributes:
         live: The live engine; None where nothing runs or reuse is switched off.
     """
 
-    def __init__(self, *, n_startup_trials: int = 8, seed: int | None = None) -> None:
+    def __init__(
+        self, *, n_startup_trials: int = 8, seed: int | None = None, fill: bool = True, neutral: bool = True,
+        fresh: bool = True,
+    ) -> None:  # fmt: skip
         super().__init__(n_startup_trials=n_startup_trials, seed=seed, warn_independent_sampling=False)
+        self._fill, self._neutral, self._fresh = fill, neutral, fresh
+        self._design: list[dict[str, Any]] = []
         # Optuna's 2048 and 10 take three seconds on two slow cores, for the same points on spaces of this size.
         self._n_preliminary_samples, self._n_local_search = 1024, 4
         self.live: LiveEngine | None = None
         self._space: dict[str, BaseDistribution] = {}
         self._tried: list[dict[str, Any]] = []
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if not self._fill or not search_space or len(complete) >= self._n_startup_trials:
+            return super().sample_relative(study, trial, search_space)
+        if not self._design:
+            self._design = filling(search_space, self._n_startup_trials, self._rng.rng)
+        return self._design.pop()
 
     def _sample_relative_impl(
         self,
@@ -85,11 +106,15 @@ class LogScaleGPSampler(GPSampler):
         torch.set_num_threads(1)
         log_scale = study.user_attrs.get(LOG_SCALE_ATTR, [False] * len(study.directions))
         scaled = [log_scaled(trial, log_scale) for trial in completed_trials]
+        if self._neutral:
+            scaled = neutral(scaled)
         self._space, self._tried = search_space, [t.params for t in completed_trials]
         return super()._sample_relative_impl(study, scaled, running_trials, search_space)
 
     def _optimize_acqf(self, acqf: Any, best_params: Array | None) -> Array:
         anywhere: Array = super()._optimize_acqf(acqf, best_params)
+        if self._fresh:
+            anywhere = self._not_tried(acqf, anywhere)
         options = self._on_the_live_engine(acqf)
         if self.live is None or not len(options):
             return anywhere
@@ -97,6 +122,19 @@ class LogScaleGPSampler(GPSampler):
         here = int(np.argmax(log_improvement[:-1]))
         log_cost_ratio = math.log((self.live.start_s + self.live.trial_s) / self.live.trial_s)
         return options[here] if log_improvement[here] > log_improvement[-1] - log_cost_ratio else anywhere
+
+    def _not_tried(self, acqf: Any, found: Array) -> Array:
+        """The point found, or where it was tried, the best of many others; the same if all of them were."""
+        tried = [_within(self._space, p) for p in self._tried]
+        if acqf.search_space.get_unnormalized_param(found) not in tried:
+            return found
+        sampled = acqf.search_space.sample_normalized_params(_LIVE_SAMPLES, rng=self._rng.rng)
+        others = [row for row in sampled if acqf.search_space.get_unnormalized_param(row) not in tried]
+        if not others:
+            return found
+        options = np.vstack(others)
+        best: Array = options[int(np.argmax(acqf.eval_acqf_no_grad(options)))]
+        return best
 
     def _on_the_live_engine(self, acqf: Any) -> Array:
         """Normalized settings, shape (n, dim), that the live engine could serve and that were not tried yet."""
@@ -120,14 +158,51 @@ def _within(space: Mapping[str, BaseDistribution], params: Mapping[str, Any]) ->
     return {name: value for name, value in params.items() if name in space}
 
 
+def filling(space: Mapping[str, BaseDistribution], n: int, rng: np.random.RandomState) -> list[dict[str, Any]]:
+    """Points that fill a space: every choice, and every stretch of a range, about equally often, and far apart."""
+    best, widest = np.empty((0, len(space))), -1.0
+    for _ in range(_HYPERCUBES):
+        cube = np.column_stack([(rng.permutation(n) + rng.random(n)) / n for _ in space])
+        apart = np.linalg.norm(cube[:, None] - cube[None], axis=2)[np.triu_indices(n, 1)].min() if n > 1 else 0.0
+        if apart > widest:
+            best, widest = cube, apart
+    return [{name: _at(d, share) for (name, d), share in zip(space.items(), row, strict=True)} for row in best]
+
+
+def _at(distribution: BaseDistribution, share: float) -> Any:
+    """The value at a share of a range, 0 to 1, of its logarithm where that is its scale; or that of the choices."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[int(share * len(distribution.choices))]
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    low, high, step = float(distribution.low), float(distribution.high), distribution.step
+    if isinstance(distribution, IntDistribution):
+        low, high = low - 0.5, high + 0.5
+    value = math.exp(math.log(low) + share * math.log(high / low)) if distribution.log else low + share * (high - low)
+    if step is not None and not distribution.log:
+        value = distribution.low + step * round((value - distribution.low) / step)
+    value = min(max(value, distribution.low), distribution.high)
+    return round(value) if isinstance(distribution, IntDistribution) else value
+
+
+def neutral(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+    """Copies in which what could not be measured has the mean of what was, in place of imputed values."""
+    measured = [t.values for t in trials if not t.user_attrs.get("imputed")]
+    if not measured:
+        return list(trials)
+    mean = [float(v) for v in np.mean(measured, axis=0)]
+    return [_with_values(t, mean) if t.user_attrs.get("imputed") else t for t in trials]
+
+
+def _with_values(trial: FrozenTrial, values: Sequence[float]) -> FrozenTrial:
+    changed = copy.copy(trial)
+    changed.values = list(values)
+    return changed
+
+
 def log_scaled(trial: FrozenTrial, log_scale: list[bool]) -> FrozenTrial:
     """A copy of a completed trial whose marked values are replaced by their logarithms."""
-    scaled = copy.copy(trial)
-    scaled.values = [
-        math.log(max(value, _TINY)) if use_log else value
-        for value, use_log in zip(trial.values, log_scale, strict=True)
-    ]
-    return scaled
+    values = zip(trial.values, log_scale, strict=True)
+    return _with_values(trial, [math.log(max(value, _TINY)) if use_log else value for value, use_log in values])
 
 
 class ExhaustiveSampler(GridSampler):

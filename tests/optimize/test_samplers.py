@@ -3,15 +3,17 @@
 import itertools
 import math
 import random
+from collections import Counter
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler, GPSampler
 from optuna.trial import FrozenTrial, create_trial
 
-from optimize.samplers import LOG_SCALE_ATTR, LogScaleGPSampler, grid, grid_values, log_scaled
+from optimize.samplers import LOG_SCALE_ATTR, LogScaleGPSampler, filling, grid, grid_values, log_scaled, neutral
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 SPACE: dict[str, BaseDistribution] = {"x": FloatDistribution(0.0, 1.0), "k": CategoricalDistribution(["a", "b"])}
@@ -128,3 +130,58 @@ def test_every_combination_is_tried_once() -> None:
         asked.append((trial.params["batch_size"], trial.params["beam_size"]))
         study.tell(trial, 0.0)
     assert sorted(asked) == sorted(itertools.product([1, 2, 4, 8], [1, 2, 4]))
+
+
+# The first points, what could not be measured, and what was tried
+
+MIXED: dict[str, BaseDistribution] = {
+    "quantization": CategoricalDistribution(["fp16", "int8", "int4"]),
+    "batch_size": IntDistribution(1, 256, log=True),
+    "workers": IntDistribution(1, 2),
+    "share": FloatDistribution(0.5, 0.9, step=0.1),
+}
+
+
+def test_the_first_points_take_every_choice_and_every_stretch_equally_often() -> None:
+    points = filling(MIXED, 12, np.random.RandomState(0))
+    assert len(points) == 12
+    assert Counter(p["quantization"] for p in points) == {"fp16": 4, "int8": 4, "int4": 4}
+    assert Counter(p["workers"] for p in points) == {1: 6, 2: 6}
+    doublings = sorted(math.log2(p["batch_size"]) for p in points)
+    assert all(low - 0.6 <= 8 * i / 12 <= low + 0.8 for i, low in enumerate(doublings))
+    for point in points:
+        assert all(d._contains(d.to_internal_repr(point[name])) for name, d in MIXED.items())
+        assert type(point["batch_size"]) is int and type(point["workers"]) is int
+
+
+def test_a_study_begins_with_points_that_fill_its_space() -> None:
+    study = optuna.create_study(directions=["maximize"], sampler=LogScaleGPSampler(seed=1, n_startup_trials=7))
+    study.add_trial(create_trial(params={"k": "a"}, distributions={"k": CategoricalDistribution("abc")}, value=1.0))
+    asked = []
+    for _ in range(6):
+        trial = study.ask({"k": CategoricalDistribution("abc")})
+        asked.append(trial.params["k"])
+        study.tell(trial, 1.0)
+    assert Counter(asked) == {"a": 2, "b": 2, "c": 2}
+
+
+def test_imputed_values_are_average_to_the_models() -> None:
+    trials = [_trial(0.1, "a", [1.0, 4.0]), _trial(0.2, "a", [3.0, 2.0]), _trial(0.9, "b", [-9.0, 99.0])]
+    trials[2].set_user_attr("imputed", True)
+    assert [t.values for t in neutral(trials)] == [[1.0, 4.0], [3.0, 2.0], [2.0, 3.0]]
+    assert trials[2].values == [-9.0, 99.0]
+    assert neutral(trials[2:]) == trials[2:]
+
+
+def test_what_was_tried_is_not_tried_again_while_there_is_something_else() -> None:
+    space: dict[str, BaseDistribution] = {"k": CategoricalDistribution("abcdefgh"), "n": IntDistribution(1, 2)}
+    study = optuna.create_study(
+        directions=["maximize", "minimize"], sampler=LogScaleGPSampler(seed=0, n_startup_trials=3)
+    )
+    seen = []
+    for i in range(18):
+        trial = study.ask(space)
+        seen.append((trial.params["k"], trial.params["n"]))
+        study.tell(trial, [float(trial.params["n"]), float(i % 3)])
+    assert len(set(seen[3:16]) - set(seen[:3])) >= 12
+    assert len(set(seen)) == 16
