@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,9 +12,11 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import GPSampler, GridSampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from optimize.ledger import BASELINE, ROLE
+from optimize.pareto import non_dominated
 
 LOG_SCALE_ATTR = "log_scale"
 """Study attribute: one bool per objective, whether its logarithm is what matters."""
@@ -22,7 +24,9 @@ _GRID_STEPS = 5
 _TINY = 1e-9
 _LIVE_SAMPLES = 512
 _HYPERCUBES = 50
+_MODELLED = 160
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Settle = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,8 @@ class LogScaleGPSampler(GPSampler):
     The first points fill the space: of some Latin hypercubes the one whose nearest neighbours are farthest apart
     (Morris and Mitchell, "Exploratory designs for computational experiments", 1995). What could not be measured
     violates a constraint; the models of the objectives take it for average, for its imputed values are not theirs to
-    learn. A point that was tried is not tried again while there are others.
+    learn. A point that was tried is not tried again while there are others. Knobs that do not count beside a point's
+    other settings are put to one value (`settle`), so that the models see equal engines as equal points.
 
     Overrides the private `_sample_relative_impl` and `_optimize_acqf` of Optuna 5.0, hence the pin in pyproject.toml.
 
@@ -73,9 +78,10 @@ class LogScaleGPSampler(GPSampler):
     def __init__(
         self, *, n_startup_trials: int = 8, seed: int | None = None, fill: bool = True, neutral: bool = True,
         fresh: bool = True,
+        settle: Settle = dict,
     ) -> None:  # fmt: skip
         super().__init__(n_startup_trials=n_startup_trials, seed=seed, warn_independent_sampling=False)
-        self._fill, self._neutral, self._fresh = fill, neutral, fresh
+        self._fill, self._neutral, self._fresh, self._settle = fill, neutral, fresh, settle
         self._design: list[dict[str, Any]] = []
         # Optuna's 2048 and 10 take three seconds on two slow cores, for the same points on spaces of this size.
         self._n_preliminary_samples, self._n_local_search = 1024, 4
@@ -88,10 +94,10 @@ class LogScaleGPSampler(GPSampler):
     ) -> dict[str, Any]:
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if not self._fill or not search_space or len(complete) >= self._n_startup_trials:
-            return super().sample_relative(study, trial, search_space)
+            return self._settle(super().sample_relative(study, trial, search_space))
         if not self._design:
             self._design = filling(search_space, self._n_startup_trials, self._rng.rng)
-        return self._design.pop()
+        return self._settle(self._design.pop())
 
     def _sample_relative_impl(
         self,
@@ -105,7 +111,9 @@ class LogScaleGPSampler(GPSampler):
         # The models are tiny: more threads than one only fight over the cores the engine needs.
         torch.set_num_threads(1)
         log_scale = study.user_attrs.get(LOG_SCALE_ATTR, [False] * len(study.directions))
-        scaled = [log_scaled(trial, log_scale) for trial in completed_trials]
+        losses = np.array([-1.0 if d is StudyDirection.MAXIMIZE else 1.0 for d in study.directions])
+        modelled = most_telling(completed_trials, losses, self._rng.rng)
+        scaled = [log_scaled(trial, log_scale) for trial in modelled]
         if self._neutral:
             scaled = neutral(scaled)
         self._space, self._tried = search_space, [t.params for t in completed_trials]
@@ -126,10 +134,10 @@ class LogScaleGPSampler(GPSampler):
     def _not_tried(self, acqf: Any, found: Array) -> Array:
         """The point found, or where it was tried, the best of many others; the same if all of them were."""
         tried = [_within(self._space, p) for p in self._tried]
-        if acqf.search_space.get_unnormalized_param(found) not in tried:
+        if self._settle(acqf.search_space.get_unnormalized_param(found)) not in tried:
             return found
         sampled = acqf.search_space.sample_normalized_params(_LIVE_SAMPLES, rng=self._rng.rng)
-        others = [row for row in sampled if acqf.search_space.get_unnormalized_param(row) not in tried]
+        others = [r for r in sampled if self._settle(acqf.search_space.get_unnormalized_param(r)) not in tried]
         if not others:
             return found
         options = np.vstack(others)
@@ -143,7 +151,7 @@ class LogScaleGPSampler(GPSampler):
             return np.empty((0, dim))
         sampled = acqf.search_space.sample_normalized_params(_LIVE_SAMPLES, rng=self._rng.rng)
         params = [
-            {**acqf.search_space.get_unnormalized_param(row), **_within(self._space, self.live.knobs)}
+            self._settle({**acqf.search_space.get_unnormalized_param(row), **_within(self._space, self.live.knobs)})
             for row in sampled
         ]
         tried = [_within(self._space, p) for p in self._tried]
@@ -191,6 +199,25 @@ def neutral(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         return list(trials)
     mean = [float(v) for v in np.mean(measured, axis=0)]
     return [_with_values(t, mean) if t.user_attrs.get("imputed") else t for t in trials]
+
+
+def most_telling(trials: Sequence[FrozenTrial], signs: Array, rng: np.random.RandomState) -> list[FrozenTrial]:
+    """As many trials as a model can take within seconds: the feasible front, the latest, and any others, in order.
+
+    Args:
+        trials: All completed trials.
+        signs: Shape (objectives,): 1 where an objective is minimized, -1 where it is maximized.
+        rng: Draws the others.
+    """
+    if len(trials) <= _MODELLED:
+        return list(trials)
+    feasible = [i for i, t in enumerate(trials) if all(v <= 0 for v in t.constraints.values())]
+    front = non_dominated(np.array([signs * trials[i].values for i in feasible])) if feasible else []
+    best = [i for i, on_it in zip(feasible, front, strict=True) if on_it][-_MODELLED // 2 :]
+    kept = {*best, *range(len(trials) - _MODELLED // 4, len(trials))}
+    others = [i for i in range(len(trials)) if i not in kept]
+    kept |= {others[i] for i in rng.choice(len(others), size=_MODELLED - len(kept), replace=False)}
+    return [trials[i] for i in sorted(kept)]
 
 
 def _with_values(trial: FrozenTrial, values: Sequence[float]) -> FrozenTrial:

@@ -35,6 +35,7 @@ REQUEST_FIELDS = frozenset(
 _BASELINE_RECIPE = "fp16"
 _FIXED_DEFAULTS: dict[str, Any] = {QUANTIZATION: _BASELINE_RECIPE, BEAM_SIZE: 1, "workers": 1, "temperature": 0.0}
 _VLLM_MAX_LOGPROBS = 20
+_WHEN = "when"
 Params = dict[str, Any]
 
 
@@ -48,6 +49,7 @@ class SearchSpace:
         recipes: Quantization name -> how its checkpoint is made.
         fixed_recipe: The recipe where quantization is no knob.
         baseline_overrides: Knob -> its value in the baseline, where vLLM's own default is not wanted or not known.
+        conditions: Knob -> {other knob: values} that it counts with; with others it is left at vLLM's default.
     """
 
     distributions: Mapping[str, BaseDistribution]
@@ -55,6 +57,15 @@ class SearchSpace:
     recipes: Mapping[str, Recipe]
     fixed_recipe: Recipe
     baseline_overrides: Mapping[str, Any] = field(default_factory=dict)
+    conditions: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
+
+    def counts(self, knob: str, params: Mapping[str, Any]) -> bool:
+        """Whether a knob has any effect beside these settings."""
+        return all(params[other] in values for other, values in self.conditions.get(knob, {}).items())
+
+    def settled(self, params: Mapping[str, Any]) -> Params:
+        """The same point with every knob that does not count at one fixed value: equal engines become equal points."""
+        return {k: v if self.counts(k, params) else _values(self.distributions[k])[0] for k, v in params.items()}
 
     @property
     def engine_flags(self) -> list[str]:
@@ -81,6 +92,7 @@ class SearchSpace:
             checkpoints: Recipe name -> checkpoint folder or id.
         """
         recipe = self.recipes[str(params[QUANTIZATION])] if QUANTIZATION in params else self.fixed_recipe
+        params = {knob: value for knob, value in params.items() if self.counts(knob, params)}
         flags = {flag_of(k): v for k, v in params.items() if not is_request_knob(k) and k != QUANTIZATION}
         return self._config(recipe, flags, self._request(params), checkpoints)
 
@@ -146,7 +158,8 @@ class SearchSpace:
 
     def fingerprint(self) -> dict[str, str]:
         """Knob -> its distribution as text; two studies with equal fingerprints can share trials."""
-        return {name: distribution_to_json(d) for name, d in sorted(self.distributions.items())}
+        found = {name: distribution_to_json(d) for name, d in sorted(self.distributions.items())}
+        return found | {f"{k}.{_WHEN}": json.dumps(c, default=str) for k, c in sorted(self.conditions.items())}
 
 
 def make_space(
@@ -159,16 +172,20 @@ def make_space(
     """Build and check the search space.
 
     Args:
-        nodes: Knob -> `_target_` node of a distribution, or a plain list of choices.
+        nodes: Knob -> `_target_` node of a distribution, or a plain list of choices; a node may hold `when`, {other
+            knob: values that this one counts with}.
         model, recipes, fixed, baseline: As the attributes of SearchSpace.
 
     Raises:
-        ConfigError: empty or inverted range, unknown quantization, two knobs for one flag.
+        ConfigError: empty or inverted range, unknown quantization, two knobs for one flag, impossible condition.
     """
     nodes = {knob: node for knob, node in nodes.items() if node is not None}
     if not nodes:
         raise ConfigError("search_space is empty: name at least one knob, e.g. space=serving")
-    distributions = {knob: _distribution(knob, node) for knob, node in nodes.items()}
+    conditions = {k: node[_WHEN] for k, node in nodes.items() if isinstance(node, Mapping) and _WHEN in node}
+    bare = {k: _without_condition(node) for k, node in nodes.items()}
+    distributions = {knob: _distribution(knob, node) for knob, node in bare.items()}
+    _check_conditions(conditions, distributions)
     flags = [flag_of(knob) for knob in distributions]
     for knob in distributions:
         if flags.count(flag_of(knob)) > 1:
@@ -180,7 +197,26 @@ def make_space(
             raise ConfigError(f"baseline.{knob} is no knob of the search space; {closest(knob, distributions)}")
     _check_quantization(distributions, recipes)
     _check_beams(distributions)
-    return SearchSpace(distributions, model, recipes, fixed, baseline)
+    return SearchSpace(distributions, model, recipes, fixed, baseline, conditions)
+
+
+def _without_condition(node: Any) -> Any:
+    return {k: v for k, v in node.items() if k != _WHEN} if isinstance(node, Mapping) else node
+
+
+def _check_conditions(conditions: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> None:
+    for knob, condition in conditions.items():
+        where = f"search_space.{knob}.{_WHEN}"
+        if not isinstance(condition, Mapping) or not all(isinstance(v, list) and v for v in condition.values()):
+            raise ConfigError(f"{where} must map other knobs to lists of values, e.g. {{quantization: [fp16]}}")
+        for other, values in condition.items():
+            if other not in distributions:
+                raise ConfigError(f"{where}: {other!r} is no knob of the search space; {closest(other, distributions)}")
+            if other == knob or other in conditions:
+                raise ConfigError(f"{where}: {other!r} must be a knob that itself always counts")
+            for value in values:
+                if not _contains(distributions[other], value):
+                    raise ConfigError(f"{where}: {other} never is {value!r}: name values of its range or choices")
 
 
 def _distribution(knob: str, node: object) -> BaseDistribution:

@@ -51,7 +51,16 @@ def open_study(plan: Plan) -> optuna.Study:
         _check_fingerprint(plan, existing)
         asked = len(existing.trials)
     # A resumed sampler must not draw again what the session before it drew.
-    sampler = build(plan.config.sampler, "sampler", seed=settings.seed + asked, space=plan.space.distributions)
+    sampler = build(
+        plan.config.sampler, "sampler", seed=settings.seed + asked, space=plan.space.distributions,
+        settle=plan.space.settled,
+    )  # fmt: skip
+        plan.config.sampler,
+        "sampler",
+        seed=settings.seed + asked,
+        space=plan.space.distributions,
+        settle=plan.space.settled,
+    )
     study = optuna.create_study(
         study_name=settings.name, storage=storage, sampler=sampler, load_if_exists=True,
         directions=[o.direction.value for o in plan.objectives.values()],

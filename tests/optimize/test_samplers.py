@@ -13,7 +13,16 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, GPSampler
 from optuna.trial import FrozenTrial, create_trial
 
-from optimize.samplers import LOG_SCALE_ATTR, LogScaleGPSampler, filling, grid, grid_values, log_scaled, neutral
+from optimize.samplers import (
+    LOG_SCALE_ATTR,
+    LogScaleGPSampler,
+    filling,
+    grid,
+    grid_values,
+    log_scaled,
+    most_telling,
+    neutral,
+)
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 SPACE: dict[str, BaseDistribution] = {"x": FloatDistribution(0.0, 1.0), "k": CategoricalDistribution(["a", "b"])}
@@ -185,3 +194,16 @@ def test_what_was_tried_is_not_tried_again_while_there_is_something_else() -> No
         study.tell(trial, [float(trial.params["n"]), float(i % 3)])
     assert len(set(seen[3:16]) - set(seen[:3])) >= 12
     assert len(set(seen)) == 16
+
+
+def test_of_very_many_trials_the_front_the_latest_and_some_others_are_modelled() -> None:
+    rng = random.Random(0)
+    trials = [_trial(rng.random(), "a", [rng.random(), 2.0 + rng.random()]) for _ in range(1000)]
+    trials[5] = _trial(0.5, "b", [9.0, 0.0])
+    for number, trial in enumerate(trials):
+        trial.number = number
+    kept = most_telling(trials, np.array([-1.0, 1.0]), np.random.RandomState(0))
+    numbers = [t.number for t in kept]
+    assert len(kept) == 160 and numbers == sorted(set(numbers))
+    assert 5 in numbers and numbers[-40:] == list(range(960, 1000))
+    assert most_telling(trials[:160], np.array([-1.0, 1.0]), np.random.RandomState(0)) == trials[:160]

@@ -248,3 +248,46 @@ def test_float_ranges_are_understood() -> None:
     space = _space({"length_penalty": node}, baseline={"length_penalty": 2.0})
     assert space.distributions["length_penalty"] == FloatDistribution(0.6, 1.4)
     assert space.baseline_params({}) == ({"length_penalty": 1.4}, ["length_penalty"])
+
+
+# Conditional knobs
+
+CONDITIONAL: dict[str, Any] = {
+    "quantization": ["fp16", "int8"],
+    "beam_size": [1, 2],
+    "block_size": {
+        "_target_": "optuna.distributions.CategoricalDistribution", "choices": [16, 32],
+        "when": {"quantization": ["fp16"]},
+    },
+}  # fmt: skip
+
+
+def test_a_knob_that_does_not_count_is_not_set_and_equal_engines_are_equal_points() -> None:
+    space = _space(CONDITIONAL)
+    one, other = ({"quantization": "int8", "beam_size": 1, "block_size": k} for k in (16, 32))
+    assert space.resolve(one, CHECKPOINTS) == space.resolve(other, CHECKPOINTS)
+    assert space.settled(one) == space.settled(other) == one
+    counts = {**other, "quantization": "fp16"}
+    assert dict(space.resolve(counts, CHECKPOINTS).engine.flags)["block_size"] == 32
+    assert space.settled(counts) == counts
+    assert "block_size" not in dict(space.resolve(other, CHECKPOINTS).engine.flags)
+
+
+def test_a_changed_condition_is_another_space() -> None:
+    always = {**CONDITIONAL, "block_size": [16, 32]}
+    assert _space(CONDITIONAL).fingerprint() != _space(always).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [
+        ({"quantisation": ["fp16"]}, "'quantisation' is no knob"),
+        ({"quantization": ["fp61"]}, "quantization never is 'fp61'"),
+        ({"quantization": "fp16"}, "must map other knobs to lists"),
+        ({"block_size": [16]}, "must be a knob that itself always counts"),
+    ],
+)
+def test_impossible_conditions_are_refused(when: dict[str, Any], message: str) -> None:
+    node = {**CONDITIONAL["block_size"], "when": when}
+    with pytest.raises(ConfigError, match=message):
+        _space({**CONDITIONAL, "block_size": node})
