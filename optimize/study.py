@@ -55,12 +55,6 @@ def open_study(plan: Plan) -> optuna.Study:
         plan.config.sampler, "sampler", seed=settings.seed + asked, space=plan.space.distributions,
         settle=plan.space.settled,
     )  # fmt: skip
-        plan.config.sampler,
-        "sampler",
-        seed=settings.seed + asked,
-        space=plan.space.distributions,
-        settle=plan.space.settled,
-    )
     study = optuna.create_study(
         study_name=settings.name, storage=storage, sampler=sampler, load_if_exists=True,
         directions=[o.direction.value for o in plan.objectives.values()],
