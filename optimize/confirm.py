@@ -17,13 +17,14 @@ from optimize.ledger import CONFIRMATION, ROLE
 from optimize.recommend import Candidate, Recommendation, Rounds, recommend
 from optimize.recommend.rounds import LEAST_ROUNDS
 from optimize.schema import Confirm
-from optimize.study import CONFIRMING, CONFIRMS, ROUND, candidates, complete, enqueue, estimates_of
+from optimize.study import CONFIRMING, CONFIRMS, ROUND, candidates, complete, enqueue, estimates_of, told
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
 _PLANS = "confirmations"
+"""Attribute of a study: of each confirmation the trials, the baseline first, and how many were told before it."""
 
 
 @dataclass(frozen=True)
@@ -56,20 +57,25 @@ class Confirmation:
 
     def run(self) -> None:
         """Measure what is still to be measured of it."""
-        numbers = best_of(self._study, self._settings.candidates)
+        confirming, numbers = self._plan()
         if len(numbers) < 2:
             return
-        plan = {"trials": numbers, "rounds": self._settings.rounds}
-        plans = self._study.user_attrs.get(_PLANS, [])
-        if not plans or plans[-1] != plan:
-            plans = [*plans, plan]
-            self._study.set_user_attr(_PLANS, plans)
-        confirming = len(plans) - 1
         rng = random.Random(f"{self._seed}-{confirming}")
         for number in range(self._settings.rounds):
             for trial in rng.sample(numbers, k=len(numbers)):
                 if not refuted(self._study, confirming) & {trial, numbers[0]}:
                     self._measure(Cell(confirming, trial, number))
+
+    def _plan(self) -> tuple[int, list[int]]:
+        """Which confirmation it is, and of which trials: the last one, unless the search went on to a better front."""
+        plans, after = self._study.user_attrs.get(_PLANS, []), len(told(self._study))
+        if not plans or plans[-1]["after"] != after:
+            numbers = best_of(self._study, self._settings.candidates)
+            if not plans or plans[-1]["trials"] != numbers:
+                plans = [*plans, {"trials": numbers}]
+            plans[-1]["after"] = after
+            self._study.set_user_attr(_PLANS, plans)
+        return len(plans) - 1, plans[-1]["trials"]
 
     def _measure(self, cell: Cell) -> None:
         """Measure until there is a result, or no further try is queued."""
@@ -106,9 +112,9 @@ def first_reading(study: optuna.Study) -> Recommendation | None:
 
 
 def confirmed(study: optuna.Study) -> tuple[list[Candidate], Rounds] | None:
-    """The candidates as the last confirmation has them; None where there is none of the present front."""
+    """The candidates as the last confirmation has them; None where there is none, or the search has gone on since."""
     plans = study.user_attrs.get(_PLANS, [])
-    if not plans or plans[-1]["trials"] != best_of(study, len(plans[-1]["trials"]) - 1):
+    if not plans or plans[-1]["after"] != len(told(study)):
         return None
     confirming, about = len(plans) - 1, study.user_attrs["about"]
     baseline, *others = plans[-1]["trials"]

@@ -186,6 +186,25 @@ def test_a_front_that_changed_since_is_confirmed_anew() -> None:
     assert _found(study).rounds == 3
 
 
+def test_more_trials_that_change_nothing_at_the_front_need_no_new_confirmation() -> None:
+    study = _study()
+    _confirm(study)
+    study.enqueue_trial({"x": 9}, user_attrs={ROLE: SEARCH})
+    _run_next(study, lambda *_: (1.0, 5.0))
+    cells = _cells(study)
+    _confirm(study)
+    assert _cells(study) == cells
+    assert _found(study).rounds == 3
+
+
+def test_further_rounds_add_to_those_there_are() -> None:
+    study = _study()
+    _confirm(study, rounds=2)
+    _confirm(study, rounds=4)
+    assert sorted(_cells(study)) == [(r, n) for r in range(4) for n in range(4)]
+    assert _found(study).rounds == 4
+
+
 def test_a_study_shows_first_reading_and_confirmed_value(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
     searched = optimize([*simulated, "study.trials=3", "confirm.candidates=0"])
     assert "not confirmed" in searched.stdout
