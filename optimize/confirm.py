@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 _PLANS = "confirmations"
-"""Attribute of a study: of each confirmation the trials, the baseline first, and how many were told before it."""
+"""Attribute of a study: of each confirmation the trials, the baseline first, and how many were told before it, and
+how many candidates it was to have."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,8 @@ class Confirmation:
 
     def run(self) -> None:
         """Measure what is still to be measured of it."""
+        if not self._settings.candidates:
+            return
         confirming, numbers = self._plan()
         if len(numbers) < 2:
             return
@@ -68,12 +71,13 @@ class Confirmation:
 
     def _plan(self) -> tuple[int, list[int]]:
         """Which confirmation it is, and of which trials: the last one, unless the search went on to a better front."""
-        plans, after = self._study.user_attrs.get(_PLANS, []), len(told(self._study))
-        if not plans or plans[-1]["after"] != after:
+        plans = self._study.user_attrs.get(_PLANS, [])
+        now = {"after": len(told(self._study)), "candidates": self._settings.candidates}
+        if not plans or any(plans[-1][key] != value for key, value in now.items()):
             numbers = best_of(self._study, self._settings.candidates)
             if not plans or plans[-1]["trials"] != numbers:
                 plans = [*plans, {"trials": numbers}]
-            plans[-1]["after"] = after
+            plans[-1] |= now
             self._study.set_user_attr(_PLANS, plans)
         return len(plans) - 1, plans[-1]["trials"]
 

@@ -197,6 +197,16 @@ def test_more_trials_that_change_nothing_at_the_front_need_no_new_confirmation()
     assert _found(study).rounds == 3
 
 
+def test_another_number_of_candidates_is_another_confirmation() -> None:
+    study = _study()
+    _confirm(study, candidates=0)
+    assert _cells(study) == []
+    _confirm(study, candidates=1)
+    assert {n for _, n in _cells(study)} == {0, 3}
+    _confirm(study, candidates=3)
+    assert {c.number for c in _found(study).considered} == {0, 1, 2, 3}
+
+
 def test_further_rounds_add_to_those_there_are() -> None:
     study = _study()
     _confirm(study, rounds=2)
