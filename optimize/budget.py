@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+import statistics
 import time
 from typing import TYPE_CHECKING
 
 from optimize.confirm import first_reading
 from optimize.enough import LEAST_TRIALS, NOISE, expected_gain
 from optimize.plan import Plan
+from optimize.recommend.evidence import log_half
 from optimize.samplers import grid_values
 from optimize.study import told
 
 if TYPE_CHECKING:
     import optuna
+
+
+_Z = 1.96
+"""Half of a 95 % interval in standard errors."""
 
 
 class Budget:
@@ -54,10 +60,15 @@ class Budget:
         }
         trials = told(self._study)
         gain, noise = expected_gain([t.params for t in trials], [scores.get(t.number) for t in trials], self._levels)
+        # Few trials hide their noise from a model; their own intervals do not.
+        claimed = [
+            log_half(found.scores[c.number]) / _Z for c in found.considered if c.number in scores and not c.baseline
+        ]
+        noise = max(noise, statistics.median(claimed)) if claimed else noise
         least = noise * math.sqrt(2 / self._plan.config.confirm.rounds)
         if gain >= least:
             return None
         return (
-            f"another trial is expected to gain {math.expm1(gain):.1%} of the score, "
-            f"and a confirmation's standard error is {math.expm1(least):.1%} (search.until=noise)"
+            f"to go on is expected to gain {math.expm1(gain):.1%} of the score, and the standard error of a confirmed "
+            f"gain is {math.expm1(least):.1%} (search.until=noise)"
         )

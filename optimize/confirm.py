@@ -61,8 +61,6 @@ class Confirmation:
         if not self._settings.candidates:
             return
         confirming, numbers = self._plan()
-        if len(numbers) < 2:
-            return
         rng = random.Random(f"{self._seed}-{confirming}")
         for number in range(self._settings.rounds):
             for trial in rng.sample(numbers, k=len(numbers)):
@@ -70,11 +68,16 @@ class Confirmation:
                     self._measure(Cell(confirming, trial, number))
 
     def _plan(self) -> tuple[int, list[int]]:
-        """Which confirmation it is, and of which trials: the last one, unless the search went on to a better front."""
+        """Which confirmation it is, and of which trials: the last one, unless the search went on to a better front.
+
+        No trials where nothing but the baseline could be recommended.
+        """
         plans = self._study.user_attrs.get(_PLANS, [])
         now = {"after": len(told(self._study)), "candidates": self._settings.candidates}
         if not plans or any(plans[-1][key] != value for key, value in now.items()):
             numbers = best_of(self._study, self._settings.candidates)
+            if len(numbers) < 2:
+                return len(plans), []
             if not plans or plans[-1]["trials"] != numbers:
                 plans = [*plans, {"trials": numbers}]
             plans[-1] |= now

@@ -96,7 +96,7 @@ class LogScaleGPSampler(GPSampler):
         if not self._fill or not search_space or len(complete) >= self._n_startup_trials:
             return self._settle(super().sample_relative(study, trial, search_space))
         if not self._design:
-            self._design = filling(search_space, self._n_startup_trials, self._rng.rng)
+            self._design = filling(search_space, self._n_startup_trials - len(complete), self._rng.rng)
         return self._settle(self._design.pop())
 
     def _sample_relative_impl(
@@ -212,8 +212,8 @@ def most_telling(trials: Sequence[FrozenTrial], signs: Array, rng: np.random.Ran
     if len(trials) <= _MODELLED:
         return list(trials)
     feasible = [i for i, t in enumerate(trials) if all(v <= 0 for v in t.constraints.values())]
-    front = non_dominated(np.array([signs * trials[i].values for i in feasible])) if feasible else []
-    best = [i for i, on_it in zip(feasible, front, strict=True) if on_it][-_MODELLED // 2 :]
+    losses = np.array([signs * trials[i].values for i in feasible]).reshape(len(feasible), len(signs))
+    best = [i for i, on_it in zip(feasible, non_dominated(losses), strict=True) if on_it][-_MODELLED // 2 :]
     kept = {*best, *range(len(trials) - _MODELLED // 4, len(trials))}
     others = [i for i in range(len(trials)) if i not in kept]
     kept |= {others[i] for i in rng.choice(len(others), size=_MODELLED - len(kept), replace=False)}

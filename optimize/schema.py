@@ -48,8 +48,8 @@ class Search:
         warm_start: Studies in the same storage; their best configurations are tried first, whatever model, machine or
             scenario they were for, and what could not start there, on the same machine, is not started.
         warm_start_points: How many configurations to take from each.
-        until: "budget" (`study.trials`, `study.minutes`), or "noise": before that, once the gain to expect from another
-            trial is below what a confirmation can tell from chance; see `optimize.enough`.
+        until: "budget" (`study.trials`, `study.minutes`), or "noise": before that, once the gain to expect from going
+            on is below what a confirmation can tell from chance; see `optimize.enough`.
     """
 
     warm_start: list[str] = field(default_factory=list)

@@ -61,7 +61,7 @@ def test_a_search_ends_where_nothing_can_be_gained_any_more(
     options = ["study.trials=60", "search.until=noise", "load.window_min_s=0.4", "sampler=random"]
     done = optimize([*simulated, *narrow, *options, "+baseline.batch_size=4"])
     assert done.returncode == 0, done.stderr
-    assert "the search ends: another trial is expected to gain" in done.stdout
+    assert "the search ends: to go on is expected to gain" in done.stdout
     assert 12 <= len(stored(tmp_path / "out").trials) < 61
 
 
