@@ -1,0 +1,123 @@
+"""Does what was confirmed hold later? Short studies, and for each an independent measurement of its recommendation.
+
+Usage: python -m benchmarks.confirmed [--studies 10] [--trials 8]
+
+Every study has a seed of its own. After all of them, in another order, each recommended configuration is measured once
+more on a new engine: how often does it fall into the interval that the confirmation gave for it, and how often into the
+interval of the search's single reading?
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks.common import RESULTS, configuration, provenance, require_quiet
+from objectives import Estimate
+from objectives.intervals import proportion_interval
+from optimize.confirm import recommendation
+from optimize.engine.pool import EnginePool
+from optimize.evaluate import Evaluator
+from optimize.ledger import Ledger, TrialRecord
+from optimize.load.crew import Crew
+from optimize.outcome import Completed
+from optimize.plan import Plan, make_plan
+from optimize.quantize import make_checkpoints
+from optimize.recommend import Candidate
+from optimize.study import stored_studies
+
+METRICS = ("qps", "p99_latency_s", "p50_latency_s", "memory_bytes", "bleu")
+
+
+def search(number: int, trials: int, folder: Path) -> None:
+    command = [
+        sys.executable, "-m", "optimize", "+study=chat", f"study.name=chat-{number}", f"study.seed={number}",
+        f"study.trials={trials}", f"output_dir={folder}",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"study {number}: exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
+def later(picks: dict[int, Candidate], plan: Plan) -> dict[int, dict[str, Estimate]]:
+    """Each study's pick, measured once more."""
+    checkpoints, _ = make_checkpoints(
+        plan.config.model, plan.space.recipes_needed(), Path(plan.config.cache_dir), lambda _: None
+    )
+    found: dict[int, dict[str, Estimate]] = {}
+    numbers = random.Random(0).sample(list(picks), k=len(picks))
+    with Crew() as crew, EnginePool(plan.launcher, plan.folder / "engines") as pool:
+        evaluator = Evaluator(plan, pool, crew, Ledger(plan.folder), lambda _: None)
+        for number in numbers:
+            pick = picks[number]
+            config = (
+                plan.space.vllm_defaults(checkpoints) if pick.baseline else plan.space.resolve(pick.params, checkpoints)
+            )
+            record = TrialRecord("later", number, "confirmation", dict(pick.params), {}, dict(plan.signature))
+            outcome = evaluator.evaluate(config, record)
+            if not isinstance(outcome, Completed):
+                raise SystemExit(f"study {number}'s pick: {outcome.reason}")
+            found[number] = dict(outcome.estimates)
+            pool.close()
+    return found
+
+
+def report(picks: dict[int, Candidate], found: dict[int, dict[str, Estimate]]) -> str:
+    lines = [
+        "| figure | later reading within the confirmed interval | within the first reading's own interval | "
+        "first reading, as a multiple of the later one |",
+        "|---|---|---|---|",
+    ]
+    for metric in METRICS:
+        inside = sum(_inside(pick.estimates[metric], found[n][metric]) for n, pick in picks.items())
+        first = sum(_inside(pick.first[metric], found[n][metric]) for n, pick in picks.items())
+        ratios = [pick.first[metric].value / found[n][metric].value for n, pick in picks.items()]
+        lines.append(
+            f"| {metric} | {_share(inside, len(picks))} | {_share(first, len(picks))} | {_mean(ratios):.2f} times |"
+        )
+    return "\n".join(lines)
+
+
+def _inside(interval: Estimate, reading: Estimate) -> bool:
+    return interval.low <= reading.value <= interval.high
+
+
+def _share(hits: int, n: int) -> str:
+    _, low, high = proportion_interval(hits, n)
+    return f"{hits} of {n} [{low:.0%}, {high:.0%}]"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=10)
+    parser.add_argument("--trials", type=int, default=8)
+    asked = parser.parse_args()
+    require_quiet()
+    picks: dict[int, Candidate] = {}
+    with TemporaryDirectory() as folder:
+        plan = make_plan(configuration(["+study=chat", f"output_dir={folder}", "study.name=later"]))
+        for number in range(asked.studies):
+            search(number, asked.trials, Path(folder))
+            (study,) = [s for s in stored_studies(plan.config.tracking.storage) if s.study_name == f"chat-{number}"]
+            found = recommendation(study)
+            if found is None or not found.rounds:
+                raise SystemExit(f"study {number} ended without a confirmed recommendation")
+            picks[number] = found.pick
+            print(f"study {number}: {dict(found.pick.params)}, score {found.score.value:.2f}", flush=True)
+        text = report(picks, later(picks, plan))
+    print(text)
+    command = f"python -m benchmarks.confirmed --studies {asked.studies} --trials {asked.trials}"
+    what = (
+        f"{asked.studies} chat studies of {asked.trials} trials each, every one with another seed; afterwards each pick "
+        "once more, on a new engine, in a random order."
+    )
+    head = "# Do confirmed figures hold later?\n\n" + provenance(command)
+    (RESULTS / "confirmed.md").write_text("\n\n".join([head, what, text]) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
