@@ -77,7 +77,7 @@ def report(picks: dict[int, Candidate], found: dict[int, dict[str, Estimate]]) -
         first = sum(_inside(pick.first[metric], found[n][metric]) for n, pick in picks.items())
         ratios = [pick.first[metric].value / found[n][metric].value for n, pick in picks.items()]
         lines.append(
-            f"| {metric} | {_share(inside, len(picks))} | {_share(first, len(picks))} | {_mean(ratios):.2f} times |"
+            f"| {metric} | {_share(inside, len(picks))} | {_share(first, len(picks))} | {statistics.fmean(ratios):.2f} times |"
         )
     return "\n".join(lines)
 
@@ -112,8 +112,8 @@ def main() -> None:
     print(text)
     command = f"python -m benchmarks.confirmed --studies {asked.studies} --trials {asked.trials}"
     what = (
-        f"{asked.studies} chat studies of {asked.trials} trials each, every one with another seed; afterwards each pick "
-        "once more, on a new engine, in a random order."
+        f"{asked.studies} chat studies of {asked.trials} trials each, every one with another seed; afterwards each "
+        "pick once more, on a new engine, in a random order."
     )
     head = "# Do confirmed figures hold later?\n\n" + provenance(command)
     (RESULTS / "confirmed.md").write_text("\n\n".join([head, what, text]) + "\n", encoding="utf-8")
