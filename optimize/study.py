@@ -217,12 +217,13 @@ def candidates(study: optuna.Study) -> list[Candidate]:
 def quality_so_far(study: optuna.Study) -> dict[str, dict[str, Estimate]]:
     """What answers depend on -> metric -> the figure that rests on most of them."""
     found: dict[str, dict[str, Estimate]] = {}
+    names = study.user_attrs["about"]["same_sample"]  # read once: each time asks the storage
     for trial in complete(study):
         key = trial.user_attrs.get("answers_key")
         if key is None or trial.user_attrs.get("imputed"):
             continue
         estimates, known = estimates_of(trial), found.setdefault(key, {})
-        for name in study.user_attrs["about"]["same_sample"]:
+        for name in names:
             if name in estimates and (name not in known or estimates[name].n >= known[name].n):
                 known[name] = estimates[name]
     return found
