@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from benchmarks.common import RESULTS, configuration, provenance, require_quiet
 from objectives import Estimate
 from objectives.intervals import proportion_interval
+from optimize.answers import Answers
 from optimize.confirm import recommendation
 from optimize.engine.pool import EnginePool
 from optimize.evaluate import Evaluator
@@ -34,37 +35,41 @@ from optimize.study import stored_studies
 METRICS = ("qps", "p99_latency_s", "p50_latency_s", "memory_bytes", "bleu")
 
 
-def search(number: int, trials: int, folder: Path) -> None:
-    command = [
-        sys.executable, "-m", "optimize", "+study=chat", f"study.name=chat-{number}", f"study.seed={number}",
-        f"study.trials={trials}", f"output_dir={folder}",
+def overrides(number: int, trials: int, folder: Path) -> list[str]:
+    return [
+        "+study=chat", f"study.name=chat-{number}", f"study.seed={number}", f"study.trials={trials}",
+        f"output_dir={folder}",
     ]  # fmt: skip
+
+
+def search(number: int, trials: int, folder: Path) -> Candidate:
+    """A study's confirmed pick."""
+    command = [sys.executable, "-m", "optimize", *overrides(number, trials, folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"study {number}: exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+    (study,) = [s for s in stored_studies(f"sqlite:///{folder}/optuna.db") if s.study_name == f"chat-{number}"]
+    found = recommendation(study)
+    if found is None or not found.rounds:
+        raise SystemExit(f"study {number} ended without a confirmed recommendation")
+    print(f"study {number}: {dict(found.pick.params)}, score {found.score.value:.2f}", flush=True)
+    return found.pick
 
 
-def later(picks: dict[int, Candidate], plan: Plan) -> dict[int, dict[str, Estimate]]:
-    """Each study's pick, measured once more."""
+def later(pick: Candidate, plan: Plan) -> dict[str, Estimate]:
+    """A study's pick, measured once more on a new engine, quality scored on all that the study was answered."""
     checkpoints, _ = make_checkpoints(
         plan.config.model, plan.space.recipes_needed(), Path(plan.config.cache_dir), lambda _: None
     )
-    found: dict[int, dict[str, Estimate]] = {}
-    numbers = random.Random(0).sample(list(picks), k=len(picks))
+    config = plan.space.vllm_defaults(checkpoints) if pick.baseline else plan.space.resolve(pick.params, checkpoints)
+    record = TrialRecord("later", 9999, "later", dict(pick.params), {}, dict(plan.signature))
+    ledger = Ledger(plan.folder)
     with Crew() as crew, EnginePool(plan.launcher, plan.folder / "engines") as pool:
-        evaluator = Evaluator(plan, pool, crew, Ledger(plan.folder), lambda _: None)
-        for number in numbers:
-            pick = picks[number]
-            config = (
-                plan.space.vllm_defaults(checkpoints) if pick.baseline else plan.space.resolve(pick.params, checkpoints)
-            )
-            record = TrialRecord("later", number, "confirmation", dict(pick.params), {}, dict(plan.signature))
-            outcome = evaluator.evaluate(config, record)
-            if not isinstance(outcome, Completed):
-                raise SystemExit(f"study {number}'s pick: {outcome.reason}")
-            found[number] = dict(outcome.estimates)
-            pool.close()
-    return found
+        evaluator = Evaluator(plan, pool, crew, ledger, lambda _: None, Answers(ledger))
+        outcome = evaluator.evaluate(config, record)
+    if not isinstance(outcome, Completed):
+        raise SystemExit(f"{plan.config.study.name}'s pick: {outcome.reason}")
+    return dict(outcome.estimates)
 
 
 def report(picks: dict[int, Candidate], found: dict[int, dict[str, Estimate]]) -> str:
@@ -97,18 +102,15 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=8)
     asked = parser.parse_args()
     require_quiet()
-    picks: dict[int, Candidate] = {}
-    with TemporaryDirectory() as folder:
-        plan = make_plan(configuration(["+study=chat", f"output_dir={folder}", "study.name=later"]))
-        for number in range(asked.studies):
-            search(number, asked.trials, Path(folder))
-            (study,) = [s for s in stored_studies(plan.config.tracking.storage) if s.study_name == f"chat-{number}"]
-            found = recommendation(study)
-            if found is None or not found.rounds:
-                raise SystemExit(f"study {number} ended without a confirmed recommendation")
-            picks[number] = found.pick
-            print(f"study {number}: {dict(found.pick.params)}, score {found.score.value:.2f}", flush=True)
-        text = report(picks, later(picks, plan))
+    numbers = range(asked.studies)
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        picks = {number: search(number, asked.trials, folder) for number in numbers}
+        found = {}
+        for number in random.Random(0).sample(numbers, k=len(numbers)):
+            plan = make_plan(configuration(overrides(number, asked.trials, folder)))
+            found[number] = later(picks[number], plan)
+        text = report(picks, found)
     print(text)
     command = f"python -m benchmarks.confirmed --studies {asked.studies} --trials {asked.trials}"
     what = (

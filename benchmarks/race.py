@@ -81,7 +81,7 @@ RACERS = {
     "this project": [],
     "cold starts, TPE, FAIL": [
         "engine.start=cold", "study.reuse_engines=false", "study.cut_short=false",
-        "sampler={_target_: benchmarks.race.PlainTPE}", "study.max_failures_in_a_row=1000",
+        "sampler=random", "sampler._target_=benchmarks.race.PlainTPE", "study.max_failures_in_a_row=1000",
     ],
 }  # fmt: skip
 

@@ -60,12 +60,12 @@ class Budget:
         }
         trials = told(self._study)
         gain, noise = expected_gain([t.params for t in trials], [scores.get(t.number) for t in trials], self._levels)
-        # Few trials hide their noise from a model; their own intervals do not.
-        claimed = [
-            log_half(found.scores[c.number]) / _Z for c in found.considered if c.number in scores and not c.baseline
-        ]
+        # Few trials hide their noise from a model; their own intervals, of two readings each, do not.
+        others = [c.number for c in found.considered if c.number in scores and not c.baseline]
+        claimed = [log_half(found.scores[number]) / _Z / math.sqrt(2) for number in others]
         noise = max(noise, statistics.median(claimed)) if claimed else noise
-        least = noise * math.sqrt(2 / self._plan.config.confirm.rounds)
+        confirm = self._plan.config.confirm
+        least = noise * math.sqrt(2 / (confirm.rounds if confirm.candidates else 1))
         if gain >= least:
             return None
         return (

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+import random
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,8 +26,12 @@ class Coding:
 
     Attributes:
         shape: How many values each knob has on the grid; those of ranges are thinned out where the grid were too large.
-        grid: The coded grid, shape (product of `shape`, columns), the last knob changing fastest.
+            None where it is too large nevertheless.
+        grid: The coded grid, shape (product of `shape`, columns), the last knob changing fastest; or as many points of
+            it as a grid may have, drawn at random.
     """
+
+    shape: list[int] | None
 
     def __init__(self, levels: Levels) -> None:
         self._levels = {knob: list(values) for knob, values in levels.items()}
@@ -41,8 +46,12 @@ class Coding:
                 break
             ends, left = sorted(grid[widest]), len(grid[widest]) - 1
             grid[widest] = [ends[round(i * left / (left - 1))] for i in range(left)]
+        points: Iterable[tuple[Any, ...]] = itertools.product(*grid.values())
         self.shape = [len(values) for values in grid.values()]
-        self.grid = self.rows([dict(zip(grid, point, strict=True)) for point in itertools.product(*grid.values())])
+        if math.prod(self.shape) > _GRID_MAX:
+            self.shape, rng = None, random.Random(0)
+            points = [tuple(rng.choice(values) for values in grid.values()) for _ in range(_GRID_MAX)]
+        self.grid = self.rows([dict(zip(grid, point, strict=True)) for point in points])
 
     def rows(self, params: Sequence[Mapping[str, Any]]) -> Array:
         """Shape (settings, columns)."""

@@ -7,7 +7,7 @@ two of them differ for no reason. Each round measures every candidate once, in a
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from optimize.ledger import CONFIRMATION, ROLE
 from optimize.recommend import Candidate, Recommendation, Rounds, recommend
 from optimize.recommend.rounds import LEAST_ROUNDS
 from optimize.schema import Confirm
-from optimize.study import CONFIRMING, CONFIRMS, ROUND, candidates, complete, enqueue, estimates_of, told
+from optimize.study import CONFIRMING, CONFIRMS, ROUND, candidates, complete, drop_queue, enqueue, estimates_of, told
 
 if TYPE_CHECKING:
     import optuna
@@ -57,24 +57,29 @@ class Confirmation:
         self._study, self._settings, self._seed, self._run_next = study, settings, seed, run_next
 
     def run(self) -> None:
-        """Measure what is still to be measured of it."""
+        """Measure what is still to be measured of it; where no candidate keeps every constraint, go on to the next."""
         if not self._settings.candidates:
             return
+        drop_queue(self._study, CONFIRMATION)  # what the search had no time for must not run in between
         confirming, numbers = self._plan()
-        rng = random.Random(f"{self._seed}-{confirming}")
-        for number in range(self._settings.rounds):
-            for trial in rng.sample(numbers, k=len(numbers)):
-                if not refuted(self._study, confirming) & {trial, numbers[0]}:
-                    self._measure(Cell(confirming, trial, number))
+        while numbers:
+            self._measure_all(confirming, numbers)
+            again = confirmed(self._study)
+            if again is None or any(c.feasible and not c.baseline for c in again[0]):
+                return
+            before = numbers
+            confirming, numbers = self._plan(anew=True)
+            if numbers == before:
+                return
 
-    def _plan(self) -> tuple[int, list[int]]:
+    def _plan(self, anew: bool = False) -> tuple[int, list[int]]:
         """Which confirmation it is, and of which trials: the last one, unless the search went on to a better front.
 
         No trials where nothing but the baseline could be recommended.
         """
         plans = self._study.user_attrs.get(_PLANS, [])
         now = {"after": len(told(self._study)), "candidates": self._settings.candidates}
-        if not plans or any(plans[-1][key] != value for key, value in now.items()):
+        if anew or not plans or any(plans[-1][key] != value for key, value in now.items()):
             numbers = best_of(self._study, self._settings.candidates)
             if len(numbers) < 2:
                 return len(plans), []
@@ -84,23 +89,42 @@ class Confirmation:
             self._study.set_user_attr(_PLANS, plans)
         return len(plans) - 1, plans[-1]["trials"]
 
+    def _measure_all(self, confirming: int, numbers: list[int]) -> None:
+        rng = random.Random(f"{self._seed}-{confirming}")
+        for number in range(self._settings.rounds):
+            for trial in rng.sample(numbers, k=len(numbers)):
+                if not refuted(self._study, confirming).keys() & {trial, numbers[0]}:
+                    self._measure(Cell(confirming, trial, number))
+
     def _measure(self, cell: Cell) -> None:
         """Measure until there is a result, or no further try is queued."""
-        while True:
-            tries = [t for t in self._study.get_trials(deepcopy=False) if cell.is_of(t)]
-            if not tries:
-                enqueue(self._study, self._study.trials[cell.trial].params, **cell.attributes())
-            elif all(t.state.is_finished() for t in tries):
-                return
+        tries = self._tries(cell)
+        if any(t.state.name == "COMPLETE" for t in tries):
+            return
+        if all(t.state.is_finished() for t in tries):
+            enqueue(self._study, self._study.trials[cell.trial].params, **cell.attributes())
+        while not all(t.state.is_finished() for t in self._tries(cell)):
             self._run_next()
+
+    def _tries(self, cell: Cell) -> list[FrozenTrial]:
+        return [t for t in self._study.get_trials(deepcopy=False) if cell.is_of(t)]
 
 
 def best_of(study: optuna.Study, candidates_max: int) -> list[int]:
-    """Numbers of the baseline, and of the front's best after it as the search read them."""
-    found = first_reading(study)
+    """Numbers of the baseline, and of the front's best after it as the search read them.
+
+    What mostly broke a constraint when it was measured again, or could not be measured, is left out.
+    """
+    kept: dict[int, list[bool]] = {}
+    for trial in complete(study):
+        if CONFIRMS in trial.user_attrs:
+            kept.setdefault(trial.user_attrs[CONFIRMS], []).append(bool(trial.user_attrs.get("feasible")))
+    every = candidates(study)
+    left = [c for c in every if c.baseline or 2 * sum(kept.get(c.number, [])) >= len(kept.get(c.number, []))]
+    found = recommend(left, directions_of(study), _weights_of(study))
     if found is None:
         return []
-    baseline = next(c.number for c in candidates(study) if c.baseline)
+    baseline = next(c.number for c in every if c.baseline)
     return [baseline, *[c.number for c in found.front if not c.baseline][:candidates_max]]
 
 
@@ -124,16 +148,18 @@ def confirmed(study: optuna.Study) -> tuple[list[Candidate], Rounds] | None:
     if not plans or plans[-1]["after"] != len(told(study)):
         return None
     confirming, about = len(plans) - 1, study.user_attrs["about"]
-    baseline, *others = plans[-1]["trials"]
-    readings = _whole_rounds(study, confirming, {baseline, *others} - refuted(study, confirming))
+    baseline = plans[-1]["trials"][0]
+    readings = _whole_rounds(study, confirming, plans[-1]["trials"])
     if baseline not in readings:
         return None
-    rounds = Rounds(readings, baseline, directions_of(study), _weights_of(study), about["same_sample"])
+    measured = {c.number: c for c in candidates(study)}
+    answers = {n: study.trials[n].user_attrs.get("answers_key", "") for n in readings}
+    rounds = Rounds(readings, baseline, directions_of(study), _weights_of(study), about["same_sample"], answers)
     levels, limits = {n: rounds.levels(n) for n in readings}, [Limit(**raw) for raw in about["limits"]]
     again = [
         Candidate(
             number=n,
-            params=study.trials[n].params,
+            params=measured[n].params,
             estimates=levels[n],
             feasible=all(v <= 0 for v in violations(limits, levels[n], levels[baseline]).values()),
             baseline=n == baseline,
@@ -144,20 +170,28 @@ def confirmed(study: optuna.Study) -> tuple[list[Candidate], Rounds] | None:
     return again, rounds
 
 
-def refuted(study: optuna.Study, confirming: int) -> set[int]:
-    """Trials that could not be measured again."""
-    return {t.user_attrs[CONFIRMS] for t in _complete(study, confirming) if t.user_attrs["imputed"]}
+def refuted(study: optuna.Study, confirming: int | None = None) -> dict[int, str]:
+    """Trials that could not be measured again, and why; of the last confirmation if none is named."""
+    last = len(study.user_attrs.get(_PLANS, [])) - 1
+    trials = _complete(study, last if confirming is None else confirming)
+    return {t.user_attrs[CONFIRMS]: str(t.user_attrs.get("reason", "")) for t in trials if t.user_attrs["imputed"]}
 
 
-def _whole_rounds(
-    study: optuna.Study, confirming: int, numbers: Collection[int]
-) -> dict[int, list[dict[str, Estimate]]]:
-    """Trial -> its figures in each round that measured all of the trials; nothing of fewer rounds than two."""
-    cells = {(t.user_attrs[ROUND], t.user_attrs[CONFIRMS]): t for t in _complete(study, confirming)}
-    whole = [r for r in sorted({r for r, _ in cells}) if all((r, n) in cells for n in numbers)]
+def _whole_rounds(study: optuna.Study, confirming: int, numbers: Sequence[int]) -> dict[int, list[dict[str, Estimate]]]:
+    """Trial -> its figures in each round that measured all of the trials; without those that could not be measured
+    again, or in fewer rounds than two.
+    """
+    out = refuted(study, confirming)
+    cells = {
+        (t.user_attrs[ROUND], t.user_attrs[CONFIRMS]): t
+        for t in _complete(study, confirming)
+        if t.user_attrs[CONFIRMS] not in out
+    }
+    left = [n for n in numbers if sum(trial == n for _, trial in cells) >= LEAST_ROUNDS]
+    whole = [r for r in sorted({r for r, _ in cells}) if all((r, n) in cells for n in left)]
     if len(whole) < LEAST_ROUNDS:
         return {}
-    return {n: [estimates_of(cells[r, n]) for r in whole] for n in sorted(numbers)}
+    return {n: [estimates_of(cells[r, n]) for r in whole] for n in left}
 
 
 def _complete(study: optuna.Study, confirming: int) -> list[FrozenTrial]:

@@ -155,7 +155,9 @@ class Evaluator:
 
     def _known(self, record: TrialRecord) -> Mapping[int, str]:
         """Workload row -> what the study was answered to it before, by the same model and decoding."""
-        return {} if self.answers is None else self.answers.of(record.answers_key)
+        if self.answers is None or not self.plan.workload.references:
+            return {}
+        return self.answers.of(record.answers_key)
 
     def _precise(self, config: TrialConfig) -> Precise:
         """Whether every metric named in `load.precision` is known well enough."""

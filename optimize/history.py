@@ -58,8 +58,9 @@ def best_points(plan: Plan, studies: Sequence[optuna.Study], baseline: Mapping[s
 
 
 def failures_elsewhere(plan: Plan, studies: Sequence[optuna.Study]) -> Iterator[TrialRecord]:
-    """Trials of earlier studies on the same machine with the same model and vLLM."""
+    """Trials of earlier studies on the same machine with the same model, vLLM and settings of all engines."""
     for study in studies:
-        signature = study.user_attrs["about"]["signature"]
-        if all(signature.get(part) == plan.signature[part] for part in _SAME):
+        about = study.user_attrs["about"]
+        alike = all(about["signature"].get(part) == plan.signature[part] for part in _SAME)
+        if alike and about.get("engine_settings") == plan.engine_settings():
             yield from Ledger(Path(plan.config.output_dir) / "studies" / study.study_name).records()

@@ -28,6 +28,7 @@ from optimize.prospects import Prospects
 from optimize.reuse import NEW_ENGINE, Reuse
 from optimize.study import (
     CONFIRMS,
+    IDLE,
     RETRIES,
     baseline_estimates,
     candidates,
@@ -62,7 +63,7 @@ class Loop:
         crew: Sends the loads.
         tracker: Mirrors trials to MLflow.
         progress: Shows them.
-        deadline: `time.monotonic()` after which no further trial is asked for; None for no limit.
+        deadline: `time.monotonic()` after which the search asks for no further trial; None for no limit.
         earlier: Studies to start from.
     """
 
@@ -202,7 +203,7 @@ class Loop:
         record.config = {**asdict(config), "engine_key": config.engine.key, "deploy_command": command}
         self._ledger.write(record)
         self._tracker.begin(record)
-        known = self._known.of(config)
+        known = self._known.of(config) if record.role != CONFIRMATION else None  # that is to be seen again
         if known is not None:
             return known
         return self._evaluator.evaluate(config, record, hold, self._prospects(config, record))
@@ -224,6 +225,7 @@ class Loop:
             as_json = {n: e.to_dict() for n, e in value.items()} if name == "estimates" else value
             trial.set_user_attr(name, as_json)
         trial.set_user_attr(NEW_ENGINE, record.new_engine)
+        trial.set_user_attr(IDLE, [k for k in trial.params if not self._plan.space.counts(k, trial.params)])
         if record.state == "failed":
             tell_failed(self._study, trial)
         else:

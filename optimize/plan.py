@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sqlite3
@@ -55,6 +56,11 @@ class Plan:
     workload: Workload
     folder: Path
     signature: Mapping[str, str]
+
+    def engine_settings(self) -> str:
+        """A hash of all that engines of this study have in common: with others, one that did not start may do so."""
+        settings = [self.config.engine, asdict(self.config.hardware)]
+        return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
     def fingerprint(self) -> dict[str, Any]:
         """What must not change between the sessions of one study, flat."""

@@ -29,7 +29,7 @@ class Progress:
         self._live = Live(console=self._console, refresh_per_second=2) if self._console.is_terminal else None
         self._began, self._measured = time.monotonic(), 0
         self._title, self._phase, self._phase_began = "", "", time.monotonic()
-        self._best = ""
+        self._best, self._confirming = "", False
 
     def __enter__(self) -> Progress:
         if self._live:
@@ -50,7 +50,8 @@ class Progress:
     def trial(self, record: TrialRecord) -> None:
         """Show what is tried now."""
         settings = "vLLM defaults" if record.baseline else " ".join(f"{k}={v}" for k, v in record.params.items())
-        if record.role == CONFIRMATION:
+        self._confirming = record.role == CONFIRMATION
+        if self._confirming:
             self._title = f"trial {record.number}, confirming trial {record.confirms}: {settings}"
         else:
             self._title = f"trial {record.number} ({self._done + 1} of {self._total}): {settings}"
@@ -87,7 +88,7 @@ class Progress:
         return table
 
     def _left(self) -> str:
-        if not self._measured:
+        if not self._measured or self._confirming:
             return ""
         per_trial = (time.monotonic() - self._began) / self._measured
         left = per_trial * (self._total - self._done)

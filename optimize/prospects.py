@@ -53,6 +53,8 @@ class Prospects:
             ours, theirs = figures.get(name), rival.estimates[name]
             if ours is None:
                 return False
+            if ours == theirs:
+                continue  # quality, where both were given the same answers
             best, worst = (ours.high, theirs.low) if direction is Direction.MAXIMIZE else (-ours.low, -theirs.high)
             if worst < best:
                 return False

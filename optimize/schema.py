@@ -20,7 +20,7 @@ class StudySettings:
     Attributes:
         name: Names the study in Optuna, MLflow and on disk; the same name resumes.
         trials: Configurations to measure beside the baseline.
-        minutes: Stop asking for new trials after this long; None for no limit.
+        minutes: Stop asking for new trials after this long; None for no limit. The confirmation comes on top.
         seed: Of the sampler, the order of prompts and the arrivals.
         fresh: Set the existing study of this name aside and start anew.
         reuse_engines: Let the sampler try further request settings on a live engine where that is worth more, per

@@ -60,8 +60,9 @@ class SearchSpace:
     conditions: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
 
     def counts(self, knob: str, params: Mapping[str, Any]) -> bool:
-        """Whether a knob has any effect beside these settings."""
-        return all(params[other] in values for other, values in self.conditions.get(knob, {}).items())
+        """Whether a knob has any effect beside these settings; a knob without choice may be left out of them."""
+        conditions = self.conditions.get(knob, {})
+        return all(other not in params or params[other] in values for other, values in conditions.items())
 
     def settled(self, params: Mapping[str, Any]) -> Params:
         """The same point with every knob that does not count at one fixed value: equal engines become equal points."""

@@ -25,6 +25,8 @@ from optimize.space import difference
 from optimize.storage import open_storage
 
 _FINGERPRINT, _ABOUT, _ARCHIVED = "fingerprint", "about", "archived"
+IDLE = "idle"
+"""Attribute of a trial: the knobs that do not count beside its other settings."""
 _READABLE = {"scenario", "directions", "limits", "same_sample"}
 """What `about` must hold for a study to be recommended from; those of earlier versions may lack some of it."""
 RETRIES = "retries"
@@ -76,6 +78,7 @@ def about(plan: Plan) -> dict[str, Any]:
         "scenario": asdict(plan.config.scenario),
         "directions": {name: str(o.direction) for name, o in plan.objectives.items()},
         "model": plan.config.model.name,
+        "engine_settings": plan.engine_settings(),
         "signature": dict(plan.signature),
         "limits": [asdict(limit) for limit in plan.limits],
         "same_sample": [name for name, metric in plan.metrics.items() if metric.same_sample],
@@ -117,7 +120,7 @@ def _requeue_stale(study: optuna.Study, ledger: Ledger) -> None:
     """End the trials that a killed session left running, and try their settings again."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
-        if trial.params:
+        if _params_of(trial):
             enqueue_again(study, trial)
     for record in ledger.records():
         if record.state == "running":
@@ -132,6 +135,8 @@ def _settle(record: TrialRecord, trial: FrozenTrial) -> None:
         record.feasible, record.seconds = trial.user_attrs["feasible"], trial.user_attrs["seconds"]
         record.estimates = estimates_of(trial)
         record.violations = dict(trial.constraints)
+        for name in ("answers_key", "cut_short", "disturbed", "new_engine"):
+            setattr(record, name, trial.user_attrs.get(name, getattr(record, name)))
     else:
         record.state, record.reason = "failed", "the session was killed"
     record.ended_at = time.time()
@@ -152,7 +157,26 @@ def enqueue_again(study: optuna.Study, trial: optuna.Trial | FrozenTrial, retrie
     """
     kept = {k: v for k, v in trial.user_attrs.items() if k in (ROLE, *CONFIRMATION_ATTRS)}
     tried = int(trial.user_attrs.get(RETRIES, 0))
-    study.enqueue_trial(trial.params, user_attrs={**kept, RETRIES: tried + retries})
+    study.enqueue_trial(_params_of(trial), user_attrs={**kept, RETRIES: tried + retries})
+
+
+def _params_of(trial: optuna.Trial | FrozenTrial) -> dict[str, Any]:
+    """Of a queued point all that was queued, even if a kill came before the trial had taken it up."""
+    if isinstance(trial, FrozenTrial):
+        return dict(trial.system_attrs.get("fixed_params", trial.params))
+    return dict(trial.params)
+
+
+def drop_queue(study: optuna.Study, but: str) -> None:
+    """End everything that is queued but for the trials of one role."""
+    waiting = study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+    if all(t.user_attrs.get(ROLE) == but for t in waiting):
+        return
+    for _ in waiting:  # each ask takes the one that was queued first
+        trial = study.ask()
+        tell_failed(study, trial)
+        if trial.user_attrs.get(ROLE) == but:
+            enqueue_again(study, study.trials[trial.number])
 
 
 def is_queued(study: optuna.Study, role: str) -> bool:
@@ -205,7 +229,7 @@ def candidates(study: optuna.Study) -> list[Candidate]:
     return [
         Candidate(
             number=t.number,
-            params=t.params,
+            params={k: v for k, v in t.params.items() if k not in t.user_attrs.get(IDLE, ())},
             estimates=figures[t.number],
             feasible=all(v <= 0 for v in violations(limits, figures[t.number], reference).values()),
             baseline=t.number == baseline,

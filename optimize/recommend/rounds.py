@@ -54,15 +54,15 @@ class Layout:
         rest = self.y - self.y.mean(1, keepdims=True) - self.y.mean(0) + self.y.mean()
         return float((rest**2).sum() / ((candidates - 1) * (rounds - 1)))
 
-    def difference(self, one: int, other: int) -> tuple[float, float]:
-        """Mean of one row less that of another, and half of its interval."""
+    def difference(self, one: int, other: int, alike: bool = False) -> tuple[float, float]:
+        """Mean of one row less that of another, and half of its interval; `alike` if no sampling stands between."""
         candidates, rounds = self.y.shape
         dof = (candidates - 1) * (rounds - 1)
         # Never less than what the measurements themselves claim: few rounds may agree by luck.
         variance = sum(max(self._rest, float(self.own[i])) for i in (one, other)) / rounds
         half = float(stdtrit(dof, _UPPER) * math.sqrt(variance))
         middle = float((self.y[one] - self.y[other]).mean())
-        return middle, math.hypot(half, self.sampling[one], self.sampling[other])
+        return middle, half if alike else math.hypot(half, self.sampling[one], self.sampling[other])
 
     def further(self, one: int) -> tuple[float, float]:
         """Mean of one row, and half of the interval that a further measurement falls in."""
@@ -87,15 +87,18 @@ class Rounds:
         directions: Objective -> direction.
         weights: Objective -> weight; objectives without one do not count in the score.
         same_sample: Metrics that score the same sample in every round: repeating them adds no evidence on others.
+        answers: Candidate's number -> what its answers depend on; where two have that in common, neither sampling
+            stands between them.
     """
 
     def __init__(
         self, readings: Mapping[int, Sequence[Mapping[str, Estimate]]], baseline: int,
         directions: Mapping[str, Direction], weights: Mapping[str, float], same_sample: Collection[str] = (),
+        answers: Mapping[int, str] | None = None,
     ) -> None:  # fmt: skip
         self._readings, self._baseline = readings, baseline
         self._directions, self._shares = directions, shares_of(weights, directions)
-        self._same_sample = set(same_sample)
+        self._same_sample, self._answers = set(same_sample), answers or {}
 
     @property
     def rounds(self) -> int:
@@ -127,7 +130,8 @@ class Rounds:
             same = all(r[name].value == 0 for n in numbers for r in self._readings[n])
             return Estimate(1.0, 1.0, 1.0, self.rounds, "x") if same else NO_GAIN
         layout = self._layout(name, numbers, _logs)
-        middle, half = layout.difference(numbers.index(candidate.number), numbers.index(self._baseline))
+        alike = self._alike(candidate.number, self._baseline)
+        middle, half = layout.difference(numbers.index(candidate.number), numbers.index(self._baseline), alike)
         return self._ratio(middle if self._directions[name] is Direction.MAXIMIZE else -middle, half)
 
     def score(self, candidate: Candidate) -> Estimate:
@@ -157,7 +161,10 @@ class Rounds:
             own=np.sum([signed[n] ** 2 * part.own for n, part in parts.items()], axis=0),
             sampling=np.sqrt(np.sum([(signed[n] * part.sampling) ** 2 for n, part in parts.items()], axis=0)),
         )
-        return layout.difference(numbers.index(one), numbers.index(other))
+        return layout.difference(numbers.index(one), numbers.index(other), self._alike(one, other))
+
+    def _alike(self, one: int, other: int) -> bool:
+        return one in self._answers and self._answers[one] == self._answers.get(other)
 
     def _layout(self, name: str, numbers: Sequence[int], scale: Any) -> Layout:
         cells = [[scale(r[name]) for r in self._readings[n]] for n in numbers]

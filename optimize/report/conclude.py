@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optimize.bounds import Limit
-from optimize.confirm import directions_of, first_reading, recommendation
+from optimize.confirm import directions_of, first_reading, recommendation, refuted
 from optimize.ledger import Ledger
 from optimize.plan import Plan
 from optimize.recommend import Recommendation
@@ -19,11 +19,11 @@ from optimize.report.format import figure
 from optimize.report.interactions import evident, importance_of, write_importance
 from optimize.report.matrix import Row, front_markdown, to_markdown, write_files, write_front, write_matrix
 from optimize.report.signatures import differences, warning
-from optimize.study import candidates, stored_studies, told
-from optimize.study import measured as measured_trials
+from optimize.study import CONFIRMS, candidates, complete, stored_studies, told
 
 if TYPE_CHECKING:
     import optuna
+    from optuna.trial import FrozenTrial
 
 
 def conclude(plan: Plan, study: optuna.Study) -> tuple[list[Path], dict[str, float], str]:
@@ -50,25 +50,32 @@ def conclude(plan: Plan, study: optuna.Study) -> tuple[list[Path], dict[str, flo
     )
     row, folder = row_of(study, found), plan.folder / "report"
     files = [*write_matrix([row], folder), *write_front(row, search.front, folder), figure_path]
+    confirmation = ""
     if found.rounds:
-        files += write_files({"confirmation.md": confirmation_markdown(row)}, folder)
-    importance = importance_of(study)
-    files += write_importance(importance, len(measured), folder)
+        confirmation = confirmation_markdown(row, refuted(study))
+        files += write_files({"confirmation.md": confirmation}, folder)
     rows = matrix_rows(stored_studies(plan.config.tracking.storage))
     combined = write_matrix(rows, Path(plan.config.output_dir))
     note = to_markdown(rows)
     print(in_words(study, found))
     if mixed := signature_warning(study):
         print(f"\n{mixed}")
-    print(f"\nconfirmation:\n\n{confirmation_markdown(row)}" if found.rounds else "\nnot confirmed: single readings")
-    front = front_markdown(row, search.front)
+    print(f"\nconfirmation:\n\n{confirmation}" if found.rounds else f"\n{_unconfirmed(refuted(study))}")
+    importance = importance_of(study)
+    files += write_importance(importance, len(measured), folder)
     if importance:
         print(f"what matters, as far as {len(measured)} trials can tell:\n{evident(importance)}\n")
+    front = front_markdown(row, search.front)
     print(f"Pareto front of {study.study_name} as the search read it, best score first:\n\n{front}")
     print(f"matrix over all studies so far ({combined[0]}):\n\n{note}")
     print(f"figures: {figure_path}   compare: scripts/ui")
     metrics = {**counts, "score": found.score.value, **{f"gain.{n}": e.value for n, e in found.gains.items()}}
     return files, metrics, to_markdown([row])
+
+
+def _unconfirmed(refuted: Mapping[int, str]) -> str:
+    gone = [f"trial {number} could not be measured again: {why}" for number, why in refuted.items()]
+    return "\n".join(["not confirmed: single readings", *gone])
 
 
 def _why_none(searched: bool, measured: bool) -> str:
@@ -79,12 +86,13 @@ def _why_none(searched: bool, measured: bool) -> str:
 
 def signature_warning(study: optuna.Study) -> str:
     """Says so where trials of one study were measured under different circumstances; else empty."""
-    signed = [(f"trial {t.number}", t.user_attrs["signature"]) for t in measured_trials(study)]
+    trials = [t for t in complete(study) if not t.user_attrs.get("imputed")]
+    signed = [(f"trial {t.number}", t.user_attrs["signature"]) for t in trials]
     return warning(differences(signed), "gains and ranks across them prove little; study.fresh=true measures anew")
 
 
 def row_of(study: optuna.Study, found: Recommendation) -> Row:
-    about, trial = study.user_attrs["about"], study.trials[found.pick.number]
+    about, trial = study.user_attrs["about"], _last_measured(study, found.pick.number)
     measured_at = trial.datetime_complete or datetime.now()
     return Row(
         scenario=about["scenario"]["name"],
@@ -96,6 +104,12 @@ def row_of(study: optuna.Study, found: Recommendation) -> Row:
         signature=trial.user_attrs["signature"],
         date=f"{measured_at.astimezone(UTC):%Y-%m-%d}",
     )
+
+
+def _last_measured(study: optuna.Study, number: int) -> FrozenTrial:
+    """The last measurement of a trial's settings: its confirmation's, where there is one."""
+    again = [t for t in complete(study) if t.user_attrs.get(CONFIRMS) == number and not t.user_attrs["imputed"]]
+    return again[-1] if again else study.trials[number]
 
 
 def matrix_rows(studies: Sequence[optuna.Study]) -> list[Row]:
@@ -145,7 +159,7 @@ def in_words(study: optuna.Study, found: Recommendation) -> str:
 
 def _verdict(found: Recommendation) -> str:
     if found.pick.baseline:
-        return "1: nothing measured beats vLLM's defaults"
+        return f"1: nothing {'confirmed' if found.rounds else 'measured'} beats vLLM's defaults"
     sure = "better than vLLM's defaults" if found.decisive else "not shown to be better than vLLM's defaults"
     return f"{figure(found.score)} of vLLM's defaults (weighted geometric mean of the gains): {sure}"
 

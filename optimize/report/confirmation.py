@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from optimize.recommend import Candidate
 from optimize.report.format import figure, value_of
 from optimize.report.matrix import Row, markdown_line, shown_settings
 
 
-def confirmation_markdown(row: Row) -> str:
-    """Every candidate measured again, best score first: each figure beside the search's single reading of it."""
+def confirmation_markdown(row: Row, refuted: Mapping[int, str]) -> str:
+    """Every candidate measured again, best score first: each figure beside the search's single reading of it.
+
+    Args:
+        row: The recommendation.
+        refuted: Trial that could not be measured again -> why.
+    """
     found = row.found
     ranked = sorted(found.considered, key=lambda c: -found.scores[c.number].value)
     lines = [
@@ -25,7 +32,8 @@ def confirmation_markdown(row: Row) -> str:
         f"Measured again in {found.rounds} rounds, each in a random order: geometric means, and the interval that a "
         "further measurement falls in; in brackets what the search had read. Scores compare within the rounds."
     )
-    return "\n".join([*lines, "", about]) + "\n"
+    gone = [f"- trial {number} could not be measured again: {why}" for number, why in refuted.items()]
+    return "\n".join([*lines, "", about, *(["", *gone] if gone else [])]) + "\n"
 
 
 def _beside_the_first(candidate: Candidate, name: str) -> str:

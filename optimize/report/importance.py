@@ -70,7 +70,7 @@ def shares(
     levels: Levels,
     logs: Mapping[str, bool],
 ) -> list[Share]:
-    """Shares of all knobs and pairs for every figure; nothing where there are too few trials.
+    """Shares of all knobs and pairs for every figure; nothing where there are too few trials, or far too many choices.
 
     Args:
         params: Knob -> value of each trial.
@@ -81,8 +81,10 @@ def shares(
     knobs = [knob for knob, values in levels.items() if len(values) > 1]
     if len(params) < LEAST_TRIALS or not knobs:
         return []
-    rng = np.random.default_rng(_SEED)
     coded = Coding({knob: levels[knob] for knob in knobs})
+    if coded.shape is None:
+        return []
+    rng = np.random.default_rng(_SEED)
     tried = coded.rows(params)
     effects = [(axis,) for axis in range(len(knobs))] + list(itertools.combinations(range(len(knobs)), 2))
     found: list[Share] = []

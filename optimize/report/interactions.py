@@ -55,7 +55,7 @@ def evident(found: Sequence[Share]) -> str:
     sure = sorted((s for s in found if s.evident), key=lambda s: -s.value)
     rest = len(found) - len(sure)
     lines = [f"  {share.in_words()}" for share in sure]
-    return "\n".join([*lines, f"  Of {rest} other knobs and pairs there is not enough evidence (importance.md)."])
+    return "\n".join([*lines, f"  For {rest} other shares there is not enough evidence (importance.md)."])
 
 
 def heat_map(found: Sequence[Share]) -> go.Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -39,14 +40,17 @@ def _study(first: Mapping[int, Figures] = FIRST, limits: list[dict[str, Any]] | 
     return study
 
 
-def _run_next(study: optuna.Study, answer: Answer) -> None:
+def _run_next(study: optuna.Study, answer: Answer, latency_max_s: float = math.inf) -> None:
     """Run what is queued: figures, or None where it cannot be measured."""
     trial = study.ask({"x": IntDistribution(0, 9)})
     found = answer(trial.user_attrs.get(CONFIRMS, -1), trial.user_attrs.get(ROUND, -1))
     estimates = {
         n: Estimate(v, v * 0.99, v * 1.01, 10, "u").to_dict() for n, v in zip(FIGURES, found or (), strict=False)
     }
-    attributes = {"imputed": found is None, "estimates": estimates, "answers_key": str(trial.params)}
+    attributes = {
+        "imputed": found is None, "estimates": estimates, "answers_key": str(trial.params),
+        "feasible": found is not None and found[1] <= latency_max_s,
+    }  # fmt: skip
     for name, value in attributes.items():
         trial.set_user_attr(name, value)
     study.tell(trial, found or (0.0, 9.0))
@@ -61,8 +65,10 @@ def _truly(number: int, round_: int) -> Figures:
     return qps * wobble, latency_s / wobble
 
 
-def _confirm(study: optuna.Study, answer: Answer = _truly, candidates: int = 3, rounds: int = 3) -> None:
-    Confirmation(study, Confirm(candidates, rounds), 0, lambda: _run_next(study, answer)).run()
+def _confirm(
+    study: optuna.Study, answer: Answer = _truly, candidates: int = 3, rounds: int = 3, latency_max_s: float = math.inf
+) -> None:
+    Confirmation(study, Confirm(candidates, rounds), 0, lambda: _run_next(study, answer, latency_max_s)).run()
 
 
 def _cells(study: optuna.Study) -> list[tuple[int, int]]:
@@ -172,6 +178,48 @@ def _confirmed_pick(limit: dict[str, Any]) -> int | None:
     _confirm(study)
     found = recommendation(study)
     return None if found is None else found.pick.number
+
+
+def test_where_no_candidate_keeps_the_constraints_the_next_of_the_front_are_confirmed() -> None:
+    limit = {"metric": "p99_latency_s", "upper": True, "value": 0.8, "relative": False}
+    study = _study(limits=[limit])
+    _confirm(study, candidates=1, latency_max_s=0.8)
+    assert {n for _, n in _cells(study)} == {0, 2, 3}, "3 breaks the limit when it is measured again"
+    assert _found(study).pick.number == 2
+    before = len(study.trials)
+    _confirm(study, candidates=1, latency_max_s=0.8)
+    assert len(study.trials) == before
+
+
+def test_where_nothing_of_the_front_keeps_them_the_confirmation_ends() -> None:
+    limit = {"metric": "p99_latency_s", "upper": True, "value": 0.8, "relative": False}
+    study = _study(limits=[limit])
+    _confirm(study, lambda number, round_: (TRUE[number][0], 0.95), candidates=1, latency_max_s=0.8)
+    assert {n for _, n in _cells(study)} == {0, 2, 3}
+    assert recommendation(study) is None
+
+
+def test_what_the_search_had_no_time_for_does_not_run_in_between() -> None:
+    study = _study()
+    study.enqueue_trial({"x": 8}, user_attrs={ROLE: SEARCH})
+    _confirm(study)
+    assert len(told(study)) == len(FIRST)
+    assert _found(study).rounds == 3
+
+
+def test_a_candidate_that_fails_again_and_again_does_not_cost_the_others_their_confirmation() -> None:
+    study = _study()
+
+    def run_next() -> None:
+        waiting = next(t for t in study.trials if t.state.name == "WAITING")
+        if waiting.user_attrs[CONFIRMS] != 3:
+            return _run_next(study, _truly)
+        study.tell(study.ask({"x": IntDistribution(0, 9)}), state=optuna.trial.TrialState.FAIL)
+
+    Confirmation(study, Confirm(3, 3), 0, run_next).run()
+    found = _found(study)
+    assert {c.number for c in found.considered} == {0, 1, 2}
+    assert (found.pick.number, found.rounds) == (2, 3)
 
 
 def test_a_front_that_changed_since_is_confirmed_anew() -> None:

@@ -64,6 +64,12 @@ def test_beaten_means_beaten_in_everything_at_the_best_against_the_worst(
     assert found == ("trial 7 is better in every objective" if hopeless else None)
 
 
+def test_quality_of_the_same_answers_is_no_advantage_of_either() -> None:
+    rival = _rival(10.0, 1.0, 70.0)
+    prospects = Prospects([], DIRECTIONS, [rival], {}, {"bleu": rival.estimates["bleu"]})
+    assert prospects.hopeless(_seen(8.0, 2.0)) == "trial 7 is better in every objective"
+
+
 def test_what_is_not_known_may_be_the_best() -> None:
     prospects = Prospects([], DIRECTIONS, [_rival(100.0, 0.1, 99.0)], {})
     assert prospects.hopeless(_seen(1.0, 9.0)) is None

@@ -76,6 +76,14 @@ def test_repeats_on_the_same_sample_are_no_further_evidence() -> None:
     assert _width(Rounds(readings, 0, DIRECTIONS, QPS).gain(_candidate(1), "qps")) < 0.05
 
 
+def test_between_candidates_that_answer_alike_stands_no_sampling() -> None:
+    readings = {n: [_figures(10.0, own=0.05)] * 3 for n in (0, 1, 2)}
+    rounds = Rounds(readings, 0, DIRECTIONS, QPS, same_sample=["qps"], answers={0: "fp16", 1: "fp16", 2: "int8"})
+    assert _width(rounds.gain(_candidate(1), "qps")) == pytest.approx(0.0)
+    assert _width(rounds.score(_candidate(1))) == pytest.approx(0.0)
+    assert _width(rounds.gain(_candidate(2), "qps")) == pytest.approx(2 * math.hypot(0.05, 0.05))
+
+
 def test_counts_may_be_zero() -> None:
     readings = {n: [_figures(10.0, preemptions=c) for c in (0.0, 4.0)] for n in (0, 1)}
     rounds = Rounds(readings, 0, {**DIRECTIONS, "preemptions": Direction.MINIMIZE}, QPS)

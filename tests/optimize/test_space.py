@@ -273,6 +273,11 @@ def test_a_knob_that_does_not_count_is_not_set_and_equal_engines_are_equal_point
     assert "block_size" not in dict(space.resolve(other, CHECKPOINTS).engine.flags)
 
 
+def test_a_knob_without_choice_may_be_left_out() -> None:
+    space = _space(CONDITIONAL)
+    assert space.settled({"beam_size": 2, "block_size": 32}) == {"beam_size": 2, "block_size": 32}
+
+
 def test_a_changed_condition_is_another_space() -> None:
     always = {**CONDITIONAL, "block_size": [16, 32]}
     assert _space(CONDITIONAL).fingerprint() != _space(always).fingerprint()
