@@ -22,7 +22,8 @@ BELIEVE = [
 
 @pytest.mark.timeout(600)
 def test_smoke_ends_with_a_measured_recommendation(optimize_process: Run, tmp_path: Path) -> None:
-    done = optimize_process(["+study=smoke", f"output_dir={tmp_path}", CACHE, *BELIEVE], timeout=580)
+    options = [f"output_dir={tmp_path}", CACHE, *BELIEVE, "confirm.rounds=2"]
+    done = optimize_process(["+study=smoke", *options], timeout=580)
     assert done.returncode == 0, done.stderr
     assert "recommended for Real-time chat" in done.stdout
     assert "vllm serve" in done.stdout
@@ -33,7 +34,7 @@ def test_smoke_ends_with_a_measured_recommendation(optimize_process: Run, tmp_pa
     trials = optuna.load_study(study_name="smoke", storage=f"sqlite:///{tmp_path}/optuna.db").trials
     roles = Counter(t.user_attrs["role"] for t in trials if t.state.name == "COMPLETE")
     assert trials[0].user_attrs["role"] == "baseline" and roles["baseline"] + roles["search"] == 4
-    assert row["rounds"] == 3 and roles["confirmation"] == 6
+    assert row["rounds"] == 2 and roles["confirmation"] == 4
     assert engine_processes(str(tmp_path)) == [] and engine_processes("VLLM::") == []
 
 
