@@ -36,7 +36,9 @@ class PlainTPE(BaseSampler):
 
     def __init__(self, seed: int | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._seed, self._shadow, self._trial = seed, None, None
+        self._seed = seed
+        self._shadow: optuna.Study | None = None
+        self._trial: optuna.Trial | None = None
 
     def _study(self, study: optuna.Study) -> optuna.Study:
         if self._shadow is None:

@@ -100,7 +100,8 @@ class Evaluator:
                 self.phase("measuring again")
                 lease.engine.reset()
             result, measurement = self._load(config, lease, record, prospects)
-            unfit, record.disturbed = result.audit.problems(guard), disturbances(measurement, guard)
+            unfit = result.audit.problems(guard)
+            record.disturbed = disturbances(measurement, guard) + result.audit.stalls(guard)
             record.audit, record.cut_short = asdict(result.audit), result.cut_short or ""
             doubts = [*unfit, *record.disturbed, *([result.drift] if result.drift else [])]
             if not doubts:

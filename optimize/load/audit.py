@@ -41,18 +41,37 @@ class Audit:
 
     def problems(self, guard: Guard) -> list[str]:
         """Why the client's figures are not to be trusted; empty where they are."""
-        found = []
-        material = max(guard.send_lag_p99_max_s, guard.send_lag_share_max * self.latency_median_s)
-        if self.send_lag_p99_low_s > material:
-            found.append(
-                f"requests were sent {self.send_lag_p99_s * 1000:.0f} ms late (P99), surely more than "
-                f"{material * 1000:.0f} ms (load.guard.send_lag_p99_max_s, load.guard.send_lag_share_max)"
-            )
+        found = [f"requests were {self._late(guard)}"] if self._lags(guard) and self._is_its_own(guard) else []
         if self.asked is not None and self.sent < _FEWEST_SHARE * self.asked:
             found.append(f"{self.sent} of {self.asked} requests due were sent")
         if self.client_cpu > guard.client_cpu_max:
             found.append(f"a client process used {self.client_cpu:.0%} of a core (load.guard.client_cpu_max)")
         return found
+
+    def stalls(self, guard: Guard) -> list[str]:
+        """How the machine kept idle clients from sending in time; empty where it did not.
+
+        Such waits are in the latencies, which count from when requests were due, and more clients would not help.
+        """
+        if not self._lags(guard) or self._is_its_own(guard):
+            return []
+        return [f"the machine stalled clients at {self.client_cpu:.0%} of a core: requests were {self._late(guard)}"]
+
+    def _material_s(self, guard: Guard) -> float:
+        return max(guard.send_lag_p99_max_s, guard.send_lag_share_max * self.latency_median_s)
+
+    def _lags(self, guard: Guard) -> bool:
+        return self.send_lag_p99_low_s > self._material_s(guard)
+
+    def _is_its_own(self, guard: Guard) -> bool:
+        """Whether the clients are why: busy for half of what they may be, or late as a rule."""
+        return self.client_cpu > guard.client_cpu_max / 2 or self.send_lag_median_s > self._material_s(guard)
+
+    def _late(self, guard: Guard) -> str:
+        return (
+            f"sent {self.send_lag_p99_s * 1000:.0f} ms late (P99), surely more than "
+            f"{self._material_s(guard) * 1000:.0f} ms (load.guard.send_lag_p99_max_s, load.guard.send_lag_share_max)"
+        )
 
     def in_words(self) -> str:
         """One line."""

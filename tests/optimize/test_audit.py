@@ -26,7 +26,10 @@ def test_a_good_client_has_no_problems() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"send_lag_p99_s": 0.02, "send_lag_p99_low_s": 0.018}, "sent 20 ms late (P99), surely more than 15 ms"),
+        (
+            {"send_lag_p99_s": 0.02, "send_lag_p99_low_s": 0.018, "client_cpu": 0.5},
+            "sent 20 ms late (P99), surely more than 15 ms",
+        ),
         ({"sent": 98}, "98 of 100 requests due were sent"),
         ({"client_cpu": 0.95}, "used 95% of a core"),
     ],
@@ -40,12 +43,29 @@ def test_a_lag_that_is_small_beside_the_latency_is_no_problem() -> None:
     assert dataclasses.replace(GOOD, send_lag_p99_low_s=0.02, latency_median_s=1.0).problems(Guard()) == []
 
 
-def test_one_hiccup_among_a_hundred_requests_is_no_bad_client() -> None:
+LATE = dataclasses.replace(GOOD, send_lag_p99_s=0.3, send_lag_p99_low_s=0.2)
+
+
+@pytest.mark.parametrize(
+    ("change", "own"), [({}, False), ({"client_cpu": 0.5}, True), ({"send_lag_median_s": 0.05}, True)]
+)
+def test_idle_clients_that_are_late_now_and_then_were_stalled_by_the_machine(change: dict[str, Any], own: bool) -> None:
+    audit = dataclasses.replace(LATE, **change)
+    assert bool(audit.problems(Guard())) is own
+    assert bool(audit.stalls(Guard())) is not own
+    assert GOOD.stalls(Guard()) == []
+    if not own:
+        assert (
+            "the machine stalled clients at 20% of a core: requests were sent 300 ms late" in audit.stalls(Guard())[0]
+        )
+
+
+def test_one_hiccup_among_a_hundred_requests_is_nothing() -> None:
     flow: Any = SimpleNamespace(cpu=[])
     punctual = [record(i / 10, lag_s=0.0005) for i in range(100)]
     for late, bad in ((1, False), (8, True)):
         due = [*punctual[late:], *(record(i / 10 + 0.01, lag_s=0.2) for i in range(0, 100, 100 // late))][:100]
-        assert bool(audit_of(flow, due, None, 0.0, 10.0).problems(Guard(send_lag_share_max=0.0))) is bad
+        assert bool(audit_of(flow, due, None, 0.0, 10.0).stalls(Guard(send_lag_share_max=0.0))) is bad
 
 
 def test_a_closed_loop_asks_as_it_can() -> None:
