@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from objectives import RequestRecord
 from optimize.engine.base import TrialConfig
@@ -52,7 +51,7 @@ class Answers:
 
     def add(self, record: TrialRecord, answered: Sequence[RequestRecord]) -> None:
         """Remember what a measured trial was answered."""
-        found: dict[int, Any] = dict(self.of(record.answers_key))
+        found = dict(self.of(record.answers_key))
         for answer in answered:
             if answer.error is None:
                 found.setdefault(answer.prompt_id, answer.text)
