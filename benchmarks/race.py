@@ -24,8 +24,8 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from benchmarks.common import RESULTS, provenance, require_quiet
-from benchmarks.search import Key, key_of, table
 from benchmarks.table import OVERRIDES
+from benchmarks.truth import Key, key_of, table
 from optimize.ledger import CONFIRMATION, Ledger
 
 SHARE = 0.95

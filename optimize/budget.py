@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from typing import TYPE_CHECKING
 
 from optimize.confirm import first_reading
-from optimize.enough import LEAST_TRIALS, NOISE, expected_gain
+from optimize.enough import LEAST_TRIALS, NOISE, what_is_left
 from optimize.plan import Plan
-from optimize.recommend.evidence import log_half
 from optimize.samplers import grid_values
 from optimize.study import told
 
 if TYPE_CHECKING:
     import optuna
-
-
-_Z = 1.96
-"""Half of a 95 % interval in standard errors."""
 
 
 class Budget:
@@ -53,19 +47,14 @@ class Budget:
         found = first_reading(self._study)
         if found is None:
             return None
-        scores = {
-            c.number: math.log(found.scores[c.number].value)
-            for c in found.considered
-            if c.feasible and found.scores[c.number].value > 0
-        }
-        trials = told(self._study)
-        gain, noise = expected_gain([t.params for t in trials], [scores.get(t.number) for t in trials], self._levels)
-        # Few trials hide their noise from a model; their own intervals, of two readings each, do not.
-        others = [c.number for c in found.considered if c.number in scores and not c.baseline]
-        claimed = [log_half(found.scores[number]) / _Z / math.sqrt(2) for number in others]
-        noise = max(noise, statistics.median(claimed)) if claimed else noise
-        confirm = self._plan.config.confirm
-        least = noise * math.sqrt(2 / (confirm.rounds if confirm.candidates else 1))
+        scores = {c.number: found.scores[c.number] for c in found.considered if c.feasible}
+        trials, confirm = told(self._study), self._plan.config.confirm
+        gain, least = what_is_left(
+            [t.params for t in trials],
+            [scores.get(t.number) for t in trials],
+            self._levels,
+            confirm.rounds if confirm.candidates else 1,
+        )
         if gain >= least:
             return None
         return (

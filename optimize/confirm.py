@@ -17,7 +17,18 @@ from optimize.ledger import CONFIRMATION, ROLE
 from optimize.recommend import Candidate, Recommendation, Rounds, recommend
 from optimize.recommend.rounds import LEAST_ROUNDS
 from optimize.schema import Confirm
-from optimize.study import CONFIRMING, CONFIRMS, ROUND, candidates, complete, drop_queue, enqueue, estimates_of, told
+from optimize.study import (
+    CONFIRMING,
+    CONFIRMS,
+    ROUND,
+    candidates,
+    complete,
+    drop_queue,
+    enqueue,
+    estimates_of,
+    told,
+    trial_of,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -102,7 +113,7 @@ class Confirmation:
         if any(t.state.name == "COMPLETE" for t in tries):
             return
         if all(t.state.is_finished() for t in tries):
-            enqueue(self._study, self._study.trials[cell.trial].params, **cell.attributes())
+            enqueue(self._study, trial_of(self._study, cell.trial).params, **cell.attributes())
         while not all(t.state.is_finished() for t in self._tries(cell)):
             self._run_next()
 
@@ -153,7 +164,7 @@ def confirmed(study: optuna.Study) -> tuple[list[Candidate], Rounds] | None:
     if baseline not in readings:
         return None
     measured = {c.number: c for c in candidates(study)}
-    answers = {n: study.trials[n].user_attrs.get("answers_key", "") for n in readings}
+    answers = {n: trial_of(study, n).user_attrs.get("answers_key", "") for n in readings}
     rounds = Rounds(readings, baseline, directions_of(study), _weights_of(study), about["same_sample"], answers)
     levels, limits = {n: rounds.levels(n) for n in readings}, [Limit(**raw) for raw in about["limits"]]
     again = [
@@ -163,7 +174,7 @@ def confirmed(study: optuna.Study) -> tuple[list[Candidate], Rounds] | None:
             estimates=levels[n],
             feasible=all(v <= 0 for v in violations(limits, levels[n], levels[baseline]).values()),
             baseline=n == baseline,
-            first=estimates_of(study.trials[n]),
+            first=estimates_of(trial_of(study, n)),
         )
         for n in readings
     ]

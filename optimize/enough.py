@@ -10,13 +10,16 @@ smaller could not be told from chance.
 from __future__ import annotations
 
 import math
+import statistics
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from objectives import Estimate
 from optimize.coding import Array, Coding, Levels
+from optimize.recommend.evidence import log_half
 
 BUDGET, NOISE = UNTIL = ("budget", "noise")
 """How long a search goes on: as long as it may, or until this module says that it is enough."""
@@ -24,6 +27,27 @@ LEAST_TRIALS = 12
 _LENGTHS = (0.1, 1.0)
 """Few trials fit any length; none so long that what lies beyond them all seems known. A knob spans 0 to 1."""
 _SEED, _DRAWS, _POINTS = 0, 256, 500
+_Z = 1.96
+"""Half of a 95 % interval in standard errors."""
+
+
+def what_is_left(
+    params: Sequence[Mapping[str, Any]], scores: Sequence[Estimate | None], levels: Levels, rounds: int
+) -> tuple[float, float]:
+    """The gain to expect from searching on, and the standard error of a confirmed gain, in logarithms of the score.
+
+    Args:
+        params: Knob -> value of each trial.
+        scores: Its score, each of two independent readings (its own and the baseline's); None where not feasible.
+        levels: Knob -> the values that stand for its range.
+        rounds: How often a confirmation measures each of the two.
+    """
+    known = [score if score is not None and score.value > 0 else None for score in scores]
+    gain, noise = expected_gain(params, [None if s is None else math.log(s.value) for s in known], levels)
+    # Few trials hide their noise from a model; their own intervals do not. The baseline's score is exact.
+    claimed = [half / _Z / math.sqrt(2) for s in known if s is not None and (half := log_half(s)) > 0]
+    noise = max(noise, statistics.median(claimed)) if claimed else noise
+    return gain, noise * math.sqrt(2 / rounds)
 
 
 def expected_gain(

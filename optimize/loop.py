@@ -38,6 +38,7 @@ from optimize.study import (
     measured,
     quality_so_far,
     tell_failed,
+    trial_of,
 )
 from optimize.tracking import Tracker
 
@@ -186,7 +187,7 @@ class Loop:
         self._ledger.write(record)
 
     def _is_baseline(self, number: int | None) -> bool:
-        return number is not None and self._study.trials[number].user_attrs.get(ROLE) == BASELINE
+        return number is not None and trial_of(self._study, number).user_attrs.get(ROLE) == BASELINE
 
     def _serves_the_like(self, record: TrialRecord) -> bool:
         """Whether the live engine could serve this trial's settings with another request."""

@@ -77,16 +77,17 @@ class LogScaleGPSampler(GPSampler):
 
     def __init__(
         self, *, n_startup_trials: int = 8, seed: int | None = None, fill: bool = True, neutral: bool = True,
-        fresh: bool = True,
+        fresh: bool = True, ordered: bool = True,
         settle: Settle = dict,
     ) -> None:  # fmt: skip
         super().__init__(n_startup_trials=n_startup_trials, seed=seed, warn_independent_sampling=False)
         self._fill, self._neutral, self._fresh, self._settle = fill, neutral, fresh, settle
+        self._ordered = ordered
         self._design: list[dict[str, Any]] = []
         # Optuna's 2048 and 10 take three seconds on two slow cores, for the same points on spaces of this size.
         self._n_preliminary_samples, self._n_local_search = 1024, 4
         self.live: LiveEngine | None = None
-        self._space: dict[str, BaseDistribution] = {}
+        self._ranks = Ranks({})
         self._tried: list[dict[str, Any]] = []
 
     def sample_relative(
@@ -116,8 +117,12 @@ class LogScaleGPSampler(GPSampler):
         scaled = [log_scaled(trial, log_scale) for trial in modelled]
         if self._neutral:
             scaled = neutral(scaled)
-        self._space, self._tried = search_space, [t.params for t in completed_trials]
-        return super()._sample_relative_impl(study, scaled, running_trials, search_space)
+        self._ranks = Ranks(search_space if self._ordered else {})
+        self._tried = [_within(search_space, t.params) for t in completed_trials]
+        found = super()._sample_relative_impl(
+            study, self._ranks.of_trials(scaled), self._ranks.of_trials(running_trials), self._ranks.space(search_space)
+        )
+        return self._ranks.values(found)
 
     def _optimize_acqf(self, acqf: Any, best_params: Array | None) -> Array:
         anywhere: Array = super()._optimize_acqf(acqf, best_params)
@@ -133,11 +138,10 @@ class LogScaleGPSampler(GPSampler):
 
     def _not_tried(self, acqf: Any, found: Array) -> Array:
         """The point found, or where it was tried, the best of many others; the same if all of them were."""
-        tried = [_within(self._space, p) for p in self._tried]
-        if self._settle(acqf.search_space.get_unnormalized_param(found)) not in tried:
+        if self._params_at(acqf, found) not in self._tried:
             return found
         sampled = acqf.search_space.sample_normalized_params(_LIVE_SAMPLES, rng=self._rng.rng)
-        others = [r for r in sampled if self._settle(acqf.search_space.get_unnormalized_param(r)) not in tried]
+        others = [row for row in sampled if self._params_at(acqf, row) not in self._tried]
         if not others:
             return found
         options = np.vstack(others)
@@ -146,23 +150,62 @@ class LogScaleGPSampler(GPSampler):
 
     def _on_the_live_engine(self, acqf: Any) -> Array:
         """Normalized settings, shape (n, dim), that the live engine could serve and that were not tried yet."""
-        dim = len(self._space)
+        nothing = np.empty((0, acqf.search_space.dim))
         if self.live is None:
-            return np.empty((0, dim))
+            return nothing
         sampled = acqf.search_space.sample_normalized_params(_LIVE_SAMPLES, rng=self._rng.rng)
-        params = [
-            self._settle({**acqf.search_space.get_unnormalized_param(row), **_within(self._space, self.live.knobs)})
-            for row in sampled
-        ]
-        tried = [_within(self._space, p) for p in self._tried]
-        fresh = [p for i, p in enumerate(params) if p not in tried and p not in params[:i]]
+        params = []
+        for row in sampled:
+            anywhere = self._params_at(acqf, row)
+            params.append(self._settle({**anywhere, **_within(anywhere, self.live.knobs)}))
+        fresh = [p for i, p in enumerate(params) if p not in self._tried and p not in params[:i]]
         if not fresh:
-            return np.empty((0, dim))
-        normalized: Array = acqf.search_space.get_normalized_params([None] * len(fresh), fresh)
+            return nothing
+        ranked = [self._ranks.ranks(p) for p in fresh]
+        normalized: Array = acqf.search_space.get_normalized_params([None] * len(ranked), ranked)
         return normalized
 
+    def _params_at(self, acqf: Any, row: Array) -> dict[str, Any]:
+        """The point that a row of normalized parameters stands for."""
+        return self._settle(self._ranks.values(acqf.search_space.get_unnormalized_param(row)))
 
-def _within(space: Mapping[str, BaseDistribution], params: Mapping[str, Any]) -> dict[str, Any]:
+
+class Ranks:
+    """Choices that are numbers, as their places in order: a model that knows no order must learn 8 apart from 4.
+
+    Args:
+        space: Knob -> distribution.
+    """
+
+    def __init__(self, space: Mapping[str, BaseDistribution]) -> None:
+        self._choices = {
+            name: sorted(d.choices)  # type: ignore[type-var]
+            for name, d in space.items()
+            if isinstance(d, CategoricalDistribution) and all(type(c) in (int, float) for c in d.choices)
+        }
+
+    def space(self, space: Mapping[str, BaseDistribution]) -> dict[str, BaseDistribution]:
+        ranked = {name: IntDistribution(0, len(choices) - 1) for name, choices in self._choices.items()}
+        return {**space, **ranked}
+
+    def ranks(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Numbers replaced by places."""
+        places = {name: choices.index(params[name]) for name, choices in self._choices.items() if name in params}
+        return {**params, **places}
+
+    def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Places replaced by numbers."""
+        return {**params, **{name: choices[params[name]] for name, choices in self._choices.items() if name in params}}
+
+    def of_trials(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Copies with places for numbers."""
+        found = [copy.copy(trial) for trial in trials]
+        for trial in found:
+            trial.params = self.ranks(trial.params)
+        return found
+
+
+def _within(space: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if name in space}
 
 

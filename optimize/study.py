@@ -51,7 +51,7 @@ def open_study(plan: Plan) -> optuna.Study:
     if known:
         existing = optuna.load_study(study_name=settings.name, storage=storage)
         _check_fingerprint(plan, existing)
-        asked = len(existing.trials)
+        asked = len(existing.get_trials(deepcopy=False))
     # A resumed sampler must not draw again what the session before it drew.
     sampler = build(
         plan.config.sampler, "sampler", seed=settings.seed + asked, space=plan.space.distributions,
@@ -124,7 +124,7 @@ def _requeue_stale(study: optuna.Study, ledger: Ledger) -> None:
             enqueue_again(study, trial)
     for record in ledger.records():
         if record.state == "running":
-            _settle(record, study.trials[record.number])
+            _settle(record, trial_of(study, record.number))
             ledger.write(record)
 
 
@@ -176,7 +176,7 @@ def drop_queue(study: optuna.Study, but: str) -> None:
         trial = study.ask()
         tell_failed(study, trial)
         if trial.user_attrs.get(ROLE) == but:
-            enqueue_again(study, study.trials[trial.number])
+            enqueue_again(study, trial_of(study, trial.number))
 
 
 def is_queued(study: optuna.Study, role: str) -> bool:
@@ -198,6 +198,11 @@ def baseline_estimates(study: optuna.Study) -> dict[str, Estimate] | None:
 def complete(study: optuna.Study) -> list[FrozenTrial]:
     """Trials with a result, the confirmations' too."""
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+
+
+def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
+    """One trial by its number; `study.trials` would copy all of them."""
+    return study.get_trials(deepcopy=False)[number]
 
 
 def told(study: optuna.Study) -> list[FrozenTrial]:

@@ -19,7 +19,7 @@ from optimize.report.format import figure
 from optimize.report.interactions import evident, importance_of, write_importance
 from optimize.report.matrix import Row, front_markdown, to_markdown, write_files, write_front, write_matrix
 from optimize.report.signatures import differences, warning
-from optimize.study import CONFIRMS, candidates, complete, stored_studies, told
+from optimize.study import CONFIRMS, candidates, complete, stored_studies, told, trial_of
 
 if TYPE_CHECKING:
     import optuna
@@ -109,7 +109,7 @@ def row_of(study: optuna.Study, found: Recommendation) -> Row:
 def _last_measured(study: optuna.Study, number: int) -> FrozenTrial:
     """The last measurement of a trial's settings: its confirmation's, where there is one."""
     again = [t for t in complete(study) if t.user_attrs.get(CONFIRMS) == number and not t.user_attrs["imputed"]]
-    return again[-1] if again else study.trials[number]
+    return again[-1] if again else trial_of(study, number)
 
 
 def matrix_rows(studies: Sequence[optuna.Study]) -> list[Row]:
@@ -142,7 +142,7 @@ def in_words(study: optuna.Study, found: Recommendation) -> str:
             f"  runner-up          {other} (trial {found.runner_up.number}), score "
             f"{figure(found.scores[found.runner_up.number])}{tie}"
         )
-    disturbed = study.trials[pick.number].user_attrs.get("disturbed")
+    disturbed = trial_of(study, pick.number).user_attrs.get("disturbed")
     if disturbed and not found.rounds:
         lines.append(f"  disturbed          {'; '.join(disturbed)}: measure it again before you rely on it")
     if found.rounds:

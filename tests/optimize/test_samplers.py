@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, create_trial
 from optimize.samplers import (
     LOG_SCALE_ATTR,
     LogScaleGPSampler,
+    Ranks,
     filling,
     grid,
     grid_values,
@@ -207,3 +208,42 @@ def test_of_very_many_trials_the_front_the_latest_and_some_others_are_modelled()
     assert len(kept) == 160 and numbers == sorted(set(numbers))
     assert 5 in numbers and numbers[-40:] == list(range(960, 1000))
     assert most_telling(trials[:160], np.array([-1.0, 1.0]), np.random.RandomState(0)) == trials[:160]
+
+
+# Choices that are numbers
+
+
+def test_numbers_among_choices_are_ordered_and_come_back_as_they_were() -> None:
+    space: dict[str, BaseDistribution] = {
+        "beam_size": CategoricalDistribution([8, 1, 2]),
+        "kind": CategoricalDistribution(["a", "b"]),
+        "flag": CategoricalDistribution([True, False]),
+        "n": IntDistribution(1, 4),
+    }
+    ranks = Ranks(space)
+    params = {"beam_size": 8, "kind": "b", "flag": False, "n": 3}
+    assert ranks.ranks(params) == {**params, "beam_size": 2}
+    assert ranks.values(ranks.ranks(params)) == params
+    assert ranks.space(space) == {**space, "beam_size": IntDistribution(0, 2)}
+    trial = create_trial(params=params, distributions=space, value=1.0)
+    assert ranks.of_trials([trial])[0].params["beam_size"] == 2
+    assert trial.params == params
+
+
+def test_what_a_model_learns_of_some_numbers_it_expects_of_those_beyond() -> None:
+    """More is worse, and from four on it cannot run: eight is not worth a try."""
+    space: dict[str, BaseDistribution] = {
+        "beam_size": CategoricalDistribution([1, 2, 4, 6, 8]),
+        "x": FloatDistribution(0.0, 1.0),
+    }
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=LogScaleGPSampler(seed=0))
+    rng = random.Random(1)
+    for i in range(12):
+        x, beam = rng.random(), (1, 2, 4, 6)[i % 4]
+        trial = create_trial(
+            params={"beam_size": beam, "x": x}, distributions=space, values=[x, beam + x],
+            constraints={"runs": -1.0 if beam < 4 else 1.0},
+        )  # fmt: skip
+        trial.set_user_attr("imputed", beam >= 4)
+        study.add_trial(trial)
+    assert study.ask(space).params["beam_size"] in (1, 2)

@@ -1,0 +1,189 @@
+"""A search against the live table: every trial draws one of the repeats of its point, noise and failures included."""
+
+from __future__ import annotations
+
+import random
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
+
+from benchmarks.table import BASELINE, GRID, Point
+from benchmarks.truth import (
+    METRICS,
+    OBJECTIVES,
+    Key,
+    Row,
+    Table,
+    answers_key,
+    estimate,
+    is_measured,
+    key_of,
+    limits,
+    measuring_s,
+    pooled,
+)
+from objectives import Direction, Estimate
+from optimize.bounds import RUNS, UNMEASURED, violations
+from optimize.recommend import Candidate
+from optimize.samplers import LOG_SCALE_ATTR, EngineAware, LiveEngine
+
+COLD_START_S = 33.0
+"""Of an engine without the warm start; docs/results/warm_parity.md."""
+SPACE: dict[str, BaseDistribution] = {
+    "quantization": CategoricalDistribution(GRID["quantization"]),
+    "batch_size": IntDistribution(0, len(GRID["batch_size"]) - 1),  # powers of four: steps of the logarithm
+    "workers": IntDistribution(min(GRID["workers"]), max(GRID["workers"])),
+    "beam_size": CategoricalDistribution(GRID["beam_size"]),
+}
+_REQUEST_KNOB = "beam_size"
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A sampler, and how its trials are run and told.
+
+    Attributes:
+        sampler: From a seed to a sampler.
+        constraints: Told the constraints, and what cannot be measured as a violated one with the worst values seen;
+            otherwise what cannot be measured is told as FAIL, and constraints are unknown to the search.
+        pooled: Quality is that of all answers so far to the same quantization and beam.
+        warm: Engines start warm, and stay for settings of requests; otherwise each trial starts one cold.
+        trials: How many to replay.
+    """
+
+    sampler: Callable[[int], BaseSampler]
+    constraints: bool = True
+    pooled: bool = True
+    warm: bool = True
+    trials: int = 45
+
+
+@dataclass(frozen=True)
+class Step:
+    """One trial of a replay.
+
+    Attributes:
+        key: The point.
+        row: What was read of it.
+        thinking_s: Seconds the sampler took.
+        spent_s: Seconds from the study's begin to the trial's end.
+        from_memory: The point was known to fail, and not tried again.
+    """
+
+    key: Key
+    row: Row
+    thinking_s: float
+    spent_s: float
+    from_memory: bool
+
+
+def replay(
+    policy: Policy, seed: int, known: Table, p99_max_s: float, repeats: Sequence[int] = (0, 1),
+    first: Sequence[Point] = (), trials: int | None = None,
+) -> list[Step]:  # fmt: skip
+    """One study.
+
+    Args:
+        policy: How it searches.
+        seed: Of the sampler and of which repeat is drawn.
+        known: The table.
+        p99_max_s: Its limit on latency.
+        repeats: Which repeats are drawn from.
+        first: Points to try first, after the baseline.
+        trials: How many, where not as many as the policy's.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore")
+    study = optuna.create_study(directions=[d.value for d, _ in OBJECTIVES.values()], sampler=policy.sampler(seed))
+    study.set_user_attr(LOG_SCALE_ATTR, [log for _, log in OBJECTIVES.values()])
+    for point in (BASELINE, *first):
+        study.enqueue_trial(params_of(point))
+    rng, steps, live, spent_s = random.Random(seed), list[Step](), None, 0.0
+    while len(steps) < (trials or policy.trials) and not _is_exhausted(study):
+        began = time.perf_counter()
+        if isinstance(study.sampler, EngineAware):
+            study.sampler.live = _live(live, known)
+        trial = study.ask(SPACE)
+        thinking_s = time.perf_counter() - began
+        key = key_of(point_of(trial.params))
+        row = rng.choice([r for r in known.rows[key] if r["repeat"] in repeats])
+        start_s = (known.start_s if policy.warm else COLD_START_S) if live != key[:-1] or not policy.warm else 0.0
+        # What is known to fail is answered from memory, by those who have one.
+        from_memory = policy.constraints and any(s.key == key and not is_measured(s.row) for s in steps)
+        spent_s += thinking_s + (0.0 if from_memory else start_s + measuring_s(row))
+        live = key[:-1] if is_measured(row) else None
+        steps.append(Step(key, row, thinking_s, spent_s, from_memory))
+        _tell(study, trial, steps, policy, p99_max_s)
+    return steps
+
+
+def point_of(params: Mapping[str, Any]) -> Point:
+    return {**params, "batch_size": GRID["batch_size"][params["batch_size"]]}
+
+
+def params_of(point: Mapping[str, Any]) -> dict[str, Any]:
+    return {**point, "batch_size": GRID["batch_size"].index(point["batch_size"])}
+
+
+def _is_exhausted(study: optuna.Study) -> bool:
+    exhausted = getattr(study.sampler, "is_exhausted", None)
+    return exhausted is not None and bool(exhausted(study))
+
+
+def _live(live: Key | None, known: Table) -> LiveEngine | None:
+    if live is None:
+        return None
+    engine = params_of(dict(zip(GRID, (*live, GRID[_REQUEST_KNOB][0]), strict=True)))
+    return LiveEngine({k: v for k, v in engine.items() if k != _REQUEST_KNOB}, known.start_s, known.trial_s)
+
+
+def figures(steps: Sequence[Step], with_pool: bool = True) -> Iterator[tuple[int, dict[str, Estimate]]]:
+    """Number and figures of each measured trial, quality as it was last known of what answers alike."""
+    pool = pooled([s.row for s in steps if is_measured(s.row)])
+    for number, step in enumerate(steps):
+        if is_measured(step.row):
+            found = {name: estimate(step.row, name) for name in METRICS}
+            if with_pool:
+                value = pool[answers_key(step.key)]
+                found["bleu"] = Estimate(value, value, value, found["bleu"].n, "")
+            yield number, found
+
+
+def candidates(steps: Sequence[Step], p99_max_s: float) -> list[Candidate]:
+    """The measured trials, the first of them the baseline."""
+    found = dict(figures(steps))
+    return [
+        Candidate(
+            number=number,
+            params=dict(zip(GRID, steps[number].key, strict=True)),
+            estimates=estimates,
+            feasible=all(v <= 0 for v in violations(limits(p99_max_s), estimates, found.get(0)).values()),
+            baseline=number == 0,
+        )
+        for number, estimates in found.items()
+    ]
+
+
+def _tell(study: optuna.Study, trial: optuna.Trial, steps: Sequence[Step], policy: Policy, p99_max_s: float) -> None:
+    found = dict(figures(steps, policy.pooled))
+    ours = found.get(len(steps) - 1)
+    if ours is None and not policy.constraints:
+        study.tell(trial, state=TrialState.FAIL)
+        return
+    if policy.constraints:
+        broken = {RUNS: UNMEASURED, **{limit.name: UNMEASURED for limit in limits(p99_max_s)}}
+        for name, value in (violations(limits(p99_max_s), ours, found.get(0)) if ours else broken).items():
+            trial.set_constraint(name, value)
+        trial.set_user_attr("imputed", ours is None)
+    if ours is not None:
+        study.tell(trial, [ours[name].value for name in OBJECTIVES])
+        return
+    worst = {Direction.MAXIMIZE: min, Direction.MINIMIZE: max}
+    study.tell(trial, [worst[d]((f[n].value for f in found.values()), default=0.0) for n, (d, _) in OBJECTIVES.items()])

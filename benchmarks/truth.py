@@ -1,0 +1,153 @@
+"""The live table as the answer to a question: what its points are really worth, as far as it knows.
+
+A point is worth the mean over its repeats, of logarithms where ratios matter; its BLEU is the mean over all answers of
+its quantization and beam, for on nothing else do answers depend. The hypervolume is that of the feasible points among
+some, each objective scaled to the range of the feasible points, a tenth beyond the worst of each as the reference.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from optuna._hypervolume import compute_hypervolume
+
+from benchmarks.table import BASELINE, DATA, GRID
+from objectives import Direction, Estimate
+from optimize.bounds import Limit, make_limits, violations
+from optimize.schema import Bound
+
+OBJECTIVES = {
+    "qps": (Direction.MAXIMIZE, True),
+    "p99_latency_s": (Direction.MINIMIZE, True),
+    "memory_bytes": (Direction.MINIMIZE, True),
+    "bleu": (Direction.MAXIMIZE, False),
+}
+"""Objective -> direction, and whether ratios matter."""
+DIRECTIONS = {name: direction for name, (direction, _) in OBJECTIVES.items()}
+CHAT_P99_MAX_S, BULK_P99_MAX_S = 2.0, 30.0
+METRICS = (*OBJECTIVES, "error_rate")
+_REFERENCE = 1.1
+Row = Mapping[str, Any]
+Key = tuple[Any, ...]
+
+
+def limits(p99_max_s: float) -> list[Limit]:
+    """The demo studies' constraints; they differ in how long an answer may take."""
+    bounds = {"error_rate": Bound(max=0.01), "p99_latency_s": Bound(max=p99_max_s), "bleu": Bound(min_ratio=0.95)}
+    return make_limits(bounds, dict.fromkeys(METRICS))
+
+
+def key_of(point: Mapping[str, Any]) -> Key:
+    return tuple(point[knob] for knob in GRID)
+
+
+def answers_key(key: Key) -> Key:
+    """What its answers depend on."""
+    point = dict(zip(GRID, key, strict=True))
+    return point["quantization"], point["beam_size"]
+
+
+def estimate(row: Row, name: str) -> Estimate:
+    """One figure of a row."""
+    return Estimate(row[name], row[f"{name}.low"], row[f"{name}.high"], int(row[f"{name}.n"]), "")
+
+
+def is_measured(row: Row) -> bool:
+    return bool(row["state"] == "completed")
+
+
+def loss(value: float, name: str) -> float:
+    """To be minimized, on the scale that matters."""
+    direction, log = OBJECTIVES[name]
+    scaled = math.log(value) if log else value
+    return scaled if direction is Direction.MINIMIZE else -scaled
+
+
+class Table:
+    """The measured grid.
+
+    Args:
+        rows: All measurements.
+        p99_max_s: The limit on latency.
+
+    Attributes:
+        rows: Point -> its repeats.
+        truth: Point -> metric -> mean figure, where every repeat was measured.
+        feasible: Points that keep every constraint by these means.
+        best: The hypervolume of them all.
+        start_s: Median seconds of a warm start.
+        trial_s: Median seconds of a trial beside that.
+    """
+
+    def __init__(self, rows: Sequence[Row], p99_max_s: float = CHAT_P99_MAX_S) -> None:
+        self.rows: dict[Key, list[Row]] = {}
+        for row in rows:
+            self.rows.setdefault(key_of(row), []).append(row)
+        whole = {key: found for key, found in self.rows.items() if all(is_measured(r) for r in found)}
+        bleu = pooled([r for r in rows if is_measured(r)])
+        self.truth = {
+            key: {
+                name: bleu[answers_key(key)] if name == "bleu" else _mean([r[name] for r in found], name)
+                for name in METRICS
+            }
+            for key, found in whole.items()
+        }
+        baseline = as_estimates(self.truth[key_of(BASELINE)])
+        self.feasible = {
+            key
+            for key, figures in self.truth.items()
+            if all(v <= 0 for v in violations(limits(p99_max_s), as_estimates(figures), baseline).values())
+        }
+        self.start_s = statistics.median(r["seconds.engine_start"] for r in rows if r["new_engine"])
+        self.trial_s = statistics.median(measuring_s(r) for r in rows)
+        losses = np.array([self._loss(k) for k in self.feasible])
+        self._low, self._span = losses.min(0), np.maximum(np.ptp(losses, axis=0), 1e-9)
+        self.best = self.hypervolume(self.feasible)
+
+    def _loss(self, key: Key) -> list[float]:
+        return [loss(self.truth[key][name], name) for name in OBJECTIVES]
+
+    def hypervolume(self, keys: Iterable[Key]) -> float:
+        """Of the feasible points among these."""
+        found = [k for k in set(keys) if k in self.feasible]
+        if not found:
+            return 0.0
+        scaled = (np.array([self._loss(k) for k in found]) - self._low) / self._span
+        return float(compute_hypervolume(scaled, np.full(len(OBJECTIVES), _REFERENCE)))
+
+
+def as_estimates(figures: Mapping[str, float]) -> dict[str, Estimate]:
+    """Exact figures."""
+    return {name: Estimate(value, value, value, 1, "") for name, value in figures.items()}
+
+
+def pooled(rows: Iterable[Row]) -> dict[Key, float]:
+    """What answers depend on -> mean BLEU of these rows, each weighed by its answers."""
+    sums: dict[Key, tuple[float, float]] = {}
+    for row in rows:
+        key = answers_key(key_of(row))
+        total, n = sums.get(key, (0.0, 0.0))
+        sums[key] = (total + row["bleu"] * row["bleu.n"], n + row["bleu.n"])
+    return {key: total / n for key, (total, n) in sums.items()}
+
+
+def measuring_s(row: Row) -> float:
+    """Seconds of a trial beside its engine's start."""
+    return float(row["seconds.total"]) - float(row["seconds.engine_start"] or 0.0)
+
+
+def _mean(values: Sequence[float], name: str) -> float:
+    log = OBJECTIVES.get(name, (None, False))[1]
+    return math.exp(statistics.fmean(map(math.log, values))) if log else statistics.fmean(values)
+
+
+@cache
+def table(p99_max_s: float = CHAT_P99_MAX_S) -> Table:
+    """The one kept beside this file."""
+    return Table(pq.read_table(DATA).to_pylist(), p99_max_s)

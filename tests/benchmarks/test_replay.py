@@ -1,0 +1,139 @@
+"""Replays against a made-up table: what they count, and how they are judged."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from optuna.samplers import RandomSampler
+
+from benchmarks.hindsight import best_points, cut_short, regret, repeated_failures, shares, stop, trials_to, true_front
+from benchmarks.replay import COLD_START_S, Policy, Step, candidates, replay
+from benchmarks.table import BASELINE, DATA, GRID
+from benchmarks.truth import CHAT_P99_MAX_S, Row, Table, key_of, pooled
+
+START_S, TRIAL_S = 2.0, 8.0
+WEIGHTS = {"qps": 1.0, "p99_latency_s": 1.0}
+WARM = Policy(lambda seed: RandomSampler(seed=seed), trials=40)
+
+
+def _row(point: dict[str, Any], repeat: int) -> Row:
+    """The batch size brings rate, beams cost latency and bring BLEU; eight beams are too slow to be measured."""
+    beam, size = point["beam_size"], point["batch_size"]
+    p99_s = 0.6 * beam * (1.1 if repeat else 1.0)
+    values = {
+        "qps": 10.0 + size / 8, "p99_latency_s": p99_s, "memory_bytes": 1e8 + size * 1e5, "bleu": 70.0 + beam,
+        "error_rate": 0.0,
+    }  # fmt: skip
+    measured = beam < 8
+    row: dict[str, Any] = {**point, "repeat": repeat, "new_engine": True, "disturbed": "", "reason": ""}
+    row |= {"state": "completed" if measured else "infeasible"}
+    row |= {"seconds.engine_start": START_S, "seconds.total": START_S + TRIAL_S, "seconds.window": 6.0}
+    for name, value in values.items():
+        ends = (value * 0.9, value * 1.1)
+        row |= {name: value, f"{name}.low": ends[0], f"{name}.high": ends[1], f"{name}.n": 50} if measured else {}
+        row |= {f"at {s} s.{name}.{end}": v for s in (2, 3) for end, v in zip(("low", "high"), ends, strict=True)}
+    return row
+
+
+POINTS = [dict(zip(GRID, values, strict=True)) for values in itertools.product(*GRID.values())]
+KNOWN = Table([_row(point, repeat) for repeat in (0, 1) for point in POINTS])
+
+
+def _step(point: dict[str, Any], repeat: int = 0) -> Step:
+    return Step(key_of(point), _row(point, repeat), 0.0, 0.0, False)
+
+
+def _at(**knobs: Any) -> dict[str, Any]:
+    return {**BASELINE, **knobs}
+
+
+def test_all_points_make_up_the_whole_hypervolume_and_infeasible_ones_none() -> None:
+    assert KNOWN.hypervolume(KNOWN.rows) == pytest.approx(KNOWN.best)
+    too_slow = {key_of(_at(beam_size=beam)) for beam in (4, 8)}
+    assert not too_slow & KNOWN.feasible
+    assert KNOWN.hypervolume(too_slow) == 0.0
+    assert 0 < KNOWN.hypervolume([key_of(BASELINE)]) < KNOWN.best
+
+
+def test_quality_is_that_of_all_that_answers_alike() -> None:
+    rows = [{**BASELINE, "bleu": 70.0, "bleu.n": 10}, {**_at(batch_size=4), "bleu": 76.0, "bleu.n": 20}]
+    assert pooled(rows) == {("fp16", 1): pytest.approx(74.0)}
+
+
+def test_a_replay_begins_with_the_defaults_and_pays_for_engines_that_change() -> None:
+    steps = replay(WARM, 0, KNOWN, CHAT_P99_MAX_S)
+    assert len(steps) == 40 and steps[0].key == key_of(BASELINE)
+    assert steps[0].spent_s == pytest.approx(START_S + TRIAL_S + steps[0].thinking_s)
+    for before, step in itertools.pairwise(steps):
+        spent_s = step.spent_s - before.spent_s - step.thinking_s
+        stays = before.row["state"] == "completed" and before.key[:-1] == step.key[:-1]
+        assert spent_s == pytest.approx(0.0 if step.from_memory else TRIAL_S if stays else START_S + TRIAL_S)
+    assert any(step.from_memory for step in steps) == (repeated_failures(steps) > 0)
+
+
+def test_the_peer_starts_cold_each_time_and_remembers_no_failure() -> None:
+    cold = Policy(WARM.sampler, constraints=False, pooled=False, warm=False, trials=12)
+    steps = replay(cold, 0, KNOWN, CHAT_P99_MAX_S)
+    thinking_s = sum(s.thinking_s for s in steps)
+    assert steps[-1].spent_s == pytest.approx(12 * (COLD_START_S + TRIAL_S) + thinking_s)
+
+
+def test_only_the_asked_repeats_answer_and_first_points_come_first() -> None:
+    steps = replay(WARM, 3, KNOWN, CHAT_P99_MAX_S, repeats=(1,), first=[_at(batch_size=16)], trials=6)
+    assert [s.row["repeat"] for s in steps] == [1] * 6
+    assert steps[1].key == key_of(_at(batch_size=16))
+
+
+def test_shares_rise_to_one_and_say_when() -> None:
+    found = shares([_step(p) for p in (BASELINE, *POINTS)], KNOWN)
+    assert found == sorted(found) and found[-1] == pytest.approx(1.0)
+    assert trials_to(0.9, [0.2, 0.91, 0.95]) == 2
+    assert trials_to(0.99, [0.2, 0.91, 0.95]) is None
+
+
+def test_a_failure_seen_twice_is_a_repeated_one() -> None:
+    failing, working = _at(beam_size=8), _at(batch_size=4)
+    assert repeated_failures([_step(p) for p in (failing, working, failing, working, failing)]) == 2
+
+
+def test_trials_out_of_reach_or_beaten_are_cut_short_and_the_good_ones_are_not() -> None:
+    slow = cut_short([_step(BASELINE), _step(_at(beam_size=4))], KNOWN, CHAT_P99_MAX_S)
+    assert (slow.trials, slow.cut, slow.wrong, slow.lost, slow.saved_s) == (1, 1, 0, 0, 4.0)
+    good = cut_short([_step(BASELINE), _step(_at(beam_size=2, batch_size=4))], KNOWN, CHAT_P99_MAX_S)
+    assert (good.trials, good.cut, good.saved_s) == (1, 0, 0.0)
+    assert (slow + good).trials == 2
+
+
+def test_regret_is_what_the_best_tried_point_lacks_of_the_best_there_is() -> None:
+    assert regret([p for p in KNOWN.feasible], KNOWN, WEIGHTS) == pytest.approx(0.0)
+    some = regret([key_of(_at(batch_size=1))], KNOWN, WEIGHTS)
+    assert some == pytest.approx(1 - ((10 + 1 / 8) / (10 + 256 / 8)) ** 0.5)
+    assert regret([key_of(_at(beam_size=8))], KNOWN, WEIGHTS) == 1.0
+
+
+def test_a_study_that_saw_everything_ends_without_regret() -> None:
+    steps = [_step(p) for p in (BASELINE, *(p for p in POINTS if p["beam_size"] < 4))]
+    ended = stop(steps, KNOWN, CHAT_P99_MAX_S, WEIGHTS)
+    assert ended is not None and ended.regret < 0.05
+
+
+def test_a_later_study_starts_from_the_best_of_the_front() -> None:
+    steps = [_step(p) for p in (BASELINE, _at(batch_size=1), _at(batch_size=64), _at(beam_size=4))]
+    assert [c.feasible for c in candidates(steps, CHAT_P99_MAX_S)] == [True, True, True, False]
+    assert best_points(steps, CHAT_P99_MAX_S, {"memory_bytes": 1.0}, 1) == [_at(batch_size=1)]
+
+
+def test_the_front_of_the_table_is_feasible_and_has_the_extremes() -> None:
+    best = true_front(KNOWN)
+    assert best <= KNOWN.feasible
+    assert any(key[1] == 256 for key in best) and any(key[1] == 1 for key in best)
+
+
+def test_the_kept_table_is_whole() -> None:
+    rows = pq.read_table(DATA).to_pylist()
+    assert sorted((key_of(r), r["repeat"]) for r in rows) == sorted((key_of(p), i) for p in POINTS for i in (0, 1))
+    assert all(r["signature"] and r["started_at"] > 0 for r in rows)
+    assert {r["state"] for r in rows} == {"completed", "infeasible"}
