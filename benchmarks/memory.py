@@ -40,7 +40,8 @@ MIB, GIB = 2**20, 2**30
 Flags = Mapping[str, Any]
 CASES: Mapping[str, tuple[str, Flags]] = {
     "FP16": ("fp16", {}),
-    "FP16, KV pool of 256 MiB": ("fp16", {"kv_cache_memory_bytes": 256 * MIB}),
+    "BF16": ("fp16", {"dtype": "bfloat16"}),
+    "BF16, KV pool of 256 MiB": ("fp16", {"dtype": "bfloat16", "kv_cache_memory_bytes": 256 * MIB}),
     "INT8": ("int8", {}),
     "INT8, KV pool of 512 MiB, 512 tokens per step": (
         "int8", {"kv_cache_memory_bytes": 512 * MIB, "max_num_batched_tokens": 512},
@@ -52,8 +53,8 @@ CASES: Mapping[str, tuple[str, Flags]] = {
     ),
     "MIXED8": ("mixed8", {}),
 }  # fmt: skip
-_BITS = {"FP16": 16, "INT8": 8, "MIXED8": 8, "INT4": 4}
-USERS = 8
+_BITS = {"FP16": 16, "BF16": 16, "INT8": 8, "MIXED8": 8, "INT4": 4}
+USERS = 4
 _SAMPLE_S = 0.1
 _NOTHING = {
     "hidden_size": 64,
@@ -65,10 +66,10 @@ _NOTHING = {
 _OVERRIDES = [
     "+study=bulk", "study.name=memory", "model=llama_1b_random", "constraints=none", "objectives=[qps,memory_bytes]",
     "scenario.weights={qps: 1}", "recipes.mixed8.calibration_samples=4",
-    "workload.prompt_tokens={_target_: optimize.lengths.Fixed, tokens: 96}",
-    "workload.output_tokens={_target_: optimize.lengths.Fixed, tokens: 8}",
-    "load.window_min_s=2", "load.window_requests=16", "load.window_max_s=60", "load.warmup_s=0",
-    "load.warmup_requests=8", "load.warmup_max_s=60", "load.precision={}",
+    "workload.prompt_tokens={_target_: optimize.lengths.Fixed, tokens: 48}",
+    "workload.output_tokens={_target_: optimize.lengths.Fixed, tokens: 4}",
+    "load.window_min_s=1", "load.window_requests=8", "load.window_max_s=60", "load.warmup_s=0",
+    "load.warmup_requests=4", "load.warmup_max_s=60", "load.precision={}",
     "load.drain_max_s=120", "load.request_timeout_s=300",
 ]  # fmt: skip
 
@@ -230,7 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     head = "# Memory, part by part\n\n" + provenance(f"python -m benchmarks.memory --repeats {asked.repeats}")
     what = (
         f"A Llama of {parameters(shape) / 1e9:.2f} billion random weights (`model=llama_1b_random`), {USERS} users, "
-        f"prompts of 96 tokens, answers of 8. All in MiB; means over {asked.repeats} engines each, in turns, with "
+        f"prompts of 48 tokens, answers of 4. All in MiB; means over {asked.repeats} engines each, in turns, with "
         "their interval. Weights, KV pool and activations are told by vLLM's worker (`optimize/engine/memory.py`); "
         f"growth is the highest proportional set size of the process tree, sampled from outside every {_SAMPLE_S:g} "
         "s, less that of an engine with next to no model. What is needed counts the KV cache in use; what is held "

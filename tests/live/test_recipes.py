@@ -86,7 +86,7 @@ def test_memory_is_told_part_by_part(launcher: VllmLauncher, tmp_path: Path) -> 
         live.reset()
         at_rest = live.memory()
         for _ in range(2):
-            body = {"model": live.endpoint.model, "prompt": "the dog sees " * 60, "max_tokens": 4}
+            body = {"model": live.endpoint.model, "prompt": "the dog sees " * 20, "max_tokens": 4}
             address = f"{live.endpoint.base_url}/v1/completions"
             httpx.post(address, headers=live.endpoint.headers, timeout=60, json=body).raise_for_status()
         loaded = live.memory()
