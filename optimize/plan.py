@@ -7,12 +7,12 @@ import json
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from objectives import Objective
-from objectives.quality import CorpusScore
+from objectives.quality import SegmentScore, UserMetric
 from optimize.bounds import Limit, make_limits, read_bounds
 from optimize.build import build
 from optimize.checkpoint import content_hash
@@ -20,6 +20,7 @@ from optimize.engine.base import Launcher
 from optimize.enough import UNTIL
 from optimize.errors import ConfigError, closest
 from optimize.load.arrivals import Arrivals, Trace
+from optimize.load.iterations import by_iterations
 from optimize.recommend.rounds import LEAST_ROUNDS
 from optimize.schema import Load, StudyConfig
 from optimize.signature import machine
@@ -85,8 +86,9 @@ def make_plan(config: StudyConfig) -> Plan:
     objectives, metrics = _metrics(config)
     limits = make_limits(read_bounds(config.constraints), metrics)
     _check_scenario(config, objectives)
-    _check_load(config.load, metrics)
     arrivals: Arrivals = build(config.load.arrivals, "load.arrivals")
+    config = replace(config, load=by_iterations(config.load, arrivals))
+    _check_load(config.load, metrics)
     launcher: Launcher = build(config.engine, "engine")
     _check_launcher(launcher, space, config, objectives)
     recorded = arrivals.lengths if isinstance(arrivals, Trace) and arrivals.has_lengths else ()
@@ -202,15 +204,26 @@ def _check_quality(
     workload: Workload, objectives: Mapping[str, Objective], metrics: Mapping[str, Objective], limits: Sequence[Limit]
 ) -> None:
     if workload.references:
+        _check_functions(workload.references[0], metrics)
         return
     why = "answers cannot be scored (no references, or lengths that are set)"
     for name, objective in objectives.items():
-        if isinstance(objective, CorpusScore):
-            others = ",".join(n for n, o in objectives.items() if not isinstance(o, CorpusScore))
+        if isinstance(objective, SegmentScore):
+            others = ",".join(n for n, o in objectives.items() if not isinstance(o, SegmentScore))
             raise ConfigError(f"objectives.{name}: {why}: name the other objectives, objectives=[{others}]")
     for limit in limits:
-        if isinstance(metrics[limit.metric], CorpusScore):
+        if isinstance(metrics[limit.metric], SegmentScore):
             raise ConfigError(f"constraints.{limit.metric}: {why}: remove it, e.g. constraints.{limit.metric}=null")
+
+
+def _check_functions(reference: str, metrics: Mapping[str, Objective]) -> None:
+    """A user's function must be able to score a perfect answer: better to know before the first engine starts."""
+    for name, metric in metrics.items():
+        if isinstance(metric, UserMetric):
+            try:
+                metric.of(reference, reference)
+            except ValueError as error:
+                raise ConfigError(f"{name}: cannot score the workload's first reference: {error}") from error
 
 
 def _check_load(load: Load, metrics: Mapping[str, Objective]) -> None:
@@ -267,5 +280,7 @@ def _signature(config: StudyConfig, launcher: Launcher, arrivals: Arrivals, work
 def _lengths(load: Load) -> str:
     """How long is measured; who measures, and what is believed, changes no figure."""
     lengths = {k: f"{v:g}" for k, v in asdict(load).items() if isinstance(v, float | int) and "clients" not in k}
+    if load.iterations.measured:
+        lengths["iterations"] = f"{load.iterations.warmup}+{load.iterations.measured}"
     precision = " ".join(f"{metric}:{width:g}" for metric, width in sorted(load.precision.items()))
     return ", ".join(f"{k}={v}" for k, v in {**lengths, "precision": precision or "none"}.items())
