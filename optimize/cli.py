@@ -41,8 +41,9 @@ def run_named(verb: Callable[[str, schema.StudyConfig, str], int], names: Sequen
     if word.startswith("-"):  # --help and the like are Hydra's
         return run_verb(lambda _, __: 0)
     if word not in names:
-        said = f"no such {what}: {word!r}" if word and not set(word) & set("=+~") else f"which {what}?"
-        sys.exit(_complain(f"{said}; give it first, {closest(word, names)}", BAD_INPUT))
+        given = word and not set(word) & set("=+~")
+        said = f"no such {what}: {word!r}; {closest(word, names)}"
+        sys.exit(_complain(said if given else f"no {what} given; name it first, {closest('', names)}", BAD_INPUT))
     del sys.argv[1]
     return run_verb(lambda config, config_yaml: verb(word, config, config_yaml))
 

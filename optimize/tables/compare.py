@@ -102,7 +102,7 @@ def whole(readings: Readings) -> tuple[dict[int, list[Mapping[str, Estimate]]], 
 
 
 def grid_of(
-    part: Part, points: Sequence[Point], readings: Readings, quality: Mapping[int, Quality], refused: Mapping[int, str]
+    part: Part, points: Sequence[Point], readings: Readings, quality: Mapping[int, Quality], troubles: Mapping[int, str]
 ) -> Grid:
     """The part of a table that these readings make.
 
@@ -111,15 +111,15 @@ def grid_of(
         points: Its rows.
         readings: What was.
         quality: Of rows with readings; those scores do not come from the rounds.
-        refused: Row -> why it could not be measured.
+        troubles: Row -> why it could not be measured, altogether or at times.
     """
-    rounds, few = whole({row: found for row, found in readings.items() if row not in refused})
+    rounds, few = whole(readings)
     first = next(iter(rounds), None)
     rows = []
     for number, point in enumerate(points):
         if number not in rounds:
-            why = refused.get(number) or (f"measured in fewer than {LEAST_ROUNDS} rounds" if number in few else "")
-            rows.append(Row(point, refused=why or "not measured"))
+            why = [f"measured in fewer than {LEAST_ROUNDS} rounds"] * (number in few)
+            rows.append(Row(point, refused="; ".join([*why, troubles.get(number, "")]).strip("; ") or "not measured"))
             continue
         own = quality.get(number, _NO_QUALITY)
         paired = own.paired.get(first, {}) if first is not None and first != number else {}

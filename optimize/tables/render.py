@@ -53,16 +53,20 @@ class Result:
     notes: Sequence[str]
 
 
-def cells(grid: Grid, columns: Mapping[str, str], strong: str = "**") -> list[list[str]]:
-    """The rows of a table as text."""
-    found = []
-    for row in grid.rows:
-        settings = [str(value) for value in row.settings.values()]
-        if row.refused:
-            found.append([*settings, f"could not be measured: {row.refused}", *[""] * (len(columns) - 1)])
-        else:
-            found.append([*settings, *(_cell(row, metric, strong) for metric in columns)])
-    return found
+def lines_of(grid: Grid, columns: Mapping[str, str], strong: str = "**") -> list[list[str]]:
+    """The table as text, its head first: a column per value of one knob, or a line per point of two."""
+    head = [*grid.part.knobs, *columns.values()]
+    body = [
+        [*(str(value) for value in row.settings.values()), *(_cell(row, metric, strong) for metric in columns)]
+        for row in grid.rows
+    ]
+    lines = [head, *body]
+    return lines if len(grid.part.knobs) > 1 else [list(line) for line in zip(*lines, strict=True)]
+
+
+def refused(grid: Grid) -> list[str]:
+    """A sentence on every row that has no figures."""
+    return [f"{label(row.settings)} could not be measured: {row.refused}" for row in grid.rows if row.refused]
 
 
 def _cell(row: Row, metric: str, strong: str) -> str:
@@ -80,6 +84,7 @@ def to_markdown(result: Result) -> str:
     lines = [f"## {result.title}", ""]
     for grid, shares in zip(result.grids, result.shares, strict=True):
         lines += _markdown_table(grid, result.columns)
+        lines += ["", *(f"- {sentence}" for sentence in refused(grid))] if refused(grid) else []
         if said := folklore(grid):
             lines += ["", "What people say, and what these measurements say:", "", *(f"- {line}" for line in said)]
         if len(grid.part.knobs) > 1:
@@ -97,20 +102,19 @@ def _importance(shares: Sequence[Share], measurements: int) -> list[str]:
 
 
 def _markdown_table(grid: Grid, columns: Mapping[str, str]) -> list[str]:
-    head = [*grid.part.knobs, *columns.values()]
-    return [markdown_line(head), markdown_line(["---"] * len(head)), *map(markdown_line, cells(grid, columns))]
+    head, *body = lines_of(grid, columns)
+    return [markdown_line(head), markdown_line(["---"] * len(head)), *map(markdown_line, body)]
 
 
 def show(result: Result, console: Console) -> None:
     """Print it."""
     for grid in result.grids:
-        table = RichTable(title=result.title, show_lines=True)
-        for name in (*grid.part.knobs, *result.columns.values()):
-            table.add_column(name, overflow="fold")
-        for row in cells(grid, result.columns, strong=""):
-            table.add_row(*map(Text, row))  # brackets are intervals, no markup
+        head, *body = lines_of(grid, result.columns, strong="")
+        table = RichTable(*head, title=result.title, show_lines=True)
+        for line in body:
+            table.add_row(*map(Text, line))  # brackets are intervals, no markup
         console.print(table)
-        for sentence in folklore(grid):
+        for sentence in (*refused(grid), *folklore(grid)):
             console.print(f"  {sentence}", markup=False, soft_wrap=True)
     for shares in result.shares:
         for share in shares:

@@ -121,6 +121,7 @@ class _Measured:
     Attributes:
         readings: Row -> round -> figures.
         refused: Row -> why it cannot be measured.
+        failed: Row -> why it failed the last time that it did.
         keys: Row -> what its answers depend on.
         records: Every measurement.
     """
@@ -133,6 +134,7 @@ class _Measured:
     progress: Progress
     readings: dict[int, dict[int, Mapping[str, Estimate]]] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
+    failed: dict[int, str] = field(default_factory=dict)
     keys: dict[int, str] = field(default_factory=dict)
     records: list[TrialRecord] = field(default_factory=list)
 
@@ -175,6 +177,8 @@ class _Measured:
                     self.keys[row] = record.answers_key
                 case Infeasible(kind, reason):
                     self.refused[row] = f"{kind}: {reason}"
+                case Failed(reason):
+                    self.failed[row] = reason
             if not isinstance(outcome, Failed):
                 return
 
@@ -185,8 +189,9 @@ def _result(name: str, spec: Spec, plan: Plan, tables: Sequence[_Measured]) -> R
     for table in tables:
         assert table.evaluator.answers is not None
         keys = {row: key for row, key in table.keys.items() if row not in table.refused}
+        readings = {row: found for row, found in table.readings.items() if row in keys}
         quality = quality_of(keys, plan, table.evaluator.answers)
-        grids.append(grid_of(table.part, table.points, table.readings, quality, table.refused))
+        grids.append(grid_of(table.part, table.points, readings, quality, table.failed | table.refused))
         shares.append(shares_of(grids[-1], plan.objectives) if len(table.part.knobs) > 1 else [])
     if not any(grid.readings for grid in grids):
         return None

@@ -87,7 +87,12 @@ class Spec:
 
 
 _QUALITY = {"bleu": "BLEU", "chrf": "chrF", "exact_match": "exact match"}
-_MEMORY = {"weight_memory_bytes": "weights", "kv_memory_bytes": "KV cache at its peak", "memory_bytes": "memory in all"}
+_MEMORY = {
+    "weight_memory_bytes": "weights",
+    "kv_memory_bytes": "KV cache at its peak",
+    "activation_memory_bytes": "activations at their peak",
+    "memory_bytes": "memory in all",
+}
 _PERPLEXITY = {"perplexity": "objectives.quality.Perplexity"}
 
 SPECS: dict[str, Spec] = {

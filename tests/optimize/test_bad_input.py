@@ -88,9 +88,9 @@ def test_configuration(optimize: Run, tmp_path: Path, override: str, said: str) 
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["batchsize"], "no such table: 'batchsize'; give it first, did you mean 'batch_size'?"),
-        (["+study=chat"], "which table?"),
-        ([], "which table? give it first, valid: batch_size, beam_size, interactions, quantization"),
+        (["batchsize"], "no such table: 'batchsize'; did you mean 'batch_size'?"),
+        (["+study=chat"], "no table given"),
+        ([], "no table given; name it first, valid: batch_size, beam_size, interactions, quantization"),
         (["quantization", "tables.quantization=[fp16,int3]"], "unknown quantization 'int3'"),
         (["batch_size", "tables.batch_size=[4]"], "nothing to compare"),
         (["batch_size", "tables.batch_size=[4,4]"], "each once"),

@@ -41,10 +41,10 @@ BATCH = Part(("batch_size",), (Claim("Larger batches lower P99", "p99_latency_s"
 
 def _grid(
     table: Sequence[Sequence[float]], part: Part = BATCH, metric: str = "p99_latency_s",
-    quality: Mapping[int, Quality] | None = None, refused: Mapping[int, str] | None = None,
+    quality: Mapping[int, Quality] | None = None,
 ) -> Grid:  # fmt: skip
     points = [{part.knobs[0]: 4**n} for n in range(len(table))]
-    return grid_of(part, points, _readings(table, metric), quality or {}, refused or {})
+    return grid_of(part, points, _readings(table, metric), quality or {}, {})
 
 
 # Rounds and rows
@@ -74,7 +74,9 @@ def test_changes_are_against_the_first_row_within_the_rounds() -> None:
 
 
 def test_a_row_that_cannot_be_measured_says_why_and_the_next_is_the_first() -> None:
-    grid = _grid([[1.0, 1.1], [2.0, 2.2], [4.0, 4.4]], refused={0: "refused: no kernel"})
+    part, points = BATCH, [{"batch_size": 4**n} for n in range(3)]
+    readings = _readings([[], [2.0, 2.2], [4.0, 4.4]], "p99_latency_s")
+    grid = grid_of(part, points, {n: readings[n] for n in (1, 2)}, {}, {0: "refused: no kernel"})
     assert grid.rows[0].refused == "refused: no kernel"
     assert grid.rows[1].changes == {} and grid.rows[2].changes["p99_latency_s"].value == pytest.approx(2.0)
 
