@@ -91,13 +91,17 @@ class MemoryParts:
     """What the engine holds, part by part, in bytes.
 
     Attributes:
-        weights_bytes: Tensors of the checkpoint the engine loaded.
+        weights_bytes: Weights as the engine's kernels hold them, repacked ones included; the checkpoint's where a
+            kernel keeps them out of sight.
         kv_pool_bytes: KV cache the engine reserved, in use or not.
         kv_block_tokens: Tokens that one block of the KV cache holds; a sequence takes whole blocks.
         kv_block_bytes: Bytes of one block.
         max_sequences: Sequences the engine runs at once (max_num_seqs).
-        activations_bytes: Peak working memory of the forward passes; None where the device cannot tell it apart.
+        activations_bytes: Peak working memory of the forward passes since the last reset; None where it cannot be told.
         process_tree_bytes: Proportional set size of all engine processes at the end of the window.
+        checkpoint_bytes: Tensors of the checkpoint that the engine loaded.
+        kv_resident_bytes: Of the KV pool, what has memory behind it; None where that cannot be told.
+        device_bytes: What of the accelerators is in use, by whomever; None on a CPU.
     """
 
     weights_bytes: int
@@ -107,6 +111,9 @@ class MemoryParts:
     max_sequences: int
     activations_bytes: int | None
     process_tree_bytes: int
+    checkpoint_bytes: int = 0
+    kv_resident_bytes: int | None = None
+    device_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -13,28 +13,45 @@ class _Bytes(Objective):
 
 
 class MemoryNeeded(_Bytes):
-    """Weights + peak KV cache in use + peak activations.
+    """Weights + peak KV cache in use + peak activations, each as measured; apart: the classes below.
 
     vLLM reserves its KV pool up front, so memory in use says nothing about the configuration; the blocks that
-    running requests really held do. Activations are included where the device can tell them apart (CUDA).
-    The interval runs from the second-highest to the highest KV reading: a peak has no sampling distribution to lean on.
-
-    Greedy requests are read off vLLM's own gauge. Beam search is not in it: each step runs as one-token requests that
-    have left the cache again when the gauge is set, so its blocks are counted from the requests in flight; as are those
-    of a window in which the gauge was never read.
+    running requests really held do. Weights are counted as the kernels hold them. Activations are left out where they
+    cannot be told (see `MemoryParts`). The interval is that of the KV cache in use.
     """
 
     def estimate(self, measurement: Measurement) -> Estimate | None:
-        parts, use = measurement.memory, sorted(measurement.samples("kv_cache_use"))
-        if parts is None:
+        parts, kv = measurement.memory, kv_in_use(measurement)
+        if parts is None or kv is None:
             return None
         fixed = parts.weights_bytes + (parts.activations_bytes or 0)
-        if measurement.beam_size > 1 or not use:
-            peak = most_blocks_in_flight(measurement, parts) * parts.kv_block_bytes
-            return self.point(fixed + peak, len(measurement.records))
-        highest, next_highest = use[-1], use[-2] if len(use) > 1 else use[-1]
-        low, value = (fixed + share * parts.kv_pool_bytes for share in (next_highest, highest))
-        return Estimate(value, low, value, len(use), self.unit)
+        return Estimate(fixed + kv.value, fixed + kv.low, fixed + kv.high, kv.n, self.unit)
+
+
+class KvMemory(_Bytes):
+    """KV cache that running requests held at the peak."""
+
+    def estimate(self, measurement: Measurement) -> Estimate | None:
+        return kv_in_use(measurement)
+
+
+def kv_in_use(measurement: Measurement) -> Estimate | None:
+    """Bytes of the KV cache that running requests held at the peak of the window.
+
+    Greedy requests are read off vLLM's own gauge. Beam search is not in it: each step runs as one-token requests that
+    have left the cache again when the gauge is set, so its blocks are counted from the requests in flight; as are those
+    of a window in which the gauge was never read. The interval runs from the second-highest to the highest reading: a
+    peak has no sampling distribution to lean on.
+    """
+    parts, use = measurement.memory, sorted(measurement.samples("kv_cache_use"))
+    if parts is None:
+        return None
+    if measurement.beam_size > 1 or not use:
+        peak = float(most_blocks_in_flight(measurement, parts) * parts.kv_block_bytes)
+        return Estimate(peak, peak, peak, len(measurement.records), _Bytes.unit)
+    highest, next_highest = use[-1], use[-2] if len(use) > 1 else use[-1]
+    low, value = (share * parts.kv_pool_bytes for share in (next_highest, highest))
+    return Estimate(value, low, value, len(use), _Bytes.unit)
 
 
 def most_blocks_in_flight(measurement: Measurement, parts: MemoryParts) -> int:
@@ -59,15 +76,47 @@ def most_blocks_in_flight(measurement: Measurement, parts: MemoryParts) -> int:
     return most
 
 
-class WeightMemory(_Bytes):
-    """Bytes of the checkpoint's tensors."""
+class _Part(_Bytes):
+    """One part, as the engine tells it; None where it cannot."""
+
+    def part(self, parts: MemoryParts) -> int | None:
+        raise NotImplementedError
 
     def estimate(self, measurement: Measurement) -> Estimate | None:
-        return None if measurement.memory is None else self.point(measurement.memory.weights_bytes, 1)
+        found = None if measurement.memory is None else self.part(measurement.memory)
+        return None if found is None else self.point(found, 1)
 
 
-class ProcessTreeMemory(_Bytes):
+class WeightMemory(_Part):
+    """Bytes of the weights as the kernels hold them."""
+
+    def part(self, parts: MemoryParts) -> int | None:
+        return parts.weights_bytes
+
+
+class ActivationMemory(_Part):
+    """Peak working memory of the forward passes, from the load's beginning to the window's end."""
+
+    def part(self, parts: MemoryParts) -> int | None:
+        return parts.activations_bytes
+
+
+class ReservedMemory(_Part):
+    """What the engine sets aside whether it is needed or not: weights and the whole KV pool."""
+
+    def part(self, parts: MemoryParts) -> int | None:
+        return parts.weights_bytes + parts.kv_pool_bytes
+
+
+class ProcessTreeMemory(_Part):
     """Proportional set size of all engine processes at the end of the window, libraries included."""
 
-    def estimate(self, measurement: Measurement) -> Estimate | None:
-        return None if measurement.memory is None else self.point(measurement.memory.process_tree_bytes, 1)
+    def part(self, parts: MemoryParts) -> int | None:
+        return parts.process_tree_bytes
+
+
+class DeviceMemory(_Part):
+    """Memory of the accelerators in use at the end of the window, by whomever."""
+
+    def part(self, parts: MemoryParts) -> int | None:
+        return parts.device_bytes

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from optimize.engine.base import TrialConfig
+from optimize.engine.failures import lacks_kernel
 from optimize.errors import FailureKind
 from optimize.ledger import TrialRecord
 from optimize.outcome import Infeasible
@@ -15,6 +16,8 @@ from optimize.outcome import Infeasible
 
 class KnownFailures:
     """What failed before, by engine where the engine did not start, else by engine and request.
+
+    Where vLLM has no kernel for a checkpoint, by checkpoint and dtype: no other setting of that recipe is started.
 
     Args:
         records: The trials so far.
@@ -42,17 +45,27 @@ class KnownFailures:
             return
         started = "engine_start" in record.seconds
         key = _key(record.config["engine_key"], record.config["request"] if started else None)
-        self._known.setdefault(key, (name or f"trial {record.number}", record.reason))
+        seen = (name or f"trial {record.number}", record.reason)
+        self._known.setdefault(key, seen)
+        if not started and kind == FailureKind.REFUSED and lacks_kernel([record.reason, *record.evidence]):
+            self._known.setdefault(_recipe_key(record.config["engine"]), seen)
 
     def of(self, config: TrialConfig) -> Infeasible | None:
         """Why this configuration need not be tried, or None."""
-        for request in (None, asdict(config.request)):
-            found = self._known.get(_key(config.engine.key, request))
+        engine = config.engine.key
+        keys = (_key(engine, None), _key(engine, asdict(config.request)), _recipe_key(asdict(config.engine)))
+        for key in keys:
+            found = self._known.get(key)
             if found is not None:
                 name, reason = found
                 kind, _, text = reason.partition(": ")
                 return Infeasible(FailureKind(kind), f"known from {name}, not started again: {text}")
         return None
+
+
+def _recipe_key(engine: Mapping[str, Any]) -> str:
+    """Of an engine's description: the weights, and the type they compute in."""
+    return json.dumps(["recipe", engine["checkpoint"], dict(engine["flags"]).get("dtype")], default=str)
 
 
 def _key(engine_key: str, request: Mapping[str, Any] | None) -> str:

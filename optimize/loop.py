@@ -26,10 +26,12 @@ from optimize.plan import Plan
 from optimize.progress import Progress
 from optimize.prospects import Prospects
 from optimize.reuse import NEW_ENGINE, Reuse
+from optimize.space import QUANTIZATION
 from optimize.study import (
     CONFIRMS,
     IDLE,
     RETRIES,
+    UNSPENT,
     baseline_estimates,
     candidates,
     enqueue,
@@ -84,7 +86,7 @@ class Loop:
         self._known = KnownFailures(self._ledger.records(), failures_elsewhere(plan, earlier))
         self._earlier = earlier
         self._reuse = Reuse(study, plan.space.request_knobs) if plan.config.study.reuse_engines else None
-        self._failures_in_a_row = 0
+        self._failures_in_a_row = self._unspent = 0
         self._live_params: dict[str, Any] | None = None
 
     def run(self) -> None:
@@ -182,7 +184,8 @@ class Loop:
                 enqueue_again(self._study, trial)
                 raise
             self._tell(trial, record, outcome)
-        self._failures_in_a_row = 0 if isinstance(outcome, Completed) else self._failures_in_a_row + 1
+        if not trial.user_attrs.get(UNSPENT):
+            self._failures_in_a_row = 0 if isinstance(outcome, Completed) else self._failures_in_a_row + 1
         self._retry(trial, outcome)
         self._live_params = dict(trial.params) if self._serves_the_like(record) else None
         record.seconds["wall"] = time.monotonic() - asked_at
@@ -198,7 +201,7 @@ class Loop:
         return self._pool.is_live(self._config_of(record.params).engine)
 
     def _evaluate(self, record: TrialRecord, hold: Callable[[], None]) -> Outcome:
-        broken = self._broken_recipes.get(str(record.params.get("quantization")))
+        broken = self._broken_recipes.get(str(record.params.get(QUANTIZATION)))
         if broken is not None:
             return Infeasible(broken.kind, str(broken), broken.evidence)
         config = self._config_of(record.params, record.baseline)
@@ -230,6 +233,7 @@ class Loop:
             as_json = {n: e.to_dict() for n, e in value.items()} if name == "estimates" else value
             trial.set_user_attr(name, as_json)
         trial.set_user_attr(NEW_ENGINE, record.new_engine)
+        trial.set_user_attr(UNSPENT, self._is_unspent(record))
         trial.set_user_attr(IDLE, [k for k in trial.params if not self._plan.space.counts(k, trial.params)])
         if record.state == "failed":
             tell_failed(self._study, trial)
@@ -241,7 +245,15 @@ class Loop:
         self._known.add(record)
         self._ledger.write(record)
         self._tracker.end(record, trial)
-        self._progress.finished(record, record.state != "failed" and record.role != CONFIRMATION, self._best())
+        counts = record.state != "failed" and record.role != CONFIRMATION and not trial.user_attrs[UNSPENT]
+        self._progress.finished(record, counts, self._best())
+
+    def _is_unspent(self, record: TrialRecord) -> bool:
+        """Whether a trial costs no budget, as its recipe was known not to run here; but a sampler that asks for nothing
+        else must come to an end."""
+        unspent = record.params.get(QUANTIZATION) in self._broken_recipes
+        self._unspent += unspent
+        return unspent and self._unspent <= self._plan.config.study.trials
 
     def _fill(self, record: TrialRecord, outcome: Outcome) -> None:
         record.ended_at = time.time()

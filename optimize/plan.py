@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from optimize.enough import UNTIL
 from optimize.errors import ConfigError, closest
 from optimize.load.arrivals import Arrivals, Trace
 from optimize.load.iterations import by_iterations
+from optimize.quantize.recipe import check_recipes
+from optimize.random_model import materialized
 from optimize.recommend.rounds import LEAST_ROUNDS
 from optimize.schema import Load, StudyConfig
 from optimize.signature import machine
@@ -85,20 +88,45 @@ def make_plan(config: StudyConfig) -> Plan:
     space = make_space(config.search_space, config.model, config.recipes, config.quantization, config.baseline)
     objectives, metrics = _metrics(config)
     limits = make_limits(read_bounds(config.constraints), metrics)
+    check_recipes({**config.recipes, config.quantization.name: config.quantization})
+    config = _with_weights(config, objectives, metrics, limits)
     _check_scenario(config, objectives)
     arrivals: Arrivals = build(config.load.arrivals, "load.arrivals")
-    config = replace(config, load=by_iterations(config.load, arrivals))
+    config = dataclasses.replace(config, load=by_iterations(config.load, arrivals))
     _check_load(config.load, metrics)
     launcher: Launcher = build(config.engine, "engine")
     _check_launcher(launcher, space, config, objectives)
     recorded = arrivals.lengths if isinstance(arrivals, Trace) and arrivals.has_lengths else ()
     workload = load_workload(config.workload, config.model.path, Path(config.cache_dir), config.study.seed, recorded)
+    if config.model.random is not None:  # its answers mean nothing: nothing may score them
+        workload = dataclasses.replace(workload, references=[])
     _check_quality(workload, objectives, metrics, limits)
     return Plan(
         config=config, space=space, objectives=objectives, metrics=metrics, limits=limits, launcher=launcher,
         arrivals=arrivals, workload=workload, folder=folder,
         signature=_signature(config, launcher, arrivals, workload),
     )  # fmt: skip
+
+
+def _with_weights(
+    config: StudyConfig, objectives: Mapping[str, Objective], metrics: Mapping[str, Objective], limits: Sequence[Limit]
+) -> StudyConfig:
+    """The configuration with a model that is there: one with random weights is made, but for nothing that they decide.
+
+    Raises:
+        ConfigError: an objective or a constraint scores answers.
+    """
+    if config.model.random is None:
+        return config
+    why = f"model {config.model.name} has random weights, and its answers mean nothing"
+    for name, objective in objectives.items():
+        if objective.same_sample:
+            others = ",".join(n for n, o in objectives.items() if not o.same_sample)
+            raise ConfigError(f"objectives.{name}: {why}: name the other objectives, objectives=[{others}]")
+    for limit in limits:
+        if metrics[limit.metric].same_sample:
+            raise ConfigError(f"constraints.{limit.metric}: {why}: remove it, constraints.{limit.metric}=null")
+    return dataclasses.replace(config, model=materialized(config.model, Path(config.cache_dir), print))
 
 
 def _study_folder(config: StudyConfig) -> Path:

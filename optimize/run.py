@@ -85,14 +85,25 @@ def _run(plan: Plan, config_yaml: str) -> int:
 
 
 def checkpoints_of(plan: Plan, progress: Progress) -> tuple[dict[str, str], dict[str, EngineFailure]]:
-    """The checkpoints a plan needs; see `optimize.quantize.make_checkpoints`."""
+    """The checkpoints a plan needs; see `optimize.quantize.make_checkpoints`.
+
+    Those that vLLM says it cannot serve here are among the second, before a trial is spent on them.
+    """
     from optimize.quantize import make_checkpoints
+    from optimize.quantize.calibration import calibration_of
 
     recipes = plan.space.recipes_needed()
     if plan.launcher.request_knobs_only:
         return {r.name: plan.config.model.path for r in recipes}, {}
     progress.phase("making quantized checkpoints")
-    return make_checkpoints(plan.config.model, recipes, Path(plan.config.cache_dir), progress.say)
+    calibration = calibration_of(plan.workload)
+    cache = Path(plan.config.cache_dir)
+    found, broken = make_checkpoints(plan.config.model, recipes, cache, progress.say, calibration)
+    progress.phase("asking vLLM what it can serve here")
+    for name, refusal in plan.launcher.refusals(plan.space.plain_engines(found)).items():
+        progress.say(f"note: {name} cannot be served here, and is not tried: {refusal}")
+        broken[name] = refusal
+    return found, broken
 
 
 def _cache_entries(plan: Plan, checkpoints: Mapping[str, str]) -> list[Path]:

@@ -86,6 +86,23 @@ class Scenario:
 
 
 @dataclass
+class RandomWeights:
+    """A model of a given shape with random weights: its speed and memory are real, its answers mean nothing.
+
+    Attributes:
+        config: The fields of its config.json.
+        tokenizer: Folder of the model whose tokenizer it gets; the vocabulary may be larger than the tokenizer's.
+        seed: Of the weights.
+        std: Standard deviation of the weights.
+    """
+
+    config: dict[str, Any] = field(default_factory=dict)
+    tokenizer: str = MISSING
+    seed: int = 0
+    std: float = 0.02
+
+
+@dataclass
 class Model:
     """The model to serve.
 
@@ -93,22 +110,31 @@ class Model:
         name: For people.
         path: Local folder or Hugging Face id.
         flags: vLLM flags this model always needs.
+        random: Makes the model on the spot, in the cache; `path` is then set to its folder.
     """
 
     name: str = MISSING
     path: str = MISSING
     flags: dict[str, Any] = field(default_factory=dict)
+    random: RandomWeights | None = None
 
 
 @dataclass
 class Recipe:
-    """How a checkpoint is made from the model.
+    """Which checkpoint is served: the model as it is, one that is made from it, or a ready-made one.
+
+    At most one of `scheme`, `modifiers`, `recipe` and `checkpoint` is given; with none it is the model as it is.
 
     Attributes:
         name: The choice's name in the search space.
         dtype: vLLM's --dtype for the tensors that stay unquantized.
-        scheme: llm-compressor scheme (W8A8, W4A16, W4A8, FP8_DYNAMIC); None serves the model as it is.
-        ignore: Modules left alone.
+        scheme: llm-compressor scheme for all linear layers (W8A8, W4A16, W4A8, FP8_DYNAMIC).
+        ignore: Modules left alone by `scheme`.
+        modifiers: llm-compressor modifiers in the order they are applied, each with its arguments.
+        recipe: An llm-compressor recipe: path of its YAML file.
+        checkpoint: Folder or Hugging Face id of a checkpoint that is served as it is.
+        calibration_samples: How many of the workload's prompts, with their references, activations are observed on.
+        calibration_tokens: At how many tokens each of these is cut.
         flags: Further vLLM flags the checkpoint needs.
     """
 
@@ -116,6 +142,11 @@ class Recipe:
     dtype: str = "float16"
     scheme: str | None = None
     ignore: list[str] = field(default_factory=lambda: ["lm_head"])
+    modifiers: dict[str, Any] = field(default_factory=dict)
+    recipe: str | None = None
+    checkpoint: str | None = None
+    calibration_samples: int = 0
+    calibration_tokens: int = 2048
     flags: dict[str, Any] = field(default_factory=dict)
 
 

@@ -111,6 +111,14 @@ class SearchSpace:
             request,
         )
 
+    def plain_engines(self, checkpoints: Mapping[str, str]) -> dict[str, EngineConfig]:
+        """Recipe name -> its engine with no engine knob set, for those of the needed recipes that have a checkpoint."""
+        return {
+            recipe.name: self._config(recipe, {}, RequestConfig(), checkpoints).engine
+            for recipe in self.recipes_needed()
+            if recipe.name in checkpoints
+        }
+
     def _request(self, params: Mapping[str, Any]) -> RequestConfig:
         fields = tuple((k, v) for k, v in sorted(params.items()) if k in REQUEST_FIELDS)
         return RequestConfig(int(params.get(BEAM_SIZE, 1)), fields)

@@ -30,6 +30,8 @@ IDLE = "idle"
 """Attribute of a trial: the knobs that do not count beside its other settings."""
 _READABLE = {"scenario", "directions", "limits", "same_sample"}
 """What `about` must hold for a study to be recommended from; those of earlier versions may lack some of it."""
+UNSPENT = "unspent"
+"""Attribute of a trial told infeasible untried, because its recipe is known not to run here: it uses up no budget."""
 RETRIES = "retries"
 CONFIRMS, CONFIRMING, ROUND = CONFIRMATION_ATTRS = ("confirms", "confirming", "round")
 """Attributes of a confirmation's trial: which trial it measures again, for which confirmation, in which round."""
@@ -208,7 +210,7 @@ def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
 
 def told(study: optuna.Study) -> list[FrozenTrial]:
     """Trials that used up budget: the search's and the baseline, measured or found infeasible."""
-    return [t for t in complete(study) if t.user_attrs.get(ROLE) != CONFIRMATION]
+    return [t for t in complete(study) if t.user_attrs.get(ROLE) != CONFIRMATION and not t.user_attrs.get(UNSPENT)]
 
 
 def measured(study: optuna.Study) -> list[FrozenTrial]:

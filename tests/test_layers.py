@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CHILD_PROCESSES = {"optimize.engine.serve", "optimize.engine.memory", "optimize.engine.warm"}
+CHILD_PROCESSES = {f"optimize.engine.{name}" for name in ("serve", "memory", "servable", "warm")}
 """Modules that only ever run inside an engine's own processes."""
 IO = {
     "aiohttp", "asyncio", "csv", "datasets", "filelock", "http", "httpx", "io", "json", "os", "pathlib", "pickle",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from objectives import MemoryParts
+from optimize.errors import EngineFailure
 
 Flags = tuple[tuple[str, Any], ...]
 
@@ -110,6 +111,9 @@ class Launcher(Protocol):
 
     def preflight(self, flag_names: Sequence[str]) -> None:
         """Raise ConfigError for whatever can be known to be wrong before an engine starts."""
+
+    def refusals(self, engines: Mapping[str, EngineConfig]) -> dict[str, EngineFailure]:
+        """Name -> why its engine cannot run here, as far as that is known without starting it."""
 
     def prepare(self) -> None:
         """Begin in the background whatever makes later starts faster."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+from collections.abc import Iterable
 
 from optimize.errors import EngineFailure, FailureKind
 
@@ -26,6 +27,16 @@ _HOST_OOM = re.compile(
     r"Cannot allocate memory|std::bad_alloc|(?<!OutOf)MemoryError|DefaultCPUAllocator: can't allocate", re.I
 )
 _PORT_TAKEN = re.compile(r"Address already in use", re.I)
+_NO_KERNEL = re.compile(
+    r"Failed to find a kernel that can implement"
+    r"|No compressed-tensors compatible scheme was found"
+    r"|Quantization scheme is not supported"
+    r"|quantization is currently not supported in"
+    r"|The quantization method \S+ is not supported"
+    r"|is not supported for quantization method"
+    r"|'_C' object has no attribute|_OpNamespace"
+)
+"""vLLM's words for: no kernel of this build serves these weights on this device, whatever else is set."""
 MAX_EVIDENCE = 5
 MAX_LINE = 400
 
@@ -36,6 +47,11 @@ def decisive_lines(log: str) -> tuple[str, ...]:
     hits = [line[:MAX_LINE] for line in stripped if _EXCEPTION.match(line)]
     primary = [line for line in hits if not any(mark in line for mark in _SECONDARY)]
     return tuple(dict.fromkeys(primary or hits))[:MAX_EVIDENCE]
+
+
+def lacks_kernel(evidence: Iterable[str]) -> bool:
+    """Whether an engine was refused for its checkpoint, not for a flag: then no other flag will help."""
+    return any(_NO_KERNEL.search(line) for line in evidence)
 
 
 def port_was_taken(log: str) -> bool:

@@ -2,38 +2,47 @@
 
 vLLM mixes the class into its worker, so `self` is the worker. Reached through /collective_rpc, whose results must be
 JSON. Must import nothing of the project: the worker process pays for it.
+
+On CPU nobody counts the working memory of a forward pass, so it is read off the kernel's books: at a reset, memory
+that was freed is given back and the process's high-water mark is set to what it holds; what it rose by since then, less
+pages of the KV cache and of program files that were touched for the first time, is the peak of the working memory.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 from typing import Any
 
 _SECTIONS = ("scheduler_config", "cache_config", "parallel_config", "model_config", "compilation_config")
 _ALIASES = {"api_server_count": ("_api_process_count",)}
+_PAGE = 4096
+_DEPTH = 6
+_RESET_PEAK = "5"
+"""What /proc/self/clear_refs takes for: the high-water mark is what the process holds now."""
 
 
 class WorkerExtension:
     """Methods that vLLM's worker gains."""
 
     def memory_report(self) -> dict[str, Any]:
-        """Bytes of the KV pool and, on CUDA, of weights and peak activations."""
+        """Bytes of weights, KV pool and peak activations, and what of the device is in use."""
         import torch
 
-        tensors: dict[int, int] = {}
-        _collect(self.model_runner.kv_caches, tensors)  # type: ignore[attr-defined]
-        config = self.vllm_config  # type: ignore[attr-defined]
-        pool = sum(tensors.values())
-        report: dict[str, Any] = {
+        pool_parts = self._kv_storages()
+        config, model = self.vllm_config, self.model_runner.model  # type: ignore[attr-defined]
+        pool = sum(pool_parts.values())
+        on_cuda = torch.cuda.is_available()
+        return {
+            "weights_bytes": _weights(model, config.model_config.dtype, pool_parts),
             "kv_pool_bytes": pool,
             "kv_block_tokens": config.cache_config.block_size,
             "kv_block_bytes": pool // max(1, config.cache_config.num_gpu_blocks or 1),
+            "kv_resident_bytes": pool if on_cuda else _resident(pool_parts),
             "max_sequences": config.scheduler_config.max_num_seqs,
-            "activations_bytes": None,
+            "activations_bytes": _cuda_peak() if on_cuda else self._cpu_peak(),
+            "device_bytes": _cuda_in_use() if on_cuda else None,
         }
-        if torch.cuda.is_available():
-            at_rest = torch.cuda.memory_allocated()
-            report["activations_bytes"] = max(0, torch.cuda.max_memory_allocated() - at_rest)
-        return report
 
     def reset_memory_peak(self) -> None:
         """Start the peak of activations afresh."""
@@ -41,6 +50,29 @@ class WorkerExtension:
 
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
+            return
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+        try:
+            with open("/proc/self/clear_refs", "w", encoding="ascii") as switch:
+                switch.write(_RESET_PEAK)
+        except OSError:  # not allowed here: activations stay unknown
+            return
+        self._at_rest = (_status()["RssAnon"], _resident(self._kv_storages()))
+
+    def _kv_storages(self) -> dict[int, int]:
+        found: dict[int, int] = {}
+        _collect(self.model_runner.kv_caches, found)  # type: ignore[attr-defined]
+        return found
+
+    def _cpu_peak(self) -> int | None:
+        """Peak of the working memory since the last reset; None without one, or where the kernel does not let us."""
+        at_rest: tuple[int, int] | None = getattr(self, "_at_rest", None)
+        if at_rest is None:
+            return None
+        now = _status()
+        rose = now["VmHWM"] - now["RssFile"] - now["RssShmem"] - at_rest[0]
+        return max(0, rose - (_resident(self._kv_storages()) - at_rest[1]))
 
     def effective_values(self, *names: str) -> dict[str, Any]:
         """The values of flags as resolved by vLLM, for those found in its configuration."""
@@ -53,6 +85,105 @@ class WorkerExtension:
                     if isinstance(value, bool | int | float | str) and name not in found:
                         found[name] = value
         return found
+
+
+def _cuda_peak() -> int:
+    import torch
+
+    return max(0, torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated())
+
+
+def _cuda_in_use() -> int:
+    """Of the whole device, other processes included."""
+    import torch
+
+    free, total = torch.cuda.mem_get_info()
+    return int(total - free)
+
+
+def _status() -> dict[str, int]:
+    """This process's memory as the kernel counts it, in bytes."""
+    with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
+        fields = dict(line.split(":", 1) for line in lines)
+    return {name: int(text.split()[0]) * 1024 for name, text in fields.items() if text.strip().endswith("kB")}
+
+
+def _resident(storages: dict[int, int]) -> int:
+    """Bytes of these storages that have memory behind them: what was never touched has none."""
+    library, total = ctypes.CDLL(None, use_errno=True), 0
+    for address, size in storages.items():
+        begin = address - address % _PAGE
+        pages = -(-(address + size - begin) // _PAGE)
+        present = (ctypes.c_ubyte * max(1, pages))()
+        if size and library.mincore(ctypes.c_void_p(begin), ctypes.c_size_t(pages * _PAGE), present) == 0:
+            total += min(size, sum(bytes(present).translate(_LOWEST_BIT)) * _PAGE)
+    return total
+
+
+_LOWEST_BIT = bytes(value & 1 for value in range(256))
+
+
+def _weights(model: Any, dtype: Any, kv_storages: dict[int, int]) -> int | None:
+    """Bytes of a model's weights as its kernels hold them; None where a kernel keeps them out of sight.
+
+    Kernels repack: oneDNN moves a matrix into a buffer of its own, of which only a handler with the matrix's sizes is
+    seen here, and others into tensors that the module's functions hold on to.
+    """
+    item = int(dtype.itemsize)
+    storages: dict[int, int] = {}
+    packed: dict[int, int] = {}
+    for module in model.modules():
+        before = len(storages) + len(packed)
+        parts = {k: v for k, v in vars(module).items() if k not in ("_modules", "kv_cache")}
+        _reach(parts, 1, item, storages, packed, {}, _DEPTH)
+        emptied = "weight" in vars(module).get("_parameters", {}) and not _has_elements(module.weight)
+        if emptied and before == len(storages) + len(packed):
+            return None
+    return sum(size for key, size in storages.items() if key not in kv_storages) + sum(packed.values())
+
+
+def _has_elements(tensor: Any) -> bool:
+    return tensor is not None and tensor.numel() > 0
+
+
+def _reach(
+    node: Any,
+    packed_item: int,
+    item: int,
+    storages: dict[int, int],
+    packed: dict[int, int],
+    seen: dict[int, Any],
+    depth: int,
+) -> None:
+    """Add the tensors and packed matrices that can be reached from a module's own attributes.
+
+    Args:
+        node: Where to look.
+        packed_item: Bytes per element of a packed matrix found from here: quantization schemes pack 8-bit integers.
+        item: The same within a function that a layer calls: those hold the model's own type.
+        storages: Address -> bytes of tensors, added to.
+        packed: Identity of a handler -> bytes, added to.
+        seen: Objects already looked at, by identity; held, so that no other object gets an identity a second time.
+        depth: How many steps to go at most.
+    """
+    if id(node) in seen or depth < 0:
+        return
+    seen[id(node)] = node
+    if hasattr(node, "untyped_storage"):
+        if node.device.type != "meta" and node.numel():
+            storage = node.untyped_storage()
+            storages[storage.data_ptr()] = storage.nbytes()
+    elif hasattr(node, "handler_tensor"):
+        packed[id(node)] = int(node.n) * int(node.k) * packed_item
+    elif isinstance(node, dict | list | tuple):
+        for value in node.values() if isinstance(node, dict) else node:
+            _reach(value, packed_item, item, storages, packed, seen, depth - 1)
+    elif getattr(node, "__closure__", None):
+        for cell in node.__closure__:
+            with contextlib.suppress(ValueError):  # a cell that was never filled
+                _reach(cell.cell_contents, item, item, storages, packed, seen, depth - 1)
+    elif type(node).__module__.startswith("vllm.model_executor") and not hasattr(node, "named_modules"):
+        _reach(getattr(node, "__dict__", {}), packed_item, item, storages, packed, seen, depth - 1)
 
 
 def _collect(node: Any, tensors: dict[int, int]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,9 @@ class RemoteLauncher:
                 "choose space=request or remove them, e.g. '~search_space.batch_size'"
             )
         self._served_model()
+
+    def refusals(self, engines: Mapping[str, EngineConfig]) -> dict[str, EngineFailure]:
+        return {}  # nothing is known before
 
     def prepare(self) -> None:
         """Nothing to prepare."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from typing import Any
 
 
 def serve(arguments: list[str]) -> None:
@@ -17,6 +18,12 @@ def serve(arguments: list[str]) -> None:
         arguments: As `vllm serve` takes them, the model first.
     """
     from vllm.entrypoints.cli.serve import ServeSubcommand
+
+    ServeSubcommand.cmd(parsed(arguments))
+
+
+def parsed(arguments: list[str]) -> Any:
+    """The arguments as vLLM's own parser reads and checks them."""
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     try:
@@ -27,7 +34,9 @@ def serve(arguments: list[str]) -> None:
     parser = cli_args.make_arg_parser(FlexibleArgumentParser(prog="vllm serve"))
     args = parser.parse_args(arguments)
     cli_args.validate_parsed_serve_args(args)
-    ServeSubcommand.cmd(args)
+    if getattr(args, "model_tag", None) is not None:
+        args.model = args.model_tag  # as the subcommand does it
+    return args
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import random
 import secrets
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.flags import check_flags
 from optimize.engine.process import ColdTree
 from optimize.engine.vllm import ROOT, VllmEngine, free_port
+from optimize.errors import EngineFailure
 
 VERSION = "simulated (no measurement)"
 _POOL_BLOCKS, _BLOCK_BYTES = 1000, 1 << 20
@@ -49,6 +50,9 @@ class SimulatedLauncher:
 
     def preflight(self, flag_names: Sequence[str]) -> None:
         check_flags([*self.flags, *flag_names])
+
+    def refusals(self, engines: Mapping[str, EngineConfig]) -> dict[str, EngineFailure]:
+        return {}  # nothing is known before
 
     def prepare(self) -> None:
         """Nothing to prepare."""

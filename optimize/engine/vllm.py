@@ -101,15 +101,18 @@ class VllmEngine:
 
     def memory(self) -> MemoryParts:
         reports = self._rpc("memory_report")
-        activations = [r["activations_bytes"] for r in reports if r["activations_bytes"] is not None]
+        checkpoint = tensor_bytes(self._config.checkpoint)
         return MemoryParts(
-            weights_bytes=tensor_bytes(self._config.checkpoint),
+            weights_bytes=_total(reports, "weights_bytes") or checkpoint,
             kv_pool_bytes=sum(int(r["kv_pool_bytes"]) for r in reports),
             kv_block_tokens=int(reports[0]["kv_block_tokens"]),
             kv_block_bytes=sum(int(r["kv_block_bytes"]) for r in reports),
             max_sequences=int(reports[0]["max_sequences"]),
-            activations_bytes=sum(activations) if activations else None,
+            activations_bytes=_total(reports, "activations_bytes"),
             process_tree_bytes=self._tree.pss_bytes(),
+            checkpoint_bytes=checkpoint,
+            kv_resident_bytes=_total(reports, "kv_resident_bytes"),
+            device_bytes=_total(reports, "device_bytes"),
         )
 
     def effective(self, names: Sequence[str]) -> dict[str, Any]:
@@ -130,6 +133,12 @@ class VllmEngine:
     def stop(self) -> None:
         self._http.close()
         self._tree.stop()
+
+
+def _total(reports: Sequence[Mapping[str, Any]], name: str) -> int | None:
+    """A part over all workers; None where one of them cannot tell it."""
+    values = [report.get(name) for report in reports]
+    return None if None in values else sum(int(v) for v in values if v is not None)
 
 
 def _succeeded(answer: httpx.Response) -> bool:
@@ -177,6 +186,19 @@ class VllmLauncher:
         environment = [f"{k}={v}" for k, v in sorted(_unless_overridden(self.env, flags).items())]
         serve = ["vllm", "serve", config.checkpoint, "--host=127.0.0.1", *to_arguments(tuple(flags.items()))]
         return shlex.join([*environment, *serve])
+
+    def refusals(self, engines: Mapping[str, EngineConfig]) -> dict[str, EngineFailure]:
+        """Asked of vLLM in a fork of the preloaded process; without one, the first engine of each has to tell."""
+        if not engines or not self._starts_warm() or self._warm is None:
+            return {}
+        found = {}
+        for name, config in engines.items():
+            flags = {**self.flags, **dict(config.flags)}
+            arguments = [config.checkpoint, *to_arguments(tuple(flags.items()))]
+            said = self._warm.ask(arguments, _unless_overridden(self._environment(api_key=""), flags))
+            if said is not None:
+                found[name] = EngineFailure(FailureKind.REFUSED, f"vLLM cannot serve it here: {said}", (said,))
+        return found
 
     def prepare(self) -> None:
         """Begin importing vLLM in the background, where engines start warm."""

@@ -3,8 +3,8 @@
 Everything here that touches vLLM's internals is in `_adapt`. Three guards stand before it: the release must be one it
 was written for, the source must look as expected (`optimize.engine.layout`), and a fork must compute (`_self_test`).
 Where one of them objects, the launcher starts engines cold. Run as `python -m optimize.engine.warm`; commands come as
-JSON lines on standard input ({"start": {...}}, {"stop": grace_s}), events go out as the keeper's do, {"ready": true} or
-{"unfit": why} first.
+JSON lines on standard input ({"start": {...}}, {"stop": grace_s}, {"ask": {...}}), events go out as the keeper's do,
+{"ready": true} or {"unfit": why} first, {"said": why not} for each "ask".
 
 What must hold in this process before a fork: no OpenMP parallel region has run, CUDA is untouched, no threads.
 What a forked engine would otherwise inherit differently from a fresh one is put right in the child: environment,
@@ -35,6 +35,7 @@ from typing import Any, NoReturn
 
 from optimize.engine import layout
 from optimize.engine.keeper import POLL_S, SharedMemory, become_reaper, end_tree, reap, report, restore_signals
+from optimize.engine.servable import ask
 from optimize.engine.serve import serve
 
 SUPPORTED = ("0.25", "0.26", "0.27", "0.28", "0.29", "0.30", "0.31", "0.32")
@@ -272,7 +273,9 @@ def main() -> None:
     engine, scratch, buffer, memory = 0, "", bytearray(), SharedMemory()
     while (commands := _commands(POLL_S if engine else None, buffer)) is not None:
         for command in commands:
-            if "start" in command:
+            if "ask" in command:
+                report(said=ask(**command["ask"]))
+            elif "start" in command:
                 scratch, memory = command["start"]["scratch"], SharedMemory()
                 engine = _fork(command["start"])
             elif engine:

@@ -8,10 +8,12 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from optimize.engine.process import ProcessTree, make_scratch, scratch_env
 
 _IMPORT_TIMEOUT_S = 180.0
+_ASK_TIMEOUT_S = 90.0
 
 
 class WarmTree(ProcessTree):
@@ -43,6 +45,7 @@ class WarmStarter:
         self._ready = threading.Event()
         self._unfit = ""
         self._tree: WarmTree | None = None
+        self._said, self._answer = threading.Event(), cast("str | None", None)
         self._reader = threading.Thread(target=self._read_events, daemon=True)
         self._reader.start()
 
@@ -70,6 +73,22 @@ class WarmStarter:
         }  # fmt: skip
         self._send({"start": start})
         return self._tree
+
+    def ask(self, arguments: Sequence[str], env: Mapping[str, str]) -> str | None:
+        """Why vLLM refuses an engine with these arguments, by what can be known without starting it.
+
+        Args:
+            arguments: As `vllm serve` takes them.
+            env: The engine's complete environment.
+
+        Returns:
+            None where it does not, or where that is not known; see `optimize.engine.servable`.
+        """
+        self._said.clear()
+        self._answer = None
+        self._send({"ask": {"arguments": list(arguments), "env": dict(env)}})
+        self._said.wait(_ASK_TIMEOUT_S)
+        return self._answer
 
     def stop_engine(self, tree: WarmTree, grace_s: float) -> None:
         if tree is self._tree:
@@ -103,6 +122,9 @@ class WarmStarter:
         if "ready" in event or "unfit" in event:
             self._unfit = str(event.get("unfit", ""))
             self._ready.set()
+        elif "said" in event:
+            self._answer = cast("str | None", event["said"])
+            self._said.set()
         elif tree is not None and "exit" in event:
             tree.exit_code = int(str(event["exit"]))
             tree.ended.set()
@@ -113,6 +135,7 @@ class WarmStarter:
         """The preloaded process is gone, and with it (by its death signal) whatever ran under it."""
         self._unfit = self._unfit or "the preloaded process ended"
         self._ready.set()
+        self._said.set()
         if self._tree is not None:
             self._tree.ended.set()
             self._tree.stopped.set()

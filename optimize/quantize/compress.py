@@ -1,60 +1,135 @@
-"""The child process that runs llm-compressor; reads jobs as JSON from standard input.
+"""The child process that runs llm-compressor; reads jobs as JSON from standard input, tells its steps as JSON lines.
 
 A process of its own, so that torch's memory and threads end with it, and its chatter goes to a log.
 """
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib.metadata
 import json
+import os
 import shutil
+import signal
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from optimize.checkpoint import content_hash, tensor_bytes
+from optimize.quantize.layers import layer_precisions
+from optimize.quantize.manifest import write_manifest
+
+STEPS = ("loading", "compressing", "saving", "checking")
+"""What making one checkpoint consists of, in order."""
+_PR_SET_PDEATHSIG = 1
+Tell = Callable[..., None]
 
 
-def compress(job: dict[str, Any]) -> None:
+def compress(job: dict[str, Any], tell: Tell) -> None:
     """Make one checkpoint: in a folder aside, moved into place when whole."""
     from llmcompressor import oneshot
-    from llmcompressor.modifiers.quantization import QuantizationModifier
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     began, folder = time.monotonic(), Path(job["folder"])
     partial = folder.with_suffix(".part")
     shutil.rmtree(partial, ignore_errors=True)
-    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=job["dtype"])
-    oneshot(
-        model=model,
-        recipe=QuantizationModifier(targets="Linear", scheme=job["scheme"], ignore=job["ignore"]),
-    )
+    tell(step="loading")
+    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=job["recipe"]["dtype"])
+    tokenizer = AutoTokenizer.from_pretrained(job["model"])
+    data = _dataset(job, tokenizer) if job["samples"] else None
+    tell(step="compressing")
+    with _layers_told(model, len(job["samples"]), tell):
+        oneshot(model=model, recipe=job["recipe_text"], **(data or {}))
+    tell(step="saving")
     model.save_pretrained(partial, save_compressed=True)
-    AutoTokenizer.from_pretrained(job["model"]).save_pretrained(partial)
-    manifest = {
-        **{key: job[key] for key in ("model", "scheme", "ignore", "dtype")},
+    tokenizer.save_pretrained(partial)
+    tell(step="checking")
+    facts = {
+        **{key: job[key] for key in ("model", "recipe", "recipe_text", "calibration_hash")},
+        "calibration_samples": len(job["samples"]),
         "model_hash": content_hash(job["model"]),
         "tensor_bytes": tensor_bytes(str(partial)),
-        "seconds": round(time.monotonic() - began, 2),
+        "layers": {name: asdict(got) for name, got in layer_precisions(partial).items()},
         "versions": {
-            name: importlib.metadata.version(name) for name in ("llmcompressor", "compressed-tensors", "torch")
+            name: importlib.metadata.version(name)
+            for name in ("llmcompressor", "compressed-tensors", "torch", "transformers")
         },
+        "made_at": time.time(),
+        "seconds": round(time.monotonic() - began, 2),
     }
-    (partial / "manifest.json").write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+    write_manifest(partial, facts)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
 
 
+def _dataset(job: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
+    """The calibration samples as llm-compressor takes them: tokenized, cut, in their order."""
+    from datasets import Dataset
+
+    most = int(job["recipe"]["calibration_tokens"])
+    texts = [
+        s if isinstance(s, str) else tokenizer.apply_chat_template(s, tokenize=False) for s in job["samples"]
+    ]  # a chat template writes the special tokens itself
+    special = [isinstance(s, str) for s in job["samples"]]
+    rows = [
+        dict(tokenizer(text, truncation=True, max_length=most, add_special_tokens=add))
+        for text, add in zip(texts, special, strict=True)
+    ]
+    return {
+        "dataset": Dataset.from_list([{k: r[k] for k in ("input_ids", "attention_mask")} for r in rows]),
+        "num_calibration_samples": len(rows),
+        "max_seq_length": most,
+        "shuffle_calibration_samples": False,
+    }
+
+
+@contextmanager
+def _layers_told(model: Any, samples: int, tell: Tell) -> Iterator[None]:
+    """Tell now and then how far calibration has come: llm-compressor runs each layer twice on each sample."""
+    import torch
+
+    linears = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
+    calls, told_at = 0, time.monotonic()
+
+    def count(*_: object) -> None:
+        nonlocal calls, told_at
+        calls += 1
+        if time.monotonic() - told_at > 0.2:
+            told_at = time.monotonic()
+            tell(share=min(1.0, calls / (len(linears) * max(1, samples) * 2)))
+
+    hooks = [module.register_forward_hook(count) for module in linears]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def main() -> None:
-    for job in json.load(sys.stdin):
+    # Whoever wanted the checkpoints is gone: do not go on beside whoever makes them next.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    events = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # everybody else's prints go to the log
+    for number, job in enumerate(json.load(sys.stdin)):
+
+        def tell(*, number: int = number, **what: object) -> None:
+            with contextlib.suppress(BrokenPipeError):
+                print(json.dumps({"job": number, **what}), file=events, flush=True)
+
         error = Path(job["folder"]).with_suffix(".error")
         error.unlink(missing_ok=True)
         try:
-            compress(job)
+            compress(job, tell)
         except Exception as reason:  # one recipe that cannot be made must not keep the others from being made
             error.write_text(f"{type(reason).__name__}: {reason}", encoding="utf-8")
-            print(f"{job['scheme']}: {reason!r}", file=sys.stderr)
+            print(f"{job['recipe']['name']}: {reason!r}", file=sys.stderr)
+        tell(step="done")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,15 @@ from dataclasses import replace
 import pytest
 
 from objectives import Estimate, Measurement, MemoryParts, RequestRecord
-from objectives.memory import MemoryNeeded, ProcessTreeMemory, WeightMemory
+from objectives.memory import (
+    ActivationMemory,
+    DeviceMemory,
+    KvMemory,
+    MemoryNeeded,
+    ProcessTreeMemory,
+    ReservedMemory,
+    WeightMemory,
+)
 
 PARTS = MemoryParts(
     weights_bytes=1000, kv_pool_bytes=10_000, kv_block_tokens=16, kv_block_bytes=100, max_sequences=8,
@@ -41,14 +49,34 @@ def test_one_reading_is_a_point() -> None:
 
 
 def test_a_machine_that_cannot_be_seen_has_no_memory_figure() -> None:
-    for objective in (MemoryNeeded(), WeightMemory(), ProcessTreeMemory()):
+    for objective in (
+        MemoryNeeded(), WeightMemory(), KvMemory(), ActivationMemory(), ReservedMemory(), ProcessTreeMemory(),
+        DeviceMemory(),
+    ):  # fmt: skip
         assert objective.estimate(_measured(None, USE)) is None
 
 
 def test_parts_are_reported_apart() -> None:
     measured = _measured(PARTS, USE)
     assert WeightMemory().estimate(measured) == Estimate(1000, 1000, 1000, 1, "bytes")
+    assert KvMemory().estimate(measured) == Estimate(5000.0, 2500.0, 5000.0, 3, "bytes")
+    assert ReservedMemory().estimate(measured) == Estimate(11_000, 11_000, 11_000, 1, "bytes")
     assert ProcessTreeMemory().estimate(measured) == Estimate(99_000, 99_000, 99_000, 1, "bytes")
+
+
+def test_parts_that_cannot_be_told_have_no_figure() -> None:
+    assert ActivationMemory().estimate(_measured(PARTS, USE)) is None
+    assert DeviceMemory().estimate(_measured(PARTS, USE)) is None
+    told = replace(PARTS, activations_bytes=400, device_bytes=7)
+    assert ActivationMemory().estimate(_measured(told, USE)) == Estimate(400, 400, 400, 1, "bytes")
+    assert DeviceMemory().estimate(_measured(told, USE)) == Estimate(7, 7, 7, 1, "bytes")
+
+
+def test_what_is_needed_is_the_sum_of_its_parts() -> None:
+    measured = _measured(replace(PARTS, activations_bytes=400), USE)
+    parts = [o.estimate(measured) for o in (WeightMemory(), KvMemory(), ActivationMemory())]
+    whole = MemoryNeeded().estimate(measured)
+    assert whole is not None and whole.value == sum(p.value for p in parts if p is not None)
 
 
 def _request(sent_s: float, done_s: float, prompt_tokens: int, output_tokens: int) -> RequestRecord:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from optimize.engine.failures import MAX_EVIDENCE, MAX_LINE, classify, decisive_lines, port_was_taken
+from optimize.engine.failures import MAX_EVIDENCE, MAX_LINE, classify, decisive_lines, lacks_kernel, port_was_taken
 from optimize.errors import FailureKind
 
 START = """\
@@ -159,3 +159,25 @@ def test_the_message_says_how_when_and_why(exit_code: int | None, how: str) -> N
 def test_a_taken_port_is_told_apart() -> None:
     assert port_was_taken(START + "OSError: [Errno 98] Address already in use\n")
     assert not port_was_taken(_core_failure(NO_KERNEL))
+
+
+# What is refused whatever else is set
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        NO_KERNEL,
+        "NotImplementedError: No compressed-tensors compatible scheme was found for layer_name='a', weight_quant=...",
+        "RuntimeError: Quantization scheme is not supported for the current GPU. Min capability: 89. Current: 80.",
+        "ValueError: awq quantization is currently not supported in cpu.",
+        "ValueError: The quantization method fp8 is not supported for the current GPU. Minimum capability: 75.",
+        "ValueError: torch.float16 is not supported for quantization method quark. Supported dtypes: [torch.bfloat16]",
+    ],
+)
+def test_a_missing_kernel_is_told_from_a_refused_flag(line: str) -> None:
+    assert lacks_kernel(["something else", line])
+
+
+def test_a_refused_flag_is_no_missing_kernel() -> None:
+    assert not lacks_kernel([*decisive_lines(VALIDATION), *decisive_lines(PARSER), HOST_OOM])

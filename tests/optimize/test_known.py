@@ -51,3 +51,23 @@ def test_measured_failed_and_unmeasurable_trials_are_not_failures_of_the_configu
         record(config, "infeasible", "bleu could not be measured", {"total": 1.0}),
     ]
     assert KnownFailures(trials).of(config) is None
+
+
+def test_a_checkpoint_without_a_kernel_is_known_for_every_engine_of_it() -> None:
+    reason = (
+        "refused: engine exited during start: ValueError: Failed to find a kernel that can implement the WNA16 layer"
+    )
+    known = KnownFailures([record(TrialConfig(ENGINE, RequestConfig(1)), "infeasible", reason, {"total": 1.0})])
+    found = known.of(TrialConfig(OTHER, RequestConfig(2)))
+    assert found is not None and found.kind == "refused" and "trial 3" in found.reason
+    elsewhere = EngineConfig("another/checkpoint", "int4", ENGINE.flags)
+    assert known.of(TrialConfig(elsewhere, RequestConfig(1))) is None
+    other_type = EngineConfig("m", "fp16", (*ENGINE.flags, ("dtype", "bfloat16")))
+    assert known.of(TrialConfig(other_type, RequestConfig(1))) is None, "another type may have another kernel"
+
+
+def test_words_about_kernels_under_load_say_nothing_about_starting() -> None:
+    seconds = {"engine_start": 2.0, "total": 20.0}
+    reason = "crash: Failed to find a kernel that can implement it"
+    known = KnownFailures([record(TrialConfig(ENGINE, RequestConfig(1)), "infeasible", reason, seconds)])
+    assert known.of(TrialConfig(OTHER, RequestConfig(1))) is None

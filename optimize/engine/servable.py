@@ -1,0 +1,109 @@
+"""Whether vLLM has kernels here for a checkpoint, asked of vLLM itself without loading a weight.
+
+Runs in a fork of the preloaded process (`optimize.engine.warm`). vLLM composes the engine's configuration as it would
+for a server, and builds one linear layer of each shape and scheme without memory behind it: that is where it looks for
+a kernel. What fails only later, while weights are loaded or repacked, is learned from the first engine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import select
+import signal
+from typing import Any
+
+from optimize.engine.keeper import restore_signals
+from optimize.engine.serve import parsed
+
+_TIMEOUT_S = 60.0
+_REFUSALS = (ValueError, NotImplementedError, RuntimeError)
+"""As what vLLM says no; anything else says that the question was wrong."""
+
+
+def ask(arguments: list[str], env: dict[str, str]) -> str | None:
+    """Fork, and have the child find out.
+
+    Args:
+        arguments: As `vllm serve` takes them.
+        env: Complete environment of the engine.
+
+    Returns:
+        Why vLLM refuses it; None where it does not, or where that could not be found out.
+    """
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        os.close(reader)
+        _answer(writer, arguments, env)
+    os.close(writer)
+    text = b""
+    while select.select([reader], [], [], _TIMEOUT_S)[0] and (received := os.read(reader, 1 << 16)):
+        text += received
+    os.close(reader)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    try:
+        said: str | None = json.loads(text)
+    except ValueError:
+        return None
+    return said
+
+
+def _answer(writer: int, arguments: list[str], env: dict[str, str]) -> None:
+    """In the child: find out, tell, and end."""
+    said: str | None = None
+    try:
+        restore_signals()
+        silence = os.open(os.devnull, os.O_RDWR)
+        for stream in (0, 1, 2):
+            os.dup2(silence, stream)
+        os.environ.clear()
+        os.environ.update(env)
+        said = refusal(arguments)
+    finally:
+        os.write(writer, json.dumps(said).encode())
+        os._exit(0)
+
+
+def refusal(arguments: list[str]) -> str | None:
+    """Why vLLM refuses an engine with these arguments; see `ask`."""
+    from vllm.config import set_current_vllm_config
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    try:
+        config = AsyncEngineArgs.from_cli_args(parsed(arguments)).create_engine_config()
+        if config.quant_config is None:
+            return None
+        with set_current_vllm_config(config):
+            _build_layers(config)
+    except _REFUSALS as error:
+        return _in_one_line(error)
+    except Exception:  # another release's internals: the first engine will tell
+        return None
+    return None
+
+
+def _build_layers(config: Any) -> None:
+    """One linear layer of every shape and scheme that the model has, on no device."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from vllm.model_executor.layers.linear import ReplicatedLinear
+
+    built = set()
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config.model_config.hf_config)
+        for name, module in model.named_modules():
+            kind = (re.sub(r"\d+", "N", name), tuple(getattr(module, "weight", torch.empty(0)).shape))
+            if not isinstance(module, torch.nn.Linear) or name == "lm_head" or kind in built:
+                continue
+            built.add(kind)
+            ReplicatedLinear(
+                module.in_features, module.out_features, bias=False, params_dtype=config.model_config.dtype,
+                quant_config=config.quant_config, prefix=name, disable_tp=True,
+            )  # fmt: skip
+
+
+def _in_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]

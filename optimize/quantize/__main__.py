@@ -1,0 +1,99 @@
+"""`python -m optimize.quantize quantization=int8 model=demo`: makes one checkpoint by hand and shows what is in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optimize.cli import run_verb
+from optimize.errors import ConfigError, OptimizeError
+from optimize.quantize.recipe import check_recipes, is_made
+from optimize.schema import Recipe, StudyConfig
+
+if TYPE_CHECKING:
+    from optimize.quantize.calibration import Calibration
+    from optimize.schema import Model
+
+_MIB = 2**20
+
+
+def _quantize(config: StudyConfig, config_yaml: str) -> int:
+    from optimize.quantize import make_checkpoints
+    from optimize.quantize.steps import Steps
+    from optimize.random_model import materialized
+
+    recipe, cache = config.quantization, Path(config.cache_dir)
+    check_recipes({recipe.name: recipe})
+    if not is_made(recipe):
+        what = recipe.checkpoint or "the model as it is"
+        raise ConfigError(f"quantization={recipe.name} serves {what}: there is nothing to make; choose another recipe")
+    model = materialized(config.model, cache, print)
+    if not (Path(model.path) / "config.json").is_file() and Path(model.path).exists():
+        raise ConfigError(f"model.path={model.path} holds no config.json: give the folder of a Hugging Face model")
+    began = time.time()
+    with Steps(recipe.name) as steps:
+        found, broken = make_checkpoints(
+            model, [recipe], cache, steps.say, _calibration(config, recipe, model), steps.event
+        )
+    if recipe.name in broken:
+        raise OptimizeError(f"{broken[recipe.name]}: see {cache}/checkpoints/compress.log")
+    print(report(Path(found[recipe.name]), began))
+    return 0
+
+
+def _calibration(config: StudyConfig, recipe: Recipe, model: Model) -> Calibration | None:
+    from optimize.quantize.calibration import calibration_of
+    from optimize.workload import load_workload
+
+    if not recipe.calibration_samples:
+        return None
+    return calibration_of(load_workload(config.workload, model.path, Path(config.cache_dir), config.study.seed))
+
+
+def report(folder: Path, began: float) -> str:
+    """The essentials of a checkpoint's manifest.
+
+    Args:
+        folder: The checkpoint.
+        began: Unix time; what was made before it was there already.
+    """
+    from optimize.quantize.layers import Precision, summary
+    from optimize.quantize.manifest import read_manifest
+
+    facts = read_manifest(folder)
+    size = sum(file["bytes"] for file in facts["files"].values())
+    lines = [
+        f"checkpoint:   {folder}",
+        f"made:         {_when(facts, began)}",
+        f"model:        {facts['model']} {facts['model_hash']}",
+        f"recipe:       {facts['recipe']['name']}: {facts['recipe_text'].strip()}",
+        f"calibration:  {_calibrated(facts)}",
+        f"versions:     {', '.join(f'{k} {v}' for k, v in facts['versions'].items())}",
+        f"size:         {size / _MIB:.1f} MiB, of which tensors {facts['tensor_bytes'] / _MIB:.1f} MiB",
+        "layers:",
+        *(f"  {line}" for line in summary({name: Precision(**got) for name, got in facts["layers"].items()})),
+    ]
+    return "\n".join(lines)
+
+
+def _when(facts: Mapping[str, Any], began: float) -> str:
+    if facts["made_at"] >= began:
+        return f"now, in {facts['seconds']:.1f} s"
+    day = time.strftime("%Y-%m-%d %H:%M", time.gmtime(facts["made_at"]))
+    return f"{day} UTC, in {facts['seconds']:.1f} s; found in the cache, whole"
+
+
+def _calibrated(facts: Mapping[str, Any]) -> str:
+    if not facts["calibration_samples"]:
+        return "none needed"
+    return f"{facts['calibration_samples']} prompts of the workload, hash {facts['calibration_hash']}"
+
+
+def main() -> None:
+    run_verb(_quantize)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""The manifest of a made checkpoint: what it was made from, and by which its files are known to be whole.
+
+It is written last, into a folder that is then moved into place: where it is missing, making was interrupted. Where a
+file is not as it says, the disk or somebody has changed it since: neither is served.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+MANIFEST = "manifest.json"
+_CHUNK = 1 << 20
+
+
+def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Write down the facts, and size and hash of every file that is in the folder by now."""
+    files = {
+        path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        for path in sorted(folder.iterdir())
+        if path.is_file() and path.name != MANIFEST
+    }
+    (folder / MANIFEST).write_text(json.dumps({**facts, "files": files}, indent=1), encoding="utf-8")
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a whole checkpoint."""
+    loaded: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    return loaded
+
+
+def damage(folder: Path) -> str | None:
+    """Why a checkpoint must not be served; None if it is whole.
+
+    Sizes are compared each time, contents once per process for files that were not touched since.
+    """
+    try:
+        files = dict(read_manifest(folder)["files"])
+    except FileNotFoundError:
+        return "it is not finished"
+    except (OSError, ValueError, KeyError, TypeError):
+        return f"its {MANIFEST} is broken"
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"{name} is missing"
+        state = path.stat()
+        if state.st_size != expected["bytes"]:
+            return f"{name} has {state.st_size} bytes instead of {expected['bytes']}"
+        if _sha256_once(path, state.st_size, state.st_mtime_ns) != expected["sha256"]:
+            return f"{name} has other contents than when it was made"
+    return None
+
+
+@cache
+def _sha256_once(path: Path, size: int, mtime_ns: int) -> str:
+    """By size and time of the last change too: a file that was changed is read again."""
+    return _sha256(path)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
