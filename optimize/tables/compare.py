@@ -1,4 +1,8 @@
-"""From readings in rounds to a table: levels, and changes against the first row. Pure."""
+"""From readings in rounds to a table: levels, and changes against the first row. Pure.
+
+How far two readings of speed differ for no reason is the machine's doing, and estimated over all rows together. Of memory
+it is the kernels' and the allocator's, from next to nothing to several times over: there each row speaks for itself.
+"""
 
 from __future__ import annotations
 
@@ -86,6 +90,8 @@ class Grid:
 
 
 _NO_QUALITY = Quality({}, {})
+_BY_ITSELF = "bytes"
+"""Unit of figures whose scatter belongs to the row."""
 
 
 def whole(readings: Readings) -> tuple[dict[int, list[Mapping[str, Estimate]]], set[int]]:
@@ -123,7 +129,7 @@ def grid_of(
             continue
         own = quality.get(number, _NO_QUALITY)
         paired = own.paired.get(first, {}) if first is not None and first != number else {}
-        levels = _rounds(rounds, number).levels(number) | dict(own.levels)
+        levels = _levels(rounds, number) | dict(own.levels)
         changes = {m: c for m in levels if (c := _ratio(_common(rounds, m), m, number, first)) and m not in own.levels}
         changes |= {m: p.ratio for m, p in paired.items() if p.ratio is not None}
         rows.append(Row(point, levels, {} if number == first else changes, paired))
@@ -139,6 +145,11 @@ def _positive(readings: Mapping[int, Sequence[Mapping[str, Estimate]]], metric: 
     return all(r[metric].value > 0 for found in readings.values() for r in found)
 
 
+def _levels(rounds: Mapping[int, Sequence[Mapping[str, Estimate]]], row: int) -> dict[str, Estimate]:
+    together, alone = _rounds(rounds, row).levels(row), _rounds({row: rounds[row]}, row).levels(row)
+    return {m: alone[m] if e.unit == _BY_ITSELF else e for m, e in together.items()}
+
+
 def _rounds(readings: Mapping[int, Sequence[Mapping[str, Estimate]]], first: int) -> Rounds:
     directions = {name: Direction.MAXIMIZE for found in readings.values() for r in found for name in r}
     return Rounds(readings, first, directions, {})
@@ -149,5 +160,7 @@ def _ratio(
 ) -> Estimate | None:
     if other is None or row == other or not {row, other} <= having.keys():
         return None
+    if having[row][0][metric].unit == _BY_ITSELF:
+        having = {row: having[row], other: having[other]}
     found = _rounds(having, other).gain(Candidate(row, {}, {}, True), metric)
     return found if found.value > 0 and math.isfinite(found.value) else None

@@ -18,12 +18,12 @@ from objectives import Estimate
 from optimize.answers import Answers
 from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool
-from optimize.errors import ConfigError, OptimizeError
+from optimize.errors import ConfigError, FailureKind, OptimizeError
 from optimize.evaluate import Evaluator
 from optimize.ledger import Ledger, TrialRecord, write_atomically
 from optimize.load.crew import Crew
 from optimize.measure.session import measure_once, record_of
-from optimize.outcome import Completed, Failed, Infeasible
+from optimize.outcome import Completed, Infeasible
 from optimize.plan import Plan, make_plan
 from optimize.progress import Progress
 from optimize.recommend.rounds import LEAST_ROUNDS
@@ -87,9 +87,10 @@ def run_table(name: str, config: StudyConfig, config_yaml: str) -> int:
         files = write(result, plan.folder / "report") if result else []
         text = (plan.folder / "report/table.md").read_text(encoding="utf-8") if result else "no table"
         tracker.close(metrics_of(result) if result else {}, text, files, "FINISHED" if result else "FAILED")
+        if result:
+            show(result, Console(highlight=False))
     if result is None:
         raise OptimizeError(f"no row was measured in {LEAST_ROUNDS} rounds: see {plan.folder}")
-    show(result, Console(highlight=False))
     if config.tables.into:
         put_into(Path(config.tables.into), result.title, text)
     print(f"written: {', '.join(str(file) for file in files)}")
@@ -175,12 +176,12 @@ class _Measured:
                 case Completed(estimates):
                     self.readings.setdefault(row, {})[number] = dict(estimates)
                     self.keys[row] = record.answers_key
-                case Infeasible(kind, reason):
+                    return
+                case Infeasible(kind, reason) if kind is not FailureKind.UNSETTLED:
                     self.refused[row] = f"{kind}: {reason}"
-                case Failed(reason):
-                    self.failed[row] = reason
-            if not isinstance(outcome, Failed):
-                return
+                    return
+                case _:  # what has not settled once may do so the next time: the machine drifts too
+                    self.failed[row] = record.reason
 
 
 def _result(name: str, spec: Spec, plan: Plan, tables: Sequence[_Measured]) -> Result | None:

@@ -81,6 +81,17 @@ def test_a_row_that_cannot_be_measured_says_why_and_the_next_is_the_first() -> N
     assert grid.rows[1].changes == {} and grid.rows[2].changes["p99_latency_s"].value == pytest.approx(2.0)
 
 
+def test_a_row_whose_memory_scatters_does_not_blur_the_others() -> None:
+    steady, wild = [10.0, 10.1, 10.0], [20.0, 90.0, 40.0]
+    readings = {
+        n: {r: {"m": _figure(v, "bytes")} for r, v in enumerate(x)}
+        for n, x in enumerate((steady, wild, [5.0, 5.0, 5.1]))
+    }
+    grid = grid_of(BATCH, [{"batch_size": n} for n in range(3)], readings, {}, {})
+    assert grid.rows[0].levels["m"].high < 10.6
+    assert grid.rows[2].changes["m"].high < 0.55 < 1 < grid.rows[1].levels["m"].high / 20
+
+
 # What people say
 
 
