@@ -1,7 +1,7 @@
 """From readings in rounds to a table: levels, and changes against the first row. Pure.
 
-How far two readings of speed differ for no reason is the machine's doing, and estimated over all rows together. Of memory
-it is the kernels' and the allocator's, from next to nothing to several times over: there each row speaks for itself.
+How far two readings of speed differ for no reason is the machine's doing, and estimated over all rows together. Of
+memory it is the kernels' and the allocator's, from next to nothing to several times over: each row speaks for itself.
 """
 
 from __future__ import annotations
