@@ -73,7 +73,7 @@ def _digest(random: RandomWeights) -> str:
 
 def _make(random: RandomWeights, folder: Path) -> None:
     """In a folder aside, moved into place when whole."""
-    partial = folder.with_suffix(".part")
+    partial = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
     where = dict(_write_weights(random, partial))

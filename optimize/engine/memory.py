@@ -3,9 +3,9 @@
 vLLM mixes the class into its worker, so `self` is the worker. Reached through /collective_rpc, whose results must be
 JSON. Must import nothing of the project: the worker process pays for it.
 
-On CPU nobody counts the working memory of a forward pass, so it is read off the kernel's books: at a reset, memory
-that was freed is given back and the process's high-water mark is set to what it holds; what it rose by since then, less
-pages of the KV cache and of program files that were touched for the first time, is the peak of the working memory.
+On CPU nobody counts the working memory of a forward pass, so it is read off the kernel's books: at a reset, the
+process's high-water mark is set to what it holds; at a report, memory that was freed is given back, and what the mark
+lies above what is held then is the peak of the memory that came and went. On CUDA, torch's own counters tell the same.
 """
 
 from __future__ import annotations
@@ -51,14 +51,13 @@ class WorkerExtension:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
             return
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
+        _give_back()
         try:
             with open("/proc/self/clear_refs", "w", encoding="ascii") as switch:
                 switch.write(_RESET_PEAK)
         except OSError:  # not allowed here: activations stay unknown
             return
-        self._at_rest = (_status()["RssAnon"], _resident(self._kv_storages()))
+        self._peak_is_reset = True
 
     def _kv_storages(self) -> dict[int, int]:
         found: dict[int, int] = {}
@@ -67,12 +66,11 @@ class WorkerExtension:
 
     def _cpu_peak(self) -> int | None:
         """Peak of the working memory since the last reset; None without one, or where the kernel does not let us."""
-        at_rest: tuple[int, int] | None = getattr(self, "_at_rest", None)
-        if at_rest is None:
+        if not getattr(self, "_peak_is_reset", False):
             return None
+        _give_back()
         now = _status()
-        rose = now["VmHWM"] - now["RssFile"] - now["RssShmem"] - at_rest[0]
-        return max(0, rose - (_resident(self._kv_storages()) - at_rest[1]))
+        return max(0, now["VmHWM"] - now["VmRSS"])
 
     def effective_values(self, *names: str) -> dict[str, Any]:
         """The values of flags as resolved by vLLM, for those found in its configuration."""
@@ -99,6 +97,12 @@ def _cuda_in_use() -> int:
 
     free, total = torch.cuda.mem_get_info()
     return int(total - free)
+
+
+def _give_back() -> None:
+    """Have the C library return freed memory, which it otherwise keeps for the next allocation, to the kernel."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _status() -> dict[str, int]:

@@ -23,7 +23,7 @@ from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.flags import check_flags
 from optimize.engine.process import ColdTree
 from optimize.engine.vllm import ROOT, VllmEngine, free_port
-from optimize.errors import EngineFailure
+from optimize.errors import EngineFailure, FailureKind
 
 VERSION = "simulated (no measurement)"
 _POOL_BLOCKS, _BLOCK_BYTES = 1000, 1 << 20
@@ -40,19 +40,22 @@ class SimulatedLauncher:
         token_s: Time per output token of a lone request.
         oom_above_seqs: Refuse to start, as if out of device memory, with more sequences than this.
         die_after_requests: Crash after so many requests.
+        refuses: Quantizations that it says it cannot serve.
     """
 
     flags: dict[str, Any] = field(default_factory=dict)
     token_s: float = 0.001
     oom_above_seqs: int | None = None
     die_after_requests: int | None = None
+    refuses: list[str] = field(default_factory=list)
     request_knobs_only: bool = field(default=False, init=False)
 
     def preflight(self, flag_names: Sequence[str]) -> None:
         check_flags([*self.flags, *flag_names])
 
     def refusals(self, engines: Mapping[str, EngineConfig]) -> dict[str, EngineFailure]:
-        return {}  # nothing is known before
+        why = EngineFailure(FailureKind.REFUSED, "no such kernel")
+        return {name: why for name, config in engines.items() if config.quantization in self.refuses}
 
     def prepare(self) -> None:
         """Nothing to prepare."""

@@ -100,6 +100,7 @@ class VllmEngine:
         self._rpc("reset_memory_peak")
 
     def memory(self) -> MemoryParts:
+        held = self._tree.pss_bytes()  # before the report, which has freed memory given back
         reports = self._rpc("memory_report")
         checkpoint = tensor_bytes(self._config.checkpoint)
         return MemoryParts(
@@ -109,7 +110,7 @@ class VllmEngine:
             kv_block_bytes=sum(int(r["kv_block_bytes"]) for r in reports),
             max_sequences=int(reports[0]["max_sequences"]),
             activations_bytes=_total(reports, "activations_bytes"),
-            process_tree_bytes=self._tree.pss_bytes(),
+            process_tree_bytes=held,
             checkpoint_bytes=checkpoint,
             kv_resident_bytes=_total(reports, "kv_resident_bytes"),
             device_bytes=_total(reports, "device_bytes"),

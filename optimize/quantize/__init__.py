@@ -138,7 +138,7 @@ def _job(model: Model, recipe: Recipe, folder: Path, samples: Calibration | None
 
 def _last_line(folder: Path) -> str:
     """The error a recipe left beside its folder, or the end of the log if the whole process died."""
-    error = folder.with_suffix(".error")
+    error = folder.with_name(f"{folder.name}.error")
     log = folder.parent / "compress.log"
     for path in (error, log):
         if path.is_file() and (lines := path.read_text(encoding="utf-8").strip().splitlines()):

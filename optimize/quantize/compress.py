@@ -36,7 +36,7 @@ def compress(job: dict[str, Any], tell: Tell) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     began, folder = time.monotonic(), Path(job["folder"])
-    partial = folder.with_suffix(".part")
+    partial = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     tell(step="loading")
     model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=job["recipe"]["dtype"])
@@ -122,7 +122,7 @@ def main() -> None:
             with contextlib.suppress(BrokenPipeError):
                 print(json.dumps({"job": number, **what}), file=events, flush=True)
 
-        error = Path(job["folder"]).with_suffix(".error")
+        error = Path(job["folder"] + ".error")
         error.unlink(missing_ok=True)
         try:
             compress(job, tell)

@@ -23,7 +23,7 @@ SHAPE = {
 
 
 def model(**changes: object) -> Model:
-    return Model("tiny", "made", random=RandomWeights({**SHAPE, **changes}, str(ROOT / "demo/model")))
+    return Model("tiny-1.5", "made", random=RandomWeights({**SHAPE, **changes}, str(ROOT / "demo/model")))
 
 
 def test_it_has_the_weights_of_its_shape(tmp_path: Path) -> None:
@@ -37,7 +37,7 @@ def test_it_has_the_weights_of_its_shape(tmp_path: Path) -> None:
     assert 0.015 < tensor(folder, "lm_head.weight").std() < 0.025
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert (config["vocab_size"], config["eos_token_id"]) == (640, 2)
-    assert len(said) == 1 and "making tiny" in said[0]
+    assert len(said) == 1 and "making tiny-1.5" in said[0]
 
 
 def test_it_is_made_once_and_again_where_it_was_damaged(tmp_path: Path) -> None:

@@ -296,3 +296,10 @@ def test_impossible_conditions_are_refused(when: dict[str, Any], message: str) -
     node = {**CONDITIONAL["block_size"], "when": when}
     with pytest.raises(ConfigError, match=message):
         _space({**CONDITIONAL, "block_size": node})
+
+
+def test_every_recipe_with_a_checkpoint_has_an_engine_without_knobs() -> None:
+    space = _space(SERVING)
+    engines = space.plain_engines({name: path for name, path in CHECKPOINTS.items() if name != "int8"})
+    assert "int8" not in engines and engines["fp16"] == space.vllm_defaults(CHECKPOINTS).engine
+    assert all(engine.quantization == name for name, engine in engines.items())

@@ -1,9 +1,12 @@
-"""What `python -m optimize.quantize` refuses."""
+"""What `python -m optimize.quantize` refuses, and what it shows."""
 
 from pathlib import Path
 
 import pytest
 
+from optimize.quantize.__main__ import report
+from optimize.quantize.manifest import write_manifest
+from optimize.quantize.steps import Steps
 from tests.conftest import Run
 
 
@@ -21,3 +24,24 @@ def test_bad_input_is_one_line(optimize: Run, tmp_path: Path, overrides: list[st
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert said in done.stderr
+
+
+def test_steps_are_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with Steps("int8") as steps:
+        for event in ({"step": "loading"}, {"share": 0.5}, {"step": "done"}):
+            steps.event(event)
+    assert capsys.readouterr().out.split("\n")[:2] == ["int8: loading", "int8: done"]
+
+
+def test_the_report_tells_what_was_found_from_what_was_made(tmp_path: Path) -> None:
+    facts = {
+        "model": "demo/model", "model_hash": "abc", "recipe": {"name": "mixed8"}, "recipe_text": "{}",
+        "calibration_samples": 4, "calibration_hash": "def", "versions": {"torch": "2"}, "tensor_bytes": 1 << 20,
+        "layers": {"lm_head": {"weights": "float16", "activations": "float"}}, "made_at": 1000.0, "seconds": 2.5,
+    }  # fmt: skip
+    (tmp_path / "model.safetensors").write_bytes(bytes(1 << 20))
+    write_manifest(tmp_path, facts)
+    old, new = report(tmp_path, began=2000.0), report(tmp_path, began=999.0)
+    assert "1970-01-01 00:16 UTC, in 2.5 s; found in the cache, whole" in old and "now, in 2.5 s" in new
+    for line in ("4 prompts of the workload, hash def", "1.0 MiB, of which tensors 1.0 MiB", "torch 2", "lm_head"):
+        assert line in old

