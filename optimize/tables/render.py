@@ -95,6 +95,8 @@ def to_markdown(result: Result) -> str:
 
 
 def _importance(shares: Sequence[Share], measurements: int) -> list[str]:
+    if not shares:
+        return ["Not enough evidence on these knobs: a combination is missing, or nothing could be told apart."]
     text = shares_markdown(shares, measurements)
     searched = "The search tries good settings more often than others, so shares hold for where it looked."
     grid = "Every combination was measured equally often; what changed from round to round is taken out."

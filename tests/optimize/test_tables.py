@@ -9,18 +9,21 @@ import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
 
 from objectives import Estimate
 from objectives.segments import Paired
+from objectives.throughput import RequestRate
 from optimize.errors import ConfigError
 from optimize.ledger import Ledger
 from optimize.load.arrivals import ClosedLoop, Poisson, Ramp
 from optimize.load.iterations import by_iterations
+from optimize.report.importance import Share
 from optimize.schema import Iterations, Load, Tables
 from optimize.tables.compare import Grid, Quality, grid_of, whole
-from optimize.tables.knobs import shares_of
+from optimize.tables.knobs import explained, shares_of
 from optimize.tables.render import put_into
 from optimize.tables.spec import SPECS, Claim, Gain, Part, values_of
 from optimize.tables.words import FAILS, HOLDS, OPEN, change_text, folklore, times
@@ -156,19 +159,43 @@ def test_where_nothing_interacts_little_is_claimed() -> None:
     assert claimed / 200 < 0.1
 
 
-def test_shares_of_a_grid_know_that_one_knob_does_it_all() -> None:
+def _shares(levels: Sequence[float], noise: float = 0.02, seed: int = 2) -> dict[tuple[str, ...], Share]:
+    """Of a grid of two recipes by three batch sizes, on a machine that changes its speed from round to round."""
     part = Part(("quantization", "batch_size"))
-    points = part.points({"quantization": ["fp16", "int8", "int4"], "batch_size": [1, 8, 64]})
-    rng, drift = random.Random(2), [1.0, 0.5, 2.0]
-    table = [[p["batch_size"] * d * math.exp(rng.gauss(0, 0.02)) for d in drift] for p in points]
-    objective = {"qps": _Qps()}
-    found = {s.knobs: s for s in shares_of(grid_of(part, points, _readings(table), {}, {}), objective)}
-    assert found["batch_size",].value > 0.95 and found["batch_size",].evident
+    points = part.points({"quantization": ["fp16", "int8"], "batch_size": [1, 8, 64]})
+    rng, drift = random.Random(seed), [1.0, 0.5, 2.0]
+    table = [[level * d * math.exp(rng.gauss(0, noise)) for d in drift] for level in levels]
+    found = shares_of(grid_of(part, points, _readings(table), {}, {}), {"qps": RequestRate()})
+    return {share.knobs: share for share in found}
+
+
+def test_shares_of_a_grid_know_that_one_knob_does_it_all() -> None:
+    found = _shares([1, 8, 64, 1, 8, 64])
+    assert found["batch_size",].value > 0.99 and found["batch_size",].evident
     assert not found["quantization",].evident and not found["quantization", "batch_size"].evident
 
 
-class _Qps:
-    same_sample = False
+def test_shares_of_a_grid_know_an_interaction() -> None:
+    found = _shares([1, 2, 4, 1, 2, 2])
+    pair = found["quantization", "batch_size"]
+    assert pair.evident and pair.low <= pair.value <= pair.high
+    logs = np.log(np.array([[1, 2, 4], [1, 2, 2]]))
+    alone = explained(logs)
+    assert pair.value == pytest.approx(float(alone[2] / alone.sum()), abs=0.03)
+    assert alone.sum() == pytest.approx(float(((logs - logs.mean()) ** 2).sum()))
+
+
+def test_where_no_knob_does_anything_little_is_called_evident() -> None:
+    evident = sum(share.evident for seed in range(60) for share in _shares([1] * 6, 0.1, seed).values())
+    assert evident / 180 < 0.07
+
+
+def test_a_grid_with_a_gap_has_no_shares() -> None:
+    part = Part(("quantization", "batch_size"))
+    points = part.points({"quantization": ["fp16", "int8"], "batch_size": [1, 8]})
+    readings = _readings([[1, 1.1], [8, 8.1], [1, 1.1]])
+    grid = grid_of(part, points, readings, {}, {3: "refused"})
+    assert shares_of(grid, {"qps": RequestRate()}) == []
 
 
 # As text
