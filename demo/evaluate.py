@@ -73,6 +73,23 @@ def translate(model: Any, tokenizer: Any, prompts: Sequence[str], beams: int) ->
     return answers
 
 
+def reference_logprobs(
+    model_folder: Path, prompts: Sequence[str], references: Sequence[str], dtype: torch.dtype = torch.float16
+) -> dict[int, tuple[float, int]]:
+    """Row -> (sum of the log-probabilities of the reference's tokens, how many these are), row by row."""
+    tokenizer: Any = AutoTokenizer.from_pretrained(model_folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(model_folder, dtype=dtype)
+    found = {}
+    for row, (prompt, reference) in enumerate(zip(prompts, references, strict=True)):
+        context, whole = tokenizer(prompt)["input_ids"], tokenizer(prompt + reference)["input_ids"]
+        ids = torch.tensor([whole])
+        with torch.inference_mode():
+            scores = torch.log_softmax(model(ids).logits[0, :-1].float(), dim=-1)
+        of_each = scores[torch.arange(len(whole) - 1), ids[0, 1:]][len(context) - 1 :]
+        found[row] = (float(of_each.sum()), len(of_each))
+    return found
+
+
 def evaluate(model_folder: Path, workload: Path, beams: int, limit: int | None = None) -> Score:
     """Score a model folder on a workload file with greedy (`beams` 1) or beam search."""
     tokenizer = AutoTokenizer.from_pretrained(model_folder)

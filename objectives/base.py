@@ -129,6 +129,8 @@ class Measurement:
         memory: Parts of the engine's memory; None for an endpoint whose machine cannot be seen.
         beam_size: Sequences the engine decodes for each request.
         answers: Workload row -> what the same model, decoding in the same way, answered in other measurements.
+        reference_logprobs: Workload row -> (sum of the log-probabilities that the model gives the reference's tokens,
+            how many these are).
     """
 
     records: Sequence[RequestRecord]
@@ -139,6 +141,7 @@ class Measurement:
     memory: MemoryParts | None = None
     beam_size: int = 1
     answers: Mapping[int, str] = field(default_factory=dict)
+    reference_logprobs: Mapping[int, tuple[float, int]] = field(default_factory=dict)
 
     @property
     def window_s(self) -> float:
@@ -170,8 +173,8 @@ class Objective(ABC):
     Subclasses are given to a study by `_target_` in `conf/objectives/`; they may be dataclasses with parameters.
     """
 
-    unit: ClassVar[str]
-    direction: ClassVar[Direction]
+    unit: str
+    direction: Direction
     log_scale: ClassVar[bool] = True
     """Whether ratios, not differences, matter: the sampler then sees the logarithm."""
     same_sample: ClassVar[bool] = False

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from objectives.base import Direction, Estimate, Measurement, Objective
-from objectives.intervals import CONFIDENCE
+from objectives.base import Direction, Estimate, Measurement
+from objectives.intervals import proportion_interval
+from objectives.segments import Floats, Paired, SegmentScore
 
 if TYPE_CHECKING:
     from sacrebleu.metrics.base import Metric
 
-BOOTSTRAP_RESAMPLES = 400
-"""As many as latencies get: a thousand cost a trial on a live engine most of its time beside measuring."""
-_SEED = 0
-_BEST_SCORE = 100.0
-_MIN_SEGMENTS = 2
+__all__ = ["Bleu", "ChrF", "CorpusScore", "ExactMatch", "Paired", "Perplexity", "SegmentScore", "UserMetric"]
 
 
-def scored_pairs(measurement: Measurement) -> list[tuple[str, str]]:
-    """(answer, reference) of each workload row, once, in workload-row order.
+def scored_rows(measurement: Measurement) -> dict[int, tuple[str, str]]:
+    """Workload row -> (answer, reference), in workload-row order.
 
     Warm-up answers count too, and those of other measurements of the same model and decoding: neither the state of an
     engine nor its load changes the text. Of several answers to one row the first counts.
@@ -29,31 +31,32 @@ def scored_pairs(measurement: Measurement) -> list[tuple[str, str]]:
     for record in measurement.records:
         if record.error is None and record.prompt_id in measurement.references:
             first.setdefault(record.prompt_id, record.text)
-    return [(text.strip(), measurement.references[row]) for row, text in sorted(first.items())]
+    return {row: (text.strip(), measurement.references[row]) for row, text in sorted(first.items())}
 
 
-class CorpusScore(Objective):
-    """A sacreBLEU metric over the corpus of answers, its interval by bootstrap over segments.
+class CorpusScore(SegmentScore):
+    """A sacreBLEU metric over the corpus of answers, from sacreBLEU's own statistics of each segment."""
 
-    Interval: Koehn, "Statistical significance tests for machine translation evaluation", 2004.
-    """
+    scale = (0.0, 100.0)
 
-    direction = Direction.MAXIMIZE
-    log_scale = False
-    same_sample = True
-
+    @abstractmethod
     def metric(self) -> Metric:
-        raise NotImplementedError
+        """A new metric of sacreBLEU's."""
 
-    def estimate(self, measurement: Measurement) -> Estimate | None:
-        pairs = scored_pairs(measurement)
-        if len(pairs) < _MIN_SEGMENTS:
-            return None
+    def statistics(self, measurement: Measurement) -> dict[int, Floats]:
+        rows = scored_rows(measurement)
+        if not rows:
+            return {}
+        answers, references = zip(*rows.values(), strict=True)
+        found = self.metric()._extract_corpus_statistics(list(answers), [list(references)])
+        return dict(zip(rows, np.asarray(found, dtype=np.float64), strict=True))
+
+    def score(self, totals: Floats) -> float:
+        return float(self._scores(totals[np.newaxis])[0])
+
+    def _scores(self, totals: Floats) -> Floats:
         metric = self.metric()
-        answers, references = zip(*pairs, strict=True)
-        value = metric.corpus_score(list(answers), [list(references)]).score
-        low, high = _bootstrap(metric, list(answers), list(references))
-        return Estimate(value, min(low, value), max(high, value), len(pairs), self.unit)
+        return np.array([float(metric._compute_score_from_stats(total.tolist()).score) for total in totals])
 
 
 class Bleu(CorpusScore):
@@ -78,15 +81,114 @@ class ChrF(CorpusScore):
         return CHRF()
 
 
-def _bootstrap(metric: Metric, answers: list[str], references: list[str]) -> tuple[float, float]:
-    """Percentile interval over resampled segments, from sacreBLEU's own per-segment statistics.
+class _Mean(SegmentScore):
+    """The mean of one number per answer; statistics are (number, 1)."""
 
-    Percentiles, unlike the half-width sacreBLEU prints, cannot leave the scale of the score.
+    def of(self, answer: str, reference: str) -> float:
+        raise NotImplementedError
+
+    def statistics(self, measurement: Measurement) -> dict[int, Floats]:
+        return {row: np.array([self.of(*pair), 1.0]) for row, pair in scored_rows(measurement).items()}
+
+    def score(self, totals: Floats) -> float:
+        return float(totals[0] / totals[1])
+
+
+@dataclass
+class ExactMatch(_Mean):
+    """Share of answers that are the reference, but for white space (Wilson's interval).
+
+    Attributes:
+        ignore_case: Whether capitals count like small letters.
     """
-    statistics = np.asarray(metric._extract_corpus_statistics(answers, [references]), dtype=np.float64)
-    n = len(answers)
-    rng = np.random.default_rng(_SEED)
-    sums = rng.multinomial(n, np.full(n, 1 / n), size=BOOTSTRAP_RESAMPLES) @ statistics
-    scores = [float(metric._compute_score_from_stats(total.tolist()).score) for total in sums]
-    low, high = np.quantile(scores, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return max(0.0, float(low)), min(_BEST_SCORE, float(high))
+
+    ignore_case: bool = False
+
+    unit = "share"
+    scale = (0.0, 1.0)
+
+    def of(self, answer: str, reference: str) -> float:
+        return float(self._bare(answer) == self._bare(reference))
+
+    def estimate(self, measurement: Measurement) -> Estimate | None:
+        found = self.statistics(measurement)
+        if not found:
+            return None
+        hits = round(sum(float(hit) for hit, _ in found.values()))
+        return Estimate(*proportion_interval(hits, len(found)), n=len(found), unit=self.unit)
+
+    def _bare(self, text: str) -> str:
+        words = " ".join(text.split())
+        return words.casefold() if self.ignore_case else words
+
+
+@dataclass
+class UserMetric(_Mean):
+    """The mean over all answers of a function of yours, with a bootstrap interval.
+
+    Attributes:
+        function: Dotted name of a function (answer, reference) -> number, e.g. "my_metrics.overlap".
+        minimize: Whether less is better.
+        unit: Unit of the number, for people.
+    """
+
+    function: str
+    minimize: bool = False
+    unit: str = ""
+    _call: Callable[[str, str], Any] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        module, _, name = self.function.rpartition(".")
+        try:
+            self._call = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ValueError(
+                f"function={self.function!r} cannot be imported ({error}): give the dotted name of a function"
+            ) from error
+        if not callable(self._call):
+            raise ValueError(f"function={self.function!r} is no function, but {type(self._call).__name__}")
+        if self.minimize:
+            self.direction = Direction.MINIMIZE
+
+    def of(self, answer: str, reference: str) -> float:
+        """The function's number.
+
+        Raises:
+            ValueError: the function fails, or returns anything else.
+        """
+        try:
+            value = float(self._call(answer, reference))
+        except Exception as error:  # a user's function may raise anything
+            raise ValueError(f"{self.function} fails on the answer {answer[:60]!r}: {error!r}") from error
+        if not math.isfinite(value):
+            raise ValueError(f"{self.function} returns {value} for the answer {answer[:60]!r}: it must be finite")
+        return value
+
+
+@dataclass
+class Perplexity(SegmentScore):
+    """Perplexity of the references given their prompts, as the served model computes it: exp of the mean over all their
+    tokens of -log p (Jelinek et al., "Perplexity, a measure of the difficulty of speech recognition tasks", 1977).
+
+    Asked of the engine after the load, for it needs another kind of request; see `optimize.perplexity`.
+
+    Attributes:
+        rows: How many of the workload's rows are asked, from the first on.
+    """
+
+    rows: int = 300
+
+    unit = ""
+    direction = Direction.MINIMIZE
+    log_scale = True
+
+    def __post_init__(self) -> None:
+        if self.rows < 2:
+            raise ValueError(f"rows must be at least 2, got {self.rows}")
+
+    def statistics(self, measurement: Measurement) -> dict[int, Floats]:
+        found = measurement.reference_logprobs.items()
+        return {row: np.array([total, tokens], dtype=np.float64) for row, (total, tokens) in found if row < self.rows}
+
+    def score(self, totals: Floats) -> float:
+        return math.exp(-totals[0] / totals[1])

@@ -30,15 +30,24 @@ class Answers:
 
     Args:
         ledger: Of the study; what trials before this session were answered is read from it when it is asked for.
+
+    Attributes:
+        baseline: Key of the baseline's answers; None while there are none.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._earlier: dict[str, list[int]] = {}
+        self.baseline: str | None = None
         for record in ledger.records():
             if record.state == "completed" and record.answers_key:
                 self._earlier.setdefault(record.answers_key, []).append(record.number)
+                self._notice(record)
         self._found: dict[str, dict[int, str]] = {}
+
+    def _notice(self, record: TrialRecord) -> None:
+        if record.baseline:
+            self.baseline = record.answers_key
 
     def of(self, key: str) -> Mapping[int, str]:
         """Workload row -> answer."""
@@ -51,6 +60,7 @@ class Answers:
 
     def add(self, record: TrialRecord, answered: Sequence[RequestRecord]) -> None:
         """Remember what a measured trial was answered."""
+        self._notice(record)
         found = dict(self.of(record.answers_key))
         for answer in answered:
             if answer.error is None:

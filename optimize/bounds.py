@@ -108,11 +108,24 @@ def _check(metric: str, bound: Bound) -> None:
 
 
 def violations(
-    limits: list[Limit], estimates: Mapping[str, Estimate], baseline: Mapping[str, Estimate] | None
-) -> dict[str, float]:
-    """Constraint name -> violation (zero or less is kept), `RUNS` first; a metric that was not measured is violated."""
+    limits: list[Limit], estimates: Mapping[str, Estimate], baseline: Mapping[str, Estimate] | None,
+    ratios: Mapping[str, Estimate] | None = None,
+) -> dict[str, float]:  # fmt: skip
+    """Constraint name -> violation (zero or less is kept), `RUNS` first; a metric that was not measured is violated.
+
+    Args:
+        limits: All of them.
+        estimates: Metric -> figure.
+        baseline: The same of the baseline.
+        ratios: Metric -> ratio to the baseline's on the answers that both gave, where that is known: figures on other
+            prompts than the baseline's, or on a few of them, are not held against it.
+    """
     found = {RUNS: -1.0}
     for limit in limits:
+        ratio = (ratios or {}).get(limit.metric)
+        if limit.relative and ratio is not None and baseline is not None:
+            found[limit.name] = limit.violation(ratio.value, 1.0)
+            continue
         figure = estimates.get(limit.metric)
         reference = baseline.get(limit.metric) if baseline is not None else None
         found[limit.name] = (

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hydra
@@ -33,6 +33,19 @@ def run_verb(verb: Verb) -> None:
     # Hydra then lets its errors through instead of printing them in its own way with exit code 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.exit(_guarded(verb))
+
+
+def run_named(verb: Callable[[str, schema.StudyConfig, str], int], names: Sequence[str], what: str) -> None:
+    """`run_verb` for a verb whose first argument is one of some names: `python -m optimize.tables batch_size ...`."""
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    if word.startswith("-"):  # --help and the like are Hydra's
+        return run_verb(lambda _, __: 0)
+    if word not in names:
+        given = word and not set(word) & set("=+~")
+        said = f"no such {what}: {word!r}; {closest(word, names)}"
+        sys.exit(_complain(said if given else f"no {what} given; name it first, {closest('', names)}", BAD_INPUT))
+    del sys.argv[1]
+    return run_verb(lambda config, config_yaml: verb(word, config, config_yaml))
 
 
 def _guarded(verb: Verb) -> int:

@@ -26,6 +26,8 @@ from optimize.study import (
     drop_queue,
     enqueue,
     estimates_of,
+    paired_so_far,
+    ratios_of,
     told,
     trial_of,
 )
@@ -165,15 +167,19 @@ def confirmed(study: optuna.Study) -> tuple[list[Candidate], Rounds] | None:
         return None
     measured = {c.number: c for c in candidates(study)}
     answers = {n: trial_of(study, n).user_attrs.get("answers_key", "") for n in readings}
-    rounds = Rounds(readings, baseline, directions_of(study), _weights_of(study), about["same_sample"], answers)
+    so_far = paired_so_far(study)
+    paired = {n: so_far.get(key, {}) for n, key in answers.items()}
+    ratios = {n: ratios_of(pairs) for n, pairs in paired.items()}
+    rounds = Rounds(readings, baseline, directions_of(study), _weights_of(study), about["same_sample"], answers, ratios)
     levels, limits = {n: rounds.levels(n) for n in readings}, [Limit(**raw) for raw in about["limits"]]
     again = [
         Candidate(
             number=n,
             params=measured[n].params,
             estimates=levels[n],
-            feasible=all(v <= 0 for v in violations(limits, levels[n], levels[baseline]).values()),
+            feasible=all(v <= 0 for v in violations(limits, levels[n], levels[baseline], ratios[n]).values()),
             baseline=n == baseline,
+            paired=paired[n],
             first=estimates_of(trial_of(study, n)),
         )
         for n in readings

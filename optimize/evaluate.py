@@ -6,19 +6,22 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from objectives import Estimate, Measurement, MemoryParts, Objective, RequestRecord
+from objectives.segments import SegmentScore
 from optimize.answers import Answers, depends_on
 from optimize.bounds import hopeless_after_s
 from optimize.engine.base import Engine, TrialConfig
 from optimize.engine.pool import EnginePool, Lease
-from optimize.errors import EngineFailure, FailureKind, TransientFault
+from optimize.errors import EngineFailure, FailureKind, OptimizeError, TransientFault
 from optimize.interference import Machine, disturbances
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.crew import Crew
 from optimize.load.generator import Glimpse, Hopeless, LoadResult, Precise, Traffic, run_load
 from optimize.outcome import Completed, Failed, Infeasible, Outcome
+from optimize.perplexity import logprobs_of
 from optimize.plan import Plan
 from optimize.prospects import Prospects
 from optimize.telemetry import Telemetry
@@ -72,6 +75,7 @@ class Evaluator:
                 self.phase("settling")
                 hold()
                 measurement = self._measure(config, lease, record, prospects)
+                measurement = self._with_references(measurement, lease, record)
         except EngineFailure as failure:
             return Infeasible(failure.kind, str(failure), failure.evidence)
         except TransientFault as fault:
@@ -82,6 +86,7 @@ class Evaluator:
         self.ledger.write_requests(record.number, measurement.records, measurement.series)
         if self.answers is not None:
             self.answers.add(record, measurement.records)
+            record.paired = self._paired(record, measurement, self.answers)
         return Completed(estimate_all(measurement, self.plan.metrics))
 
     def _measure(
@@ -116,6 +121,24 @@ class Evaluator:
             doubt = f"; {'; '.join(record.disturbed)}" if record.disturbed else ""
             raise EngineFailure(FailureKind.UNSETTLED, f"{result.drift}: this load does not settle{doubt}")
         return measurement
+
+    def _with_references(self, measurement: Measurement, lease: Lease, record: TrialRecord) -> Measurement:
+        """The same with what the model thinks of the references, where a metric wants to know; the load is over."""
+        self.phase("scoring")
+        began = time.monotonic()
+        found = logprobs_of(record.answers_key, self.plan, lease.engine)
+        record.seconds["scoring"] = time.monotonic() - began
+        return replace(measurement, reference_logprobs=found)
+
+    def _paired(self, record: TrialRecord, ours: Measurement, answers: Answers) -> dict[str, Any]:
+        """Metric -> `Paired` with the study's baseline, on the rows that both answered."""
+        if answers.baseline is None:
+            return {}
+        known = logprobs_of(answers.baseline, self.plan)
+        theirs = Measurement([], 0, 0, ours.references, answers=answers.of(answers.baseline), reference_logprobs=known)
+        scores = {name: m for name, m in self.plan.metrics.items() if isinstance(m, SegmentScore)}
+        found = {name: score.paired(ours, theirs) for name, score in scores.items()}
+        return {name: paired.to_dict() for name, paired in found.items() if paired is not None}
 
     def _load(
         self, config: TrialConfig, lease: Lease, record: TrialRecord, prospects: Prospects | None
@@ -196,8 +219,17 @@ def relative_half_width(estimate: Estimate) -> float:
 
 
 def estimate_all(measurement: Measurement, metrics: Mapping[str, Objective]) -> dict[str, Estimate]:
-    """Every metric that applies."""
-    found = {name: metric.estimate(measurement) for name, metric in metrics.items()}
+    """Every metric that applies.
+
+    Raises:
+        OptimizeError: a user's function cannot score an answer.
+    """
+    found = {}
+    for name, metric in metrics.items():
+        try:
+            found[name] = metric.estimate(measurement)
+        except ValueError as error:
+            raise OptimizeError(f"{name}: {error}") from error
     return {name: figure for name, figure in found.items() if figure is not None}
 
 

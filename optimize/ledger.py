@@ -36,6 +36,7 @@ class TrialRecord:
         reason: Why it is infeasible or failed.
         evidence: Decisive lines of the engine's log.
         estimates: Metric -> figure.
+        paired: Quality metric -> how it compares with the baseline's on common rows (`objectives.segments.Paired`).
         violations: Constraint -> violation, zero or less is kept.
         feasible: Completed with every constraint kept.
         new_engine: Whether it needed an engine of its own, rather than the one that was live.
@@ -44,8 +45,8 @@ class TrialRecord:
         cut_short: Why the window was closed early: the trial could come to nothing; else empty.
         repeated: Why the measurements before this one were not believed, in words.
         seconds: Phase -> seconds it took: "ask" (the sampler), "engine_start", "repeated" (measurements that were not
-            believed), "first_answer", "warmup", "window", "drain", "total" (from the ask's end to the measurement's),
-            "wall" (from ask to told).
+            believed), "first_answer", "warmup", "window", "drain", "scoring" (the references), "total" (from the ask's
+            end to the measurement's), "wall" (from ask to told).
         started_at: Unix time.
         ended_at: Unix time; None while it runs.
     """
@@ -63,6 +64,7 @@ class TrialRecord:
     reason: str = ""
     evidence: list[str] = field(default_factory=list)
     estimates: dict[str, Estimate] = field(default_factory=dict)
+    paired: dict[str, Any] = field(default_factory=dict)
     violations: dict[str, float] = field(default_factory=dict)
     feasible: bool = False
     new_engine: bool = True

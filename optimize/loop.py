@@ -38,7 +38,9 @@ from optimize.study import (
     enqueue_again,
     is_queued,
     measured,
+    paired_so_far,
     quality_so_far,
+    ratios_of,
     tell_failed,
     trial_of,
 )
@@ -49,7 +51,7 @@ if TYPE_CHECKING:
 
 _STORED = (
     "estimates", "feasible", "reason", "config", "signature", "seconds", "state", "disturbed", "answers_key",
-    "cut_short",
+    "cut_short", "paired",
 )  # fmt: skip
 _BASELINE_PARAMS, _BASELINE_OUTSIDE, _WARM_STARTED = "baseline_params", "baseline_outside", "warm_started"
 
@@ -219,7 +221,9 @@ class Loop:
         rivals = [c for c in candidates(self._study) if c.feasible]
         directions = {name: o.direction for name, o in self._plan.objectives.items()}
         known = quality_so_far(self._study).get(depends_on(config), {})
-        return Prospects(self._plan.limits, directions, rivals, baseline_estimates(self._study) or {}, known)
+        paired = paired_so_far(self._study).get(depends_on(config), {})
+        reference = baseline_estimates(self._study) or {}
+        return Prospects(self._plan.limits, directions, rivals, reference, known, ratios_of(paired))
 
     def _tell(self, trial: optuna.Trial, record: TrialRecord, outcome: Outcome) -> None:
         """Storage first, then disk, then tracking: a kill in between loses nothing that was told."""
@@ -257,7 +261,7 @@ class Loop:
             case Completed(estimates):
                 record.state, record.estimates = "completed", dict(estimates)
                 baseline = dict(estimates) if record.role == BASELINE else baseline_estimates(self._study)
-                record.violations = violations(self._plan.limits, estimates, baseline)
+                record.violations = violations(self._plan.limits, estimates, baseline, ratios_of(record.paired))
                 missing = [name for name in self._plan.objectives if name not in estimates]
                 if missing:
                     record.state, record.reason = "infeasible", f"{', '.join(missing)} could not be measured"

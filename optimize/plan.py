@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from objectives import Objective
-from objectives.quality import CorpusScore
+from objectives.quality import SegmentScore, UserMetric
 from optimize.bounds import Limit, make_limits, read_bounds
 from optimize.build import build
 from optimize.checkpoint import content_hash
@@ -21,6 +21,7 @@ from optimize.engine.base import Launcher
 from optimize.enough import UNTIL
 from optimize.errors import ConfigError, closest
 from optimize.load.arrivals import Arrivals, Trace
+from optimize.load.iterations import by_iterations
 from optimize.quantize.recipe import check_recipes
 from optimize.random_model import materialized
 from optimize.recommend.rounds import LEAST_ROUNDS
@@ -90,8 +91,9 @@ def make_plan(config: StudyConfig) -> Plan:
     check_recipes({**config.recipes, config.quantization.name: config.quantization})
     config = _with_weights(config, objectives, metrics, limits)
     _check_scenario(config, objectives)
-    _check_load(config.load, metrics)
     arrivals: Arrivals = build(config.load.arrivals, "load.arrivals")
+    config = dataclasses.replace(config, load=by_iterations(config.load, arrivals))
+    _check_load(config.load, metrics)
     launcher: Launcher = build(config.engine, "engine")
     _check_launcher(launcher, space, config, objectives)
     recorded = arrivals.lengths if isinstance(arrivals, Trace) and arrivals.has_lengths else ()
@@ -230,15 +232,26 @@ def _check_quality(
     workload: Workload, objectives: Mapping[str, Objective], metrics: Mapping[str, Objective], limits: Sequence[Limit]
 ) -> None:
     if workload.references:
+        _check_functions(workload.references[0], metrics)
         return
     why = "answers cannot be scored (no references, or lengths that are set)"
     for name, objective in objectives.items():
-        if isinstance(objective, CorpusScore):
-            others = ",".join(n for n, o in objectives.items() if not isinstance(o, CorpusScore))
+        if isinstance(objective, SegmentScore):
+            others = ",".join(n for n, o in objectives.items() if not isinstance(o, SegmentScore))
             raise ConfigError(f"objectives.{name}: {why}: name the other objectives, objectives=[{others}]")
     for limit in limits:
-        if isinstance(metrics[limit.metric], CorpusScore):
+        if isinstance(metrics[limit.metric], SegmentScore):
             raise ConfigError(f"constraints.{limit.metric}: {why}: remove it, e.g. constraints.{limit.metric}=null")
+
+
+def _check_functions(reference: str, metrics: Mapping[str, Objective]) -> None:
+    """A user's function must be able to score a perfect answer: better to know before the first engine starts."""
+    for name, metric in metrics.items():
+        if isinstance(metric, UserMetric):
+            try:
+                metric.of(reference, reference)
+            except ValueError as error:
+                raise ConfigError(f"{name}: cannot score the workload's first reference: {error}") from error
 
 
 def _check_load(load: Load, metrics: Mapping[str, Objective]) -> None:
@@ -295,5 +308,7 @@ def _signature(config: StudyConfig, launcher: Launcher, arrivals: Arrivals, work
 def _lengths(load: Load) -> str:
     """How long is measured; who measures, and what is believed, changes no figure."""
     lengths = {k: f"{v:g}" for k, v in asdict(load).items() if isinstance(v, float | int) and "clients" not in k}
+    if load.iterations.measured:
+        lengths["iterations"] = f"{load.iterations.warmup}+{load.iterations.measured}"
     precision = " ".join(f"{metric}:{width:g}" for metric, width in sorted(load.precision.items()))
     return ", ".join(f"{k}={v}" for k, v in {**lengths, "precision": precision or "none"}.items())

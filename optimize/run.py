@@ -110,7 +110,8 @@ def _cache_entries(plan: Plan, checkpoints: Mapping[str, str]) -> list[Path]:
     """What of the cache this study uses."""
     cache = Path(plan.config.cache_dir).resolve()
     used = [Path(c) for c in checkpoints.values() if cache in Path(c).parents]
-    return used + [path for kind in ("compiled", "datasets", "tokens") for path in (cache / kind).glob("*")]
+    kinds = ("compiled", "datasets", "perplexity", "tokens")
+    return used + [path for kind in kinds for path in (cache / kind).glob("*")]
 
 
 def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) -> None:

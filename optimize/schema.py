@@ -207,6 +207,21 @@ class Guard:
 
 
 @dataclass
+class Iterations:
+    """A fixed length in place of the adaptive one; see `optimize.load.iterations` for what an iteration is.
+
+    Attributes:
+        warmup: Iterations that must have ended before the window opens.
+        measured: Iterations that the window holds; 0 leaves warm-up and window to the adaptive rule.
+        max_s: How long either may take; what is there by then is measured, and said to be cut short.
+    """
+
+    warmup: int = 10
+    measured: int = 0
+    max_s: float = 120.0
+
+
+@dataclass
 class Load:
     """How the engine is loaded and for how long it is measured.
 
@@ -226,6 +241,7 @@ class Load:
         drain_max_s: How long the window's last requests are waited for.
         request_timeout_s: After which a request counts as failed.
         guard: When a measurement is not believed.
+        iterations: A fixed number of warm-up and measured iterations in place of all lengths above.
     """
 
     arrivals: Any = MISSING
@@ -243,6 +259,7 @@ class Load:
     drain_max_s: float = 15.0
     request_timeout_s: float = 60.0
     guard: Guard = field(default_factory=Guard)
+    iterations: Iterations = field(default_factory=Iterations)
 
 
 @dataclass
@@ -304,6 +321,25 @@ class Hardware:
 
 
 @dataclass
+class Tables:
+    """Of `python -m optimize.tables`: the values of each knob; the first is what the others are compared with.
+
+    Attributes:
+        quantization: Recipes.
+        batch_size: Sequences at once.
+        beam_size: Beams of the request.
+        workers: Front-end processes.
+        into: Markdown file that takes the table, in place of the one of the same title; None for none.
+    """
+
+    quantization: list[Any] = field(default_factory=lambda: ["fp16", "int8", "int4"])
+    batch_size: list[Any] = field(default_factory=lambda: [16, 32, 64, 128])
+    beam_size: list[Any] = field(default_factory=lambda: [1, 2, 4, 8])
+    workers: list[Any] = field(default_factory=lambda: [1, 2])
+    into: str | None = None
+
+
+@dataclass
 class StudyConfig:
     """The whole configuration of `python -m optimize`."""
 
@@ -323,7 +359,8 @@ class StudyConfig:
     at: dict[str, Any] = field(default_factory=dict)
     """Of `python -m optimize.measure`: knob -> value; the others stay at vLLM's defaults."""
     repeats: int = 3
-    """Of `python -m optimize.measure`: how often, each time on a new engine."""
+    """Of `python -m optimize.measure` and `optimize.tables`: how often, each time on new engines."""
+    tables: Tables = field(default_factory=Tables)
     objectives: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     constraints: dict[str, Any] = field(default_factory=dict)

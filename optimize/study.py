@@ -14,6 +14,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from objectives import Estimate
+from objectives.segments import Paired
 from optimize.bounds import Limit, violations
 from optimize.build import build
 from optimize.errors import ConfigError
@@ -137,7 +138,7 @@ def _settle(record: TrialRecord, trial: FrozenTrial) -> None:
         record.feasible, record.seconds = trial.user_attrs["feasible"], trial.user_attrs["seconds"]
         record.estimates = estimates_of(trial)
         record.violations = dict(trial.constraints)
-        for name in ("answers_key", "cut_short", "disturbed", "new_engine"):
+        for name in ("answers_key", "cut_short", "disturbed", "new_engine", "paired"):
             setattr(record, name, trial.user_attrs.get(name, getattr(record, name)))
     else:
         record.state, record.reason = "failed", "the session was killed"
@@ -228,8 +229,9 @@ def candidates(study: optuna.Study) -> list[Candidate]:
     But for their quality: that is what was last known of the model and decoding they share with other trials.
     """
     trials, about = measured(study), study.user_attrs["about"]
-    quality = quality_so_far(study)
+    quality, pairs = quality_so_far(study), paired_so_far(study)
     figures = {t.number: estimates_of(t) | quality.get(t.user_attrs.get("answers_key", ""), {}) for t in trials}
+    paired = {t.number: pairs.get(t.user_attrs.get("answers_key", ""), {}) for t in trials}
     baseline = next((t.number for t in trials if t.user_attrs.get(ROLE) == BASELINE), None)
     limits = [Limit(**raw) for raw in about["limits"]]
     reference = None if baseline is None else figures[baseline]
@@ -238,8 +240,9 @@ def candidates(study: optuna.Study) -> list[Candidate]:
             number=t.number,
             params={k: v for k, v in t.params.items() if k not in t.user_attrs.get(IDLE, ())},
             estimates=figures[t.number],
-            feasible=all(v <= 0 for v in violations(limits, figures[t.number], reference).values()),
+            feasible=_keeps(limits, figures[t.number], reference, paired[t.number]),
             baseline=t.number == baseline,
+            paired=paired[t.number],
         )
         for t in trials
     ]
@@ -258,6 +261,31 @@ def quality_so_far(study: optuna.Study) -> dict[str, dict[str, Estimate]]:
             if name in estimates and (name not in known or estimates[name].n >= known[name].n):
                 known[name] = estimates[name]
     return found
+
+
+def _keeps(
+    limits: list[Limit], figures: Mapping[str, Estimate], reference: Mapping[str, Estimate] | None,
+    paired: Mapping[str, Paired],
+) -> bool:  # fmt: skip
+    return all(v <= 0 for v in violations(limits, figures, reference, ratios_of(paired)).values())
+
+
+def paired_so_far(study: optuna.Study) -> dict[str, dict[str, Paired]]:
+    """What answers depend on -> quality metric -> its comparison with the baseline that rests on most answers."""
+    found: dict[str, dict[str, Paired]] = {}
+    for trial in complete(study):
+        known = found.setdefault(trial.user_attrs.get("answers_key", ""), {})
+        for name, raw in trial.user_attrs.get("paired", {}).items():
+            paired = Paired.from_dict(raw)
+            if name not in known or paired.difference.n >= known[name].difference.n:
+                known[name] = paired
+    return found
+
+
+def ratios_of(paired: Mapping[str, Any]) -> dict[str, Estimate]:
+    """Metric -> ratio to the baseline's; `paired` holds comparisons, or those as a record keeps them."""
+    made = {name: p if isinstance(p, Paired) else Paired.from_dict(p) for name, p in paired.items()}
+    return {name: p.ratio for name, p in made.items() if p.ratio is not None}
 
 
 def stored_studies(url: str) -> Sequence[optuna.Study]:

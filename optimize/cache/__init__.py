@@ -1,7 +1,7 @@
-"""What is kept between studies: quantized checkpoints, compiled kernels, data sets, token counts.
+"""What is kept between studies: quantized checkpoints, compiled kernels, data sets, token counts, references' scores.
 
-`python -m optimize.cache` lists it, `python -m optimize.cache clear [checkpoints|compiled|datasets|tokens ...]` removes
-it. Every entry is named after the content and versions it was made from, so nothing in here goes stale, only unused.
+`python -m optimize.cache` lists it, `... clear [checkpoints|compiled|datasets|perplexity|tokens ...]` removes it.
+Every entry is named after the content and versions it was made from, so nothing in here goes stale, only unused.
 A study holds a shared lock on what it uses (released by the kernel however the study ends); what somebody uses is
 neither cleared nor evicted.
 """
@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-KINDS = ("checkpoints", "compiled", "datasets", "tokens")
+KINDS = ("checkpoints", "compiled", "datasets", "perplexity", "tokens")
 _LOCKS = "locks"
 
 

@@ -13,6 +13,7 @@ import os
 import random
 import secrets
 import sys
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -105,6 +106,7 @@ class _Server:
                 web.get("/metrics", self.metrics),
                 web.post("/reset_prefix_cache", lambda _: _reply(web, {"success": True})),
                 web.post("/collective_rpc", self.rpc),
+                web.post("/tokenize", self.tokenize),
                 web.post("/v1/completions", self.complete),
                 web.post("/v1/chat/completions", self.complete),
             ]
@@ -136,12 +138,22 @@ class _Server:
             result = {name: self._settings[name] for name in call["args"] if name in self._settings}
         return await _reply(web, {"results": [result]})
 
+    async def tokenize(self, request: Any) -> Any:
+        """A token per word."""
+        from aiohttp import web
+
+        body = await request.json()
+        text = body["prompt"] if "prompt" in body else body["messages"][-1]["content"]
+        return await _reply(web, {"tokens": [_token(word) for word in text.split()]})
+
     async def complete(self, request: Any) -> Any:
         from aiohttp import web
 
         if request.headers.get("Authorization") != f"Bearer {os.environ['VLLM_API_KEY']}":
             return web.json_response({"error": "unauthorized"}, status=401)
         body = await request.json()
+        if body.get("prompt_logprobs") is not None:
+            return await _reply(web, {"choices": [{"text": "", "prompt_logprobs": self._logprobs(body["prompt"])}]})
         self._served += 1
         if self._settings["die_after_requests"] is not None and self._served > self._settings["die_after_requests"]:
             os._exit(1)
@@ -154,6 +166,11 @@ class _Server:
                 return await self._send(request, body, words)
             finally:
                 self._running -= 1
+
+    def _logprobs(self, tokens: list[int]) -> list[dict[int, dict[str, float]] | None]:
+        """Less likely with fewer bits, as answers are worse."""
+        share = _DROPPED_SHARE.get(self._settings["quantization"], 0.15)
+        return [None, *({token: {"logprob": -10 * share - token % 7 / 10}} for token in tokens[1:])]
 
     def _answer(self, body: dict[str, Any]) -> list[str]:
         """The prompt's words with some dropped: fewer with more beams, more with fewer bits."""
@@ -181,6 +198,10 @@ class _Server:
             await response.write(f"data: {json.dumps({'choices': [piece]})}\n\n".encode())
         await response.write(f"data: {json.dumps({'choices': [], 'usage': usage})}\n\ndata: [DONE]\n\n".encode())
         return response
+
+
+def _token(word: str) -> int:
+    return zlib.crc32(word.encode()) % 50_000
 
 
 async def _reply(web: Any, content: object) -> Any:

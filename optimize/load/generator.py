@@ -246,8 +246,11 @@ class _Window:
     def settle(self) -> float:
         """When the window opens: with the first request of the steady state, but not before the shortest warm-up.
 
-        A load that does not settle in time is measured from then on; `LoadResult.drift` tells what became of it.
+        A load that does not settle in time is measured from then on; `LoadResult.drift` tells what became of it. After
+        a fixed number of iterations nobody asks whether it has settled.
         """
+        if self._load.iterations.measured:
+            return self.flow.clock()
         found: list[float] = []
 
         def settled(_: float) -> bool:
@@ -275,7 +278,10 @@ class _Window:
                 self.cut_short = hopeless(glimpse)
             return self.cut_short is not None
 
-        return self.until(enough, start_s + load.window_max_s)
+        end_s = self.until(enough, start_s + load.window_max_s)
+        if load.iterations.measured and (count := answers.count()) < load.window_requests:
+            self.cut_short = f"{count} of {load.window_requests} requests in {load.window_max_s:g} s"
+        return end_s
 
     def drain(self, start_s: float, end_s: float) -> None:
         """Go on until nothing due in the window is unanswered; what outlasts the limit counts with its wait so far."""

@@ -110,14 +110,29 @@ def _repeat(
     Raises:
         OptimizeError: the configuration cannot run; the next repeat would not either.
     """
-    record = TrialRecord(
-        study=plan.config.study.name, number=number, role=ROLE, params=dict(plan.config.at),
+    record = record_of(plan, number, ROLE, plan.config.at, point)
+    outcome = measure_once(record, point, evaluator, tracker, progress)
+    if isinstance(outcome, Infeasible):
+        raise OptimizeError(f"this configuration cannot be measured: {outcome.kind}: {outcome.reason}")
+    return [record] if isinstance(outcome, Completed) else []
+
+
+def record_of(plan: Plan, number: int, role: str, params: Mapping[str, Any], point: TrialConfig) -> TrialRecord:
+    """The record of a measurement that is about to begin."""
+    return TrialRecord(
+        study=plan.config.study.name, number=number, role=role, params=dict(params),
         config={
             **dataclasses.asdict(point), "engine_key": point.engine.key,
             "deploy_command": plan.launcher.deploy_command(point.engine),
         },
         signature=dict(plan.signature), started_at=time.time(),
     )  # fmt: skip
+
+
+def measure_once(
+    record: TrialRecord, point: TrialConfig, evaluator: Evaluator, tracker: Tracker, progress: Progress
+) -> Outcome:
+    """Measure, fill the record in, and tell ledger and tracker."""
     progress.trial(record)
     evaluator.ledger.write(record)
     tracker.begin(record)
@@ -127,9 +142,7 @@ def _repeat(
     evaluator.ledger.write(record)
     tracker.end(record)
     progress.finished(record, True, "")
-    if isinstance(outcome, Infeasible):
-        raise OptimizeError(f"this configuration cannot be measured: {outcome.kind}: {outcome.reason}")
-    return [record] if isinstance(outcome, Completed) else []
+    return outcome
 
 
 def settle(record: TrialRecord, outcome: Outcome) -> None:

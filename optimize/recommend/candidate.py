@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from objectives import Estimate
+from objectives.segments import Paired
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Candidate:
         estimates: Metric -> figure.
         feasible: Whether it runs and keeps every bound.
         baseline: Whether it is the baseline.
+        paired: Quality metric -> how it compares with the baseline's on the rows that both answered.
         first: Metric -> what the search read, where `estimates` were measured again since; else empty.
     """
 
@@ -27,4 +29,10 @@ class Candidate:
     estimates: Mapping[str, Estimate]
     feasible: bool
     baseline: bool = False
+    paired: Mapping[str, Paired] = field(default_factory=dict)
     first: Mapping[str, Estimate] = field(default_factory=dict)
+
+    @property
+    def ratios(self) -> dict[str, Estimate]:
+        """Metric -> ratio to the baseline's, where the pairs have one."""
+        return {name: p.ratio for name, p in self.paired.items() if p.ratio is not None}

@@ -52,7 +52,9 @@ class SingleReadings:
     weights: Mapping[str, float]
 
     def gain(self, candidate: Candidate, name: str) -> Estimate:
-        """Logarithms of independent figures: half-widths add in squares."""
+        """Logarithms of independent figures: half-widths add in squares; of answers to the same prompts, the pairs."""
+        if candidate.number != self.baseline.number and (ratio := candidate.ratios.get(name)) is not None:
+            return ratio if self.directions[name] is Direction.MAXIMIZE else inverse(ratio)
         ours, theirs = candidate.estimates[name], self.baseline.estimates[name]
         value = gain(self.directions[name], ours.value, theirs.value)
         if candidate.number == self.baseline.number or ours == theirs:  # quality on the same answers is one estimate
@@ -79,6 +81,12 @@ class SingleReadings:
     def tied(self, one: Candidate, other: Candidate) -> bool:
         first, second = sorted((self.score(one), self.score(other)), key=lambda e: -e.value)
         return second.high > first.low
+
+
+def inverse(ratio: Estimate) -> Estimate:
+    """The ratio of the other to the one."""
+    low, high = (1 / max(end, 1e-9) for end in (ratio.high, ratio.low))
+    return Estimate(1 / ratio.value, low, high, ratio.n, ratio.unit)
 
 
 def shares_of(weights: Mapping[str, float], directions: Mapping[str, Direction]) -> dict[str, float]:

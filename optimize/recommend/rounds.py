@@ -54,15 +54,19 @@ class Layout:
         rest = self.y - self.y.mean(1, keepdims=True) - self.y.mean(0) + self.y.mean()
         return float((rest**2).sum() / ((candidates - 1) * (rounds - 1)))
 
-    def difference(self, one: int, other: int, alike: bool = False) -> tuple[float, float]:
-        """Mean of one row less that of another, and half of its interval; `alike` if no sampling stands between."""
+    def difference(self, one: int, other: int, sampling: float) -> tuple[float, float]:
+        """Mean of one row less that of another, and half of its interval; `sampling` is what sampling adds to that."""
+        middle, half = self.contrast({one: 1.0, other: -1.0})
+        return middle, math.hypot(half, sampling)
+
+    def contrast(self, weights: Mapping[int, float]) -> tuple[float, float]:
+        """A weighted sum of rows' means, and half of its interval; weights of sum 0 cancel what rounds differ in."""
         candidates, rounds = self.y.shape
         dof = (candidates - 1) * (rounds - 1)
         # Never less than what the measurements themselves claim: few rounds may agree by luck.
-        variance = sum(max(self._rest, float(self.own[i])) for i in (one, other)) / rounds
-        half = float(stdtrit(dof, _UPPER) * math.sqrt(variance))
-        middle = float((self.y[one] - self.y[other]).mean())
-        return middle, half if alike else math.hypot(half, self.sampling[one], self.sampling[other])
+        variance = sum(w**2 * max(self._rest, float(self.own[i])) for i, w in weights.items()) / rounds
+        middle = sum(w * float(self.y[i].mean()) for i, w in weights.items())
+        return middle, float(stdtrit(dof, _UPPER) * math.sqrt(variance))
 
     def further(self, one: int) -> tuple[float, float]:
         """Mean of one row, and half of the interval that a further measurement falls in."""
@@ -87,18 +91,20 @@ class Rounds:
         directions: Objective -> direction.
         weights: Objective -> weight; objectives without one do not count in the score.
         same_sample: Metrics that score the same sample in every round: repeating them adds no evidence on others.
-        answers: Candidate's number -> what its answers depend on; where two have that in common, neither sampling
+        answers: Candidate's number -> what its answers depend on; where two have that in common, no sampling
             stands between them.
+        ratios: Candidate's number -> quality metric -> its ratio to the baseline's on the answers that both gave:
+            takes the place of what the rounds have of it, and of the sampling between the two.
     """
 
     def __init__(
         self, readings: Mapping[int, Sequence[Mapping[str, Estimate]]], baseline: int,
         directions: Mapping[str, Direction], weights: Mapping[str, float], same_sample: Collection[str] = (),
-        answers: Mapping[int, str] | None = None,
+        answers: Mapping[int, str] | None = None, ratios: Mapping[int, Mapping[str, Estimate]] | None = None,
     ) -> None:  # fmt: skip
         self._readings, self._baseline = readings, baseline
         self._directions, self._shares = directions, shares_of(weights, directions)
-        self._same_sample, self._answers = set(same_sample), answers or {}
+        self._same_sample, self._answers, self._ratios = set(same_sample), answers or {}, ratios or {}
 
     @property
     def rounds(self) -> int:
@@ -129,9 +135,9 @@ class Rounds:
         if not all(r[name].value > 0 for n in numbers for r in self._readings[n]):
             same = all(r[name].value == 0 for n in numbers for r in self._readings[n])
             return Estimate(1.0, 1.0, 1.0, self.rounds, "x") if same else NO_GAIN
-        layout = self._layout(name, numbers, _logs)
-        alike = self._alike(candidate.number, self._baseline)
-        middle, half = layout.difference(numbers.index(candidate.number), numbers.index(self._baseline), alike)
+        layout = self._compared(name, numbers)
+        sampling = self._between(name, layout, numbers, candidate.number, self._baseline)
+        middle, half = layout.difference(numbers.index(candidate.number), numbers.index(self._baseline), sampling)
         return self._ratio(middle if self._directions[name] is Direction.MAXIMIZE else -middle, half)
 
     def score(self, candidate: Candidate) -> Estimate:
@@ -154,17 +160,47 @@ class Rounds:
         values = [r[name].value for rounds in self._readings.values() for r in rounds for name in self._shares]
         if not all(v > 0 for v in values):
             return None
-        parts = {name: self._layout(name, numbers, _logs) for name in self._shares}
+        parts = {name: self._compared(name, numbers) for name in self._shares}
         signed = {n: s if self._directions[n] is Direction.MAXIMIZE else -s for n, s in self._shares.items()}
         layout = Layout(
             y=sum((signed[n] * part.y for n, part in parts.items()), np.zeros_like(next(iter(parts.values())).y)),
             own=np.sum([signed[n] ** 2 * part.own for n, part in parts.items()], axis=0),
-            sampling=np.sqrt(np.sum([(signed[n] * part.sampling) ** 2 for n, part in parts.items()], axis=0)),
+            sampling=np.zeros(len(numbers)),
         )
-        return layout.difference(numbers.index(one), numbers.index(other), self._alike(one, other))
+        halves = [signed[n] * self._between(n, part, numbers, one, other) for n, part in parts.items()]
+        return layout.difference(numbers.index(one), numbers.index(other), math.hypot(*halves))
 
-    def _alike(self, one: int, other: int) -> bool:
-        return one in self._answers and self._answers[one] == self._answers.get(other)
+    def contrast(self, name: str, weights: Mapping[int, float]) -> Estimate:
+        """exp of a weighted sum of the logarithms of a figure that is positive throughout; {1: 1, 0: -1} is a ratio."""
+        numbers = list(self._readings)
+        layout = self._layout(name, numbers, _logs)
+        return self._ratio(*layout.contrast({numbers.index(n): w for n, w in weights.items()}))
+
+    def _between(self, name: str, layout: Layout, numbers: Sequence[int], one: int, other: int) -> float:
+        """What sampling adds to half of the interval between two candidates."""
+        key = self._answers.get(one)
+        if key is not None and key == self._answers.get(other):
+            return 0.0
+        halves = [self._to_baseline(name, number) for number in (one, other)]
+        if None in halves:
+            return float(np.hypot(layout.sampling[numbers.index(one)], layout.sampling[numbers.index(other)]))
+        return math.hypot(*(half for half in halves if half is not None))
+
+    def _to_baseline(self, name: str, number: int) -> float | None:
+        """Half of the interval between a candidate and the baseline in pairs of answers; None where these are not."""
+        if number == self._baseline:
+            return 0.0
+        ratio = self._ratios.get(number, {}).get(name)
+        return None if ratio is None else log_half(ratio)
+
+    def _compared(self, name: str, numbers: Sequence[int]) -> Layout:
+        """The layout that candidates are compared in: where pairs of answers tell more than rounds, these count."""
+        layout = self._layout(name, numbers, _logs)
+        y, baseline = layout.y.copy(), layout.y[numbers.index(self._baseline)]
+        for place, number in enumerate(numbers):
+            if number != self._baseline and (ratio := self._ratios.get(number, {}).get(name)) is not None:
+                y[place] = baseline + math.log(ratio.value)
+        return Layout(y, layout.own, layout.sampling)
 
     def _layout(self, name: str, numbers: Sequence[int], scale: Any) -> Layout:
         cells = [[scale(r[name]) for r in self._readings[n]] for n in numbers]

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from objectives.segments import Paired
 from optimize.bounds import Limit
 from optimize.confirm import directions_of, first_reading, recommendation, refuted
 from optimize.ledger import Ledger
@@ -133,7 +134,8 @@ def in_words(study: optuna.Study, found: Recommendation) -> str:
     settings = ", ".join(f"{k} = {v}" for k, v in pick.params.items())
     lines = [f"\nrecommended for {row.title}: {settings}   (trial {pick.number})"]
     for name in row.objectives:
-        lines.append(f"  {name:18} {figure(pick.estimates[name]):36} gain {figure(found.gains[name])}")
+        paired = _paired(pick.paired.get(name))
+        lines.append(f"  {name:18} {figure(pick.estimates[name]):36} gain {figure(found.gains[name])}{paired}")
     lines.append(f"  score              {_verdict(found)}")
     if found.runner_up is not None:
         other = ", ".join(f"{k} = {v}" for k, v in found.runner_up.params.items())
@@ -155,6 +157,14 @@ def in_words(study: optuna.Study, found: Recommendation) -> str:
     limits = [Limit(**raw).name for raw in study.user_attrs["about"]["limits"]]
     lines.append(f"  kept constraints   {', '.join(limits) if limits else 'none were set'}")
     return "\n".join([*lines, *_deployment(row)])
+
+
+def _paired(found: Paired | None) -> str:
+    """Whether a difference in quality is one, by the answers to the same prompts."""
+    if found is None:
+        return ""
+    verdict = "significant" if found.significant else "not significant"
+    return f" ({verdict} on {found.difference.n} common answers, p = {found.p:.2g})"
 
 
 def _verdict(found: Recommendation) -> str:

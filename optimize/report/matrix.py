@@ -109,7 +109,7 @@ def front_markdown(row: Row, front: Sequence[Candidate]) -> str:
 
 def front_csv(front: Sequence[Candidate]) -> str:
     """One line per point of the front; every metric with the ends of its interval."""
-    return _csv([{"trial": c.number, **c.params, **_columns(c.estimates, "")} for c in front])
+    return to_csv_lines([{"trial": c.number, **c.params, **_columns(c.estimates, "")} for c in front])
 
 
 def front_json(row: Row, front: Sequence[Candidate]) -> str:
@@ -140,10 +140,11 @@ def to_csv(rows: Sequence[Row]) -> str:
         line |= _columns(row.found.pick.estimates, "") | _columns(row.found.gains, "gain_")
         line |= {"score": row.found.score.value, "date": row.date, **row.signature}
         flat.append(line)
-    return _csv(flat)
+    return to_csv_lines(flat)
 
 
-def _csv(lines: Sequence[Mapping[str, Any]]) -> str:
+def to_csv_lines(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Flat lines as CSV, with the columns that any of them has."""
     columns = list(dict.fromkeys(key for line in lines for key in line))
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")

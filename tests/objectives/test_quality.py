@@ -5,7 +5,7 @@ import math
 import pytest
 
 from objectives import Measurement, RequestRecord
-from objectives.quality import Bleu, ChrF, scored_pairs
+from objectives.quality import Bleu, ChrF, scored_rows
 
 SENTENCES = [f"the {a} {n} sees the {b} house" for a in ("old", "red") for n in ("man", "dog") for b in ("big", "new")]
 
@@ -29,7 +29,7 @@ def test_each_row_counts_once_with_its_first_answer_in_row_order() -> None:
         _record(1, "cut off", error="server"),
     ]
     references = {0: "r0", 1: "r1", 2: "r2"}
-    assert scored_pairs(Measurement(records, 10.0, 20.0, references)) == [("b", "r0"), ("c", "r2")]
+    assert scored_rows(Measurement(records, 10.0, 20.0, references)) == {0: ("b", "r0"), 2: ("c", "r2")}
 
 
 @pytest.mark.parametrize("objective", [Bleu(), ChrF()])

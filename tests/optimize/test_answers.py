@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from objectives import Measurement, RequestRecord
-from objectives.quality import scored_pairs
+from objectives.quality import scored_rows
 from optimize.answers import Answers, depends_on
 from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.ledger import Ledger, TrialRecord
@@ -73,7 +73,7 @@ def test_quality_is_scored_on_earlier_answers_too() -> None:
     records = [_request(0, "now"), _request(3, "d")]
     references = {0: "r0", 1: "r1", 3: "r3"}
     measurement = Measurement(records, 0, 9, references, answers={0: "before", 1: "b", 7: "no reference"})
-    assert scored_pairs(measurement) == [("before", "r0"), ("b", "r1"), ("d", "r3")]
+    assert scored_rows(measurement) == {0: ("before", "r0"), 1: ("b", "r1"), 3: ("d", "r3")}
 
 
 def test_quality_tightens_as_a_study_goes(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
@@ -85,3 +85,12 @@ def test_quality_tightens_as_a_study_goes(optimize: Run, simulated: list[str], t
     scored = [t.user_attrs["estimates"]["bleu"]["n"] for t in trials]
     assert scored == sorted(scored) and scored[0] < scored[-1]
     assert len({t.user_attrs["answers_key"] for t in trials}) == 1
+
+
+def test_the_baselines_answers_are_known_again_by_a_new_session(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    assert Answers(ledger).baseline is None
+    record = _trial(0, "fp16", ledger, [_request(0, "a")])
+    record.baseline = True
+    ledger.write(record)
+    assert Answers(ledger).baseline == "fp16"

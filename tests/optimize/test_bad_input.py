@@ -86,6 +86,43 @@ def test_configuration(optimize: Run, tmp_path: Path, override: str, said: str) 
 
 
 @pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["batchsize"], "no such table: 'batchsize'; did you mean 'batch_size'?"),
+        (["+study=chat"], "no table given"),
+        ([], "no table given; name it first, valid: batch_size, beam_size, interactions, quantization"),
+        (["quantization", "tables.quantization=[fp16,int3]"], "unknown quantization 'int3'"),
+        (["batch_size", "tables.batch_size=[4]"], "nothing to compare"),
+        (["batch_size", "tables.batch_size=[4,4]"], "each once"),
+        (["batch_size", "tables.batch_size=[[4],8]"], "plain values"),
+        (["batch_size", "+at.batch_size=4"], "at.batch_size is what this table varies"),
+        (["beam_size", "tables.beam_size=[0,1]"], "whole numbers from 1"),
+        (["beam_size", "tables.beams=[1,2]"], "did you mean 'beam_size'"),
+        (["batch_size", "repeats=1"], "repeats must be at least 2"),
+        (["batch_size", "load.iterations.measured=-1"], "load.iterations.measured must not be negative"),
+        (["batch_size", "load=ramp", "load.iterations.measured=5"], "has a length of its own"),
+    ],
+)
+def test_tables(optimize: Run, tmp_path: Path, words: list[str], said: str) -> None:
+    folders = [f"output_dir={tmp_path}/out", f"cache_dir={tmp_path}/cache"]
+    assert said in refused(optimize([*words, *folders], verb="optimize.tables"))
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [
+        ("{_target_: objectives.quality.UserMetric, function: no.such}", "cannot be imported"),
+        ("{_target_: objectives.quality.UserMetric, function: math.floor}", "cannot score the workload's first ref"),
+        ("{_target_: objectives.quality.UserMetric}", "function"),
+        ("{_target_: objectives.quality.Perplexity, rows: 1}", "rows must be at least 2"),
+    ],
+)
+def test_a_metric_of_ones_own(optimize: Run, tmp_path: Path, node: str, said: str) -> None:
+    folders = [f"output_dir={tmp_path}/out", f"cache_dir={tmp_path}/cache"]
+    assert said in refused(optimize(["+study=chat", *folders, f"+objectives.mine={node}"]))
+
+
+@pytest.mark.parametrize(
     ("overrides", "said"),
     [
         (["+at.max_num_seq=64"], "did you mean 'max_num_seqs'"),

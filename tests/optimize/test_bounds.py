@@ -108,3 +108,12 @@ def test_hope_ends_at_three_times_the_lowest_limit_on_a_latency(
     bounds: dict[str, Bound], seconds: float | None
 ) -> None:
     assert hopeless_after_s(make_limits(bounds, dict.fromkeys(bounds, object()))) == seconds
+
+
+def test_a_relative_bound_on_quality_looks_at_the_answers_of_both() -> None:
+    limits = [Limit("bleu", False, 0.95, True)]
+    read, baseline = _figures(bleu=60.0), _figures(bleu=70.0)  # 0.86, on other prompts than the baseline's
+    ratios = {"bleu": Estimate(0.99, 0.96, 1.02, 40, "x")}
+    assert violations(limits, read, baseline)[limits[0].name] > 0
+    assert violations(limits, read, baseline, ratios)[limits[0].name] == pytest.approx((0.95 - 0.99) / 0.95)
+    assert violations(limits, read, None, ratios)[limits[0].name] == 0.0  # the baseline itself

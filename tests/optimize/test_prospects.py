@@ -75,6 +75,25 @@ def test_what_is_not_known_may_be_the_best() -> None:
     assert prospects.hopeless(_seen(1.0, 9.0)) is None
 
 
+def _ratio(value: float, half: float) -> dict[str, Estimate]:
+    return {"bleu": Estimate(value, value - half, value + half, 40, "x")}
+
+
+@pytest.mark.parametrize(("value", "half", "hopeless"), [(0.9, 0.02, True), (0.9, 0.06, False), (1.02, 0.02, False)])
+def test_quality_is_out_of_reach_only_by_the_answers_that_the_baseline_gave_too(
+    value: float, half: float, hopeless: bool
+) -> None:
+    """What it read on few and hard prompts, 60 beside the baseline's 70 on others, does not count."""
+    limit, low = Limit("bleu", False, 0.95, True), {"bleu": _about(60.0, 1.0)}
+    prospects = Prospects([limit], DIRECTIONS, [], {"bleu": _about(70.0, 1.0)}, low, _ratio(value, half))
+    assert (prospects.hopeless({}) is not None) is hopeless
+
+
+def test_a_bound_that_is_not_relative_looks_at_the_figure() -> None:
+    prospects = Prospects([Limit("bleu", False, 80.0, False)], DIRECTIONS, [], {}, KNOWN, _ratio(1.1, 0.01))
+    assert prospects.hopeless({}) == "bleu >= 80 is out of reach"
+
+
 def test_a_rate_that_is_known_beforehand_counts_no_matter_what_is_seen() -> None:
     prospects = Prospects([Limit("bleu", False, 80.0, False)], DIRECTIONS, [], {}, KNOWN)
     assert prospects.hopeless({**_seen(1.0, 1.0), "bleu": _about(90.0, 0.0)}) == "bleu >= 80 is out of reach"

@@ -84,6 +84,28 @@ def test_between_candidates_that_answer_alike_stands_no_sampling() -> None:
     assert _width(rounds.gain(_candidate(2), "qps")) == pytest.approx(2 * math.hypot(0.05, 0.05))
 
 
+def test_pairs_of_answers_take_the_place_of_two_figures_on_different_prompts() -> None:
+    """Read as 5 % worse, on harder prompts: on those that both answered it is 1 % better."""
+    readings = {0: [_figures(10.0, own=0.1)] * 3, 1: [_figures(9.5, own=0.1)] * 3, 2: [_figures(9.0, own=0.1)] * 3}
+    ratios = {n: {"qps": Estimate(v, v * 0.99, v / 0.99, 40, "x")} for n, v in ((1, 1.01), (2, 0.97))}
+    rounds = Rounds(readings, 0, DIRECTIONS, QPS, same_sample=["qps"], ratios=ratios)
+    gain = rounds.gain(_candidate(1), "qps")
+    assert gain.value == pytest.approx(1.01) and _width(gain) == pytest.approx(2 * math.log(1 / 0.99))
+    assert rounds.score(_candidate(1)).value == pytest.approx(1.01)
+    assert not rounds.tied(_candidate(1), _candidate(2))
+    assert rounds.levels(1)["qps"].value == pytest.approx(9.5)  # what it read stays what it read
+    apart = Rounds(readings, 0, DIRECTIONS, QPS, same_sample=["qps"])
+    assert apart.gain(_candidate(1), "qps").value == pytest.approx(0.95) and apart.tied(_candidate(1), _candidate(2))
+
+
+def test_a_contrast_is_free_of_what_changes_from_round_to_round() -> None:
+    drift = [1.0, 0.5, 3.0]
+    table = [[level * d for d in drift] for level in (10, 20, 9, 27)]
+    rounds = _rounds(table)
+    ratio, more = rounds.contrast("qps", {1: 1, 0: -1}), rounds.contrast("qps", {3: 1, 2: -1, 1: -1, 0: 1})
+    assert (ratio.value, ratio.low, more.value) == pytest.approx((2.0, 2.0, 1.5))
+
+
 def test_counts_may_be_zero() -> None:
     readings = {n: [_figures(10.0, preemptions=c) for c in (0.0, 4.0)] for n in (0, 1)}
     rounds = Rounds(readings, 0, {**DIRECTIONS, "preemptions": Direction.MINIMIZE}, QPS)
