@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
+from optimize.checkpoint import content_hash
 from optimize.confirm import recommendation
 from optimize.errors import ConfigError, closest
 from optimize.plan import check_sqlite
@@ -41,7 +42,7 @@ class Chosen:
 
 
 def chosen_row(config: StudyConfig) -> Chosen:
-    """The row that `study.name` and `row.trial` name.
+    """The row that `study.name` and `row` name.
 
     Raises:
         ConfigError: no such study or trial, one that was measured with another model, or nothing to recommend.
@@ -56,11 +57,16 @@ def chosen_row(config: StudyConfig) -> Chosen:
     found = recommendation(study)
     if found is None:
         raise ConfigError(f"study {study.study_name!r} has no row yet that keeps every constraint: run more trials")
-    number, recommended = config.row.trial, found.pick.number
-    if number is not None and number != recommended:
-        found = _instead(found, study, number)
-    hardware = str(study.user_attrs["about"].get("hardware", ""))
-    return Chosen(row_of(study, found), model, hardware, number in (None, recommended))
+    recommended = found.pick.number
+    number = _number(config.row, found, study)
+    row = row_of(study, found if number == recommended else _instead(found, study, number))
+    measured, here = row.signature["model"], f"{model} {content_hash(config.model.path)}"
+    if measured != here:
+        raise ConfigError(
+            f"study {study.study_name!r} was measured with model {measured}, and model.path={config.model.path} is "
+            f"{here}: give the model it belongs to"
+        )
+    return Chosen(row, model, str(study.user_attrs["about"].get("hardware", "")), number == recommended)
 
 
 def _study(config: StudyConfig) -> optuna.Study:
@@ -74,16 +80,28 @@ def _study(config: StudyConfig) -> optuna.Study:
     return by_name[config.study.name]
 
 
+def _number(row: str, found: Recommendation, study: optuna.Study) -> int:
+    """The trial that `row` names."""
+    named = {
+        "recommended": found.pick,
+        "runner-up": found.runner_up,
+        "baseline": next((c for c in candidates(study) if c.baseline), None),
+    }
+    candidate = named.get(row) or next((c for c in candidates(study) if str(c.number) == row), None)
+    if candidate is None:
+        numbers = ", ".join(str(c.number) for c in candidates(study))
+        raise ConfigError(
+            f"row={row} is no row of study {study.study_name!r}: recommended, runner-up, baseline, or a measured trial "
+            f"({numbers})"
+        )
+    return candidate.number
+
+
 def _instead(found: Recommendation, study: optuna.Study, number: int) -> Recommendation:
     """The recommendation with another measured trial as its pick, by its confirmed figures where there are some."""
-    measured = {c.number: c for c in candidates(study)} | {c.number: c for c in found.considered}
-    if number not in measured:
-        raise ConfigError(
-            f"row.trial={number} is no measured trial of study {study.study_name!r}; measured: "
-            f"{', '.join(map(str, sorted(measured)))}"
-        )
-    rounds = found.rounds if number in {c.number for c in found.considered} else 0
-    score = found.scores.get(number, found.score)
+    again = {c.number: c for c in found.considered}
+    picked = again.get(number) or next(c for c in candidates(study) if c.number == number)
     return dataclasses.replace(
-        found, pick=measured[number], gains={}, score=score, runner_up=None, tied=False, rounds=rounds
-    )
+        found, pick=picked, gains={}, score=found.scores.get(number, found.score), runner_up=None, tied=False,
+        rounds=found.rounds if number in again else 0,
+    )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from optimize.schema_serving import Alerts, Deploy, Hardware, Price, RowChoice
+from optimize.schema_serving import Alerts, Deploy, Hardware, Price
 
 
 @dataclass
@@ -288,7 +288,8 @@ class StudyConfig:
     metrics: dict[str, Any] = field(default_factory=dict)
     constraints: dict[str, Any] = field(default_factory=dict)
     """Metric -> the fields of a Bound; untyped so that the command line can add one (`+constraints.x={max: 1}`)."""
-    row: RowChoice = field(default_factory=RowChoice)
+    row: str = "recommended"
+    """Of `deploy` and `price`: which row of the study, "recommended", "runner-up", "baseline" or a trial's number."""
     deploy: Deploy = field(default_factory=Deploy)
     alerts: Alerts = field(default_factory=Alerts)
     price: Price = field(default_factory=Price)

@@ -43,17 +43,6 @@ class Hardware:
 
 
 @dataclass
-class RowChoice:
-    """Which row of a study `optimize.deploy` and `optimize.price` are about.
-
-    Attributes:
-        trial: Its trial number; None for the recommended one.
-    """
-
-    trial: int | None = None
-
-
-@dataclass
 class Levels:
     """Two thresholds of one quantity.
 
@@ -78,9 +67,9 @@ class Alerts:
         queue_s: P95 of the seconds that requests wait for a place in the batch or for KV blocks.
         decode_s: Mean seconds per token.
         cpu: Share of the machine's processors that is busy.
-        from_knee: Take `warn` of the queue and of decoding from the knee of the study's load curve, where one was
-            measured, and `critical` in the same proportion as written here.
-        load_curve: The load curve's file; None for `load_curve.json` in the study's folder.
+        from_knee: Take `warn` of the queue from the knee of the row's load curve, where its certificate has one, and
+            `critical` in the same proportion as written here; never laxer than written here.
+        load_curve: A certificate (`certify.json`); None for the row's latest.
         quantile: Of the waiting times.
         window_s: Over which rates and quantiles are taken.
         cpu_window_s: The same of the processors.

@@ -91,10 +91,8 @@ def alerts_of(settings: Alerts, beam_size: int = 1, knee: LoadPoint | None = Non
 
 
 def at_knee(settings: Alerts, knee: LoadPoint) -> Alerts:
-    """Thresholds from the knee, critical in the same proportion to warn as before; never laxer than what was set."""
-    return replace(
-        settings, queue_s=_scaled(settings.queue_s, knee.queue_s), decode_s=_scaled(settings.decode_s, knee.decode_s)
-    )
+    """Waiting's thresholds from the knee, critical in the same proportion to warn; never laxer than what was set."""
+    return replace(settings, queue_s=_scaled(settings.queue_s, knee.queue_s))
 
 
 def _scaled(levels: Levels, warn: float) -> Levels:

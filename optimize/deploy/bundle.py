@@ -118,11 +118,14 @@ def measure_memory(made: Deployment) -> Memory:
 def _knee(config: StudyConfig, chosen: Chosen) -> LoadPoint | None:
     if not config.alerts.from_knee:
         return None
-    given = config.alerts.load_curve
-    path = Path(given) if given else _study_folder(config) / "load_curve.json"
-    if given is None and not path.exists():
-        return None
-    return knee(read_load_curve(path, chosen.candidate.number))
+    row = f"of study {chosen.row.study} (trial {chosen.candidate.number})"
+    if config.alerts.load_curve is not None:
+        return knee(read_load_curve(Path(config.alerts.load_curve), row))
+    certificates = Path(config.output_dir).glob(f"studies/certify-{config.study.name}-*/report/certify.json")
+    for path in sorted(certificates, key=lambda p: p.stat().st_mtime, reverse=True):
+        if points := read_load_curve(path, row):
+            return knee(points)
+    return None
 
 
 def write_bundle(made: Deployment, alerts: Alerts, bend: LoadPoint | None) -> list[Path]:
@@ -184,8 +187,8 @@ def _origin(bend: LoadPoint | None) -> str:
     if bend is None:
         return "Thresholds: alerts.* of the configuration (no load curve of this row was measured)."
     return (
-        f"Thresholds of waiting and decoding: the knee of this row's load curve, {bend.rate_per_s:g} requests/s, never "
-        "laxer than alerts.* of the configuration; those of the processors: the configuration's."
+        f"Thresholds of waiting: the knee of this row's load curve, {bend.rate_per_s:.3g} requests/s, never laxer than "
+        "alerts.queue_s of the configuration; all others: the configuration's."
     )
 
 

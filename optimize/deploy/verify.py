@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,8 +44,16 @@ class Serving:
 
 
 @contextmanager
-def serving(folder: Path, timeout_s: float, port: int | None = None) -> Iterator[Serving]:
-    """The server of a bundle, on a free port unless one is given, with a key that nobody knows.
+def serving(
+    folder: Path, timeout_s: float, port: int | None = None, arguments: Sequence[str] = ()
+) -> Iterator[Serving]:
+    """The server of a bundle with a key that nobody knows.
+
+    Args:
+        folder: Of the bundle.
+        timeout_s: How long it may take until it answers.
+        port: That it listens on; None for a free one.
+        arguments: Further flags of vLLM.
 
     Raises:
         OptimizeError: it ended, or did not answer in time; with its last words.
@@ -54,7 +62,7 @@ def serving(folder: Path, timeout_s: float, port: int | None = None) -> Iterator
     # `secrets.env` of the bundle would have its own key.
     env = {k: v for k, v in os.environ.items() if not k.startswith("VLLM_")} | {"VLLM_API_KEY": key, "PORT": str(port)}
     began = time.monotonic()
-    tree = ColdTree(["bash", str(folder / "serve.sh")], env, log, _GRACE_S)
+    tree = ColdTree(["bash", str(folder / "serve.sh"), *arguments], env, log, _GRACE_S)
     try:
         url = f"http://127.0.0.1:{port}"
         _wait(url, tree, log, began + timeout_s)

@@ -8,16 +8,16 @@ import pytest
 
 from optimize.deploy.alerts import ENGINE_METRICS, NODE_METRICS, alerts_of, at_knee, duration
 from optimize.deploy.dashboard import dashboard
-from optimize.deploy.knee import LoadPoint, knee, read_load_curve, write_load_curve
+from optimize.deploy.knee import LoadPoint, knee, read_load_curve
 from optimize.errors import ConfigError
 from optimize.schema_serving import Alerts, Levels
 
 CURVE = [
-    LoadPoint(10, 0.20, 0.010, 0.003),
-    LoadPoint(20, 0.21, 0.012, 0.004),
-    LoadPoint(30, 0.25, 0.080, 0.006),
-    LoadPoint(40, 0.90, 0.700, 0.007),
-    LoadPoint(50, 4.00, 3.500, 0.008),
+    LoadPoint(10, 0.20, 0.010),
+    LoadPoint(20, 0.21, 0.012),
+    LoadPoint(30, 0.25, 0.080),
+    LoadPoint(40, 0.90, 0.700),
+    LoadPoint(50, 4.00, 3.500),
 ]
 
 
@@ -72,39 +72,61 @@ def test_the_knee_is_the_last_rate_before_latency_turns_up() -> None:
     assert knee(list(reversed(CURVE))) == bend
 
 
-@pytest.mark.parametrize("points", [[], CURVE[:3], [LoadPoint(r, float(r), 0, 0) for r in range(1, 8)]])
+@pytest.mark.parametrize("points", [[], CURVE[:3], [LoadPoint(r, float(r), 0) for r in range(1, 8)]])
 def test_no_knee_where_there_is_no_bend(points: list[LoadPoint]) -> None:
     assert knee(points) is None
 
 
 def test_at_the_knee_warn_is_what_was_measured_there_and_critical_keeps_its_proportion() -> None:
-    found = at_knee(Alerts(), LoadPoint(30, 0.25, 0.08, 0.05))
+    found = at_knee(Alerts(), LoadPoint(30, 0.25, 0.08))
     assert (found.queue_s.warn, found.queue_s.critical) == (0.08, 0.16)
-    assert (found.decode_s.warn, found.decode_s.critical) == (0.05, 0.125)
-    assert found.cpu == Alerts().cpu
+    assert (found.decode_s, found.cpu) == (Alerts().decode_s, Alerts().cpu)
 
 
 def test_the_knee_makes_no_alert_laxer_and_none_jumpy() -> None:
-    assert at_knee(Alerts(), LoadPoint(30, 9, 9.0, 9.0)).queue_s == Alerts().queue_s
-    assert at_knee(Alerts(), LoadPoint(30, 9, 0.0, 0.0)).queue_s.warn == 0.05
+    assert at_knee(Alerts(), LoadPoint(30, 9, 9.0)).queue_s == Alerts().queue_s
+    assert at_knee(Alerts(), LoadPoint(30, 9, 0.0)).queue_s.warn == 0.05
 
 
 def test_the_knee_is_left_alone_on_request() -> None:
-    bend = LoadPoint(30, 0.25, 0.08, 0.05)
+    bend = LoadPoint(30, 0.25, 0.08)
     assert alerts_of(Alerts(from_knee=False), 1, bend) == alerts_of(Alerts())
     assert alerts_of(Alerts(), 1, bend) != alerts_of(Alerts())
 
 
-def test_a_load_curve_counts_for_its_own_row_only(tmp_path: Path) -> None:
-    write_load_curve(tmp_path / "c.json", 4, CURVE)
-    assert read_load_curve(tmp_path / "c.json", 4) == CURVE and read_load_curve(tmp_path / "c.json", 5) == []
+ROW = "of study chat (trial 4)"
 
 
-@pytest.mark.parametrize("content", ["", "[]", json.dumps({"trial": 1, "points": [{"rate_per_s": 1}]})])
-def test_what_is_no_load_curve_is_refused(tmp_path: Path, content: str) -> None:
+def _certificate(*curves: list[tuple[float, float, float]], title: str = f"recommended row {ROW}, x = 1") -> str:
+    steps = [[{"offered_per_s": r, "p50_s": p50, "p99_s": p99} for r, p50, p99 in curve] for curve in curves]
+    rows = [
+        {"scenario": "kill", "runs": [{"tables": {}}]},
+        {"scenario": "stress", "runs": [{"tables": {"curve": curve}} for curve in steps]},
+    ]
+    return json.dumps({"title": title, "rows": rows})
+
+
+def test_the_load_curve_is_the_certificates_and_its_repetitions_mean(tmp_path: Path) -> None:
+    path = tmp_path / "certify.json"
+    path.write_text(_certificate([(10, 0.1, 0.2), (20, 0.2, 0.5)], [(12, 0.1, 0.3), (24, 0.2, 0.7)]))
+    first, second = read_load_curve(path, ROW)
+    assert (first.rate_per_s, first.p99_latency_s, first.queue_s) == pytest.approx((11, 0.25, 0.15))
+    assert (second.rate_per_s, second.queue_s) == pytest.approx((22, 0.5))
+
+
+def test_a_certificate_counts_for_its_own_row_only(tmp_path: Path) -> None:
+    path = tmp_path / "certify.json"
+    path.write_text(_certificate([(10, 0.1, 0.2)]))
+    assert read_load_curve(path, "of study chat (trial 5)") == []
+    path.write_text(_certificate())
+    assert read_load_curve(path, ROW) == []
+
+
+@pytest.mark.parametrize("content", ["", "[]", json.dumps({"title": ROW, "rows": [{}]})])
+def test_what_is_no_certificate_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "c.json").write_text(content)
-    with pytest.raises(ConfigError, match="is no load curve"):
-        read_load_curve(tmp_path / "c.json", 1)
+    with pytest.raises(ConfigError, match="is no certificate"):
+        read_load_curve(tmp_path / "c.json", ROW)
 
 
 @pytest.mark.parametrize(

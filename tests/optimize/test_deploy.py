@@ -218,7 +218,7 @@ def test_prometheus_takes_its_configurations(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("row", ["cpu", "beams"])
-@pytest.mark.parametrize("bend", [None, LoadPoint(20.0, 0.5, 0.123, 0.0317)], ids=["row 9", "knee"])
+@pytest.mark.parametrize("bend", [None, LoadPoint(20.0, 0.5, 0.123)], ids=["row 9", "knee"])
 def test_every_rule_is_raised_by_what_it_is_for_and_silent_otherwise(
     tmp_path: Path, row: str, bend: LoadPoint | None
 ) -> None:

@@ -44,10 +44,11 @@ def test_a_row_that_does_not_fit(optimize: Run, simulated: list[str]) -> None:
     assert "usd_per_million_tokens" in Path(simulated[5].partition("=")[2], "matrix.json").read_text()
     for overrides, said in (
         (["model=llama3_8b"], "was measured with model demo, not llama3_8b"),
-        (["row.trial=99"], "row.trial=99 is no measured trial of study 'smoke'; measured: 0, 1"),
+        ([f"model.path={simulated[5].partition('=')[2]}"], "give the model it belongs to"),
+        (["row=99"], "row=99 is no row of study 'smoke'"),
         ([], "has no command to deploy"),
         (["deploy.folder=/proc/version/x"], "cannot write to /proc/version/x"),
     ):
         assert said in refused(optimize([*simulated, *overrides, "deploy.verify=false"], verb="optimize.deploy"))
-    priced = optimize([*simulated, "hardware.hourly_usd=1.5", "row.trial=1"], verb="optimize.price")
+    priced = optimize([*simulated, "hardware.hourly_usd=1.5", "row=1"], verb="optimize.price")
     assert priced.returncode == 0 and "trial 1" in priced.stdout and "measured on it" in priced.stdout

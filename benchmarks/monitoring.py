@@ -1,4 +1,4 @@
-"""Prometheus and node_exporter as Debian packages them, for as long as a test lasts."""
+"""Prometheus and node_exporter as Debian packages them, for as long as a test or a benchmark lasts."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ class Prometheus:
         return list(answer["data"]["result"])
 
     def rules(self) -> list[dict[str, Any]]:
+        """Every rule, with its state and its alerts."""
         groups = httpx.get(f"{self.url}/api/v1/rules", timeout=5).raise_for_status().json()["data"]["groups"]
         return [rule for group in groups for rule in group["rules"]]
 
