@@ -63,7 +63,8 @@ class Plan:
 
     def engine_settings(self) -> str:
         """A hash of all that engines of this study have in common: with others, one that did not start may do so."""
-        settings = [self.config.engine, asdict(self.config.hardware)]
+        hardware = self.config.hardware  # its price changes no engine
+        settings = [self.config.engine, {"name": hardware.name, "env": hardware.env}]
         return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
     def fingerprint(self) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from optimize.schema_serving import Alerts, Deploy, Hardware, Price
+
 
 @dataclass
 class StudySettings:
@@ -308,19 +310,6 @@ class Executor:
 
 
 @dataclass
-class Hardware:
-    """The machine the engines run on.
-
-    Attributes:
-        name: For people.
-        env: Environment variables that fit engines to the machine.
-    """
-
-    name: str = MISSING
-    env: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass
 class Tables:
     """Of `python -m optimize.tables`: the values of each knob; the first is what the others are compared with.
 
@@ -352,6 +341,8 @@ class StudyConfig:
     recipes: dict[str, Recipe] = field(default_factory=dict)
     engine: Any = MISSING
     hardware: Hardware = field(default_factory=Hardware)
+    instances: dict[str, Hardware] = field(default_factory=dict)
+    """Of `python -m optimize.price`: the hardware that is compared."""
     search_space: dict[str, Any] = field(default_factory=dict)
     baseline: dict[str, Any] = field(default_factory=dict)
     workload: WorkloadSource = field(default_factory=WorkloadSource)
@@ -365,6 +356,11 @@ class StudyConfig:
     metrics: dict[str, Any] = field(default_factory=dict)
     constraints: dict[str, Any] = field(default_factory=dict)
     """Metric -> the fields of a Bound; untyped so that the command line can add one (`+constraints.x={max: 1}`)."""
+    row: str = "recommended"
+    """Of `deploy` and `price`: which row of the study, "recommended", "runner-up", "baseline" or a trial's number."""
+    deploy: Deploy = field(default_factory=Deploy)
+    alerts: Alerts = field(default_factory=Alerts)
+    price: Price = field(default_factory=Price)
     sampler: Any = MISSING
     executor: Executor = field(default_factory=Executor)
     tracking: Tracking = field(default_factory=Tracking)

@@ -81,6 +81,7 @@ def about(plan: Plan) -> dict[str, Any]:
         "scenario": asdict(plan.config.scenario),
         "directions": {name: str(o.direction) for name, o in plan.objectives.items()},
         "model": plan.config.model.name,
+        "hardware": plan.config.hardware.name,
         "engine_settings": plan.engine_settings(),
         "signature": dict(plan.signature),
         "limits": [asdict(limit) for limit in plan.limits],

@@ -1,5 +1,6 @@
 """Every YAML of every group composes into the typed schema, and what it names can be built."""
 
+import datetime
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from optimize.errors import ConfigError
 from optimize.space import SearchSpace, make_space
 
 GROUPS = {
-    "model", "engine", "space", "quantization", "workload", "load", "objectives", "constraints", "sampler",
+    "alerts", "model", "engine", "space", "quantization", "workload", "load", "objectives", "constraints", "sampler",
     "scenario", "tracking", "executor", "hardware", "study",
 }  # fmt: skip
 STUDIES = ["smoke", "chat", "bulk", "abtest"]
@@ -26,6 +27,9 @@ NEEDS = {
     "engine=remote": ["engine.base_url=http://127.0.0.1:8000"],
     "load=trace": ["load.arrivals.path=tests/data/trace.jsonl"],
     "workload=file": ["workload.path=prompts.jsonl"],
+    "constraints=cost": ["hardware=aws_g5_xlarge"],
+    "objectives=usd_per_million_tokens": ["hardware=aws_g5_xlarge"],
+    "objectives=usd_per_thousand_requests": ["hardware=aws_g5_xlarge"],
 }
 """What a choice leaves to whoever chooses it."""
 
@@ -38,7 +42,7 @@ def _selection(group: str, choice: str) -> list[str]:
     if group == "study":
         return [f"+study={choice}"]
     if group == "objectives":
-        return [f"objectives=[{choice}]"]
+        return [f"objectives=[{choice}]", *NEEDS.get(f"objectives={choice}", [])]
     return [f"{group}={choice}", *NEEDS.get(f"{group}={choice}", [])]
 
 
@@ -99,6 +103,15 @@ def test_studies_fit_together(choice: str) -> None:
 def test_every_recipe_is_there_for_the_search_under_its_own_name(name: str) -> None:
     assert _chosen("quantization", name).recipes[name] == _chosen("quantization", name).quantization
     assert _chosen("quantization", name).quantization.name == name
+
+
+@pytest.mark.parametrize("name", sorted(p.stem for p in (CONF / "hardware").glob("*.yaml") if p.stem != "auto"))
+def test_every_price_has_a_source_and_a_date_and_is_compared(name: str) -> None:
+    hardware = _chosen("hardware", name).hardware
+    assert hardware.name == name and hardware.provider in ("aws", "gcp", "alibaba") and hardware.region
+    assert hardware.hourly_usd and hardware.hourly_usd > 0 and hardware.accelerators > 0
+    assert hardware.price_source and hardware.price_note and datetime.date.fromisoformat(hardware.price_date)
+    assert _compose().instances[name] == hardware
 
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in (CONF / "objectives").glob("*.yaml")))

@@ -1,0 +1,250 @@
+"""Makes each kind of alert fire for real: a bundle's command under load and faults, read by Debian's Prometheus.
+
+The bundle is the one that `python -m optimize.deploy` writes for a study's row, thresholds included.
+Usage: python -m benchmarks.alerts --study smoke [--output-dir mlruns] [--repeats 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from benchmarks.common import RESULTS, configuration, provenance, require_quiet
+from benchmarks.monitoring import Prometheus, missing, node_exporter, prometheus, until
+from optimize.deploy.alerts import alerts_of
+from optimize.deploy.bundle import make_deployment, make_folder, write_bundle
+from optimize.deploy.verify import Serving, serving
+from optimize.engine.vllm import free_port
+from optimize.errors import OptimizeError
+from optimize.rows import chosen_row
+from optimize.schema import StudyConfig
+
+_FIRE_MAX_S, _SILENT_MAX_S = 90.0, 120.0
+_USERS, _TOKENS = 48, 100
+_SMALL_CACHE = "--num-gpu-blocks-override=4"
+_STOPPED_S, _GOING_S = 0.6, 0.03
+CAUSES = {
+    "paging": f"KV cache of 4 blocks ({_SMALL_CACHE}), {_USERS} users",
+    "decode": f"engine core stopped for {_STOPPED_S:g} s of every {_STOPPED_S + _GOING_S:g} s, 2 users",
+    "cpu": f"{_USERS} users on the whole machine",
+    "down": "API server killed (SIGKILL)",
+}
+EXPECTED = {
+    "paging": ("VllmPagingWarning", "VllmPagingCritical"),
+    "decode": ("VllmDecodeSlowWarning", "VllmDecodeSlowCritical"),
+    "cpu": ("CpuExhaustedWarning", "CpuExhaustedCritical"),
+    "down": ("VllmDown",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """One alert made to fire.
+
+    Attributes:
+        cause: Key of CAUSES.
+        alert: Its name.
+        fired_s: Seconds from the cause's beginning until it fired; None where it did not.
+        value: Of its expression then.
+        silent_s: Seconds from the cause's end until it was silent again; None where that was not waited for or seen.
+    """
+
+    cause: str
+    alert: str
+    fired_s: float | None
+    value: str
+    silent_s: float | None
+
+
+@contextmanager
+def users(running: Serving, model: str, count: int) -> Iterator[None]:
+    """That many users who ask again as soon as they are answered, whatever the answer."""
+    over = threading.Event()
+    body = {"model": model, "prompt": "the old man sees the dog", "max_tokens": _TOKENS, "ignore_eos": True}
+
+    def ask() -> None:
+        with httpx.Client(base_url=running.base_url, headers=running.headers, timeout=120) as http:
+            while not over.is_set():
+                try:
+                    http.post("/v1/completions", json=body)
+                except httpx.HTTPError:
+                    over.wait(0.5)
+
+    threads = [threading.Thread(target=ask, daemon=True) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+
+
+@contextmanager
+def throttled(running: Serving) -> Iterator[None]:
+    """The engine's own processes stopped most of the time; the API server goes on."""
+    engine = [p for p in running.tree.processes() if "VLLM::" in " ".join(p.cmdline() or [p.name()])]
+    assert engine, "no process of the engine core was found"
+    over = threading.Event()
+
+    def throttle() -> None:
+        while not over.is_set():
+            _signal(engine, signal.SIGSTOP)
+            over.wait(_STOPPED_S)
+            _signal(engine, signal.SIGCONT)
+            over.wait(_GOING_S)
+
+    thread = threading.Thread(target=throttle, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        _signal(engine, signal.SIGCONT)
+
+
+def _signal(processes: list[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        process.send_signal(number)
+
+
+def firing(reader: Prometheus, name: str) -> str | None:
+    """The value of an alert that fires; None where it does not."""
+    for rule in reader.rules():
+        for alert in rule["alerts"] if rule["name"] == name else ():
+            if alert["state"] == "firing":
+                return str(alert["value"])
+    return None
+
+
+def watch(reader: Prometheus, cause: str, begin: Callable[[ExitStack], object], ends: bool = True) -> list[Fired]:
+    """Begin a cause, wait until all alerts expected of it fire, end it, and wait until they are silent."""
+    seen: dict[str, tuple[float, str]] = {}
+    with ExitStack() as during:
+        began = time.monotonic()
+        begin(during)
+
+        def all_fire() -> bool:
+            for name in EXPECTED[cause]:
+                if name not in seen and (value := firing(reader, name)) is not None:
+                    seen[name] = (time.monotonic() - began, value)
+            return len(seen) == len(EXPECTED[cause])
+
+        until(all_fire, _FIRE_MAX_S)
+    ended, silent = time.monotonic(), dict[str, float]()
+
+    def all_silent() -> bool:
+        for name in seen:
+            if name not in silent and firing(reader, name) is None:
+                silent[name] = time.monotonic() - ended
+        return len(silent) == len(seen)
+
+    if ends:
+        until(all_silent, _SILENT_MAX_S)
+    return [
+        Fired(cause, name, seen[name][0] if name in seen else None, seen.get(name, (0, "–"))[1], silent.get(name))
+        for name in EXPECTED[cause]
+    ]
+
+
+def run(config: StudyConfig, repeats: int) -> list[Fired]:
+    """All causes; one engine for the shrunken cache, one for the others."""
+    chosen = chosen_row(config)
+    found: list[Fired] = []
+    for _ in range(repeats):
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = make_folder(Path(scratch) / "bundle")
+            made = make_deployment(chosen, config, folder)
+            write_bundle(made, config.alerts, None)
+            with (
+                node_exporter(config.alerts.node_exporter),
+                prometheus(folder / "prometheus.yml", Path(scratch) / "data") as reader,
+            ):
+                found += _on_engines(reader, folder, config, made.served_name)
+    return found
+
+
+def _on_engines(reader: Prometheus, folder: Path, config: StudyConfig, model: str) -> list[Fired]:
+    port, timeout_s = config.deploy.port, config.deploy.start_timeout_s
+    with serving(folder, timeout_s, port, [_SMALL_CACHE]) as running:
+        _settled(reader)
+        found = watch(reader, "paging", lambda during: during.enter_context(users(running, model, _USERS)))
+    with serving(folder, timeout_s, port) as running:
+        _settled(reader)
+
+        def slow(during: ExitStack) -> None:
+            during.enter_context(users(running, model, 2))
+            during.enter_context(throttled(running))
+
+        found += watch(reader, "decode", slow)
+        found += watch(reader, "cpu", lambda during: during.enter_context(users(running, model, _USERS)))
+        server = next(p for p in running.tree.processes() if "optimize.engine.serve" in " ".join(p.cmdline()) or
+                      " serve " in " ".join(p.cmdline()))  # fmt: skip
+        found += watch(reader, "down", lambda _: server.kill(), ends=False)
+    return found
+
+
+def _settled(reader: Prometheus) -> None:
+    """Wait until the engine is read and nothing fires."""
+    if not until(lambda: bool(reader.query('up{job="vllm"} == 1')), 30):
+        raise OptimizeError("Prometheus does not read the engine")
+    names = [name for names in EXPECTED.values() for name in names]
+    until(lambda: all(firing(reader, name) is None for name in names), _SILENT_MAX_S)
+
+
+def report(found: list[Fired], config: StudyConfig, command: str) -> str:
+    rules = {rule.name: rule for rule in alerts_of(config.alerts)}
+    version = subprocess.run(["prometheus", "--version"], capture_output=True, text=True, check=False)
+    lines = [
+        "# Alerts that fired", "", provenance(command), "",
+        f"{(version.stdout + version.stderr).split('(')[0].strip()}, read every {config.alerts.scrape_s:g} s, with the "
+        "files that `python -m optimize.deploy` writes; no threshold was lowered. Times count from the beginning of the "
+        "cause to the firing alert, and from the cause's end to its silence.", "",
+        "| alert | fires when | cause | fired after | value then | silent after |", "|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for f in found:
+        rule = rules[f.alert]
+        fired = "did not" if f.fired_s is None else f"{f.fired_s:.0f} s"
+        silent = "not waited for" if f.silent_s is None else f"{f.silent_s:.0f} s"
+        value = f.value if f.fired_s is None else f"{float(f.value):.3g}"
+        lines.append(
+            f"| {f.alert} | {rule.summary}, for {rule.for_s:g} s | {CAUSES[f.cause]} | {fired} | {value} | {silent} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--study", default="smoke")
+    parser.add_argument("--output-dir", default="mlruns")
+    parser.add_argument("--repeats", type=int, default=1)
+    asked = parser.parse_args()
+    require_quiet()
+    if missing():
+        raise SystemExit(f"not installed: {', '.join(missing())}; requirements/debian.txt names their packages")
+    config = configuration([f"+study={asked.study}", f"output_dir={asked.output_dir}"])
+    config = dataclasses.replace(
+        config,
+        deploy=dataclasses.replace(config.deploy, port=free_port()),
+        alerts=dataclasses.replace(config.alerts, node_exporter=f"127.0.0.1:{free_port()}"),
+    )
+    found = run(config, asked.repeats)
+    text = report(found, config, f"python -m benchmarks.alerts --study {asked.study} --repeats {asked.repeats}")
+    (RESULTS / "alerts.md").write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,245 @@
+"""Alert rules on vLLM's own metrics: when somebody is called, and what they are told to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from optimize.deploy.knee import LoadPoint
+from optimize.errors import ConfigError
+from optimize.schema_serving import Alerts, Levels
+
+WARNING, CRITICAL = "warning", "critical"
+ENGINE_METRICS = (
+    "vllm:request_queue_time_seconds_bucket",
+    "vllm:num_requests_waiting",
+    "vllm:num_requests_running",
+    "vllm:num_preemptions_total",
+    "vllm:kv_cache_usage_perc",
+    "vllm:request_success_total",
+    "vllm:generation_tokens_total",
+    "vllm:inter_token_latency_seconds_sum",
+    "vllm:inter_token_latency_seconds_count",
+    "vllm:e2e_request_latency_seconds_bucket",
+    "vllm:e2e_request_latency_seconds_sum",
+    "vllm:e2e_request_latency_seconds_count",
+    "vllm:time_to_first_token_seconds_bucket",
+)
+"""All of vLLM's series that rules and dashboard use; a live test looks for each."""
+NODE_METRICS = ("node_cpu_seconds_total",)
+_BY = "instance, model_name"
+_ENGINE = 'instance="localhost:8000", model_name="m"'
+_LONG = 90  # readings in an example
+
+Series = Mapping[str, str]
+"""Series -> its values in promtool's notation."""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One rule.
+
+    Attributes:
+        name: Of the alert.
+        severity: WARNING or CRITICAL.
+        expr: PromQL.
+        for_s: How long it must hold.
+        summary: What is wrong.
+        mitigation: What helps.
+        labels: Labels that the alert carries from its series.
+        fires: Examples that must raise it, for promtool.
+        silent: Examples that must not.
+    """
+
+    name: str
+    severity: str
+    expr: str
+    for_s: float
+    summary: str
+    mitigation: str
+    labels: Mapping[str, str]
+    fires: Sequence[Series]
+    silent: Sequence[Series]
+
+
+_PAGING = (
+    "Requests wait for KV blocks: give the KV cache more memory (kv_cache_memory_bytes, gpu_memory_utilization) or "
+    "preload it; reduce beam_size; scale out."
+)
+_DECODE = "Decoding is slow: reduce beam_size; reduce batch_size (max_num_seqs); scale out."
+_CPU = "Processors are exhausted: scale out; reduce beam_size; move other programs elsewhere."
+_DOWN = "The engine does not answer: look at its log and restart it; keep a warm standby; scale out."
+
+
+def alerts_of(settings: Alerts, beam_size: int = 1, knee: LoadPoint | None = None) -> list[Alert]:
+    """All rules.
+
+    Args:
+        settings: Thresholds.
+        beam_size: Of the deployed row: beam search runs as one-token requests, which have no time between tokens.
+        knee: Of the row's load curve, where it is known.
+
+    Raises:
+        ConfigError: thresholds that contradict each other.
+    """
+    check_settings(settings)
+    settings = at_knee(settings, knee) if knee is not None and settings.from_knee else settings
+    rules: list[Alert] = []
+    for severity in (WARNING, CRITICAL):
+        rules += [_paging(settings, severity), _decode(settings, severity, beam_size), _cpu(settings, severity)]
+    return [*rules, _down(settings)]
+
+
+def at_knee(settings: Alerts, knee: LoadPoint) -> Alerts:
+    """Waiting's thresholds from the knee, critical in the same proportion to warn; never laxer than what was set."""
+    return replace(settings, queue_s=_scaled(settings.queue_s, knee.queue_s))
+
+
+def _scaled(levels: Levels, warn: float) -> Levels:
+    # A wait of nearly nothing at the knee would raise the alarm at the first request that waits at all.
+    warn = min(levels.warn, max(warn, levels.warn / 10))
+    return replace(levels, warn=round(warn, 4), critical=round(warn * levels.critical / levels.warn, 4))
+
+
+def check_settings(settings: Alerts) -> None:
+    """Raise ConfigError for thresholds that make no sense."""
+    for name in ("queue_s", "decode_s", "cpu"):
+        levels: Levels = getattr(settings, name)
+        if not 0 < levels.warn <= levels.critical:
+            raise ConfigError(
+                f"alerts.{name}: warn and critical must be positive and in this order, got {levels.warn:g} and "
+                f"{levels.critical:g}"
+            )
+    if settings.cpu.critical >= 1:
+        raise ConfigError(f"alerts.cpu.critical must be a share below 1, got {settings.cpu.critical:g}")
+    if not 0 < settings.quantile < 1:
+        raise ConfigError(f"alerts.quantile must be between 0 and 1, got {settings.quantile:g}")
+    for name in ("window_s", "cpu_window_s"):
+        if getattr(settings, name) < 2 * settings.scrape_s or settings.scrape_s <= 0:
+            raise ConfigError(
+                f"alerts.{name} must hold at least two readings, got {getattr(settings, name):g} s at "
+                f"alerts.scrape_s={settings.scrape_s:g}"
+            )
+
+
+def _level(levels: Levels, severity: str) -> tuple[float, float]:
+    if severity == WARNING:
+        return levels.warn, levels.warn_for_s
+    return levels.critical, levels.critical_for_s
+
+
+def duration(seconds: float) -> str:
+    """In Prometheus' notation, which has no fractions."""
+    return f"{seconds:g}s" if float(seconds).is_integer() else f"{round(seconds * 1000)}ms"
+
+
+def _rate(metric: str, window_s: float, by: str = _BY) -> str:
+    return f"sum by ({by}) (rate({metric}[{duration(window_s)}]))"
+
+
+def queue_expr(settings: Alerts) -> str:
+    """The waiting time's quantile."""
+    rate = _rate("vllm:request_queue_time_seconds_bucket", settings.window_s, f"le, {_BY}")
+    return f"histogram_quantile({settings.quantile:g}, {rate})"
+
+
+def decode_expr(settings: Alerts, beam_size: int) -> str:
+    """Seconds per token: between tokens of an answer, or of a step of beam search."""
+    name = "inter_token_latency" if beam_size == 1 else "e2e_request_latency"
+    both = [_rate(f"vllm:{name}_seconds_{part}", settings.window_s) for part in ("sum", "count")]
+    return " / ".join(both)
+
+
+def cpu_expr(settings: Alerts) -> str:
+    """Busy share of the machine's processors; what the host withholds counts as busy."""
+    idle = _rate('node_cpu_seconds_total{mode=~"idle|iowait"}', settings.cpu_window_s, "instance")
+    return f'1 - {idle} / count by (instance) (node_cpu_seconds_total{{mode="idle"}})'
+
+
+def _paging(settings: Alerts, severity: str) -> Alert:
+    limit, for_s = _level(settings.queue_s, severity)
+    # vLLM tells of a wait once the request has been answered, and only of the first one. Those who wait now, preempted
+    # ones included, over those who get done: Little's law; infinite where nobody gets done.
+    waiting = f"sum by ({_BY}) (vllm:num_requests_waiting)"
+    now = f"{waiting} / {_rate('vllm:request_success_total', settings.window_s)}"
+    return Alert(
+        f"VllmPaging{severity.title()}", severity, f"{queue_expr(settings)} > {limit:g} or {now} > {limit:g}", for_s,
+        f"requests wait longer than {limit:g} s for a place in the batch or for KV blocks", _PAGING,
+        {"instance": "localhost:8000", "model_name": "m"},
+        [
+            _queue_example(limit, 4 * limit),
+            _standing_example(("vllm:num_requests_waiting", 5), ("vllm:request_success_total", 7)),
+        ],
+        [
+            _queue_example(limit / 4, limit / 2),
+            _standing_example(("vllm:num_requests_waiting", 0), ("vllm:request_success_total", 7)),
+        ],
+    )  # fmt: skip
+
+
+def _queue_example(low: float, high: float) -> Series:
+    """Waits that all fall between two bounds."""
+    name = "vllm:request_queue_time_seconds_bucket"
+    counts = {f"{low:g}": "0", f"{high:g}": "10", "+Inf": "10"}
+    return {f'{name}{{{_ENGINE}, le="{le}"}}': f"0+{step}x{_LONG}" for le, step in counts.items()}
+
+
+def _standing_example(*values: tuple[str, int]) -> Series:
+    """Series that do not move."""
+    return {f"{name}{{{_ENGINE}}}": f"{value}x{_LONG}" for name, value in values}
+
+
+def _decode(settings: Alerts, severity: str, beam_size: int) -> Alert:
+    limit, for_s = _level(settings.decode_s, severity)
+    name = "inter_token_latency" if beam_size == 1 else "e2e_request_latency"
+    running = f"sum by ({_BY}) (vllm:num_requests_running) > 0"
+    stalled = f"{running} and {_rate('vllm:generation_tokens_total', settings.window_s)} == 0"
+    return Alert(
+        f"VllmDecodeSlow{severity.title()}", severity,
+        f"{decode_expr(settings, beam_size)} > {limit:g} or ({stalled})", for_s,
+        f"a token takes longer than {limit:g} s, or none comes", _DECODE,
+        {"instance": "localhost:8000", "model_name": "m"},
+        [
+            _mean_example(name, 1.5 * limit),
+            _standing_example(("vllm:num_requests_running", 3), ("vllm:generation_tokens_total", 9)),
+        ],
+        [
+            _mean_example(name, 0.5 * limit),
+            _standing_example(("vllm:num_requests_running", 0), ("vllm:generation_tokens_total", 9)),
+        ],
+    )  # fmt: skip
+
+
+def _mean_example(name: str, mean: float) -> Series:
+    return {
+        f"vllm:{name}_seconds_sum{{{_ENGINE}}}": f"0+{10 * mean:g}x{_LONG}",
+        f"vllm:{name}_seconds_count{{{_ENGINE}}}": f"0+10x{_LONG}",
+    }
+
+
+def _cpu(settings: Alerts, severity: str) -> Alert:
+    limit, for_s = _level(settings.cpu, severity)
+    return Alert(
+        f"CpuExhausted{severity.title()}", severity, f"{cpu_expr(settings)} > {limit:g}", for_s,
+        f"more than {limit:.0%} of the processors are busy", _CPU, {"instance": "localhost:9100"},
+        [_cpu_example(settings, (1 - limit) / 2)], [_cpu_example(settings, 2 * (1 - limit))],
+    )  # fmt: skip
+
+
+def _cpu_example(settings: Alerts, idle: float) -> Series:
+    """Two processors that are idle for this share of the time, half of it waiting for a disk."""
+    step = idle * settings.scrape_s / 2
+    return {
+        f'node_cpu_seconds_total{{instance="localhost:9100", cpu="{cpu}", mode="{mode}"}}': f"0+{step:.6g}x{_LONG}"
+        for cpu in (0, 1)
+        for mode in ("idle", "iowait")
+    }
+
+
+def _down(settings: Alerts) -> Alert:
+    series = 'up{job="vllm", instance="localhost:8000"}'
+    return Alert(
+        "VllmDown", CRITICAL, 'up{job="vllm"} == 0', settings.down_for_s,
+        "the engine's metrics cannot be read", _DOWN, {"instance": "localhost:8000", "job": "vllm"},
+        [{series: f"0x{_LONG}"}], [{series: f"1x{_LONG}"}],
+    )  # fmt: skip

@@ -1,0 +1,69 @@
+"""A Grafana dashboard of the same series that the alerts look at."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from optimize.deploy.alerts import cpu_expr, decode_expr, duration, queue_expr
+from optimize.schema_serving import Alerts, Levels
+
+_BY = "instance, model_name"
+_WIDE, _HIGH = 12, 8
+
+
+def dashboard(title: str, settings: Alerts, beam_size: int) -> str:
+    """The dashboard as JSON, to be imported; its data source is asked for."""
+    window = duration(settings.window_s)
+    panels = [
+        _panel("Waiting before the first run (quantile)", [queue_expr(settings)], "s", settings.queue_s),
+        _panel("Time per token", [decode_expr(settings, beam_size)], "s", settings.decode_s),
+        _panel("Busy processors", [cpu_expr(settings)], "percentunit", settings.cpu),
+        _panel("KV cache in use", [f"max by ({_BY}) (vllm:kv_cache_usage_perc)"], "percentunit"),
+        _panel("Requests", [_sum("vllm:num_requests_running"), _sum("vllm:num_requests_waiting")], "short"),
+        _panel("Preemptions", [_rate("vllm:num_preemptions_total", window)], "ops"),
+        _panel("Answered requests", [_rate("vllm:request_success_total", window)], "reqps"),
+        _panel("Output tokens", [_rate("vllm:generation_tokens_total", window)], "ops"),
+        _panel("Time to first token, P99", [_p99("vllm:time_to_first_token_seconds_bucket", window)], "s"),
+        _panel("Latency, P99", [_p99("vllm:e2e_request_latency_seconds_bucket", window)], "s"),
+    ]
+    for place, panel in enumerate(panels):
+        panel["id"] = place + 1
+        panel["gridPos"] = {"x": place % 2 * _WIDE, "y": place // 2 * _HIGH, "w": _WIDE, "h": _HIGH}
+    return json.dumps(
+        {
+            "title": title, "schemaVersion": 39, "refresh": "5s", "time": {"from": "now-15m", "to": "now"},
+            "templating": {"list": [{"name": "source", "type": "datasource", "query": "prometheus"}]},
+            "panels": panels,
+        },
+        indent=1,
+    )  # fmt: skip
+
+
+def _sum(metric: str) -> str:
+    return f"sum by ({_BY}) ({metric})"
+
+
+def _rate(metric: str, window: str) -> str:
+    return f"sum by ({_BY}) (rate({metric}[{window}]))"
+
+
+def _p99(metric: str, window: str) -> str:
+    return f"histogram_quantile(0.99, sum by (le, {_BY}) (rate({metric}[{window}])))"
+
+
+def _panel(title: str, expressions: list[str], unit: str, levels: Levels | None = None) -> dict[str, Any]:
+    steps: list[dict[str, Any]] = [{"color": "green", "value": None}]
+    if levels is not None:
+        steps += [{"color": "orange", "value": levels.warn}, {"color": "red", "value": levels.critical}]
+    return {
+        "title": title, "type": "timeseries", "datasource": {"type": "prometheus", "uid": "${source}"},
+        "targets": [{"refId": chr(ord("A") + i), "expr": expr} for i, expr in enumerate(expressions)],
+        "fieldConfig": {
+            "defaults": {
+                "unit": unit, "min": 0, "thresholds": {"mode": "absolute", "steps": steps},
+                "custom": {"thresholdsStyle": {"mode": "line" if levels else "off"}},
+            },
+            "overrides": [],
+        },
+    }  # fmt: skip

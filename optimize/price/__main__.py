@@ -1,0 +1,36 @@
+"""`python -m optimize.price +study=chat`: what a row's work costs, on the instances of `conf/hardware/`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from optimize.cli import run_verb
+from optimize.schema import StudyConfig
+
+
+def _price(config: StudyConfig, config_yaml: str) -> int:
+    from optimize.price import check_inputs, price_lines, to_markdown
+    from optimize.report.matrix import write_files
+    from optimize.rows import chosen_row
+
+    machines = dict(config.instances)
+    if config.hardware.hourly_usd is not None:
+        machines[config.hardware.name] = config.hardware
+    check_inputs(machines, config.price.factors)
+    chosen = chosen_row(config)
+    lines = price_lines(chosen, machines, config.price.factors)
+    text = to_markdown(chosen, lines)
+    folder = Path(config.output_dir) / "studies" / config.study.name / "report"
+    raw = json.dumps([line.to_dict() for line in lines], indent=1)
+    paths = write_files({"price.md": text, "price.json": raw}, folder)
+    print(f"{text}\nwritten: {', '.join(str(p) for p in paths)}")
+    return 0
+
+
+def main() -> None:
+    run_verb(_price)
+
+
+if __name__ == "__main__":
+    main()
