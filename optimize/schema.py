@@ -12,6 +12,9 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from optimize.certify.settings import Certify
+from optimize.serve.settings import Serve
+
 
 @dataclass
 class StudySettings:
@@ -290,9 +293,13 @@ class StudyConfig:
     workload: WorkloadSource = field(default_factory=WorkloadSource)
     load: Load = field(default_factory=Load)
     at: dict[str, Any] = field(default_factory=dict)
-    """Of `python -m optimize.measure`: knob -> value; the others stay at vLLM's defaults."""
+    """Of `python -m optimize.measure`, `serve`, `certify`: knob -> value; the others stay at vLLM's defaults."""
     repeats: int = 3
-    """Of `python -m optimize.measure`: how often, each time on a new engine."""
+    """Of `python -m optimize.measure` and `certify`: how often, each time on a new engine."""
+    row: str = "recommended"
+    """Of `serve` and `certify`: which row of the study, "recommended", "runner-up", "baseline" or a trial's number."""
+    serve: Serve = field(default_factory=Serve)
+    certify: Certify = field(default_factory=Certify)
     objectives: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     constraints: dict[str, Any] = field(default_factory=dict)
