@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shlex
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -150,14 +152,19 @@ def _keep(found: Found, requests: list[RequestRecord], series: Any, record: Tria
     say("  " + (found.error or ", ".join(f"{k} {v}" for k, v in shown.items())))
 
 
+def _command(arguments: Sequence[str]) -> str:
+    """The command line, without the folders that differ from machine to machine."""
+    told = [a for a in arguments if not a.startswith(("output_dir=", "cache_dir="))]
+    return shlex.join(["python", "-m", "optimize.certify", *told])
+
+
 def _conclude(config: StudyConfig, plan: Plan, chosen: Chosen, ledger: Ledger, tracker: Tracker, status: str) -> None:
     found = list(read_all(ledger.folder))
     if not found:
         tracker.close({}, "nothing was measured", [], status)
         return
     title = f"{chosen.title}, {chosen.in_words()}"
-    command = f"python -m optimize.certify +study={config.study.name}"
-    about = About(title, plan.signature, command, f"{datetime.now(UTC):%Y-%m-%d}")
+    about = About(title, plan.signature, _command(sys.argv[1:]), f"{datetime.now(UTC):%Y-%m-%d}")
     files = write_report(found, about, config.certify, ledger.folder / "report")
     groups = grouped(found)
     certified = {f"certified.{n}{'.mitigated' if m else ''}": float(v.certified or False)
