@@ -132,7 +132,7 @@ def kills(crew: Crew, asked: Asked, start: str, count: int, users: int, port: in
                     print(f"{start}: kill {number + 1} of {count}: {list(log.read())[-1].down_s:.2f} s", flush=True)
                 seen |= {(p.pid, p.create_time()) for p in engine_of(server)}
                 records = list(flow.records)
-            restarts = list(log.read())
+            restarts = [r for r in log.read() if r.how != "failed"]
     left = sum(psutil.pid_exists(pid) and psutil.Process(pid).create_time() == born for pid, born in seen)
     return Series(start, restarts, killed_at, records, left)
 
@@ -172,9 +172,8 @@ def rows_of(series: Series, known: Mapping[int, set[str]]) -> list[str]:
     errors = Counter(str(r.error) for r in series.records if r.error is not None)
     wrong, compared = differing(answers_of(series.records), known)
     recovery, detection = series.recovery_s, series.detection_s
-    succeeded = [r for r in series.restarts if r.how != "failed"]
     return [
-        f"| kills, restarts recorded | {len(series.killed_at)}, {len(succeeded)} "
+        f"| kills, restarts recorded | {len(series.killed_at)}, {len(series.restarts)} "
         f"({', '.join(f'{n} {how}' for how, n in Counter(r.how for r in series.restarts).items())}) |",
         f"| noticed after, median and longest | {statistics.median(detection):.3f} s, {max(detection):.3f} s |",
         f"| another engine answers after, median [quartiles] and longest | {_spread(recovery)} |",

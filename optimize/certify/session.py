@@ -124,6 +124,10 @@ def _one(run: Run, bench: Bench, config: StudyConfig, ledger: Ledger, tracker: T
     try:
         with tracker.held():
             found, requests, series = _found(run, bench)
+    except KeyboardInterrupt:
+        record.state, record.reason, record.ended_at = "failed", "interrupted", time.time()
+        ledger.write(record)
+        raise
     except (EngineFailure, TransientFault) as failure:
         record.state, record.reason = "failed", str(failure)
         say(f"  failed: {failure}")

@@ -39,19 +39,19 @@ class Certify:
     mitigations: bool = True
     rate_per_s: float | None = None
     rate_share: float = 0.4
-    capacity_s: float = 6.0
-    normal_s: float = 6.0
-    calm_s: float = 3.0
+    capacity_s: float = 5.0
+    normal_s: float = 5.0
+    calm_s: float = 2.0
     window_s: float = 1.0
     tolerance: float = 2.0
     recovery_max_s: float = 90.0
-    request_timeout_s: float = 20.0
+    request_timeout_s: float = 15.0
     stress_per_s: float = 1000.0
     stress_ramp_s: float = 10.0
     stress_hold_s: float = 2.0
     stress_requests_max: int = 8000
-    stress_steps: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75, 1.0, 1.25, 1.5])
-    stress_step_s: float = 5.0
+    stress_steps: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75, 1.0, 1.25])
+    stress_step_s: float = 4.0
     freeze_s: float = 3.0
     missing_s: float = 5.0
     disk_mib_per_s: float = 1.0
