@@ -12,7 +12,9 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from optimize.certify.settings import Certify
 from optimize.schema_serving import Alerts, Deploy, Hardware, Price
+from optimize.serve.settings import Serve
 
 
 @dataclass
@@ -348,16 +350,18 @@ class StudyConfig:
     workload: WorkloadSource = field(default_factory=WorkloadSource)
     load: Load = field(default_factory=Load)
     at: dict[str, Any] = field(default_factory=dict)
-    """Of `python -m optimize.measure`: knob -> value; the others stay at vLLM's defaults."""
+    """Of `python -m optimize.measure`, `serve`, `certify`: knob -> value; the others stay at vLLM's defaults."""
     repeats: int = 3
-    """Of `python -m optimize.measure` and `optimize.tables`: how often, each time on new engines."""
+    """Of `measure`, `tables` and `certify`: how often, each time on new engines."""
     tables: Tables = field(default_factory=Tables)
+    serve: Serve = field(default_factory=Serve)
+    certify: Certify = field(default_factory=Certify)
     objectives: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     constraints: dict[str, Any] = field(default_factory=dict)
     """Metric -> the fields of a Bound; untyped so that the command line can add one (`+constraints.x={max: 1}`)."""
     row: str = "recommended"
-    """Of `deploy` and `price`: which row of the study, "recommended", "runner-up", "baseline" or a trial's number."""
+    """Of `deploy`, `price`, `serve` and `certify`: which row of the study, "recommended", "runner-up", "baseline" or a trial's number."""
     deploy: Deploy = field(default_factory=Deploy)
     alerts: Alerts = field(default_factory=Alerts)
     price: Price = field(default_factory=Price)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from optimize.engine.base import Engine
+from optimize.engine.base import Endpoint
 from optimize.engine.process import cpu_seconds
 from optimize.interference import Machine
 
@@ -27,6 +28,16 @@ _WANTED = tuple([*_GAUGES, *_COUNTERS])
 Series = dict[str, list[tuple[float, float]]]
 
 
+class Observed(Protocol):
+    """What is sampled: an engine, or a front before engines."""
+
+    @property
+    def endpoint(self) -> Endpoint: ...
+
+    @property
+    def pids(self) -> Sequence[int]: ...
+
+
 class Telemetry:
     """A sampler in a thread of its own; times are `time.monotonic()`.
 
@@ -35,7 +46,7 @@ class Telemetry:
         machine: What else it reads, if anything.
     """
 
-    def __init__(self, engine: Engine, machine: Machine | None = None) -> None:
+    def __init__(self, engine: Observed, machine: Machine | None = None) -> None:
         self._engine, self._machine = engine, machine
         self._stop = threading.Event()
         self._samples: Series = defaultdict(list)

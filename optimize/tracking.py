@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _STATE = "mlflow.json"
 _PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
 _NOTE = "mlflow.note.content"
-_LOGGED = ("trial.json", "engine.log", "requests.parquet", "telemetry.parquet")
+_LOGGED = ("trial.json", "found.json", "engine.log", "requests.parquet", "telemetry.parquet")
 _STATUS = {"completed": "FINISHED", "infeasible": "FINISHED", "failed": "FAILED"}
 _BATCH = 500
 _PAUSE_S = 60.0

@@ -86,9 +86,10 @@ def simulated(tmp_path: Path, workload_file: Path, empty_mlflow_db: Path) -> lis
 
 VERBS = {
     "optimize": "optimize.__main__", "optimize.cache": "optimize.cache.__main__",
-    "optimize.deploy": "optimize.deploy.__main__", "optimize.measure": "optimize.measure.__main__",
-    "optimize.price": "optimize.price.__main__", "optimize.quantize": "optimize.quantize.__main__",
-    "optimize.recommend": "optimize.recommend.__main__", "optimize.sync": "optimize.sync",
+    "optimize.certify": "optimize.certify.__main__", "optimize.deploy": "optimize.deploy.__main__",
+    "optimize.measure": "optimize.measure.__main__", "optimize.price": "optimize.price.__main__",
+    "optimize.quantize": "optimize.quantize.__main__", "optimize.recommend": "optimize.recommend.__main__",
+    "optimize.serve": "optimize.serve.__main__", "optimize.sync": "optimize.sync",
     "optimize.tables": "optimize.tables.__main__",
 }  # fmt: skip
 

@@ -17,16 +17,27 @@ from pathlib import Path
 import psutil
 
 _KEEPER = Path(__file__).with_name("keeper.py")
-_OOM_EVENTS = Path("/sys/fs/cgroup/memory.events")
+_CGROUP = Path("/sys/fs/cgroup")
+_OOM_EVENTS = ("memory.events", "memory.oom_control")  # version 2 and version 1 of control groups
 
 
-def oom_kills() -> int:
-    """Kills by the out-of-memory killer in this control group so far; 0 where the kernel does not tell."""
-    try:
-        fields = dict(line.split() for line in _OOM_EVENTS.read_text().splitlines())
-        return int(fields.get("oom_kill", 0))
-    except (OSError, ValueError):
-        return 0
+def oom_kills(groups: Sequence[str] = ()) -> int:
+    """Kills by the out-of-memory killer so far; 0 where the kernel does not tell.
+
+    Args:
+        groups: Folders of control groups; none for the one of this container.
+    """
+    return sum(_oom_kills(Path(group)) for group in groups or [str(_CGROUP)])
+
+
+def _oom_kills(group: Path) -> int:
+    for name in _OOM_EVENTS:
+        try:
+            fields = dict(line.split() for line in (group / name).read_text().splitlines())
+            return int(fields.get("oom_kill", 0))
+        except (OSError, ValueError):
+            continue
+    return 0
 
 
 def make_scratch() -> str:

@@ -7,8 +7,19 @@ subcommand directly works with both. Usage: `python -m optimize.engine.serve MOD
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
+
+CGROUPS = "OPTIMIZE_CGROUPS"
+"""Environment variable: control groups that the server joins before it allocates anything, by their folders."""
+
+
+def join_cgroups() -> None:
+    """Enter the control groups that the launcher names, this process and whatever it starts."""
+    for folder in filter(None, os.environ.pop(CGROUPS, "").split(os.pathsep)):
+        with open(os.path.join(folder, "cgroup.procs"), "w", encoding="utf-8") as procs:
+            procs.write("0")
 
 
 def serve(arguments: list[str]) -> None:
@@ -17,6 +28,7 @@ def serve(arguments: list[str]) -> None:
     Args:
         arguments: As `vllm serve` takes them, the model first.
     """
+    join_cgroups()
     from vllm.entrypoints.cli.serve import ServeSubcommand
 
     ServeSubcommand.cmd(parsed(arguments))

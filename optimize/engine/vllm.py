@@ -22,7 +22,7 @@ from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.failures import classify, port_was_taken
 from optimize.engine.flags import check_flags, to_arguments, vllm_distribution, vllm_root
 from optimize.engine.process import ColdTree, ProcessTree, oom_kills
-from optimize.engine.warmstart import WarmStarter
+from optimize.engine.warmstart import WarmStarter, WarmTree
 from optimize.errors import ConfigError, EngineFailure, FailureKind, OptimizeError, TransientFault
 
 _log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ _HEALTH_TIMEOUT_S = 0.5  # short: an engine that dies while it is asked must be 
 _RPC_TIMEOUT_S = 30.0
 _RESET_TIMEOUT_S = 10.0
 _MODEL_NAME = "model"
+_CGROUPS = "OPTIMIZE_CGROUPS"  # read by optimize.engine.serve
 _KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 # Inherited settings that would give engines started from here other threads than a hand-started one has.
 _NOT_INHERITED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -40,17 +41,25 @@ _NOT_INHERITED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 class VllmEngine:
     """A live vLLM server on loopback, with a key of its own."""
 
-    def __init__(self, config: EngineConfig, tree: ProcessTree, endpoint: Endpoint, log_path: Path) -> None:
+    def __init__(
+        self, config: EngineConfig, tree: ProcessTree, endpoint: Endpoint, log_path: Path, cgroups: Sequence[str] = ()
+    ) -> None:
         self._config = config
         self._tree = tree
         self._log_path = log_path
-        self._oom_kills_before = oom_kills()
+        self._cgroups = cgroups
+        self._oom_kills_before = oom_kills(cgroups)
         self._http = httpx.Client(base_url=endpoint.base_url, headers=endpoint.headers, timeout=_RPC_TIMEOUT_S)
         self.endpoint = endpoint
 
     @property
     def pids(self) -> list[int]:
         return [p.pid for p in self._tree.processes()]
+
+    @property
+    def warm(self) -> bool:
+        """Whether it was forked from a preloaded process."""
+        return isinstance(self._tree, WarmTree)
 
     def wait_ready(self, timeout_s: float) -> None:
         """Return once /health answers.
@@ -76,6 +85,10 @@ class VllmEngine:
         except httpx.HTTPError:
             return False
 
+    def broken(self) -> str | None:
+        """What is wrong with its processes, at once and in words; None while all live. `check` takes a moment more."""
+        return self._tree.broken()
+
     def check(self) -> None:
         if self._tree.broken():
             self._tree.ended.wait(0.5)  # the exit code usually follows the first dead process at once
@@ -85,7 +98,7 @@ class VllmEngine:
         log = self._log_path.read_text(encoding="utf-8", errors="replace")
         if phase == "start" and port_was_taken(log):
             return TransientFault("the engine's port was taken between choosing and binding it")
-        found = classify(log, self._tree.exit_code, oom_kills() - self._oom_kills_before, phase)
+        found = classify(log, self._tree.exit_code, oom_kills(self._cgroups) - self._oom_kills_before, phase)
         if self._tree.exit_code is None and (broken := self._tree.broken()):
             return EngineFailure(found.kind, f"{found} ({broken})", found.evidence)
         return found
@@ -159,6 +172,7 @@ class VllmLauncher:
         compile_cache: Folder of torch's compiled kernels, so that they outlive an engine; None for torch's default.
         start: "warm" forks engines from a process that has imported vLLM, "cold" starts each afresh, "auto" is
             warm where that works here.
+        cgroups: Folders of control groups that engines join, e.g. one with a memory limit.
     """
 
     flags: dict[str, Any] = field(default_factory=dict)
@@ -167,6 +181,7 @@ class VllmLauncher:
     stop_grace_s: float = 0.5
     compile_cache: str | None = None
     start: str = "auto"
+    cgroups: list[str] = field(default_factory=list)
     request_knobs_only: bool = field(default=False, init=False)
     _warm: WarmStarter | None = field(default=None, init=False, repr=False)
     _proven: bool = field(default=False, init=False, repr=False)
@@ -256,7 +271,8 @@ class VllmLauncher:
             tree = ColdTree(
                 [sys.executable, "-m", "optimize.engine.serve", *arguments], env, log_path, self.stop_grace_s
             )
-        engine = VllmEngine(config, tree, Endpoint(f"http://127.0.0.1:{port}", key, _MODEL_NAME), log_path)
+        endpoint = Endpoint(f"http://127.0.0.1:{port}", key, _MODEL_NAME)
+        engine = VllmEngine(config, tree, endpoint, log_path, self.cgroups)
         try:
             engine.wait_ready(self.start_timeout_s)
         except BaseException:
@@ -272,6 +288,8 @@ class VllmLauncher:
             "VLLM_SERVER_DEV_MODE": "1",  # /collective_rpc and /reset_prefix_cache; loopback only
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         }
+        if self.cgroups:
+            own[_CGROUPS] = os.pathsep.join(self.cgroups)
         if self.compile_cache is not None:
             own["TORCHINDUCTOR_CACHE_DIR"] = str(Path(self.compile_cache).resolve() / "-".join(vllm_distribution()))
         return {**inherited, **own, **{k: str(v) for k, v in self.env.items()}}

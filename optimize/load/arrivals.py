@@ -65,7 +65,7 @@ class OpenLoop(Protocol):
 
 
 @dataclass
-class _Steady:
+class Steady:
     """Attributes: rate_per_s: Requests per second."""
 
     rate_per_s: float = 10.0
@@ -83,7 +83,7 @@ class _Steady:
 
 
 @dataclass
-class Poisson(_Steady):
+class Poisson(Steady):
     """Independent users: exponentially distributed gaps."""
 
     def due_times_s(self, seed: int) -> Iterator[float]:
@@ -94,7 +94,7 @@ class Poisson(_Steady):
 
 
 @dataclass
-class Constant(_Steady):
+class Constant(Steady):
     """Equal gaps, as from a machine."""
 
     def due_times_s(self, seed: int) -> Iterator[float]:

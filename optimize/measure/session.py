@@ -12,6 +12,7 @@ from typing import Any
 
 from objectives import Estimate
 from objectives.intervals import repeats_interval
+from optimize.chosen import only_point
 from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool
 from optimize.errors import ConfigError, OptimizeError
@@ -25,7 +26,7 @@ from optimize.progress import Progress
 from optimize.report.format import figure
 from optimize.run import checkpoints_of, terminable
 from optimize.schema import StudyConfig
-from optimize.space import BEAM_SIZE, QUANTIZATION
+from optimize.space import QUANTIZATION
 from optimize.tracking import Tracker
 
 ROLE = "measurement"
@@ -73,18 +74,8 @@ def run_measurement(config: StudyConfig, config_yaml: str) -> int:
 
 
 def _only_point(config: StudyConfig) -> StudyConfig:
-    """The study whose search space is the one point asked for: so it is checked like any other."""
-    for knob, value in config.at.items():
-        if isinstance(value, list | dict):
-            raise ConfigError(f"at.{knob} must be one value, got {value!r}: measure one configuration at a time")
-    name = f"measure-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    return dataclasses.replace(
-        config,
-        study=dataclasses.replace(config.study, name=name, trials=config.repeats),
-        search_space={knob: [value] for knob, value in {BEAM_SIZE: 1, **config.at}.items()},
-        baseline={},
-        constraints={},
-    )
+    point = only_point(config, f"measure-{datetime.now(UTC):%Y%m%d-%H%M%S}")
+    return dataclasses.replace(point, study=dataclasses.replace(point.study, trials=config.repeats))
 
 
 def _pool(plan: Plan) -> EnginePool:

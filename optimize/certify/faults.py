@@ -1,0 +1,259 @@
+"""The faults: how each run is arranged, and how the damage is done. All of it is real: signals, limits, requests."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from optimize.certify.cgroups import Denied, MemoryGroup, disk_group, memory_group
+from optimize.certify.rig import Arrangement, Bench
+from optimize.certify.scene import CHECKPOINT, MEMORY, Scenario, Scene, drop_page_cache, now
+from optimize.certify.unruly import break_off, flood
+from optimize.load.arrivals import Poisson
+from optimize.serve.beams import accepted_beams
+
+_SURGE_S, _FLOOD_S = 5.0, 5.0
+_QUIET_SHARE, _SURGE = 0.25, 2.0
+_DISCONNECTS = 20
+_LIMIT_TRIES = 20
+
+
+# -- arrangements
+
+
+@contextmanager
+def plain(bench: Bench, mitigated: bool, props: dict[str, Any]) -> Iterator[Arrangement]:
+    yield bench.arrangement()
+
+
+@contextmanager
+def standby(bench: Bench, mitigated: bool, props: dict[str, Any]) -> Iterator[Arrangement]:
+    found = bench.arrangement()
+    yield replace(found, serve=replace(found.serve, standby=mitigated))
+
+
+@contextmanager
+def limited_memory(bench: Bench, mitigated: bool, props: dict[str, Any]) -> Iterator[Arrangement]:
+    with memory_group() as group:
+        props[MEMORY] = group
+        yield replace(bench.arrangement(), cgroups=(str(group.folder),))
+
+
+@contextmanager
+def shrunk_cache(bench: Bench, mitigated: bool, props: dict[str, Any]) -> Iterator[Arrangement]:
+    found = bench.arrangement()
+    yield (
+        found
+        if mitigated
+        else found.with_flags(num_gpu_blocks_override=bench.settings.shrunk_blocks or bench.fewest_blocks)
+    )
+
+
+@contextmanager
+def limited_beams(bench: Bench, mitigated: bool, props: dict[str, Any]) -> Iterator[Arrangement]:
+    """Without: every beam that the engine accepts. With: two, and no more than eight in flight together."""
+    limits = {"beams_max": 2, "beams_together": 8, "beams_dynamic": True} if mitigated else {"beams_dynamic": False}
+    found = bench.arrangement()
+    yield replace(found, serve=replace(found.serve, **{"beams_together": 1 << 20, **limits}))  # type: ignore[arg-type]
+
+
+@contextmanager
+def own_checkpoint(bench: Bench, mitigated: bool, props: dict[str, Any]) -> Iterator[Arrangement]:
+    """A copy of the checkpoint that may be taken away, or be slow."""
+    with tempfile.TemporaryDirectory(prefix="certify-") as folder, ExitStack() as held:
+        source, copy = Path(bench.chosen.config.engine.checkpoint), Path(folder) / "checkpoint"
+        if not source.is_dir():
+            raise Denied(f"the checkpoint {source} is no local folder, so it cannot be taken away")
+        shutil.copytree(source, copy)
+        props[CHECKPOINT] = copy
+        found = replace(bench.arrangement(), engine=replace(bench.chosen.config.engine, checkpoint=str(copy)))
+        if props.pop("slow", False):
+            speed = int(bench.settings.disk_mib_per_s * 2**20)
+            found = replace(found, cgroups=(str(held.enter_context(disk_group(copy, speed))),))
+        yield replace(found, serve=replace(found.serve, standby=mitigated))
+
+
+@contextmanager
+def slow_checkpoint(bench: Bench, mitigated: bool, props: dict[str, Any]) -> Iterator[Arrangement]:
+    props["slow"] = True
+    with own_checkpoint(bench, mitigated, props) as found:
+        yield found
+
+
+# -- damage
+
+
+def kill(scene: Scene) -> None:
+    """What the out-of-memory killer does: SIGKILL to the process that holds most memory."""
+    victim = max(scene.processes(), key=lambda p: p.memory_info().rss)
+    scene.notes.append(f"killed {victim.name()}")
+    victim.kill()
+
+
+def exhaust_memory(scene: Scene) -> None:
+    """Bound the memory: at what the engine holds now, or, mitigated, at all it can come to hold and some headroom.
+
+    The KV cache of vLLM's CPU build is not in memory until it is used, and vLLM uses all its blocks in turn: what an
+    engine holds grows under the steadiest load until every block was used once.
+    """
+    group: MemoryGroup = scene.props[MEMORY]
+    used, current = group.used_bytes(), scene.rig.supervisor.current
+    assert current is not None
+    if scene.mitigated:
+        pool = current.engine.memory().kv_pool_bytes
+        limit = int((1 + scene.bench.settings.headroom) * (used + pool))
+        scene.notes.append(f"limit {_mib(limit)}: {_mib(used)} in use, {_mib(pool)} of KV cache, and headroom")
+    else:
+        limit = used + 2**20
+    for _ in range(_LIMIT_TRIES):
+        try:
+            group.limit(limit)
+            break
+        except OSError:  # it holds more by now than the limit, and the kernel can take nothing back
+            limit = max(limit, group.used_bytes()) + 2**20
+    if not scene.mitigated:
+        scene.notes.append(f"limit {_mib(limit)}: what was in use after the normal load, and 1 MiB")
+
+
+def surge(scene: Scene) -> None:
+    """A few seconds at twice the usual rate, after a quiet time: a shrunk cache holds the quiet time only."""
+    scene.flow.follow(Poisson(_SURGE * scene.rate_per_s / _QUIET_SHARE))
+    scene.notes.append(f"{_SURGE * scene.rate_per_s / _QUIET_SHARE:.1f}/s for {_SURGE_S:g} s")
+    scene.later(_SURGE_S, lambda: scene.flow.follow(Poisson(scene.rate_per_s)))
+
+
+def overflow_beams(scene: Scene) -> None:
+    """Requests with more beams than the engine accepts, then a flood of the widest that it does."""
+    current = scene.rig.supervisor.current
+    assert current is not None
+    widest = scene.bench.settings.beams or accepted_beams(dict(scene.bench.chosen.config.engine.flags))
+    prompt = scene.bench.plan.workload.prompts[0]
+    too_wide = flood(current.engine.endpoint, prompt, 4 * widest, 1, 0.0)
+    scene.notes.append(f"{4 * widest} beams, engine asked directly: {too_wide.in_words()}")
+    front = scene.rig.front.endpoint
+    too_wide = flood(front, prompt, 4 * widest, 1, 0.0)
+    scene.notes.append(f"the same through the front: {too_wide.in_words()}")
+
+    def run() -> None:
+        answers = flood(front, prompt, widest, 4, _FLOOD_S)
+        scene.notes.append(f"flood of {widest} beams from 4 clients: {answers.in_words()}")
+        if answers.first_refused_at is not None:
+            scene.props["noticed_at"] = answers.first_refused_at
+
+    scene.later(0.0, run)
+
+
+def freeze(scene: Scene) -> None:
+    """Stop the API server and let it go on after a while."""
+    stopped = _stop_servers(scene)
+    scene.later(scene.bench.settings.freeze_s, lambda: _continue(stopped))
+
+
+def hang(scene: Scene) -> None:
+    """Stop the API server for good."""
+    _stop_servers(scene)
+
+
+def _stop_servers(scene: Scene) -> list[psutil.Process]:
+    current = scene.rig.supervisor.current
+    assert current is not None
+    port = int(current.engine.endpoint.base_url.rpartition(":")[2])
+    serving = [p for p in scene.processes() if _serves(p, port)]
+    for process in serving:
+        process.send_signal(signal.SIGSTOP)
+    scene.notes.append(f"stopped {len(serving)} API server{'s' if len(serving) != 1 else ''}")
+    return serving
+
+
+def _serves(process: psutil.Process, port: int) -> bool:
+    """Whether it has connections to clients; the listening socket itself is inherited by others."""
+    try:
+        found = process.net_connections("tcp")
+    except psutil.Error:
+        return False
+    return any(c.laddr and c.laddr.port == port and c.status == psutil.CONN_ESTABLISHED for c in found)
+
+
+def _continue(stopped: list[psutil.Process]) -> None:
+    for process in stopped:
+        with contextlib.suppress(psutil.Error):
+            process.send_signal(signal.SIGCONT)
+
+
+def disconnect(scene: Scene) -> None:
+    """Clients that go away after the first piece of a long answer; noticed once the front has let them all go."""
+    before = scene.rig.front.counts.left
+    gone = break_off(scene.rig.front.endpoint, scene.bench.plan.workload.prompts[0], _DISCONNECTS)
+    scene.injected_at = now()
+
+    for _ in range(500):
+        if scene.rig.front.counts.left - before >= gone:
+            scene.props["noticed_at"] = now()
+            break
+        time.sleep(0.01)
+    scene.notes.append(f"{gone} clients went away, the front let {scene.rig.front.counts.left - before} go")
+
+
+def lose_checkpoint(scene: Scene) -> None:
+    """Take the checkpoint away, kill the engine, and bring the checkpoint back after a while."""
+    folder: Path = scene.props[CHECKPOINT]
+    away = folder.with_name("away")
+    folder.rename(away)
+    kill(scene)
+    scene.later(scene.bench.settings.missing_s, lambda: _bring_back(away, folder))
+
+
+def _bring_back(away: Path, folder: Path) -> None:
+    away.rename(folder)
+
+
+def slow_restart(scene: Scene) -> None:
+    """Kill the engine; the next one reads its checkpoint from a slow disk, not from memory."""
+    drop_page_cache(scene.props[CHECKPOINT])
+    kill(scene)
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:.0f} MiB"
+
+
+STANDBY = "warm standby"
+FAULTS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario("kill", "engine process killed (SIGKILL)", standby, kill, Scene.restart_noticed_s, STANDBY),
+        Scenario(
+            "oom", "out-of-memory kill by the kernel", limited_memory, exhaust_memory, Scene.restart_noticed_s,
+            "memory headroom 20 %", watch_s=10.0,
+        ),
+        Scenario(
+            "paging", "KV cache shrunk until requests wait", shrunk_cache, surge, Scene.pressure_s,
+            "larger KV cache", rate_share=_QUIET_SHARE, watch_s=_SURGE_S,
+        ),
+        Scenario(
+            "beams", "beam overflow", limited_beams, overflow_beams, Scene.noted_s, "dynamic beam limit",
+            watch_s=_FLOOD_S,
+        ),
+        Scenario("freeze", "API server stopped and resumed", plain, freeze, Scene.missed_probe_s),
+        Scenario("hang", "API server stopped for good", plain, hang, Scene.restart_noticed_s),
+        Scenario("disconnect", "clients gone in mid-stream", plain, disconnect, Scene.noted_s),
+        Scenario(
+            "checkpoint", "checkpoint missing at the restart", own_checkpoint, lose_checkpoint,
+            Scene.restart_noticed_s, STANDBY,
+        ),
+        Scenario(
+            "slow_disk", "checkpoint on a slow disk at the restart", slow_checkpoint, slow_restart,
+            Scene.restart_noticed_s,
+        ),
+    )
+}  # fmt: skip

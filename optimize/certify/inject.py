@@ -1,0 +1,152 @@
+"""One run of one fault: the load before, the fault, the load until P99 is normal again, and what came of it."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from objectives import Measurement, RequestRecord
+from optimize.certify.cgroups import Denied
+from optimize.certify.found import Found
+from optimize.certify.recovery import Normal, harm, normal_of, recovered_s
+from optimize.certify.rig import Bench, Rig, watch
+from optimize.certify.scene import Scenario, Scene
+from optimize.interference import disturbances
+from optimize.load.arrivals import OpenLoop, Poisson
+from optimize.load.audit import audit_of
+from optimize.load.crew import Flow
+from optimize.telemetry import Telemetry
+
+_WARM_S = 2.0
+_RESTARTED = ("warm", "cold", "standby")
+
+
+def run_fault(scenario: Scenario, mitigated: bool, repeat: int, bench: Bench) -> tuple[Found, list[RequestRecord], Any]:
+    """Do it once.
+
+    Returns:
+        (what was found, the load's request records, telemetry).
+
+    Raises:
+        EngineFailure, TransientFault: the engine did not start, or a client process ended.
+    """
+    found, props = Found(scenario.name, mitigated, repeat), dict[str, Any]()
+    records, series = list[RequestRecord](), dict[str, Any]()
+    name = f"{scenario.name}-{'with' if mitigated else 'without'}-{repeat}"
+    try:
+        with scenario.arrange(bench, mitigated, props) as arrangement:
+            with bench.rig(arrangement, name) as rig:
+                records, series = _load(scenario, found, bench, rig, props)
+            found.figures["orphans"] = rig.orphans()
+    except Denied as why:
+        found.error = f"not possible here: {why}"
+    return found, records, series
+
+
+def _load(
+    scenario: Scenario, found: Found, bench: Bench, rig: Rig, props: dict[str, Any]
+) -> tuple[list[RequestRecord], Any]:
+    settings, rate = bench.settings, bench.rate_per_s * scenario.rate_share
+    arrivals, before = Poisson(rate), rig.front.counts.retried
+    telemetry = Telemetry(_View(rig))
+    with telemetry.sampling(), bench.crew.loading(rig.front.endpoint, bench.asked()) as flow:
+        flow.follow(arrivals, 0.0)
+        normal_until_s = _WARM_S + settings.normal_s
+        watch(flow, lambda: flow.oldest_due_s() >= normal_until_s, normal_until_s + settings.request_timeout_s)
+        fault_s = flow.clock()
+        normal = normal_of(flow.records, _WARM_S, normal_until_s)
+        scene = Scene(bench, rig, flow, rate, found.mitigated, props, found.notes, time.time())
+        scenario.inject(scene)
+        recovery_s = _recover(flow, scenario, normal, fault_s, bench)
+        scene.end()
+    records = [*flow.records, *flow.unanswered]
+    _audit(found, flow, arrivals, bench, (_WARM_S, normal_until_s))
+    _conclude(found, scenario, scene, normal, records, (fault_s, recovery_s))
+    found.figures["retried"] = rig.front.counts.retried - before
+    series = telemetry.series(flow.began)
+    found.disturbed = _disturbed(bench, records, series, (_WARM_S, normal_until_s))
+    return records, series
+
+
+class _View:
+    """The front as telemetry sees an engine: its metrics are those of whichever engine serves."""
+
+    def __init__(self, rig: Rig) -> None:
+        self._rig = rig
+        self.endpoint = rig.front.endpoint
+
+    @property
+    def pids(self) -> Sequence[int]:
+        return self._rig.supervisor.pids
+
+
+def _recover(flow: Flow, scenario: Scenario, normal: Normal, fault_s: float, bench: Bench) -> float | None:
+    """Go on until P99 is normal again, or the longest wait for that is over; seconds from the fault."""
+    settings, limit_s = bench.settings, normal.limit_s(bench.settings.tolerance)
+    seen: list[float | None] = [None]
+
+    def done() -> bool:
+        if flow.clock() < fault_s + scenario.watch_s + settings.calm_s:
+            return False
+        seen[0] = recovered_s(
+            flow.records, fault_s, flow.oldest_due_s(), limit_s, settings.window_s, settings.calm_s
+        )  # fmt: skip
+        return seen[0] is not None
+
+    watch(flow, done, fault_s + settings.recovery_max_s)
+    return seen[0]
+
+
+def _conclude(
+    found: Found, scenario: Scenario, scene: Scene, normal: Normal, records: list[RequestRecord],
+    times: tuple[float, float | None],
+) -> None:  # fmt: skip
+    fault_s, recovery_s = times
+    settings = scene.bench.settings
+    until_s = fault_s + max(scenario.watch_s, settings.recovery_max_s if recovery_s is None else recovery_s)
+    limit_s = normal.limit_s(settings.tolerance)
+    ended = [r for r in records if r.due_s < until_s]
+    done = harm(ended, fault_s, until_s, limit_s)
+    restarts = [r for r in scene.rig.supervisor.restarts.read() if r.detected_at >= scene.injected_at]
+    took_over = [r for r in restarts if r.how in _RESTARTED]
+    found.figures |= {
+        "rate_per_s": scene.rate_per_s, "normal_p99_s": normal.p99_s, "requests": done.requests,
+        "lost": sum(done.lost.values()), "delayed": done.delayed, "longest_s": done.longest_s,
+        "restarts": len(took_over), "preemptions": _preemptions(scene),
+    }  # fmt: skip
+    optional = {
+        "recovery_s": recovery_s, "detection_s": scenario.noticed_s(scene),
+        "down_s": took_over[0].down_s if took_over else None,
+    }  # fmt: skip
+    found.figures |= {name: value for name, value in optional.items() if value is not None}
+    found.words |= {
+        "who": done.who, "lost": ", ".join(f"{n} {kind}" for kind, n in sorted(done.lost.items())),
+        "how": ", ".join(dict.fromkeys(r.how for r in restarts)),
+        "causes": "; ".join(dict.fromkeys(f"{r.cause}: {r.reason}"[:200] for r in restarts)),
+        "normal": f"{normal.requests} requests, {normal.errors} errors",
+    }  # fmt: skip
+
+
+def _preemptions(scene: Scene) -> float:
+    counts = [f.get("preemptions", 0.0) for _, f in scene.rig.figures]
+    return max(counts, default=0.0) - min(counts, default=0.0)
+
+
+def _audit(found: Found, flow: Flow, arrivals: OpenLoop, bench: Bench, window: tuple[float, float]) -> None:
+    """The client's own figures over the normal load."""
+    start_s, end_s = window
+    due = [r for r in (*flow.records, *flow.unanswered) if start_s <= r.due_s < end_s]
+    times = arrivals.due_times_s(bench.plan.config.study.seed)
+    asked = sum(t >= start_s for t in itertools.takewhile(lambda t: t < end_s, times))
+    audit, guard = audit_of(flow, due, asked, start_s, end_s), bench.plan.config.load.guard
+    found.words["audit"] = audit.in_words()
+    found.doubts = audit.problems(guard)
+    found.notes += audit.stalls(guard)
+    found.tables["audit"] = [asdict(audit)]
+
+
+def _disturbed(bench: Bench, records: list[RequestRecord], series: Any, window: tuple[float, float]) -> list[str]:
+    return disturbances(Measurement(records, *window, {}, series), bench.plan.config.load.guard)

@@ -1,0 +1,132 @@
+"""From request records to what a fault did: when P99 was normal again, what was lost, who was hit. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from objectives import RequestRecord
+
+_STEPS = 4
+_ALL = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Normal:
+    """The load before a fault.
+
+    Attributes:
+        p99_s: Its P99 latency, from when requests were due.
+        median_s: Its median latency.
+        requests: How many it had.
+        errors: How many of them failed.
+    """
+
+    p99_s: float
+    median_s: float
+    requests: int
+    errors: int
+
+    def limit_s(self, tolerance: float) -> float:
+        """Up to this latency P99 counts as normal."""
+        return tolerance * self.p99_s
+
+
+def normal_of(records: Sequence[RequestRecord], start_s: float, end_s: float) -> Normal:
+    """The load due between two seconds; at least one request must be."""
+    due = [r for r in records if start_s <= r.due_s < end_s]
+    waits = [r.latency_s for r in due]
+    return Normal(
+        float(np.quantile(waits, 0.99)), float(np.median(waits)), len(due), sum(r.error is not None for r in due)
+    )  # fmt: skip
+
+
+def recovered_s(
+    records: Sequence[RequestRecord], fault_s: float, known_until_s: float, limit_s: float, window_s: float,
+    calm_s: float,
+) -> float | None:  # fmt: skip
+    """Seconds from the fault until P99 was normal again and stayed so.
+
+    P99 is looked at in windows of `window_s`, by due time, that overlap by three quarters; a window with a failure
+    has none that is normal. It has recovered where every window that begins within the next `calm_s` is normal.
+
+    Args:
+        records: Of the load, in any order.
+        fault_s: Second of the load at which the fault began.
+        known_until_s: All requests due before are answered, or have failed.
+        limit_s: Highest P99 that is normal.
+        window_s: Length of a window.
+        calm_s: How long it must stay normal.
+
+    Returns:
+        0 where it never left; None where it has not recovered, or nothing is known yet.
+    """
+    step_s = window_s / _STEPS
+    windows = max(0, math.floor((known_until_s - fault_s - window_s) / step_s) + 1)
+    due: list[list[float]] = [[] for _ in range(windows)]
+    for record in records:
+        last = math.floor((record.due_s - fault_s) / step_s)
+        for number in range(max(0, last - _STEPS + 1), min(windows, last + 1)):
+            due[number].append(math.inf if record.error else record.latency_s)
+    needed = math.ceil(calm_s / step_s)
+    calm = 0
+    for number, waits in enumerate(due):
+        calm = calm + 1 if not waits or _p99(waits) <= limit_s else 0
+        if calm > needed:
+            return (number - needed) * step_s
+    return None
+
+
+def _p99(waits: Sequence[float]) -> float:
+    """The 99th percentile, that of few values being the largest: an infinite one may not be averaged away."""
+    ordered = sorted(waits)
+    return ordered[math.ceil(0.99 * len(ordered)) - 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Harm:
+    """What a fault did to the load.
+
+    Attributes:
+        requests: Requests in flight at the fault, or due from then until P99 had recovered.
+        lost: Class of error -> how many of them failed.
+        delayed: How many were answered, but later than is normal.
+        longest_s: The longest of their latencies.
+        who: Who was hit, in words.
+    """
+
+    requests: int
+    lost: Mapping[str, int]
+    delayed: int
+    longest_s: float
+    who: str
+
+
+def harm(records: Sequence[RequestRecord], fault_s: float, until_s: float, limit_s: float) -> Harm:
+    """Harm to the requests that were in flight at `fault_s`, or due between it and `until_s`."""
+    population = [r for r in records if r.done_s >= fault_s and r.due_s < max(until_s, fault_s)]
+    lost = [r for r in population if r.error is not None]
+    delayed = [r for r in population if r.error is None and r.latency_s > limit_s]
+    return Harm(
+        requests=len(population),
+        lost=dict(Counter(str(r.error) for r in lost)),
+        delayed=len(delayed),
+        longest_s=max((r.latency_s for r in population), default=0.0),
+        who=_who(population, {id(r) for r in (*lost, *delayed)}, fault_s),
+    )
+
+
+def _who(population: Sequence[RequestRecord], hit: set[int], fault_s: float) -> str:
+    if not hit:
+        return "nobody"
+    later = [r for r in population if r.due_s >= fault_s]
+    if not any(id(r) in hit for r in later):
+        return "one request" if len(hit) == 1 else f"one instance: {len(hit)} requests that it had in flight"
+    share = len(hit) / len(population)
+    if share >= _ALL:
+        return "all"
+    return "one request" if len(hit) == 1 else f"{share:.0%} of requests"

@@ -1,0 +1,61 @@
+"""Certified or not, and why: from the repetitions of one scenario. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from optimize.certify.found import Found, over_repeats
+from optimize.certify.settings import Certify
+from optimize.report.format import figure
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Attributes: certified: Whether it is; None where the system did not let it be tested. why: In words."""
+
+    certified: bool | None
+    why: str
+
+    def in_words(self) -> str:
+        name = {True: "certified", False: "not certified", None: "not tested"}[self.certified]
+        return f"{name}: {self.why}"
+
+
+def judge(runs: Sequence[Found], settings: Certify) -> Verdict:
+    """The verdict on a fault: in every repetition P99 came back, the engine stayed up then, and nothing was left."""
+    if all(r.error for r in runs):
+        return Verdict(None, runs[0].error)
+    tested = [r for r in runs if not r.error]
+    problems = [
+        *_in(tested, lambda r: "recovery_s" not in r.figures, f"P99 not normal within {settings.recovery_max_s:g} s"),
+        *_in(tested, lambda r: r.figures.get("orphans", 0) > 0, "processes were left behind"),
+        *_in(tested, lambda r: r.figures.get("restarts", 0) > 1, "the engine died again"),
+    ]
+    if problems:
+        return Verdict(False, "; ".join(problems))
+    back, lost = over_repeats(tested, "recovery_s"), over_repeats(tested, "lost")
+    assert back is not None and lost is not None
+    return Verdict(True, f"P99 back to normal after {figure(back)}, {lost.value:.3g} requests lost on average")
+
+
+def judge_stress(runs: Sequence[Found], settings: Certify) -> Verdict:
+    """The verdict on the target rate: sustained, or broken at which rate; and whether the engine came back."""
+    problems = [
+        *_in(runs, lambda r: "breaking_per_s" in r.figures, f"{settings.stress_per_s:g} requests/s not sustained"),
+        *_in(runs, lambda r: "recovery_s" not in r.figures, "P99 not normal again after the peak"),
+        *_in(runs, lambda r: r.figures.get("restarts", 0) > 0, "the engine had to be restarted"),
+        *_in(runs, lambda r: bool(r.doubts), "the client's own audit does not hold"),
+    ]
+    parts = []
+    for name, words in (("sustained_per_s", "sustains"), ("breaking_per_s", "breaks on the ramp at")):
+        if (found := over_repeats(runs, name)) is not None:
+            parts.append(f"{words} {figure(found)}")
+    if (back := over_repeats(runs, "recovery_s")) is not None:
+        parts.append(f"normal again {figure(back)} after the peak")
+    return Verdict(not problems, "; ".join([*problems, *parts]))
+
+
+def _in(runs: Sequence[Found], holds: object, words: str) -> list[str]:
+    hit = sum(bool(holds(r)) for r in runs)  # type: ignore[operator]
+    return [words if hit == len(runs) else f"{words} in {hit} of {len(runs)} repetitions"] if hit else []

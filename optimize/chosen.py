@@ -1,0 +1,149 @@
+"""The one configuration that a verb works on: a row of a study, or what `+at.*` gives by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from objectives import Estimate
+from optimize.engine.base import TrialConfig
+from optimize.errors import ConfigError, OptimizeError, closest
+from optimize.plan import Plan, check_sqlite, make_plan
+from optimize.quantize import make_checkpoints
+from optimize.recommend import Candidate, Recommendation
+from optimize.schema import StudyConfig
+from optimize.space import BEAM_SIZE, QUANTIZATION
+
+ROWS = ("recommended", "runner-up", "baseline")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A configuration, and what is known of it.
+
+    Attributes:
+        title: Where it comes from, e.g. "recommended row of study chat (trial 17)".
+        params: Knob -> value; empty for vLLM's defaults.
+        config: What to run.
+        estimates: Metric -> figure that the study measured; empty for one given by hand.
+    """
+
+    title: str
+    params: Mapping[str, Any]
+    config: TrialConfig
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
+
+    def in_words(self) -> str:
+        return ", ".join(f"{k} = {v}" for k, v in self.params.items()) or "vLLM's defaults"
+
+
+def only_point(config: StudyConfig, name: str) -> StudyConfig:
+    """The study under another name whose search space is the one point `config.at`: so it is checked like any other.
+
+    Raises:
+        ConfigError: a knob with several values.
+    """
+    for knob, value in config.at.items():
+        if isinstance(value, list | dict):
+            raise ConfigError(f"at.{knob} must be one value, got {value!r}: measure one configuration at a time")
+    return dataclasses.replace(
+        config,
+        study=dataclasses.replace(config.study, name=name),
+        search_space={knob: [value] for knob, value in {BEAM_SIZE: 1, **config.at}.items()},
+        baseline={},
+        constraints={},
+    )
+
+
+def choose(config: StudyConfig, name: str, say: Say) -> tuple[Plan, Chosen]:
+    """Find the configuration, and make its checkpoint if the cache has none.
+
+    Args:
+        config: The typed configuration.
+        name: The plan is made under this name, so that the verb's files are kept apart from the study's.
+        say: Told of checkpoints that are being made.
+
+    Raises:
+        ConfigError: no such study, no such row, a row of another model; or what `make_plan` finds.
+        OptimizeError: there is no checkpoint.
+    """
+    if config.at:
+        plan = make_plan(only_point(config, name))
+        return plan, Chosen("configuration given by +at", dict(config.at), _resolve(plan, config.at, False, say))
+    title, candidate, model = _row(config)
+    plan = make_plan(dataclasses.replace(config, study=dataclasses.replace(config.study, name=name)))
+    if model != plan.signature["model"]:
+        raise ConfigError(
+            f"the {title} was measured on model {model}, and model.path is {plan.signature['model']}: give the model "
+            "it belongs to, or a configuration by hand with +at"
+        )
+    params = {} if candidate.baseline else dict(candidate.params)
+    config_of = _resolve(plan, params, candidate.baseline, say)
+    return plan, Chosen(title, params, config_of, candidate.estimates)
+
+
+def _row(config: StudyConfig) -> tuple[str, Candidate, str]:
+    """(title, the row, its model's signature)."""
+    from optimize.confirm import recommendation
+    from optimize.study import stored_studies, trial_of
+
+    check_sqlite(config.tracking.storage, "studies")
+    studies = {s.study_name: s for s in stored_studies(config.tracking.storage)}
+    name = config.study.name
+    if name not in studies:
+        hint = f"; {closest(name, studies)}" if studies else ""
+        raise ConfigError(
+            f"there is no study {name!r} in {config.tracking.storage}{hint}: run it first (scripts/optimize "
+            f"+study={name}), or give a configuration by hand, e.g. +at.batch_size=64"
+        )
+    found = recommendation(studies[name])
+    if found is None:
+        raise ConfigError(f"study {name!r} has no recommendation yet: let it measure more, or give +at.* by hand")
+    candidate = pick(found, config.row, name)
+    signature = trial_of(studies[name], candidate.number).user_attrs["signature"]
+    return f"{config.row} row of study {name} (trial {candidate.number})", candidate, str(signature["model"])
+
+
+def pick(found: Recommendation, row: str, study: str) -> Candidate:
+    """The candidate that `row` names.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    named = {
+        "recommended": found.pick, "runner-up": found.runner_up,
+        "baseline": next((c for c in found.considered if c.baseline), None),
+    }  # fmt: skip
+    if row in named:
+        candidate = named[row]
+        if candidate is None:
+            raise ConfigError(f"row={row}: study {study!r} has none, choose row=recommended")
+        return candidate
+    numbers = {str(c.number): c for c in found.considered}
+    if row not in numbers:
+        raise ConfigError(f"row={row!r} must be {', '.join(ROWS)} or a measured trial's number ({_some(numbers)})")
+    return numbers[row]
+
+
+def _some(numbers: Mapping[str, Candidate]) -> str:
+    listed = list(numbers)
+    return ", ".join(listed[:12]) + (", …" if len(listed) > 12 else "")
+
+
+def _resolve(plan: Plan, params: Mapping[str, Any], baseline: bool, say: Say) -> TrialConfig:
+    space = plan.space
+    recipe = space.fixed_recipe
+    if QUANTIZATION in params:
+        wanted = str(params[QUANTIZATION])
+        if wanted not in space.recipes:
+            raise ConfigError(f"unknown quantization {wanted!r}; {closest(wanted, space.recipes)}")
+        recipe = space.recipes[wanted]
+    needed = [recipe, *([space.recipes["fp16"]] if baseline and "fp16" in space.recipes else [])]
+    made, broken = make_checkpoints(plan.config.model, needed, Path(plan.config.cache_dir), say)
+    if recipe.name in broken:
+        raise OptimizeError(f"there is no checkpoint {recipe.name}: {broken[recipe.name]}")
+    return space.vllm_defaults(made) if baseline else space.resolve(params, made)

@@ -1,0 +1,121 @@
+"""The proxy on its address, with an event loop and a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import uvloop
+from aiohttp import web
+
+from optimize.engine.base import Endpoint
+from optimize.errors import ConfigError
+from optimize.serve.beams import BeamLimit, accepted_beams
+from optimize.serve.proxy import Counts, Proxy
+from optimize.serve.settings import Serve
+from optimize.serve.supervisor import Supervisor
+
+_MODEL_NAME = "model"
+_BACKLOG = 4096
+_NO_BOUND = 1 << 30
+_POLL_S = 0.05
+
+
+class Front:
+    """Listens while it is entered, from before there is an engine: /health then says so.
+
+    Args:
+        supervisor: Keeps the engine up.
+        settings: Limits and timeouts.
+        flags: vLLM flags of the engine, which say what beams it accepts.
+        api_key: What clients must send; None where none is asked for.
+        sock: Made by `bind`; closed at the end.
+    """
+
+    def __init__(
+        self, supervisor: Supervisor, settings: Serve, flags: Mapping[str, Any], api_key: str | None,
+        sock: socket.socket,
+    ) -> None:  # fmt: skip
+        self._supervisor, self._settings, self._api_key, self._socket = supervisor, settings, api_key, sock
+        self._limit = beam_limit(settings, flags)
+        self._stop, self._listening = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=lambda: uvloop.run(self._run()), daemon=True)
+        self._proxy: Proxy | None = None
+
+    def __enter__(self) -> Front:
+        self._thread.start()
+        self._listening.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    @property
+    def endpoint(self) -> Endpoint:
+        host, port = self._socket.getsockname()[:2]
+        return Endpoint(f"http://{host}:{port}", self._api_key, _MODEL_NAME)
+
+    @property
+    def proxy(self) -> Proxy:
+        assert self._proxy is not None
+        return self._proxy
+
+    @property
+    def counts(self) -> Counts:
+        return self.proxy.counts
+
+    def drain(self, timeout_s: float) -> int:
+        """Take no further requests, and wait for those in flight; returns how many did not end in time."""
+        self.proxy.draining = True
+        done = threading.Event()
+        waited = 0.0
+        while self.proxy.in_flight and waited < timeout_s:
+            done.wait(_POLL_S)
+            waited += _POLL_S
+        return self.proxy.in_flight
+
+    async def _run(self) -> None:
+        self._proxy = Proxy(self._supervisor, self._settings, self._limit, self._api_key)
+        # A client that goes away cancels its request, and with it the engine's work on it.
+        runner = web.AppRunner(self._proxy.app(), handler_cancellation=True, access_log=None, shutdown_timeout=0.5)
+        await runner.setup()
+        await web.SockSite(runner, self._socket, backlog=_BACKLOG).start()
+        self._listening.set()
+        while not self._stop.is_set():
+            await asyncio.sleep(_POLL_S)
+        await runner.cleanup()
+
+
+def beam_limit(settings: Serve, flags: Mapping[str, Any]) -> BeamLimit:
+    accepted = accepted_beams(flags)
+    ceiling = accepted if settings.beams_max is None else min(accepted, settings.beams_max)
+    together = settings.beams_together or flags.get("max_num_seqs") or _NO_BOUND
+    clamp = settings.beams_over == "clamp"
+    return BeamLimit(
+        ceiling, int(together), clamp, settings.beams_dynamic, settings.kv_high, settings.kv_low
+    )  # fmt: skip
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket on an address, taken before any engine starts; port 0 takes a free one.
+
+    Raises:
+        ConfigError: the address is taken, or not ours.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+        sock.listen(_BACKLOG)
+    except (OSError, OverflowError) as error:
+        sock.close()
+        raise ConfigError(
+            f"serve.port={port}: cannot listen on {host}:{port} ({getattr(error, 'strerror', None) or error}): "
+            "choose another serve.port, or stop what listens there"
+        ) from error
+    return sock

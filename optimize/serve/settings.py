@@ -1,0 +1,57 @@
+"""The keys of `serve` in the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class Serve:
+    """A row served under supervision (`python -m optimize.serve`), and the supervision that `optimize.certify` tests.
+
+    Attributes:
+        host: Address to listen on; one that others can reach needs an API key.
+        port: Port to listen on; 0 takes a free one.
+        api_key_env: Environment variable that holds the key which clients must send; without it, on loopback, none is
+            asked for.
+        probe_s: Seconds between looks at a living engine: does it answer, how full is its KV cache.
+        probe_timeout_s: How long an answer to a probe may take.
+        probe_failures: Probes without an answer, in a row, after which an engine that does not compute is restarted.
+        unanswered_max_s: An engine that computes but answers no probe (overload) is restarted after this long only.
+        backoff_first_s: Pause before the second restart in a row; the first comes at once.
+        backoff_factor: Each further pause is so many times as long.
+        backoff_max_s: Longest pause.
+        healthy_s: An engine that lived this long is well: the next restart comes at once again.
+        standby: Keep a second engine ready; it takes over at once, and costs its memory.
+        wait_s: How long a request may wait for an engine to come back before it is refused with 503.
+        retries: How often a request is sent again after its engine died, if nothing of the answer was passed on yet.
+        beams_max: Beams that a request may ask for; None for what the engine accepts (half of max_logprobs).
+        beams_together: Beams of all requests in flight together; None for the engine's max_num_seqs.
+        beams_over: What becomes of a request beyond the limit: "refuse" (400) or "clamp".
+        beams_dynamic: Lower the limit while the KV cache is full or requests wait.
+        kv_high: Share of the KV cache in use that halves the limit of beams.
+        kv_low: Share below which it grows again.
+        drain_s: How long requests in flight may take to end after SIGTERM.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key_env: str = "OPTIMIZE_API_KEY"
+    probe_s: float = 0.5
+    probe_timeout_s: float = 2.0
+    probe_failures: int = 2
+    unanswered_max_s: float = 60.0
+    backoff_first_s: float = 0.5
+    backoff_factor: float = 2.0
+    backoff_max_s: float = 30.0
+    healthy_s: float = 60.0
+    standby: bool = False
+    wait_s: float = 60.0
+    retries: int = 2
+    beams_max: int | None = None
+    beams_together: int | None = None
+    beams_over: str = "refuse"
+    beams_dynamic: bool = True
+    kv_high: float = 0.9
+    kv_low: float = 0.6
+    drain_s: float = 30.0

@@ -1,0 +1,48 @@
+from typing import Any
+
+import pytest
+
+from objectives import RequestRecord
+from optimize.certify.stress import bounded_ramp, breaking_per_s, summary
+
+
+def request(due_s: float, latency_s: float = 0.1, error: str | None = None) -> RequestRecord:
+    return RequestRecord(0, due_s, due_s, None, due_s + latency_s, 1, 1, "", error)
+
+
+def test_a_rate_that_is_answered_as_it_comes_is_kept() -> None:
+    found = summary([request(k / 10) for k in range(100)], 2.0, 8.0, 10.0)
+    assert found["arrived_per_s"] == pytest.approx(10.0) and found["answered_per_s"] == pytest.approx(10.0, rel=0.05)
+    assert found["p99_s"] == pytest.approx(0.1) and found["errors"] == {} and found["kept"]
+
+
+def test_one_that_piles_up_is_not() -> None:
+    found = summary([request(k / 10, latency_s=k / 10) for k in range(100)], 2.0, 8.0, 10.0)
+    assert found["answered_per_s"] < 6 and not found["kept"]
+
+
+def test_errors_are_counted_by_class_and_are_not_kept() -> None:
+    found = summary([*[request(k / 10) for k in range(100)], request(3.0, 0.2, "timeout")], 2.0, 8.0, 10.0)
+    assert found["errors"] == {"timeout": 1} and not found["kept"]
+
+
+def test_a_ramp_within_its_bound_is_what_was_asked_for() -> None:
+    ramp, hold_s = bounded_ramp(10, 1000, 10, 2, 8000)
+    assert (ramp.from_per_s, ramp.to_per_s, ramp.ramp_s, hold_s) == (10, 1000, 10, 2)
+
+
+def test_the_hold_is_cut_before_the_ramp() -> None:
+    ramp, hold_s = bounded_ramp(10, 1000, 10, 5, 6000)
+    assert ramp.to_per_s == 1000 and hold_s == pytest.approx(0.95)
+    ramp, hold_s = bounded_ramp(10, 1000, 10, 5, 2000)
+    assert ramp.to_per_s == pytest.approx(390) and hold_s == 0
+
+
+def bins(*p99: float) -> list[dict[str, Any]]:
+    return [{"offered_per_s": 100.0 * (k + 1), "p99_s": value, "errors": {}} for k, value in enumerate(p99)]
+
+
+def test_it_breaks_where_p99_leaves_what_is_normal_for_good() -> None:
+    assert breaking_per_s(bins(0.1, 0.5, 0.1, 0.6, 2.0), 0.2) == 400
+    assert breaking_per_s(bins(0.1, 0.5, 0.1), 0.2) is None
+    assert breaking_per_s(bins(1.0, 1.0), 0.2) == 100
