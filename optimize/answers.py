@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from objectives import RequestRecord
 from optimize.engine.base import TrialConfig
@@ -23,6 +25,29 @@ def depends_on(config: TrialConfig) -> str:
     flags = {name: value for name, value in config.engine.flags if name not in WITHOUT_EFFECT}
     request = [config.request.beam_size, list(config.request.fields)]
     return json.dumps([config.engine.checkpoint, flags, request], sort_keys=True, default=str)
+
+
+class Known(Protocol):
+    """What a study was answered so far."""
+
+    def of(self, key: str) -> Mapping[int, str]:
+        """Workload row -> answer, of answers that depend on `key`."""
+
+    def add(self, record: TrialRecord, answered: Sequence[RequestRecord]) -> None:
+        """Remember what a measured trial was answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The answers that came with a trial."""
+
+    answers: Mapping[int, str]
+
+    def of(self, key: str) -> Mapping[int, str]:
+        return self.answers
+
+    def add(self, record: TrialRecord, answered: Sequence[RequestRecord]) -> None:
+        """Nothing: whoever gave them reads what the trial left in the ledger."""
 
 
 class Answers:
@@ -48,6 +73,13 @@ class Answers:
                 for row, text in self._ledger.read_answers(number):
                     found.setdefault(row, text)
         return self._found[key]
+
+    def read(self, record: TrialRecord) -> None:
+        """Remember what a measured trial was answered, from what it left in the ledger."""
+        found = dict(self.of(record.answers_key))
+        for row, text in self._ledger.read_answers(record.number):
+            found.setdefault(row, text)
+        self._found[record.answers_key] = found
 
     def add(self, record: TrialRecord, answered: Sequence[RequestRecord]) -> None:
         """Remember what a measured trial was answered."""

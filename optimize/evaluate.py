@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from objectives import Estimate, Measurement, MemoryParts, Objective, RequestRecord
-from optimize.answers import Answers, depends_on
+from optimize.answers import Known, depends_on
 from optimize.bounds import hopeless_after_s
 from optimize.engine.base import Engine, TrialConfig
 from optimize.engine.pool import EnginePool, Lease
@@ -44,7 +44,7 @@ class Evaluator:
     crew: Crew
     ledger: Ledger
     phase: Phase
-    answers: Answers | None = None
+    answers: Known | None = None
 
     def evaluate(
         self, config: TrialConfig, record: TrialRecord, hold: Callable[[], None] = lambda: None,
@@ -109,7 +109,7 @@ class Evaluator:
             if again < guard.repeats:
                 record.repeated += doubts
             if unfit and result.audit.client_cpu > guard.client_cpu_max / 2:
-                self.crew.grow(self.plan.config.load.clients_max or os.cpu_count() or 1)
+                self.crew.grow(self.plan.config.load.clients_max or len(os.sched_getaffinity(0)))
         if unfit:
             raise TransientFault(f"the client was not good enough for its figures: {'; '.join(unfit)}")
         if result.drift:

@@ -18,13 +18,12 @@ class Progress:
 
     Args:
         total: Trials in the budget, the baseline included.
-        done: How many of them are there already.
         shown: Metrics to show per trial.
         deadline: `time.monotonic()` at which the time budget ends; None without one.
     """
 
-    def __init__(self, total: int, done: int, shown: list[str], deadline: float | None = None) -> None:
-        self._total, self._done, self._shown, self._deadline = total, done, shown, deadline
+    def __init__(self, total: int, shown: list[str], deadline: float | None = None) -> None:
+        self._total, self._done, self._shown, self.deadline = total, 0, shown, deadline
         self._console = Console(highlight=False)
         self._live = Live(console=self._console, refresh_per_second=2) if self._console.is_terminal else None
         self._began, self._measured = time.monotonic(), 0
@@ -42,6 +41,10 @@ class Progress:
         if self._live:
             self._live.update("")
             self._live.stop()
+
+    def resume(self, done: int) -> None:
+        """So many trials of the budget are there already."""
+        self._done = done
 
     def say(self, line: str) -> None:
         """A line that stays."""
@@ -92,6 +95,6 @@ class Progress:
             return ""
         per_trial = (time.monotonic() - self._began) / self._measured
         left = per_trial * (self._total - self._done)
-        if self._deadline is not None:
-            left = min(left, self._deadline - time.monotonic())
+        if self.deadline is not None:
+            left = min(left, self.deadline - time.monotonic())
         return f"about {max(0.0, left) / 60:.0f} min left"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -16,13 +17,13 @@ from optuna.trial import FrozenTrial, TrialState
 from objectives import Estimate
 from optimize.bounds import Limit, violations
 from optimize.build import build
-from optimize.errors import ConfigError
-from optimize.ledger import BASELINE, CONFIRMATION, ROLE, Ledger, TrialRecord
+from optimize.errors import ConfigError, redacted
+from optimize.ledger import BASELINE, CONFIRMATION, ROLE, SEARCH, Ledger, TrialRecord
 from optimize.plan import Plan
 from optimize.recommend import Candidate
 from optimize.samplers import LOG_SCALE_ATTR
 from optimize.space import difference
-from optimize.storage import open_storage
+from optimize.storage import end_stale, is_shared, open_storage, serves_many
 
 _FINGERPRINT, _ABOUT, _ARCHIVED = "fingerprint", "about", "archived"
 IDLE = "idle"
@@ -30,6 +31,8 @@ IDLE = "idle"
 _READABLE = {"scenario", "directions", "limits", "same_sample"}
 """What `about` must hold for a study to be recommended from; those of earlier versions may lack some of it."""
 RETRIES = "retries"
+TAKEN = (optuna.exceptions.UpdateFinishedTrialError,)
+"""What storage raises of a trial that it had given up."""
 CONFIRMS, CONFIRMING, ROUND = CONFIRMATION_ATTRS = ("confirms", "confirming", "round")
 """Attributes of a confirmation's trial: which trial it measures again, for which confirmation, in which round."""
 
@@ -43,7 +46,7 @@ def open_study(plan: Plan) -> optuna.Study:
         ConfigError: the study exists with another space, other objectives or another set-up.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    settings, storage = plan.config.study, open_storage(plan.config.tracking.storage)
+    settings, storage = plan.config.study, open_storage(plan.config.tracking.storage, enqueue_again)
     if settings.fresh:
         _set_aside(plan, storage)
     known = settings.name in optuna.get_all_study_names(storage)
@@ -51,10 +54,12 @@ def open_study(plan: Plan) -> optuna.Study:
     if known:
         existing = optuna.load_study(study_name=settings.name, storage=storage)
         _check_fingerprint(plan, existing)
+        _check_machine(plan, existing)
         asked = len(existing.get_trials(deepcopy=False))
-    # A resumed sampler must not draw again what the session before it drew.
+    # A resumed sampler must not draw again what the session before it drew, nor what another driver draws.
+    shift = os.getpid() if serves_many(storage) else 0
     sampler = build(
-        plan.config.sampler, "sampler", seed=settings.seed + asked, space=plan.space.distributions,
+        plan.config.sampler, "sampler", seed=settings.seed + asked + shift, space=plan.space.distributions,
         settle=plan.space.settled,
     )  # fmt: skip
     study = optuna.create_study(
@@ -68,7 +73,11 @@ def open_study(plan: Plan) -> optuna.Study:
         study.set_user_attr(LOG_SCALE_ATTR, [o.log_scale for o in plan.objectives.values()])
         study.set_user_attr(_FINGERPRINT, plan.fingerprint())
     study.set_user_attr(_ABOUT, about(plan))
-    _requeue_stale(study, Ledger(plan.folder))
+    if is_shared(study):
+        end_stale(study)  # others may run: only those that fell silent are ended
+    else:
+        _requeue_stale(study)
+    _close_records(study, Ledger(plan.folder))
     return study
 
 
@@ -80,6 +89,7 @@ def about(plan: Plan) -> dict[str, Any]:
         "model": plan.config.model.name,
         "engine_settings": plan.engine_settings(),
         "signature": dict(plan.signature),
+        "machine_class": machine_class(plan),
         "limits": [asdict(limit) for limit in plan.limits],
         "same_sample": [name for name, metric in plan.metrics.items() if metric.same_sample],
     }
@@ -105,7 +115,7 @@ def _check_fingerprint(plan: Plan, study: optuna.Study) -> None:
     old = study.user_attrs.get(_FINGERPRINT)
     if old is None:
         raise ConfigError(
-            f"study {study.study_name!r} in {plan.config.tracking.storage} was not made by this project: "
+            f"study {study.study_name!r} in {redacted(plan.config.tracking.storage)} was not made by this project: "
             "choose another study.name"
         )
     changed = difference(old, plan.fingerprint())
@@ -116,12 +126,37 @@ def _check_fingerprint(plan: Plan, study: optuna.Study) -> None:
         )
 
 
-def _requeue_stale(study: optuna.Study, ledger: Ledger) -> None:
+def _check_machine(plan: Plan, study: optuna.Study) -> None:
+    """Figures of different hardware are never ranked together.
+
+    Raises:
+        ConfigError: the study's trials ran on machines of another class.
+    """
+    known = study.user_attrs.get(_ABOUT, {})
+    theirs = known.get("machine_class") or known.get("signature", {}).get("machine")
+    if theirs is not None and theirs != machine_class(plan):
+        raise ConfigError(
+            f"study {study.study_name!r} was measured on {theirs!r}, and this is {machine_class(plan)!r}: figures of "
+            "different hardware are not ranked together; choose another study.name, or, if the two are alike, say so "
+            f"with hardware.machine_class={theirs!r}"
+        )
+
+
+def machine_class(plan: Plan) -> str:
+    """What all machines of a study have in common: the name they were given, else their description."""
+    return plan.config.hardware.machine_class or plan.signature["machine"]
+
+
+def _requeue_stale(study: optuna.Study) -> None:
     """End the trials that a killed session left running, and try their settings again."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
         if _params_of(trial):
             enqueue_again(study, trial)
+
+
+def _close_records(study: optuna.Study, ledger: Ledger) -> None:
+    """Bring the records that a killed session left open up to what storage knows; this session's folder is its own."""
     for record in ledger.records():
         if record.state == "running":
             _settle(record, trial_of(study, record.number))
@@ -193,6 +228,23 @@ def tell_failed(study: optuna.Study, trial: optuna.Trial) -> None:
 def baseline_estimates(study: optuna.Study) -> dict[str, Estimate] | None:
     """The baseline's figures, once it is measured."""
     return next((dict(c.estimates) for c in candidates(study) if c.baseline), None)
+
+
+def agreed(study: optuna.Study, name: str, value: str) -> str:
+    """What the drivers of a study agree on under a name: what the first of them wrote."""
+    if name not in study.user_attrs:
+        study.set_user_attr(name, value)
+    return str(study.user_attrs[name])
+
+
+def record_of(study: optuna.Study, trial: FrozenTrial) -> TrialRecord:
+    """What storage knows of an ended trial, as a record: all there is of one that another driver ran."""
+    known = trial.user_attrs
+    return TrialRecord(
+        study=study.study_name, number=trial.number, role=known.get(ROLE, SEARCH), params=dict(trial.params),
+        config=known.get("config", {}), signature=known.get("signature", {}), state=known.get("state", "failed"),
+        reason=known.get("reason", ""), seconds=known.get("seconds", {}), answers_key=known.get("answers_key", ""),
+    )  # fmt: skip
 
 
 def complete(study: optuna.Study) -> list[FrozenTrial]:
