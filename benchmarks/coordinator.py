@@ -227,7 +227,7 @@ def write(found: Mapping[str, Mapping[str, Any]], trials: int, postgres: str | N
     )
     what = (
         f"Studies of {trials} trials whose workers answer at once (stubs: no engine, no measurement), {_ANSWERS} "
-        "request records each. Loop, claims, sampler, storage, ledger and MLflow (SQLite, in the background, never held back) "
+        "request records each. Loop, claims, sampler, storage, ledger and MLflow (SQLite, in the background) "
         "are the real ones, in one process; the profiler that took the parts is running, so without it all is somewhat "
         "faster. Parts contain what they call. First and last quarter: cost grows with the trials that there are."
     )

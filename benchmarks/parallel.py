@@ -228,11 +228,11 @@ def main() -> None:
     text = compared(found, table())
     print(text)
     what = (
-        f"Each study of {asked.seeds} is replayed on the live table: what an engine measures, and how long it takes, is "
-        "read there; that several measure at once is simulated, on one clock on which the sampler thinks for one of "
+        f"Each study of {asked.seeds} is replayed on the live table: what an engine measures, and how long, is read "
+        "there; that several measure at once is simulated, on one clock on which the sampler thinks for one of "
         "them at a time. *Of one engine's*: trials to 95 % as a share of those that one engine at a time needs, so "
-        "what is over 100 % is lost to knowing less. *Offered again*: points that the sampler offered while they were under way, all "
-        "studies together; they are not run twice."
+        "what is over 100 % is lost to knowing less. *Offered again*: points that the sampler offered while "
+        "they were under way, all studies together; they are not run twice."
     )
     title = "# Searching with several engines at a time"
     source = provenance("python -m benchmarks.parallel").replace("Measured", "Replayed (simulated clock)")
