@@ -22,7 +22,7 @@ from typing import Any, Self
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from optimize.ledger import BASELINE, CONFIRMATION, ROLE, SEARCH
+from optimize.ledger import BASELINE, CONFIRMATION, ROLE, SEARCH, TrialRecord
 from optimize.storage import GRACE_S, HEARTBEAT_S, beat, end_stale, fail, is_shared
 from optimize.study import CONFIRMATION_ATTRS, enqueue_again, tell_failed
 
@@ -148,6 +148,23 @@ class Claims:
                 mine = list(self._mine.values())
             for trial in mine:
                 beat(self._study, trial)
+
+
+def agreed(study: optuna.Study, name: str, value: str) -> str:
+    """What the drivers of a study agree on under a name: what the first of them wrote."""
+    if name not in study.user_attrs:
+        study.set_user_attr(name, value)
+    return str(study.user_attrs[name])
+
+
+def record_of(study: optuna.Study, trial: FrozenTrial) -> TrialRecord:
+    """What storage knows of an ended trial, as a record: all there is of one that another driver ran."""
+    known = trial.user_attrs
+    return TrialRecord(
+        study=study.study_name, number=trial.number, role=known.get(ROLE, SEARCH), params=dict(trial.params),
+        config=known.get("config", {}), signature=known.get("signature", {}), state=known.get("state", "failed"),
+        reason=known.get("reason", ""), seconds=known.get("seconds", {}), answers_key=known.get("answers_key", ""),
+    )  # fmt: skip
 
 
 def _is_orphan(trial: FrozenTrial) -> bool:

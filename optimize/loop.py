@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from optimize.answers import Answers, depends_on
 from optimize.budget import Budget
-from optimize.claims import Claims
+from optimize.claims import Claims, record_of
 from optimize.confirm import Confirmation
+from optimize.defaults import Defaults
 from optimize.engine.base import TrialConfig
-from optimize.errors import EngineFailure, OptimizeError, TransientFault
+from optimize.errors import EngineFailure, OptimizeError
 from optimize.executor.base import Done, Executor, Job
 from optimize.history import best_points, failures_elsewhere
 from optimize.known import KnownFailures
@@ -33,7 +34,6 @@ from optimize.study import (
     enqueue_again,
     is_queued,
     quality_so_far,
-    record_of,
     trial_of,
 )
 from optimize.telling import Teller
@@ -42,7 +42,7 @@ from optimize.tracking import Tracker
 if TYPE_CHECKING:
     import optuna
 
-_BASELINE_PARAMS, _BASELINE_OUTSIDE, _WARM_STARTED = "baseline_params", "baseline_outside", "warm_started"
+_WARM_STARTED = "warm_started"
 
 
 @dataclass(slots=True)
@@ -83,8 +83,8 @@ class Loop:
         progress: Progress, deadline: float | None, earlier: Sequence[optuna.Study] = (),
     ) -> None:  # fmt: skip
         self._plan, self._study, self._executor = plan, study, executor
-        self._checkpoints, self._broken_recipes = checkpoints, broken_recipes
-        self._tracker, self._progress = tracker, progress
+        self._broken_recipes, self._tracker, self._progress = broken_recipes, tracker, progress
+        self._defaults = Defaults(plan, study, checkpoints, executor, progress)
         self._budget = Budget(plan, study, deadline)
         self._claims = Claims(study, plan.config.study.trials + 1)
         self._ledger = Ledger(plan.folder)
@@ -139,13 +139,15 @@ class Loop:
 
     def _run_baseline(self) -> None:
         """Measure vLLM's defaults first: every gain is relative to them, so without them there is no study."""
-        params = self._study.user_attrs.get(_BASELINE_PARAMS) or self._ask_the_engine_for_defaults()
+        params = self._defaults.params()
         if not is_queued(self._study, BASELINE) and not self._claims.elsewhere(BASELINE):
             enqueue(self._study, params, **{ROLE: BASELINE})
+        looked_again = not self._claims.shared
         while baseline_estimates(self._study) is None:
             if is_queued(self._study, BASELINE):
                 self._drain(lambda _: not self._running and is_queued(self._study, BASELINE))
-            elif self._claims.elsewhere(BASELINE):
+            elif self._claims.elsewhere(BASELINE) or not looked_again:
+                looked_again = not self._claims.elsewhere(BASELINE)  # it may just be queued again
                 self._claims.pause()
             else:
                 tried = [r for r in self._ledger.records() if r.role == BASELINE]
@@ -156,36 +158,12 @@ class Loop:
         """Queue the best configurations of earlier studies, once."""
         if not self._earlier or self._study.user_attrs.get(_WARM_STARTED):
             return
-        points = best_points(self._plan, self._earlier, self._study.user_attrs[_BASELINE_PARAMS])
+        points = best_points(self._plan, self._earlier, self._defaults.params())
         for point in points:
             enqueue(self._study, point)
         self._study.set_user_attr(_WARM_STARTED, [study.study_name for study in self._earlier])
         names = ", ".join(study.study_name for study in self._earlier)
         self._progress.say(f"starting from {names}: {len(points)} configurations to try first")
-
-    def _ask_the_engine_for_defaults(self) -> dict[str, Any]:
-        """Start an engine without flags and read what it runs with; the baseline trial then reuses it."""
-        space, config = self._plan.space, self._plan.space.vllm_defaults(self._checkpoints)
-        effective: dict[str, Any] = {}
-        if not self._plan.launcher.request_knobs_only:
-            self._progress.phase("starting vLLM with its defaults")
-            try:
-                effective = self._executor.effective(config.engine, space.engine_flags)
-            except (EngineFailure, TransientFault) as failure:
-                raise OptimizeError(f"vLLM's own defaults do not run here: {failure}") from failure
-        params, outside = space.baseline_params(effective)
-        for knob in outside:
-            self._progress.say(
-                f"note: vLLM's default {knob} lies outside the search space; the baseline uses {params[knob]} instead"
-            )
-        self._study.set_user_attr(_BASELINE_PARAMS, params)
-        self._study.set_user_attr(_BASELINE_OUTSIDE, outside)
-        return params
-
-    def _config_of(self, params: Mapping[str, Any], baseline: bool = False) -> TrialConfig:
-        if baseline and not self._study.user_attrs.get(_BASELINE_OUTSIDE):
-            return self._plan.space.vllm_defaults(self._checkpoints)
-        return self._plan.space.resolve(params, self._checkpoints)
 
     # --- trials -------------------------------------------------------------------------------------------------
 
@@ -248,7 +226,7 @@ class Loop:
         broken = self._broken_recipes.get(str(record.params.get("quantization")))
         if broken is not None:
             return None, Infeasible(broken.kind, str(broken), broken.evidence)
-        config = self._config_of(record.params, record.baseline)
+        config = self._defaults.config_of(record.params, record.baseline)
         command = self._plan.launcher.deploy_command(config.engine)
         record.config = {**asdict(config), "engine_key": config.engine.key, "deploy_command": command}
         self._ledger.write(record)
@@ -312,7 +290,7 @@ class Loop:
         """Whether the engine of a trial could serve its settings with another request."""
         if record.state != "completed":
             return False
-        return bool(self._config_of(record.params).engine.key == record.config["engine_key"])
+        return bool(self._defaults.config_of(record.params).engine.key == record.config["engine_key"])
 
     def _abandon(self) -> None:
         """End what is running, and queue it again."""

@@ -159,8 +159,8 @@ def _parent_tags(plan: Plan) -> dict[str, str]:
 
 def _agreement(plan: Plan, study: optuna.Study) -> Callable[[str], str]:
     """Where several drivers may run one study, they agree on MLflow's run of it."""
+    from optimize.claims import agreed
     from optimize.storage import is_shared
-    from optimize.study import agreed
 
     return partial(agreed, study, f"mlflow_parent {redacted(plan.config.tracking.uri)}") if is_shared(study) else str
 

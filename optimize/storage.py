@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateF
 from optuna.storages import BaseStorage, RDBStorage, fail_stale_trials, get_storage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import create_engine, event
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from optimize.errors import ConfigError, redacted
 
@@ -22,6 +23,7 @@ FAULTS: tuple[type[Exception], ...] = (StorageInternalError, SQLAlchemyError)
 """What a storage raises that has gone away."""
 _SERVERS = ("postgresql", "mysql", "mariadb")
 _CONNECT_S = 5
+_CREATE_S = 1.0
 OnStale = Callable[[optuna.Study, FrozenTrial], None]
 
 
@@ -69,10 +71,18 @@ def check_server(url: str) -> None:
 def _open_server(url: str, on_stale: OnStale | None) -> BaseStorage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return RDBStorage(
-            url, heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S, heartbeat_stale_trial_callback=on_stale,
-            engine_kwargs={"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_S}},
-        )  # fmt: skip
+        try:
+            return _server(url, on_stale)
+        except (IntegrityError, ProgrammingError, StorageInternalError):
+            time.sleep(_CREATE_S)  # another driver was making the tables at the same moment
+            return _server(url, on_stale)
+
+
+def _server(url: str, on_stale: OnStale | None) -> BaseStorage:
+    return RDBStorage(
+        url, heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S, heartbeat_stale_trial_callback=on_stale,
+        engine_kwargs={"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_S}},
+    )  # fmt: skip
 
 
 def _why(error: Exception) -> str:

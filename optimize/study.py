@@ -18,7 +18,8 @@ from objectives import Estimate
 from optimize.bounds import Limit, violations
 from optimize.build import build
 from optimize.errors import ConfigError, redacted
-from optimize.ledger import BASELINE, CONFIRMATION, ROLE, SEARCH, Ledger, TrialRecord
+from optimize.ledger import BASELINE, CONFIRMATION, ROLE, Ledger, TrialRecord
+from optimize.machines import check_machine, machine_class
 from optimize.plan import Plan
 from optimize.recommend import Candidate
 from optimize.samplers import LOG_SCALE_ATTR
@@ -26,6 +27,7 @@ from optimize.space import difference
 from optimize.storage import end_stale, is_shared, open_storage, serves_many
 
 _FINGERPRINT, _ABOUT, _ARCHIVED = "fingerprint", "about", "archived"
+_CREATE_S = 5.0
 IDLE = "idle"
 """Attribute of a trial: the knobs that do not count beside its other settings."""
 _READABLE = {"scenario", "directions", "limits", "same_sample"}
@@ -52,9 +54,9 @@ def open_study(plan: Plan) -> optuna.Study:
     known = settings.name in optuna.get_all_study_names(storage)
     asked = 0
     if known:
-        existing = optuna.load_study(study_name=settings.name, storage=storage)
+        existing = _whole(optuna.load_study(study_name=settings.name, storage=storage))
         _check_fingerprint(plan, existing)
-        _check_machine(plan, existing)
+        check_machine(settings.name, existing.user_attrs.get(_ABOUT, {}), plan)
         asked = len(existing.get_trials(deepcopy=False))
     # A resumed sampler must not draw again what the session before it drew, nor what another driver draws.
     shift = os.getpid() if serves_many(storage) else 0
@@ -78,6 +80,14 @@ def open_study(plan: Plan) -> optuna.Study:
     else:
         _requeue_stale(study)
     _close_records(study, Ledger(plan.folder))
+    return study
+
+
+def _whole(study: optuna.Study) -> optuna.Study:
+    """A study that another driver may have begun to create a moment ago, once it is described."""
+    deadline = time.monotonic() + _CREATE_S
+    while is_shared(study) and _ABOUT not in study.user_attrs and time.monotonic() < deadline:
+        time.sleep(_CREATE_S / 20)
     return study
 
 
@@ -124,27 +134,6 @@ def _check_fingerprint(plan: Plan, study: optuna.Study) -> None:
             f"study {study.study_name!r} exists with another set-up ({'; '.join(changed)}): undo the change, choose "
             "another study.name, or start anew with study.fresh=true (the old study is kept)"
         )
-
-
-def _check_machine(plan: Plan, study: optuna.Study) -> None:
-    """Figures of different hardware are never ranked together.
-
-    Raises:
-        ConfigError: the study's trials ran on machines of another class.
-    """
-    known = study.user_attrs.get(_ABOUT, {})
-    theirs = known.get("machine_class") or known.get("signature", {}).get("machine")
-    if theirs is not None and theirs != machine_class(plan):
-        raise ConfigError(
-            f"study {study.study_name!r} was measured on {theirs!r}, and this is {machine_class(plan)!r}: figures of "
-            "different hardware are not ranked together; choose another study.name, or, if the two are alike, say so "
-            f"with hardware.machine_class={theirs!r}"
-        )
-
-
-def machine_class(plan: Plan) -> str:
-    """What all machines of a study have in common: the name they were given, else their description."""
-    return plan.config.hardware.machine_class or plan.signature["machine"]
 
 
 def _requeue_stale(study: optuna.Study) -> None:
@@ -228,23 +217,6 @@ def tell_failed(study: optuna.Study, trial: optuna.Trial) -> None:
 def baseline_estimates(study: optuna.Study) -> dict[str, Estimate] | None:
     """The baseline's figures, once it is measured."""
     return next((dict(c.estimates) for c in candidates(study) if c.baseline), None)
-
-
-def agreed(study: optuna.Study, name: str, value: str) -> str:
-    """What the drivers of a study agree on under a name: what the first of them wrote."""
-    if name not in study.user_attrs:
-        study.set_user_attr(name, value)
-    return str(study.user_attrs[name])
-
-
-def record_of(study: optuna.Study, trial: FrozenTrial) -> TrialRecord:
-    """What storage knows of an ended trial, as a record: all there is of one that another driver ran."""
-    known = trial.user_attrs
-    return TrialRecord(
-        study=study.study_name, number=trial.number, role=known.get(ROLE, SEARCH), params=dict(trial.params),
-        config=known.get("config", {}), signature=known.get("signature", {}), state=known.get("state", "failed"),
-        reason=known.get("reason", ""), seconds=known.get("seconds", {}), answers_key=known.get("answers_key", ""),
-    )  # fmt: skip
 
 
 def complete(study: optuna.Study) -> list[FrozenTrial]:

@@ -177,6 +177,7 @@ def test_optuna_stays_in_space_study_storage_samplers_and_reuse() -> None:
     for_types = [
         "optimize.budget",
         "optimize.confirm",
+        "optimize.defaults",
         "optimize.history",
         "optimize.report.interactions",
         "optimize.loop",

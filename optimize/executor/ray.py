@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import warnings
 from collections.abc import Callable, Sequence
@@ -136,6 +137,7 @@ def connect(settings: Executor) -> Any:
         ) from None
     _check_reachable(settings.address)
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    ours = signal.getsignal(signal.SIGTERM)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -145,6 +147,8 @@ def connect(settings: Executor) -> Any:
             )  # fmt: skip
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise ConfigError(_unreachable(settings.address, _first_line(error))) from None
+    finally:
+        signal.signal(signal.SIGTERM, ours)  # Ray puts its own in place, which knows nothing of engines
     return ray
 
 
