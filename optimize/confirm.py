@@ -16,6 +16,7 @@ from optimize.bounds import Limit, violations
 from optimize.ledger import CONFIRMATION, ROLE
 from optimize.recommend import Candidate, Recommendation, Rounds, recommend
 from optimize.recommend.rounds import LEAST_ROUNDS
+from optimize.remembered import remembered
 from optimize.schema import Confirm
 from optimize.study import (
     CONFIRMING,
@@ -178,6 +179,7 @@ def recommendation(study: optuna.Study) -> Recommendation | None:
     return recommend(confirmed_candidates, directions_of(study), _weights_of(study), rounds)
 
 
+@remembered
 def first_reading(study: optuna.Study) -> Recommendation | None:
     """The recommendation as the search's single readings have it."""
     return recommend(candidates(study), directions_of(study), _weights_of(study))

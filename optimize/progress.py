@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -66,11 +67,11 @@ class Progress:
         if self._live:
             self._live.update(self._table(), refresh=True)
 
-    def finished(self, record: TrialRecord, counts: bool, best: str) -> None:
-        """Show a trial's result; `counts` is whether it uses up budget."""
+    def finished(self, record: TrialRecord, counts: bool, best: Callable[[], str]) -> None:
+        """Show a trial's result; `counts` is whether it uses up budget, `best` is asked where it is shown."""
         self._measured += counts
         self._done += counts
-        self._best = best
+        self._best = best() if self._live else ""
         self.say(f"  trial {record.number}: {self._result(record)}")
 
     def _result(self, record: TrialRecord) -> str:

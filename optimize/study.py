@@ -22,6 +22,7 @@ from optimize.ledger import BASELINE, CONFIRMATION, ROLE, Ledger, TrialRecord
 from optimize.machines import check_machine, machine_class
 from optimize.plan import Plan
 from optimize.recommend import Candidate
+from optimize.remembered import remembered
 from optimize.samplers import LOG_SCALE_ATTR
 from optimize.space import difference
 from optimize.storage import end_stale, is_shared, open_storage, serves_many
@@ -244,6 +245,7 @@ def estimates_of(trial: FrozenTrial) -> dict[str, Estimate]:
     return {name: Estimate.from_dict(raw) for name, raw in trial.user_attrs["estimates"].items()}
 
 
+@remembered
 def candidates(study: optuna.Study) -> list[Candidate]:
     """All measured trials as candidates for a recommendation, as the search read them.
 
@@ -267,6 +269,7 @@ def candidates(study: optuna.Study) -> list[Candidate]:
     ]
 
 
+@remembered
 def quality_so_far(study: optuna.Study) -> dict[str, dict[str, Estimate]]:
     """What answers depend on -> metric -> the figure that rests on most of them."""
     found: dict[str, dict[str, Estimate]] = {}

@@ -63,7 +63,7 @@ class Teller:
         self._ledger.write(record)
         self._tracker.end(record, None if taken else trial)
         counts = record.state != "failed" and record.role != CONFIRMATION
-        self._progress.finished(record, counts, self._best())
+        self._progress.finished(record, counts, self._best)
         return not taken
 
     def _tell_storage(self, trial: optuna.Trial, record: TrialRecord) -> None:

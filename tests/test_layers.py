@@ -181,6 +181,7 @@ def test_optuna_stays_in_space_study_storage_samplers_and_reuse() -> None:
         "optimize.history",
         "optimize.report.interactions",
         "optimize.loop",
+        "optimize.remembered",
         "optimize.report.conclude",
         "optimize.run",
         "optimize.telling",

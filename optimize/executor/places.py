@@ -83,8 +83,8 @@ def read_cpus(text: str) -> tuple[int, ...]:
     found: set[int] = set()
     try:
         for part in str(text).split(","):
-            first, _, last = part.partition("-")
-            numbers = range(int(first), int(last or first) + 1)
+            first, dash, last = part.partition("-")
+            numbers = range(int(first), int(last if dash else first) + 1)
             if not numbers:
                 raise ValueError
             found.update(numbers)

@@ -126,7 +126,7 @@ def _repeat(
     settle(record, outcome)
     evaluator.ledger.write(record)
     tracker.end(record)
-    progress.finished(record, True, "")
+    progress.finished(record, True, str)
     if isinstance(outcome, Infeasible):
         raise OptimizeError(f"this configuration cannot be measured: {outcome.kind}: {outcome.reason}")
     return [record] if isinstance(outcome, Completed) else []
