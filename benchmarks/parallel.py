@@ -24,6 +24,7 @@ from typing import Any
 
 import optuna
 from optuna.samplers import RandomSampler, TPESampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.common import RESULTS, provenance
@@ -106,7 +107,7 @@ class Replay:
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.simplefilter("ignore")
-        directions = [d.value for d, _ in OBJECTIVES.values()]
+        directions = [StudyDirection[d.name] for d, _ in OBJECTIVES.values()]
         self._study = optuna.create_study(directions=directions, sampler=policy.sampler(seed))
         self._study.set_user_attr(LOG_SCALE_ATTR, [log for _, log in OBJECTIVES.values()])
         self._policy, self._known, self._workers, self._p99_max_s = policy, known, workers, p99_max_s

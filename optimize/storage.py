@@ -21,6 +21,7 @@ HEARTBEAT_S, GRACE_S = 10, 60
 """How often a driver says that it lives, and after how long a silence its trials are given to others."""
 FAULTS: tuple[type[Exception], ...] = (StorageInternalError, SQLAlchemyError)
 """What a storage raises that has gone away."""
+_UNFIT: tuple[type[Exception], ...] = (*FAULTS, ImportError, ValueError, AttributeError, OSError)
 _SERVERS = ("postgresql", "mysql", "mariadb")
 _CONNECT_S = 5
 _CREATE_S = 1.0
@@ -48,7 +49,7 @@ def open_storage(url: str, on_stale: OnStale | None = None) -> BaseStorage:
         return storage
     try:
         return _open_server(url, on_stale) if url.startswith(_SERVERS) else get_storage(url)
-    except (*FAULTS, ImportError, ValueError, AttributeError, OSError) as error:
+    except _UNFIT as error:
         raise ConfigError(f"tracking.storage={redacted(url)}: {_why(error)}") from None
 
 
@@ -64,7 +65,7 @@ def check_server(url: str) -> None:
         engine = create_engine(url, connect_args={"connect_timeout": _CONNECT_S})
         with engine.connect():
             engine.dispose()
-    except (*FAULTS, ImportError, ValueError) as error:
+    except _UNFIT as error:
         raise ConfigError(f"tracking.storage={redacted(url)}: {_why(error)}") from None
 
 

@@ -103,7 +103,7 @@ def cpu_places(sets: Sequence[str]) -> list[Place]:
             engines on it would disturb each other.
     """
     allowed, taken = os.sched_getaffinity(0), dict[int, str]()
-    places = []
+    places: list[Place] = []
     for text in sets:
         cpus = read_cpus(text)
         missing = sorted(set(cpus) - allowed)
