@@ -109,7 +109,7 @@ def replay(
     while len(steps) < (trials or policy.trials) and not _is_exhausted(study):
         began = time.perf_counter()
         if isinstance(study.sampler, EngineAware):
-            study.sampler.live = _live(live, known)
+            study.sampler.live = live_engine(live, known)
         trial = study.ask(SPACE)
         thinking_s = time.perf_counter() - began
         key = key_of(point_of(trial.params))
@@ -120,7 +120,7 @@ def replay(
         spent_s += thinking_s + (0.0 if from_memory else start_s + measuring_s(row))
         live = key[:-1] if is_measured(row) else None
         steps.append(Step(key, row, thinking_s, spent_s, from_memory))
-        _tell(study, trial, steps, policy, p99_max_s)
+        tell(study, trial, steps, policy, p99_max_s)
     return steps
 
 
@@ -137,7 +137,7 @@ def _is_exhausted(study: optuna.Study) -> bool:
     return exhausted is not None and bool(exhausted(study))
 
 
-def _live(live: Key | None, known: Table) -> LiveEngine | None:
+def live_engine(live: Key | None, known: Table) -> LiveEngine | None:
     if live is None:
         return None
     engine = params_of(dict(zip(GRID, (*live, GRID[_REQUEST_KNOB][0]), strict=True)))
@@ -171,7 +171,7 @@ def candidates(steps: Sequence[Step], p99_max_s: float) -> list[Candidate]:
     ]
 
 
-def _tell(study: optuna.Study, trial: optuna.Trial, steps: Sequence[Step], policy: Policy, p99_max_s: float) -> None:
+def tell(study: optuna.Study, trial: optuna.Trial, steps: Sequence[Step], policy: Policy, p99_max_s: float) -> None:
     found = dict(figures(steps, policy.pooled))
     ours = found.get(len(steps) - 1)
     if ours is None and not policy.constraints:

@@ -44,7 +44,9 @@ POLICIES = {
     "TPE multivariate, constraints": Policy(
         lambda seed: TPESampler(seed=seed, multivariate=True, n_startup_trials=8), trials=160
     ),
-    "GP on logarithms": Policy(lambda seed: LogScaleGPSampler(seed=seed, fill=False, neutral=False, fresh=False, ordered=False)),
+    "GP on logarithms": Policy(
+        lambda seed: LogScaleGPSampler(seed=seed, fill=False, neutral=False, fresh=False, ordered=False)
+    ),
     "GP, filling": Policy(lambda seed: LogScaleGPSampler(seed=seed, neutral=False, fresh=False, ordered=False)),
     "GP, neutral": Policy(lambda seed: LogScaleGPSampler(seed=seed, fill=False, fresh=False, ordered=False)),
     "GP, fresh": Policy(lambda seed: LogScaleGPSampler(seed=seed, fill=False, neutral=False, ordered=False)),
@@ -148,12 +150,12 @@ def on_cutting(studies: Sequence[list[Step]]) -> str:
     cut = sum((cut_short(steps[:AFTER_TRIALS], table(), CHAT_P99_MAX_S) for steps in studies), Cut())
     _, low, high = proportion_interval(cut.wrong, max(cut.cut, 1))
     return (
-        f"Of {cut.trials} trials that gave a measurement (the first {AFTER_TRIALS} of each study), {cut.cut} would have "
-        f"been cut short: {cut.saved_s:.0f} of {cut.window_s:.0f} seconds of windows saved "
+        f"Of {cut.trials} trials that gave a measurement (the first {AFTER_TRIALS} of each study), {cut.cut} would "
+        f"have been cut short: {cut.saved_s:.0f} of {cut.window_s:.0f} seconds of windows saved "
         f"({cut.saved_s / cut.window_s:.0%}). Of those cut, {cut.wrong} ({cut.wrong / max(cut.cut, 1):.1%} "
         f"[{low:.1%}, {high:.1%}]) kept every constraint by their whole reading and were beaten by no trial so far; "
-        f"{cut.lost} belong to the table's own front. Looks at 2 and 3 s of windows of 4 to 6 s; the demo studies' windows "
-        "are 5 to 8 s long. The replay goes on with the whole reading, cut or not."
+        f"{cut.lost} belong to the table's own front. Looks at 2 and 3 s of windows of 4 to 6 s; the demo studies' "
+        "windows are 5 to 8 s long. The replay goes on with the whole reading, cut or not."
     )
 
 
@@ -171,8 +173,8 @@ def on_stopping(studies: Sequence[list[Step]]) -> str:
         f"{trials[2]:.0f}). The best score among the trials so far then fell short of the best in the table by "
         f"{statistics.median(regrets):.1%} in the median and {regrets[-1]:.1%} at most; what was expected: "
         f"{statistics.median(s.gain for s in ended):.1%}. After all {POLICIES[OURS].trials} trials: "
-        f"{statistics.median(whole):.1%} and {max(whole):.1%}. (Chat's weights; scores by the table's means. Which of the "
-        "tried points is picked is for the confirmation.)"
+        f"{statistics.median(whole):.1%} and {max(whole):.1%}. (Chat's weights; scores by the table's means. Which of "
+        "the tried points is picked is for the confirmation.)"
     )
 
 
@@ -232,8 +234,8 @@ def head(known: Table) -> str:
     signature = json.loads(rows[0]["signature"])
     disturbed, began = sum(bool(r["disturbed"]) for r in rows), datetime.fromtimestamp(rows[0]["started_at"], UTC)
     return (
-        f"The table: {len(known.rows)} points, {len(rows)} measurements on live engines with `python -m benchmarks.table` "
-        f"({signature['machine']}; {signature['engine']}; {began:%Y-%m-%d}). {sum(not is_measured(r) for r in rows)} "
+        f"The table: {len(known.rows)} points, {len(rows)} measurements on live engines with `python -m "
+        f"benchmarks.table` ({signature['machine']}; {signature['engine']}; {began:%Y-%m-%d}). {sum(not is_measured(r) for r in rows)} "
         f"of them gave no figures (mostly too slow under this load), {disturbed} were disturbed by the machine; "
         f"{len(known.feasible)} points keep the chat study's constraints in the mean. A warm start took "
         f"{known.start_s:.1f} s in the median, a trial {known.trial_s:.1f} s beside that."
@@ -269,10 +271,10 @@ def write(found: Studies, histories: Studies, seeds: int) -> None:
         provenance("python -m benchmarks.search").replace("Measured", "Replayed"),
         head(table()),
         f"Each study of {seeds} starts with vLLM's defaults, and draws one of the two repeats of each point it tries. "
-        f"Seconds count engine starts (cold, {COLD_START_S:.0f} s, for the nearest peer's way; the table's warm ones for the "
-        "others), measuring, and the sampler's thinking (its median is in the table). *Ours needs*: our median number of "
-        f"trials to 95 % as a share of theirs; p by Mann and Whitney, one-sided. *After {AFTER_TRIALS} trials*: the median "
-        f"share. *Gave no measurement*: of the first {AFTER_TRIALS} trials.",
+        f"Seconds count engine starts (cold, {COLD_START_S:.0f} s, for the nearest peer's way; the table's warm ones for "
+        "the others), measuring, and the sampler's thinking (its median is in the table). *Ours needs*: our median number "
+        f"of trials to 95 % as a share of theirs; p by Mann and Whitney, one-sided. *After {AFTER_TRIALS} trials*: the "
+        f"median share. *Gave no measurement*: of the first {AFTER_TRIALS} trials.",
         compared(found),
         "![Hypervolume against trials and minutes](../images/search.png)",
         "## Cutting trials short",

@@ -29,13 +29,12 @@ from benchmarks.common import RESULTS, configuration, provenance, require_quiet
 from benchmarks.table import GRID
 from benchmarks.truth import METRICS, Row, estimate, is_measured, key_of, measuring_s, table
 from objectives import RequestRecord
-from optimize.answers import Answers, depends_on
+from optimize.answers import depends_on
 from optimize.engine.base import TrialConfig
-from optimize.engine.pool import EnginePool
 from optimize.errors import FailureKind
 from optimize.evaluate import Evaluator
+from optimize.executor.inline import Inline
 from optimize.ledger import Ledger, TrialRecord
-from optimize.load.crew import Crew
 from optimize.loop import Loop
 from optimize.outcome import Completed, Infeasible, Outcome
 from optimize.plan import make_plan
@@ -66,8 +65,6 @@ class Replayed(Evaluator):
             RequestRecord(i, 0.1 * i, 0.1 * i, None, 0.1 * i + 0.3, 20, 30, "a b " * 15) for i in range(ANSWERS)
         ]
         self.ledger.write_requests(record.number, requests, {"kv_cache_use": [(0.1 * i, 0.5) for i in range(ANSWERS)]})
-        assert self.answers is not None
-        self.answers.add(record, requests)
         return Completed(_figures(row))
 
 
@@ -93,15 +90,14 @@ def session(folder: Path, trials: int, sampler: str) -> dict[str, Any]:
     plan = make_plan(configuration(overrides(folder, trials, sampler)))
     study, ledger = open_study(plan), Ledger(plan.folder)
     before = len(told(study))
-    progress = Progress(trials + 1, before, list(plan.objectives))
+    progress = Progress(trials + 1, list(plan.objectives))
+    progress.resume(before)
     tags = {"study": "thousand", "scenario": "chat", "model": plan.config.model.name}
     tracker = Tracker(plan.config.tracking, ledger, tags, lambda _: None)
     checkpoints = {recipe.name: plan.config.model.path for recipe in plan.space.recipes_needed()}
-    with progress, Crew() as crew, EnginePool(plan.launcher, plan.folder / "engines") as pool:
+    with progress, Inline(plan, lambda _: None, Replayed) as executor:
         tracker.open("")
-        loop = Loop(plan, study, checkpoints, {}, pool, crew, tracker, progress, None)
-        loop._evaluator = Replayed(plan, pool, crew, ledger, lambda _: None, Answers(ledger))
-        loop.run()
+        Loop(plan, study, checkpoints, {}, executor, tracker, progress, None).run()
     finished = time.time()
     tracker.close({}, "", [], "FINISHED")
     records = [r for r in ledger.records() if r.number > before]

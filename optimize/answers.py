@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from objectives import RequestRecord
 from optimize.engine.base import TrialConfig
@@ -23,6 +25,42 @@ def depends_on(config: TrialConfig) -> str:
     flags = {name: value for name, value in config.engine.flags if name not in WITHOUT_EFFECT}
     request = [config.request.beam_size, list(config.request.fields)]
     return json.dumps([config.engine.checkpoint, flags, request], sort_keys=True, default=str)
+
+
+class Known(Protocol):
+    """What a study was answered so far.
+
+    Attributes:
+        baseline: Key of the baseline's answers; None while there are none.
+    """
+
+    @property
+    def baseline(self) -> str | None: ...
+
+    def of(self, key: str) -> Mapping[int, str]:
+        """Workload row -> answer, of answers that depend on `key`."""
+
+    def add(self, record: TrialRecord, answered: Sequence[RequestRecord]) -> None:
+        """Remember what a measured trial was answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """The answers that came with a trial: those to the like of it, and the baseline's.
+
+    Attributes:
+        answers: What answers depend on -> workload row -> answer.
+        baseline: Key of the baseline's; None while there are none.
+    """
+
+    answers: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    baseline: str | None = None
+
+    def of(self, key: str) -> Mapping[int, str]:
+        return self.answers.get(key, {})
+
+    def add(self, record: TrialRecord, answered: Sequence[RequestRecord]) -> None:
+        """Nothing: whoever gave them reads what the trial left in the ledger."""
 
 
 class Answers:
@@ -57,6 +95,19 @@ class Answers:
                 for row, text in self._ledger.read_answers(number):
                     found.setdefault(row, text)
         return self._found[key]
+
+    def given(self, key: str) -> Given:
+        """What a trial whose answers depend on `key` is sent."""
+        keys = [key] if self.baseline is None else [key, self.baseline]
+        return Given({k: self.of(k) for k in keys}, self.baseline)
+
+    def read(self, record: TrialRecord) -> None:
+        """Remember what a measured trial was answered, from what it left in the ledger."""
+        self._notice(record)
+        found = dict(self.of(record.answers_key))
+        for row, text in self._ledger.read_answers(record.number):
+            found.setdefault(row, text)
+        self._found[record.answers_key] = found
 
     def add(self, record: TrialRecord, answered: Sequence[RequestRecord]) -> None:
         """Remember what a measured trial was answered."""

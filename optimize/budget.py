@@ -29,10 +29,14 @@ class Budget:
         self._plan, self._study, self._deadline = plan, study, deadline
         self._levels = {knob: grid_values(d) for knob, d in plan.space.distributions.items()}
 
-    def spent(self) -> str | None:
-        """Why the search ends, in words; None while it goes on."""
+    def spent(self, running: int = 0) -> str | None:
+        """Why the search ends, in words; None while it goes on.
+
+        Args:
+            running: Trials that are under way, and may still come to count.
+        """
         done = len(told(self._study))
-        if done >= self._plan.config.study.trials + 1:
+        if done + running >= self._plan.config.study.trials + 1:
             return "all trials are done"
         if self._deadline is not None and time.monotonic() >= self._deadline:
             return "the minutes are over"

@@ -16,6 +16,7 @@ from optimize.bounds import Limit, violations
 from optimize.ledger import CONFIRMATION, ROLE
 from optimize.recommend import Candidate, Recommendation, Rounds, recommend
 from optimize.recommend.rounds import LEAST_ROUNDS
+from optimize.remembered import remembered
 from optimize.schema import Confirm
 from optimize.study import (
     CONFIRMING,
@@ -41,6 +42,9 @@ _PLANS = "confirmations"
 how many candidates it was to have."""
 
 
+Drain = Callable[[Callable[[int], bool]], None]
+
+
 @dataclass(frozen=True)
 class Cell:
     """One measurement of a confirmation: a trial in a round."""
@@ -64,10 +68,18 @@ class Confirmation:
         settings: How many candidates and rounds.
         seed: Of the order within each round.
         run_next: Runs the trial that is queued first.
+        drain: Runs trials in several places at a time, given what queues the next one for a place; None runs them one
+            after the other. A round belongs to one place: what it compares ran on the same device, one after the other.
     """
 
-    def __init__(self, study: optuna.Study, settings: Confirm, seed: int, run_next: Callable[[], None]) -> None:
-        self._study, self._settings, self._seed, self._run_next = study, settings, seed, run_next
+    def __init__(
+        self, study: optuna.Study, settings: Confirm, seed: int, run_next: Callable[[], None] | None = None,
+        drain: Drain | None = None,
+    ) -> None:  # fmt: skip
+        self._study, self._settings, self._seed = study, settings, seed
+        self._run_next, self._drain = run_next, drain or self._one_by_one
+        self._places: dict[int, int] = {}
+        self._tried: set[Cell] = set()
 
     def run(self) -> None:
         """Measure what is still to be measured of it; where no candidate keeps every constraint, go on to the next."""
@@ -104,23 +116,42 @@ class Confirmation:
 
     def _measure_all(self, confirming: int, numbers: list[int]) -> None:
         rng = random.Random(f"{self._seed}-{confirming}")
-        for number in range(self._settings.rounds):
-            for trial in rng.sample(numbers, k=len(numbers)):
-                if not refuted(self._study, confirming).keys() & {trial, numbers[0]}:
-                    self._measure(Cell(confirming, trial, number))
+        rounds = [
+            [Cell(confirming, trial, number) for trial in rng.sample(numbers, k=len(numbers))]
+            for number in range(self._settings.rounds)
+        ]
+        self._tried.clear()
+        for _ in range(2):  # the second time, what a place that is gone has left
+            self._places.clear()
+            self._drain(lambda place: self._queue_next(rounds, numbers[0], place))
 
-    def _measure(self, cell: Cell) -> None:
-        """Measure until there is a result, or no further try is queued."""
-        tries = self._tries(cell)
-        if any(t.state.name == "COMPLETE" for t in tries):
-            return
-        if all(t.state.is_finished() for t in tries):
-            enqueue(self._study, trial_of(self._study, cell.trial).params, **cell.attributes())
-        while not all(t.state.is_finished() for t in self._tries(cell)):
+    def _one_by_one(self, more: Callable[[int], bool]) -> None:
+        assert self._run_next is not None
+        while more(0):
             self._run_next()
 
-    def _tries(self, cell: Cell) -> list[FrozenTrial]:
-        return [t for t in self._study.get_trials(deepcopy=False) if cell.is_of(t)]
+    def _queue_next(self, rounds: Sequence[Sequence[Cell]], baseline: int, place: int) -> bool:
+        """See that the next measurement of a place's round is queued; False where there is none for it now."""
+        trials = [t for t in self._study.get_trials(deepcopy=False) if t.user_attrs.get(ROLE) == CONFIRMATION]
+        if any(t.state.name == "WAITING" for t in trials):
+            return True
+        for number, cells in enumerate(rounds):
+            if self._places.get(number, place) != place:
+                continue
+            out = refuted(self._study, cells[0].confirming).keys()
+            left = [] if baseline in out else [c for c in cells if c.trial not in out and self._is_left(c, trials)]
+            if any(t.state.name == "RUNNING" and cell.is_of(t) for t in trials for cell in cells):
+                continue  # a round is measured one after the other, here or by another driver
+            if left:
+                self._places[number] = place
+                self._tried.add(left[0])
+                enqueue(self._study, trial_of(self._study, left[0].trial).params, **left[0].attributes())
+                return True
+        return False
+
+    def _is_left(self, cell: Cell, trials: Sequence[FrozenTrial]) -> bool:
+        """Whether it is still to be measured: retries are queued by whoever runs trials, and used up by then."""
+        return cell not in self._tried and not any(t.state.name == "COMPLETE" and cell.is_of(t) for t in trials)
 
 
 def best_of(study: optuna.Study, candidates_max: int) -> list[int]:
@@ -150,6 +181,7 @@ def recommendation(study: optuna.Study) -> Recommendation | None:
     return recommend(confirmed_candidates, directions_of(study), _weights_of(study), rounds)
 
 
+@remembered
 def first_reading(study: optuna.Study) -> Recommendation | None:
     """The recommendation as the search's single readings have it."""
     return recommend(candidates(study), directions_of(study), _weights_of(study))

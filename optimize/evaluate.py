@@ -11,7 +11,7 @@ from typing import Any
 
 from objectives import Estimate, Measurement, MemoryParts, Objective, RequestRecord
 from objectives.segments import SegmentScore
-from optimize.answers import Answers, depends_on
+from optimize.answers import Known, depends_on
 from optimize.bounds import hopeless_after_s
 from optimize.engine.base import Engine, TrialConfig
 from optimize.engine.pool import EnginePool, Lease
@@ -47,7 +47,7 @@ class Evaluator:
     crew: Crew
     ledger: Ledger
     phase: Phase
-    answers: Answers | None = None
+    answers: Known | None = None
 
     def evaluate(
         self, config: TrialConfig, record: TrialRecord, hold: Callable[[], None] = lambda: None,
@@ -114,7 +114,7 @@ class Evaluator:
             if again < guard.repeats:
                 record.repeated += doubts
             if unfit and result.audit.client_cpu > guard.client_cpu_max / 2:
-                self.crew.grow(self.plan.config.load.clients_max or os.cpu_count() or 1)
+                self.crew.grow(self.plan.config.load.clients_max or len(os.sched_getaffinity(0)))
         if unfit:
             raise TransientFault(f"the client was not good enough for its figures: {'; '.join(unfit)}")
         if result.drift:
@@ -130,15 +130,20 @@ class Evaluator:
         record.seconds["scoring"] = time.monotonic() - began
         return replace(measurement, reference_logprobs=found)
 
-    def _paired(self, record: TrialRecord, ours: Measurement, answers: Answers) -> dict[str, Any]:
+    def _paired(self, record: TrialRecord, ours: Measurement, answers: Known) -> dict[str, Any]:
         """Metric -> `Paired` with the study's baseline, on the rows that both answered."""
-        if answers.baseline is None:
+        theirs = ours if record.baseline else self._of_baseline(ours, answers)
+        if theirs is None:
             return {}
-        known = logprobs_of(answers.baseline, self.plan)
-        theirs = Measurement([], 0, 0, ours.references, answers=answers.of(answers.baseline), reference_logprobs=known)
         scores = {name: m for name, m in self.plan.metrics.items() if isinstance(m, SegmentScore)}
         found = {name: score.paired(ours, theirs) for name, score in scores.items()}
         return {name: paired.to_dict() for name, paired in found.items() if paired is not None}
+
+    def _of_baseline(self, ours: Measurement, answers: Known) -> Measurement | None:
+        if answers.baseline is None:
+            return None
+        known = logprobs_of(answers.baseline, self.plan)
+        return Measurement([], 0, 0, ours.references, answers=answers.of(answers.baseline), reference_logprobs=known)
 
     def _load(
         self, config: TrialConfig, lease: Lease, record: TrialRecord, prospects: Prospects | None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.confirm import directions_of
-from optimize.errors import ConfigError, closest
+from optimize.errors import ConfigError, closest, redacted
 from optimize.ledger import Ledger, TrialRecord
 from optimize.plan import Plan
 from optimize.recommend import recommend
@@ -33,8 +33,9 @@ def earlier_studies(plan: Plan) -> list[optuna.Study]:
     for name in names:
         if name not in stored or name == plan.config.study.name:
             others = [n for n in stored if n != plan.config.study.name]
+            where = redacted(plan.config.tracking.storage)
             hint = closest(name, others) if others else "the storage holds no other study"
-            raise ConfigError(f"search.warm_start: no study {name!r} in {plan.config.tracking.storage}; {hint}")
+            raise ConfigError(f"search.warm_start: no study {name!r} in {where}; {hint}")
     return [stored[name] for name in names]
 
 

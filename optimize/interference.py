@@ -12,7 +12,7 @@ from statistics import fmean
 from objectives import Measurement
 from optimize.engine.process import cpu_seconds
 from optimize.schema import Guard
-from optimize.signature import gpu_handles
+from optimize.signature import gpu_handles, visible_gpus
 
 _STAT = Path("/proc/stat")
 _CGROUPS = (  # version 2 and version 1, with the unit of its counter
@@ -33,6 +33,9 @@ Counters = dict[str, float]
 class Machine:
     """Readings of the machine, each the change since the one before.
 
+    Looks at the processors that this process may use, and no others: an engine that is kept to other ones is no
+    disturbance, and one that strays is.
+
     Args:
         own: Process ids of the engine and the clients; this process is added.
     """
@@ -40,8 +43,10 @@ class Machine:
     def __init__(self, own: Callable[[], Iterable[int]]) -> None:
         self._own = own
         self._tick_s = 1 / os.sysconf("SC_CLK_TCK")
-        self._cores = os.cpu_count() or 1
-        self._gpus = gpu_handles()
+        self._cpus = sorted(os.sched_getaffinity(0))
+        self._cores = len(self._cpus)
+        handles = gpu_handles()
+        self._gpus = [handles[number] for number in visible_gpus(len(handles))]
         self._last = self._read()
 
     def sample(self) -> dict[str, float]:
@@ -68,7 +73,7 @@ class Machine:
 
     def _processors(self) -> Counters:
         try:
-            ticks = [int(n) for n in _STAT.read_text().split("\n", 1)[0].split()[1:]]
+            ticks = _ticks(_STAT.read_text(), self._cpus)
         except (OSError, ValueError):
             return {}
         # Interrupts are left out: the packets of the load itself are counted there.
@@ -78,6 +83,20 @@ class Machine:
             "steal": ticks[_STEAL] * self._tick_s,
             "own": cpu_seconds([os.getpid(), *self._own()]),
         }
+
+
+def _ticks(stat: str, cpus: Sequence[int]) -> list[int]:
+    """The columns of /proc/stat, added up over some processors.
+
+    Raises:
+        ValueError: it lists none of them.
+    """
+    wanted = {f"cpu{number}" for number in cpus}
+    rows = [line.split() for line in stat.splitlines() if line.startswith("cpu")]
+    counted = [[int(n) for n in row[1:]] for row in rows if row[0] in wanted]
+    if not counted:
+        raise ValueError("no such processors")
+    return [sum(column) for column in zip(*counted, strict=True)]
 
 
 def disturbances(measurement: Measurement, guard: Guard) -> list[str]:

@@ -1,35 +1,33 @@
-"""The ask/tell loop: asks the study, evaluates on live engines, tells storage first, then disk, then tracking."""
+"""The ask/tell loop: asks the study, has trials run where there is room, and tells what became of them."""
 
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from objectives import Direction
 from optimize.answers import Answers, depends_on
-from optimize.bounds import RUNS, UNMEASURED, violations
 from optimize.budget import Budget
-from optimize.confirm import Confirmation, first_reading
+from optimize.claims import Claims, record_of
+from optimize.confirm import Confirmation
+from optimize.defaults import Defaults
 from optimize.engine.base import TrialConfig
-from optimize.engine.pool import EnginePool
-from optimize.errors import EngineFailure, OptimizeError, TransientFault
-from optimize.evaluate import Evaluator
+from optimize.errors import EngineFailure, OptimizeError
+from optimize.executor.base import Done, Executor, Job
 from optimize.history import best_points, failures_elsewhere
 from optimize.known import KnownFailures
 from optimize.ledger import BASELINE, CONFIRMATION, ROLE, SEARCH, Ledger, TrialRecord
-from optimize.load.crew import Crew
 from optimize.outcome import Completed, Failed, Infeasible, Outcome
 from optimize.plan import Plan
 from optimize.progress import Progress
 from optimize.prospects import Prospects
-from optimize.reuse import NEW_ENGINE, Reuse
+from optimize.reuse import Reuse
 from optimize.space import QUANTIZATION
 from optimize.study import (
     CONFIRMS,
-    IDLE,
     RETRIES,
     UNSPENT,
     baseline_estimates,
@@ -37,35 +35,46 @@ from optimize.study import (
     enqueue,
     enqueue_again,
     is_queued,
-    measured,
     paired_so_far,
     quality_so_far,
     ratios_of,
-    tell_failed,
     trial_of,
 )
+from optimize.telling import Teller
 from optimize.tracking import Tracker
 
 if TYPE_CHECKING:
     import optuna
 
-_STORED = (
-    "estimates", "feasible", "reason", "config", "signature", "seconds", "state", "disturbed", "answers_key",
-    "cut_short", "paired",
-)  # fmt: skip
-_BASELINE_PARAMS, _BASELINE_OUTSIDE, _WARM_STARTED = "baseline_params", "baseline_outside", "warm_started"
+_WARM_STARTED = "warm_started"
+
+
+@dataclass(slots=True)
+class Running:
+    """A trial under way.
+
+    Attributes:
+        trial: Optuna's.
+        record: As it was begun.
+        asked_at: `time.monotonic()` before it was asked for.
+        quiet: Holds the tracker still until the trial is told.
+    """
+
+    trial: optuna.Trial
+    record: TrialRecord
+    asked_at: float
+    quiet: ExitStack
 
 
 class Loop:
-    """Asks, evaluates, tells, until the budget is spent.
+    """Asks, has trials run, tells, until the budget is spent.
 
     Args:
         plan: The study's parts.
         study: Optuna's study, opened by `open_study`.
         checkpoints: Recipe name -> checkpoint.
         broken_recipes: Recipe name -> why no checkpoint could be made.
-        pool: Lends engines.
-        crew: Sends the loads.
+        executor: Runs trials.
         tracker: Mirrors trials to MLflow.
         progress: Shows them.
         deadline: `time.monotonic()` after which the search asks for no further trial; None for no limit.
@@ -74,99 +83,134 @@ class Loop:
 
     def __init__(
         self, plan: Plan, study: optuna.Study, checkpoints: Mapping[str, str],
-        broken_recipes: Mapping[str, EngineFailure], pool: EnginePool, crew: Crew, tracker: Tracker,
+        broken_recipes: Mapping[str, EngineFailure], executor: Executor, tracker: Tracker,
         progress: Progress, deadline: float | None, earlier: Sequence[optuna.Study] = (),
     ) -> None:  # fmt: skip
-        self._plan, self._study, self._pool = plan, study, pool
-        self._checkpoints, self._broken_recipes = checkpoints, broken_recipes
-        self._tracker, self._progress = tracker, progress
+        self._plan, self._study, self._executor = plan, study, executor
+        self._broken_recipes, self._tracker, self._progress = broken_recipes, tracker, progress
+        self._defaults = Defaults(plan, study, checkpoints, executor, progress)
         self._budget = Budget(plan, study, deadline)
+        self._claims = Claims(study, plan.config.study.trials + 1)
         self._ledger = Ledger(plan.folder)
-        self._evaluator = Evaluator(plan, pool, crew, self._ledger, progress.phase, Answers(self._ledger))
+        self._answers = Answers(self._ledger)
         self._known = KnownFailures(self._ledger.records(), failures_elsewhere(plan, earlier))
+        self._teller = Teller(plan, study, self._ledger, tracker, progress, self._known, broken_recipes)
         self._earlier = earlier
         self._reuse = Reuse(study, plan.space.request_knobs) if plan.config.study.reuse_engines else None
-        self._failures_in_a_row = self._unspent = 0
-        self._live_params: dict[str, Any] | None = None
+        self._failures_in_a_row = 0
+        self._running: dict[int, Running] = {}  # by trial number
+        self._live_params: dict[int, dict[str, Any]] = {}  # by slot
 
     def run(self) -> None:
         """Spend what is left of the budget, then confirm what it found.
 
         Raises:
             OptimizeError: the baseline cannot run, or too many trials in a row gave nothing.
-            KeyboardInterrupt: after the running trial was ended and queued again.
+            KeyboardInterrupt: after the running trials were ended and queued again.
         """
+        with self._claims:
+            try:
+                self._run()
+            except BaseException:
+                self._abandon()
+                raise
+
+    def _run(self) -> None:
+        self._claims.reap()
         if baseline_estimates(self._study) is None:
             self._run_baseline()
         self._start_from_history()
-        while (why := self._budget.spent()) is None:
-            self._run_next()
-            if self._failures_in_a_row >= self._plan.config.study.max_failures_in_a_row:
-                raise OptimizeError(
-                    f"{self._failures_in_a_row} trials in a row gave no measurement (study.max_failures_in_a_row): "
-                    "see the reasons above, narrow the search space, and run the same command to go on"
-                )
-        self._progress.say(f"the search ends: {why}")
-        Confirmation(self._study, self._plan.config.confirm, self._plan.config.study.seed, self._run_next).run()
+        self._progress.say(f"the search ends: {self._search()}")
+        confirm, seed = self._plan.config.confirm, self._plan.config.study.seed
+        Confirmation(self._study, confirm, seed, drain=self._confirm).run()
+
+    def _search(self) -> str:
+        """Returns why it ended."""
+        while True:
+            self._drain(lambda _: self._budget.spent(self._claims.running(BASELINE, SEARCH)) is None)
+            why = self._budget.spent()
+            if why is not None and not self._claims.elsewhere(SEARCH):
+                return why
+            self._claims.pause()  # the rest of the budget is under way elsewhere, and may fail
+
+    def _confirm(self, more: Callable[[int], bool]) -> None:
+        self._drain(more)
+        while self._claims.elsewhere(CONFIRMATION):
+            self._claims.pause()
+            self._drain(more)
 
     # --- the baseline -------------------------------------------------------------------------------------------
 
     def _run_baseline(self) -> None:
         """Measure vLLM's defaults first: every gain is relative to them, so without them there is no study."""
-        params = self._study.user_attrs.get(_BASELINE_PARAMS) or self._ask_the_engine_for_defaults()
-        if not is_queued(self._study, BASELINE):
+        params = self._defaults.params()
+        if not is_queued(self._study, BASELINE) and not self._claims.elsewhere(BASELINE):
             enqueue(self._study, params, **{ROLE: BASELINE})
-        for _ in range(self._plan.config.executor.retries + 1):
-            self._run_next()
-            if baseline_estimates(self._study) is not None:
-                return
-        record = list(self._ledger.records())[-1]
-        raise OptimizeError(f"the baseline (vLLM's defaults) gave no measurement: {record.reason}")
+        looked_again = not self._claims.shared
+        while baseline_estimates(self._study) is None:
+            if is_queued(self._study, BASELINE):
+                self._drain(lambda _: not self._running and is_queued(self._study, BASELINE))
+            elif self._claims.elsewhere(BASELINE) or not looked_again:
+                looked_again = not self._claims.elsewhere(BASELINE)  # it may just be queued again
+                self._claims.pause()
+            else:
+                tried = [r for r in self._ledger.records() if r.role == BASELINE]
+                reason = tried[-1].reason if tried else "another driver ran it"
+                raise OptimizeError(f"the baseline (vLLM's defaults) gave no measurement: {reason}")
 
     def _start_from_history(self) -> None:
         """Queue the best configurations of earlier studies, once."""
         if not self._earlier or self._study.user_attrs.get(_WARM_STARTED):
             return
-        points = best_points(self._plan, self._earlier, self._study.user_attrs[_BASELINE_PARAMS])
+        points = best_points(self._plan, self._earlier, self._defaults.params())
         for point in points:
             enqueue(self._study, point)
         self._study.set_user_attr(_WARM_STARTED, [study.study_name for study in self._earlier])
         names = ", ".join(study.study_name for study in self._earlier)
         self._progress.say(f"starting from {names}: {len(points)} configurations to try first")
 
-    def _ask_the_engine_for_defaults(self) -> dict[str, Any]:
-        """Start an engine without flags and read what it runs with; the baseline trial then reuses it."""
-        space, config = self._plan.space, self._plan.space.vllm_defaults(self._checkpoints)
-        effective: dict[str, Any] = {}
-        if not self._plan.launcher.request_knobs_only:
-            self._progress.phase("starting vLLM with its defaults")
-            try:
-                with self._pool.lease(config.engine) as lease:
-                    effective = lease.engine.effective(space.engine_flags)
-            except (EngineFailure, TransientFault) as failure:
-                raise OptimizeError(f"vLLM's own defaults do not run here: {failure}") from failure
-        params, outside = space.baseline_params(effective)
-        for knob in outside:
-            self._progress.say(
-                f"note: vLLM's default {knob} lies outside the search space; the baseline uses {params[knob]} instead"
-            )
-        self._study.set_user_attr(_BASELINE_PARAMS, params)
-        self._study.set_user_attr(_BASELINE_OUTSIDE, outside)
-        return params
+    # --- trials -------------------------------------------------------------------------------------------------
 
-    def _config_of(self, params: Mapping[str, Any], baseline: bool = False) -> TrialConfig:
-        if baseline and not self._study.user_attrs.get(_BASELINE_OUTSIDE):
-            return self._plan.space.vllm_defaults(self._checkpoints)
-        return self._plan.space.resolve(params, self._checkpoints)
+    def _drain(self, more: Callable[[int], bool]) -> None:
+        """Begin trials wherever there is room, while there are more, and return once the last of them is told.
 
-    # --- one trial ----------------------------------------------------------------------------------------------
+        Args:
+            more: Whether another trial is wanted in a slot.
+        """
+        while True:
+            idle = self._executor.idle()
+            begun = 0
+            for slot in idle:
+                begun += more(slot) and self._begin(slot)
+            if idle and not begun and not self._running:
+                return
+            if self._running or not idle:
+                self._settle(self._executor.wait())
 
-    def _run_next(self) -> None:
-        """Ask, evaluate, tell."""
+    def _begin(self, slot: int) -> bool:
+        """Ask, and have the trial run; False where it turned out to be somebody else's, or was told at once."""
         asked_at = time.monotonic()
         if self._reuse is not None:
-            self._reuse.offer(self._live_params)
-        trial = self._study.ask(dict(self._plan.space.distributions))
+            self._reuse.offer(self._live_params.get(slot))
+        trial = self._ask()
+        if not self._claims.claim(trial):
+            return False
+        record = self._open(trial, asked_at)
+        self._running[trial.number] = Running(trial, record, asked_at, ExitStack())
+        config, outcome = self._resolve(record)
+        if config is None or outcome is not None:
+            self._end(self._running[trial.number], record, outcome or Failed("not resolved"))
+            return True
+        self._executor.submit(slot, self._job(config, self._running[trial.number]))
+        return True
+
+    def _ask(self) -> optuna.Trial:
+        with warnings.catch_warnings():  # heartbeats without `study.optimize` are our own doing; see `Claims`
+            warnings.filterwarnings("ignore", "Heartbeat of storage")
+            return self._study.ask(dict(self._plan.space.distributions))
+
+    def _open(self, trial: optuna.Trial, asked_at: float) -> TrialRecord:
+        """A record for a trial that begins."""
         role = trial.user_attrs.get(ROLE, SEARCH)
         record = TrialRecord(
             study=self._study.study_name, number=trial.number, role=role, params=dict(trial.params), config={},
@@ -176,43 +220,32 @@ class Loop:
         record.baseline = role == BASELINE or self._is_baseline(record.confirms)
         trial.set_user_attr(ROLE, role)
         self._progress.trial(record)
-        with ExitStack() as quiet:
-            try:
-                outcome = self._evaluate(record, lambda: quiet.enter_context(self._tracker.held()))
-            except KeyboardInterrupt:
-                self._tell(trial, record, Failed("interrupted"))
-                enqueue_again(self._study, trial)
-                raise
-            self._tell(trial, record, outcome)
-        if not trial.user_attrs.get(UNSPENT):
-            self._failures_in_a_row = 0 if isinstance(outcome, Completed) else self._failures_in_a_row + 1
-        self._retry(trial, outcome)
-        self._live_params = dict(trial.params) if self._serves_the_like(record) else None
-        record.seconds["wall"] = time.monotonic() - asked_at
-        self._ledger.write(record)
+        return record
 
     def _is_baseline(self, number: int | None) -> bool:
         return number is not None and trial_of(self._study, number).user_attrs.get(ROLE) == BASELINE
 
-    def _serves_the_like(self, record: TrialRecord) -> bool:
-        """Whether the live engine could serve this trial's settings with another request."""
-        if record.state != "completed":
-            return False
-        return self._pool.is_live(self._config_of(record.params).engine)
-
-    def _evaluate(self, record: TrialRecord, hold: Callable[[], None]) -> Outcome:
+    def _resolve(self, record: TrialRecord) -> tuple[TrialConfig | None, Outcome | None]:
+        """What to run, or the outcome where that is known already."""
         broken = self._broken_recipes.get(str(record.params.get(QUANTIZATION)))
         if broken is not None:
-            return Infeasible(broken.kind, str(broken), broken.evidence)
-        config = self._config_of(record.params, record.baseline)
+            return None, Infeasible(broken.kind, str(broken), broken.evidence)
+        config = self._defaults.config_of(record.params, record.baseline)
         command = self._plan.launcher.deploy_command(config.engine)
         record.config = {**asdict(config), "engine_key": config.engine.key, "deploy_command": command}
         self._ledger.write(record)
         self._tracker.begin(record)
-        known = self._known.of(config) if record.role != CONFIRMATION else None  # that is to be seen again
-        if known is not None:
-            return known
-        return self._evaluator.evaluate(config, record, hold, self._prospects(config, record))
+        if record.role == CONFIRMATION:
+            return config, None  # that is to be seen again
+        for trial in self._claims.others():
+            self._known.add(record_of(self._study, trial))
+        return config, self._known.of(config)
+
+    def _job(self, config: TrialConfig, running: Running) -> Job:
+        prospects, answers = self._prospects(config, running.record), self._answers.given(depends_on(config))
+        return Job(
+            config, running.record, prospects, answers, lambda: running.quiet.enter_context(self._tracker.held())
+        )
 
     def _prospects(self, config: TrialConfig, record: TrialRecord) -> Prospects | None:
         """What is known before a trial of the search; others are measured in full."""
@@ -225,80 +258,52 @@ class Loop:
         reference = baseline_estimates(self._study) or {}
         return Prospects(self._plan.limits, directions, rivals, reference, known, ratios_of(paired))
 
-    def _tell(self, trial: optuna.Trial, record: TrialRecord, outcome: Outcome) -> None:
-        """Storage first, then disk, then tracking: a kill in between loses nothing that was told."""
-        self._fill(record, outcome)
-        for name in _STORED:
-            value = getattr(record, name)
-            as_json = {n: e.to_dict() for n, e in value.items()} if name == "estimates" else value
-            trial.set_user_attr(name, as_json)
-        trial.set_user_attr(NEW_ENGINE, record.new_engine)
-        trial.set_user_attr(UNSPENT, self._is_unspent(record))
-        trial.set_user_attr(IDLE, [k for k in trial.params if not self._plan.space.counts(k, trial.params)])
-        if record.state == "failed":
-            tell_failed(self._study, trial)
-        else:
-            for name, violation in record.violations.items():
-                trial.set_constraint(name, violation)
-            trial.set_user_attr("imputed", record.state != "completed")
-            self._study.tell(trial, self._values(record))
-        self._known.add(record)
+    def _settle(self, done: Done | None) -> None:
+        """Take note of a trial that has run."""
+        if done is None:
+            return
+        running = self._running[done.record.number]
+        if isinstance(done.outcome, Completed):
+            self._answers.read(done.record)
+        self._end(running, done.record, done.outcome)
+        self._live_params.pop(done.slot, None)
+        if done.live and self._serves_the_like(done.record):
+            self._live_params[done.slot] = dict(running.trial.params)
+
+    def _end(self, running: Running, record: TrialRecord, outcome: Outcome) -> None:
+        """Tell, try again what failed for a passing reason, and stop a run of failures.
+
+        Raises:
+            OptimizeError: too many trials in a row gave nothing.
+        """
+        with running.quiet:
+            told = self._teller.tell(running.trial, record, outcome)
+        del self._running[record.number]
+        self._claims.release(running.trial)
+        if not running.trial.user_attrs.get(UNSPENT):
+            self._failures_in_a_row = 0 if isinstance(outcome, Completed) else self._failures_in_a_row + 1
+        retries = int(running.trial.user_attrs.get(RETRIES, 0))
+        if told and isinstance(outcome, Failed) and retries < self._plan.config.executor.retries:
+            enqueue_again(self._study, running.trial, 1)
+        record.seconds["wall"] = time.monotonic() - running.asked_at
         self._ledger.write(record)
-        self._tracker.end(record, trial)
-        counts = record.state != "failed" and record.role != CONFIRMATION and not trial.user_attrs[UNSPENT]
-        self._progress.finished(record, counts, self._best())
+        if record.role == SEARCH and self._failures_in_a_row >= self._plan.config.study.max_failures_in_a_row:
+            raise OptimizeError(
+                f"{self._failures_in_a_row} trials in a row gave no measurement (study.max_failures_in_a_row): "
+                "see the reasons above, narrow the search space, and run the same command to go on"
+            )
 
-    def _is_unspent(self, record: TrialRecord) -> bool:
-        """Whether a trial costs no budget, as its recipe was known not to run here; but a sampler that asks for nothing
-        else must come to an end."""
-        unspent = record.params.get(QUANTIZATION) in self._broken_recipes
-        self._unspent += unspent
-        return unspent and self._unspent <= self._plan.config.study.trials
+    def _serves_the_like(self, record: TrialRecord) -> bool:
+        """Whether the engine of a trial could serve its settings with another request."""
+        if record.state != "completed":
+            return False
+        return bool(self._defaults.config_of(record.params).engine.key == record.config["engine_key"])
 
-    def _fill(self, record: TrialRecord, outcome: Outcome) -> None:
-        record.ended_at = time.time()
-        match outcome:
-            case Completed(estimates):
-                record.state, record.estimates = "completed", dict(estimates)
-                baseline = dict(estimates) if record.role == BASELINE else baseline_estimates(self._study)
-                record.violations = violations(self._plan.limits, estimates, baseline, ratios_of(record.paired))
-                missing = [name for name in self._plan.objectives if name not in estimates]
-                if missing:
-                    record.state, record.reason = "infeasible", f"{', '.join(missing)} could not be measured"
-                    record.violations[RUNS] = UNMEASURED
-            case Infeasible(kind, reason, evidence):
-                record.state, record.reason, record.evidence = (
-                    "infeasible",
-                    f"{kind}: {reason}",
-                    list(evidence),
-                )
-                record.violations = {
-                    RUNS: UNMEASURED,
-                    **{limit.name: UNMEASURED for limit in self._plan.limits},
-                }
-            case Failed(reason):
-                record.state, record.reason = "failed", reason
-        record.feasible = record.state == "completed" and all(v <= 0 for v in record.violations.values())
-
-    def _values(self, record: TrialRecord) -> list[float]:
-        """Values to tell: as measured, or the worst seen so far for a configuration that cannot be measured."""
-        values = []
-        for name, objective in self._plan.objectives.items():
-            if record.state == "completed":
-                values.append(record.estimates[name].value)
-            else:
-                seen = [t.user_attrs["estimates"][name]["value"] for t in measured(self._study)]
-                worst = min if objective.direction is Direction.MAXIMIZE else max
-                values.append(float(worst(seen, default=0.0)))
-        return values
-
-    def _retry(self, trial: optuna.Trial, outcome: Outcome) -> None:
-        retries = int(trial.user_attrs.get(RETRIES, 0))
-        if isinstance(outcome, Failed) and retries < self._plan.config.executor.retries:
-            enqueue_again(self._study, trial, 1)
-
-    def _best(self) -> str:
-        found = first_reading(self._study)
-        if found is None:
-            return ""
-        return f"trial {found.pick.number} ({found.score.value:.2f}x vLLM's defaults)"
+    def _abandon(self) -> None:
+        """End what is running, and queue it again."""
+        self._executor.interrupt()
+        for running in list(self._running.values()):
+            with running.quiet:
+                if self._teller.tell(running.trial, running.record, Failed("interrupted")):
+                    enqueue_again(self._study, running.trial)
+            self._running.pop(running.record.number)

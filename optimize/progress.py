@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -18,13 +19,12 @@ class Progress:
 
     Args:
         total: Trials in the budget, the baseline included.
-        done: How many of them are there already.
         shown: Metrics to show per trial.
         deadline: `time.monotonic()` at which the time budget ends; None without one.
     """
 
-    def __init__(self, total: int, done: int, shown: list[str], deadline: float | None = None) -> None:
-        self._total, self._done, self._shown, self._deadline = total, done, shown, deadline
+    def __init__(self, total: int, shown: list[str], deadline: float | None = None) -> None:
+        self._total, self._done, self._shown, self.deadline = total, 0, shown, deadline
         self._console = Console(highlight=False)
         self._live = Live(console=self._console, refresh_per_second=2) if self._console.is_terminal else None
         self._began, self._measured = time.monotonic(), 0
@@ -42,6 +42,10 @@ class Progress:
         if self._live:
             self._live.update("")
             self._live.stop()
+
+    def resume(self, done: int) -> None:
+        """So many trials of the budget are there already."""
+        self._done = done
 
     def say(self, line: str) -> None:
         """A line that stays."""
@@ -63,11 +67,11 @@ class Progress:
         if self._live:
             self._live.update(self._table(), refresh=True)
 
-    def finished(self, record: TrialRecord, counts: bool, best: str) -> None:
-        """Show a trial's result; `counts` is whether it uses up budget."""
+    def finished(self, record: TrialRecord, counts: bool, best: Callable[[], str]) -> None:
+        """Show a trial's result; `counts` is whether it uses up budget, `best` is asked where it is shown."""
         self._measured += counts
         self._done += counts
-        self._best = best
+        self._best = best() if self._live else ""
         self.say(f"  trial {record.number}: {self._result(record)}")
 
     def _result(self, record: TrialRecord) -> str:
@@ -92,6 +96,6 @@ class Progress:
             return ""
         per_trial = (time.monotonic() - self._began) / self._measured
         left = per_trial * (self._total - self._done)
-        if self._deadline is not None:
-            left = min(left, self._deadline - time.monotonic())
+        if self.deadline is not None:
+            left = min(left, self.deadline - time.monotonic())
         return f"about {max(0.0, left) / 60:.0f} min left"

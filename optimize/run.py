@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
+import httpx
 from filelock import FileLock, Timeout
 
 from optimize.cache import evict, using
-from optimize.engine.pool import EnginePool
-from optimize.errors import ConfigError, EngineFailure
+from optimize.errors import ConfigError, EngineFailure, OptimizeError, redacted
 from optimize.ledger import Ledger, write_atomically
-from optimize.load.crew import Crew
 from optimize.plan import Plan, make_plan
 from optimize.progress import Progress
 from optimize.schema import StudyConfig
@@ -25,7 +27,11 @@ from optimize.schema import StudyConfig
 if TYPE_CHECKING:
     import optuna
 
+    from optimize.executor import Executor
     from optimize.tracking import Tracker
+
+
+_ASK_S = 5.0
 
 
 def run_study(config: StudyConfig, config_yaml: str) -> int:
@@ -49,38 +55,58 @@ def run_study(config: StudyConfig, config_yaml: str) -> int:
 
 
 def _run(plan: Plan, config_yaml: str) -> int:
+    from optimize.executor import make_executor
     from optimize.history import earlier_studies
+    from optimize.storage import check_server
+
+    began, minutes = time.monotonic(), plan.config.study.minutes
+    check_server(plan.config.tracking.storage)
+    check_credentials(plan.config.tracking.uri)
+    earlier = earlier_studies(plan)
+    deadline = None if minutes is None else began + minutes * 60
+    progress = Progress(plan.config.study.trials + 1, list(plan.objectives), deadline)
+    with ExitStack() as held:
+        # Before anything is written: where nothing can run there is no study.
+        executor = held.enter_context(make_executor(plan, progress.say, progress.phase))
+        return _run_on(executor, held, plan, config_yaml, progress, earlier)
+
+
+def _run_on(
+    executor: Executor, held: ExitStack, plan: Plan, config_yaml: str, progress: Progress,
+    earlier: Sequence[optuna.Study],
+) -> int:  # fmt: skip
     from optimize.loop import Loop
+    from optimize.storage import FAULTS
     from optimize.study import open_study, told
     from optimize.tracking import Tracker
 
-    began = time.monotonic()
-    earlier = earlier_studies(plan)
+    plan = replace(plan, signature={**plan.signature, "machine": executor.machine})
     study, ledger = open_study(plan), Ledger(plan.folder)
+    progress.resume(len(told(study)))
     write_atomically(plan.folder / "config.yaml", config_yaml)
     write_atomically(plan.folder / "about.json", json.dumps(_parent_tags(plan)))
-    minutes = plan.config.study.minutes
-    deadline = None if minutes is None else began + minutes * 60
-    progress = Progress(plan.config.study.trials + 1, len(told(study)), list(plan.objectives), deadline)
-    tracker = Tracker(plan.config.tracking, ledger, _parent_tags(plan), progress.say)
+    tracker = Tracker(plan.config.tracking, ledger, _parent_tags(plan), progress.say, _agreement(plan, study))
     status = "FAILED"
     try:
-        pool = EnginePool(plan.launcher, plan.folder / "engines")
-        with ExitStack() as held, progress, Crew(plan.config.load.clients) as crew, pool:
-            progress.say(_opening(plan, study))
+        with held.pop_all() as held, progress:
+            progress.say(_opening(plan, study, executor.describe()))
             checkpoints, broken = checkpoints_of(plan, progress)
             tracker.open(config_yaml)
             cache = Path(plan.config.cache_dir)
             held.enter_context(using(cache, _cache_entries(plan, checkpoints)))
             evict(cache, plan.config.cache_max_gib * 2**30)
-            Loop(plan, study, checkpoints, broken, pool, crew, tracker, progress, deadline, earlier).run()
+            Loop(plan, study, checkpoints, broken, executor, tracker, progress, progress.deadline, earlier).run()
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
         print("\ninterrupted: this is what there is; the same command goes on from here", flush=True)
         raise
+    except FAULTS as fault:
+        where, why = redacted(plan.config.tracking.storage), " ".join(str(fault).split())[:300]
+        raise OptimizeError(f"storage {where} has gone away ({why}): the same command goes on from here") from fault
     finally:
-        _conclude(plan, study, tracker, status)
+        with suppress(*FAULTS):
+            _conclude(plan, study, tracker, status)
     return 0
 
 
@@ -121,7 +147,7 @@ def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) ->
     tracker.close(metrics, note, files, status)
 
 
-def _opening(plan: Plan, study: optuna.Study) -> str:
+def _opening(plan: Plan, study: optuna.Study, where: str) -> str:
     from optimize.study import told
 
     done, settings = len(told(study)), plan.config.study
@@ -130,7 +156,8 @@ def _opening(plan: Plan, study: optuna.Study) -> str:
         f"study {settings.name}: {settings.trials} trials and the baseline{resumed}\n"
         f"  model {plan.config.model.name}, workload {plan.workload.name} ({len(plan.workload.prompts)} prompts), "
         f"{plan.arrivals.describe()}\n  {plan.launcher.version()} on {plan.signature['machine']}\n"
-        f"  results in {plan.folder}; watch them with scripts/ui"
+        + (f"  {where}\n" if where else "")
+        + f"  results in {plan.folder}; watch them with scripts/ui"
     )
 
 
@@ -140,6 +167,39 @@ def _parent_tags(plan: Plan) -> dict[str, str]:
         "scenario": plan.config.scenario.name,
         "model": plan.config.model.name,
     }
+
+
+def _agreement(plan: Plan, study: optuna.Study) -> Callable[[str], str]:
+    """Where several drivers may run one study, they agree on MLflow's run of it."""
+    from optimize.claims import agreed
+    from optimize.storage import is_shared
+
+    return partial(agreed, study, f"mlflow_parent {redacted(plan.config.tracking.uri)}") if is_shared(study) else str
+
+
+def check_credentials(uri: str) -> None:
+    """Refuse a tracking server that refuses; one that is down is no reason not to measure.
+
+    Raises:
+        ConfigError: it does not take the credentials.
+    """
+    if not uri.startswith(("http://", "https://")):
+        return
+    name, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    try:
+        answer = httpx.get(
+            f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search", params={"max_results": 1}, timeout=_ASK_S,
+            auth=(name, password) if name and password else None,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+        )  # fmt: skip
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return
+    if answer.status_code in (401, 403):
+        raise ConfigError(
+            f"tracking.uri={redacted(uri)} refuses the credentials (HTTP {answer.status_code}): set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
 
 
 @contextmanager

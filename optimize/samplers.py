@@ -66,8 +66,9 @@ class LogScaleGPSampler(GPSampler):
     The first points fill the space: of some Latin hypercubes the one whose nearest neighbours are farthest apart
     (Morris and Mitchell, "Exploratory designs for computational experiments", 1995). What could not be measured
     violates a constraint; the models of the objectives take it for average, for its imputed values are not theirs to
-    learn. A point that was tried is not tried again while there are others. Knobs that do not count beside a point's
-    other settings are put to one value (`settle`), so that the models see equal engines as equal points.
+    learn. Trials under way count by what the models expect of them (Optuna's own, for constrained objectives too). A
+    point that was tried, or is being tried, is not tried again while there are others. Knobs that do not count beside a
+    point's other settings are put to one value (`settle`), so that the models see equal engines as equal points.
 
     Overrides the private `_sample_relative_impl` and `_optimize_acqf` of Optuna 5.0, hence the pin in pyproject.toml.
 
@@ -118,9 +119,11 @@ class LogScaleGPSampler(GPSampler):
         if self._neutral:
             scaled = neutral(scaled)
         self._ranks = Ranks(search_space if self._ordered else {})
-        self._tried = [_within(search_space, t.params) for t in completed_trials]
+        # One that another driver is just asking for has not all of its settings yet.
+        running = [t for t in running_trials if search_space.keys() <= t.params.keys()]
+        self._tried = [_within(search_space, t.params) for t in [*completed_trials, *running]]
         found = super()._sample_relative_impl(
-            study, self._ranks.of_trials(scaled), self._ranks.of_trials(running_trials), self._ranks.space(search_space)
+            study, self._ranks.of_trials(scaled), self._ranks.of_trials(running), self._ranks.space(search_space)
         )
         return self._ranks.values(found)
 

@@ -302,13 +302,32 @@ class Tracking:
 
 @dataclass
 class Executor:
-    """Where trials run.
+    """Where trials run; see `optimize.executor`.
 
     Attributes:
+        kind: "local" (this machine) or "ray" (a Ray cluster).
         retries: How often a trial that failed for a passing reason is tried again.
+        losses: How often a trial may lose its worker (a process, a node) and run again before it counts as failed.
+        engines: How many engines at a time, at most; None for as many as there are places or room for.
+        cpu_sets: Sets of processors ("0-3,8"), one engine each; none leaves processors to the system.
+        gpus_per_engine: GPUs of each engine; None for one, or for all of a machine's where a flag or knob spreads an
+            engine over GPUs. On Ray None asks for none.
+        address: Of the Ray cluster: auto, host:port, ray://host:port.
+        cpus_per_engine: Processors that each worker asks of Ray.
+        resources: Further resources that each worker asks of Ray.
+        start_timeout_s: How long to wait for all workers before going on with those that are ready.
     """
 
+    kind: str = "local"
     retries: int = 1
+    losses: int = 3
+    engines: int | None = None
+    cpu_sets: list[str] = field(default_factory=list)
+    gpus_per_engine: int | None = None
+    address: str = "auto"
+    cpus_per_engine: float = 1.0
+    resources: dict[str, float] = field(default_factory=dict)
+    start_timeout_s: float = 120.0
 
 
 @dataclass
@@ -361,7 +380,7 @@ class StudyConfig:
     constraints: dict[str, Any] = field(default_factory=dict)
     """Metric -> the fields of a Bound; untyped so that the command line can add one (`+constraints.x={max: 1}`)."""
     row: str = "recommended"
-    """Of `deploy`, `price`, `serve` and `certify`: which row of the study, "recommended", "runner-up", "baseline" or a trial's number."""
+    """Of `deploy`, `price`, `serve`, `certify`: "recommended", "runner-up", "baseline" or a trial's number."""
     deploy: Deploy = field(default_factory=Deploy)
     alerts: Alerts = field(default_factory=Alerts)
     price: Price = field(default_factory=Price)

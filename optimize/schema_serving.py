@@ -16,6 +16,8 @@ class Hardware:
     Attributes:
         name: For people, and to tell what a study was measured on.
         env: Environment variables that fit engines to the machine.
+        machine_class: Says that all machines of the study are alike, by a name of yours; None has their processors,
+            cores, memory and GPUs compared.
         provider: Who rents it out.
         instance: The provider's name for it.
         accelerators: How many of them it has; 0 for none.
@@ -30,6 +32,7 @@ class Hardware:
 
     name: str = MISSING
     env: dict[str, str] = field(default_factory=dict)
+    machine_class: str | None = None
     provider: str = ""
     instance: str = ""
     accelerators: int = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from functools import cache
 from pathlib import Path
@@ -12,10 +13,11 @@ import psutil
 
 @cache
 def machine() -> str:
-    """Processor, cores, memory and GPUs of this machine, in one line."""
-    cores = psutil.cpu_count(logical=True)
+    """Processor, cores, memory and GPUs that this process may use, in one line."""
+    everywhere, here = psutil.cpu_count(logical=True) or 1, len(os.sched_getaffinity(0))
+    cores = f"{here} of {everywhere} cores" if here < everywhere else f"{everywhere} cores"
     gib = round(psutil.virtual_memory().total / 2**30)
-    parts = [f"{_processor()}, {cores} cores, {gib} GiB", *_gpus()]
+    parts = [f"{_processor()}, {cores}, {gib} GiB", *_gpus()]
     return "; ".join(parts)
 
 
@@ -35,7 +37,15 @@ def _gpus() -> list[str]:
         return []
     import pynvml
 
-    return [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
+    return [str(pynvml.nvmlDeviceGetName(handles[number])) for number in visible_gpus(len(handles))]
+
+
+def visible_gpus(there: int) -> list[int]:
+    """Of so many GPUs those, by number, that CUDA_VISIBLE_DEVICES leaves visible; all where it names them otherwise."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    numbers = [int(n) for n in named.split(",") if n.strip().isdigit()]
+    found = [number for number in numbers if number < there]
+    return found if named and len(numbers) == len(named.split(",")) else list(range(there))
 
 
 @cache

@@ -1,26 +1,137 @@
-"""Optuna's storage."""
+"""Optuna's storage: SQLite for one driver, a database server for several."""
 
 from __future__ import annotations
 
+import contextlib
+import time
+import warnings
+from collections.abc import Callable
 from typing import Any
 
-from optuna.storages import BaseStorage, RDBStorage, get_storage
-from sqlalchemy import event
+import optuna
+from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
+from optuna.storages import BaseStorage, RDBStorage, fail_stale_trials, get_storage
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy import create_engine, event
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
+
+from optimize.errors import ConfigError, redacted
+
+HEARTBEAT_S, GRACE_S = 10, 60
+"""How often a driver says that it lives, and after how long a silence its trials are given to others."""
+FAULTS: tuple[type[Exception], ...] = (StorageInternalError, SQLAlchemyError)
+"""What a storage raises that has gone away."""
+_UNFIT: tuple[type[Exception], ...] = (*FAULTS, ImportError, ValueError, AttributeError, OSError)
+_SERVERS = ("postgresql", "mysql", "mariadb")
+_CONNECT_S = 5
+_CREATE_S = 1.0
+OnStale = Callable[[optuna.Study, FrozenTrial], None]
 
 
-def open_storage(url: str) -> BaseStorage:
+def open_storage(url: str, on_stale: OnStale | None = None) -> BaseStorage:
     """Open a storage by its URL.
 
     SQLite keeps a write-ahead log: a commit costs no wait for the disk, survives the death of the process, and does not
     block those who read (a dashboard). Only a power cut may take the last commits (https://www.sqlite.org/wal.html,
     section 2); the ledger on disk has them still.
+
+    Args:
+        url: As Optuna takes it.
+        on_stale: Called, on a server, for each trial whose driver fell silent, by the driver that ends it.
+
+    Raises:
+        ConfigError: a server that cannot be reached, or refuses.
     """
-    if not url.startswith("sqlite"):
-        return get_storage(url)
-    storage = RDBStorage(url)
-    event.listen(storage.engine, "connect", _write_ahead)
-    storage.engine.dispose()  # connections made before this line know nothing of it
-    return storage
+    if url.startswith("sqlite"):
+        storage = RDBStorage(url)
+        event.listen(storage.engine, "connect", _write_ahead)
+        storage.engine.dispose()  # connections made before this line know nothing of it
+        return storage
+    try:
+        return _open_server(url, on_stale) if url.startswith(_SERVERS) else get_storage(url)
+    except _UNFIT as error:
+        raise ConfigError(f"tracking.storage={redacted(url)}: {_why(error)}") from None
+
+
+def check_server(url: str) -> None:
+    """Reach a database server, and write nothing yet.
+
+    Raises:
+        ConfigError: it cannot be reached, or refuses.
+    """
+    if not url.startswith(_SERVERS):
+        return
+    try:
+        engine = create_engine(url, connect_args={"connect_timeout": _CONNECT_S})
+        with engine.connect():
+            engine.dispose()
+    except _UNFIT as error:
+        raise ConfigError(f"tracking.storage={redacted(url)}: {_why(error)}") from None
+
+
+def _open_server(url: str, on_stale: OnStale | None) -> BaseStorage:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        try:
+            return _server(url, on_stale)
+        except (IntegrityError, ProgrammingError, StorageInternalError):
+            time.sleep(_CREATE_S)  # another driver was making the tables at the same moment
+            return _server(url, on_stale)
+
+
+def _server(url: str, on_stale: OnStale | None) -> BaseStorage:
+    return RDBStorage(
+        url, heartbeat_interval=HEARTBEAT_S, grace_period=GRACE_S, heartbeat_stale_trial_callback=on_stale,
+        engine_kwargs={"pool_pre_ping": True, "connect_args": {"connect_timeout": _CONNECT_S}},
+    )  # fmt: skip
+
+
+def _why(error: Exception) -> str:
+    """What a person should do about an error of opening a storage."""
+    if isinstance(error, ImportError):
+        return f"the driver of this database is not installed ({_line(error)}): install it, e.g. psycopg for PostgreSQL"
+    cause = getattr(error, "orig", None) or error
+    text = _line(cause)
+    if "authentication failed" in text or "no password supplied" in text or "Access denied" in text:
+        return f"the server refuses the credentials ({text}): correct the address in the environment (OPTUNA_STORAGE)"
+    if "does not exist" in text:
+        return f"the server has no such database or user ({text}): create it, or correct the address"
+    return f"cannot be opened ({text}): start the server, or correct the address"
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def is_shared(study: optuna.Study) -> bool:
+    """Whether several drivers may write to the study's storage at a time."""
+    return serves_many(study._storage)
+
+
+def serves_many(storage: BaseStorage) -> bool:
+    """Whether it is a server, whose drivers write heartbeats."""
+    interval = getattr(storage, "get_heartbeat_interval", lambda: None)
+    return interval() is not None
+
+
+def beat(study: optuna.Study, trial: optuna.Trial) -> None:
+    """Say that a trial's driver lives; a storage that does not answer is somebody else's to report."""
+    with contextlib.suppress(*FAULTS):
+        study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+
+
+def fail(study: optuna.Study, trial: FrozenTrial) -> bool:
+    """End a running trial that is not this driver's; False where somebody else did."""
+    with contextlib.suppress(UpdateFinishedTrialError):
+        return bool(study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL))
+    return False
+
+
+def end_stale(study: optuna.Study) -> None:
+    """End the trials whose drivers fell silent, each once, whoever looks."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        fail_stale_trials(study)
 
 
 def _write_ahead(connection: Any, _: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
@@ -17,15 +18,18 @@ from objectives import Estimate
 from objectives.segments import Paired
 from optimize.bounds import Limit, violations
 from optimize.build import build
-from optimize.errors import ConfigError
+from optimize.errors import ConfigError, redacted
 from optimize.ledger import BASELINE, CONFIRMATION, ROLE, Ledger, TrialRecord
+from optimize.machines import check_machine, machine_class
 from optimize.plan import Plan
 from optimize.recommend import Candidate
+from optimize.remembered import remembered
 from optimize.samplers import LOG_SCALE_ATTR
 from optimize.space import difference
-from optimize.storage import open_storage
+from optimize.storage import end_stale, is_shared, open_storage, serves_many
 
 _FINGERPRINT, _ABOUT, _ARCHIVED = "fingerprint", "about", "archived"
+_CREATE_S = 5.0
 IDLE = "idle"
 """Attribute of a trial: the knobs that do not count beside its other settings."""
 _READABLE = {"scenario", "directions", "limits", "same_sample"}
@@ -33,6 +37,8 @@ _READABLE = {"scenario", "directions", "limits", "same_sample"}
 UNSPENT = "unspent"
 """Attribute of a trial told infeasible untried, because its recipe is known not to run here: it uses up no budget."""
 RETRIES = "retries"
+TAKEN = (optuna.exceptions.UpdateFinishedTrialError,)
+"""What storage raises of a trial that it had given up."""
 CONFIRMS, CONFIRMING, ROUND = CONFIRMATION_ATTRS = ("confirms", "confirming", "round")
 """Attributes of a confirmation's trial: which trial it measures again, for which confirmation, in which round."""
 
@@ -46,18 +52,20 @@ def open_study(plan: Plan) -> optuna.Study:
         ConfigError: the study exists with another space, other objectives or another set-up.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    settings, storage = plan.config.study, open_storage(plan.config.tracking.storage)
+    settings, storage = plan.config.study, open_storage(plan.config.tracking.storage, enqueue_again)
     if settings.fresh:
         _set_aside(plan, storage)
     known = settings.name in optuna.get_all_study_names(storage)
     asked = 0
     if known:
-        existing = optuna.load_study(study_name=settings.name, storage=storage)
+        existing = _whole(optuna.load_study(study_name=settings.name, storage=storage))
         _check_fingerprint(plan, existing)
+        check_machine(settings.name, existing.user_attrs.get(_ABOUT, {}), plan)
         asked = len(existing.get_trials(deepcopy=False))
-    # A resumed sampler must not draw again what the session before it drew.
+    # A resumed sampler must not draw again what the session before it drew, nor what another driver draws.
+    shift = os.getpid() if serves_many(storage) else 0
     sampler = build(
-        plan.config.sampler, "sampler", seed=settings.seed + asked, space=plan.space.distributions,
+        plan.config.sampler, "sampler", seed=settings.seed + asked + shift, space=plan.space.distributions,
         settle=plan.space.settled,
     )  # fmt: skip
     study = optuna.create_study(
@@ -71,7 +79,19 @@ def open_study(plan: Plan) -> optuna.Study:
         study.set_user_attr(LOG_SCALE_ATTR, [o.log_scale for o in plan.objectives.values()])
         study.set_user_attr(_FINGERPRINT, plan.fingerprint())
     study.set_user_attr(_ABOUT, about(plan))
-    _requeue_stale(study, Ledger(plan.folder))
+    if is_shared(study):
+        end_stale(study)  # others may run: only those that fell silent are ended
+    else:
+        _requeue_stale(study)
+    _close_records(study, Ledger(plan.folder))
+    return study
+
+
+def _whole(study: optuna.Study) -> optuna.Study:
+    """A study that another driver may have begun to create a moment ago, once it is described."""
+    deadline = time.monotonic() + _CREATE_S
+    while is_shared(study) and _ABOUT not in study.user_attrs and time.monotonic() < deadline:
+        time.sleep(_CREATE_S / 20)
     return study
 
 
@@ -84,6 +104,7 @@ def about(plan: Plan) -> dict[str, Any]:
         "hardware": plan.config.hardware.name,
         "engine_settings": plan.engine_settings(),
         "signature": dict(plan.signature),
+        "machine_class": machine_class(plan),
         "limits": [asdict(limit) for limit in plan.limits],
         "same_sample": [name for name, metric in plan.metrics.items() if metric.same_sample],
     }
@@ -109,7 +130,7 @@ def _check_fingerprint(plan: Plan, study: optuna.Study) -> None:
     old = study.user_attrs.get(_FINGERPRINT)
     if old is None:
         raise ConfigError(
-            f"study {study.study_name!r} in {plan.config.tracking.storage} was not made by this project: "
+            f"study {study.study_name!r} in {redacted(plan.config.tracking.storage)} was not made by this project: "
             "choose another study.name"
         )
     changed = difference(old, plan.fingerprint())
@@ -120,12 +141,16 @@ def _check_fingerprint(plan: Plan, study: optuna.Study) -> None:
         )
 
 
-def _requeue_stale(study: optuna.Study, ledger: Ledger) -> None:
+def _requeue_stale(study: optuna.Study) -> None:
     """End the trials that a killed session left running, and try their settings again."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
         if _params_of(trial):
             enqueue_again(study, trial)
+
+
+def _close_records(study: optuna.Study, ledger: Ledger) -> None:
+    """Bring the records that a killed session left open up to what storage knows; this session's folder is its own."""
     for record in ledger.records():
         if record.state == "running":
             _settle(record, trial_of(study, record.number))
@@ -224,6 +249,7 @@ def estimates_of(trial: FrozenTrial) -> dict[str, Estimate]:
     return {name: Estimate.from_dict(raw) for name, raw in trial.user_attrs["estimates"].items()}
 
 
+@remembered
 def candidates(study: optuna.Study) -> list[Candidate]:
     """All measured trials as candidates for a recommendation, as the search read them.
 
@@ -249,6 +275,7 @@ def candidates(study: optuna.Study) -> list[Candidate]:
     ]
 
 
+@remembered
 def quality_so_far(study: optuna.Study) -> dict[str, dict[str, Estimate]]:
     """What answers depend on -> metric -> the figure that rests on most of them."""
     found: dict[str, dict[str, Estimate]] = {}

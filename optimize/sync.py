@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from optimize.cli import run_verb
-from optimize.errors import OptimizeError
+from optimize.errors import OptimizeError, redacted
 from optimize.ledger import Ledger
 from optimize.schema import StudyConfig, Tracking
 
@@ -14,7 +14,7 @@ from optimize.schema import StudyConfig, Tracking
 def _sync(config: StudyConfig, config_yaml: str) -> int:
     folders = sorted(Path(config.output_dir).glob("studies/*/about.json"))
     total = sum(sync_study(path.parent, config.tracking) for path in folders)
-    print(f"{total} trials mirrored to {config.tracking.uri} ({len(folders)} studies looked at)")
+    print(f"{total} trials mirrored to {redacted(config.tracking.uri)} ({len(folders)} studies looked at)")
     return 0
 
 
@@ -41,7 +41,7 @@ def sync_study(folder: Path, tracking: Tracking) -> int:
                 mirror.end(record)
             mirror.close_parent({}, "", sorted((folder / "report").glob("*")), "FINISHED")
     except Exception as error:  # MLflow raises whatever its stores and transports raise
-        raise OptimizeError(f"{tracking.uri} does not take results: {str(error).splitlines()[0]}") from error
+        raise OptimizeError(f"{redacted(tracking.uri)} does not take results: {str(error).splitlines()[0]}") from error
     return len(pending)
 
 

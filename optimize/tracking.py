@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.background import Background
-from optimize.errors import OptimizeError
+from optimize.errors import OptimizeError, redacted
 from optimize.ledger import SEARCH, Ledger, TrialRecord, write_atomically
 from optimize.schema import Tracking
 
@@ -50,12 +50,15 @@ class Mirror:
         ledger: The study's folder.
         tags: Tags of the parent run, of every child run too.
         step: Called before every call of MLflow; may hold it back.
+        agree: From the id of a parent run just made to the one that all drivers of the study use.
     """
 
     def __init__(
-        self, tracking: Tracking, ledger: Ledger, tags: Mapping[str, str], step: Callable[[], None] = lambda: None
-    ) -> None:
+        self, tracking: Tracking, ledger: Ledger, tags: Mapping[str, str], step: Callable[[], None] = lambda: None,
+        agree: Callable[[str], str] = str,
+    ) -> None:  # fmt: skip
         self._tracking, self._ledger, self._tags, self._step = tracking, ledger, dict(tags), step
+        self._agree = agree
         self._opened: MlflowClient | None = None
 
     @property
@@ -78,7 +81,10 @@ class Mirror:
             run = self._client.create_run(
                 self._experiment(), tags={**self._tags, _NAME: self._tags["study"], "role": "study"}
             )
-            state = self._remember(self._ledger.folder, run.info.run_id, complete=False)
+            run_id = self._agree(run.info.run_id)
+            if run_id != run.info.run_id:
+                self._client.delete_run(run.info.run_id)
+            state = self._remember(self._ledger.folder, run_id, complete=False)
         else:
             self._client.update_run(state["run_id"], status="RUNNING")
         if config_yaml is not None:
@@ -179,10 +185,10 @@ class Mirror:
         if not path.is_file():
             return None
         state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return state if state["uri"] == self._tracking.uri else None
+        return state if state["uri"] == redacted(self._tracking.uri) else None
 
     def _remember(self, folder: Path, run_id: str, complete: bool) -> dict[str, Any]:
-        state = {"uri": self._tracking.uri, "run_id": run_id, "complete": complete}
+        state = {"uri": redacted(self._tracking.uri), "run_id": run_id, "complete": complete}
         write_atomically(folder / _STATE, json.dumps(state))
         return state
 
@@ -194,9 +200,12 @@ class Tracker:
     (`held`), and so may lag behind on a live engine. What fails is reported once and left for the sync.
     """
 
-    def __init__(self, tracking: Tracking, ledger: Ledger, tags: Mapping[str, str], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, tracking: Tracking, ledger: Ledger, tags: Mapping[str, str], say: Callable[[str], None],
+        agree: Callable[[str], str] = str,
+    ) -> None:  # fmt: skip
         self._background = Background("tracking")
-        self._mirror = Mirror(tracking, ledger, tags, self._background.step)
+        self._mirror = Mirror(tracking, ledger, tags, self._background.step, agree)
         self._ledger, self._say = ledger, say
         self._silent_until = 0.0
 

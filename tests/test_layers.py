@@ -166,15 +166,25 @@ def test_the_engines_own_modules_are_not_imported_by_ours() -> None:
 
 
 def test_optuna_stays_in_space_study_storage_samplers_and_reuse() -> None:
-    allowed = ["optimize.space", "optimize.study", "optimize.storage", "optimize.samplers", "optimize.reuse"]
+    allowed = [
+        "optimize.claims",
+        "optimize.space",
+        "optimize.study",
+        "optimize.storage",
+        "optimize.samplers",
+        "optimize.reuse",
+    ]
     for_types = [
         "optimize.budget",
         "optimize.confirm",
+        "optimize.defaults",
         "optimize.history",
         "optimize.report.interactions",
         "optimize.loop",
+        "optimize.remembered",
         "optimize.report.conclude",
         "optimize.run",
+        "optimize.telling",
         "optimize.tracking",
     ]
     assert _offenders({"optuna"}, allowed, for_types) == []
@@ -188,8 +198,15 @@ def test_untyped_configuration_stops_at_the_door() -> None:
     assert _offenders({"hydra", "omegaconf"}, ["optimize.cli", "optimize.schema", "optimize.schema_serving"]) == []
 
 
-def test_ray_is_nowhere() -> None:
-    assert _offenders({"ray"}, []) == []
+def test_ray_stays_in_its_executor_and_is_imported_when_it_is_asked_for() -> None:
+    assert _offenders({"ray"}, ["optimize.executor.ray"]) == []
+    assert [found for found in IMPORTS if found.package == "ray" and found.at_load] == []
+
+
+def test_workers_know_nothing_of_storage_and_tracking() -> None:
+    ours = [x for x in IMPORTS if x.module in ("optimize.executor.worker", "optimize.executor.local")]
+    assert [x for x in ours if x.package in ("optuna", "mlflow")] == []
+    assert [x for x in ours if x.target.startswith(("optimize.study", "optimize.storage", "optimize.tracking"))] == []
 
 
 @pytest.mark.parametrize("module", ["optimize.pareto", "optimize.recommend"])

@@ -49,7 +49,7 @@ def run_measurement(config: StudyConfig, config_yaml: str) -> int:
     if config.repeats < 1:
         raise ConfigError(f"repeats must be at least 1, got {config.repeats}")
     plan = make_plan(_only_point(config))
-    progress = Progress(config.repeats, 0, list(plan.objectives))
+    progress = Progress(config.repeats, list(plan.objectives))
     tags = {"study": plan.config.study.name, "model": plan.config.model.name}
     write_atomically(plan.folder / "config.yaml", config_yaml)
     write_atomically(plan.folder / "about.json", json.dumps(tags))
@@ -132,7 +132,7 @@ def measure_once(
     settle(record, outcome)
     evaluator.ledger.write(record)
     tracker.end(record)
-    progress.finished(record, True, "")
+    progress.finished(record, True, str)
     return outcome
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from optimize.cli import run_verb
-from optimize.errors import ConfigError
+from optimize.errors import ConfigError, redacted
 from optimize.schema import StudyConfig
 
 
@@ -21,7 +21,7 @@ def _recommend(config: StudyConfig, config_yaml: str) -> int:
     rows = matrix_rows(studies)
     if not rows:
         raise ConfigError(
-            f"{config.tracking.storage} holds no study with a recommendation: run one first, "
+            f"{redacted(config.tracking.storage)} holds no study with a recommendation: run one first, "
             "e.g. scripts/optimize +study=chat"
         )
     by_name = {study.study_name: study for study in studies}

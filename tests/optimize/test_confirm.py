@@ -276,3 +276,36 @@ def test_a_study_shows_first_reading_and_confirmed_value(optimize: Run, simulate
     again = [r for r in runs(out) if r.data.tags["role"] == CONFIRMATION]
     assert len(again) == 4 and {r.data.tags["confirms"] for r in again} == {"0", str(found.considered[-1].number)}
     assert len(told(study)) == 4
+
+
+def test_rounds_run_side_by_side_and_each_in_one_place() -> None:
+    study, ran = _study(), list[tuple[int, int, int]]()
+
+    def drain(more: Callable[[int], bool]) -> None:
+        while any([_in(place) for place in (0, 1) if more(place)]):
+            pass
+
+    def _in(place: int) -> bool:
+        _run_next(study, _truly)
+        last = study.trials[-1].user_attrs
+        ran.append((place, last[ROUND], last[CONFIRMS]))
+        return True
+
+    Confirmation(study, Confirm(3, 3), 0, drain=drain).run()
+    assert sorted(_cells(study)) == sorted({(round_, trial) for _, round_, trial in ran}) and len(ran) == 12
+    places = {round_: {place for place, r, _ in ran if r == round_} for round_ in range(3)}
+    assert all(len(found) == 1 for found in places.values()) and set.union(*places.values()) == {0, 1}
+    assert _found(study).rounds == 3
+
+
+def test_what_a_place_leaves_behind_is_measured_by_the_others() -> None:
+    study, left = _study(), iter([True, True, False])
+
+    def drain(more: Callable[[int], bool]) -> None:
+        while next(left, False) and more(1):  # place 1 is gone after two measurements
+            _run_next(study, _truly)
+        while more(0):
+            _run_next(study, _truly)
+
+    Confirmation(study, Confirm(3, 3), 0, drain=drain).run()
+    assert len(_cells(study)) == 12 and _found(study).rounds == 3

@@ -247,3 +247,41 @@ def test_what_a_model_learns_of_some_numbers_it_expects_of_those_beyond() -> Non
         trial.set_user_attr("imputed", beam >= 4)
         study.add_trial(trial)
     assert study.ask(space).params["beam_size"] in (1, 2)
+
+
+# Trials under way
+
+
+def under_way(sampler: BaseSampler, complete: int, asked: int) -> list[dict[str, Any]]:
+    """Points asked for one after the other, none of them told."""
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    space: dict[str, Any] = {"a": IntDistribution(1, 3), "b": CategoricalDistribution([1, 2])}
+    for number in range(complete):
+        trial = study.ask(space)
+        trial.set_constraint("c", -1.0 if number % 2 else 0.5)
+        study.tell(trial, [float(trial.params["a"]), float(trial.params["b"])])
+    return [study.ask(space).params for _ in range(asked)]
+
+
+def test_points_under_way_are_not_offered_again_while_there_are_others() -> None:
+    asked = under_way(LogScaleGPSampler(n_startup_trials=2, seed=0), complete=2, asked=4)
+    assert all(a != b for a, b in itertools.combinations(asked, 2))
+
+
+def test_where_everything_is_under_way_a_point_is_offered_all_the_same() -> None:
+    assert len(under_way(LogScaleGPSampler(n_startup_trials=2, seed=0), complete=2, asked=8)) == 8
+
+
+def test_many_slots_at_the_start_get_more_than_one_design() -> None:
+    assert len(under_way(LogScaleGPSampler(n_startup_trials=3, seed=0), complete=0, asked=7)) == 7
+
+
+def test_a_trial_that_another_driver_is_asking_for_does_not_confuse_the_model() -> None:
+    study = optuna.create_study(direction="maximize", sampler=LogScaleGPSampler(n_startup_trials=2, seed=0))
+    space: dict[str, Any] = {"a": CategoricalDistribution([8, 16, 64]), "b": IntDistribution(1, 9)}
+    for _ in range(3):
+        trial = study.ask(space)
+        study.tell(trial, float(trial.params["a"]))
+    half = study.ask()
+    half.suggest_categorical("a", [8, 16, 64])  # "b" is still to come
+    assert set(study.ask(space).params) == {"a", "b"}

@@ -1,0 +1,239 @@
+"""The coordinator alone: how many trials per second it could keep going if measuring cost nothing, and what limits it.
+
+Usage: python -m benchmarks.coordinator [--trials 96] [--postgres URL]
+
+Everything is the study's own (loop, claims, sampler, storage, ledger, MLflow in the background) but the workers, who
+answer at once with made-up figures: no figure of a configuration comes of this, only what it costs to ask and to tell.
+Writes `docs/results/coordinator.md`, and `coordinator.json` beside it for `benchmarks/scaling.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import json
+import pstats
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from benchmarks.common import RESULTS, configuration, provenance
+from objectives import Estimate, RequestRecord
+from optimize.answers import depends_on
+from optimize.engine.base import TrialConfig
+from optimize.errors import redacted
+from optimize.executor import Landing
+from optimize.executor.base import Job
+from optimize.executor.fleet import Fleet
+from optimize.executor.worker import Effective, Ready, Result, Word
+from optimize.ledger import Ledger
+from optimize.loop import Loop
+from optimize.outcome import Completed
+from optimize.plan import Plan, make_plan
+from optimize.progress import Progress
+from optimize.study import open_study
+from optimize.tracking import Tracker
+
+WORKERS = (1, 8, 64)
+PARTS = {
+    "asking (sampler and storage)": ("loop.py", "_ask"),
+    "telling storage": ("telling.py", "_tell_storage"),
+    "the best so far, for people": ("telling.py", "_best"),
+    "what is known before a trial": ("loop.py", "_prospects"),
+    "the ledger": ("ledger.py", "write"),
+    "the budget": ("budget.py", "spent"),
+    "claims": ("claims.py", "running"),
+}
+_ANSWERS = 100
+
+
+class Instant:
+    """A transport whose workers have answered before they are asked twice.
+
+    Args:
+        plan: The study's parts, for its signature and metrics.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan, self._ledger = plan, Ledger(plan.folder)
+        self._words: deque[tuple[int, Word]] = deque()
+        self._requests = [
+            RequestRecord(i, 0.1 * i, 0.1 * i, None, 0.1 * i + 0.3, 20, 30, "a b " * 15) for i in range(_ANSWERS)
+        ]
+
+    def start(self, slot: int) -> None:
+        self._words.append((slot, Ready(dict(self._plan.signature), "here", 0)))
+
+    def send(self, slot: int, method: str, *arguments: Any) -> None:
+        if method == "effective":
+            self._words.append((slot, Effective({"max_num_seqs": 128})))
+            return
+        job: Job = arguments[0]
+        job.record.answers_key = depends_on(job.config)
+        job.record.seconds |= {"engine_start": 2.0, "total": 14.0}
+        self._ledger.write_requests(job.record.number, self._requests, {"cpu_cores": [(1.0, 1.0)]})
+        self._words.append((slot, Result(job.record, Completed(self._figures(job.config)), True)))
+
+    def _figures(self, config: TrialConfig) -> dict[str, Estimate]:
+        rng = random.Random(repr(config))
+        values = {name: 0.0 if name == "error_rate" else rng.uniform(1.0, 2.0) for name in self._plan.metrics}
+        return {name: Estimate(v, v * 0.9, v * 1.1, _ANSWERS, "") for name, v in values.items()}
+
+    def wait(self, timeout_s: float | None) -> list[tuple[int, Word]]:
+        return [self._words.popleft()] if self._words else []
+
+    def stop(self, slot: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Session:
+    """What one study is run with."""
+
+    workers: int
+    sampler: str
+    trials: int
+    storage: str | None
+
+    def overrides(self, folder: Path) -> list[str]:
+        storage = [f"tracking.storage='{self.storage}'"] if self.storage else []
+        return [
+            "+study=chat", f"study.name=coordinator-{self.sampler}-{self.workers}", f"study.trials={self.trials}",
+            "study.fresh=true", f"sampler={self.sampler}", "engine=simulated", "confirm.candidates=0",
+            f"output_dir={folder}", "search_space.quantization.choices=[fp16]", *storage,
+        ]  # fmt: skip
+
+
+def run(session: Session, folder: Path) -> dict[str, Any]:
+    """One study in this process: seconds of its trials and of their parts."""
+    plan = make_plan(configuration(session.overrides(folder)))
+    study, ledger = open_study(plan), Ledger(plan.folder)
+    progress = Progress(session.trials + 1, list(plan.objectives))
+    tracker = Tracker(plan.config.tracking, ledger, {"study": plan.config.study.name}, lambda _: None)
+    checkpoints = {recipe.name: plan.config.model.path for recipe in plan.space.recipes_needed()}
+    fleet = Fleet(
+        Instant(plan), session.workers, plan.signature, None, 3, 60.0, lambda _: None, Landing(ledger), "instant"
+    )
+    profile = cProfile.Profile()
+    with progress, fleet as executor:
+        loop = Loop(plan, study, checkpoints, {}, executor, tracker, progress, None)
+        tracker.open("")
+        began = time.perf_counter()
+        profile.runcall(loop.run)
+        took_s = time.perf_counter() - began
+    mirrored = time.perf_counter()
+    tracker.close({}, "", [], "FINISHED")
+    records = [r for r in ledger.records() if r.role == "search"]
+    ended = sorted(r.ended_at or 0.0 for r in records)
+    quarter = max(2, len(ended) // 4)
+    return {
+        "trials": len(records),
+        "took_s": took_s,
+        "first_per_s": (quarter - 1) / (ended[quarter - 1] - ended[0]),
+        "last_per_s": (quarter - 1) / (ended[-1] - ended[-quarter]),
+        "ask_s": statistics.median(r.seconds["ask"] for r in records[len(records) // 2 :]),
+        "mirror_s": (time.perf_counter() - mirrored) / len(records),
+        "parts": _parts(profile, len(records)),
+    }
+
+
+def _parts(profile: cProfile.Profile, trials: int) -> dict[str, float]:
+    """Part -> seconds per trial, those within it included."""
+    stats: dict[Any, Any] = pstats.Stats(profile).stats  # type: ignore[attr-defined]
+    found = {}
+    for part, (module, function) in PARTS.items():
+        spent = [row[3] for (path, _, name), row in stats.items() if name == function and path.endswith("/" + module)]
+        found[part] = sum(spent) / trials
+    return found
+
+
+def in_a_process(session: Session, folder: Path) -> dict[str, Any]:
+    """A session in a process of its own, as a user's command would be."""
+    asked = json.dumps([session.workers, session.sampler, session.trials, session.storage])
+    command = [sys.executable, "-m", "benchmarks.coordinator", "--session", asked, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr[-4000:]}")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def table(found: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = [
+        "| storage | sampler | engines at a time | trials per second, first quarter | last quarter | "
+        "an ask, second half | MLflow behind at the end, per trial |",
+        "|---" * 7 + "|",
+    ]
+    for row in found.values():
+        lines.append(
+            f"| {row['storage']} | {row['sampler']} | {row['workers']} | {row['first_per_s']:.2f} | "
+            f"{row['last_per_s']:.2f} | {1000 * row['ask_s']:.0f} ms | {1000 * row['mirror_s']:.0f} ms |"
+        )
+    return "\n".join(lines)
+
+
+def parts_table(found: Mapping[str, Mapping[str, Any]]) -> str:
+    shown = [row for row in found.values() if row["workers"] == max(WORKERS)]
+    lines = [
+        "| part of a trial, with " + f"{max(WORKERS)} engines | "
+        + " | ".join(f"{row['storage']}, {row['sampler']}" for row in shown) + " |",
+        "|---" * (len(shown) + 1) + "|",
+    ]  # fmt: skip
+    lines += [
+        f"| {part} | " + " | ".join(f"{1000 * row['parts'][part]:.0f} ms" for row in shown) + " |" for part in PARTS
+    ]
+    whole = [f"{1000 * row['took_s'] / row['trials']:.0f} ms" for row in shown]
+    return "\n".join([*lines, "| the whole trial | " + " | ".join(whole) + " |"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=96)
+    parser.add_argument("--postgres", help="address of a PostgreSQL database to use beside SQLite")
+    parser.add_argument("--session", nargs=2, metavar=("WHAT", "FOLDER"), help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.session:
+        workers, sampler, trials, storage = json.loads(asked.session[0])
+        with redirect_stdout(sys.stderr):
+            result = run(Session(workers, sampler, trials, storage), Path(asked.session[1]))
+        print(json.dumps(result))
+        return
+    found: dict[str, dict[str, Any]] = {}
+    storages = {"SQLite": None, **({"PostgreSQL": asked.postgres} if asked.postgres else {})}
+    kinds = [(name, "random") for name in storages] + [("SQLite", "gp")]  # where it thinks the storage hardly matters
+    for name, sampler in kinds:
+        for workers in WORKERS:
+            with TemporaryDirectory() as folder:
+                row = in_a_process(Session(workers, sampler, asked.trials, storages[name]), Path(folder))
+            found[f"{name} {sampler} {workers}"] = {"storage": name, "sampler": sampler, "workers": workers, **row}
+            print(table(found).splitlines()[-1], flush=True)
+    write(found, asked.trials, asked.postgres)
+
+
+def write(found: Mapping[str, Mapping[str, Any]], trials: int, postgres: str | None) -> None:
+    command = f"python -m benchmarks.coordinator --trials {trials}" + (
+        f" --postgres {redacted(postgres)}" if postgres else ""
+    )
+    what = (
+        f"Studies of {trials} trials whose workers answer at once (stubs: no engine, no measurement), {_ANSWERS} "
+        "request records each. Loop, claims, sampler, storage, ledger and MLflow (SQLite, in the background) "
+        "are the real ones, in one process; the profiler that took the parts is running, so without it all is somewhat "
+        "faster. Parts contain what they call. First and last quarter: cost grows with the trials that there are."
+    )
+    sections = ["# The coordinator alone", provenance(command), what, table(found), parts_table(found)]
+    (RESULTS / "coordinator.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+    (RESULTS / "coordinator.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

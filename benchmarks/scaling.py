@@ -1,0 +1,144 @@
+"""How far one coordinator goes: 8, 64 and 1,000 engines, simulated with measured times.
+
+Usage: python -m benchmarks.scaling
+
+A simulation, no measurement: engines that each take a measured trial's time, one coordinator that asks and tells one
+trial after the other in the times of `docs/results/coordinator.json`, and one mirror to MLflow behind it. Writes
+`docs/results/scaling.md`; every figure in it says that it is simulated.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.common import RESULTS, provenance
+
+ENGINES = (8, 64, 1000)
+OVERHEAD_S, MEASURING_S = 4.83, 11.62
+"""Of a trial of the demo's, wall seconds, starts included; docs/results/trial_cost.md."""
+_SPREAD = 0.25
+_TRIALS_PER_ENGINE = 30
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds that a trial takes of what there is one of.
+
+    Attributes:
+        coordinator_s: Asking and telling.
+        mirror_s: MLflow, behind the coordinator.
+    """
+
+    coordinator_s: float
+    mirror_s: float
+
+
+@dataclass(frozen=True)
+class Found:
+    """A simulated study.
+
+    Attributes:
+        per_s: Trials per second.
+        busy: Share of the time that engines are at work.
+        coordinator: Share of the time that the coordinator is.
+        behind_s: How far MLflow is behind when the last trial is told.
+    """
+
+    per_s: float
+    busy: float
+    coordinator: float
+    behind_s: float
+
+
+def simulate(engines: int, trial_s: float, costs: Costs, trials: int, seed: int = 0) -> Found:
+    """A study from its first ask to its last trial told.
+
+    Args:
+        engines: How many measure at a time.
+        trial_s: Median seconds of a trial on its engine.
+        costs: Of the coordinator and what is behind it.
+        trials: How many.
+        seed: Of the trials' lengths, which are spread log-normally.
+    """
+    rng = random.Random(seed)
+    waiting: list[tuple[float, int]] = [(0.0, engine) for engine in range(engines)]  # (idle since, engine)
+    now_s = working_s = mirror_s = 0.0
+    told, asked = 0, 0
+    while told < trials:
+        since_s, engine = heapq.heappop(waiting)
+        now_s = max(now_s, since_s) + costs.coordinator_s  # tells what the engine has done, and asks for it again
+        if asked > told and since_s > 0:
+            told += 1
+            mirror_s = max(mirror_s, now_s) + costs.mirror_s
+        if asked < trials:
+            asked += 1
+            took_s = trial_s * math.exp(rng.gauss(0.0, _SPREAD))
+            working_s += took_s
+            heapq.heappush(waiting, (now_s + took_s, engine))
+    return Found(
+        per_s=trials / now_s,
+        busy=working_s / (engines * now_s),
+        coordinator=min(1.0, costs.coordinator_s * trials / now_s),
+        behind_s=max(0.0, mirror_s - now_s),
+    )
+
+
+def costs_of(row: Mapping[str, Any]) -> Costs:
+    """What a trial costs late in a measured study of the coordinator alone."""
+    return Costs(1 / row["last_per_s"], row["mirror_s"])
+
+
+def table(measured: Mapping[str, Mapping[str, Any]], trial_s: float) -> str:
+    lines = [
+        "| storage, sampler (costs measured) | engines | trials per second | engines at work | coordinator at work | "
+        "limit of the coordinator | MLflow behind at the end |",
+        "|---" * 7 + "|",
+    ]
+    for row in rows_of(measured):
+        for engines in ENGINES:
+            costs = costs_of(row)
+            found = simulate(engines, trial_s, costs, _TRIALS_PER_ENGINE * engines)
+            lines.append(
+                f"| {row['storage']}, {row['sampler']} | {engines} | {found.per_s:.2f} (simulated) | "
+                f"{found.busy:.0%} (simulated) | {found.coordinator:.0%} (simulated) | "
+                f"{trial_s / costs.coordinator_s:.0f} engines (computed) | {found.behind_s:.0f} s (simulated) |"
+            )
+    return "\n".join(lines)
+
+
+def rows_of(measured: Mapping[str, Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Of each storage and sampler the row with most engines."""
+    found: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for row in measured.values():
+        key = (row["storage"], row["sampler"])
+        if key not in found or row["workers"] > found[key]["workers"]:
+            found[key] = row
+    return list(found.values())
+
+
+def main() -> None:
+    measured = json.loads((RESULTS / "coordinator.json").read_text(encoding="utf-8"))
+    trial_s = OVERHEAD_S + MEASURING_S
+    text = table(measured, trial_s)
+    print(text)
+    some = next(iter(measured.values()))
+    what = (
+        f"Simulated: each engine takes {trial_s:.1f} s a trial in the median ({OVERHEAD_S} s of start and overhead, "
+        f"{MEASURING_S} s of measuring: measured, trial_cost.md), spread log-normally by {_SPREAD:.0%}; one "
+        f"coordinator asks and tells in the time that the last quarter of {some['trials']} trials took with 64 stub "
+        f"engines (measured, coordinator.md); {_TRIALS_PER_ENGINE} trials per engine. What a trial costs is held at that of "
+        f"{some['trials']} trials: it grows with their number. *Limit*: engines at which the coordinator has no pause."
+    )
+    source = provenance("python -m benchmarks.scaling").replace("Measured", "Simulated")
+    sections = ["# How far one coordinator goes (simulated)", source, what, text]
+    (RESULTS / "scaling.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

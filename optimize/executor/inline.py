@@ -1,0 +1,80 @@
+"""One engine at a time, evaluated in this process: nothing between the loop and the measurement."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Self
+
+from optimize.engine.base import EngineConfig
+from optimize.engine.pool import EnginePool
+from optimize.evaluate import Evaluator
+from optimize.executor.base import Done, Job
+from optimize.ledger import Ledger
+from optimize.load.crew import Crew
+from optimize.plan import Plan
+
+
+class Inline:
+    """The executor of one engine.
+
+    Args:
+        plan: The study's parts.
+        phase: Told of each phase of a trial as it begins.
+        evaluator: What evaluates a configuration.
+    """
+
+    slots = 1
+
+    def __init__(self, plan: Plan, phase: Callable[[str], None], evaluator: type[Evaluator] = Evaluator) -> None:
+        self._plan, self._phase, self._evaluator = plan, phase, evaluator
+        self._pool = EnginePool(plan.launcher, plan.folder / "engines")
+        self._crew = Crew(plan.config.load.clients)
+        self._held = ExitStack()
+        self._job: Job | None = None
+
+    @property
+    def machine(self) -> str:
+        return self._plan.signature["machine"]
+
+    def describe(self) -> str:
+        return ""
+
+    def __enter__(self) -> Self:
+        self._held.enter_context(self._crew)
+        self._held.enter_context(self._pool)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._held.close()
+
+    def idle(self) -> list[int]:
+        return [0] if self._job is None else []
+
+    def effective(self, config: EngineConfig, names: Sequence[str]) -> dict[str, Any]:
+        with self._pool.lease(config) as lease:
+            return lease.engine.effective(names)
+
+    def submit(self, slot: int, job: Job) -> None:
+        self._job = job
+
+    def wait(self, timeout_s: float | None = None) -> Done | None:
+        job = self._job
+        assert job is not None
+        try:
+            outcome = self._evaluation(job).evaluate(job.config, job.record, job.hold, job.prospects)
+        finally:
+            self._job = None
+        return Done(0, job.record, outcome, self._pool.is_live(job.config.engine))
+
+    def _evaluation(self, job: Job) -> Evaluator:
+        ledger = Ledger(self._plan.folder)
+        return self._evaluator(self._plan, self._pool, self._crew, ledger, self._phase, job.answers)
+
+    def interrupt(self) -> None:
+        with contextlib.suppress(Exception):
+            self._pool.close()

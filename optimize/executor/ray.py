@@ -1,0 +1,177 @@
+"""Workers on a Ray cluster: an actor per slot, placed by resources. The only module that imports Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from optimize.errors import ConfigError, OptimizeError
+from optimize.executor.worker import Lost, Post, Ready, Unfit, Word, Worker, respond
+from optimize.schema import Executor
+
+ROOT = Path(__file__).resolve().parents[2]
+_CONNECT_S = 5.0
+_STOP_S = 20.0
+Make = Callable[[Post], Worker]
+
+
+class Remote:
+    """The actor: a worker in a process of Ray's."""
+
+    def __init__(self, post: Post, make: Make) -> None:
+        self._worker: Worker | None = None
+        try:
+            self._worker = make(post)
+            self._first: Ready | Unfit = self._worker.ready()
+        except ConfigError as error:
+            self._first = Unfit(str(error), os.uname().nodename)
+
+    def ready(self) -> Ready | Unfit:
+        return self._first
+
+    def answer(self, method: str, arguments: Sequence[Any]) -> Word:
+        assert self._worker is not None
+        return respond(self._worker, method, arguments)
+
+    def close(self) -> None:
+        if self._worker is not None:
+            self._worker.close()
+
+
+class Actors:
+    """A transport of Ray actors.
+
+    Args:
+        settings: Where the cluster is, and what each worker asks of it.
+        posts: What each slot's worker is started with.
+        make: Makes the worker, in its process.
+
+    Raises:
+        ConfigError: Ray is not installed, the cluster cannot be reached, or has no room for a single worker.
+    """
+
+    def __init__(self, settings: Executor, posts: Sequence[Post], make: Make = Worker) -> None:
+        self._settings, self.posts, self._make = settings, list(posts), make
+        self._ray = connect(settings)
+        self._actors: dict[int, Any] = {}
+        self._pending: dict[Any, int] = {}
+
+    def start(self, slot: int) -> None:
+        actor = self._ray.remote(Remote).options(
+            num_cpus=self._settings.cpus_per_engine, num_gpus=self._settings.gpus_per_engine or 0,
+            resources=dict(self._settings.resources), scheduling_strategy="SPREAD", max_restarts=0,
+        )  # fmt: skip
+        self._actors[slot] = actor.remote(self.posts[slot], self._make)
+        self._pending[self._actors[slot].ready.remote()] = slot
+
+    def send(self, slot: int, method: str, *arguments: Any) -> None:
+        self._pending[self._actors[slot].answer.remote(method, arguments)] = slot
+
+    def wait(self, timeout_s: float | None) -> list[tuple[int, Word]]:
+        if not self._pending:
+            raise OptimizeError("no worker is under way on the cluster")
+        # More than one where more are there: with many workers each call costs a look at all of them.
+        ended, _ = self._ray.wait(list(self._pending), num_returns=1, timeout=timeout_s)
+        more, _ = self._ray.wait(list(self._pending), num_returns=len(self._pending), timeout=0)
+        return [(self._pending[ref], self._word(ref)) for ref in dict.fromkeys([*ended, *more])]
+
+    def _word(self, ref: Any) -> Word:
+        slot = self._pending.pop(ref)
+        try:
+            word: Word = self._ray.get(ref)
+        except self._ray.exceptions.RayError as error:
+            self._pending = {r: s for r, s in self._pending.items() if s != slot}
+            self._kill(slot)
+            return Lost(_first_line(error))
+        return word
+
+    def stop(self, slot: int) -> None:
+        self._pending = {r: s for r, s in self._pending.items() if s != slot}
+        self._kill(slot)
+
+    def _kill(self, slot: int) -> None:
+        """End the actor's process; its engine's keeper sees that, and ends the engine."""
+        if slot in self._actors:
+            self._ray.kill(self._actors.pop(slot))
+
+    def close(self) -> None:
+        # Those that are idle end by themselves, and wait for their engines' end; those at work are killed.
+        closing = [a.close.remote() for s, a in self._actors.items() if s not in self._pending.values()]
+        if closing:
+            self._ray.wait(closing, num_returns=len(closing), timeout=_STOP_S)
+        for slot in list(self._actors):
+            self._kill(slot)
+        self._ray.shutdown()
+
+    def room(self) -> int:
+        """How many workers the cluster has room for, its nodes looked at one by one."""
+        return sum(self._fits(node["Resources"]) for node in self._ray.nodes() if node["Alive"])
+
+    def _fits(self, there: dict[str, float]) -> int:
+        asked = {**self._settings.resources, "CPU": self._settings.cpus_per_engine}
+        asked["GPU"] = float(self._settings.gpus_per_engine or 0)
+        return min(int(there.get(name, 0.0) // amount) for name, amount in asked.items() if amount > 0)
+
+
+def connect(settings: Executor) -> Any:
+    """Ray, connected to the cluster.
+
+    Raises:
+        ConfigError: it is not installed, or the cluster cannot be reached.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import ray
+    except ImportError as error:
+        raise ConfigError(
+            f"executor=ray needs Ray, which is not installed ({error}): install this project's extra 'ray', or choose "
+            "executor=local"
+        ) from None
+    _check_reachable(settings.address)
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ray.init(
+                address=settings.address, log_to_driver=False, logging_level=logging.CRITICAL,
+                runtime_env={"env_vars": {"PYTHONPATH": path}},
+            )  # fmt: skip
+    except (ConnectionError, OSError, RuntimeError, ValueError) as error:
+        raise ConfigError(_unreachable(settings.address, _first_line(error))) from None
+    finally:
+        signal.signal(signal.SIGTERM, ours)  # Ray puts its own in place, which knows nothing of engines
+    return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Try the port first: Ray itself takes minutes to give up on an address where nobody answers."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit() or not host:
+        if address != "auto":
+            raise ConfigError(f"executor.address={address!r} must be auto, host:port, or ray://host:port")
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise ConfigError(_unreachable(address, str(error))) from None
+
+
+def _unreachable(address: str, why: str) -> str:
+    return (
+        f"executor.address={address}: no Ray cluster answers there ({why}): start one (ray start --head), or correct "
+        "the address"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else type(error).__name__

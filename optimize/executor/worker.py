@@ -1,0 +1,192 @@
+"""A slot's own process: it owns a place, an engine at a time with its warm start, and the clients that load it.
+
+It knows nothing of storage and tracking; what a trial left goes back to the driver, who alone talks to those.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from optimize.engine.base import EngineConfig, TrialConfig
+from optimize.engine.pool import EnginePool
+from optimize.errors import EngineFailure, OptimizeError
+from optimize.evaluate import Evaluator
+from optimize.executor.base import Job
+from optimize.executor.places import Place, taken
+from optimize.ledger import Ledger, TrialRecord
+from optimize.load.crew import Crew
+from optimize.outcome import Failed, Infeasible, Outcome
+from optimize.plan import Plan, make_plan
+from optimize.quantize import make_checkpoints
+from optimize.schema import StudyConfig, Tracking
+
+ALIKE = ("engine", "model", "workload", "load")
+"""Parts of a signature that must be the driver's on every worker."""
+_NO_TRACKING = Tracking(uri="", storage="")
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What a worker is started with.
+
+    Attributes:
+        config: The study's configuration; its addresses of storage and tracking are not for workers.
+        places: What it may use: the first of them that no other worker on its node has.
+        slot: Which of the executor's slots it is.
+        folder: The study's folder where worker and driver share a disk; None has the worker send its files back.
+        cwd: The driver's current folder: relative paths of the configuration start there.
+    """
+
+    config: StudyConfig
+    places: Sequence[Place]
+    slot: int
+    folder: Path | None
+    cwd: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A worker's first word: what its figures depend on."""
+
+    signature: Mapping[str, str]
+    host: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a worker sends back of a job.
+
+    Attributes:
+        record: Filled in.
+        outcome: To be told.
+        live: Whether the engine still runs.
+        files: Name -> content of the trial's files, where the driver cannot see them.
+    """
+
+    record: TrialRecord
+    outcome: Outcome
+    live: bool
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """What an engine runs with."""
+
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """Why there is no answer, as it would be told of a trial."""
+
+    outcome: Infeasible | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """A worker's last word: what this study needs is not on its node."""
+
+    reason: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Said of a worker: it is gone, and what it was doing with it."""
+
+    reason: str
+
+
+Word = Ready | Unfit | Result | Effective | Wrong | Lost
+
+
+class Worker:
+    """Evaluates jobs; a context manager that leaves no engine behind.
+
+    Args:
+        post: What it is started with.
+
+    Raises:
+        ConfigError: what the study needs (vLLM, the model, the workload) is not on this node.
+    """
+
+    def __init__(self, post: Post) -> None:
+        if post.cwd.is_dir():
+            os.chdir(post.cwd)
+        self._held = ExitStack()
+        self._held.enter_context(taken(post.places))
+        self._post = post
+        self._shared = post.folder is not None
+        folder = post.folder or Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="worker-")))
+        self._plan = _plan(post.config, folder)
+        self._ledger = Ledger(folder)
+        self._crew = self._held.enter_context(Crew(post.config.load.clients))
+        engines = folder / "engines" / f"slot-{post.slot}"
+        self._pool = self._held.enter_context(EnginePool(self._plan.launcher, engines))
+
+    def ready(self) -> Ready:
+        return Ready(dict(self._plan.signature), os.uname().nodename, os.getpid())
+
+    def effective(self, config: EngineConfig, names: Sequence[str]) -> dict[str, Any]:
+        self._bring_checkpoint(config)
+        with self._pool.lease(config) as lease:
+            return lease.engine.effective(names)
+
+    def run(self, job: Job) -> Result:
+        """Evaluate one job; see `optimize.evaluate.Evaluator.evaluate`."""
+        self._bring_checkpoint(job.config.engine)
+        record = job.record
+        record.signature = {**record.signature, "machine": self._plan.signature["machine"]}
+        evaluator = Evaluator(
+            self._plan, self._pool, self._crew, self._ledger, lambda _: None, job.answers
+        )  # fmt: skip
+        outcome = evaluator.evaluate(job.config, record, prospects=job.prospects)
+        return Result(record, outcome, self._is_live(job.config), {} if self._shared else self._files(record.number))
+
+    def _is_live(self, config: TrialConfig) -> bool:
+        return self._pool.is_live(config.engine)
+
+    def _bring_checkpoint(self, config: EngineConfig) -> None:
+        """Make a quantized checkpoint that this node does not have; its name tells its content, so it is the same."""
+        path = Path(config.checkpoint)
+        if path.is_absolute() and not path.exists():
+            recipes = [r for r in self._plan.space.recipes_needed() if r.name == config.quantization]
+            make_checkpoints(self._plan.config.model, recipes, Path(self._plan.config.cache_dir), lambda _: None)
+
+    def _files(self, number: int) -> dict[str, bytes]:
+        found = {path.name: path.read_bytes() for path in self._ledger.trial_folder(number).iterdir()}
+        for path in self._ledger.trial_folder(number).iterdir():
+            path.unlink()
+        return found
+
+    def close(self) -> None:
+        """Stop the engine and the clients."""
+        self._held.close()
+
+
+def _plan(config: StudyConfig, folder: Path) -> Plan:
+    """The study's plan on this node, its files under `folder`, without the driver's addresses."""
+    with tempfile.TemporaryDirectory(prefix="plan-") as scratch:
+        plan = make_plan(dataclasses.replace(config, tracking=_NO_TRACKING, output_dir=scratch))
+    return dataclasses.replace(plan, folder=folder)
+
+
+def respond(worker: Worker, method: str, arguments: Sequence[Any]) -> Result | Effective | Wrong:
+    """Do one thing that the driver asks for; what goes wrong in an expected way is an answer too."""
+    try:
+        if method == "effective":
+            return Effective(worker.effective(*arguments))
+        return worker.run(*arguments)
+    except EngineFailure as failure:
+        return Wrong(Infeasible(failure.kind, str(failure), failure.evidence))
+    except OptimizeError as error:
+        return Wrong(Failed(str(error)))

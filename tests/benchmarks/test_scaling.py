@@ -1,0 +1,30 @@
+"""The simulation of many engines obeys what must hold of any queue."""
+
+import pytest
+
+from benchmarks.scaling import Costs, rows_of, simulate
+
+
+@pytest.mark.parametrize("engines", [1, 8, 64])
+def test_free_coordination_keeps_all_engines_at_work(engines: int) -> None:
+    found = simulate(engines, 10.0, Costs(0.0, 0.0), 200 * engines)
+    assert found.busy == pytest.approx(1.0, abs=0.02)
+    assert found.per_s == pytest.approx(engines / 10.3, rel=0.05)
+    assert found.coordinator == 0.0 and found.behind_s == 0.0
+
+
+def test_a_slow_coordinator_bounds_the_rate_whatever_the_engines() -> None:
+    rates = [simulate(engines, 10.0, Costs(1.0, 0.0), 2000).per_s for engines in (5, 100, 1000)]
+    assert rates[0] == pytest.approx(5 / 11.3, rel=0.05)
+    assert rates[1] == pytest.approx(1.0, rel=0.15) and rates[2] <= 1.0
+
+
+def test_a_slow_mirror_delays_nobody_and_falls_behind() -> None:
+    quick, slow = (simulate(8, 10.0, Costs(0.01, mirror_s), 400) for mirror_s in (0.0, 2.0))
+    assert quick.per_s == slow.per_s
+    assert slow.behind_s == pytest.approx(400 * 2.0 - 400 / slow.per_s, rel=0.1)
+
+
+def test_the_row_with_most_engines_stands_for_its_kind() -> None:
+    rows = {str(n): {"storage": "SQLite", "sampler": "gp", "workers": n} for n in (8, 64, 1)}
+    assert [row["workers"] for row in rows_of(rows)] == [64]

@@ -1,0 +1,184 @@
+"""A real Ray cluster on this machine, two nodes of one worker each; workers and nodes killed while a study runs."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from optuna.trial import TrialState
+
+from optimize.engine.vllm import free_port
+from optimize.ledger import Ledger
+from tests.conftest import ROOT, Run
+from tests.optimize.executor.test_local import gone
+from tests.optimize.test_study import runs, start, stored
+
+pytestmark = [
+    pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (the extra `ray`)"),
+    pytest.mark.timeout(300),
+]
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1"}
+HERE = sorted(os.sched_getaffinity(0))
+
+
+class Nodes:
+    """A cluster whose nodes come and go."""
+
+    def __init__(self) -> None:
+        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            from ray.cluster_utils import Cluster
+
+            head = {**NODE, "num_cpus": 0, "include_dashboard": False}
+            self._cluster: Any = Cluster(initialize_head=True, head_node_args=head)
+        self._nodes: list[Any] = []
+        self.address = str(self._cluster.address)
+
+    def have(self, count: int) -> None:
+        while len(self._nodes) < count:
+            self._nodes.append(self._cluster.add_node(**NODE))
+
+    def kill(self) -> None:
+        self._cluster.remove_node(self._nodes.pop(), allow_graceful=False)
+
+    def close(self) -> None:
+        self._cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Nodes]:
+    cluster = Nodes()
+    yield cluster
+    cluster.close()
+
+
+def on(nodes: Nodes) -> list[str]:
+    return ["executor=ray", f"executor.address={nodes.address}"]
+
+
+def actors() -> list[psutil.Process]:
+    """Living workers of the project on this machine's nodes."""
+    found = psutil.process_iter(["cmdline", "status"])
+    return [p for p in found if "ray::Remote" in " ".join(p.info["cmdline"] or []) and p.info["status"] != "zombie"]
+
+
+def lines_until(process: subprocess.Popen[str], pattern: str, heard: list[str]) -> None:
+    assert process.stdout is not None
+    for line in process.stdout:
+        heard.append(line)
+        if re.search(pattern, line):
+            return
+    raise AssertionError(f"never printed {pattern!r}: {''.join(heard)} {process.stderr and process.stderr.read()}")
+
+
+def told_once(out: Path, count: int) -> None:
+    """Every trial of a study told once and none lost, in storage, in the ledger and in tracking."""
+    trials = stored(out).get_trials()
+    assert [t.state for t in trials] == [TrialState.COMPLETE] * count
+    records = list(Ledger(out / "studies/smoke").records())
+    assert [r.number for r in records] == list(range(count)) and {r.state for r in records} == {"completed"}
+    for name in ("requests.parquet", "telemetry.parquet", "engine.log"):
+        assert all((out / f"studies/smoke/trials/{n:04d}" / name).is_file() for n in range(count)), name
+    children = Counter(r.data.tags["trial"] for r in runs(out) if "mlflow.parentRunId" in r.data.tags)
+    assert children == {str(n): 1 for n in range(count)}
+
+
+def test_workers_and_nodes_are_killed_and_every_trial_is_told_once(
+    simulated: list[str], tmp_path: Path, nodes: Nodes
+) -> None:
+    nodes.have(2)
+    sets = [f"executor.cpu_sets=['{HERE[0]}','{HERE[1]}']"] if len(HERE) > 1 else []
+    process, heard = start([*simulated, *on(nodes), *sets, "study.trials=9"]), list[str]()
+    lines_until(process, r"^trial 2 ", heard)
+    assert "2 workers on the Ray cluster" in "".join(heard)
+    time.sleep(0.5)
+    victims = actors()
+    assert len(victims) == 2
+    victims[0].kill()
+    lines_until(process, r"^  trial \d+ lost its worker|^trial 2 lost|lost its worker", heard)
+    lines_until(process, r"^trial 6 ", heard)
+    nodes.kill()
+    lines_until(process, r"^trial 8 ", heard)
+    nodes.have(2)
+    out, err = process.communicate(timeout=200)
+    said = "".join(heard) + out
+    assert process.returncode == 0, said + err
+    told_once(tmp_path / "out", 10)
+    assert said.count("it is run again") >= 1
+    assert gone(str(tmp_path)) and not [p for p in psutil.process_iter(["cmdline"]) if _is_engine(p)]
+
+
+def _is_engine(process: psutil.Process) -> bool:
+    return "optimize.engine.simulated" in " ".join(process.info["cmdline"] or [])
+
+
+def test_the_end_of_the_driver_is_the_end_of_its_engines(simulated: list[str], tmp_path: Path, nodes: Nodes) -> None:
+    nodes.have(2)
+    process = start([*simulated, *on(nodes), "study.trials=3"])
+    lines_until(process, r"^trial 1 ", [])
+    time.sleep(1.0)
+    process.kill()
+    process.communicate()
+    deadline = time.monotonic() + 30
+    while (left := [p for p in psutil.process_iter(["cmdline"]) if _is_engine(p)]) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert not left and not actors()
+
+
+def refused(overrides: list[str], out: Path, script: str = "-m optimize") -> str:
+    done = subprocess.run(
+        [sys.executable, *script.split(), *overrides],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert not (out / "optuna.db").exists() and {p.name for p in (out / "studies/smoke").iterdir()} <= {"lock"}
+    return done.stderr
+
+
+def test_a_cluster_that_is_not_there(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    said = refused([*simulated, "executor=ray", f"executor.address={address}"], tmp_path / "out")
+    assert f"executor.address={address}: no Ray cluster answers there" in said
+
+
+def test_a_cluster_without_room(simulated: list[str], tmp_path: Path, nodes: Nodes) -> None:
+    said = refused([*simulated, *on(nodes), "executor.gpus_per_engine=1"], tmp_path / "out")
+    assert "no node with room for one worker (CPU 1, GPU 1)" in said
+
+
+def test_a_worker_without_vllm(simulated: list[str], tmp_path: Path, nodes: Nodes) -> None:
+    """Its node's Python finds no vLLM: a module that hides it is on the workers' path, and not on the driver's."""
+    nodes.have(1)
+    hiding = tmp_path / "hiding"
+    hiding.mkdir()
+    (hiding / "sitecustomize.py").write_text(
+        "import importlib.util, os\n"
+        "found = importlib.util.find_spec\n"
+        "def find_spec(name, package=None):\n"
+        "    return None if name == 'vllm' and 'RAY_RAYLET_PID' in os.environ else found(name, package)\n"
+        "importlib.util.find_spec = find_spec\n"
+    )
+    driver = tmp_path / "driver.py"
+    driver.write_text(
+        f"import os\nos.environ['PYTHONPATH'] = {str(hiding)!r}\nfrom optimize.__main__ import main\n"
+        "if __name__ == '__main__':\n    main()\n"
+    )
+    said = refused([*simulated, *on(nodes)], tmp_path / "out", str(driver))
+    assert "vLLM is not installed" in said

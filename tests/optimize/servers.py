@@ -1,0 +1,99 @@
+"""Real servers for tests: PostgreSQL as a cluster of its own, MLflow; both in temporary folders, on loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from optimize.engine.vllm import free_port
+
+PASSWORD = "s3cret-of-the-database"
+
+
+def postgres_bin() -> Path | None:
+    """The folder of PostgreSQL's programs; None where it is not installed."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: float(p.parts[-3]))
+    on_path = shutil.which("initdb")
+    return found[-1].parent if found else Path(on_path).resolve().parent if on_path else None
+
+
+def _as_nobody_special() -> dict[str, Any]:
+    """PostgreSQL refuses to run as root: then as the user that Debian made for it."""
+    return {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
+
+
+@contextmanager
+def postgres(programs: Path) -> Iterator[str]:
+    """A server with a user `optimize` and a password; its address."""
+    who, port = _as_nobody_special(), free_port()
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    try:
+        (folder / "password").write_text(PASSWORD)
+        if who:
+            shutil.chown(folder, "postgres", "postgres")
+        folder.chmod(0o755)
+        data = folder / "data"
+        subprocess.run(
+            [programs / "initdb", "-D", data, "-U", "optimize", "--auth=scram-sha-256", "--no-sync",
+             f"--pwfile={folder}/password"],
+            check=True, capture_output=True, cwd=folder, **who,
+        )  # fmt: skip
+        server = subprocess.Popen(
+            [programs / "postgres", "-D", data, "-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1",
+             "-c", "fsync=off"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, **who,
+        )  # fmt: skip
+        try:
+            ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
+            until(lambda: subprocess.run(ready, check=False).returncode == 0, server)
+            yield f"postgresql://optimize:{PASSWORD}@127.0.0.1:{port}/postgres"
+        finally:
+            server.send_signal(signal.SIGINT)  # at once, whoever is still connected
+            server.wait()
+    finally:
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def mlflow_server(folder: Path) -> Iterator[str]:
+    """An MLflow server that keeps everything in a folder; its address."""
+    port = free_port()
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1",
+         f"--backend-store-uri=sqlite:///{folder}/mlflow.db", f"--artifacts-destination={folder}/artifacts"],
+        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, cwd=folder,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    try:
+        address = f"http://127.0.0.1:{port}"
+        until(lambda: _is_up(f"{address}/health"), server)
+        yield address
+    finally:
+        os.killpg(server.pid, 15)
+        server.wait()
+
+
+def _is_up(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=1).is_success
+    except httpx.HTTPError:
+        return False
+
+
+def until(true: Callable[[], bool], server: subprocess.Popen[bytes], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        if server.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"a server did not start: exit code {server.poll()}")
+        time.sleep(0.1)
