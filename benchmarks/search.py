@@ -235,9 +235,9 @@ def head(known: Table) -> str:
     disturbed, began = sum(bool(r["disturbed"]) for r in rows), datetime.fromtimestamp(rows[0]["started_at"], UTC)
     return (
         f"The table: {len(known.rows)} points, {len(rows)} measurements on live engines with `python -m "
-        f"benchmarks.table` ({signature['machine']}; {signature['engine']}; {began:%Y-%m-%d}). {sum(not is_measured(r) for r in rows)} "
-        f"of them gave no figures (mostly too slow under this load), {disturbed} were disturbed by the machine; "
-        f"{len(known.feasible)} points keep the chat study's constraints in the mean. A warm start took "
+        f"benchmarks.table` ({signature['machine']}; {signature['engine']}; {began:%Y-%m-%d}). {sum(not is_measured(r) "
+        f"for r in rows)} of them gave no figures (mostly too slow under this load), {disturbed} were disturbed by the "
+        f"machine; {len(known.feasible)} points keep the chat study's constraints in the mean. A warm start took "
         f"{known.start_s:.1f} s in the median, a trial {known.trial_s:.1f} s beside that."
     )
 
@@ -271,10 +271,10 @@ def write(found: Studies, histories: Studies, seeds: int) -> None:
         provenance("python -m benchmarks.search").replace("Measured", "Replayed"),
         head(table()),
         f"Each study of {seeds} starts with vLLM's defaults, and draws one of the two repeats of each point it tries. "
-        f"Seconds count engine starts (cold, {COLD_START_S:.0f} s, for the nearest peer's way; the table's warm ones for "
-        "the others), measuring, and the sampler's thinking (its median is in the table). *Ours needs*: our median number "
-        f"of trials to 95 % as a share of theirs; p by Mann and Whitney, one-sided. *After {AFTER_TRIALS} trials*: the "
-        f"median share. *Gave no measurement*: of the first {AFTER_TRIALS} trials.",
+        f"Seconds count engine starts (cold, {COLD_START_S:.0f} s, for the nearest peer's way; the table's warm ones "
+        "for the others), measuring, and the sampler's thinking (its median is in the table). *Ours needs*: our median "
+        f"number of trials to 95 % as a share of theirs; p by Mann and Whitney, one-sided. *After {AFTER_TRIALS} "
+        f"trials*: the median share. *Gave no measurement*: of the first {AFTER_TRIALS} trials.",
         compared(found),
         "![Hypervolume against trials and minutes](../images/search.png)",
         "## Cutting trials short",
