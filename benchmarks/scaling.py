@@ -133,7 +133,8 @@ def main() -> None:
         f"{MEASURING_S} s of measuring: measured, trial_cost.md), spread log-normally by {_SPREAD:.0%}; one "
         f"coordinator asks and tells in the time that the last quarter of {some['trials']} trials took with 64 stub "
         f"engines (measured, coordinator.md); {_TRIALS_PER_ENGINE} trials per engine. What a trial costs is held at "
-        f"that of {some['trials']} trials: it grows with their number. *Limit*: engines at which the coordinator has no pause."
+        f"that of {some['trials']} trials: it grows with their number. *Limit*: engines at which the "
+        "coordinator has no pause."
     )
     source = provenance("python -m benchmarks.scaling").replace("Measured", "Simulated")
     sections = ["# How far one coordinator goes (simulated)", source, what, text]

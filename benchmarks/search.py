@@ -233,11 +233,12 @@ def head(known: Table) -> str:
     rows = [r for found in known.rows.values() for r in found]
     signature = json.loads(rows[0]["signature"])
     disturbed, began = sum(bool(r["disturbed"]) for r in rows), datetime.fromtimestamp(rows[0]["started_at"], UTC)
+    unmeasured = sum(not is_measured(r) for r in rows)
     return (
         f"The table: {len(known.rows)} points, {len(rows)} measurements on live engines with `python -m "
-        f"benchmarks.table` ({signature['machine']}; {signature['engine']}; {began:%Y-%m-%d}). {sum(not is_measured(r) "
-        f"for r in rows)} of them gave no figures (mostly too slow under this load), {disturbed} were disturbed by the "
-        f"machine; {len(known.feasible)} points keep the chat study's constraints in the mean. A warm start took "
+        f"benchmarks.table` ({signature['machine']}; {signature['engine']}; {began:%Y-%m-%d}). {unmeasured} of them gave "
+        f"no figures (mostly too slow under this load), {disturbed} were disturbed by the machine; "
+        f"{len(known.feasible)} points keep the chat study's constraints in the mean. A warm start took "
         f"{known.start_s:.1f} s in the median, a trial {known.trial_s:.1f} s beside that."
     )
 
