@@ -236,8 +236,8 @@ def head(known: Table) -> str:
     unmeasured = sum(not is_measured(r) for r in rows)
     return (
         f"The table: {len(known.rows)} points, {len(rows)} measurements on live engines with `python -m "
-        f"benchmarks.table` ({signature['machine']}; {signature['engine']}; {began:%Y-%m-%d}). {unmeasured} of them gave "
-        f"no figures (mostly too slow under this load), {disturbed} were disturbed by the machine; "
+        f"benchmarks.table` ({signature['machine']}; {signature['engine']}; {began:%Y-%m-%d}). {unmeasured} of them "
+        f"gave no figures (mostly too slow under this load), {disturbed} were disturbed by the machine; "
         f"{len(known.feasible)} points keep the chat study's constraints in the mean. A warm start took "
         f"{known.start_s:.1f} s in the median, a trial {known.trial_s:.1f} s beside that."
     )
