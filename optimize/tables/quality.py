@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from objectives import Measurement
 from objectives.segments import SegmentScore
-from optimize.answers import Answers
+from optimize.answers import Known
 from optimize.perplexity import logprobs_of
 from optimize.plan import Plan
 from optimize.tables.compare import Quality
 
 
-def quality_of(keys: Mapping[int, str], plan: Plan, answers: Answers) -> dict[int, Quality]:
+def quality_of(keys: Mapping[int, str], plan: Plan, answers: Known) -> dict[int, Quality]:
     """Row -> its quality.
 
     Args:

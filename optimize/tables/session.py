@@ -69,7 +69,7 @@ def run_table(name: str, config: StudyConfig, config_yaml: str) -> int:
     write_atomically(plan.folder / "config.yaml", config_yaml)
     write_atomically(plan.folder / "about.json", json.dumps(tags))
     parts = [(part, part.points(values)) for part in spec.parts]
-    progress = Progress(plan.config.study.trials, 0, list(plan.objectives))
+    progress = Progress(plan.config.study.trials, list(plan.objectives))
     tracker = Tracker(plan.config.tracking, Ledger(plan.folder), tags, progress.say)
     tables: list[_Measured] = []
     try:
