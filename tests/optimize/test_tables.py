@@ -288,6 +288,24 @@ def test_a_table_of_batch_sizes(optimize: Run, simulated: list[str], tmp_path: P
 
 
 @pytest.mark.timeout(120)
+def test_measurements_on_disk_are_shown_again_without_an_engine(
+    optimize: Run, simulated: list[str], tmp_path: Path
+) -> None:
+    words = ["batch_size", *simulated, "tables.batch_size=[1,4]", "repeats=2"]
+    assert optimize(words, verb="optimize.tables").returncode == 0
+    (study,) = (tmp_path / "out/studies").iterdir()
+    before = (study / "report/table.csv").read_text()
+    engines = sorted((study / "engines").iterdir())
+    again = optimize([*words, f"tables.again={study.name}"], verb="optimize.tables")
+    assert again.returncode == 0, again.stderr
+    assert "Effect of batch_size" in again.stdout
+    assert (study / "report/table.csv").read_text() == before
+    assert sorted((study / "engines").iterdir()) == engines
+    others = optimize([*words[:-2], "tables.batch_size=[2,3]", f"tables.again={study.name}"], verb="optimize.tables")
+    assert others.returncode == 2 and "holds no measurements of these rows" in others.stderr
+
+
+@pytest.mark.timeout(120)
 def test_a_table_of_beams_compares_answers_in_pairs(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
     metric = "+metrics.exact_match={_target_: objectives.quality.ExactMatch}"
     options = ["tables.beam_size=[1,4]", "repeats=2", metric]
