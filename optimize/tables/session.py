@@ -6,6 +6,7 @@ import dataclasses
 import json
 import random
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,6 +35,7 @@ from optimize.tables.knobs import shares_of
 from optimize.tables.quality import quality_of
 from optimize.tables.render import Result, metrics_of, put_into, show, to_markdown, write
 from optimize.tables.spec import SPECS, Part, Point, Spec, values_of
+from optimize.tables.words import label
 from optimize.tracking import Tracker
 
 ROLE = "table"
@@ -250,13 +252,14 @@ def _notes(name: str, plan: Plan, tables: Sequence[Measured], rounds: int) -> li
         if not word.startswith(_OF_THIS_MACHINE)
     )
     records = [record for table in tables for record in table.records]
-    disturbed = sum(bool(record.disturbed) for record in records)
+    disturbed = Counter(label(record.params) for record in records if record.disturbed)
+    which = ": " + ", ".join(f"{row} {count} times" for row, count in disturbed.items()) if disturbed else ""
     fixed = ", ".join(f"{knob}={value}" for knob, value in plan.config.at.items())
     measured_at = datetime.fromtimestamp(records[-1].started_at, UTC)
     return [
         f"measured on {measured_at:%Y-%m-%d} with `python -m optimize.tables {name} {command}`",
         f"{rounds} rounds, each row once a round in a random order, each round on new engines; "
         f"{fixed or 'knobs not named'} {'held fixed, other knobs ' if fixed else ''}at vLLM's defaults",
-        f"{disturbed} of {len(records)} measurements disturbed by the machine in spite of being repeated",
+        f"{disturbed.total()} of {len(records)} measurements disturbed by the machine, measured again or not{which}",
         *(f"{key}: {value}" for key, value in records[-1].signature.items()),
     ]

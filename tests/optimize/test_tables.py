@@ -208,7 +208,7 @@ def test_a_grid_with_a_gap_has_no_shares() -> None:
         (Estimate(1.12, 1.03, 1.21, 3, "x"), "+12 [+3, +21] %"),
         (Estimate(0.527, 0.527, 0.527, 3, "x"), "−47.3 %"),
         (Estimate(7.4, 6.9, 8.0, 3, "x"), "× 7.4 [6.9, 8.0]"),
-        (Estimate(1.0, 1.0, 1.0, 3, "x"), "+0.0 %"),
+        (Estimate(1.0, 1.0, 1.0, 3, "x"), "unchanged"),
     ],
 )
 def test_changes_in_words(change: Estimate, said: str) -> None:
