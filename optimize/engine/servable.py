@@ -76,8 +76,9 @@ def refusal(arguments: list[str]) -> str | None:
         config = AsyncEngineArgs.from_cli_args(parsed(arguments)).create_engine_config()
         if config.quant_config is None:
             return None
+        matrices = _matrices(config.model_config.hf_config)
         with set_current_vllm_config(config):
-            _build_layers(config)
+            _build_layers(config, matrices)
     except _REFUSALS as error:
         return _in_one_line(error)
     except Exception:  # another release's internals: the first engine will tell
@@ -85,23 +86,33 @@ def refusal(arguments: list[str]) -> str | None:
     return None
 
 
-def _build_layers(config: Any) -> None:
-    """One linear layer of every shape and scheme that the model has, on no device."""
+def _matrices(hf_config: Any) -> dict[str, tuple[int, int]]:
+    """Module -> (inputs, outputs) of one linear layer of each kind and shape; none where transformers cannot tell."""
     import torch
     from transformers import AutoModelForCausalLM
+
+    try:
+        with torch.device("meta"):
+            modules = dict(AutoModelForCausalLM.from_config(hf_config).named_modules())
+    except Exception:  # a model that only vLLM knows
+        return {}
+    kinds: dict[tuple[str, int, int], str] = {}
+    for name, module in modules.items():
+        if isinstance(module, torch.nn.Linear) and name != "lm_head":
+            kinds.setdefault((re.sub(r"\d+", "N", name), module.in_features, module.out_features), name)
+    return {name: (inputs, outputs) for (_, inputs, outputs), name in kinds.items()}
+
+
+def _build_layers(config: Any, matrices: dict[str, tuple[int, int]]) -> None:
+    """vLLM's own layers, without memory behind them."""
+    import torch
     from vllm.model_executor.layers.linear import ReplicatedLinear
 
-    built = set()
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config.model_config.hf_config)
-        for name, module in model.named_modules():
-            kind = (re.sub(r"\d+", "N", name), tuple(getattr(module, "weight", torch.empty(0)).shape))
-            if not isinstance(module, torch.nn.Linear) or name == "lm_head" or kind in built:
-                continue
-            built.add(kind)
+        for name, (inputs, outputs) in matrices.items():
             ReplicatedLinear(
-                module.in_features, module.out_features, bias=False, params_dtype=config.model_config.dtype,
-                quant_config=config.quant_config, prefix=name, disable_tp=True,
+                inputs, outputs, bias=False, params_dtype=config.model_config.dtype, quant_config=config.quant_config,
+                prefix=name, disable_tp=True,
             )  # fmt: skip
 
 
