@@ -148,7 +148,7 @@ def predicted_bytes(config: Mapping[str, Any], bits: int) -> float:
     ends = 2 * config["vocab_size"] * config["hidden_size"]
     norms = (2 * config["num_hidden_layers"] + 1) * config["hidden_size"]
     matrices = parameters(config) - ends - norms
-    return matrices * bits / 8 + 2 * (ends + norms)
+    return float(matrices * bits / 8 + 2 * (ends + norms))
 
 
 def _mib(values: Sequence[float]) -> str:
@@ -166,7 +166,7 @@ def report(seen: Mapping[str, Sequence[Seen]], beside: Sequence[Seen]) -> str:
         "|---" * 10 + "|",
     ]
     for name, runs in seen.items():
-        columns = [
+        columns: list[Sequence[float]] = [
             [r.parts.checkpoint_bytes for r in runs], [r.parts.weights_bytes for r in runs],
             [r.parts.kv_pool_bytes for r in runs], [r.kv_in_use_bytes for r in runs],
             [r.parts.activations_bytes or 0 for r in runs], [r.needed_bytes for r in runs],

@@ -340,6 +340,7 @@ class Tables:
         beam_size: Beams of the request.
         workers: Front-end processes.
         into: Markdown file that takes the table, in place of the one of the same title; None for none.
+        again: A table's study on disk, whose measurements are shown again; None measures.
     """
 
     quantization: list[Any] = field(default_factory=lambda: ["fp16", "int8", "int4"])
@@ -347,6 +348,7 @@ class Tables:
     beam_size: list[Any] = field(default_factory=lambda: [1, 2, 4, 8])
     workers: list[Any] = field(default_factory=lambda: [1, 2])
     into: str | None = None
+    again: str | None = None
 
 
 @dataclass

@@ -92,6 +92,7 @@ class Grid:
 _NO_QUALITY = Quality({}, {})
 _BY_ITSELF = "bytes"
 """Unit of figures whose scatter belongs to the row."""
+_ROUNDING = 1e-9
 
 
 def whole(readings: Readings) -> tuple[dict[int, list[Mapping[str, Estimate]]], set[int]]:
@@ -147,7 +148,15 @@ def _positive(readings: Mapping[int, Sequence[Mapping[str, Estimate]]], metric: 
 
 def _levels(rounds: Mapping[int, Sequence[Mapping[str, Estimate]]], row: int) -> dict[str, Estimate]:
     together, alone = _rounds(rounds, row).levels(row), _rounds({row: rounds[row]}, row).levels(row)
-    return {m: alone[m] if e.unit == _BY_ITSELF else e for m, e in together.items()}
+    return {m: _exact(alone[m] if e.unit == _BY_ITSELF else e) for m, e in together.items()}
+
+
+def _exact(estimate: Estimate) -> Estimate:
+    """Without the width that rounding alone gives to what never varied."""
+    if estimate.high - estimate.low > _ROUNDING * abs(estimate.value):
+        return estimate
+    value = round(estimate.value, 9)
+    return Estimate(value, value, value, estimate.n, estimate.unit)
 
 
 def _rounds(readings: Mapping[int, Sequence[Mapping[str, Estimate]]], first: int) -> Rounds:
@@ -163,4 +172,4 @@ def _ratio(
     if having[row][0][metric].unit == _BY_ITSELF:
         having = {row: having[row], other: having[other]}
     found = _rounds(having, other).gain(Candidate(row, {}, {}, True), metric)
-    return found if found.value > 0 and math.isfinite(found.value) else None
+    return _exact(found) if found.value > 0 and math.isfinite(found.value) else None

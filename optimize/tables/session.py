@@ -6,6 +6,7 @@ import dataclasses
 import json
 import random
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,12 +19,11 @@ from objectives import Estimate
 from optimize.answers import Answers
 from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool
-from optimize.errors import ConfigError, FailureKind, OptimizeError
+from optimize.errors import ConfigError, EngineFailure, FailureKind, OptimizeError
 from optimize.evaluate import Evaluator
 from optimize.ledger import Ledger, TrialRecord, write_atomically
 from optimize.load.crew import Crew
 from optimize.measure.session import measure_once, record_of
-from optimize.outcome import Completed, Infeasible
 from optimize.plan import Plan, make_plan
 from optimize.progress import Progress
 from optimize.recommend.rounds import LEAST_ROUNDS
@@ -33,12 +33,13 @@ from optimize.space import BEAM_SIZE, QUANTIZATION
 from optimize.tables.compare import grid_of
 from optimize.tables.knobs import shares_of
 from optimize.tables.quality import quality_of
-from optimize.tables.render import Result, metrics_of, put_into, show, write
+from optimize.tables.render import Result, metrics_of, put_into, show, to_markdown, write
 from optimize.tables.spec import SPECS, Part, Point, Spec, values_of
+from optimize.tables.words import label
 from optimize.tracking import Tracker
 
 ROLE = "table"
-_OF_THIS_MACHINE = ("output_dir=", "cache_dir=", "tables.into=")
+_OF_THIS_MACHINE = ("output_dir=", "cache_dir=", "tables.into=", "tables.again=")
 
 
 def run_table(name: str, config: StudyConfig, config_yaml: str) -> int:
@@ -65,13 +66,14 @@ def run_table(name: str, config: StudyConfig, config_yaml: str) -> int:
         )
     values = values_of(spec, config.tables, config.at)
     plan = make_plan(_study_of(name, spec, values, config))
+    if config.tables.again:
+        return _again(name, spec, values, plan)
     tags = {"study": plan.config.study.name, "model": plan.config.model.name}
     write_atomically(plan.folder / "config.yaml", config_yaml)
     write_atomically(plan.folder / "about.json", json.dumps(tags))
-    parts = [(part, part.points(values)) for part in spec.parts]
+    tables = [Measured(part, part.points(values), config.at) for part in spec.parts]
     progress = Progress(plan.config.study.trials, list(plan.objectives))
     tracker = Tracker(plan.config.tracking, Ledger(plan.folder), tags, progress.say)
-    tables: list[_Measured] = []
     try:
         pool = EnginePool(plan.launcher, plan.folder / "engines")
         with terminable(), progress, Crew(plan.config.load.clients) as crew, pool:
@@ -79,20 +81,41 @@ def run_table(name: str, config: StudyConfig, config_yaml: str) -> int:
             checkpoints, broken = checkpoints_of(plan, progress)
             ledger = Ledger(plan.folder)
             evaluator = Evaluator(plan, pool, crew, ledger, progress.phase, Answers(ledger))
-            for part, points in parts:
-                tables.append(_Measured(part, points, plan, evaluator, tracker, progress))
-                tables[-1].run(checkpoints, {recipe: str(why) for recipe, why in broken.items()})
+            for table in tables:
+                _Runner(plan, evaluator, tracker, progress).run(table, checkpoints, broken)
     finally:
-        result = _result(name, spec, plan, tables)
+        result = result_of(name, spec, plan, tables)
         files = write(result, plan.folder / "report") if result else []
-        text = (plan.folder / "report/table.md").read_text(encoding="utf-8") if result else "no table"
+        text = to_markdown(result) if result else "no table"
         tracker.close(metrics_of(result) if result else {}, text, files, "FINISHED" if result else "FAILED")
         if result:
             show(result, Console(highlight=False))
+    return _done(result, plan, files)
+
+
+def _again(name: str, spec: Spec, values: Mapping[str, Sequence[Any]], plan: Plan) -> int:
+    """The table of measurements that are kept on disk: no engine starts.
+
+    Raises:
+        ConfigError: there are none of such rows.
+    """
+    tables = [Measured(part, part.points(values), plan.config.at) for part in spec.parts]
+    for record in Ledger(plan.folder).records():
+        for table in tables:
+            table.add(record)
+    result = result_of(name, spec, plan, tables)
+    if result is None:
+        raise ConfigError(f"tables.again={plan.config.study.name!r}: {plan.folder} holds no measurements of these rows")
+    files = write(result, plan.folder / "report")
+    show(result, Console(highlight=False))
+    return _done(result, plan, files)
+
+
+def _done(result: Result | None, plan: Plan, files: Sequence[Path]) -> int:
     if result is None:
         raise OptimizeError(f"no row was measured in {LEAST_ROUNDS} rounds: see {plan.folder}")
-    if config.tables.into:
-        put_into(Path(config.tables.into), result.title, text)
+    if plan.config.tables.into:
+        put_into(Path(plan.config.tables.into), result.title, to_markdown(result))
     print(f"written: {', '.join(str(file) for file in files)}")
     return 0
 
@@ -104,7 +127,7 @@ def _study_of(name: str, spec: Spec, values: Mapping[str, Sequence[Any]], config
             raise ConfigError(f"at.{knob} must be one value, got {value!r}")
     fixed = {knob: [value] for knob, value in {BEAM_SIZE: 1, **config.at}.items()}
     rows = sum(len(part.points(values)) for part in spec.parts)
-    study = f"table-{name}-{config.model.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    study = config.tables.again or f"table-{name}-{config.model.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     return dataclasses.replace(
         config,
         study=dataclasses.replace(config.study, name=study, trials=rows * config.repeats),
@@ -116,10 +139,13 @@ def _study_of(name: str, spec: Spec, values: Mapping[str, Sequence[Any]], config
 
 
 @dataclass
-class _Measured:
-    """One grid while it is measured.
+class Measured:
+    """One grid, as far as it is measured.
 
     Attributes:
+        part: Its knobs, and what is said of them.
+        points: Its rows.
+        fixed: Knobs held at one value in all of them.
         readings: Row -> round -> figures.
         refused: Row -> why it cannot be measured.
         failed: Row -> why it failed the last time that it did.
@@ -129,30 +155,52 @@ class _Measured:
 
     part: Part
     points: Sequence[Point]
-    plan: Plan
-    evaluator: Evaluator
-    tracker: Tracker
-    progress: Progress
+    fixed: Mapping[str, Any] = field(default_factory=dict)
     readings: dict[int, dict[int, Mapping[str, Estimate]]] = field(default_factory=dict)
     refused: dict[int, str] = field(default_factory=dict)
     failed: dict[int, str] = field(default_factory=dict)
     keys: dict[int, str] = field(default_factory=dict)
     records: list[TrialRecord] = field(default_factory=list)
 
-    def run(self, checkpoints: Mapping[str, str], broken: Mapping[str, str]) -> None:
+    def params(self, row: int) -> Point:
+        """All knobs of one row."""
+        return {**self.fixed, **self.points[row]}
+
+    def add(self, record: TrialRecord) -> None:
+        """Take in a measurement, if it is of a row of this grid."""
+        row = next((n for n in range(len(self.points)) if self.params(n) == record.params), None)
+        if row is None:
+            return
+        self.records.append(record)
+        if record.state == "completed":
+            self.readings.setdefault(row, {})[record.config["round"]] = record.estimates
+            self.keys[row] = record.answers_key
+        elif record.state == "infeasible" and not record.reason.startswith(FailureKind.UNSETTLED):
+            self.refused[row] = record.reason
+        else:  # what has not settled once may do so the next time: the machine drifts too
+            self.failed[row] = record.reason
+
+
+@dataclass(frozen=True)
+class _Runner:
+    plan: Plan
+    evaluator: Evaluator
+    tracker: Tracker
+    progress: Progress
+
+    def run(self, table: Measured, checkpoints: Mapping[str, str], broken: Mapping[str, EngineFailure]) -> None:
         """Measure every row once a round; a row that cannot be measured is not tried again."""
         configs: dict[int, TrialConfig] = {}
-        for row, point in enumerate(self.points):
-            params = {**self.plan.config.at, **point}
-            recipe = str(params.get(QUANTIZATION, self.plan.space.fixed_recipe.name))
+        for row in range(len(table.points)):
+            recipe = str(table.params(row).get(QUANTIZATION, self.plan.space.fixed_recipe.name))
             if recipe in broken:
-                self.refused[row] = broken[recipe]
+                table.refused[row] = str(broken[recipe])
             else:
-                configs[row] = self.plan.space.resolve(params, checkpoints)
+                configs[row] = self.plan.space.resolve(table.params(row), checkpoints)
         for number in range(self.plan.config.repeats):
             for row in self._order(number, configs):
-                if row not in self.refused:
-                    self._measure(row, number, configs[row])
+                if row not in table.refused:
+                    self._measure(table, row, number, configs[row])
             self.evaluator.pool.close()  # what differs from one start to the next belongs into the intervals
 
     def _order(self, number: int, configs: Mapping[int, TrialConfig]) -> Iterator[int]:
@@ -164,34 +212,25 @@ class _Measured:
         for rows in rng.sample(list(engines.values()), k=len(engines)):
             yield from rng.sample(rows, k=len(rows))
 
-    def _measure(self, row: int, number: int, config: TrialConfig) -> None:
-        """Measure; once more where it failed for a passing reason."""
+    def _measure(self, table: Measured, row: int, number: int, config: TrialConfig) -> None:
+        """Measure; again where it failed for a passing reason."""
         for _ in range(self.plan.config.executor.retries + 1):
             trial = len(list(self.evaluator.ledger.records()))
-            record = record_of(self.plan, trial, ROLE, {**self.plan.config.at, **self.points[row]}, config)
+            record = record_of(self.plan, trial, ROLE, table.params(row), config)
             record.config["round"] = number
-            outcome = measure_once(record, config, self.evaluator, self.tracker, self.progress)
-            self.records.append(record)
-            match outcome:
-                case Completed(estimates):
-                    self.readings.setdefault(row, {})[number] = dict(estimates)
-                    self.keys[row] = record.answers_key
-                    return
-                case Infeasible(kind, reason) if kind is not FailureKind.UNSETTLED:
-                    self.refused[row] = f"{kind}: {reason}"
-                    return
-                case _:  # what has not settled once may do so the next time: the machine drifts too
-                    self.failed[row] = record.reason
+            measure_once(record, config, self.evaluator, self.tracker, self.progress)
+            table.add(record)
+            if record.state == "completed" or row in table.refused:
+                return
 
 
-def _result(name: str, spec: Spec, plan: Plan, tables: Sequence[_Measured]) -> Result | None:
+def result_of(name: str, spec: Spec, plan: Plan, tables: Sequence[Measured]) -> Result | None:
     """What the measurements so far amount to; None where that is no table."""
-    grids, shares = [], []
+    grids, shares, answers = [], [], Answers(Ledger(plan.folder))
     for table in tables:
-        assert table.evaluator.answers is not None
         keys = {row: key for row, key in table.keys.items() if row not in table.refused}
         readings = {row: found for row, found in table.readings.items() if row in keys}
-        quality = quality_of(keys, plan, table.evaluator.answers)
+        quality = quality_of(keys, plan, answers)
         grids.append(grid_of(table.part, table.points, readings, quality, table.failed | table.refused))
         shares.append(shares_of(grids[-1], plan.objectives) if len(table.part.knobs) > 1 else [])
     if not any(grid.readings for grid in grids):
@@ -206,19 +245,21 @@ def _title(spec: Spec, plan: Plan) -> str:
     return f"{spec.title}: model {plan.config.model.name}, workload {plan.workload.name}"
 
 
-def _notes(name: str, plan: Plan, tables: Sequence[_Measured], rounds: int) -> list[str]:
+def _notes(name: str, plan: Plan, tables: Sequence[Measured], rounds: int) -> list[str]:
     command = " ".join(
         f"'{word}'" if set(word) & set("[]{}() ") else word
         for word in sys.argv[1:]
         if not word.startswith(_OF_THIS_MACHINE)
     )
     records = [record for table in tables for record in table.records]
-    disturbed = sum(bool(record.disturbed) for record in records)
+    disturbed = Counter(label(record.params) for record in records if record.disturbed)
+    which = ": " + ", ".join(f"{row} {count} times" for row, count in disturbed.items()) if disturbed else ""
     fixed = ", ".join(f"{knob}={value}" for knob, value in plan.config.at.items())
+    measured_at = datetime.fromtimestamp(records[-1].started_at, UTC)
     return [
-        f"measured on {datetime.now(UTC):%Y-%m-%d} with `python -m optimize.tables {name} {command}`",
+        f"measured on {measured_at:%Y-%m-%d} with `python -m optimize.tables {name} {command}`",
         f"{rounds} rounds, each row once a round in a random order, each round on new engines; "
         f"{fixed or 'knobs not named'} {'held fixed, other knobs ' if fixed else ''}at vLLM's defaults",
-        f"{disturbed} of {len(records)} measurements disturbed by the machine in spite of being repeated",
-        *(f"{key}: {value}" for key, value in plan.signature.items()),
+        f"{disturbed.total()} of {len(records)} measurements disturbed by the machine, measured again or not{which}",
+        *(f"{key}: {value}" for key, value in records[-1].signature.items()),
     ]

@@ -33,6 +33,8 @@ def change_text(change: Estimate | None, paired: Paired | None = None) -> str:
 
 def times(change: Estimate) -> str:
     """A ratio as a percentage of change; far ones as a multiple."""
+    if change.low == change.value == change.high == 1:
+        return "unchanged"
     if not 1 / _TIMES_FROM < change.value < _TIMES_FROM:
         return _times(change)
     return f"{_signed(*(100 * (x - 1) for x in (change.value, change.low, change.high)))} %"

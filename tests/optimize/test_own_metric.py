@@ -30,7 +30,7 @@ def questions(tmp_path: Path) -> Path:
 def test_a_study_of_another_kind(optimize: Run, simulated: list[str], questions: Path, tmp_path: Path) -> None:
     options = [
         f"workload.path={questions}", "workload.prompt_column=question", "workload.reference_column=label",
-        "objectives=[qps,exact_match]", "+scenario.weights.exact_match=4", "+scenario.weights.mine=1",
+        "objectives=[qps,exact_match]", "+scenario.weights.exact_match=4", "scenario.weights.qps=0.01",
         f"+objectives.mine={{_target_: objectives.quality.UserMetric, function: {__name__}.first_letter,"
         " unit: points}",
         "+constraints.exact_match={min_ratio: 0.5}", "sampler=grid", "search_space.batch_size={low: 8, high: 8}",

@@ -72,6 +72,7 @@ def test_changes_are_against_the_first_row_within_the_rounds() -> None:
     change = grid.rows[1].changes["p99_latency_s"]
     assert (change.value, change.low, change.high) == pytest.approx((1.5, 1.5, 1.5))
     assert grid.rows[0].changes == {}
+    assert change.low == change.value == change.high  # no width by rounding
     level = grid.rows[0].levels["p99_latency_s"]
     assert level.low < 1.0 < level.value < 4.0 < level.high  # where a further measurement may fall
 
@@ -207,7 +208,7 @@ def test_a_grid_with_a_gap_has_no_shares() -> None:
         (Estimate(1.12, 1.03, 1.21, 3, "x"), "+12 [+3, +21] %"),
         (Estimate(0.527, 0.527, 0.527, 3, "x"), "−47.3 %"),
         (Estimate(7.4, 6.9, 8.0, 3, "x"), "× 7.4 [6.9, 8.0]"),
-        (Estimate(1.0, 1.0, 1.0, 3, "x"), "+0.0 %"),
+        (Estimate(1.0, 1.0, 1.0, 3, "x"), "unchanged"),
     ],
 )
 def test_changes_in_words(change: Estimate, said: str) -> None:
@@ -274,7 +275,7 @@ def test_a_table_of_batch_sizes(optimize: Run, simulated: list[str], tmp_path: P
     assert "simulated (no measurement)" in text and "tables.batch_size=[1,4]" in text and "output_dir" not in text
     report = study / "report"
     assert {p.name for p in report.iterdir()} == {"table.md", "table.csv", "table.json", "batch_size.html"}
-    lines = list(csv.DictReader((report / "table.csv").open()))
+    lines = list(csv.DictReader((report / "table.csv").read_text().splitlines()))
     assert [line["batch_size"] for line in lines] == ["1", "4"] and float(lines[1]["qps.change"]) > 1
     assert "plotly.js" in (report / "batch_size.html").read_text()[:5_000_000]
 
@@ -284,6 +285,24 @@ def test_a_table_of_batch_sizes(optimize: Run, simulated: list[str], tmp_path: P
     runs = client.search_runs([experiment.experiment_id])
     (parent,) = (r for r in runs if "mlflow.parentRunId" not in r.data.tags)
     assert len(runs) == 5 and "batch_size 4/qps.change" in parent.data.metrics
+
+
+@pytest.mark.timeout(120)
+def test_measurements_on_disk_are_shown_again_without_an_engine(
+    optimize: Run, simulated: list[str], tmp_path: Path
+) -> None:
+    words = ["batch_size", *simulated, "tables.batch_size=[1,4]", "repeats=2"]
+    assert optimize(words, verb="optimize.tables").returncode == 0
+    (study,) = (tmp_path / "out/studies").iterdir()
+    before = (study / "report/table.csv").read_text()
+    engines = sorted((study / "engines").iterdir())
+    again = optimize([*words, f"tables.again={study.name}"], verb="optimize.tables")
+    assert again.returncode == 0, again.stderr
+    assert "Effect of batch_size" in again.stdout
+    assert (study / "report/table.csv").read_text() == before
+    assert sorted((study / "engines").iterdir()) == engines
+    others = optimize([*words[:-2], "tables.batch_size=[2,3]", f"tables.again={study.name}"], verb="optimize.tables")
+    assert others.returncode == 2 and "holds no measurements of these rows" in others.stderr
 
 
 @pytest.mark.timeout(120)
