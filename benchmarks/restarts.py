@@ -126,15 +126,18 @@ def kills(crew: Crew, asked: Asked, start: str, count: int, users: int, port: in
                 for number in range(count):
                     seen |= {(p.pid, p.create_time()) for p in engine_of(server)}
                     killed_at.append(kill_largest(server))
-                    done = lambda n=number: len(list(log.read())) > n  # noqa: E731
-                    watch(flow, done, flow.clock() + _LIMIT_S)
+                    watch(flow, lambda n=number: len(succeeded(log)) > n, flow.clock() + _LIMIT_S)  # type: ignore[misc]
                     _wait(flow, _BETWEEN_S)
-                    print(f"{start}: kill {number + 1} of {count}: {list(log.read())[-1].down_s:.2f} s", flush=True)
+                    print(f"{start}: kill {number + 1} of {count}: {succeeded(log)[-1].down_s:.2f} s", flush=True)
                 seen |= {(p.pid, p.create_time()) for p in engine_of(server)}
                 records = list(flow.records)
-            restarts = [r for r in log.read() if r.how != "failed"]
+            restarts = succeeded(log)
     left = sum(psutil.pid_exists(pid) and psutil.Process(pid).create_time() == born for pid, born in seen)
     return Series(start, restarts, killed_at, records, left)
+
+
+def succeeded(log: RestartLog) -> list[Restart]:
+    return [r for r in log.read() if r.how != "failed"]
 
 
 def _wait(flow: Flow, seconds: float) -> None:
@@ -208,7 +211,7 @@ def main() -> None:
         plan = make_plan(config)
         asked = Asked(plan.workload, RequestConfig(), plan.workload.max_tokens, 120.0, 0)
         with Crew(1) as crew:
-            first, second = undisturbed(crew, asked, given.users, given.port, 20.0)
+            first, second = undisturbed(crew, asked, given.users, given.port, 15.0)
             counts = (("auto", given.kills), ("cold", given.cold))
             series = [kills(crew, asked, start, count, given.users, given.port) for start, count in counts if count]
     known = {row: first.get(row, set()) | second.get(row, set()) for row in {*first, *second}}

@@ -95,7 +95,7 @@ def _row(config: StudyConfig) -> tuple[str, Candidate, str]:
     studies = {s.study_name: s for s in stored_studies(config.tracking.storage)}
     name = config.study.name
     if name not in studies:
-        hint = f"; {closest(name, studies)}" if studies else ""
+        hint = f" ({closest(name, studies)})" if studies else ""
         raise ConfigError(
             f"there is no study {name!r} in {config.tracking.storage}{hint}: run it first (scripts/optimize "
             f"+study={name}), or give a configuration by hand, e.g. +at.batch_size=64"

@@ -75,8 +75,15 @@ def over_repeats(runs: Sequence[Found], name: str) -> Estimate | None:
     values = [r.figures[name] for r in runs if name in r.figures]
     if not values:
         return None
+    return mean_of(values, UNITS.get(name, ""))
+
+
+def mean_of(values: Sequence[float], unit: str) -> Estimate:
+    """Mean over repetitions with Student's interval; equal values have none. No figure here is negative."""
+    if len(set(values)) == 1:
+        return Estimate(values[0], values[0], values[0], len(values), unit)
     value, low, high = repeats_interval(values)
-    return Estimate(value, max(0.0, low), high, len(values), UNITS.get(name, ""))
+    return Estimate(value, max(0.0, low), high, len(values), unit)
 
 
 def grouped(runs: Sequence[Found]) -> Mapping[tuple[str, bool], list[Found]]:

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from objectives import Estimate
-from objectives.intervals import repeats_interval
 from optimize.certify.faults import FAULTS
-from optimize.certify.found import Found, grouped, over_repeats
+from optimize.certify.found import Found, grouped, mean_of, over_repeats
 from optimize.certify.plan import STRESS
 from optimize.certify.settings import Certify
 from optimize.certify.verdict import Verdict, judge, judge_stress
@@ -159,8 +158,7 @@ def _over_rows(runs: Sequence[Found], table: str, labels: Sequence[str]) -> list
 
 
 def _mean(values: Sequence[float], unit: str) -> str:
-    value, low, high = repeats_interval(values)
-    return figure(Estimate(value, max(0.0, low), high, len(values), unit))
+    return figure(mean_of(values, unit))
 
 
 def _ramp(runs: Sequence[Found]) -> list[str]:

@@ -20,8 +20,9 @@ from aiohttp import web
 
 from optimize.serve.beams import BeamLimit, Verdict
 from optimize.serve.http import error_body, passed, refusal
+from optimize.serve.running import Running
 from optimize.serve.settings import Serve
-from optimize.serve.supervisor import Running, Supervisor
+from optimize.serve.supervisor import Supervisor
 
 _GENERATES = ("/v1/completions", "/v1/chat/completions")
 _SETTLE_S = 1.0  # how long the supervisor may take to notice what a broken connection was the first sign of

@@ -98,7 +98,7 @@ def test_a_request_in_flight_is_sent_again_while_nothing_of_its_answer_was_passe
 
 def test_a_stream_that_has_begun_ends_in_an_error_not_in_another_engines_words(tmp_path: Path) -> None:
     with serving(tmp_path, token_s=0.03) as (supervisor, front):
-        lines = []
+        lines: list[str] = []
         body = {"model": "model", "prompt": PROMPT, "stream": True}
         with httpx.stream("POST", f"{front.endpoint.base_url}/v1/completions", json=body, timeout=60) as answer:
             for line in answer.iter_lines():
