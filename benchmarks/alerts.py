@@ -210,8 +210,8 @@ def report(found: list[Fired], config: StudyConfig, command: str) -> str:
     lines = [
         "# Alerts that fired", "", provenance(command), "",
         f"{(version.stdout + version.stderr).split('(')[0].strip()}, read every {config.alerts.scrape_s:g} s, with the "
-        "files that `python -m optimize.deploy` writes; no threshold was lowered. Times count from the beginning of the "
-        "cause to the firing alert, and from the cause's end to its silence.", "",
+        "files that `python -m optimize.deploy` writes; no threshold was lowered. Times count from the cause's "
+        "beginning to the firing alert, and from its end to silence.", "",
         "| alert | fires when | cause | fired after | value then | silent after |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
     for f in found:
