@@ -31,7 +31,7 @@ from optimize.errors import OptimizeError
 from optimize.rows import chosen_row
 from optimize.schema import StudyConfig
 
-_FIRE_MAX_S, _SILENT_MAX_S = 90.0, 120.0
+_FIRE_MAX_S, _SILENT_MAX_S = 60.0, 60.0
 _USERS, _TOKENS = 48, 100
 _SMALL_CACHE = "--num-gpu-blocks-override=4"
 _STOPPED_S, _GOING_S = 0.6, 0.03
@@ -94,8 +94,8 @@ def users(running: Serving, model: str, count: int) -> Iterator[None]:
 @contextmanager
 def throttled(running: Serving) -> Iterator[None]:
     """The engine's own processes stopped most of the time; the API server goes on."""
-    engine = [p for p in running.tree.processes() if "VLLM::" in " ".join(p.cmdline() or [p.name()])]
-    assert engine, "no process of the engine core was found"
+    server = server_of(running)
+    engine = [p for p in running.tree.processes() if p.pid != server.pid]
     over = threading.Event()
 
     def throttle() -> None:
@@ -113,6 +113,16 @@ def throttled(running: Serving) -> Iterator[None]:
         over.set()
         thread.join()
         _signal(engine, signal.SIGCONT)
+
+
+def server_of(running: Serving) -> psutil.Process:
+    """The process that listens: vLLM's API server."""
+    port = int(running.base_url.rpartition(":")[2])
+    return next(
+        p
+        for p in running.tree.processes()
+        if any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in p.net_connections("tcp"))
+    )
 
 
 def _signal(processes: list[psutil.Process], number: signal.Signals) -> None:
@@ -153,10 +163,12 @@ def watch(reader: Prometheus, cause: str, begin: Callable[[ExitStack], object], 
 
     if ends:
         until(all_silent, _SILENT_MAX_S)
-    return [
+    found = [
         Fired(cause, name, seen[name][0] if name in seen else None, seen.get(name, (0, "–"))[1], silent.get(name))
         for name in EXPECTED[cause]
     ]
+    print(*found, sep="\n", flush=True)
+    return found
 
 
 def run(config: StudyConfig, repeats: int) -> list[Fired]:
@@ -190,8 +202,7 @@ def _on_engines(reader: Prometheus, folder: Path, config: StudyConfig, model: st
 
         found += watch(reader, "decode", slow)
         found += watch(reader, "cpu", lambda during: during.enter_context(users(running, model, _USERS)))
-        server = next(p for p in running.tree.processes() if "optimize.engine.serve" in " ".join(p.cmdline()) or
-                      " serve " in " ".join(p.cmdline()))  # fmt: skip
+        server = server_of(running)
         found += watch(reader, "down", lambda _: server.kill(), ends=False)
     return found
 
@@ -210,8 +221,8 @@ def report(found: list[Fired], config: StudyConfig, command: str) -> str:
     lines = [
         "# Alerts that fired", "", provenance(command), "",
         f"{(version.stdout + version.stderr).split('(')[0].strip()}, read every {config.alerts.scrape_s:g} s, with the "
-        "files that `python -m optimize.deploy` writes; no threshold was lowered. Times count from the beginning of "
-        "the cause to the firing alert, and from the cause's end to its silence.", "",
+        "files that `python -m optimize.deploy` writes; no threshold was lowered. Times count from the cause's "
+        "beginning to the firing alert, and from its end to silence.", "",
         "| alert | fires when | cause | fired after | value then | silent after |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
     for f in found:

@@ -183,6 +183,7 @@ def test_optuna_stays_in_space_study_storage_samplers_and_reuse() -> None:
         "optimize.loop",
         "optimize.remembered",
         "optimize.report.conclude",
+        "optimize.rows",
         "optimize.run",
         "optimize.telling",
         "optimize.tracking",

@@ -19,12 +19,12 @@ from optimize.errors import ConfigError
 from optimize.rows import Chosen
 from optimize.schema import StudyConfig
 from optimize.schema_serving import Alerts, Deploy
-from tests.optimize.rows import MODEL, chosen
+from tests.optimize.rows import FIGURES, MODEL, chosen
 
 GPU_COMMAND = (
     "vllm serve org/model --host=127.0.0.1 --tensor-parallel-size=2 --pipeline-parallel-size=2 --max-num-seqs=64"
 )
-CPU, GPU = chosen(), chosen(GPU_COMMAND, "vllm 0.25.1+cu130", figures={})
+CPU, GPU = chosen(), chosen(GPU_COMMAND, "vllm 0.25.1+cu130", figures={"qps": FIGURES["qps"]})
 BEAMS = chosen(request={"beam_size": 4, "fields": [["length_penalty", 0.8]]})
 ROWS = {"cpu": CPU, "gpu": GPU, "beams": BEAMS}
 
