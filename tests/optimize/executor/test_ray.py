@@ -37,7 +37,7 @@ class Nodes:
             [sys.executable, "-m", "tests.optimize.executor.nodes"], cwd=ROOT, text=True, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        self.address = self._heard(r"127\.0\.0\.1:\d+")
+        self.address = self._heard(r"[\d.]+:\d+")
 
     def have(self, count: int) -> None:
         self._say(f"have {count}")
