@@ -59,11 +59,12 @@ class Actors:
     def __init__(self, settings: Executor, posts: Sequence[Post], make: Make = Worker) -> None:
         self._settings, self.posts, self._make = settings, list(posts), make
         self._ray = connect(settings)
+        self._actor = self._ray.remote(Remote)
         self._actors: dict[int, Any] = {}
         self._pending: dict[Any, int] = {}
 
     def start(self, slot: int) -> None:
-        actor = self._ray.remote(Remote).options(
+        actor = self._actor.options(
             num_cpus=self._settings.cpus_per_engine, num_gpus=self._settings.gpus_per_engine or 0,
             resources=dict(self._settings.resources), scheduling_strategy="SPREAD", max_restarts=0,
         )  # fmt: skip

@@ -182,7 +182,8 @@ def test_a_worker_without_vllm(simulated: list[str], tmp_path: Path, nodes: Node
     )
     driver = tmp_path / "driver.py"
     driver.write_text(
-        f"import os\nos.environ['PYTHONPATH'] = {str(hiding)!r}\nfrom optimize.__main__ import main\n"
+        f"import os, sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        f"os.environ['PYTHONPATH'] = {str(hiding)!r}\nfrom optimize.__main__ import main\n"
         "if __name__ == '__main__':\n    main()\n"
     )
     said = refused([*simulated, *on(nodes)], tmp_path / "out", str(driver))
