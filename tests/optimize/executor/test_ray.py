@@ -132,10 +132,12 @@ def _is_engine(process: psutil.Process) -> bool:
 def test_the_end_of_the_driver_is_the_end_of_its_engines(simulated: list[str], tmp_path: Path, nodes: Nodes) -> None:
     nodes.have(2)
     process = start([*simulated, *on(nodes), "study.trials=3"])
-    lines_until(process, r"^trial 1 ", [])
-    time.sleep(1.0)
-    process.kill()
-    process.communicate()
+    try:
+        lines_until(process, r"^trial 1 ", [])
+        time.sleep(1.0)
+    finally:
+        process.kill()
+        process.communicate()
     deadline = time.monotonic() + 30
     while (left := [p for p in psutil.process_iter(["cmdline"]) if _is_engine(p)]) and time.monotonic() < deadline:
         time.sleep(0.2)
