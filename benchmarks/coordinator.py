@@ -210,14 +210,15 @@ def main() -> None:
         return
     found: dict[str, dict[str, Any]] = {}
     storages = {"SQLite": None, **({"PostgreSQL": asked.postgres} if asked.postgres else {})}
-    kinds = [(name, "random") for name in storages] + [("SQLite", "gp")]  # where it thinks the storage hardly matters
+    kinds = [("SQLite", "random"), ("SQLite", "gp")]  # where it thinks the storage hardly matters
+    kinds += [("PostgreSQL", "random")] if asked.postgres else []
     for name, sampler in kinds:
         for workers in WORKERS:
             with TemporaryDirectory() as folder:
                 row = in_a_process(Session(workers, sampler, asked.trials, storages[name]), Path(folder))
             found[f"{name} {sampler} {workers}"] = {"storage": name, "sampler": sampler, "workers": workers, **row}
             print(table(found).splitlines()[-1], flush=True)
-    write(found, asked.trials, asked.postgres)
+            write(found, asked.trials, asked.postgres)
 
 
 def write(found: Mapping[str, Mapping[str, Any]], trials: int, postgres: str | None) -> None:

@@ -68,7 +68,7 @@ class Claims:
             beat(self._study, trial)
             trial.set_user_attr(DRIVER, self._me)
             trial.set_user_attr(ROLE, role)
-        if (self.shared or self._mine) and self._is_taken(trial, role):
+        if self._is_taken(trial, role) if self.shared else self._is_mine(trial, role):
             tell_failed(self._study, trial)
             return False
         with self._lock:
@@ -79,6 +79,11 @@ class Claims:
         """A claimed trial has been told."""
         with self._lock:
             self._mine.pop(trial.number, None)
+
+    def _is_mine(self, trial: optuna.Trial, role: str) -> bool:
+        """Whether a driver that is alone runs the same point already: it need not ask storage for that."""
+        running = [t.params for t in self._mine.values() if t.user_attrs.get(ROLE, SEARCH) != CONFIRMATION]
+        return role == SEARCH and trial.params in running
 
     def _is_taken(self, trial: optuna.Trial, role: str) -> bool:
         before = [t for t in self._trials() if t.number < trial.number and t.state is not TrialState.FAIL]
@@ -106,7 +111,8 @@ class Claims:
 
     def running(self, *roles: str) -> int:
         """How many trials of these roles run now, anywhere."""
-        return sum(t.user_attrs.get(ROLE, SEARCH) in roles for t in self._running())
+        theirs = self._running() if self.shared else list(self._mine.values())
+        return sum(t.user_attrs.get(ROLE, SEARCH) in roles for t in theirs)
 
     def elsewhere(self, *roles: str) -> bool:
         """Whether another driver runs a trial of these roles."""

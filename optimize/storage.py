@@ -12,7 +12,7 @@ import optuna
 from optuna.exceptions import ExperimentalWarning, StorageInternalError, UpdateFinishedTrialError
 from optuna.storages import BaseStorage, RDBStorage, fail_stale_trials, get_storage
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import create_engine, event
+from sqlalchemy import NullPool, create_engine, event
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from optimize.errors import ConfigError, redacted
@@ -62,9 +62,9 @@ def check_server(url: str) -> None:
     if not url.startswith(_SERVERS):
         return
     try:
-        engine = create_engine(url, connect_args={"connect_timeout": _CONNECT_S})
+        engine = create_engine(url, poolclass=NullPool, connect_args={"connect_timeout": _CONNECT_S})
         with engine.connect():
-            engine.dispose()
+            return
     except _UNFIT as error:
         raise ConfigError(f"tracking.storage={redacted(url)}: {_why(error)}") from None
 

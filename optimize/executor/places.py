@@ -53,10 +53,15 @@ class Place:
 def taken(places: Sequence[Place]) -> Iterator[Place]:
     """Take the first of these places that no other worker on this machine has, and keep it until the end.
 
+    A place without bounds is nobody's: there somebody else (Ray, by its resources) says who runs where.
+
     Raises:
         ConfigError: all of them are taken.
     """
     for place in places:
+        if place == Place():
+            yield place
+            return
         lock = FileLock(Path(tempfile.gettempdir()) / f"optimize-place-{place.name}.lock")
         try:
             lock.acquire(timeout=0)

@@ -7,41 +7,46 @@ import os
 import signal
 import socket
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from optimize.errors import ConfigError, OptimizeError
-from optimize.executor.worker import Lost, Post, Ready, Unfit, Word, Worker, respond
+from optimize.executor.local import Make, Processes
+from optimize.executor.worker import Lost, Post, Unfit, Word, Worker
 from optimize.schema import Executor
 
 ROOT = Path(__file__).resolve().parents[2]
 _CONNECT_S = 5.0
 _STOP_S = 20.0
-Make = Callable[[Post], Worker]
+_ONLY = 0
 
 
 class Remote:
-    """The actor: a worker in a process of Ray's."""
+    """The actor: has a worker in a process of its own, as on one machine.
+
+    Not in the actor's process, because Ray kills the children of one that ends: the keeper of an engine would be such
+    a child, and without its keeper an engine lives on. This way a worker is killed, and the keeper, which sees that,
+    ends the engine.
+    """
 
     def __init__(self, post: Post, make: Make) -> None:
-        self._worker: Worker | None = None
-        try:
-            self._worker = make(post)
-            self._first: Ready | Unfit = self._worker.ready()
-        except ConfigError as error:
-            self._first = Unfit(str(error), os.uname().nodename)
+        self._processes = Processes([post], make)
+        self._processes.start(_ONLY)
 
-    def ready(self) -> Ready | Unfit:
-        return self._first
+    def ready(self) -> Word:
+        return self._heard()
 
     def answer(self, method: str, arguments: Sequence[Any]) -> Word:
-        assert self._worker is not None
-        return respond(self._worker, method, arguments)
+        self._processes.send(_ONLY, method, *arguments)
+        return self._heard()
+
+    def _heard(self) -> Word:
+        ((_, word),) = self._processes.wait(None)
+        return word
 
     def close(self) -> None:
-        if self._worker is not None:
-            self._worker.close()
+        self._processes.close()
 
 
 class Actors:
@@ -59,11 +64,12 @@ class Actors:
     def __init__(self, settings: Executor, posts: Sequence[Post], make: Make = Worker) -> None:
         self._settings, self.posts, self._make = settings, list(posts), make
         self._ray = connect(settings)
+        self._actor = self._ray.remote(Remote)
         self._actors: dict[int, Any] = {}
         self._pending: dict[Any, int] = {}
 
     def start(self, slot: int) -> None:
-        actor = self._ray.remote(Remote).options(
+        actor = self._actor.options(
             num_cpus=self._settings.cpus_per_engine, num_gpus=self._settings.gpus_per_engine or 0,
             resources=dict(self._settings.resources), scheduling_strategy="SPREAD", max_restarts=0,
         )  # fmt: skip
@@ -89,6 +95,8 @@ class Actors:
             self._pending = {r: s for r, s in self._pending.items() if s != slot}
             self._kill(slot)
             return Lost(_first_line(error))
+        if isinstance(word, Lost | Unfit):
+            self._kill(slot)
         return word
 
     def stop(self, slot: int) -> None:
@@ -96,7 +104,7 @@ class Actors:
         self._kill(slot)
 
     def _kill(self, slot: int) -> None:
-        """End the actor's process; its engine's keeper sees that, and ends the engine."""
+        """End the actor's process, and with it the worker's; the engine's keeper sees that, and ends the engine."""
         if slot in self._actors:
             self._ray.kill(self._actors.pop(slot))
 

@@ -71,6 +71,15 @@ def test_a_refusal_comes_from_a_process_of_its_own_too(optimize_process: Run, tm
         ("modle=demo", "did you mean 'model'"),
         ("engine=remote", "engine.base_url is not set"),
         ("scenario.weights={speed: 1}", "scenario.weights"),
+        ("executor=rey", "executor has no choice 'rey'"),
+        ("executor.kind=rey", "did you mean 'ray'"),
+        ("executor.engine=2", "did you mean 'engines'"),
+        ("executor.engines=0", "executor.engines must be at least 1"),
+        ("executor.losses=-1", "executor.losses must be at least 0"),
+        ("executor.cpu_sets=['0','0']", "give every core to one set"),
+        ("executor.cpu_sets=['100000']", "not this process's to use"),
+        ("executor.cpu_sets=['0-']", "is no list of processors"),
+        ("executor.gpus_per_engine=64", "this machine shows"),
     ],
 )
 def test_configuration(optimize: Run, tmp_path: Path, override: str, said: str) -> None:

@@ -64,6 +64,11 @@ def test_the_first_that_is_free_is_taken() -> None:
         assert [first, second] == places
 
 
+def test_a_place_without_bounds_has_room_for_all() -> None:
+    with taken([Place()]) as first, taken([Place()]) as second:
+        assert first == second == Place()
+
+
 @pytest.mark.skipif(len(HERE) < 2, reason="needs two processors")
 def test_what_a_place_starts_stays_within() -> None:
     code = (

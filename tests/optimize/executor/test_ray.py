@@ -8,11 +8,9 @@ import re
 import subprocess
 import sys
 import time
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -28,33 +26,40 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (the extra `ray`)"),
     pytest.mark.timeout(300),
 ]
-NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1"}
 HERE = sorted(os.sched_getaffinity(0))
 
 
 class Nodes:
-    """A cluster whose nodes come and go."""
+    """A cluster whose nodes come and go; see `nodes.py`."""
 
     def __init__(self) -> None:
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from ray.cluster_utils import Cluster
-
-            head = {**NODE, "num_cpus": 0, "include_dashboard": False}
-            self._cluster: Any = Cluster(initialize_head=True, head_node_args=head)
-        self._nodes: list[Any] = []
-        self.address = str(self._cluster.address)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.optimize.executor.nodes"], cwd=ROOT, text=True, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        self.address = self._heard(r"[\d.]+:\d+")
 
     def have(self, count: int) -> None:
-        while len(self._nodes) < count:
-            self._nodes.append(self._cluster.add_node(**NODE))
+        self._say(f"have {count}")
 
     def kill(self) -> None:
-        self._cluster.remove_node(self._nodes.pop(), allow_graceful=False)
+        self._say("kill")
+
+    def _say(self, word: str) -> None:
+        assert self._process.stdin is not None
+        print(word, file=self._process.stdin, flush=True)
+        self._heard("done")
+
+    def _heard(self, pattern: str) -> str:
+        """The next line of this kind: Ray has things to say of its own."""
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if re.fullmatch(pattern, line.strip()):
+                return line.strip()
+        raise AssertionError("the cluster did not start")
 
     def close(self) -> None:
-        self._cluster.shutdown()
+        self._process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +132,12 @@ def _is_engine(process: psutil.Process) -> bool:
 def test_the_end_of_the_driver_is_the_end_of_its_engines(simulated: list[str], tmp_path: Path, nodes: Nodes) -> None:
     nodes.have(2)
     process = start([*simulated, *on(nodes), "study.trials=3"])
-    lines_until(process, r"^trial 1 ", [])
-    time.sleep(1.0)
-    process.kill()
-    process.communicate()
+    try:
+        lines_until(process, r"^trial 1 ", [])
+        time.sleep(1.0)
+    finally:
+        process.kill()
+        process.communicate()
     deadline = time.monotonic() + 30
     while (left := [p for p in psutil.process_iter(["cmdline"]) if _is_engine(p)]) and time.monotonic() < deadline:
         time.sleep(0.2)
@@ -177,7 +184,8 @@ def test_a_worker_without_vllm(simulated: list[str], tmp_path: Path, nodes: Node
     )
     driver = tmp_path / "driver.py"
     driver.write_text(
-        f"import os\nos.environ['PYTHONPATH'] = {str(hiding)!r}\nfrom optimize.__main__ import main\n"
+        f"import os, sys\nsys.path.insert(0, {str(ROOT)!r})\n"
+        f"os.environ['PYTHONPATH'] = {str(hiding)!r}\nfrom optimize.__main__ import main\n"
         "if __name__ == '__main__':\n    main()\n"
     )
     said = refused([*simulated, *on(nodes)], tmp_path / "out", str(driver))
