@@ -12,6 +12,9 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+GIVEN = "# given: "
+"""Begins the first line of a study's config.yaml: the overrides of its command."""
+
 
 @dataclass
 class StudySettings:
@@ -240,12 +243,15 @@ class Tracking:
         experiment: MLflow experiment.
         artifacts: Folder of MLflow's artifacts, for a database store.
         storage: Optuna storage.
+        ui: Address of MLflow's pages, for the report's links; None for `uri` where that is a server, else for what
+            scripts/ui serves.
     """
 
     uri: str = MISSING
     experiment: str = "optimize"
     artifacts: str | None = None
     storage: str = MISSING
+    ui: str | None = None
 
 
 @dataclass

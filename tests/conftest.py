@@ -87,7 +87,7 @@ def simulated(tmp_path: Path, workload_file: Path, empty_mlflow_db: Path) -> lis
 VERBS = {
     "optimize": "optimize.__main__", "optimize.cache": "optimize.cache.__main__",
     "optimize.measure": "optimize.measure.__main__", "optimize.recommend": "optimize.recommend.__main__",
-    "optimize.sync": "optimize.sync",
+    "optimize.report": "optimize.report.__main__", "optimize.sync": "optimize.sync",
 }  # fmt: skip
 
 

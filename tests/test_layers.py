@@ -174,6 +174,7 @@ def test_optuna_stays_in_space_study_storage_samplers_and_reuse() -> None:
         "optimize.report.interactions",
         "optimize.loop",
         "optimize.report.conclude",
+        "optimize.report.facts",
         "optimize.run",
         "optimize.tracking",
     ]
