@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 
@@ -42,6 +42,10 @@ class Background:
             with self._changed:
                 self._held = False
                 self._changed.notify_all()
+
+    def catch_up(self) -> None:
+        """Wait for everything handed over so far; what an action raised is kept for `finish`."""
+        wait(self._pending)
 
     def finish(self) -> None:
         """Wait for everything handed over, and end the thread.

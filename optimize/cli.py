@@ -5,18 +5,21 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from optimize import schema
 from optimize.errors import ConfigError, OptimizeError, closest
+from optimize.schema import GIVEN
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -50,14 +53,16 @@ def run_named(verb: Callable[[str, schema.StudyConfig, str], int], names: Sequen
 
 def _guarded(verb: Verb) -> int:
     composed: list[DictConfig] = []
+    given: list[str] = []
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def compose(node: DictConfig) -> None:
         composed.append(node)
+        given.extend(HydraConfig.get().overrides.task)
 
     try:
         compose()  # leaves `composed` empty for --help, --cfg and the like
-        return verb(to_typed(composed[0]), OmegaConf.to_yaml(composed[0])) if composed else 0
+        return verb(to_typed(composed[0]), _as_yaml(composed[0], given)) if composed else 0
     except ConfigError as error:
         return _complain(str(error), BAD_INPUT)
     except (HydraException, OmegaConfBaseException) as error:
@@ -68,6 +73,11 @@ def _guarded(verb: Verb) -> int:
         return _complain("interrupted", INTERRUPTED)
     finally:
         GlobalHydra.instance().clear()
+
+
+def _as_yaml(node: DictConfig, given: list[str]) -> str:
+    """The configuration as composed, headed by what the command was given: a report repeats it."""
+    return f"{GIVEN}{shlex.join(given)}\n{OmegaConf.to_yaml(node)}"
 
 
 def _complain(message: str, code: int) -> int:

@@ -165,7 +165,7 @@ def best_of(study: optuna.Study, candidates_max: int) -> list[int]:
             kept.setdefault(trial.user_attrs[CONFIRMS], []).append(bool(trial.user_attrs.get("feasible")))
     every = candidates(study)
     left = [c for c in every if c.baseline or 2 * sum(kept.get(c.number, [])) >= len(kept.get(c.number, []))]
-    found = recommend(left, directions_of(study), _weights_of(study))
+    found = recommend(left, directions_of(study), weights_of(study))
     if found is None:
         return []
     baseline = next(c.number for c in every if c.baseline)
@@ -178,13 +178,13 @@ def recommendation(study: optuna.Study) -> Recommendation | None:
     if again is None:
         return first_reading(study)
     confirmed_candidates, rounds = again
-    return recommend(confirmed_candidates, directions_of(study), _weights_of(study), rounds)
+    return recommend(confirmed_candidates, directions_of(study), weights_of(study), rounds)
 
 
 @remembered
 def first_reading(study: optuna.Study) -> Recommendation | None:
     """The recommendation as the search's single readings have it."""
-    return recommend(candidates(study), directions_of(study), _weights_of(study))
+    return recommend(candidates(study), directions_of(study), weights_of(study))
 
 
 def confirmed(study: optuna.Study) -> tuple[list[Candidate], Rounds] | None:
@@ -202,7 +202,7 @@ def confirmed(study: optuna.Study) -> tuple[list[Candidate], Rounds] | None:
     so_far = paired_so_far(study)
     paired = {n: so_far.get(key, {}) for n, key in answers.items()}
     ratios = {n: ratios_of(pairs) for n, pairs in paired.items()}
-    rounds = Rounds(readings, baseline, directions_of(study), _weights_of(study), about["same_sample"], answers, ratios)
+    rounds = Rounds(readings, baseline, directions_of(study), weights_of(study), about["same_sample"], answers, ratios)
     levels, limits = {n: rounds.levels(n) for n in readings}, [Limit(**raw) for raw in about["limits"]]
     again = [
         Candidate(
@@ -251,6 +251,6 @@ def directions_of(study: optuna.Study) -> dict[str, Direction]:
     return {name: Direction(d) for name, d in study.user_attrs["about"]["directions"].items()}
 
 
-def _weights_of(study: optuna.Study) -> dict[str, float]:
+def weights_of(study: optuna.Study) -> dict[str, float]:
     weights: dict[str, float] = study.user_attrs["about"]["scenario"]["weights"]
     return weights

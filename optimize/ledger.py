@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from objectives import Estimate, RequestRecord
+from optimize.schema import GIVEN
 
 ROLE, BASELINE, SEARCH, CONFIRMATION = "role", "baseline", "search", "confirmation"
 
@@ -135,6 +137,20 @@ class Ledger:
             for row, text, error in zip(*found.values(), strict=True):
                 if error is None:
                     yield row, text
+
+    def read_latencies(self, number: int) -> list[tuple[float, float]]:
+        """(due, latency) of one trial's answered requests in seconds, by due time; nothing where it left none."""
+        path = self._trials / f"{number:04d}" / "requests.parquet"
+        if not path.is_file():
+            return []
+        found = pq.read_table(path, columns=["due_s", "done_s", "error"]).to_pydict()
+        return sorted((due, done - due) for due, done, error in zip(*found.values(), strict=True) if error is None)
+
+    def overrides(self) -> list[str]:
+        """What the study's command was given, as the head of its configuration says."""
+        path = self.folder / "config.yaml"
+        head = path.read_text(encoding="utf-8").partition("\n")[0] if path.is_file() else ""
+        return shlex.split(head.removeprefix(GIVEN)) if head.startswith(GIVEN) else []
 
     def read_series(self, number: int) -> dict[str, list[tuple[float, float]]]:
         """The telemetry of one trial; empty where it left none."""

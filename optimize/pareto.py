@@ -31,3 +31,42 @@ def front(estimates: Sequence[Mapping[str, Estimate]], directions: Mapping[str, 
     signs = {name: 1.0 if d is Direction.MINIMIZE else -1.0 for name, d in directions.items()}
     values = np.array([[sign * point[name].value for name, sign in signs.items()] for point in estimates])
     return [int(i) for i in np.flatnonzero(non_dominated(values))]
+
+
+def hypervolumes(values: NDArray[np.float64], reference: NDArray[np.float64]) -> list[float]:
+    """How much of the space some points dominate, after each of them.
+
+    By exclusive volumes (While, Bradstreet and Barone, "A fast way of calculating exact hypervolumes", 2012): a new
+    point adds its own box, less what the points before it dominate of that box.
+
+    Args:
+        values: Shape (points, objectives), every column to be minimized, in the order in which they were found.
+        reference: Shape (objectives,): the corner that volumes are measured from; what lies beyond it counts nothing.
+
+    Returns:
+        One volume per point, never falling.
+    """
+    found, known, total = [], np.empty((0, len(reference))), 0.0
+    for point in values:
+        inside = bool((point < reference).all())
+        if inside and not (known <= point).all(axis=1).any():
+            total += _exclusive(point, known, reference)
+            known = np.vstack([known[~(known >= point).all(axis=1)], point])
+        found.append(total)
+    return found
+
+
+def _exclusive(point: NDArray[np.float64], known: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """Volume that the point dominates and the known ones do not."""
+    limited = np.unique(np.maximum(known, point), axis=0)
+    return float(np.prod(reference - point)) - _volume(limited[non_dominated(limited)], reference)
+
+
+def _volume(points: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    points = points[(points < reference).all(axis=1)]
+    if points.shape[1] == 2:
+        points = points[np.argsort(points[:, 0])]
+        widths = np.append(points[1:, 0], reference[0]) - points[:, 0]
+        return float((widths * (reference[1] - points[:, 1])).sum())
+    points = points[np.argsort(points[:, -1])[::-1]]
+    return sum(_exclusive(point, points[i + 1 :], reference) for i, point in enumerate(points))

@@ -141,9 +141,17 @@ def _cache_entries(plan: Plan, checkpoints: Mapping[str, str]) -> list[Path]:
 
 
 def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) -> None:
-    from optimize.report.conclude import conclude
+    from optimize.report.conclude import conclude, write
+    from optimize.report.interactions import read_importance
+    from optimize.study import stored_studies
 
     files, metrics, note = conclude(plan, study)
+    tracker.catch_up()  # the report links every trial's run
+    importance = plan.folder / "report" / "importance.json"
+    shares = read_importance(importance) if importance in files else None
+    page, figures = write(plan.config, study, stored_studies(plan.config.tracking.storage), shares)
+    print(f"report: {page}   compare: scripts/ui")
+    files = [page, figures, *files]
     tracker.close(metrics, note, files, status)
 
 

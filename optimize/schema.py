@@ -16,6 +16,9 @@ from optimize.certify.settings import Certify
 from optimize.schema_serving import Alerts, Deploy, Hardware, Price
 from optimize.serve.settings import Serve
 
+GIVEN = "# given: "
+"""Begins the first line of a study's config.yaml: the overrides of its command."""
+
 
 @dataclass
 class StudySettings:
@@ -292,12 +295,15 @@ class Tracking:
         experiment: MLflow experiment.
         artifacts: Folder of MLflow's artifacts, for a database store.
         storage: Optuna storage.
+        ui: Address of MLflow's pages, for the report's links; None for `uri` where that is a server, else for what
+            scripts/ui serves.
     """
 
     uri: str = MISSING
     experiment: str = "optimize"
     artifacts: str | None = None
     storage: str = MISSING
+    ui: str | None = None
 
 
 @dataclass

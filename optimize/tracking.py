@@ -231,6 +231,10 @@ class Tracker:
         """Nothing is mirrored within; what there is to mirror waits."""
         return self._background.held()
 
+    def catch_up(self) -> None:
+        """Wait until what was handed over is mirrored, or has failed."""
+        self._background.catch_up()
+
     def close(self, metrics: Mapping[str, float], note: str, files: list[Path], status: str) -> None:
         """Catch up and close the parent run."""
         self._submit(lambda: self._mirror.close_parent(metrics, note, files, status))

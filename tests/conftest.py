@@ -89,8 +89,8 @@ VERBS = {
     "optimize.certify": "optimize.certify.__main__", "optimize.deploy": "optimize.deploy.__main__",
     "optimize.measure": "optimize.measure.__main__", "optimize.price": "optimize.price.__main__",
     "optimize.quantize": "optimize.quantize.__main__", "optimize.recommend": "optimize.recommend.__main__",
-    "optimize.serve": "optimize.serve.__main__", "optimize.sync": "optimize.sync",
-    "optimize.tables": "optimize.tables.__main__",
+    "optimize.report": "optimize.report.__main__", "optimize.serve": "optimize.serve.__main__",
+    "optimize.sync": "optimize.sync", "optimize.tables": "optimize.tables.__main__",
 }  # fmt: skip
 
 

@@ -184,6 +184,7 @@ def test_optuna_stays_in_space_study_storage_samplers_and_reuse() -> None:
         "optimize.remembered",
         "optimize.report.conclude",
         "optimize.rows",
+        "optimize.report.facts",
         "optimize.run",
         "optimize.telling",
         "optimize.tracking",

@@ -106,6 +106,10 @@ class Rounds:
         self._directions, self._shares = directions, shares_of(weights, directions)
         self._same_sample, self._answers, self._ratios = set(same_sample), answers or {}, ratios or {}
 
+    def against(self, number: int) -> Rounds:
+        """The same rounds, another candidate as what gains are relative to."""
+        return Rounds(self._readings, number, self._directions, self._shares, self._same_sample, self._answers)
+
     @property
     def rounds(self) -> int:
         return len(self._readings[self._baseline])

@@ -15,11 +15,15 @@ from optimize.plan import Plan
 from optimize.recommend import Recommendation
 from optimize.report.confirmation import confirmation_markdown
 from optimize.report.costs import costs_of
+from optimize.report.facts import gather
 from optimize.report.figures import pareto_figure, write_html
 from optimize.report.format import figure
+from optimize.report.importance import Share
 from optimize.report.interactions import evident, importance_of, write_importance
 from optimize.report.matrix import Row, front_markdown, to_markdown, write_files, write_front, write_matrix
+from optimize.report.page import ui_of, write_report
 from optimize.report.signatures import differences, warning
+from optimize.schema import StudyConfig
 from optimize.study import CONFIRMS, candidates, complete, stored_studies, told, trial_of
 
 if TYPE_CHECKING:
@@ -69,9 +73,28 @@ def conclude(plan: Plan, study: optuna.Study) -> tuple[list[Path], dict[str, flo
     front = front_markdown(row, search.front)
     print(f"Pareto front of {study.study_name} as the search read it, best score first:\n\n{front}")
     print(f"matrix over all studies so far ({combined[0]}):\n\n{note}")
-    print(f"figures: {figure_path}   compare: scripts/ui")
     metrics = {**counts, "score": found.score.value, **{f"gain.{n}": e.value for n, e in found.gains.items()}}
     return files, metrics, to_markdown([row])
+
+
+def write(
+    config: StudyConfig, study: optuna.Study, studies: Sequence[optuna.Study], importance: Sequence[Share] | None = None
+) -> list[Path]:
+    """Write the report of a study, finished or not.
+
+    Args:
+        config: Where the studies and MLflow's pages are.
+        study: The study.
+        studies: All that the matrix is made of.
+        importance: What its knobs explain; None works it out.
+
+    Returns:
+        The page, and the folder of its figures.
+    """
+    folder = Path(config.output_dir) / "studies" / study.study_name
+    shares = importance_of(study) if importance is None else importance
+    facts = gather(study, Ledger(folder), matrix_rows(studies), shares, signature_warning(study))
+    return write_report(facts, folder / "report", ui_of(config.tracking.ui, config.tracking.uri))
 
 
 def _unconfirmed(refuted: Mapping[int, str]) -> str:

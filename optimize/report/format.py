@@ -11,6 +11,7 @@ _SCALES: dict[str, list[tuple[float, str]]] = {
     "bytes": [(2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")],
     "s": [(1.0, "s"), (1e-3, "ms"), (1e-6, "µs")],
 }
+_ACRONYMS = {"qps", "bleu", "ttft", "tpot", "kv", "cpu", "gpu"}
 
 
 def figure(estimate: Estimate) -> str:
@@ -27,11 +28,29 @@ def value_of(estimate: Estimate) -> str:
     return re.sub(r" \[.*\]", "", figure(estimate))
 
 
+def interval_of(estimate: Estimate) -> str:
+    """The interval alone, e.g. "[92.0, 102.3] 1/s"; "exact" where it is the value itself."""
+    text = figure(estimate)
+    return text[text.index("[") :] if "[" in text else "exact"
+
+
+def unit_of(unit: str, value: float) -> tuple[float, str]:
+    """The unit that people read a value of this size in: (how much of `unit` it is, its name)."""
+    for factor, name in _SCALES.get(unit, []):
+        if abs(value) >= factor:
+            return factor, name
+    return 1.0, "" if unit == "BLEU" else "×" if unit == "x" else unit
+
+
+def title_of(name: str) -> str:
+    """A metric's name for people, its unit left to the figures: "p99_latency_s" is "P99 latency"."""
+    words = re.sub(r"_(s|bytes|per_s)$", "", name).split("_")
+    shown = [w.upper() if w in _ACRONYMS or re.fullmatch(r"p\d+", w) else w for w in words]
+    return " ".join([shown[0][:1].upper() + shown[0][1:], *shown[1:]])
+
+
 def _scale(estimate: Estimate) -> tuple[float, str]:
-    for factor, unit in _SCALES.get(estimate.unit, []):
-        if abs(estimate.value) >= factor:
-            return factor, unit
-    return 1.0, "" if estimate.unit == "BLEU" else "×" if estimate.unit == "x" else estimate.unit
+    return unit_of(estimate.unit, estimate.value)
 
 
 def _digits(value: float, width: float) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -91,3 +91,10 @@ def write_importance(found: Sequence[Share], trials: int, folder: Path) -> list[
     }
     files = write_files(texts, folder)
     return [*files, write_html(heat_map(found), folder / "importance.html")] if found else files
+
+
+def read_importance(path: Path) -> list[Share]:
+    """What `write_importance` kept in importance.json."""
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    names = [f.name for f in fields(Share)]
+    return [Share(**{n: tuple(raw[n]) if n == "knobs" else raw[n] for n in names}) for raw in kept]

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from objectives import Estimate
-from optimize.report.format import figure
+from optimize.report.format import figure, interval_of, title_of
 
 
 def _figure(value: float, low: float, high: float, unit: str) -> str:
@@ -54,3 +54,19 @@ def test_printed_interval_contains_the_printed_value() -> None:
         text = _figure(value, 0.9 * value, 1.2 * value, "1/s")
         shown, low, high = (float(part.strip("[],")) for part in text.split()[:3])
         assert low <= shown <= high
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("qps", "QPS"), ("p99_latency_s", "P99 latency"), ("memory_bytes", "Memory"), ("bleu", "BLEU"),
+        ("ttft_p50_s", "TTFT P50"), ("output_tokens_per_s", "Output tokens"), ("error_rate", "Error rate"),
+    ],
+)  # fmt: skip
+def test_names_for_people(name: str, title: str) -> None:
+    assert title_of(name) == title
+
+
+def test_the_interval_alone() -> None:
+    assert interval_of(Estimate(97.1, 94.2, 100.1, 10, "1/s")) == "[94.2, 100.1] 1/s"
+    assert interval_of(Estimate(3.0, 3.0, 3.0, 10, "x")) == "exact"

@@ -83,3 +83,21 @@ def test_a_reader_keeps_the_version_it_opened(tmp_path: Path) -> None:
         write_atomically(path, "new")
         assert reader.read() == "old"
     assert path.read_text(encoding="utf-8") == "new"
+
+
+def test_latencies_are_those_of_answered_requests_by_when_they_were_due(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.write_requests(3, [FAILED, replace(STREAMED, due_s=1.75), STREAMED], {})
+    assert ledger.read_latencies(3) == [(1.0, 1.0), (1.75, 0.25)]
+    assert ledger.read_latencies(4) == []
+
+
+def test_what_the_command_was_given_heads_the_configuration(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    assert ledger.overrides() == []
+    write_atomically(
+        tmp_path / "config.yaml", "# given: +study=chat 'search_space.beam_size.choices=[1, 8]'\nstudy: {}\n"
+    )
+    assert ledger.overrides() == ["+study=chat", "search_space.beam_size.choices=[1, 8]"]
+    write_atomically(tmp_path / "config.yaml", "study: {}\n")
+    assert ledger.overrides() == []

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from objectives import Direction, Estimate
-from optimize.pareto import front, non_dominated
+from optimize.pareto import front, hypervolumes, non_dominated
 
 Floats = NDArray[np.float64]
 
@@ -72,3 +72,19 @@ def test_front_does_not_depend_on_units_or_order() -> None:
     order = rng.sample(range(60), 60)
     assert front(scaled, directions) == front(points, directions)
     assert {order[i] for i in front([points[i] for i in order], directions)} == set(front(points, directions))
+
+
+@pytest.mark.parametrize("objectives", [2, 3, 4])
+def test_hypervolumes_agree_with_the_share_of_random_points_that_are_dominated(objectives: int) -> None:
+    rng = np.random.default_rng(objectives)
+    points, inside = rng.random((15, objectives)), rng.random((20_000, objectives))
+    found = hypervolumes(points, np.ones(objectives))
+    for n in (1, 5, 15):
+        share = (points[:n, None, :] <= inside[None, :, :]).all(axis=2).any(axis=0).mean()
+        assert found[n - 1] == pytest.approx(share, abs=0.015)
+    assert found == sorted(found)
+
+
+def test_a_point_beyond_the_reference_adds_nothing() -> None:
+    values = np.array([[0.5, 0.5], [1.5, 0.1], [np.inf, np.inf], [0.5, 0.5], [0.25, 0.75]])
+    assert hypervolumes(values, np.ones(2)) == pytest.approx([0.25, 0.25, 0.25, 0.25, 0.3125])

@@ -159,3 +159,11 @@ def test_intervals_of_gains_and_of_further_measurements_cover_what_they_promise(
         contained += level.low <= math.exp(y[1, 3]) <= level.high
     assert 0.93 <= covered / runs <= 0.97
     assert 0.92 <= contained / runs <= 0.98
+
+
+def test_against_another_candidate_is_the_inverse_of_the_gain() -> None:
+    rounds = _rounds([[10.0, 11.0, 9.5], [12.0, 12.5, 11.9], [8.0, 8.4, 7.7]])
+    forth = rounds.against(2).gain(_candidate(1), "qps")
+    back = rounds.against(1).gain(_candidate(2), "qps")
+    assert forth.value == pytest.approx(1 / back.value)
+    assert (forth.low, forth.high) == pytest.approx((1 / back.high, 1 / back.low))

@@ -1,0 +1,139 @@
+"""Why the recommendation is what it is: what it gains, which constraint binds, what the runner-up loses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from objectives import Direction, Estimate
+from optimize.bounds import Limit
+from optimize.recommend import Candidate, Recommendation
+from optimize.recommend.evidence import shares_of
+from optimize.report.facts import Facts
+from optimize.report.format import figure, title_of, value_of
+
+
+def verdict(found: Recommendation) -> str:
+    """How sure it is that the pick beats vLLM's defaults."""
+    how = f"in {found.rounds} interleaved rounds" if found.rounds else "on single readings, not confirmed"
+    if found.pick.baseline and len(found.considered) == 1:
+        return "Nothing else could be confirmed: no candidate could be measured again in every round."
+    if found.pick.baseline:
+        return f"Nothing beats vLLM's defaults, measured {how}."
+    sure = "Better than vLLM's defaults" if found.decisive else "Not shown to be better than vLLM's defaults"
+    return f"{sure}: {figure(found.score)} all told, measured {how}."
+
+
+def why(facts: Facts) -> list[str]:
+    """Sentences, the most important first."""
+    found = facts.found
+    if found is None:
+        return []
+    said = [
+        _score(facts, found), *_unconfirmed(found), *_binding(facts, found), *_runner_up(facts, found),
+        *_refuted(facts),
+    ]  # fmt: skip
+    return [sentence for sentence in said if sentence]
+
+
+def _score(facts: Facts, found: Recommendation) -> str:
+    weights = shares_of(facts.weights, facts.directions)
+    parts = ", ".join(f"{title_of(n)} {share:.0%}" for n, share in sorted(weights.items(), key=lambda x: -x[1]))
+    about = f"The score is the weighted geometric mean of the gains over vLLM's defaults ({parts})."
+    if found.pick.baseline:
+        return about
+    gains = {n: share * math.log(max(found.gains[n].value, 1e-9)) for n, share in weights.items()}
+    best, worst = max(gains, key=gains.__getitem__), min(gains, key=gains.__getitem__)
+    most = f" Most of it comes from {title_of(best)}, {figure(found.gains[best])} as good" if gains[best] > 0 else ""
+    price = f"; the price is {title_of(worst)}, {figure(found.gains[worst])} as good" if gains[worst] < 0 else ""
+    return f"{about}{most}{price}{'.' if most else ''}"
+
+
+def _unconfirmed(found: Recommendation) -> list[str]:
+    if found.rounds:
+        return []
+    return ["These are single readings. The best of many is partly the luckiest: confirm before you rely on it."]
+
+
+def _binding(facts: Facts, found: Recommendation) -> list[str]:
+    """The limit that better scores break, and the one that the pick is nearest to."""
+    if not facts.limits:
+        return ["No constraint was set."]
+    said = []
+    barred = _barred(facts)
+    for name, candidates in barred.items():
+        best = candidates[0]
+        score = facts.search.scores[best.number] if facts.search else None
+        beaten = f"{len(candidates)} trial{'s' if len(candidates) > 1 else ''} scored higher and break it"
+        said.append(f"{name} binds: {beaten}, the best being trial {best.number} with {value_of(score or NO)}.")
+    if not barred:
+        said.append("No constraint binds: nothing that breaks one scored higher.")
+    return [*said, _nearest(facts, found.pick)]
+
+
+NO = Estimate(0.0, 0.0, 0.0, 0, "x")
+
+
+def _barred(facts: Facts) -> dict[str, list[Candidate]]:
+    """Limit -> trials that break it and read a higher score than the best that breaks none, best first."""
+    search, barred = facts.search, {}
+    if search is None:
+        return {}
+    better = [c for c in facts.candidates if not c.feasible and search.scores[c.number].value > search.score.value]
+    for c in sorted(better, key=lambda c: -search.scores[c.number].value):
+        for limit in facts.limits:
+            if (beyond := violation(limit, c, facts.baseline)) is not None and beyond > 0:
+                barred.setdefault(limit.name, []).append(c)
+    return barred
+
+
+def violation(limit: Limit, candidate: Candidate, baseline: Candidate | None) -> float | None:
+    """How far beyond the limit, as a share of it; None where it was not measured."""
+    if limit.metric not in candidate.estimates:
+        return None
+    reference = baseline.estimates.get(limit.metric) if baseline else None
+    return limit.violation(candidate.estimates[limit.metric].value, reference.value if reference else None)
+
+
+def _nearest(facts: Facts, pick: Candidate) -> str:
+    confirmed = {c.number: c for c in facts.found.considered} if facts.found else {}
+    baseline = next((c for c in confirmed.values() if c.baseline), facts.baseline)
+    left = {x: -v for x in facts.limits if (v := violation(x, pick, baseline)) is not None}
+    if not left:
+        return ""
+    limit = min(left, key=left.__getitem__)
+    return f"The recommendation comes nearest to {limit.name}, with {left[limit]:.0%} of it to spare."
+
+
+def _runner_up(facts: Facts, found: Recommendation) -> list[str]:
+    other = found.runner_up
+    if other is None:
+        return ["There is no runner-up: nothing else on the front keeps every constraint."]
+    losses = [text for n, e in facts.over_runner_up.items() if (text := _against(n, e, facts.directions))]
+    tie = " The evidence does not tell the two apart." if found.tied else ""
+    name = "vLLM's defaults" if other.baseline else f"trial {other.number}"
+    differs = f"; beside the recommendation it has {', '.join(losses)}" if losses else ""
+    return [f"The runner-up is {name}, score {figure(found.scores[other.number])}{differs}.{tie}"]
+
+
+def _refuted(facts: Facts) -> list[str]:
+    """Candidates that the confirmation lost, by why."""
+    by_kind: dict[str, list[str]] = {}
+    for number, reason in facts.refuted.items():
+        by_kind.setdefault(reason.partition(":")[0].replace("_", " "), []).append(str(number))
+    return [
+        f"Lost when measured again, and so not to be recommended: trial{'s' if len(numbers) > 1 else ''} "
+        f"{', '.join(numbers)} ({kind})."
+        for kind, numbers in by_kind.items()
+    ]
+
+
+def _against(name: str, better: Estimate, directions: Mapping[str, Direction]) -> str:
+    """The runner-up's figure as a multiple of the pick's; only what can be told apart."""
+    if not better.value > 0 or better.low <= 1.0 <= better.high:
+        return ""
+    up = directions[name] is Direction.MAXIMIZE
+    ratio = Estimate(better.value, better.low, better.high, better.n, "x")
+    if up:
+        ratio = Estimate(1 / better.value, 1 / better.high, 1 / better.low, better.n, "x")
+    return f"{figure(ratio)} the {title_of(name)}"
