@@ -13,6 +13,7 @@ from optimize.answers import Answers, depends_on
 from optimize.bounds import RUNS, UNMEASURED, violations
 from optimize.budget import Budget
 from optimize.confirm import Confirmation, first_reading
+from optimize.dashboard import keep_log
 from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool
 from optimize.errors import EngineFailure, OptimizeError, TransientFault
@@ -225,6 +226,7 @@ class Loop:
             value = getattr(record, name)
             as_json = {n: e.to_dict() for n, e in value.items()} if name == "estimates" else value
             trial.set_user_attr(name, as_json)
+        keep_log(self._plan.config.tracking.storage_artifacts, trial, self._ledger.log(record.number))
         trial.set_user_attr(NEW_ENGINE, record.new_engine)
         trial.set_user_attr(IDLE, [k for k in trial.params if not self._plan.space.counts(k, trial.params)])
         if record.state == "failed":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from optimize.about import about
 from optimize.cache import evict, using
 from optimize.engine.pool import EnginePool
 from optimize.errors import ConfigError, EngineFailure
@@ -58,11 +58,12 @@ def _run(plan: Plan, config_yaml: str) -> int:
     earlier = earlier_studies(plan)
     study, ledger = open_study(plan), Ledger(plan.folder)
     write_atomically(plan.folder / "config.yaml", config_yaml)
-    write_atomically(plan.folder / "about.json", json.dumps(_parent_tags(plan)))
+    known = about(plan, _parent_tags(plan))
+    known.write(plan.folder)
     minutes = plan.config.study.minutes
     deadline = None if minutes is None else began + minutes * 60
     progress = Progress(plan.config.study.trials + 1, len(told(study)), list(plan.objectives), deadline)
-    tracker = Tracker(plan.config.tracking, ledger, _parent_tags(plan), progress.say)
+    tracker = Tracker(plan.config.tracking, ledger, known, progress.say)
     status = "FAILED"
     try:
         pool = EnginePool(plan.launcher, plan.folder / "engines")
@@ -103,9 +104,11 @@ def _cache_entries(plan: Plan, checkpoints: Mapping[str, str]) -> list[Path]:
 
 
 def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) -> None:
-    from optimize.report.conclude import conclude
+    from optimize.dashboard import show_study
+    from optimize.report.conclude import conclude, first_look
 
     files, metrics, note = conclude(plan, study)
+    tracker.show(lambda: show_study(study, first_look(study), note, files, plan.config.tracking.storage_artifacts))
     tracker.close(metrics, note, files, status)
 
 

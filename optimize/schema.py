@@ -240,12 +240,14 @@ class Tracking:
         experiment: MLflow experiment.
         artifacts: Folder of MLflow's artifacts, for a database store.
         storage: Optuna storage.
+        storage_artifacts: Folder of the files that Optuna's dashboard shows with studies and trials; None keeps none.
     """
 
     uri: str = MISSING
     experiment: str = "optimize"
     artifacts: str | None = None
     storage: str = MISSING
+    storage_artifacts: str | None = None
 
 
 @dataclass
