@@ -97,6 +97,7 @@ def page(found: Sequence[Entry], mlflow: str, optuna: str) -> str:
     sections = "".join(_section(entry, mlflow, optuna) for entry in found) or _NONE
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        "<link rel=icon href='data:,'>"
         f"<title>Studies</title><style>{_STYLE}</style><h1>Studies</h1>"
         f"<nav><a href='{mlflow}'>MLflow: all runs</a><a href='{optuna}/dashboard'>Optuna dashboard: all studies</a>"
         f"<a href='matrix.md'>matrix over all studies</a></nav>{sections}</html>"
@@ -107,7 +108,8 @@ def _section(entry: Entry, mlflow: str, optuna: str) -> str:
     links = [(f"studies/{quote(entry.name)}/report/{quote(file)}", _title(file)) for file in entry.reports]
     if entry.run is not None:
         experiment, run = entry.run
-        children = f"searchFilter={quote(f'tags.study = {entry.name!r}')}"
+        only = f"tags.study = '{entry.name}' and tags.role != 'study'"
+        children = f"searchFilter={quote(only)}"
         links.append((f"{mlflow}/#/experiments/{experiment}/runs/{run}", "result in MLflow"))
         links.append((f"{mlflow}/#/experiments/{experiment}/runs?{children}", "trials in MLflow"))
     if entry.number is not None:

@@ -1,0 +1,166 @@
+"""Headless Chromium, driven through its DevTools protocol: what a page looks like, says and asks the network for."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+from urllib.request import Request, urlopen
+
+from websockets.sync.client import ClientConnection, connect
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+_FLAGS = (
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars",
+    "--remote-debugging-port=0", "--remote-allow-origins=*",
+)  # fmt: skip
+_PATIENCE_S = 60.0
+
+
+class Page:
+    """One tab.
+
+    Attributes:
+        complaints: Errors and warnings of the page's console, and exceptions in its script.
+        asked: Addresses that the page asked for.
+    """
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket, self._last = socket, 0
+        self.complaints: list[str] = []
+        self.asked: list[str] = []
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def call(self, method: str, **params: Any) -> dict[str, Any]:
+        """Answer of one DevTools method."""
+        self._last += 1
+        self._socket.send(json.dumps({"id": self._last, "method": method, "params": params}))
+        while True:
+            message = json.loads(self._socket.recv(timeout=_PATIENCE_S))
+            if message.get("id") == self._last:
+                assert "error" not in message, message["error"]
+                return cast("dict[str, Any]", message["result"])
+            self._notice(message)
+
+    def open(self, address: str, width: int = 1200, height: int = 900, dark: bool = False) -> None:
+        """Load a page in a window of this size; returns once it is loaded and drawn."""
+        phone = width < 600
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=2 if phone else 1,
+            mobile=phone,
+        )  # fmt: skip
+        features = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.call("Emulation.setEmulatedMedia", features=features)
+        self.call("Page.navigate", url=address)
+        self.wait_for("document.readyState === 'complete' && location.href !== 'about:blank'")
+        self.run("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
+
+    def run(self, script: str) -> Any:
+        """Value of an expression in the page."""
+        found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        return found["result"].get("value")
+
+    def wait_for(self, condition: str, timeout_s: float = _PATIENCE_S) -> None:
+        """Wait until an expression in the page is true."""
+        deadline = time.monotonic() + timeout_s
+        while not self.run(condition):
+            assert time.monotonic() < deadline, f"never true: {condition}"
+            time.sleep(0.05)
+
+    def point_at(self, selector: str) -> tuple[float, float]:
+        """Scroll to the first such element, move the mouse onto its middle; returns where that is."""
+        where = self.run(f"""(() => {{
+            const el = document.querySelector({json.dumps(selector)});
+            el.scrollIntoView({{block: "center", behavior: "instant"}});
+            const box = el.getBoundingClientRect();
+            return [box.x + box.width / 2, box.y + box.height / 2];
+        }})()""")
+        x, y = where
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        return x, y
+
+    def click(self, selector: str) -> None:
+        x, y = self.point_at(selector)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def drag(self, selector: str, dx: float, dy: float) -> None:
+        """Press on the middle of an element, move, let go."""
+        x, y = self.point_at(selector)
+        self.call("Input.dispatchMouseEvent", type="mousePressed", x=x, y=y, button="left", clickCount=1)
+        for part in (0.5, 1.0):
+            self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + part * dx, y=y + part * dy, buttons=1)
+        self.call("Input.dispatchMouseEvent", type="mouseReleased", x=x + dx, y=y + dy, button="left", clickCount=1)
+
+    def pdf(self) -> bytes:
+        """The page as printed."""
+        return base64.b64decode(self.call("Page.printToPDF", printBackground=False)["data"])
+
+    def screenshot(self, path: Path, whole: bool = False) -> Path:
+        """Write what the window shows, or the whole page, as PNG."""
+        shot = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        path.write_bytes(base64.b64decode(shot["data"]))
+        return path
+
+    def _notice(self, message: dict[str, Any]) -> None:
+        match message.get("method"), message.get("params", {}):
+            case "Runtime.exceptionThrown", {"exceptionDetails": details}:
+                self.complaints.append(str(details))
+            case "Runtime.consoleAPICalled", {"type": "error" | "warning", "args": said}:
+                self.complaints.append(str(said))
+            case "Log.entryAdded", {"entry": {"level": "error" | "warning", "text": text}}:
+                self.complaints.append(text)
+            case "Network.requestWillBeSent", {"request": {"url": url}}:
+                self.asked.append(url)
+
+
+class Browser:
+    """A running browser."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    @contextmanager
+    def page(self) -> Iterator[Page]:
+        """A new tab."""
+        with urlopen(Request(f"{self._address}/json/new?about:blank", method="PUT"), timeout=_PATIENCE_S) as answer:
+            target = json.load(answer)
+        with connect(target["webSocketDebuggerUrl"], max_size=None, open_timeout=_PATIENCE_S) as socket:
+            yield Page(socket)
+
+    def addresses(self) -> list[str]:
+        """What its tabs show."""
+        with urlopen(f"{self._address}/json/list", timeout=_PATIENCE_S) as answer:
+            return [tab["url"] for tab in json.load(answer) if tab["type"] == "page"]
+
+
+@contextmanager
+def chromium(profile: Path) -> Iterator[Browser]:
+    """Start Chromium with a profile of its own, and end it."""
+    assert CHROMIUM is not None
+    process = subprocess.Popen(
+        [CHROMIUM, *_FLAGS, f"--user-data-dir={profile}", "about:blank"], stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if found := re.search(r"DevTools listening on ws://([^/]+)/", line):
+                yield Browser(f"http://{found.group(1)}")
+                return
+        raise AssertionError("Chromium did not start")
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+        if process.stderr is not None:
+            process.stderr.close()
