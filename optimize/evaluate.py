@@ -241,4 +241,4 @@ def estimate_all(measurement: Measurement, metrics: Mapping[str, Objective]) -> 
 def _keep_log(pool: EnginePool, ledger: Ledger, number: int) -> None:
     log = pool.last_log()
     if log is not None and log.is_file():
-        shutil.copyfile(log, ledger.trial_folder(number) / "engine.log")
+        shutil.copyfile(log, ledger.log(number))

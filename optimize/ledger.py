@@ -102,6 +102,10 @@ class Ledger:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def log(self, number: int) -> Path:
+        """The engine's log of one trial, whether it is there or not."""
+        return self.trial_folder(number) / "engine.log"
+
     def write(self, record: TrialRecord) -> None:
         write_atomically(self.trial_folder(record.number) / "trial.json", record.to_json())
 

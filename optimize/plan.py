@@ -207,7 +207,7 @@ def _metrics(config: StudyConfig) -> tuple[dict[str, Objective], dict[str, Objec
         raise ConfigError("objectives is empty: name at least one, e.g. objectives=[qps,p99_latency_s]")
     objectives = {name: _objective(name, node, "objectives") for name, node in config.objectives.items()}
     others = {name: _objective(name, node, "metrics") for name, node in config.metrics.items()}
-    return objectives, {**others, **objectives}
+    return objectives, {**objectives, **{name: m for name, m in others.items() if name not in objectives}}
 
 
 def _objective(name: str, node: object, where: str) -> Objective:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 import httpx
 from filelock import FileLock, Timeout
 
+from optimize.about import about
 from optimize.cache import evict, using
 from optimize.errors import ConfigError, EngineFailure, OptimizeError, redacted
 from optimize.ledger import Ledger, write_atomically
@@ -84,8 +84,9 @@ def _run_on(
     study, ledger = open_study(plan), Ledger(plan.folder)
     progress.resume(len(told(study)))
     write_atomically(plan.folder / "config.yaml", config_yaml)
-    write_atomically(plan.folder / "about.json", json.dumps(_parent_tags(plan)))
-    tracker = Tracker(plan.config.tracking, ledger, _parent_tags(plan), progress.say, _agreement(plan, study))
+    known = about(plan, _parent_tags(plan))
+    known.write(plan.folder)
+    tracker = Tracker(plan.config.tracking, ledger, known, progress.say, _agreement(plan, study))
     status = "FAILED"
     try:
         with held.pop_all() as held, progress:
@@ -141,7 +142,8 @@ def _cache_entries(plan: Plan, checkpoints: Mapping[str, str]) -> list[Path]:
 
 
 def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) -> None:
-    from optimize.report.conclude import conclude, write
+    from optimize.dashboard import show_study
+    from optimize.report.conclude import conclude, first_look, write
     from optimize.report.interactions import read_importance
     from optimize.study import stored_studies
 
@@ -152,6 +154,7 @@ def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) ->
     page, figures = write(plan.config, study, stored_studies(plan.config.tracking.storage), shares)
     print(f"report: {page}   compare: scripts/ui")
     files = [page, figures, *files]
+    tracker.show(lambda: show_study(study, first_look(study), note, files, plan.config.tracking.storage_artifacts))
     tracker.close(metrics, note, files, status)
 
 

@@ -297,6 +297,7 @@ class Tracking:
         storage: Optuna storage.
         ui: Address of MLflow's pages, for the report's links; None for `uri` where that is a server, else for what
             scripts/ui serves.
+        storage_artifacts: Folder of the files that Optuna's dashboard shows with studies and trials; None keeps none.
     """
 
     uri: str = MISSING
@@ -304,6 +305,7 @@ class Tracking:
     artifacts: str | None = None
     storage: str = MISSING
     ui: str | None = None
+    storage_artifacts: str | None = None
 
 
 @dataclass

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from optimize.about import FILE, About
 from optimize.cli import run_verb
 from optimize.errors import OptimizeError, redacted
 from optimize.ledger import Ledger
@@ -12,7 +12,7 @@ from optimize.schema import StudyConfig, Tracking
 
 
 def _sync(config: StudyConfig, config_yaml: str) -> int:
-    folders = sorted(Path(config.output_dir).glob("studies/*/about.json"))
+    folders = sorted(Path(config.output_dir).glob(f"studies/*/{FILE}"))
     total = sum(sync_study(path.parent, config.tracking) for path in folders)
     print(f"{total} trials mirrored to {redacted(config.tracking.uri)} ({len(folders)} studies looked at)")
     return 0
@@ -27,10 +27,10 @@ def sync_study(folder: Path, tracking: Tracking) -> int:
     Raises:
         OptimizeError: MLflow still does not take them.
     """
-    from optimize.tracking import Mirror
+    from optimize.tracking import Mirror, summary_of
 
     ledger = Ledger(folder)
-    mirror = Mirror(tracking, ledger, json.loads((folder / "about.json").read_text(encoding="utf-8")))
+    mirror = Mirror(tracking, ledger, About.read(folder))
     pending = [
         r for r in ledger.records() if r.ended_at is not None and not mirror.is_complete(ledger.trial_folder(r.number))
     ]
@@ -39,7 +39,8 @@ def sync_study(folder: Path, tracking: Tracking) -> int:
             mirror.open_parent((folder / "config.yaml").read_text(encoding="utf-8"))
             for record in pending:
                 mirror.end(record)
-            mirror.close_parent({}, "", sorted((folder / "report").glob("*")), "FINISHED")
+            metrics, note, status = summary_of(folder)
+            mirror.close_parent(metrics, note, sorted((folder / "report").glob("*")), status)
     except Exception as error:  # MLflow raises whatever its stores and transports raise
         raise OptimizeError(f"{redacted(tracking.uri)} does not take results: {str(error).splitlines()[0]}") from error
     return len(pending)

@@ -24,6 +24,8 @@ _GAUGES = {
 }
 _COUNTERS = {"vllm:num_preemptions_total": "preemptions", "vllm:generation_tokens_total": "generated_tokens"}
 _WANTED = tuple([*_GAUGES, *_COUNTERS])
+ENGINE_SERIES = frozenset([*_GAUGES.values(), *_COUNTERS.values()])
+"""What the engine says of itself; all other series are the machine's."""
 
 Series = dict[str, list[tuple[float, float]]]
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from objectives import Direction
 from optimize.bounds import RUNS, UNMEASURED, violations
 from optimize.confirm import first_reading
+from optimize.dashboard import keep_log
 from optimize.errors import EngineFailure
 from optimize.known import KnownFailures
 from optimize.ledger import BASELINE, CONFIRMATION, Ledger, TrialRecord
@@ -76,6 +77,7 @@ class Teller:
             value = getattr(record, name)
             as_json = {n: e.to_dict() for n, e in value.items()} if name == "estimates" else value
             trial.set_user_attr(name, as_json)
+        keep_log(self._plan.config.tracking.storage_artifacts, trial, self._ledger.log(record.number))
         trial.set_user_attr(NEW_ENGINE, record.new_engine)
         trial.set_user_attr(UNSPENT, self._is_unspent(record))
         trial.set_user_attr(IDLE, [k for k in trial.params if not self._plan.space.counts(k, trial.params)])

@@ -16,9 +16,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from optimize.about import About
 from optimize.background import Background
+from optimize.dashboard import annotate
 from optimize.errors import OptimizeError, redacted
+from optimize.keys import EXPERIMENT_NOTE, Points, figures_of, in_time
 from optimize.ledger import SEARCH, Ledger, TrialRecord, write_atomically
+from optimize.report.notes import trial_note
 from optimize.schema import Tracking
 
 if TYPE_CHECKING:
@@ -28,10 +32,13 @@ if TYPE_CHECKING:
 _STATE = "mlflow.json"
 _PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
 _NOTE = "mlflow.note.content"
+_SOURCE = {"mlflow.source.name": "python -m optimize", "mlflow.source.type": "LOCAL"}
 _LOGGED = ("trial.json", "found.json", "engine.log", "requests.parquet", "telemetry.parquet")
 _STATUS = {"completed": "FINISHED", "infeasible": "FINISHED", "failed": "FAILED"}
 _BATCH = 500
 _PAUSE_S = 60.0
+_SUMMARY = "summary.json"
+"""In the study's folder: what the parent run shows, for a sync to repeat."""
 # An unreachable server must cost seconds, not the minutes of MLflow's defaults.
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
@@ -48,17 +55,17 @@ class Mirror:
     Args:
         tracking: Where to.
         ledger: The study's folder.
-        tags: Tags of the parent run, of every child run too.
+        about: What its runs have in common.
         step: Called before every call of MLflow; may hold it back.
         agree: From the id of a parent run just made to the one that all drivers of the study use.
     """
 
     def __init__(
-        self, tracking: Tracking, ledger: Ledger, tags: Mapping[str, str], step: Callable[[], None] = lambda: None,
+        self, tracking: Tracking, ledger: Ledger, about: About, step: Callable[[], None] = lambda: None,
         agree: Callable[[str], str] = str,
     ) -> None:  # fmt: skip
-        self._tracking, self._ledger, self._tags, self._step = tracking, ledger, dict(tags), step
-        self._agree = agree
+        self._tracking, self._ledger, self._about, self._step = tracking, ledger, about, step
+        self._tags, self._agree = {**about.tags, **_SOURCE}, agree
         self._opened: MlflowClient | None = None
 
     @property
@@ -82,9 +89,13 @@ class Mirror:
                 self._experiment(), tags={**self._tags, _NAME: self._tags["study"], "role": "study"}
             )
             run_id = self._agree(run.info.run_id)
-            if run_id != run.info.run_id:
+            made = run_id == run.info.run_id
+            if not made:
                 self._client.delete_run(run.info.run_id)
             state = self._remember(self._ledger.folder, run_id, complete=False)
+            if made:
+                self._log_workload(run_id)
+                self._client.set_tag(run_id, _NOTE, f"No result yet.\n\n{self._about.glossary}")
         else:
             self._client.update_run(state["run_id"], status="RUNNING")
         if config_yaml is not None:
@@ -93,8 +104,9 @@ class Mirror:
 
     def close_parent(self, metrics: Mapping[str, float], note: str, files: list[Path], status: str) -> None:
         """Log the study's result and end the parent run."""
-        run_id = self.open_parent()
-        self._log(run_id, {name: [(0.0, value)] for name, value in metrics.items()}, {_NOTE: note})
+        run_id, now = self.open_parent(), time.time()
+        told = {_NOTE: f"{note}\n\n{self._about.glossary}"} if note else {}
+        self._log(run_id, {name: [(now, 0, value)] for name, value in metrics.items()}, told)
         for file in files:
             self._client.log_artifact(run_id, str(file), "report")
         self._client.set_terminated(run_id, status)
@@ -122,22 +134,16 @@ class Mirror:
             },
         )
         self._remember(folder, run.info.run_id, complete=False)
-        params = {**record.params, **_flat(record.config)}
-        self._client.log_batch(run.info.run_id, params=[Param(name, str(value)) for name, value in params.items()])
+        # The knobs alone: what they were resolved to stands in trial.json, and would crowd every comparison.
+        params = [Param(name, str(value)) for name, value in record.params.items()]
+        self._client.log_batch(run.info.run_id, params=params)
+        self._log_workload(run.info.run_id)
         return str(run.info.run_id)
 
     def end(self, record: TrialRecord) -> None:
         """Log everything of an ended trial and end its run."""
         run_id, folder = self.begin(record), self._ledger.trial_folder(record.number)
-        figures = {name: [(0.0, e.value)] for name, e in record.estimates.items()}
-        intervals = {
-            f"{name}.{end}": [(0.0, float(getattr(e, end)))]
-            for name, e in record.estimates.items()
-            for end in ("low", "high")
-        }
-        seconds = {f"seconds.{name}": [(0.0, value)] for name, value in record.seconds.items()}
-        audit = {f"audit.{name}": [(0.0, float(v))] for name, v in record.audit.items() if v is not None}
-        series = {f"series/{name}": points for name, points in self._ledger.read_series(record.number).items()}
+        ended = record.ended_at or time.time()
         tags = {
             "outcome": record.state,
             "feasible": str(record.feasible).lower(),
@@ -148,13 +154,14 @@ class Mirror:
             _NOTE: trial_note(record),
             **{f"signature.{k}": v for k, v in record.signature.items()},
         }
-        self._log(run_id, {**figures, **intervals, **seconds, **audit, **series}, tags)
+        points = {name: [(ended, 0, value)] for name, value in figures_of(record).items()}
+        points |= in_time(self._ledger.read_series(record.number), record)
+        self._log(run_id, points, {name: value for name, value in tags.items() if value})
         for name in _LOGGED:
             if (folder / name).is_file():
                 self._client.log_artifact(run_id, str(folder / name))
-        ended = int((record.ended_at or time.time()) * 1000)
         status = "KILLED" if record.reason in ("interrupted", "the session was killed") else _STATUS[record.state]
-        self._client.set_terminated(run_id, status, end_time=ended)
+        self._client.set_terminated(run_id, status, end_time=int(ended * 1000))
         self._remember(folder, run_id, complete=True)
 
     def is_complete(self, folder: Path) -> bool:
@@ -167,15 +174,36 @@ class Mirror:
         if found is not None:
             return str(found.experiment_id)
         location = None if self._tracking.artifacts is None else Path(self._tracking.artifacts).resolve().as_uri()
-        return str(self._client.create_experiment(name, artifact_location=location))
+        made = str(self._client.create_experiment(name, artifact_location=location))
+        # The second spares readers the parts of MLflow's UI that are for chat traces.
+        for tag, value in ((_NOTE, EXPERIMENT_NOTE), ("mlflow.experimentKind", "custom_model_development")):
+            self._client.set_experiment_tag(made, tag, value)
+        return made
 
-    def _log(self, run_id: str, series: Mapping[str, list[tuple[float, float]]], tags: Mapping[str, str]) -> None:
-        """Metric -> (step, value) pairs and tags, in as few calls as MLflow takes them."""
+    def _log_workload(self, run_id: str) -> None:
+        """The workload as a dataset: what MLflow groups and filters runs by."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        known = self._about.workload
+        if not known:
+            return
+        local = Path(known["source"]).is_file()
+        columns = [{"name": name, "type": "string", "required": True} for name in ("prompt", "reference")]
+        workload = Dataset(
+            name=known["name"], digest=known["digest"], source_type="local" if local else "hugging_face",
+            source=json.dumps({"uri" if local else "path": known["source"]}),
+            schema=json.dumps({"mlflow_colspec": columns[: 2 if known["sizes"]["scored"] else 1]}),
+            profile=json.dumps(known["sizes"]),
+        )  # fmt: skip
+        used_for = [InputTag("mlflow.data.context", "load")]
+        self._client.log_inputs(run_id, datasets=[DatasetInput(workload, used_for)])
+
+    def _log(self, run_id: str, series: Mapping[str, Points], tags: Mapping[str, str]) -> None:
+        """Metrics and tags, in as few calls as MLflow takes them."""
         from mlflow.entities import Metric, RunTag
 
         self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
-        now = int(time.time() * 1000)
-        points = [Metric(k, v, now, round(step)) for k, points in series.items() for step, v in points]
+        points = [Metric(k, v, int(at * 1000), step) for k, points in series.items() for at, step, v in points]
         for first in range(0, len(points), _BATCH):
             self._client.log_batch(run_id, metrics=points[first : first + _BATCH])
 
@@ -201,11 +229,11 @@ class Tracker:
     """
 
     def __init__(
-        self, tracking: Tracking, ledger: Ledger, tags: Mapping[str, str], say: Callable[[str], None],
+        self, tracking: Tracking, ledger: Ledger, about: About, say: Callable[[str], None],
         agree: Callable[[str], str] = str,
     ) -> None:  # fmt: skip
         self._background = Background("tracking")
-        self._mirror = Mirror(tracking, ledger, tags, self._background.step, agree)
+        self._mirror = Mirror(tracking, ledger, about, self._background.step, agree)
         self._ledger, self._say = ledger, say
         self._silent_until = 0.0
 
@@ -224,8 +252,12 @@ class Tracker:
     def end(self, record: TrialRecord, trial: optuna.Trial | None = None) -> None:
         """Mirror an ended trial; Optuna's dashboard gets a note, where Optuna knows of it."""
         if trial is not None:
-            self._submit(lambda: _save_note(trial, record))
+            self._submit(lambda: annotate(trial, record))
         self._submit(lambda: self._mirror.end(record))
+
+    def show(self, action: Callable[[], None]) -> None:
+        """Do something for those who look on, when what was tracked before is done."""
+        self._submit(action)
 
     def held(self) -> AbstractContextManager[None]:
         """Nothing is mirrored within; what there is to mirror waits."""
@@ -237,6 +269,8 @@ class Tracker:
 
     def close(self, metrics: Mapping[str, float], note: str, files: list[Path], status: str) -> None:
         """Catch up and close the parent run."""
+        summary = {"metrics": dict(metrics), "note": note, "status": status}
+        write_atomically(self._ledger.folder / _SUMMARY, json.dumps(summary))
         self._submit(lambda: self._mirror.close_parent(metrics, note, files, status))
         self._background.finish()
 
@@ -262,31 +296,10 @@ def _import_what_is_slow() -> None:
     import optuna_dashboard  # noqa: F401
 
 
-def _save_note(trial: optuna.Trial, record: TrialRecord) -> None:
-    from optuna_dashboard import save_note
-
-    save_note(trial, trial_note(record))
-
-
-def trial_note(record: TrialRecord) -> str:
-    """Markdown on one trial: whether it counts, and why not."""
-    from optimize.report.format import figure
-
-    if record.state != "completed":
-        evidence = "\n".join(f"    {line}" for line in record.evidence)
-        return f"**{record.state}**, not a measurement: {record.reason}\n\n{evidence}"
-    broken = [name for name, v in record.violations.items() if v > 0]
-    verdict = "**feasible**" if record.feasible else f"**infeasible**: breaks {', '.join(broken)}"
-    rows = "\n".join(f"| {name} | {figure(e)} | {e.n} |" for name, e in record.estimates.items())
-    verdict += f"\n\nmeasured no longer than needed: {record.cut_short}" if record.cut_short else ""
-    verdict += f"\n\ndisturbed: {'; '.join(record.disturbed)}" if record.disturbed else ""
-    return f"{verdict}\n\n| metric | value [95 % interval] | n |\n|---|---|---|\n{rows}"
-
-
-def _flat(node: Any, prefix: str = "run") -> dict[str, Any]:
-    if isinstance(node, Mapping):
-        found: dict[str, Any] = {}
-        for key, value in node.items():
-            found |= _flat(value, f"{prefix}.{key}")
-        return found
-    return {prefix: node if isinstance(node, str) else json.dumps(node, default=str)}
+def summary_of(folder: Path) -> tuple[dict[str, float], str, str]:
+    """(metrics, note, status) that a study ended with; of one that was killed before, nothing but that."""
+    path = folder / _SUMMARY
+    if not path.is_file():
+        return {}, "", "FINISHED" if (folder / "report").is_dir() else "KILLED"
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    return raw["metrics"], raw["note"], raw["status"]

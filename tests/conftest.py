@@ -84,6 +84,15 @@ def simulated(tmp_path: Path, workload_file: Path, empty_mlflow_db: Path) -> lis
     ]
 
 
+@pytest.fixture(scope="session")
+def made_studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output folder of four small studies; workers that run in parallel share it."""
+    from tests.made import made
+
+    base = tmp_path_factory.getbasetemp()
+    return made(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
+
+
 VERBS = {
     "optimize": "optimize.__main__", "optimize.cache": "optimize.cache.__main__",
     "optimize.certify": "optimize.certify.__main__", "optimize.deploy": "optimize.deploy.__main__",

@@ -165,15 +165,9 @@ def test_the_engines_own_modules_are_not_imported_by_ours() -> None:
     assert [x for x in IMPORTS if x.target in CHILD_PROCESSES and x.module not in CHILD_PROCESSES] == []
 
 
-def test_optuna_stays_in_space_study_storage_samplers_and_reuse() -> None:
-    allowed = [
-        "optimize.claims",
-        "optimize.space",
-        "optimize.study",
-        "optimize.storage",
-        "optimize.samplers",
-        "optimize.reuse",
-    ]
+def test_optuna_stays_in_space_study_storage_samplers_reuse_and_its_dashboard() -> None:
+    names = ["claims", "space", "study", "storage", "samplers", "reuse", "dashboard"]
+    allowed = [f"optimize.{name}" for name in names]
     for_types = [
         "optimize.budget",
         "optimize.confirm",
@@ -182,6 +176,7 @@ def test_optuna_stays_in_space_study_storage_samplers_and_reuse() -> None:
         "optimize.report.interactions",
         "optimize.loop",
         "optimize.remembered",
+        "optimize.reading",
         "optimize.report.conclude",
         "optimize.rows",
         "optimize.report.facts",

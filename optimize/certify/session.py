@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from objectives import RequestRecord
+from optimize.about import about
 from optimize.certify.faults import FAULTS
 from optimize.certify.found import Found, grouped, read_all
 from optimize.certify.inject import run_fault
@@ -54,8 +55,9 @@ def run_certification(config: StudyConfig, config_yaml: str) -> int:
     before = digest(Path(config.output_dir) / "studies" / config.study.name)
     write_atomically(folder / "config.yaml", config_yaml)
     tags = {"study": folder.name, "scenario": plan.config.scenario.name, "model": plan.config.model.name}
-    write_atomically(folder / "about.json", json.dumps(tags))
-    tracker, status = Tracker(config.tracking, ledger, tags, say), "FAILED"
+    known = about(plan, tags)
+    known.write(folder)
+    tracker, status = Tracker(config.tracking, ledger, known, say), "FAILED"
     say(f"certifying the {chosen.title}: {chosen.in_words()}")
     try:
         with terminable():

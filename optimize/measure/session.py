@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -12,6 +11,7 @@ from typing import Any
 
 from objectives import Estimate
 from objectives.intervals import repeats_interval
+from optimize.about import about
 from optimize.chosen import only_point
 from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool
@@ -52,8 +52,9 @@ def run_measurement(config: StudyConfig, config_yaml: str) -> int:
     progress = Progress(config.repeats, list(plan.objectives))
     tags = {"study": plan.config.study.name, "model": plan.config.model.name}
     write_atomically(plan.folder / "config.yaml", config_yaml)
-    write_atomically(plan.folder / "about.json", json.dumps(tags))
-    tracker = Tracker(plan.config.tracking, Ledger(plan.folder), tags, progress.say)
+    known = about(plan, tags)
+    known.write(plan.folder)
+    tracker = Tracker(plan.config.tracking, Ledger(plan.folder), known, progress.say)
     done: list[TrialRecord] = []
     try:
         with terminable(), progress, Crew(config.load.clients) as crew, _pool(plan) as pool:

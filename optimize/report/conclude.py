@@ -28,6 +28,7 @@ from optimize.study import CONFIRMS, candidates, complete, stored_studies, told,
 
 if TYPE_CHECKING:
     import optuna
+    import plotly.graph_objects as go
     from optuna.trial import FrozenTrial
 
 
@@ -73,8 +74,26 @@ def conclude(plan: Plan, study: optuna.Study) -> tuple[list[Path], dict[str, flo
     front = front_markdown(row, search.front)
     print(f"Pareto front of {study.study_name} as the search read it, best score first:\n\n{front}")
     print(f"matrix over all studies so far ({combined[0]}):\n\n{note}")
-    metrics = {**counts, "score": found.score.value, **{f"gain.{n}": e.value for n, e in found.gains.items()}}
-    return files, metrics, to_markdown([row])
+    return files, {**counts, **_metrics(found)}, f"```\n{in_words(study, found).strip()}\n```\n\n{to_markdown([row])}"
+
+
+def _metrics(found: Recommendation) -> dict[str, float]:
+    """What the study's own run shows; keys as `optimize.about` explains them."""
+    figures = found.pick.estimates.items()
+    return {
+        "score": found.score.value,
+        **{f"gain/{name}": e.value for name, e in found.gains.items()},
+        **{f"recommended/{name}": e.value for name, e in figures},
+        **{f"interval/{name}.{end}": float(getattr(e, end)) for name, e in figures for end in ("low", "high")},
+    }
+
+
+def first_look(study: optuna.Study) -> go.Figure | None:
+    """The Pareto figure of the search's readings; None where there is nothing to recommend."""
+    found, search = recommendation(study), first_reading(study)
+    if found is None or search is None:
+        return None
+    return pareto_figure(candidates(study), [c.number for c in search.front], found.pick.number, directions_of(study))
 
 
 def write(

@@ -38,9 +38,9 @@ class Costs:
     def metrics(self) -> dict[str, float]:
         """For the tracker."""
         found = {
-            "cost.wall_s": self.wall_s, "cost.measuring_s": self.measuring_s, "cost.new_engines": self.new_engines,
-            "cost.overhead_new_s": self.overhead_new_s, "cost.overhead_live_s": self.overhead_live_s,
-            "cost.thinking_s": self.thinking_s, "cost.confirming_s": self.confirming_s,
+            "cost/wall_s": self.wall_s, "cost/measuring_s": self.measuring_s, "cost/new_engines": self.new_engines,
+            "cost/overhead_new_s": self.overhead_new_s, "cost/overhead_live_s": self.overhead_live_s,
+            "cost/thinking_s": self.thinking_s, "cost/confirming_s": self.confirming_s,
         }  # fmt: skip
         return {name: float(value) for name, value in found.items() if value is not None}
 

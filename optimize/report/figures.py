@@ -39,8 +39,9 @@ def pareto_figure(
         directions: Objective -> direction.
     """
     pairs = list(combinations(directions, 2)) or [(next(iter(directions)),) * 2]
-    columns = min(3, len(pairs))
-    drawn = make_subplots(rows=-(-len(pairs) // columns), cols=columns, horizontal_spacing=0.08, vertical_spacing=0.14)
+    columns = min(2, len(pairs))  # the figure is also shown in places half a screen wide
+    rows = -(-len(pairs) // columns)
+    drawn = make_subplots(rows=rows, cols=columns, horizontal_spacing=0.16, vertical_spacing=0.32 / (rows + 1))
     groups = _groups(candidates, set(front), pick)
     for place, (x, y) in enumerate(pairs):
         row, column = place // columns + 1, place % columns + 1
@@ -48,10 +49,12 @@ def pareto_figure(
             if members:
                 drawn.add_trace(_points(name, members, x, y, legend=place == 0), row=row, col=column)
         for update, axis in ((drawn.update_xaxes, x), (drawn.update_yaxes, y)):
-            update(title_text=_axis_title(axis, directions[axis], candidates), row=row, col=column)
+            title = _axis_title(axis, directions[axis], candidates)
+            update(title={"text": title, "font": {"size": 11}, "standoff": 4}, row=row, col=column)
+    above = {"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top", "font": {"size": 11}}
     drawn.update_layout(
-        template="plotly_white", height=420 * -(-len(pairs) // columns), legend={"orientation": "h", "y": 1.08},
-        title={"text": "Measured trials, 95 % intervals", "y": 0.99}, margin={"t": 110},
+        template="plotly_white", height=340 * rows + 110, margin={"t": 90, "l": 60, "r": 20},
+        legend={**above, "title": {"text": "Measured trials, 95 % intervals", "side": "top"}},
     )  # fmt: skip
     return drawn
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import random
 import sys
 from collections import Counter
@@ -16,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from objectives import Estimate
+from optimize.about import about
 from optimize.answers import Answers
 from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool
@@ -70,10 +70,11 @@ def run_table(name: str, config: StudyConfig, config_yaml: str) -> int:
         return _again(name, spec, values, plan)
     tags = {"study": plan.config.study.name, "model": plan.config.model.name}
     write_atomically(plan.folder / "config.yaml", config_yaml)
-    write_atomically(plan.folder / "about.json", json.dumps(tags))
+    known = about(plan, tags)
+    known.write(plan.folder)
     tables = [Measured(part, part.points(values), config.at) for part in spec.parts]
     progress = Progress(plan.config.study.trials, list(plan.objectives))
-    tracker = Tracker(plan.config.tracking, Ledger(plan.folder), tags, progress.say)
+    tracker = Tracker(plan.config.tracking, Ledger(plan.folder), known, progress.say)
     try:
         pool = EnginePool(plan.launcher, plan.folder / "engines")
         with terminable(), progress, Crew(plan.config.load.clients) as crew, pool:

@@ -28,6 +28,6 @@ def test_overhead_is_what_is_neither_thinking_nor_load() -> None:
 def test_what_did_not_happen_is_left_out() -> None:
     costs = costs_of([trial(0, True, 0.5, 3.0)])
     assert costs is not None and costs.overhead_live_s is None
-    assert "live" not in costs.in_words() and "cost.overhead_live_s" not in costs.metrics()
+    assert "live" not in costs.in_words() and "cost/overhead_live_s" not in costs.metrics()
     assert costs_of([]) is None
     assert costs_of([trial(0, True, 0.5, 3.0, "failed")]) is None

@@ -58,7 +58,7 @@ def test_a_study_ends_with_a_recommendation_and_everything_is_tracked(
     for trial in trials:
         assert by_trial[trial.number].data.metrics["qps"] == pytest.approx(trial.values[0])
     client = MlflowClient(tracking_uri=f"sqlite:///{out}/mlflow.db")
-    assert len(client.get_metric_history(by_trial[0].info.run_id, "series/cpu_cores")) > 0
+    assert len(client.get_metric_history(by_trial[0].info.run_id, "system/cpu_cores")) > 0
     assert {f.path for f in client.list_artifacts(by_trial[0].info.run_id)} >= {
         "engine.log",
         "requests.parquet",

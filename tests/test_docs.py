@@ -1,0 +1,121 @@
+"""Every command in the documentation works: quick ones are run, long ones composed; generated pages are fresh."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from optimize.reference import PATH, reference
+from tests.conftest import ROOT, VERBS, Run
+from tests.made import QUICK
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+_BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_INLINE = re.compile(r"(?<!`)`((?:scripts/optimize|(?:\.venv/bin/)?python -m optimize)[^`]*)`(?!`)")
+_SCRIPTS = {"scripts/ui": "tests/ui/test_ui_script.py", "scripts/test": "this", "scripts/check": "CI"}
+"""Scripts that take no configuration, and what runs them."""
+_OTHER = {"git", "cd"}
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """All commands of a page: of its bash blocks, and those in running text that name one of our programs."""
+    for block in _BLOCK.findall(text):
+        yield from _lines(block)
+    for inline in _INLINE.findall(text):
+        if "…" not in inline and "<" not in inline:
+            yield shlex.split(inline)
+
+
+def _lines(block: str) -> Iterator[list[str]]:
+    """Commands of a block; one goes on over lines where a quote or a backslash says so. `#` begins a comment."""
+    pending = ""
+    for line in block.splitlines():
+        pending = f"{pending}{line}\n"
+        if line.endswith("\\"):
+            pending = pending[:-2] + " "
+            continue
+        try:
+            words = shlex.split(pending, comments=True)
+        except ValueError:  # a quote is still open
+            continue
+        pending = ""
+        if words:
+            yield words
+    assert not pending.strip(), f"a quote stays open: {pending}"
+
+
+def _cases() -> list[tuple[str, list[str]]]:
+    found = {(page.name, tuple(words)): None for page in PAGES for words in commands(page.read_text(encoding="utf-8"))}
+    return [(page, list(words)) for page, words in found]
+
+
+def _verb(words: list[str]) -> tuple[str, list[str]] | None:
+    """(module, arguments) of a command that runs one of our programs."""
+    if words[0] == "scripts/optimize":
+        return "optimize", words[1:]
+    if words[0] in ("python", ".venv/bin/python") and words[1] == "-m":
+        return words[2], words[3:]
+    return None
+
+
+def test_the_reader_of_commands_sees_what_a_shell_would() -> None:
+    text = "```bash\n# nothing\na b \\\n  'c d' # e\nf '{g,\n  h}'\n```\nand `scripts/optimize +study=x`, `qps`"
+    assert list(commands(text)) == [["a", "b", "c d"], ["f", "{g,\n  h}"], ["scripts/optimize", "+study=x"]]
+
+
+def test_every_page_is_reachable_and_its_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+            assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
+    index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    assert all(f"({p.name})" in index for p in (ROOT / "docs").glob("*.md") if p.name != "index.md" and _ours(p))
+
+
+def _ours(page: Path) -> bool:
+    """Pages of one topic are linked from the index, or from another page."""
+    return not any(f"{page.name})" in other.read_text(encoding="utf-8") for other in PAGES if other.name != "index.md")
+
+
+def test_the_configuration_reference_is_up_to_date() -> None:
+    assert PATH.read_text(encoding="utf-8") == reference(), "run python -m optimize.reference"
+
+
+@pytest.mark.parametrize(("page", "words"), _cases(), ids=lambda x: x if isinstance(x, str) else " ".join(x)[:60])
+def test_a_command_can_be_given(page: str, words: list[str], optimize: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = _verb(words)
+    if found is None:
+        # An assignment before a script: MLFLOW_PORT=5001 scripts/ui
+        program = next(word for word in words if not re.match(r"^\w+=", word))
+        assert program in _SCRIPTS or program in _OTHER, f"{page}: nothing tests {shlex.join(words)}"
+        return
+    module, arguments = found
+    if module == "optimize.cache":
+        assert set(arguments) <= {"list", "clear"}  # its own words; run below
+    elif module in VERBS:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+        shown = [] if "--cfg" in arguments else ["--cfg", "job"]
+        done = optimize([*arguments, *shown], verb=module)
+        assert done.returncode == 0, f"{page}: {done.stderr}"
+        assert "search_space" in done.stdout
+    else:
+        path = ROOT / (module.replace(".", "/") + ".py")
+        package = ROOT / module.replace(".", "/") / "__main__.py"
+        assert path.is_file() or package.is_file() or module == "pytest", f"{page}: there is no {module}"
+
+
+def test_the_quick_start_on_the_simulated_engine(made_studies: Path, optimize: Run) -> None:
+    """What the quick start says is printed, is."""
+    folders = [f"output_dir={made_studies}", f"cache_dir={made_studies}/cache"]
+    again = optimize(["+study=chat", *QUICK, *folders])  # goes on where it stopped: nothing is left to do
+    assert again.returncode == 0 and "resumed with 3 trials done" in again.stdout
+    assert re.search(r"recommended for Real-time chat .*\n(.*\n)*  score  ", again.stdout)
+    matrix = optimize(folders, verb="optimize.recommend")
+    assert matrix.returncode == 0 and matrix.stdout.count("recommended for") == 4
+    cached = optimize(folders, verb="optimize.cache")
+    assert cached.returncode == 0
+    synced = optimize(folders, verb="optimize.sync")
+    assert synced.returncode == 0 and "0 trials mirrored" in synced.stdout

@@ -1,0 +1,168 @@
+"""What people see: MLflow's UI, Optuna's dashboard and the page before them, started by scripts/ui, in a browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.browser import CHROMIUM, Browser, chromium
+from tests.made import ROOT
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+STUDY = "chat"
+
+
+@dataclass(frozen=True)
+class Uis:
+    """Addresses of the three, and what they show."""
+
+    out: Path
+    pages: str
+    mlflow: str
+    optuna: str
+    process: psutil.Process
+
+    @property
+    def parent(self) -> str:
+        return _run(self.out / "studies" / STUDY)
+
+    @property
+    def children(self) -> list[str]:
+        return [_run(folder) for folder in sorted((self.out / "studies" / STUDY / "trials").iterdir())]
+
+    @property
+    def experiment(self) -> str:
+        with sqlite3.connect(self.out / "mlflow.db") as db:
+            found = db.execute("select experiment_id from experiments where name = 'optimize'").fetchone()
+        return f"{self.mlflow}/#/experiments/{found[0]}"
+
+    @property
+    def dashboard(self) -> str:
+        with sqlite3.connect(self.out / "optuna.db") as db:
+            found = db.execute("select study_id from studies where study_name = ?", (STUDY,)).fetchone()
+        return f"{self.optuna}/dashboard/studies/{found[0]}"
+
+
+def _run(folder: Path) -> str:
+    return str(json.loads((folder / "mlflow.json").read_text())["run_id"])
+
+
+def _free_ports() -> list[str]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    ports = [str(s.getsockname()[1]) for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+@pytest.fixture(scope="module")
+def uis(made_studies: Path) -> Iterator[Uis]:
+    """scripts/ui over the tests' studies, until the last test of this file; it must leave no process behind."""
+    pages, mlflow, optuna = _free_ports()
+    given = {"PAGES_PORT": pages, "MLFLOW_PORT": mlflow, "OPTUNA_PORT": optuna, "OUTPUT_DIR": str(made_studies)}
+    process = subprocess.Popen(
+        ["scripts/ui"], cwd=ROOT, env={**os.environ, **given, "SKIP_INSTALL": "1"}, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout is not None
+        said = [line for line in iter(process.stdout.readline, "Ctrl-C stops all three.\n") if line]
+        assert f"http://127.0.0.1:{pages}" in said[0]
+        at = "http://127.0.0.1:"
+        yield Uis(made_studies, at + pages, at + mlflow, at + optuna, psutil.Process(process.pid))
+    finally:
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.terminate()
+        assert process.wait(timeout=30) == 0
+        assert process.stdout is not None
+        process.stdout.close()
+        gone, alive = psutil.wait_procs(children, timeout=10)
+        assert len(gone) >= 3 and alive == []
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with chromium(tmp_path_factory.mktemp("profile")) as running:
+        yield running
+
+
+def says(text: str) -> str:
+    """A condition: the page shows this text."""
+    return f"document.body.innerText.includes({json.dumps(text)})"
+
+
+def test_all_of_it_is_open_to_this_machine_only(uis: Uis) -> None:
+    listening = [
+        c.laddr.ip
+        for p in [uis.process, *uis.process.children(recursive=True)]
+        for c in p.net_connections("inet")
+        if c.status == psutil.CONN_LISTEN
+    ]
+    assert listening and set(listening) == {"127.0.0.1"}
+
+
+def test_one_page_leads_to_everything(uis: Uis, browser: Browser) -> None:
+    with browser.page() as page:
+        page.open(uis.pages)
+        assert page.run("document.querySelectorAll('section').length") == 4
+        targets = page.run("[...document.querySelectorAll('section a')].map(a => a.href)")
+        assert f"{uis.experiment}/runs/{uis.parent}" in targets and uis.dashboard in targets
+        assert page.complaints == []
+        page.click(f'a[href="studies/{STUDY}/report/pareto.html"]')
+        page.wait_for("document.querySelectorAll('.js-plotly-plot .point').length > 0")
+
+
+def test_mlflow_lists_a_study_by_its_tag(uis: Uis, browser: Browser) -> None:
+    with browser.page() as page:
+        page.open(uis.pages)
+        filtered = page.run("[...document.querySelectorAll('section a')].map(a => a.href).filter(h => h.includes('?'))")
+        page.open(next(address for address in filtered if f"%27{STUDY}%27" in address), width=1400)
+        page.wait_for(says(f"{STUDY}-0000-baseline"))
+        page.wait_for(says("Training runs"))
+        assert page.run(says("bulk-0000-baseline")) is False
+
+
+def test_mlflow_compares_trials_by_their_knobs(uis: Uis, browser: Browser) -> None:
+    runs = json.dumps(uis.children[:3]).replace('"', "%22")
+    experiment = uis.experiment.rpartition("/")[2]
+    with browser.page() as page:
+        page.open(f"{uis.mlflow}/#/compare-runs?runs={runs}&experiments=[%22{experiment}%22]", width=1400)
+        page.wait_for(says(f"{STUDY}-0000-baseline"))
+        page.wait_for(says("batch_size"))
+        page.wait_for("document.querySelectorAll('.parcoords, .js-plotly-plot').length > 0")
+        assert page.run(says("run.engine")) is False
+
+
+def test_mlflow_shows_a_figure_among_the_artifacts(uis: Uis, browser: Browser) -> None:
+    with browser.page() as page:
+        page.open(f"{uis.experiment}/runs/{uis.parent}/artifacts/report/pareto.html", width=1400)
+        page.wait_for("document.querySelector('iframe') !== null")
+        assert [a for a in page.asked if a.startswith("http") and "127.0.0.1" not in a and "cdn.plot" in a] == []
+
+
+def test_mlflow_charts_the_machine_over_a_trial(uis: Uis, browser: Browser) -> None:
+    with browser.page() as page:
+        page.open(f"{uis.experiment}/runs/{uis.children[0]}/system-metrics", width=1400)
+        page.wait_for(says("cpu_cores"))
+
+
+def test_the_dashboard_shows_a_trials_note(uis: Uis, browser: Browser) -> None:
+    with browser.page() as page:
+        page.open(f"{uis.dashboard}/trials?numbers=0", width=1400)
+        page.wait_for(says("feasible"))
+        page.wait_for(says("the engine:"))
+        page.wait_for(says("engine-log-end.txt"))
+
+
+def test_the_dashboard_shows_our_pareto_plot(uis: Uis, browser: Browser) -> None:
+    with browser.page() as page:
+        page.open(uis.dashboard, width=1400)
+        page.wait_for("document.querySelectorAll('[id*=pareto] .point').length > 0")
