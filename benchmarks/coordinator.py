@@ -28,6 +28,7 @@ from typing import Any
 
 from benchmarks.common import RESULTS, configuration, provenance
 from objectives import Estimate, RequestRecord
+from optimize.about import About
 from optimize.answers import depends_on
 from optimize.engine.base import TrialConfig
 from optimize.errors import redacted
@@ -119,7 +120,7 @@ def run(session: Session, folder: Path) -> dict[str, Any]:
     plan = make_plan(configuration(session.overrides(folder)))
     study, ledger = open_study(plan), Ledger(plan.folder)
     progress = Progress(session.trials + 1, list(plan.objectives))
-    tracker = Tracker(plan.config.tracking, ledger, {"study": plan.config.study.name}, lambda _: None)
+    tracker = Tracker(plan.config.tracking, ledger, About({"study": plan.config.study.name}), lambda _: None)
     checkpoints = {recipe.name: plan.config.model.path for recipe in plan.space.recipes_needed()}
     fleet = Fleet(
         Instant(plan), session.workers, plan.signature, None, 3, 60.0, lambda _: None, Landing(ledger), "instant"

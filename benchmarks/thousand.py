@@ -29,6 +29,7 @@ from benchmarks.common import RESULTS, configuration, provenance, require_quiet
 from benchmarks.table import GRID
 from benchmarks.truth import METRICS, Row, estimate, is_measured, key_of, measuring_s, table
 from objectives import RequestRecord
+from optimize.about import About
 from optimize.answers import depends_on
 from optimize.engine.base import TrialConfig
 from optimize.errors import FailureKind
@@ -93,7 +94,7 @@ def session(folder: Path, trials: int, sampler: str) -> dict[str, Any]:
     progress = Progress(trials + 1, list(plan.objectives))
     progress.resume(before)
     tags = {"study": "thousand", "scenario": "chat", "model": plan.config.model.name}
-    tracker = Tracker(plan.config.tracking, ledger, tags, lambda _: None)
+    tracker = Tracker(plan.config.tracking, ledger, About(tags), lambda _: None)
     checkpoints = {recipe.name: plan.config.model.path for recipe in plan.space.recipes_needed()}
     with progress, Inline(plan, lambda _: None, Replayed) as executor:
         tracker.open("")
