@@ -26,7 +26,7 @@ LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_
 
 
 def recipe(name: str) -> Recipe:
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     return Recipe(**yaml.safe_load((CONF / "quantization" / f"{name}.yaml").read_text(encoding="utf-8")))
 
