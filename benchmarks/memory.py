@@ -39,21 +39,19 @@ from optimize.telemetry import Telemetry
 MIB, GIB = 2**20, 2**30
 Flags = Mapping[str, Any]
 CASES: Mapping[str, tuple[str, Flags]] = {
-    "FP16": ("fp16", {}),
     "BF16": ("fp16", {"dtype": "bfloat16"}),
     "BF16, KV pool of 256 MiB": ("fp16", {"dtype": "bfloat16", "kv_cache_memory_bytes": 256 * MIB}),
     "INT8": ("int8", {}),
     "INT8, KV pool of 512 MiB, 512 tokens per step": (
         "int8", {"kv_cache_memory_bytes": 512 * MIB, "max_num_batched_tokens": 512},
     ),
-    "INT8, 4 sequences at once": ("int8", {"max_num_seqs": 4}),
     "INT4": ("int4", {}),
     "INT4, KV pool of 256 MiB, 16 sequences at once": (
         "int4", {"kv_cache_memory_bytes": 256 * MIB, "max_num_seqs": 16},
     ),
     "MIXED8": ("mixed8", {}),
 }  # fmt: skip
-_BITS = {"FP16": 16, "BF16": 16, "INT8": 8, "MIXED8": 8, "INT4": 4}
+_BITS = {"BF16": 16, "INT8": 8, "MIXED8": 8, "INT4": 4}
 USERS = 4
 _SAMPLE_S = 0.1
 _NOTHING = {
@@ -68,8 +66,8 @@ _OVERRIDES = [
     "scenario.weights={qps: 1}", "recipes.mixed8.calibration_samples=4",
     "workload.prompt_tokens={_target_: optimize.lengths.Fixed, tokens: 48}",
     "workload.output_tokens={_target_: optimize.lengths.Fixed, tokens: 4}",
-    "load.window_min_s=1", "load.window_requests=8", "load.window_max_s=60", "load.warmup_s=0",
-    "load.warmup_requests=4", "load.warmup_max_s=60", "load.precision={}",
+    "load.window_min_s=1", "load.window_requests=4", "load.window_max_s=15", "load.warmup_s=0",
+    "load.warmup_requests=4", "load.warmup_max_s=4", "load.precision={}",
     "load.drain_max_s=120", "load.request_timeout_s=300",
 ]  # fmt: skip
 

@@ -31,7 +31,7 @@ from optimize.quantize.manifest import MANIFEST, read_manifest
 from optimize.report.format import figure
 
 USERS = 16
-_SLOW_S = 60.0
+_SLOW_S = 40.0
 
 
 @dataclasses.dataclass(frozen=True)

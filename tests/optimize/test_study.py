@@ -252,15 +252,19 @@ def test_secrets_of_the_environment_are_not_written(
 def test_a_recipe_that_cannot_be_served_is_known_before_and_costs_no_trial(
     optimize: Run, simulated: list[str], tmp_path: Path
 ) -> None:
-    ready_made = [
-        f"recipes.{name}.{key}" for name in ("int8", "int4") for key in ("scheme=null", "checkpoint=demo/model")
-    ]
-    space = ["search_space.quantization.choices=[fp16,int8,int4]", "~search_space.beam_size"]
+    ready_made = ["recipes.int4.scheme=null", "recipes.int4.checkpoint=demo/model"]
+    space = [
+        "search_space.quantization.choices=[fp16,int4]", "~search_space.beam_size", "~search_space.batch_size",
+        "+search_space.batch_size=[4,8]",
+    ]  # fmt: skip
     overrides = [o for o in simulated if o != "search_space.quantization=null"]
-    done = optimize([*overrides, *ready_made, *space, "sampler=random", "engine.refuses=[int4]", "study.trials=4"])
+    done = optimize([*overrides, *ready_made, *space, "sampler=grid", "engine.refuses=[int4]", "study.trials=2"])
     assert done.returncode == 0, done.stderr
     assert "note: int4 cannot be served here, and is not tried: no such kernel" in done.stdout
     trials = list(Ledger(tmp_path / "out/studies/smoke").records())
-    refused = [t for t in trials if t.params.get("quantization") == "int4"]
-    assert refused and all(t.state == "infeasible" and "total" not in t.seconds for t in refused)
-    assert sum(t.role == "search" and t not in refused for t in trials) == 4
+    refused = [t for t in trials if t.params["quantization"] == "int4"]
+    assert all(t.state == "infeasible" and "total" not in t.seconds for t in refused)
+    # With a budget of two trials, all four points of the grid: two of them cost nothing.
+    assert {(t.params["quantization"], t.params["batch_size"]) for t in trials} == {
+        ("fp16", 4), ("fp16", 8), ("int4", 4), ("int4", 8),
+    }  # fmt: skip
