@@ -30,7 +30,7 @@ _WARM_S, _DRAIN_S = 2.0, 10.0
 _KEPT_SHARE = 0.95
 _BIN_S, _PROBE_S = 1.0, 15.0
 _DOUBLINGS = 3
-_GROUPS = 20
+_GROUPS = 10
 
 
 def run_stress(repeat: int, bench: Bench) -> tuple[Found, list[RequestRecord], Any]:
