@@ -108,13 +108,15 @@ def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) ->
     from optimize.study import stored_studies
 
     files, metrics, note = conclude(plan, study)
-    tracker.catch_up()  # the report links every trial's run
-    importance = plan.folder / "report" / "importance.json"
-    shares = read_importance(importance) if importance in files else None
-    page, figures = write(plan.config, study, stored_studies(plan.config.tracking.storage), shares)
-    print(f"report: {page}   compare: scripts/ui")
-    files = [page, figures, *files]
-    tracker.close(metrics, note, files, status)
+    try:
+        tracker.catch_up()  # the report links every trial's run
+        importance = plan.folder / "report" / "importance.json"
+        shares = read_importance(importance) if importance in files else None
+        page, figures = write(plan.config, study, stored_studies(plan.config.tracking.storage), shares)
+        print(f"report: {page}   compare: scripts/ui")
+        files = [page, figures, *files]
+    finally:
+        tracker.close(metrics, note, files, status)
 
 
 def _opening(plan: Plan, study: optuna.Study) -> str:
