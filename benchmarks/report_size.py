@@ -31,7 +31,12 @@ from optimize.report.importance import Share
 from optimize.report.page import write_report
 from optimize.schema import GIVEN
 
-DIRECTIONS = {"qps": "maximize", "p99_latency_s": "minimize", "memory_bytes": "minimize", "bleu": "maximize"}
+DIRECTIONS: dict[str, Any] = {
+    "qps": "maximize",
+    "p99_latency_s": "minimize",
+    "memory_bytes": "minimize",
+    "bleu": "maximize",
+}
 LIMITS = [Limit("p99_latency_s", True, 2.0, False), Limit("bleu", False, 0.95, True)]
 SPACE: dict[str, Any] = {
     "quantization": optuna.distributions.CategoricalDistribution(["fp16", "int8", "int4"]),

@@ -148,14 +148,17 @@ def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) ->
     from optimize.study import stored_studies
 
     files, metrics, note = conclude(plan, study)
-    tracker.catch_up()  # the report links every trial's run
-    importance = plan.folder / "report" / "importance.json"
-    shares = read_importance(importance) if importance in files else None
-    page, figures = write(plan.config, study, stored_studies(plan.config.tracking.storage), shares)
-    print(f"report: {page}   compare: scripts/ui")
-    files = [page, figures, *files]
-    tracker.show(lambda: show_study(study, first_look(study), note, files, plan.config.tracking.storage_artifacts))
-    tracker.close(metrics, note, files, status)
+    try:
+        tracker.catch_up()  # the report links every trial's run
+        importance = plan.folder / "report" / "importance.json"
+        shares = read_importance(importance) if importance in files else None
+        page, figures = write(plan.config, study, stored_studies(plan.config.tracking.storage), shares)
+        print(f"report: {page}   compare: scripts/ui")
+        files = [page, figures, *files]
+        folder = plan.config.tracking.storage_artifacts
+        tracker.show(lambda: show_study(study, first_look(study), note, files, folder))
+    finally:
+        tracker.close(metrics, note, files, status)
 
 
 def _opening(plan: Plan, study: optuna.Study, where: str) -> str:

@@ -12,6 +12,7 @@ from optimize.bounds import RUNS, Limit
 from optimize.confirm import confirmed, directions_of, first_reading, recommendation, refuted, weights_of
 from optimize.ledger import CONFIRMATION, Ledger, TrialRecord
 from optimize.recommend import Candidate, Evidence, Recommendation, SingleReadings
+from optimize.report.format import title_of, unit_of
 from optimize.report.importance import Share
 from optimize.report.matrix import Row
 from optimize.study import candidates, told
@@ -127,8 +128,8 @@ class Facts:
     signature: Mapping[str, str]
     caution: str = ""
     overrides: Sequence[str] = ()
-    _kinds: dict[int, str] = field(default_factory=dict)
-    _by_number: dict[int, TrialRecord] = field(default_factory=dict)
+    _kinds: dict[int, str] = field(default_factory=dict, init=False, repr=False)
+    _by_number: dict[int, TrialRecord] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def simulated(self) -> bool:
@@ -169,6 +170,14 @@ class Facts:
 
     def unit(self, name: str) -> str:
         return next((c.estimates[name].unit for c in self.candidates if name in c.estimates), "")
+
+    def limit_text(self, limit: Limit) -> str:
+        """A constraint for people, e.g. "P99 latency ≤ 2 s"."""
+        sign = "≤" if limit.upper else "≥"
+        if limit.relative:
+            return f"{title_of(limit.metric)} {sign} {limit.value:g} × the defaults'"
+        factor, unit = unit_of(self.unit(limit.metric), limit.value)
+        return f"{title_of(limit.metric)} {sign} {limit.value / factor:g} {unit}".rstrip()
 
     def unrunnable(self) -> list[TrialRecord]:
         """Trials of the search that could not be measured."""
@@ -288,11 +297,12 @@ def reasons(facts: Facts) -> dict[str, list[int]]:
     """Why trials cannot be recommended -> which, the most frequent first."""
     found: dict[str, list[int]] = {}
     broken = {c.number for c in facts.candidates if not c.feasible}
+    texts = {limit.name: facts.limit_text(limit) for limit in facts.limits}
     for record in facts.records:
         if record.number in broken:
             for name, violation in record.violations.items():
                 if violation > 0 and name != RUNS:
-                    found.setdefault(f"breaks {name}", []).append(record.number)
+                    found.setdefault(f"breaks {texts.get(name, name)}", []).append(record.number)
     for record in facts.unrunnable():
         reason = "failed" if record.state == "failed" else record.reason.partition(":")[0].replace("_", " ")
         found.setdefault(reason, []).append(record.number)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -95,6 +95,6 @@ def write_importance(found: Sequence[Share], trials: int, folder: Path) -> list[
 
 def read_importance(path: Path) -> list[Share]:
     """What `write_importance` kept in importance.json."""
-    kept = json.loads(path.read_text(encoding="utf-8"))
+    kept: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     names = [f.name for f in fields(Share)]
-    return [Share(**{n: tuple(raw[n]) if n == "knobs" else raw[n] for n in names}) for raw in kept]
+    return [Share(**{n: raw[n] for n in names} | {"knobs": tuple(raw["knobs"])}) for raw in kept]

@@ -22,7 +22,7 @@ from optimize.report.matrix import knobs_of, shown_settings
 from optimize.report.why import verdict, why
 
 TEMPLATES = Path(__file__).parent / "templates"
-_SHOWN_OF_A_REASON = 5
+_SHOWN_OF_A_REASON, _RANKED = 5, 10
 _LOCAL_UI = "http://127.0.0.1:5000"
 _NOT_REPEATED = ("study.fresh=", "study.trials=", "study.minutes=", "study.name=", "output_dir=", "confirm.", "search.")
 
@@ -134,7 +134,8 @@ def data(facts: Facts, ui: str) -> str:
 def _trial(facts: Facts, c: Candidate) -> dict[str, Any]:
     record = facts.record(c.number)
     broken = [n for n, v in record.violations.items() if v > 0] if record and not c.feasible else []
-    notes = [f"breaks {n}" for n in broken]
+    texts = {limit.name: facts.limit_text(limit) for limit in facts.limits}
+    notes = [f"breaks {texts.get(n, n)}" for n in broken]
     if record is not None and record.disturbed:
         notes.append("disturbed while it was measured")
     return {
@@ -176,7 +177,8 @@ def _ranked(facts: Facts) -> list[Candidate]:
     if found is None:
         return []
     shown = found.considered if found.rounds else [*found.front, *(c for c in found.considered if c.baseline)]
-    return sorted({c.number: c for c in shown}.values(), key=lambda c: -found.scores[c.number].value)[:12]
+    ranked = sorted({c.number: c for c in shown}.values(), key=lambda c: -found.scores[c.number].value)
+    return [c for place, c in enumerate(ranked) if place < _RANKED or c.baseline]
 
 
 def _reasons(facts: Facts) -> list[dict[str, Any]]:

