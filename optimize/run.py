@@ -105,10 +105,10 @@ def _cache_entries(plan: Plan, checkpoints: Mapping[str, str]) -> list[Path]:
 
 def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) -> None:
     from optimize.dashboard import show_study
-    from optimize.report.conclude import conclude, first_look
+    from optimize.report.conclude import conclude, pair_looks
 
     files, metrics, note = conclude(plan, study)
-    tracker.show(lambda: show_study(study, first_look(study), note, files, plan.config.tracking.storage_artifacts))
+    tracker.show(lambda: show_study(study, pair_looks(study), note, files, plan.config.tracking.storage_artifacts))
     tracker.close(metrics, note, files, status)
 
 

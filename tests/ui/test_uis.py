@@ -165,4 +165,6 @@ def test_the_dashboard_shows_a_trials_note(uis: Uis, browser: Browser) -> None:
 def test_the_dashboard_shows_our_pareto_plot(uis: Uis, browser: Browser) -> None:
     with browser.page() as page:
         page.open(uis.dashboard, width=1400)
-        page.wait_for("document.querySelectorAll('[id*=pareto] .point').length > 0")
+        page.wait_for(
+            "document.querySelectorAll('[id=\\'user-defined-plot:pareto-qps-p99_latency_s\\'] .point').length > 0"
+        )
