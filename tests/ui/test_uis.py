@@ -17,7 +17,10 @@ import pytest
 from tests.browser import CHROMIUM, Browser, chromium
 from tests.made import ROOT
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
+    pytest.mark.timeout(600),  # whoever comes first makes the studies
+]
 STUDY = "chat"
 
 
