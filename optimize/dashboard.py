@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
     from optuna.artifacts import FileSystemArtifactStore
 
-PLOT = "pareto"
 _TAIL_BYTES = 64 * 1024
 _PREFIX = "artifacts:"
 """Of Optuna's attributes that name files (optuna.artifacts)."""
@@ -50,13 +49,13 @@ def keep_log(folder: str | None, trial: optuna.Trial, log: Path) -> None:
 
 
 def show_study(
-    study: optuna.Study, drawn: go.Figure | None, note: str, files: Sequence[Path], folder: str | None
+    study: optuna.Study, plots: Mapping[str, go.Figure], note: str, files: Sequence[Path], folder: str | None
 ) -> None:
-    """Give the study its note, its Pareto plot and its files; what it had of these before is replaced.
+    """Give the study its note, its Pareto plots and its files; what it had of these before is replaced.
 
     Args:
         study: The study.
-        drawn: The Pareto plot; None where nothing is recommended yet.
+        plots: Id -> plot; the dashboard cuts off what is higher than half a screen, so one per pair of objectives.
         note: Markdown.
         files: Of its report; folders among them are left out.
         folder: Of the dashboard's files; None keeps none.
@@ -64,8 +63,8 @@ def show_study(
     from optuna_dashboard import save_note, save_plotly_graph_object
 
     save_note(study, note)
-    if drawn is not None:
-        save_plotly_graph_object(study, drawn, graph_object_id=PLOT)
+    for name, drawn in plots.items():
+        save_plotly_graph_object(study, drawn, graph_object_id=name)
     if folder is not None:
         store = _store(folder)
         _remove_files(study, store)

@@ -143,7 +143,7 @@ def _cache_entries(plan: Plan, checkpoints: Mapping[str, str]) -> list[Path]:
 
 def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) -> None:
     from optimize.dashboard import show_study
-    from optimize.report.conclude import conclude, first_look, write
+    from optimize.report.conclude import conclude, pair_looks, write
     from optimize.report.interactions import read_importance
     from optimize.study import stored_studies
 
@@ -156,7 +156,7 @@ def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) ->
         print(f"report: {page}   compare: scripts/ui")
         files = [page, figures, *files]
         folder = plan.config.tracking.storage_artifacts
-        tracker.show(lambda: show_study(study, first_look(study), note, files, folder))
+        tracker.show(lambda: show_study(study, pair_looks(study), note, files, folder))
     finally:
         tracker.close(metrics, note, files, status)
 

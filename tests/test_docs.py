@@ -13,6 +13,8 @@ from optimize.reference import PATH, reference
 from tests.conftest import ROOT, VERBS, Run
 from tests.made import QUICK
 
+pytestmark = pytest.mark.timeout(600)  # whoever comes first makes the studies
+
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 _BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"(?<!`)`((?:scripts/optimize|(?:\.venv/bin/)?python -m optimize)[^`]*)`(?!`)")

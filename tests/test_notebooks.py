@@ -11,6 +11,8 @@ import pytest
 
 from tests.made import QUICK, ROOT
 
+pytestmark = pytest.mark.timeout(600)  # whoever comes first makes the studies
+
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 

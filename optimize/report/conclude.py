@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,7 @@ def conclude(plan: Plan, study: optuna.Study) -> tuple[list[Path], dict[str, flo
     front = front_markdown(row, search.front)
     print(f"Pareto front of {study.study_name} as the search read it, best score first:\n\n{front}")
     print(f"matrix over all studies so far ({combined[0]}):\n\n{note}")
-    return files, {**counts, **_metrics(found)}, f"```\n{in_words(study, found).strip()}\n```\n\n{to_markdown([row])}"
+    return files, {**_metrics(found), **counts}, f"```\n{in_words(study, found).strip()}\n```\n\n{to_markdown([row])}"
 
 
 def _metrics(found: Recommendation) -> dict[str, float]:
@@ -88,12 +89,19 @@ def _metrics(found: Recommendation) -> dict[str, float]:
     }
 
 
-def first_look(study: optuna.Study) -> go.Figure | None:
-    """The Pareto figure of the search's readings; None where there is nothing to recommend."""
+def first_look(study: optuna.Study, objectives: Sequence[str] | None = None) -> go.Figure | None:
+    """The Pareto figure of the search's readings, all objectives or some; None where there is nothing to recommend."""
     found, search = recommendation(study), first_reading(study)
     if found is None or search is None:
         return None
-    return pareto_figure(candidates(study), [c.number for c in search.front], found.pick.number, directions_of(study))
+    shown = {name: way for name, way in directions_of(study).items() if objectives is None or name in objectives}
+    return pareto_figure(candidates(study), [c.number for c in search.front], found.pick.number, shown)
+
+
+def pair_looks(study: optuna.Study) -> dict[str, go.Figure]:
+    """The same, a figure per pair of objectives, by an id for each; none where there is nothing to recommend."""
+    pairs = {f"pareto-{x}-{y}": first_look(study, (x, y)) for x, y in combinations(directions_of(study), 2)}
+    return {name: drawn for name, drawn in pairs.items() if drawn is not None}
 
 
 def write(

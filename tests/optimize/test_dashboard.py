@@ -12,7 +12,7 @@ from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from optuna_dashboard._note import get_note
 
-from optimize.dashboard import PLOT, keep_log, show_study
+from optimize.dashboard import keep_log, show_study
 
 
 @pytest.fixture
@@ -43,11 +43,11 @@ def test_a_study_shown_again_shows_the_latest_only(study: optuna.Study, tmp_path
     report, files = tmp_path / "front.csv", tmp_path / "files"
     for text, x in (("first", 1), ("second", 2)):
         report.write_text(text)
-        show_study(study, go.Figure(go.Scatter(x=[x])), f"note {text}", [report], str(files))
+        show_study(study, {"pareto-a-b": go.Figure(go.Scatter(x=[x]))}, f"note {text}", [report], str(files))
     assert get_note(study) == "note second"
     attributes = study._storage.get_study_system_attrs(study._study_id)
     plots = get_plotly_graph_objects(attributes)
-    assert list(plots) == [PLOT] and json.loads(plots[PLOT])["data"][0]["x"] == [2]
+    assert list(plots) == ["pareto-a-b"] and json.loads(plots["pareto-a-b"])["data"][0]["x"] == [2]
     (kept,) = [json.loads(v) for k, v in attributes.items() if k.startswith("artifacts:") and json.loads(v)]
     assert kept["filename"] == "front.csv"
     assert [p.read_text() for p in files.iterdir()] == ["second"]

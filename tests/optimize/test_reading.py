@@ -9,6 +9,8 @@ import pytest
 from optimize.errors import ConfigError
 from optimize.reading import gains, matrix, read_study, studies
 
+pytestmark = pytest.mark.timeout(600)  # whoever comes first makes the studies
+
 
 def test_a_row_per_trial_with_figures_and_their_intervals(made_studies: Path) -> None:
     trials = read_study("chat", made_studies).trials()

@@ -17,7 +17,10 @@ import pytest
 from tests.browser import CHROMIUM, Browser, chromium
 from tests.made import ROOT
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
+    pytest.mark.timeout(600),  # whoever comes first makes the studies
+]
 STUDY = "chat"
 
 
@@ -165,4 +168,6 @@ def test_the_dashboard_shows_a_trials_note(uis: Uis, browser: Browser) -> None:
 def test_the_dashboard_shows_our_pareto_plot(uis: Uis, browser: Browser) -> None:
     with browser.page() as page:
         page.open(uis.dashboard, width=1400)
-        page.wait_for("document.querySelectorAll('[id*=pareto] .point').length > 0")
+        page.wait_for(
+            "document.querySelectorAll('[id=\\'user-defined-plot:pareto-qps-p99_latency_s\\'] .point').length > 0"
+        )
