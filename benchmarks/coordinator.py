@@ -53,7 +53,7 @@ PARTS = {
     "the budget": ("budget.py", "spent"),
     "claims": ("claims.py", "running"),
 }
-_ANSWERS = 100
+_ANSWERS, _MODELLED = 100, 32
 
 
 class Instant:
@@ -215,7 +215,8 @@ def main() -> None:
     for name, sampler in kinds:
         for workers in WORKERS:
             with TemporaryDirectory() as folder:
-                row = in_a_process(Session(workers, sampler, asked.trials, storages[name]), Path(folder))
+                trials = asked.trials if sampler == "random" else workers + _MODELLED
+                row = in_a_process(Session(workers, sampler, trials, storages[name]), Path(folder))
             found[f"{name} {sampler} {workers}"] = {"storage": name, "sampler": sampler, "workers": workers, **row}
             print(table(found).splitlines()[-1], flush=True)
             write(found, asked.trials, asked.postgres)
@@ -226,7 +227,8 @@ def write(found: Mapping[str, Mapping[str, Any]], trials: int, postgres: str | N
         f" --postgres {redacted(postgres)}" if postgres else ""
     )
     what = (
-        f"Studies of {trials} trials whose workers answer at once (stubs: no engine, no measurement), {_ANSWERS} "
+        f"Studies of {trials} trials (with the Gaussian process {_MODELLED} more than engines) whose "
+        f"workers answer at once (stubs: no engine, no measurement), {_ANSWERS} "
         "request records each. Loop, claims, sampler, storage, ledger and MLflow (SQLite, in the background) "
         "are the real ones, in one process; the profiler that took the parts is running, so without it all is somewhat "
         "faster. Parts contain what they call. First and last quarter: cost grows with the trials that there are."

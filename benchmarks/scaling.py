@@ -131,9 +131,9 @@ def main() -> None:
     what = (
         f"Simulated: each engine takes {trial_s:.1f} s a trial in the median ({OVERHEAD_S} s of start and overhead, "
         f"{MEASURING_S} s of measuring: measured, trial_cost.md), spread log-normally by {_SPREAD:.0%}; one "
-        f"coordinator asks and tells in the time that the last quarter of {some['trials']} trials took with 64 stub engines "
+        f"coordinator asks and tells in the time that the last quarter of {some["trials"]} trials took with 64 stub engines "
         f"(measured, coordinator.md); {_TRIALS_PER_ENGINE} trials per engine. What a trial costs is held at that of "
-        f"{some['trials']} trials: it grows with their number. *Limit*: engines at which the coordinator has no pause."
+        f"{some["trials"]} trials: it grows with their number. *Limit*: engines at which the coordinator has no pause."
     )
     source = provenance("python -m benchmarks.scaling").replace("Measured", "Simulated")
     sections = ["# How far one coordinator goes (simulated)", source, what, text]
