@@ -136,7 +136,7 @@ def main() -> None:
     text = table(measured, trial_s)
     print(text)
     what = (
-        f"Simulated: each engine takes {trial_s:.1f} s a trial in the median ({OVERHEAD_S} s of start and overhead, "
+        f"Simulated: each engine takes {trial_s:.2f} s a trial in the median ({OVERHEAD_S} s of start and overhead, "
         f"{MEASURING_S} s of measuring: measured, trial_cost.md), spread log-normally by {_SPREAD:.0%}; one "
         f"coordinator asks and tells in the time that a trial took with as many stub engines, or the most measured "
         f"(measured, coordinator.md); {_TRIALS_PER_ENGINE} trials per engine. What a trial costs is held "
