@@ -61,7 +61,11 @@ class Replayed(Evaluator):
         record.seconds |= {"engine_start": table().start_s, "total": table().start_s + measuring_s(row)}
         if not is_measured(row):
             kind, _, why = str(row["reason"]).partition(": ")
+<<<<<<< HEAD
             return Infeasible(FailureKind(kind), why, ())
+=======
+            return Infeasible(FailureKind(kind), why)
+>>>>>>> part-g
         requests = [
             RequestRecord(i, 0.1 * i, 0.1 * i, None, 0.1 * i + 0.3, 20, 30, "a b " * 15) for i in range(ANSWERS)
         ]

@@ -11,11 +11,12 @@ from optimize.errors import ConfigError, closest, redacted
 from optimize.ledger import Ledger, TrialRecord
 from optimize.plan import Plan
 from optimize.recommend import recommend
-from optimize.study import candidates, stored_studies
+from optimize.study import candidates, enqueue, stored_studies
 
 if TYPE_CHECKING:
     import optuna
 
+_WARM_STARTED = "warm_started"
 _SAME = ("machine", "engine", "model")
 """Parts of a signature on which it depends whether an engine starts."""
 
@@ -56,6 +57,18 @@ def best_points(plan: Plan, studies: Sequence[optuna.Study], baseline: Mapping[s
             if taken == plan.config.search.warm_start_points:
                 break
     return found
+
+
+def queue_best(plan: Plan, study: optuna.Study, earlier: Sequence[optuna.Study], baseline: Mapping[str, Any]) -> str:
+    """Queue the best configurations of earlier studies, once; what to say of it, empty where it was done before."""
+    if study.user_attrs.get(_WARM_STARTED):
+        return ""
+    names = [other.study_name for other in earlier]
+    study.set_user_attr(_WARM_STARTED, names)
+    points = best_points(plan, earlier, baseline)
+    for point in points:
+        enqueue(study, point)
+    return f"starting from {', '.join(names)}: {len(points)} configurations to try first"
 
 
 def failures_elsewhere(plan: Plan, studies: Sequence[optuna.Study]) -> Iterator[TrialRecord]:

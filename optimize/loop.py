@@ -17,7 +17,7 @@ from optimize.defaults import Defaults
 from optimize.engine.base import TrialConfig
 from optimize.errors import EngineFailure, OptimizeError
 from optimize.executor.base import Done, Executor, Job
-from optimize.history import best_points, failures_elsewhere
+from optimize.history import failures_elsewhere, queue_best
 from optimize.known import KnownFailures
 from optimize.ledger import BASELINE, CONFIRMATION, ROLE, SEARCH, Ledger, TrialRecord
 from optimize.outcome import Completed, Failed, Infeasible, Outcome
@@ -45,8 +45,6 @@ from optimize.tracking import Tracker
 
 if TYPE_CHECKING:
     import optuna
-
-_WARM_STARTED = "warm_started"
 
 
 @dataclass(slots=True)
@@ -119,7 +117,8 @@ class Loop:
         self._claims.reap()
         if baseline_estimates(self._study) is None:
             self._run_baseline()
-        self._start_from_history()
+        if self._earlier and (said := queue_best(self._plan, self._study, self._earlier, self._defaults.params())):
+            self._progress.say(said)
         self._progress.say(f"the search ends: {self._search()}")
         confirm, seed = self._plan.config.confirm, self._plan.config.study.seed
         Confirmation(self._study, confirm, seed, drain=self._confirm).run()
@@ -134,10 +133,10 @@ class Loop:
             self._claims.pause()  # the rest of the budget is under way elsewhere, and may fail
 
     def _confirm(self, more: Callable[[int], bool]) -> None:
-        self._drain(more)
+        self._drain(more, anywhere=False)
         while self._claims.elsewhere(CONFIRMATION):
             self._claims.pause()
-            self._drain(more)
+            self._drain(more, anywhere=False)
 
     # --- the baseline -------------------------------------------------------------------------------------------
 
@@ -158,30 +157,23 @@ class Loop:
                 reason = tried[-1].reason if tried else "another driver ran it"
                 raise OptimizeError(f"the baseline (vLLM's defaults) gave no measurement: {reason}")
 
-    def _start_from_history(self) -> None:
-        """Queue the best configurations of earlier studies, once."""
-        if not self._earlier or self._study.user_attrs.get(_WARM_STARTED):
-            return
-        points = best_points(self._plan, self._earlier, self._defaults.params())
-        for point in points:
-            enqueue(self._study, point)
-        self._study.set_user_attr(_WARM_STARTED, [study.study_name for study in self._earlier])
-        names = ", ".join(study.study_name for study in self._earlier)
-        self._progress.say(f"starting from {names}: {len(points)} configurations to try first")
-
     # --- trials -------------------------------------------------------------------------------------------------
 
-    def _drain(self, more: Callable[[int], bool]) -> None:
+    def _drain(self, more: Callable[[int], bool], anywhere: bool = True) -> None:
         """Begin trials wherever there is room, while there are more, and return once the last of them is told.
 
         Args:
             more: Whether another trial is wanted in a slot.
+            anywhere: One that is not wanted in a slot is not wanted in the others either.
         """
         while True:
             idle = self._executor.idle()
             begun = 0
             for slot in idle:
-                begun += more(slot) and self._begin(slot)
+                wanted = more(slot)
+                if not wanted and anywhere:
+                    break
+                begun += wanted and self._begin(slot)
             if idle and not begun and not self._running:
                 return
             if self._running or not idle:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.scaling import Costs, rows_of, simulate
+from benchmarks.scaling import Costs, kinds_of, row_for, simulate
 
 
 @pytest.mark.parametrize("engines", [1, 8, 64])
@@ -25,6 +25,9 @@ def test_a_slow_mirror_delays_nobody_and_falls_behind() -> None:
     assert slow.behind_s == pytest.approx(400 * 2.0 - 400 / slow.per_s, rel=0.1)
 
 
-def test_the_row_with_most_engines_stands_for_its_kind() -> None:
+def test_costs_are_those_of_as_many_engines_or_the_nearest_below() -> None:
     rows = {str(n): {"storage": "SQLite", "sampler": "gp", "workers": n} for n in (8, 64, 1)}
-    assert [row["workers"] for row in rows_of(rows)] == [64]
+    rows["other"] = {"storage": "SQLite", "sampler": "random", "workers": 8}
+    found, other = kinds_of(rows)
+    assert [row_for(engines, found)["workers"] for engines in (1, 7, 8, 64, 1000)] == [1, 1, 8, 64, 64]
+    assert row_for(1, other)["workers"] == 8
