@@ -30,6 +30,7 @@ from benchmarks.table import GRID
 from benchmarks.truth import METRICS, Row, estimate, is_measured, key_of, measuring_s, table
 from objectives import RequestRecord
 from optimize.about import About
+from optimize.about import About
 from optimize.answers import depends_on
 from optimize.engine.base import TrialConfig
 from optimize.errors import FailureKind
