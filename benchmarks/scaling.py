@@ -138,16 +138,9 @@ def main() -> None:
     what = (
         f"Simulated: each engine takes {trial_s:.2f} s a trial in the median ({OVERHEAD_S} s of start and overhead, "
         f"{MEASURING_S} s of measuring: measured, trial_cost.md), spread log-normally by {_SPREAD:.0%}; one "
-<<<<<<< HEAD
-        f"coordinator asks and tells in the time that the last quarter of {some['trials']} trials took with 64 stub "
-        f"engines (measured, coordinator.md); {_TRIALS_PER_ENGINE} trials per engine. What a trial costs is held at "
-        f"that of {some['trials']} trials: it grows with their number. *Limit*: engines at which the "
-        "coordinator has no pause."
-=======
         f"coordinator asks and tells in the time that a trial took with as many stub engines, or the most measured "
         f"(measured, coordinator.md); {_TRIALS_PER_ENGINE} trials per engine. What a trial costs is held "
         "constant: really it grows with the number of trials. *Limit*: engines at which the coordinator has no pause."
->>>>>>> part-g
     )
     source = provenance("python -m benchmarks.scaling").replace("Measured", "Simulated")
     sections = ["# How far one coordinator goes (simulated)", source, what, text]

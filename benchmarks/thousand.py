@@ -30,7 +30,6 @@ from benchmarks.table import GRID
 from benchmarks.truth import METRICS, Row, estimate, is_measured, key_of, measuring_s, table
 from objectives import RequestRecord
 from optimize.about import About
-from optimize.about import About
 from optimize.answers import depends_on
 from optimize.engine.base import TrialConfig
 from optimize.errors import FailureKind
@@ -62,11 +61,7 @@ class Replayed(Evaluator):
         record.seconds |= {"engine_start": table().start_s, "total": table().start_s + measuring_s(row)}
         if not is_measured(row):
             kind, _, why = str(row["reason"]).partition(": ")
-<<<<<<< HEAD
-            return Infeasible(FailureKind(kind), why, ())
-=======
             return Infeasible(FailureKind(kind), why)
->>>>>>> part-g
         requests = [
             RequestRecord(i, 0.1 * i, 0.1 * i, None, 0.1 * i + 0.3, 20, 30, "a b " * 15) for i in range(ANSWERS)
         ]
