@@ -11,13 +11,12 @@ from typing import Any
 from objectives import Estimate
 from optimize.engine.base import TrialConfig
 from optimize.errors import ConfigError, OptimizeError, closest
-from optimize.plan import Plan, check_sqlite, make_plan
+from optimize.plan import Plan, make_plan
 from optimize.quantize import make_checkpoints
-from optimize.recommend import Candidate, Recommendation
+from optimize.rows import chosen_row
 from optimize.schema import StudyConfig
 from optimize.space import BEAM_SIZE, QUANTIZATION
 
-ROWS = ("recommended", "runner-up", "baseline")
 Say = Callable[[str], None]
 
 
@@ -74,64 +73,12 @@ def choose(config: StudyConfig, name: str, say: Say) -> tuple[Plan, Chosen]:
     if config.at:
         plan = make_plan(only_point(config, name))
         return plan, Chosen("configuration given by +at", dict(config.at), _resolve(plan, config.at, False, say))
-    title, candidate, model = _row(config)
+    candidate = chosen_row(config).candidate
+    title = f"{config.row} row of study {config.study.name} (trial {candidate.number})"
     plan = make_plan(dataclasses.replace(config, study=dataclasses.replace(config.study, name=name)))
-    if model != plan.signature["model"]:
-        raise ConfigError(
-            f"the {title} was measured on model {model}, and model.path is {plan.signature['model']}: give the model "
-            "it belongs to, or a configuration by hand with +at"
-        )
     params = {} if candidate.baseline else dict(candidate.params)
     config_of = _resolve(plan, params, candidate.baseline, say)
     return plan, Chosen(title, params, config_of, candidate.estimates)
-
-
-def _row(config: StudyConfig) -> tuple[str, Candidate, str]:
-    """(title, the row, its model's signature)."""
-    from optimize.confirm import recommendation
-    from optimize.study import stored_studies, trial_of
-
-    check_sqlite(config.tracking.storage, "studies")
-    studies = {s.study_name: s for s in stored_studies(config.tracking.storage)}
-    name = config.study.name
-    if name not in studies:
-        hint = f" ({closest(name, studies)})" if studies else ""
-        raise ConfigError(
-            f"there is no study {name!r} in {config.tracking.storage}{hint}: run it first (scripts/optimize "
-            f"+study={name}), or give a configuration by hand, e.g. +at.batch_size=64"
-        )
-    found = recommendation(studies[name])
-    if found is None:
-        raise ConfigError(f"study {name!r} has no recommendation yet: let it measure more, or give +at.* by hand")
-    candidate = pick(found, config.row, name)
-    signature = trial_of(studies[name], candidate.number).user_attrs["signature"]
-    return f"{config.row} row of study {name} (trial {candidate.number})", candidate, str(signature["model"])
-
-
-def pick(found: Recommendation, row: str, study: str) -> Candidate:
-    """The candidate that `row` names.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    named = {
-        "recommended": found.pick, "runner-up": found.runner_up,
-        "baseline": next((c for c in found.considered if c.baseline), None),
-    }  # fmt: skip
-    if row in named:
-        candidate = named[row]
-        if candidate is None:
-            raise ConfigError(f"row={row}: study {study!r} has none, choose row=recommended")
-        return candidate
-    numbers = {str(c.number): c for c in found.considered}
-    if row not in numbers:
-        raise ConfigError(f"row={row!r} must be {', '.join(ROWS)} or a measured trial's number ({_some(numbers)})")
-    return numbers[row]
-
-
-def _some(numbers: Mapping[str, Candidate]) -> str:
-    listed = list(numbers)
-    return ", ".join(listed[:12]) + (", …" if len(listed) > 12 else "")
 
 
 def _resolve(plan: Plan, params: Mapping[str, Any], baseline: bool, say: Say) -> TrialConfig:

@@ -1,8 +1,9 @@
-"""One measured row of a study: what is deployed, and what is priced."""
+"""One measured row of a study: what is deployed, priced, served and certified."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from optimize.checkpoint import content_hash
@@ -58,7 +59,7 @@ def chosen_row(config: StudyConfig) -> Chosen:
     if found is None:
         raise ConfigError(f"study {study.study_name!r} has no row yet that keeps every constraint: run more trials")
     recommended = found.pick.number
-    number = _number(config.row, found, study)
+    number = pick(config.row, found, candidates(study), study.study_name).number
     row = row_of(study, found if number == recommended else _instead(found, study, number))
     measured, here = row.signature["model"], f"{model} {content_hash(config.model.path)}"
     if measured != here:
@@ -80,21 +81,28 @@ def _study(config: StudyConfig) -> optuna.Study:
     return by_name[config.study.name]
 
 
-def _number(row: str, found: Recommendation, study: optuna.Study) -> int:
-    """The trial that `row` names."""
-    named = {
-        "recommended": found.pick,
-        "runner-up": found.runner_up,
-        "baseline": next((c for c in candidates(study) if c.baseline), None),
-    }
-    candidate = named.get(row) or next((c for c in candidates(study) if str(c.number) == row), None)
+def pick(row: str, found: Recommendation, measured: Sequence[Candidate], study: str) -> Candidate:
+    """The candidate that `row` names.
+
+    Args:
+        row: "recommended", "runner-up", "baseline" or a trial's number.
+        found: The study's recommendation.
+        measured: All that it measured.
+        study: Its name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    baseline = next((c for c in measured if c.baseline), None)
+    named = {"recommended": found.pick, "runner-up": found.runner_up, "baseline": baseline}
+    candidate = named.get(row) or next((c for c in measured if str(c.number) == row), None)
     if candidate is None:
-        numbers = ", ".join(str(c.number) for c in candidates(study))
+        numbers = ", ".join(str(c.number) for c in measured)
         raise ConfigError(
-            f"row={row} is no row of study {study.study_name!r}: recommended, runner-up, baseline, or a measured trial "
-            f"({numbers})"
+            f"row={row} is no row of study {study!r}: recommended, runner-up (if there is one), baseline, or a measured "
+            f"trial ({numbers})"
         )
-    return candidate.number
+    return candidate
 
 
 def _instead(found: Recommendation, study: optuna.Study, number: int) -> Recommendation:

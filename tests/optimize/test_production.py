@@ -47,7 +47,7 @@ def test_settings(
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_missing_study(optimize: Run, tmp_path: Path, verb: str) -> None:
     done = optimize(["+study=chat", f"output_dir={tmp_path}", "serve.port=0"], verb=verb)
-    assert "there is no study 'chat'" in refused(done)
+    assert "holds no study 'chat'" in refused(done)
 
 
 def test_a_taken_port(optimize: Run, tmp_path: Path) -> None:
@@ -71,10 +71,10 @@ def test_an_engine_that_is_somebody_elses(optimize: Run, tmp_path: Path, verb: s
 def test_a_row_of_another_model_and_a_row_that_is_not_there(optimize: Run, simulated: list[str], verb: str) -> None:
     assert optimize([*simulated, "study.trials=0"]).returncode == 0
     arguments = [*simulated, "serve.port=0"]
-    assert "was measured on model demo" in refused(optimize([*arguments, "model.name=other"], verb=verb))
-    assert "row='17'" in refused(optimize([*arguments, "row=17"], verb=verb))
+    assert "was measured with model demo" in refused(optimize([*arguments, "model.name=other"], verb=verb))
+    assert "row=17 is no row" in refused(optimize([*arguments, "row=17"], verb=verb))
     missing = refused(optimize([*arguments, "study.name=smok"], verb=verb))
-    assert "there is no study 'smok'" in missing and "did you mean 'smoke'" in missing
+    assert "holds no study 'smok'" in missing and "did you mean 'smoke'" in missing
 
 
 def test_a_certification_of_the_stand_in_is_whole_resumes_and_leaves_its_study_alone(

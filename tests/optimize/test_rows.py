@@ -4,6 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from objectives import Estimate
+from optimize.errors import ConfigError
+from optimize.recommend import Candidate, Recommendation
+from optimize.rows import pick
 from tests.conftest import Run
 from tests.optimize.test_bad_input import refused
 
@@ -52,3 +56,37 @@ def test_a_row_that_does_not_fit(optimize: Run, simulated: list[str]) -> None:
         assert said in refused(optimize([*simulated, *overrides, "deploy.verify=false"], verb="optimize.deploy"))
     priced = optimize([*simulated, "hardware.hourly_usd=1.5", "row=1"], verb="optimize.price")
     assert priced.returncode == 0 and "trial 1" in priced.stdout and "measured on it" in priced.stdout
+
+
+ONE = Estimate(1.0, 1.0, 1.0, 1, "x")
+
+
+def candidate(number: int, baseline: bool = False) -> Candidate:
+    return Candidate(number, {"batch_size": number}, {}, True, baseline)
+
+
+EVERY = [candidate(0, baseline=True), candidate(3), candidate(7)]
+
+
+def found(runner_up: bool = True) -> Recommendation:
+    other = EVERY[2] if runner_up else None
+    return Recommendation(EVERY[1], ONE, {}, other, False, EVERY[1:], EVERY, {})
+
+
+@pytest.mark.parametrize(("row", "number"), [("recommended", 3), ("runner-up", 7), ("baseline", 0), ("7", 7)])
+def test_a_row_is_named_by_its_place_or_its_trial(row: str, number: int) -> None:
+    assert pick(row, found(), EVERY, "chat").number == number
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [("best", "recommended, runner-up"), ("4", "0, 3, 7")],
+)
+def test_a_row_that_is_not_there_is_answered_with_those_that_are(row: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        pick(row, found(), EVERY, "chat")
+
+
+def test_no_runner_up_is_said() -> None:
+    with pytest.raises(ConfigError, match="is no row of study 'chat'"):
+        pick("runner-up", found(runner_up=False), EVERY, "chat")
