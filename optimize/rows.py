@@ -99,8 +99,8 @@ def pick(row: str, found: Recommendation, measured: Sequence[Candidate], study: 
     if candidate is None:
         numbers = ", ".join(str(c.number) for c in measured)
         raise ConfigError(
-            f"row={row} is no row of study {study!r}: recommended, runner-up (if there is one), baseline, or a measured "
-            f"trial ({numbers})"
+            f"row={row} is no row of study {study!r}: recommended, runner-up (if there is one), baseline, or a "
+            f"measured trial ({numbers})"
         )
     return candidate
 
