@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from objectives import Direction, Estimate
-from optimize.bounds import RUNS, Limit
+from optimize.bounds import Limit
 from optimize.confirm import confirmed, directions_of, first_reading, recommendation, refuted, weights_of
 from optimize.ledger import CONFIRMATION, Ledger, TrialRecord
 from optimize.recommend import Candidate, Evidence, Recommendation, SingleReadings
@@ -30,9 +30,6 @@ KINDS = {
     "broken": "breaks a constraint",
 }
 """How a measured trial stands, and what that is called; the first that fits counts."""
-
-
-AGAIN = "could not be measured again"
 
 
 @dataclass(frozen=True)
@@ -291,21 +288,3 @@ def _run_id(ledger: Ledger, number: int) -> str:
 def _run_of(folder: Any) -> str:
     path = folder / "mlflow.json"
     return str(json.loads(path.read_text(encoding="utf-8"))["run_id"]) if path.is_file() else ""
-
-
-def reasons(facts: Facts) -> dict[str, list[int]]:
-    """Why trials cannot be recommended -> which, the most frequent first."""
-    found: dict[str, list[int]] = {}
-    broken = {c.number for c in facts.candidates if not c.feasible}
-    texts = {limit.name: facts.limit_text(limit) for limit in facts.limits}
-    for record in facts.records:
-        if record.number in broken:
-            for name, violation in record.violations.items():
-                if violation > 0 and name != RUNS:
-                    found.setdefault(f"breaks {texts.get(name, name)}", []).append(record.number)
-    for record in facts.unrunnable():
-        reason = "failed" if record.state == "failed" else record.reason.partition(":")[0].replace("_", " ")
-        found.setdefault(reason, []).append(record.number)
-    if facts.refuted:
-        found[AGAIN] = sorted(facts.refuted)
-    return dict(sorted(found.items(), key=lambda item: -len(item[1])))

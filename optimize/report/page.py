@@ -16,10 +16,10 @@ from optimize.report.costs import costs_of
 from optimize.report.draw import evidence, requests, tradeoffs
 from optimize.report.draw.canvas import Drawing, style_sheet
 from optimize.report.draw.png import write_png
-from optimize.report.facts import AGAIN, KINDS, Chosen, Facts, reasons
+from optimize.report.facts import KINDS, Chosen, Facts
 from optimize.report.format import figure, interval_of, title_of, value_of
 from optimize.report.matrix import knobs_of, shown_settings
-from optimize.report.why import verdict, why
+from optimize.report.why import AGAIN, reasons, verdict, why
 
 TEMPLATES = Path(__file__).parent / "templates"
 _SHOWN_OF_A_REASON, _RANKED = 5, 10

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from objectives import Direction, Estimate
-from optimize.bounds import Limit
+from optimize.bounds import RUNS, Limit
 from optimize.recommend import Candidate, Recommendation
 from optimize.recommend.evidence import shares_of
 from optimize.report.facts import Facts
 from optimize.report.format import figure, title_of, value_of
+
+AGAIN = "could not be measured again"
 
 
 def verdict(found: Recommendation) -> str:
@@ -142,3 +144,21 @@ def _against(name: str, better: Estimate, directions: Mapping[str, Direction]) -
     if up:
         ratio = Estimate(1 / better.value, 1 / better.high, 1 / better.low, better.n, "x")
     return f"{figure(ratio)} the {title_of(name)}"
+
+
+def reasons(facts: Facts) -> dict[str, list[int]]:
+    """Why trials cannot be recommended -> which, the most frequent first."""
+    found: dict[str, list[int]] = {}
+    broken = {c.number for c in facts.candidates if not c.feasible}
+    texts = {limit.name: facts.limit_text(limit) for limit in facts.limits}
+    for record in facts.records:
+        if record.number in broken:
+            for name, violation in record.violations.items():
+                if violation > 0 and name != RUNS:
+                    found.setdefault(f"breaks {texts.get(name, name)}", []).append(record.number)
+    for record in facts.unrunnable():
+        reason = "failed" if record.state == "failed" else record.reason.partition(":")[0].replace("_", " ")
+        found.setdefault(reason, []).append(record.number)
+    if facts.refuted:
+        found[AGAIN] = sorted(facts.refuted)
+    return dict(sorted(found.items(), key=lambda item: -len(item[1])))

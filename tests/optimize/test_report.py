@@ -21,9 +21,9 @@ import pytest
 
 from benchmarks.report_size import made_up
 from optimize.engine.vllm import free_port
-from optimize.report.facts import Facts, reasons
+from optimize.report.facts import Facts
 from optimize.report.page import draw, html, ui_of, write_report
-from optimize.report.why import why
+from optimize.report.why import reasons, why
 from tests.browser import CHROMIUM, Browser, Page, chromium
 from tests.conftest import Run
 
