@@ -36,6 +36,7 @@ class Nodes:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.optimize.executor.nodes"], cwd=ROOT, text=True, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env={**os.environ, "RAY_worker_niceness": "0"},  # or workers starve beside other tests
         )  # fmt: skip
         self.address = self._heard(r"[\d.]+:\d+")
 
