@@ -132,6 +132,7 @@ def test_the_front_of_the_table_is_feasible_and_has_the_extremes() -> None:
     assert any(key[1] == 256 for key in best) and any(key[1] == 1 for key in best)
 
 
+@pytest.mark.skipif(not DATA.is_file(), reason="the live table is not measured yet: python -m benchmarks.table")
 def test_the_kept_table_is_whole() -> None:
     rows = pq.read_table(DATA).to_pylist()
     assert sorted((key_of(r), r["repeat"]) for r in rows) == sorted((key_of(p), i) for p in POINTS for i in (0, 1))
