@@ -109,7 +109,8 @@ def _section(entry: Entry, mlflow: str, optuna: str) -> str:
     if entry.run is not None:
         experiment, run = entry.run
         only = f"tags.study = '{entry.name}' and tags.role != 'study'"
-        children = f"searchFilter={quote(only)}"
+        # Sorted by time, its default, MLflow folds the trials away under their study.
+        children = f"searchFilter={quote(only)}&orderByKey=metrics.%60qps%60&orderByAsc=false"
         links.append((f"{mlflow}/#/experiments/{experiment}/runs/{run}", "result in MLflow"))
         links.append((f"{mlflow}/#/experiments/{experiment}/runs?{children}", "trials in MLflow"))
     if entry.number is not None:

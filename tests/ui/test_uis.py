@@ -161,7 +161,7 @@ def test_the_dashboard_shows_a_trials_note(uis: Uis, browser: Browser) -> None:
     with browser.page() as page:
         page.open(f"{uis.dashboard}/trials?numbers=0", width=1400)
         page.wait_for(says("feasible"))
-        page.wait_for(says("the engine:"))
+        page.wait_for(says("value [95 % interval]"))
         page.wait_for(says("engine-log-end.txt"))
 
 
