@@ -32,9 +32,9 @@ from optimize.rows import chosen_row
 from optimize.schema import StudyConfig
 
 _FIRE_MAX_S, _SILENT_MAX_S = 60.0, 60.0
-_USERS, _TOKENS = 48, 100
+_USERS, _TOKENS, _WARM_S = 48, 100, 8.0
 _SMALL_CACHE = "--num-gpu-blocks-override=4"
-_STOPPED_S, _GOING_S = 0.6, 0.03
+_STOPPED_S, _GOING_S = 3.0, 0.01
 CAUSES = {
     "paging": f"KV cache of 4 blocks ({_SMALL_CACHE}), {_USERS} users",
     "decode": f"engine core stopped for {_STOPPED_S:g} s of every {_STOPPED_S + _GOING_S:g} s, 2 users",
@@ -194,6 +194,8 @@ def _on_engines(reader: Prometheus, folder: Path, config: StudyConfig, model: st
         _settled(reader)
         found = watch(reader, "paging", lambda during: during.enter_context(users(running, model, _USERS)))
     with serving(folder, timeout_s, port) as running:
+        with users(running, model, 4):
+            time.sleep(_WARM_S)  # kernels are compiled at first use: an engine that is stopped then tells of no token
         _settled(reader)
 
         def slow(during: ExitStack) -> None:
