@@ -58,7 +58,8 @@ def _guarded(verb: Verb) -> int:
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def compose(node: DictConfig) -> None:
         composed.append(node)
-        given.extend(HydraConfig.get().overrides.task)
+        # As they were given: an interpolation of the environment may be a secret.
+        given.extend(OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False))  # type: ignore[arg-type]
 
     try:
         compose()  # leaves `composed` empty for --help, --cfg and the like

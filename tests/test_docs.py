@@ -18,9 +18,10 @@ pytestmark = pytest.mark.timeout(600)  # whoever comes first makes the studies
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 _BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"(?<!`)`((?:scripts/optimize|(?:\.venv/bin/)?python -m optimize)[^`]*)`(?!`)")
+_ASSIGNMENT = re.compile(r"^\w+=")
 _SCRIPTS = {"scripts/ui": "tests/ui/test_ui_script.py", "scripts/test": "this", "scripts/check": "CI"}
 """Scripts that take no configuration, and what runs them."""
-_OTHER = {"git", "cd"}
+_OTHER = {"git", "cd", "export", "ray"}
 
 
 def commands(text: str) -> Iterator[list[str]]:
@@ -56,7 +57,8 @@ def _cases() -> list[tuple[str, list[str]]]:
 
 
 def _verb(words: list[str]) -> tuple[str, list[str]] | None:
-    """(module, arguments) of a command that runs one of our programs."""
+    """(module, arguments) of a command that runs one of our programs, assignments before it left out."""
+    words = words[next((i for i, word in enumerate(words) if not _ASSIGNMENT.match(word)), 0) :]
     if words[0] == "scripts/optimize":
         return "optimize", words[1:]
     if words[0] in ("python", ".venv/bin/python") and words[1] == "-m":
@@ -91,7 +93,7 @@ def test_a_command_can_be_given(page: str, words: list[str], optimize: Run, monk
     found = _verb(words)
     if found is None:
         # An assignment before a script: MLFLOW_PORT=5001 scripts/ui
-        program = next(word for word in words if not re.match(r"^\w+=", word))
+        program = next(word for word in words if not _ASSIGNMENT.match(word))
         assert program in _SCRIPTS or program in _OTHER, f"{page}: nothing tests {shlex.join(words)}"
         return
     module, arguments = found

@@ -38,7 +38,7 @@ def test_the_whole_picture_is_printed_and_tracked(optimize: Run, simulated: list
     runs = client.search_runs([experiment.experiment_id])
     (parent,) = (r for r in runs if "mlflow.parentRunId" not in r.data.tags)
     children = [r for r in runs if "mlflow.parentRunId" in r.data.tags]
-    assert len(children) == 2 and all("audit.send_lag_p99_s" in r.data.metrics for r in children)
+    assert len(children) == 2 and all("audit/send_lag_p99_s" in r.data.metrics for r in children)
     mean = sum(r.data.metrics["qps"] for r in children) / 2
     assert parent.data.metrics["qps"] == pytest.approx(mean)
 
