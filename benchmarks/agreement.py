@@ -33,7 +33,8 @@ from optimize.load.arrivals import ClosedLoop
 from optimize.load.crew import Crew
 from optimize.load.generator import Traffic, run_load
 from optimize.plan import make_plan
-from optimize.schema import Guard, Load, StudyConfig
+from optimize.schema import StudyConfig
+from optimize.schema_measuring import Guard, Load
 from optimize.telemetry import PERIOD_S, Telemetry
 from optimize.workload import Workload, load_workload
 

@@ -22,7 +22,7 @@ from optimize.engine.base import RequestConfig
 from optimize.load.arrivals import Arrivals, ClosedLoop, Constant, Poisson
 from optimize.load.crew import Crew
 from optimize.load.generator import LoadResult, Traffic, run_load
-from optimize.schema import Load
+from optimize.schema_measuring import Load
 from optimize.workload import Workload, load_workload
 
 USERS, WINDOW_S, PEER_REQUESTS = 64, 6.0, 4000

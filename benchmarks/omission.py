@@ -25,7 +25,7 @@ from optimize.engine.base import RequestConfig
 from optimize.load.arrivals import Arrivals, ClosedLoop, Poisson
 from optimize.load.crew import Crew
 from optimize.load.generator import Traffic, run_load
-from optimize.schema import Load
+from optimize.schema_measuring import Load
 from optimize.workload import Workload, load_workload
 
 USERS, RATE_PER_S = 8, 16.0

@@ -20,7 +20,7 @@ from optuna._hypervolume import compute_hypervolume
 from benchmarks.table import BASELINE, DATA, GRID
 from objectives import Direction, Estimate
 from optimize.bounds import Limit, make_limits, violations
-from optimize.schema import Bound
+from optimize.schema_measuring import Bound
 
 OBJECTIVES = {
     "qps": (Direction.MAXIMIZE, True),

@@ -9,7 +9,7 @@ from typing import Any
 
 from objectives import Estimate
 from optimize.errors import ConfigError, closest
-from optimize.schema import Bound
+from optimize.schema_measuring import Bound
 
 RUNS = "runs"
 """The first constraint of every trial: whether the configuration can be measured at all."""

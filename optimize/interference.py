@@ -11,7 +11,7 @@ from statistics import fmean
 
 from objectives import Measurement
 from optimize.engine.process import cpu_seconds
-from optimize.schema import Guard
+from optimize.schema_measuring import Guard
 from optimize.signature import gpu_handles, visible_gpus
 
 _STAT = Path("/proc/stat")

@@ -25,7 +25,8 @@ from optimize.load.iterations import by_iterations
 from optimize.quantize.recipe import check_recipes
 from optimize.random_model import materialized
 from optimize.recommend.rounds import LEAST_ROUNDS
-from optimize.schema import Load, StudyConfig
+from optimize.schema import StudyConfig
+from optimize.schema_measuring import Load
 from optimize.signature import machine
 from optimize.space import SearchSpace, make_space
 from optimize.workload import Workload, load_workload

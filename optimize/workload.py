@@ -17,7 +17,7 @@ from optimize.checkpoint import local_folder
 from optimize.errors import ConfigError, closest
 from optimize.ledger import write_atomically
 from optimize.lengths import Lengths
-from optimize.schema import WorkloadSource
+from optimize.schema_measuring import WorkloadSource
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -10,7 +10,7 @@ import numpy as np
 from objectives import RequestRecord
 from objectives.intervals import quantile_interval
 from optimize.load.crew import Flow
-from optimize.schema import Guard
+from optimize.schema_measuring import Guard
 
 _FEWEST_SHARE = 0.99
 

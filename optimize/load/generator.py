@@ -14,7 +14,7 @@ from optimize.load import steady
 from optimize.load.arrivals import Arrivals, Burst, ClosedLoop, OpenLoop, Poisson
 from optimize.load.audit import Audit, audit_of
 from optimize.load.crew import Asked, Crew, Flow
-from optimize.schema import Load
+from optimize.schema_measuring import Load
 from optimize.workload import Workload
 
 _WATCH_S, _FIRST_WATCH_S = 0.1, 0.02

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from optimize.errors import ConfigError
 from optimize.load.arrivals import Arrivals, ClosedLoop
-from optimize.schema import Load
+from optimize.schema_measuring import Load
 
 
 def by_iterations(load: Load, arrivals: Arrivals) -> Load:

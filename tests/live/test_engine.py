@@ -21,7 +21,7 @@ from optimize.errors import EngineFailure, FailureKind
 from optimize.load.arrivals import ClosedLoop
 from optimize.load.crew import Crew
 from optimize.load.generator import Traffic, run_load
-from optimize.schema import Load, WorkloadSource
+from optimize.schema_measuring import Load, WorkloadSource
 from optimize.workload import Workload, load_workload
 
 pytestmark = pytest.mark.live

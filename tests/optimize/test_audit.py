@@ -10,7 +10,7 @@ import pytest
 
 from objectives import RequestRecord
 from optimize.load.audit import Audit, audit_of
-from optimize.schema import Guard
+from optimize.schema_measuring import Guard
 
 GOOD = Audit(0.0002, 0.002, 0.001, latency_median_s=0.3, asked=100, sent=100, client_cpu=0.2, processes=1)
 

@@ -7,7 +7,7 @@ import pytest
 from objectives import Estimate
 from optimize.bounds import RUNS, UNMEASURED, Limit, hopeless_after_s, make_limits, violations
 from optimize.errors import ConfigError
-from optimize.schema import Bound
+from optimize.schema_measuring import Bound
 
 METRICS: dict[str, object] = {"p99_latency_s": 0, "bleu": 0, "qps": 0}
 

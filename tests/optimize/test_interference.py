@@ -11,7 +11,7 @@ import pytest
 
 from objectives import Measurement
 from optimize.interference import Machine, disturbances
-from optimize.schema import Guard
+from optimize.schema_measuring import Guard
 
 
 def measured(**series: float) -> Measurement:

@@ -31,7 +31,7 @@ from optimize.load.arrivals import Arrivals, ClosedLoop, Poisson, Ramp, Steps
 from optimize.load.client import request_body
 from optimize.load.crew import Crew
 from optimize.load.generator import Glimpse, LoadResult, Precise, Traffic, run_load
-from optimize.schema import Load
+from optimize.schema_measuring import Load
 from optimize.workload import Workload
 from tests.conftest import ROOT
 

@@ -91,7 +91,7 @@ def test_flags_keep_their_own_name_unless_the_knob_has_a_better_one() -> None:
         ({"beam_size": [1, 2.5]}, "whole numbers from 1"),
         ({"batch_size": [8], "max_num_seqs": [16]}, "both set 'max_num_seqs'"),
         ({"max_model_len": [128, 256]}, r"also fixed by model\.flags\.max_model_len"),
-        ({"batch_size": {"_target_": "optimize.schema.Bound"}}, "must be a distribution"),
+        ({"batch_size": {"_target_": "optimize.schema_measuring.Bound"}}, "must be a distribution"),
     ],
 )
 def test_bad_spaces_are_refused_with_the_reason(nodes: dict[str, Any], message: str) -> None:

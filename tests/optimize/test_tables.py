@@ -21,7 +21,8 @@ from optimize.ledger import Ledger
 from optimize.load.arrivals import ClosedLoop, Poisson, Ramp
 from optimize.load.iterations import by_iterations
 from optimize.report.importance import Share
-from optimize.schema import Iterations, Load, Tables
+from optimize.schema import Tables
+from optimize.schema_measuring import Iterations, Load
 from optimize.tables.compare import Grid, Quality, grid_of, whole
 from optimize.tables.knobs import explained, shares_of
 from optimize.tables.render import put_into

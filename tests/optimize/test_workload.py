@@ -12,7 +12,7 @@ from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from optimize.errors import ConfigError
-from optimize.schema import WorkloadSource
+from optimize.schema_measuring import WorkloadSource
 from optimize.workload import Workload, load_workload
 
 ROWS: list[dict[str, Any]] = [

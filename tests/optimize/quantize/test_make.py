@@ -15,7 +15,8 @@ from optimize.quantize.calibration import Calibration, calibration_of
 from optimize.quantize.deviation import deviations
 from optimize.quantize.layers import Precision, layer_precisions
 from optimize.quantize.manifest import MANIFEST, damage, read_manifest
-from optimize.schema import Model, Recipe, WorkloadSource
+from optimize.schema import Model, Recipe
+from optimize.schema_measuring import WorkloadSource
 from optimize.workload import load_workload
 from tests.conftest import ROOT, Run
 
