@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -124,17 +125,44 @@ def optimize(monkeypatch: pytest.MonkeyPatch) -> Run:
     return run
 
 
+def in_a_process(
+    overrides: Sequence[str], verb: str = "optimize", timeout: float = 120
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", verb, *overrides], cwd=ROOT, capture_output=True, text=True, timeout=timeout,
+        env={**os.environ, "COLUMNS": "200"}, check=False,
+    )  # fmt: skip
+
+
 @pytest.fixture
 def optimize_process() -> Run:
     """Runs `python -m optimize` (or another verb) in a process of its own, as a user would."""
+    return in_a_process
 
-    def run(overrides: Sequence[str], verb: str = "optimize", timeout: float = 120) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", verb, *overrides], cwd=ROOT, capture_output=True, text=True, timeout=timeout,
-            env={**os.environ, "COLUMNS": "200"}, check=False,
-        )  # fmt: skip
 
-    return run
+# The machine of a test is anybody's: what disturbs a measurement is tested by itself.
+BELIEVE = [
+    "load.guard={repeats: 0, steal_max: 1, other_cores_max: 1, throttled_max: 1, drift_p: 0}",
+    "load.guard.send_lag_p99_max_s=60", "load.guard.client_cpu_max=2", "load.window_max_s=60", "load.drain_max_s=60",
+]  # fmt: skip
+CACHE = f"cache_dir={ROOT / '.cache'}"
+
+
+@dataclass(frozen=True)
+class RealStudy:
+    """A study on live vLLM: its output folder, and the command that made it."""
+
+    out: Path
+    done: subprocess.CompletedProcess[str]
+
+
+@pytest.fixture(scope="session")
+def real_smoke(tmp_path_factory: pytest.TempPathFactory) -> RealStudy:
+    """The smoke study on live vLLM, run once for all live tests that look at it."""
+    out = tmp_path_factory.mktemp("smoke")
+    return RealStudy(
+        out, in_a_process(["+study=smoke", f"output_dir={out}", CACHE, *BELIEVE, "confirm.rounds=2"], timeout=580)
+    )
 
 
 def engine_processes(marker: str) -> list[psutil.Process]:

@@ -9,33 +9,26 @@ from pathlib import Path
 import optuna
 import pytest
 
-from tests.conftest import ROOT, Run, engine_processes
+from tests.conftest import BELIEVE, CACHE, ROOT, RealStudy, Run, engine_processes
 
 pytestmark = pytest.mark.live
-CACHE = f"cache_dir={ROOT / '.cache'}"
-# The machine of a test is anybody's: what disturbs a measurement is tested by itself.
-BELIEVE = [
-    "load.guard={repeats: 0, steal_max: 1, other_cores_max: 1, throttled_max: 1, drift_p: 0}",
-    "load.guard.send_lag_p99_max_s=60", "load.guard.client_cpu_max=2", "load.window_max_s=60", "load.drain_max_s=60",
-]  # fmt: skip
 
 
 @pytest.mark.timeout(600)
-def test_smoke_ends_with_a_measured_recommendation(optimize_process: Run, tmp_path: Path) -> None:
-    options = [f"output_dir={tmp_path}", CACHE, *BELIEVE, "confirm.rounds=2"]
-    done = optimize_process(["+study=smoke", *options], timeout=580)
+def test_smoke_ends_with_a_measured_recommendation(real_smoke: RealStudy) -> None:
+    out, done = real_smoke.out, real_smoke.done
     assert done.returncode == 0, done.stderr
     assert "recommended for Real-time chat" in done.stdout
     assert "vllm serve" in done.stdout
-    row = json.loads((tmp_path / "matrix.json").read_text())[0]
+    row = json.loads((out / "matrix.json").read_text())[0]
     assert {"qps", "p99_latency_s", "memory_bytes", "bleu"} <= set(row["estimates"])
     assert all(e["low"] <= e["value"] <= e["high"] for e in row["estimates"].values())
     assert row["signature"]["engine"].startswith("vllm")
-    trials = optuna.load_study(study_name="smoke", storage=f"sqlite:///{tmp_path}/optuna.db").trials
+    trials = optuna.load_study(study_name="smoke", storage=f"sqlite:///{out}/optuna.db").trials
     roles = Counter(t.user_attrs["role"] for t in trials if t.state.name == "COMPLETE")
     assert trials[0].user_attrs["role"] == "baseline" and roles["baseline"] + roles["search"] == 4
     assert row["rounds"] == 2 and roles["confirmation"] == 4
-    assert engine_processes(str(tmp_path)) == [] and engine_processes("VLLM::") == []
+    assert engine_processes(str(out)) == [] and engine_processes("VLLM::") == []
 
 
 @pytest.mark.timeout(600)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Run, engine_processes
-from tests.live.test_main_job import BELIEVE, CACHE
+from tests.conftest import BELIEVE, CACHE, Run, engine_processes
 
 pytestmark = pytest.mark.live
 

@@ -21,7 +21,6 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
     pytest.mark.timeout(600),  # whoever comes first makes the studies
 ]
-STUDY = "chat"
 
 
 @dataclass(frozen=True)
@@ -29,6 +28,7 @@ class Uis:
     """Addresses of the three, and what they show."""
 
     out: Path
+    study: str
     pages: str
     mlflow: str
     optuna: str
@@ -36,11 +36,11 @@ class Uis:
 
     @property
     def parent(self) -> str:
-        return _run(self.out / "studies" / STUDY)
+        return _run(self.out / "studies" / self.study)
 
     @property
     def children(self) -> list[str]:
-        return [_run(folder) for folder in sorted((self.out / "studies" / STUDY / "trials").iterdir())]
+        return [_run(folder) for folder in sorted((self.out / "studies" / self.study / "trials").iterdir())]
 
     @property
     def experiment(self) -> str:
@@ -51,7 +51,7 @@ class Uis:
     @property
     def dashboard(self) -> str:
         with sqlite3.connect(self.out / "optuna.db") as db:
-            found = db.execute("select study_id from studies where study_name = ?", (STUDY,)).fetchone()
+            found = db.execute("select study_id from studies where study_name = ?", (self.study,)).fetchone()
         return f"{self.optuna}/dashboard/studies/{found[0]}"
 
 
@@ -67,11 +67,15 @@ def _free_ports() -> list[str]:
     return ports
 
 
-@pytest.fixture(scope="module")
-def uis(made_studies: Path) -> Iterator[Uis]:
-    """scripts/ui over the tests' studies, until the last test of this file; it must leave no process behind."""
+@pytest.fixture(scope="module", params=["simulated", pytest.param("live", marks=pytest.mark.live)])
+def uis(request: pytest.FixtureRequest) -> Iterator[Uis]:
+    """scripts/ui over studies on the simulated engine, then over one on live vLLM; it must leave no process behind."""
+    if request.param == "live":
+        out, study = request.getfixturevalue("real_smoke").out, "smoke"
+    else:
+        out, study = request.getfixturevalue("made_studies"), "chat"
     pages, mlflow, optuna = _free_ports()
-    given = {"PAGES_PORT": pages, "MLFLOW_PORT": mlflow, "OPTUNA_PORT": optuna, "OUTPUT_DIR": str(made_studies)}
+    given = {"PAGES_PORT": pages, "MLFLOW_PORT": mlflow, "OPTUNA_PORT": optuna, "OUTPUT_DIR": str(out)}
     process = subprocess.Popen(
         ["scripts/ui"], cwd=ROOT, env={**os.environ, **given, "SKIP_INSTALL": "1"}, stdout=subprocess.PIPE, text=True
     )
@@ -80,7 +84,7 @@ def uis(made_studies: Path) -> Iterator[Uis]:
         said = [line for line in iter(process.stdout.readline, "Ctrl-C stops all three.\n") if line]
         assert f"http://127.0.0.1:{pages}" in said[0]
         at = "http://127.0.0.1:"
-        yield Uis(made_studies, at + pages, at + mlflow, at + optuna, psutil.Process(process.pid))
+        yield Uis(out, study, at + pages, at + mlflow, at + optuna, psutil.Process(process.pid))
     finally:
         children = psutil.Process(process.pid).children(recursive=True)
         process.terminate()
@@ -115,11 +119,11 @@ def test_all_of_it_is_open_to_this_machine_only(uis: Uis) -> None:
 def test_one_page_leads_to_everything(uis: Uis, browser: Browser) -> None:
     with browser.page() as page:
         page.open(uis.pages)
-        assert page.run("document.querySelectorAll('section').length") == 4
+        assert page.run("document.querySelectorAll('section').length") == len(list((uis.out / "studies").iterdir()))
         targets = page.run("[...document.querySelectorAll('section a')].map(a => a.href)")
         assert f"{uis.experiment}/runs/{uis.parent}" in targets and uis.dashboard in targets
         assert page.complaints == []
-        page.click(f'a[href="studies/{STUDY}/report/pareto.html"]')
+        page.click(f'a[href="studies/{uis.study}/report/pareto.html"]')
         page.wait_for("document.querySelectorAll('.js-plotly-plot .point').length > 0")
 
 
@@ -127,8 +131,8 @@ def test_mlflow_lists_a_study_by_its_tag(uis: Uis, browser: Browser) -> None:
     with browser.page() as page:
         page.open(uis.pages)
         filtered = page.run("[...document.querySelectorAll('section a')].map(a => a.href).filter(h => h.includes('?'))")
-        page.open(next(address for address in filtered if f"%27{STUDY}%27" in address), width=1400)
-        page.wait_for(says(f"{STUDY}-0000-baseline"))
+        page.open(next(address for address in filtered if f"%27{uis.study}%27" in address), width=1400)
+        page.wait_for(says(f"{uis.study}-0000-baseline"))
         page.wait_for(says("Training runs"))
         assert page.run(says("bulk-0000-baseline")) is False
 
@@ -138,7 +142,7 @@ def test_mlflow_compares_trials_by_their_knobs(uis: Uis, browser: Browser) -> No
     experiment = uis.experiment.rpartition("/")[2]
     with browser.page() as page:
         page.open(f"{uis.mlflow}/#/compare-runs?runs={runs}&experiments=[%22{experiment}%22]", width=1400)
-        page.wait_for(says(f"{STUDY}-0000-baseline"))
+        page.wait_for(says(f"{uis.study}-0000-baseline"))
         page.wait_for(says("batch_size"))
         page.wait_for("document.querySelectorAll('.parcoords, .js-plotly-plot').length > 0")
         assert page.run(says("run.engine")) is False
