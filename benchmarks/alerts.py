@@ -31,13 +31,12 @@ from optimize.errors import OptimizeError
 from optimize.rows import chosen_row
 from optimize.schema import StudyConfig
 
-_FIRE_MAX_S, _SILENT_MAX_S = 60.0, 60.0
-_USERS, _TOKENS, _WARM_S = 48, 100, 8.0
+_FIRE_MAX_S, _SILENT_MAX_S = 90.0, 60.0
+_USERS, _FEW, _TOKENS, _WARM_S = 48, 16, 100, 8.0
 _SMALL_CACHE = "--num-gpu-blocks-override=4"
-_STOPPED_S, _GOING_S = 3.0, 0.01
 CAUSES = {
     "paging": f"KV cache of 4 blocks ({_SMALL_CACHE}), {_USERS} users",
-    "decode": f"engine core stopped for {_STOPPED_S:g} s of every {_STOPPED_S + _GOING_S:g} s, 2 users",
+    "decode": f"engine core frozen (SIGSTOP) while it served {_FEW} users",
     "cpu": f"{_USERS} users on the whole machine",
     "down": "API server killed (SIGKILL)",
 }
@@ -70,11 +69,14 @@ class Fired:
 
 @contextmanager
 def users(running: Serving, model: str, count: int) -> Iterator[None]:
-    """That many users who ask again as soon as they are answered, whatever the answer."""
-    over = threading.Event()
-    body = {"model": model, "prompt": "the old man sees the dog", "max_tokens": _TOKENS, "ignore_eos": True}
+    """That many users who ask again as soon as they are answered, whatever the answer.
 
-    def ask() -> None:
+    Each asks for answers of another length: in step, they would all wait for their next turn at once.
+    """
+    over = threading.Event()
+
+    def ask(tokens: int) -> None:
+        body = {"model": model, "prompt": "the old man sees the dog", "max_tokens": tokens, "ignore_eos": True}
         with httpx.Client(base_url=running.base_url, headers=running.headers, timeout=120) as http:
             while not over.is_set():
                 try:
@@ -82,7 +84,8 @@ def users(running: Serving, model: str, count: int) -> Iterator[None]:
                 except httpx.HTTPError:
                     over.wait(0.5)
 
-    threads = [threading.Thread(target=ask, daemon=True) for _ in range(count)]
+    lengths = [_TOKENS - number % (_TOKENS // 2) for number in range(count)]
+    threads = [threading.Thread(target=ask, args=(tokens,), daemon=True) for tokens in lengths]
     for thread in threads:
         thread.start()
     try:
@@ -92,26 +95,14 @@ def users(running: Serving, model: str, count: int) -> Iterator[None]:
 
 
 @contextmanager
-def throttled(running: Serving) -> Iterator[None]:
-    """The engine's own processes stopped most of the time; the API server goes on."""
+def frozen(running: Serving) -> Iterator[None]:
+    """The engine core and its workers stopped; the API server goes on."""
     server = server_of(running)
     engine = [p for p in running.tree.processes() if p.pid != server.pid]
-    over = threading.Event()
-
-    def throttle() -> None:
-        while not over.is_set():
-            _signal(engine, signal.SIGSTOP)
-            over.wait(_STOPPED_S)
-            _signal(engine, signal.SIGCONT)
-            over.wait(_GOING_S)
-
-    thread = threading.Thread(target=throttle, daemon=True)
-    thread.start()
+    _signal(engine, signal.SIGSTOP)
     try:
         yield
     finally:
-        over.set()
-        thread.join()
         _signal(engine, signal.SIGCONT)
 
 
@@ -199,8 +190,9 @@ def _on_engines(reader: Prometheus, folder: Path, config: StudyConfig, model: st
         _settled(reader)
 
         def slow(during: ExitStack) -> None:
-            during.enter_context(users(running, model, 2))
-            during.enter_context(throttled(running))
+            during.enter_context(users(running, model, _FEW))
+            time.sleep(2.0)  # an engine core that is stopped before it has told of a request tells of none
+            during.enter_context(frozen(running))
 
         found += watch(reader, "decode", slow)
         found += watch(reader, "cpu", lambda during: during.enter_context(users(running, model, _USERS)))
@@ -221,7 +213,7 @@ def report(found: list[Fired], config: StudyConfig, command: str) -> str:
     rules = {rule.name: rule for rule in alerts_of(config.alerts)}
     version = subprocess.run(["prometheus", "--version"], capture_output=True, text=True, check=False)
     lines = [
-        "# Alerts that fired", "", provenance(command), "",
+        "# Alerts made to fire", "", provenance(command), "",
         f"{(version.stdout + version.stderr).split('(')[0].strip()}, read every {config.alerts.scrape_s:g} s, with the "
         "files that `python -m optimize.deploy` writes; no threshold was lowered. Times count from the cause's "
         "beginning to the firing alert, and from its end to silence.", "",
