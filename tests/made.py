@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 QUICK = [
     "engine=simulated", "engine.token_s=0.0005", "search_space.quantization=null", "search_space.workers=null",
     "study.trials=2", "sampler=random", "confirm.candidates=1", "confirm.rounds=2",
-    "load.warmup_s=0.1", "load.warmup_requests=4", "load.window_min_s=0.5", "load.window_requests=10",
+    "load.warmup_s=0.1", "load.warmup_requests=4", "load.window_min_s=1.5", "load.window_requests=10",
     "load.window_max_s=30", "load.precision={}", "constraints=none",
     "load.guard={repeats: 0, steal_max: 1, other_cores_max: 1, throttled_max: 1, drift_p: 0}",
     "load.guard.send_lag_p99_max_s=60", "load.guard.client_cpu_max=2",

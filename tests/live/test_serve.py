@@ -38,7 +38,8 @@ def test_a_killed_engine_is_answered_for_again_and_sigterm_leaves_nothing(tmp_pa
         assert again.status_code == 200
         assert again.json()["choices"][0]["text"] == undisturbed["choices"][0]["text"]
         below += psutil.Process(server.pid).children(recursive=True)
-        restarts = [json.loads(line) for line in (tmp_path / "studies/serve-chat/restarts.jsonl").open()]
+        recorded = (tmp_path / "studies/serve-chat/restarts.jsonl").read_text(encoding="utf-8")
+        restarts = [json.loads(line) for line in recorded.splitlines()]
         assert [r["how"] for r in restarts] in (["warm"], ["cold"])
     finally:
         server.send_signal(signal.SIGTERM)

@@ -505,6 +505,6 @@ def test_a_window_is_cut_short_where_it_is_hopeless_and_says_why(crew: Crew) -> 
 def test_rows_whose_answers_are_known_are_asked_last(crew: Crew) -> None:
     known = range(1, len(WORKLOAD.prompts))
     with serving(stream) as stub:
-        load = Load(warmup_s=0.2, warmup_requests=2, warmup_max_s=1.0, window_min_s=0.2, window_requests=1)
+        load = Load(warmup_s=0.2, warmup_requests=2, warmup_max_s=1.0, window_min_s=0.2, window_requests=8)
         result = run_load(crew, stub, Traffic(WORKLOAD, RequestConfig(), ClosedLoop(users=1), load, 0, known))
     assert min(result.records, key=lambda r: r.due_s).prompt_id == 0
