@@ -23,6 +23,11 @@ _FLAGS = (
     "--remote-debugging-port=0", "--remote-allow-origins=*",
 )  # fmt: skip
 _PATIENCE_S = 60.0
+_NAVIGATED = ("Inspected target navigated or closed", "Execution context was destroyed", "Cannot find context")
+
+
+class Navigated(Exception):
+    """The page went elsewhere while a script ran in it."""
 
 
 class Page:
@@ -47,6 +52,9 @@ class Page:
         while True:
             message = json.loads(self._socket.recv(timeout=_PATIENCE_S))
             if message.get("id") == self._last:
+                said = message.get("error", {}).get("message", "")
+                if said.startswith(_NAVIGATED):
+                    raise Navigated(said)
                 assert "error" not in message, message["error"]
                 return cast("dict[str, Any]", message["result"])
             self._notice(message)
@@ -62,7 +70,7 @@ class Page:
         self.call("Emulation.setEmulatedMedia", features=features)
         self.call("Page.navigate", url=address)
         self.wait_for("document.readyState === 'complete' && location.href !== 'about:blank'")
-        self.run("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))")
+        self.wait_for("new Promise(r => requestAnimationFrame(() => requestAnimationFrame(() => r(true))))")
 
     def run(self, script: str) -> Any:
         """Value of an expression in the page."""
@@ -71,11 +79,17 @@ class Page:
         return found["result"].get("value")
 
     def wait_for(self, condition: str, timeout_s: float = _PATIENCE_S) -> None:
-        """Wait until an expression in the page is true."""
+        """Wait until an expression is true in the page, or in the one that it leads to meanwhile."""
         deadline = time.monotonic() + timeout_s
-        while not self.run(condition):
+        while not self._holds(condition):
             assert time.monotonic() < deadline, f"never true: {condition}"
             time.sleep(0.05)
+
+    def _holds(self, condition: str) -> bool:
+        try:
+            return bool(self.run(condition))
+        except Navigated:
+            return False
 
     def point_at(self, selector: str) -> tuple[float, float]:
         """Scroll to the first such element, move the mouse onto its middle; returns where that is."""
