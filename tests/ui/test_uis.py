@@ -7,7 +7,10 @@ import os
 import socket
 import sqlite3
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +18,7 @@ import psutil
 import pytest
 
 from tests.browser import CHROMIUM, Browser, chromium
-from tests.made import ROOT
+from tests.made import QUICK, ROOT
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
@@ -50,9 +53,13 @@ class Uis:
 
     @property
     def dashboard(self) -> str:
+        return self.dashboard_of(self.study)
+
+    def dashboard_of(self, study: str) -> str:
+        """Empty while the storage does not know the study."""
         with sqlite3.connect(self.out / "optuna.db") as db:
-            found = db.execute("select study_id from studies where study_name = ?", (self.study,)).fetchone()
-        return f"{self.optuna}/dashboard/studies/{found[0]}"
+            found = db.execute("select study_id from studies where study_name = ?", (study,)).fetchone()
+        return f"{self.optuna}/dashboard/studies/{found[0]}" if found else ""
 
 
 def _run(folder: Path) -> str:
@@ -175,3 +182,30 @@ def test_the_dashboard_shows_our_pareto_plot(uis: Uis, browser: Browser) -> None
         page.wait_for(
             "document.querySelectorAll('[id=\\'user-defined-plot:pareto-qps-p99_latency_s\\'] .point').length > 0"
         )
+
+
+@contextmanager
+def under_way(uis: Uis, study: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A study on the simulated engine, known to the storage and far from its end."""
+    command = [
+        sys.executable, "-m", "optimize", "+study=chat", *QUICK, f"study.name={study}", "study.trials=1000",
+        f"output_dir={uis.out}", f"cache_dir={uis.out}/cache",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        while not uis.dashboard_of(study):
+            assert process.poll() is None
+            time.sleep(0.1)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
+
+
+@pytest.mark.parametrize("uis", ["simulated"], indirect=True)
+def test_the_dashboard_follows_a_study_that_runs(uis: Uis, browser: Browser) -> None:
+    with under_way(uis, "under-way") as process, browser.page() as page:
+        page.open(f"{uis.dashboard_of('under-way')}/trials?numbers=0", width=1400)
+        page.wait_for(says("Trial 0"))
+        page.wait_for(says("Trial 2"))
+        assert process.poll() is None
