@@ -9,10 +9,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
 from typing import Any
 
 CGROUPS = "OPTIMIZE_CGROUPS"
 """Environment variable: control groups that the server joins before it allocates anything, by their folders."""
+NICENESS = "OPTIMIZE_NICENESS"
+"""Environment variable: how far the server gives way to other programs; see `give_way`."""
+_TRIES, _RETRY_S = 10, 0.05
 
 
 def join_cgroups() -> None:
@@ -22,6 +26,28 @@ def join_cgroups() -> None:
             procs.write("0")
 
 
+def give_way() -> None:
+    """Take a processor only where no other program wants it, as far as the launcher says.
+
+    Clients and whoever watches them stand for other machines: they must not queue for the cores behind the engine that
+    they measure. A nice value alone does not see to that, neither the engine's nor theirs: where Linux groups processes
+    by session (sched(7), "The autogroup feature"), it counts within a session only, and each session has its own.
+    """
+    niceness = int(os.environ.pop(NICENESS, "0"))
+    if not niceness:
+        return
+    os.nice(niceness)
+    for _ in range(_TRIES):
+        try:
+            with open("/proc/self/autogroup", "w", encoding="ascii") as group:
+                group.write(str(niceness))
+            return
+        except BlockingIOError:  # no more than ten such changes a second, all users together
+            time.sleep(_RETRY_S)
+        except OSError:  # this kernel has no such groups
+            return
+
+
 def serve(arguments: list[str]) -> None:
     """Run the server until it ends.
 
@@ -29,6 +55,7 @@ def serve(arguments: list[str]) -> None:
         arguments: As `vllm serve` takes them, the model first.
     """
     join_cgroups()
+    give_way()
     from vllm.entrypoints.cli.serve import ServeSubcommand
 
     ServeSubcommand.cmd(parsed(arguments))

@@ -32,7 +32,7 @@ _HEALTH_TIMEOUT_S = 0.5  # short: an engine that dies while it is asked must be 
 _RPC_TIMEOUT_S = 30.0
 _RESET_TIMEOUT_S = 10.0
 _MODEL_NAME = "model"
-_CGROUPS = "OPTIMIZE_CGROUPS"  # read by optimize.engine.serve
+_CGROUPS, _NICENESS = "OPTIMIZE_CGROUPS", "OPTIMIZE_NICENESS"  # read by optimize.engine.serve
 _KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 # Inherited settings that would give engines started from here other threads than a hand-started one has.
 _NOT_INHERITED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
@@ -173,6 +173,7 @@ class VllmLauncher:
         start: "warm" forks engines from a process that has imported vLLM, "cold" starts each afresh, "auto" is
             warm where that works here.
         cgroups: Folders of control groups that engines join, e.g. one with a memory limit.
+        niceness: How far engines give way to other programs on the processors, 0 (not at all) to 19.
     """
 
     flags: dict[str, Any] = field(default_factory=dict)
@@ -182,6 +183,7 @@ class VllmLauncher:
     compile_cache: str | None = None
     start: str = "auto"
     cgroups: list[str] = field(default_factory=list)
+    niceness: int = 19
     request_knobs_only: bool = field(default=False, init=False)
     _warm: WarmStarter | None = field(default=None, init=False, repr=False)
     _proven: bool = field(default=False, init=False, repr=False)
@@ -189,6 +191,8 @@ class VllmLauncher:
     def __post_init__(self) -> None:
         if self.start not in ("auto", "warm", "cold"):
             raise ConfigError(f"engine.start must be auto, warm or cold, got {self.start!r}")
+        if not 0 <= self.niceness <= 19:
+            raise ConfigError(f"engine.niceness must be 0 to 19, got {self.niceness}")
 
     def preflight(self, flag_names: Sequence[str]) -> None:
         vllm_root()
@@ -288,6 +292,8 @@ class VllmLauncher:
             "VLLM_SERVER_DEV_MODE": "1",  # /collective_rpc and /reset_prefix_cache; loopback only
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         }
+        if self.niceness:
+            own[_NICENESS] = str(self.niceness)
         if self.cgroups:
             own[_CGROUPS] = os.pathsep.join(self.cgroups)
         if self.compile_cache is not None:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
 import socket
@@ -25,7 +24,6 @@ from optimize.load.client import Client, open_session
 from optimize.load.messages import Follow, Prompts, Report, Share, Stop
 
 REPORT_S = 0.05
-_NICE = -10
 
 
 @dataclass(slots=True)
@@ -169,22 +167,7 @@ async def serve(sock: socket.socket) -> None:
                 raise AssertionError(f"no such message: {message!r}")
 
 
-def come_first() -> None:
-    """Be scheduled before all ordinary processes, where the system permits it.
-
-    Clients stand for other machines: on this one they must not queue for the cores behind the engine. A nice value
-    alone does not see to that: where Linux groups processes by session (sched(7), "The autogroup feature"), it counts
-    within our own session only, and a busy engine can keep us waiting for longer than it takes to answer.
-    """
-    try:
-        os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
-    except OSError:  # needs a privilege that not everybody has
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, 0, _NICE)
-
-
 def main() -> None:
-    come_first()
     gc.freeze()  # what was imported stays: no collection need look at it again
     uvloop.run(serve(socket.socket(fileno=int(sys.argv[1]))))
 

@@ -11,6 +11,7 @@ from types import FrameType
 
 from optimize.build import build
 from optimize.chosen import choose
+from optimize.engine.vllm import VllmLauncher
 from optimize.errors import ConfigError
 from optimize.schema import StudyConfig
 from optimize.serve.check import api_key, check
@@ -39,7 +40,7 @@ def run_server(config: StudyConfig) -> int:
         plan, chosen = choose(config, name, say)
         end = held.enter_context(_terminated())
         say(f"serving the {chosen.title}: {chosen.in_words()}")
-        starters = held.enter_context(Starters(lambda: make_starter(config), 2 if settings.standby else 1))
+        starters = held.enter_context(Starters(lambda: make_starter(config, niceness=0), 2 if settings.standby else 1))
         supervisor = Supervisor(chosen.config.engine, starters, settings, plan.folder, say)
         front = held.enter_context(Front(supervisor, settings, dict(chosen.config.engine.flags), key, sock))
         held.enter_context(supervisor)
@@ -51,15 +52,21 @@ def run_server(config: StudyConfig) -> int:
     return 0
 
 
-def make_starter(config: StudyConfig) -> Starter:
+def make_starter(config: StudyConfig, niceness: int | None = None) -> Starter:
     """A launcher that can be supervised.
+
+    Args:
+        config: What it is built from.
+        niceness: How far its engines give way to other programs, where not as configured.
 
     Raises:
         ConfigError: the engine is somebody else's.
     """
-    made = build(config.engine, "engine")
+    made: object = build(config.engine, "engine")
     if not isinstance(made, Starter):
         raise ConfigError("engine=remote is somebody else's to restart: choose engine=vllm")
+    if niceness is not None and isinstance(made, VllmLauncher):
+        made.niceness = niceness
     return made
 
 

@@ -161,3 +161,14 @@ def test_semaphores_that_carry_a_process_id_of_the_tree_are_removed_with_it(tmp_
         assert not semaphore.exists() and other.exists()
     finally:
         other.unlink()
+
+
+def test_an_engine_gives_way_as_a_session_too(tmp_path: Path) -> None:
+    show = "print(os.nice(0)); print(open(group).read() if os.path.exists(group) else '')"
+    code = f"import os; from optimize.engine.serve import give_way; group = '/proc/self/autogroup'; give_way(); {show}"
+    tree = ColdTree([sys.executable, "-c", code], {**os.environ, "OPTIMIZE_NICENESS": "7"}, tmp_path / "log", 0.2)
+    assert tree.ended.wait(30)
+    tree.stop()
+    lines = (tmp_path / "log").read_text().split("\n")
+    assert lines[0] == "7"
+    assert "nice 7" in lines[1] if Path("/proc/self/autogroup").exists() else lines[1] == ""

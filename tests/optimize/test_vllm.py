@@ -4,9 +4,11 @@ import shlex
 
 import pytest
 
+from benchmarks.common import configuration
 from optimize.engine.base import EngineConfig
 from optimize.engine.vllm import VllmLauncher
 from optimize.errors import ConfigError
+from optimize.serve.session import make_starter
 
 ENV = {"VLLM_CPU_KVCACHE_SPACE": "1", "OTHER": "2"}
 
@@ -33,3 +35,15 @@ def test_the_flag_for_the_kv_cache_wins_over_the_older_variable() -> None:
 def test_a_way_to_start_must_be_a_known_one() -> None:
     with pytest.raises(ConfigError, match="engine.start must be auto, warm or cold, got 'hot'"):
         VllmLauncher(start="hot")
+
+
+def test_how_far_engines_give_way_has_bounds() -> None:
+    with pytest.raises(ConfigError, match=r"engine.niceness must be 0 to 19, got 20"):
+        VllmLauncher(niceness=20)
+
+
+def test_engines_give_way_where_they_are_measured_and_not_where_they_serve() -> None:
+    config = configuration(["+study=chat"])
+    measured, served = make_starter(config), make_starter(config, niceness=0)
+    assert isinstance(measured, VllmLauncher) and isinstance(served, VllmLauncher)
+    assert (measured.niceness, served.niceness) == (19, 0)
