@@ -11,16 +11,17 @@ from typing import Any
 from objectives import Measurement, RequestRecord
 from optimize.certify.cgroups import Denied
 from optimize.certify.found import Found
-from optimize.certify.recovery import Normal, harm, normal_of, recovered_s
+from optimize.certify.recovery import Normal, harm, is_steady, normal_of, recovered_s
 from optimize.certify.rig import Bench, Rig, watch
 from optimize.certify.scene import Scenario, Scene
+from optimize.certify.settings import Certify
 from optimize.interference import disturbances
 from optimize.load.arrivals import OpenLoop, Poisson
 from optimize.load.audit import audit_of
 from optimize.load.crew import Flow
 from optimize.telemetry import Telemetry
 
-_WARM_S = 2.0
+_WARM_S, _NORMAL_TRIES = 2.0, 6
 _RESTARTED = ("warm", "cold", "standby")
 
 
@@ -54,21 +55,34 @@ def _load(
     telemetry = Telemetry(_View(rig))
     with telemetry.sampling(), bench.crew.loading(rig.front.endpoint, bench.asked()) as flow:
         flow.follow(arrivals, 0.0)
-        normal_until_s = _WARM_S + settings.normal_s
-        watch(flow, lambda: flow.oldest_due_s() >= normal_until_s, normal_until_s + settings.request_timeout_s)
+        window = _normal_window(flow, found, settings)
         fault_s = flow.clock()
-        normal = normal_of(flow.records, _WARM_S, normal_until_s)
+        normal = normal_of(flow.records, *window)
         scene = Scene(bench, rig, flow, rate, found.mitigated, props, found.notes, time.time())
         scenario.inject(scene)
         recovery_s = _recover(flow, scenario, normal, fault_s, bench)
         scene.end()
     records = [*flow.records, *flow.unanswered]
-    _audit(found, flow, arrivals, bench, (_WARM_S, normal_until_s))
+    _audit(found, flow, arrivals, bench, window)
     _conclude(found, scenario, scene, normal, records, (fault_s, recovery_s))
     found.figures["retried"] = rig.front.counts.retried - before
     series = telemetry.series(flow.began)
-    found.disturbed = _disturbed(bench, records, series, (_WARM_S, normal_until_s))
+    found.disturbed = _disturbed(bench, records, series, window)
     return records, series
+
+
+def _normal_window(flow: Flow, found: Found, settings: Certify) -> tuple[float, float]:
+    """Go on until the last `normal_s` seconds were steady, or long enough; returns them as seconds of the load."""
+    start_s, last_s = _WARM_S, _WARM_S + _NORMAL_TRIES * settings.normal_s
+    while True:
+        end_s = start_s + settings.normal_s
+        watch(flow, lambda end_s=end_s: flow.oldest_due_s() >= end_s, end_s + settings.request_timeout_s)  # type: ignore[misc]
+        if is_steady(flow.records, start_s, end_s, settings.window_s, settings.tolerance):
+            return start_s, end_s
+        if end_s >= last_s:
+            found.notes.append(f"the load before the fault was not steady within {end_s:.0f} s")
+            return start_s, end_s
+        start_s += settings.window_s
 
 
 class _View:

@@ -45,6 +45,23 @@ def normal_of(records: Sequence[RequestRecord], start_s: float, end_s: float) ->
     )  # fmt: skip
 
 
+def is_steady(
+    records: Sequence[RequestRecord], start_s: float, end_s: float, window_s: float, tolerance: float
+) -> bool:  # fmt: skip
+    """Whether no window of a load, by due time, has a P99 beyond `tolerance` times the median window's.
+
+    What follows a fault is judged by that tolerance: a load that leaves it by itself cannot say what is normal.
+    """
+    windows = math.floor((end_s - start_s) / window_s)
+    due: list[list[float]] = [[] for _ in range(windows)]
+    for record in records:
+        number = math.floor((record.due_s - start_s) / window_s)
+        if 0 <= number < windows:
+            due[number].append(math.inf if record.error else record.latency_s)
+    found = [_p99(waits) for waits in due if waits]
+    return not found or max(found) <= tolerance * float(np.median(found)) < math.inf
+
+
 def recovered_s(
     records: Sequence[RequestRecord], fault_s: float, known_until_s: float, limit_s: float, window_s: float,
     calm_s: float,

@@ -1,5 +1,5 @@
 from objectives import RequestRecord
-from optimize.certify.recovery import harm, normal_of, recovered_s
+from optimize.certify.recovery import harm, is_steady, normal_of, recovered_s
 
 NORMAL_S, LATE_S = 0.1, 1.0
 
@@ -22,6 +22,16 @@ def test_normal_is_what_was_due_before() -> None:
     normal = normal_of([*load(10), request(3.05, error="timeout")], 0, 10)
     assert (normal.requests, normal.errors, normal.median_s) == (101, 1, 0.1) or abs(normal.median_s - 0.1) < 1e-9
     assert abs(normal.limit_s(2.0) - 0.2) < 1e-9
+
+
+def test_a_load_that_leaves_the_tolerance_by_itself_is_not_normal() -> None:
+    def steady(records: list[RequestRecord]) -> bool:
+        return is_steady(records, 0, 10, window_s=1.0, tolerance=2.0)
+
+    assert steady(load(10)) and steady([])
+    assert not steady(load(10, late=(5, 6)))
+    assert not steady([*load(10), request(3.05, error="timeout")])
+    assert steady([*load(10), request(10.5, latency_s=9.0)])  # due later
 
 
 def test_p99_recovers_with_the_first_window_from_which_on_all_are_normal() -> None:
