@@ -66,7 +66,8 @@ def report(found: dict[Case, list[Figures]], command: str) -> str:
     heads = ("quantization", "`engine.niceness`", "sent late (P99)", *METRICS)
     lines = [
         "# Who comes first on the processors", "", provenance(command), "",
-        "Median of the repeats [least, largest], under the chat study's load; interleaved, a new engine each.", "",
+        "Median of the repeats; in brackets the least and the largest of them, not an interval. The chat study's load; "
+        "interleaved, a new engine each.", "",
         f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}",
     ]  # fmt: skip
     for (quantization, niceness), repeats in found.items():

@@ -25,7 +25,8 @@ _STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 section { border: 1px solid #8886; border-radius: .5rem; padding: .5rem 1rem 1rem; margin: 1rem 0; }
-h2 { margin: .3rem 0; } p { margin: .3rem 0; } nav a { margin-right: 1.2rem; white-space: nowrap; }
+h2 { margin: .3rem 0; } p { margin: .3rem 0; } nav { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; }
+h2 { overflow-wrap: anywhere; }
 .what { opacity: .75; }
 """
 _NONE = "<p>No study ran yet: <code>scripts/optimize +study=smoke</code> makes the first, and it shows up here.</p>"

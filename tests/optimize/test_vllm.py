@@ -47,3 +47,5 @@ def test_engines_give_way_where_they_are_measured_and_not_where_they_serve() -> 
     measured, served = make_starter(config), make_starter(config, niceness=0)
     assert isinstance(measured, VllmLauncher) and isinstance(served, VllmLauncher)
     assert (measured.niceness, served.niceness) == (19, 0)
+    assert measured._environment("key")["OPTIMIZE_NICENESS"] == "19"
+    assert "OPTIMIZE_NICENESS" not in served._environment("key")

@@ -134,6 +134,12 @@ def test_one_page_leads_to_everything(uis: Uis, browser: Browser) -> None:
         page.wait_for("document.querySelectorAll('.js-plotly-plot .point').length > 0")
 
 
+def test_nothing_of_the_page_hangs_over_its_edge_on_a_phone(uis: Uis, browser: Browser) -> None:
+    with browser.page() as page:
+        page.open(uis.pages, width=390)
+        assert page.run("document.documentElement.scrollWidth") <= 390
+
+
 def test_mlflow_lists_a_study_by_its_tag(uis: Uis, browser: Browser) -> None:
     with browser.page() as page:
         page.open(uis.pages)
