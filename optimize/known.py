@@ -17,18 +17,19 @@ from optimize.outcome import Infeasible
 class KnownFailures:
     """What failed before, by engine where the engine did not start, else by engine and request.
 
-    Where vLLM has no kernel for a checkpoint, by checkpoint and dtype: no other setting of that recipe is started.
+    Where vLLM has no kernel for a checkpoint, which some tell only when they compute, by checkpoint and dtype: no other
+    setting of that recipe is started.
 
     Args:
         records: The trials so far.
         elsewhere: Trials of other studies on this machine, with this model and vLLM: of these, only engines that did
-            not start are remembered, for what happened under another load proves nothing.
+            not start or lack a kernel are remembered, for what else happened under another load proves nothing.
     """
 
     def __init__(self, records: Iterable[TrialRecord], elsewhere: Iterable[TrialRecord] = ()) -> None:
         self._known: dict[str, tuple[str, str]] = {}
         for record in elsewhere:
-            if "engine_start" not in record.seconds:
+            if "engine_start" not in record.seconds or _lacks_kernel(record):
                 self.add(record, f"trial {record.number} of {record.study}")
         for record in records:
             self.add(record)
@@ -47,7 +48,7 @@ class KnownFailures:
         key = _key(record.config["engine_key"], record.config["request"] if started else None)
         seen = (name or f"trial {record.number}", record.reason)
         self._known.setdefault(key, seen)
-        if not started and kind == FailureKind.REFUSED and lacks_kernel([record.reason, *record.evidence]):
+        if _lacks_kernel(record):
             self._known.setdefault(_recipe_key(record.config["engine"]), seen)
 
     def of(self, config: TrialConfig) -> Infeasible | None:
@@ -61,6 +62,13 @@ class KnownFailures:
                 kind, _, text = reason.partition(": ")
                 return Infeasible(FailureKind(kind), f"known from {name}, not started again: {text}")
         return None
+
+
+def _lacks_kernel(record: TrialRecord) -> bool:
+    """Whether an engine failed for its checkpoint, at its start or, as vLLM's CPU build may, at its first answer."""
+    return record.reason.startswith((FailureKind.REFUSED, FailureKind.CRASH)) and lacks_kernel(
+        [record.reason, *record.evidence]
+    )
 
 
 def _recipe_key(engine: Mapping[str, Any]) -> str:

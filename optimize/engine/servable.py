@@ -1,8 +1,9 @@
 """Whether vLLM has kernels here for a checkpoint, asked of vLLM itself without loading a weight.
 
 Runs in a fork of the preloaded process (`optimize.engine.warm`). vLLM composes the engine's configuration as it would
-for a server, and builds one linear layer of each shape and scheme without memory behind it: that is where it looks for
-a kernel. What fails only later, while weights are loaded or repacked, is learned from the first engine.
+for a server, and builds one linear layer of each shape and scheme, which is where it looks for a kernel. On a processor
+each layer computes once, with weights that mean nothing: vLLM's CPU build chooses kernels there that its library for
+this processor's instructions turns out to lack. What fails only later is learned from the first engine.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import select
 import signal
 from typing import Any
 
+from optimize.engine.failures import lacks_kernel
 from optimize.engine.keeper import restore_signals
 from optimize.engine.serve import parsed
 
@@ -104,16 +106,40 @@ def _matrices(hf_config: Any) -> dict[str, tuple[int, int]]:
 
 
 def _build_layers(config: Any, matrices: dict[str, tuple[int, int]]) -> None:
-    """vLLM's own layers, without memory behind them."""
+    """vLLM's own layers; on a GPU without memory behind them."""
     import torch
     from vllm.model_executor.layers.linear import ReplicatedLinear
+    from vllm.platforms import current_platform
 
-    with torch.device("meta"):
-        for name, (inputs, outputs) in matrices.items():
-            ReplicatedLinear(
-                inputs, outputs, bias=False, params_dtype=config.model_config.dtype, quant_config=config.quant_config,
-                prefix=name, disable_tp=True,
+    on_cpu, dtype = current_platform.is_cpu(), config.model_config.dtype
+    for name, (inputs, outputs) in matrices.items():
+        with torch.device("cpu" if on_cpu else "meta"):
+            layer = ReplicatedLinear(
+                inputs, outputs, bias=False, params_dtype=dtype, quant_config=config.quant_config, prefix=name,
+                disable_tp=True,
             )  # fmt: skip
+        if on_cpu:
+            _compute(layer, torch.ones(1, inputs, dtype=dtype))
+
+
+def _compute(layer: Any, one: Any) -> None:
+    """Pass ones through a layer of ones.
+
+    Raises:
+        NotImplementedError: vLLM has no kernel for it. Whatever else goes wrong may be due to the weights.
+    """
+    import torch
+
+    try:
+        with torch.no_grad():
+            for weight in layer.parameters():
+                weight.fill_(1)
+            layer.quant_method.process_weights_after_loading(layer)
+            layer(one)
+    except Exception as error:
+        said = _in_one_line(error)
+        if lacks_kernel([said]):
+            raise NotImplementedError(said) from error
 
 
 def _in_one_line(error: Exception) -> str:

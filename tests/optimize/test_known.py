@@ -66,8 +66,17 @@ def test_a_checkpoint_without_a_kernel_is_known_for_every_engine_of_it() -> None
     assert known.of(TrialConfig(other_type, RequestConfig(1))) is None, "another type may have another kernel"
 
 
-def test_words_about_kernels_under_load_say_nothing_about_starting() -> None:
+def test_a_kernel_missed_at_the_first_answer_is_known_for_every_engine_and_study() -> None:
+    seconds = {"engine_start": 2.0, "total": 4.0}
+    missed = "AttributeError: '_OpNamespace' '_C' object has no attribute 'cpu_gemm_wna16'"
+    reason = f"crash: engine ended during load: {missed}"
+    failed = record(TrialConfig(ENGINE, RequestConfig(1)), "infeasible", reason, seconds)
+    for known in (KnownFailures([failed]), KnownFailures([], [failed])):
+        assert known.of(TrialConfig(OTHER, RequestConfig(2))) is not None
+        assert known.of(TrialConfig(EngineConfig("another", "fp16", ENGINE.flags), RequestConfig(1))) is None
+
+
+def test_what_else_happens_under_load_says_nothing_about_other_studies() -> None:
     seconds = {"engine_start": 2.0, "total": 20.0}
-    reason = "crash: Failed to find a kernel that can implement it"
-    known = KnownFailures([record(TrialConfig(ENGINE, RequestConfig(1)), "infeasible", reason, seconds)])
-    assert known.of(TrialConfig(OTHER, RequestConfig(1))) is None
+    failed = record(TrialConfig(ENGINE, RequestConfig(1)), "infeasible", "crash: engine ended during load", seconds)
+    assert KnownFailures([], [failed]).of(TrialConfig(ENGINE, RequestConfig(1))) is None
