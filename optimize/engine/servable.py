@@ -13,6 +13,7 @@ import os
 import re
 import select
 import signal
+import tempfile
 from typing import Any
 
 from optimize.engine.failures import lacks_kernel
@@ -112,6 +113,8 @@ def _build_layers(config: Any, matrices: dict[str, tuple[int, int]]) -> None:
     from vllm.platforms import current_platform
 
     on_cpu, dtype = current_platform.is_cpu(), config.model_config.dtype
+    if on_cpu:
+        _join_a_group_of_one()
     for name, (inputs, outputs) in matrices.items():
         with torch.device("cpu" if on_cpu else "meta"):
             layer = ReplicatedLinear(
@@ -120,6 +123,16 @@ def _build_layers(config: Any, matrices: dict[str, tuple[int, int]]) -> None:
             )  # fmt: skip
         if on_cpu:
             _compute(layer, torch.ones(1, inputs, dtype=dtype))
+
+
+def _join_a_group_of_one() -> None:
+    """Layers with memory behind them ask for their place among the processes that share a model."""
+    from vllm.distributed import init_distributed_environment, initialize_model_parallel
+
+    with tempfile.TemporaryDirectory() as scratch:
+        meeting = f"file://{scratch}/group"
+        init_distributed_environment(1, 0, distributed_init_method=meeting, local_rank=0, backend="gloo")
+        initialize_model_parallel()
 
 
 def _compute(layer: Any, one: Any) -> None:
@@ -139,7 +152,7 @@ def _compute(layer: Any, one: Any) -> None:
     except Exception as error:
         said = _in_one_line(error)
         if lacks_kernel([said]):
-            raise NotImplementedError(said) from error
+            raise NotImplementedError(f"no kernel on this processor: {said}") from error
 
 
 def _in_one_line(error: Exception) -> str:
