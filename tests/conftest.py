@@ -58,8 +58,10 @@ def empty_mlflow_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def simulated(tmp_path: Path, workload_file: Path, empty_mlflow_db: Path) -> list[str]:
+def simulated(tmp_path: Path, workload_file: Path, empty_mlflow_db: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Overrides of a quick study on the simulated engine, everything under tmp_path."""
+    # A report's pictures are tested on the studies of `made_studies`: they take a quarter of so small a study's time.
+    monkeypatch.setattr("optimize.report.page.write_png", lambda drawing, path: path)
     (tmp_path / "out").mkdir()
     shutil.copy(empty_mlflow_db, tmp_path / "out/mlflow.db")
     return [
@@ -144,6 +146,7 @@ def optimize_process() -> Run:
 BELIEVE = [
     "load.guard={repeats: 0, steal_max: 1, other_cores_max: 1, throttled_max: 1, drift_p: 0}",
     "load.guard.send_lag_p99_max_s=60", "load.guard.client_cpu_max=2", "load.window_max_s=60", "load.drain_max_s=60",
+    "load.precision={}", "load.window_min_s=2", "load.window_requests=20",  # that they are measured counts, not how well
 ]  # fmt: skip
 CACHE = f"cache_dir={ROOT / '.cache'}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
@@ -12,15 +13,18 @@ from tests.optimize.test_study import stored
 
 
 def test_the_best_of_an_earlier_study_is_tried_first(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
-    assert optimize([*simulated, "study.name=old", "study.trials=5", "sampler=random"]).returncode == 0
+    # Four at a time of sixteen users: other trials than the baseline are faster, whatever the machine does meanwhile.
+    overloaded = [*simulated, "load.arrivals.users=16", "+baseline.batch_size=4"]
+    assert optimize([*overloaded, "study.name=old", "study.trials=3", "sampler=random"]).returncode == 0
     options = ["study.name=new", "study.trials=2", "search.warm_start=[old]", "search.warm_start_points=2"]
-    done = optimize([*simulated, *options, "scenario=bulk"])
+    done = optimize([*overloaded, *options, "scenario=bulk"])
     assert done.returncode == 0, done.stderr
-    assert "starting from old: 2 configurations to try first" in done.stdout
+    found = re.search(r"starting from old: ([12]) configurations to try first", done.stdout)
+    assert found is not None, done.stdout
     old, new = stored(tmp_path / "out", "old"), stored(tmp_path / "out", "new")
     tried = [t.params for t in old.trials]
-    assert all(t.params in tried for t in new.trials)
-    again = optimize([*simulated, *options, "scenario=bulk", "study.trials=3"])
+    assert all(t.params in tried for t in new.trials[: 1 + int(found[1])])
+    again = optimize([*overloaded, *options, "scenario=bulk", "study.trials=3"])
     assert "starting from" not in again.stdout, "only once"
 
 
