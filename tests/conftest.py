@@ -146,7 +146,7 @@ def optimize_process() -> Run:
 BELIEVE = [
     "load.guard={repeats: 0, steal_max: 1, other_cores_max: 1, throttled_max: 1, drift_p: 0}",
     "load.guard.send_lag_p99_max_s=60", "load.guard.client_cpu_max=2", "load.window_max_s=60", "load.drain_max_s=60",
-    "load.precision={}", "load.window_min_s=2", "load.window_requests=20",  # that they are measured counts, not how well
+    "load.precision={}", "load.window_min_s=2", "load.window_requests=20",  # measured, if not well
 ]  # fmt: skip
 CACHE = f"cache_dir={ROOT / '.cache'}"
 
