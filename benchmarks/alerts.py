@@ -191,7 +191,8 @@ def _on_engines(reader: Prometheus, folder: Path, config: StudyConfig, model: st
 
         def slow(during: ExitStack) -> None:
             during.enter_context(users(running, model, _FEW))
-            time.sleep(2.0)  # an engine core that is stopped before it has told of a request tells of none
+            # An engine core that is stopped before it has told of its requests tells of none.
+            until(lambda: bool(reader.query(f"sum(vllm:num_requests_running) >= {_FEW // 2}")))
             during.enter_context(frozen(running))
 
         found += watch(reader, "decode", slow)

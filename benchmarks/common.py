@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from hydra import compose, initialize_config_dir
 from scipy import stats
 
 from optimize import schema
-from optimize.cli import CONF, to_typed
+from optimize.cli import composed, to_typed
 from optimize.engine.base import EngineConfig
 from optimize.engine.flags import vllm_distribution
 from optimize.quantize import make_checkpoints
@@ -29,8 +28,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
 def configuration(overrides: Sequence[str]) -> schema.StudyConfig:
     """The typed configuration that `python -m optimize` would have with these overrides."""
     schema.register()
-    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        return to_typed(compose(config_name="config", overrides=list(overrides)))
+    return to_typed(composed(overrides))
 
 
 def engine_of(config: schema.StudyConfig, params: Mapping[str, Any]) -> EngineConfig:

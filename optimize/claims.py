@@ -94,10 +94,13 @@ class Claims:
             cell = _cell(trial.user_attrs)
             return any(t.user_attrs.get(ROLE) == CONFIRMATION and _cell(t.user_attrs) == cell for t in before)
         counting = [t for t in self._trials() if t.state is TrialState.COMPLETE and not _confirms(t)]
-        running = [t for t in before if t.state is TrialState.RUNNING and not _confirms(t)]
+        searched = [t for t in before if not _confirms(t)]
+        running = [t for t in searched if t.state is TrialState.RUNNING]
         if len(counting) + len(running) >= self._budget:
             return True
-        return any(self._params_of(t, set(trial.params)) == trial.params for t in running)
+        # One that has ended since this one was asked for was as unknown to the sampler as one that still runs.
+        unseen = [t for t in searched if t.datetime_complete is None or t.datetime_complete > _asked_at(trial)]
+        return any(self._params_of(t, set(trial.params)) == trial.params for t in unseen)
 
     def _params_of(self, running: FrozenTrial, names: set[str]) -> Mapping[str, Any]:
         """A running trial's settings, once the driver that asks for it has them all."""
@@ -187,6 +190,10 @@ def _here() -> str:
     """This machine, since it was started, as its processes are numbered here."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
     return f"{os.uname().nodename}:{boot}:{os.stat('/proc/self/ns/pid').st_ino}"
+
+
+def _asked_at(trial: optuna.Trial) -> datetime:
+    return trial.datetime_start or datetime.now()
 
 
 def _cell(attributes: Mapping[str, Any]) -> list[Any]:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -52,18 +51,11 @@ def run_named(verb: Callable[[str, schema.StudyConfig, str], int], names: Sequen
 
 
 def _guarded(verb: Verb) -> int:
-    composed: list[DictConfig] = []
-    given: list[str] = []
-
-    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
-    def compose(node: DictConfig) -> None:
-        composed.append(node)
-        # As they were given: an interpolation of the environment may be a secret.
-        given.extend(OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False))  # type: ignore[arg-type]
-
+    words = sys.argv[1:]
     try:
-        compose()  # leaves `composed` empty for --help, --cfg and the like
-        return verb(to_typed(composed[0]), _as_yaml(composed[0], given)) if composed else 0
+        # Words such as --help and --cfg are for Hydra's own command line, which ends there.
+        node = _from_hydra() if any(word.startswith("-") for word in words) else composed(words)
+        return verb(to_typed(node), _as_yaml(node, words)) if node is not None else 0
     except ConfigError as error:
         return _complain(str(error), BAD_INPUT)
     except (HydraException, OmegaConfBaseException) as error:
@@ -76,8 +68,31 @@ def _guarded(verb: Verb) -> int:
         GlobalHydra.instance().clear()
 
 
-def _as_yaml(node: DictConfig, given: list[str]) -> str:
-    """The configuration as composed, headed by what the command was given: a report repeats it."""
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """The configuration with these overrides. Hydra's own command line takes twice as long: it composes first to see
+    whether it is to run once or many times.
+    """
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("config", list(overrides))
+
+
+def _from_hydra() -> DictConfig | None:
+    """The configuration by Hydra's command line; None where that only answered a question."""
+    found: list[DictConfig] = []
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+    def compose(node: DictConfig) -> None:
+        found.append(node)
+
+    compose()
+    return found[0] if found else None
+
+
+def _as_yaml(node: DictConfig, words: list[str]) -> str:
+    """The configuration as composed, headed by what the command was given, as it was given: a report repeats it, and
+    an interpolation of the environment may be a secret.
+    """
+    given = [word for word in words if not word.startswith("-")]
     return f"{GIVEN}{shlex.join(given)}\n{OmegaConf.to_yaml(node)}"
 
 

@@ -147,9 +147,9 @@ def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) ->
     from optimize.report.interactions import read_importance
     from optimize.study import stored_studies
 
+    tracker.catch_up()  # the report links every trial's run
     files, metrics, note = conclude(plan, study)
     try:
-        tracker.catch_up()  # the report links every trial's run
         importance = plan.folder / "report" / "importance.json"
         shares = read_importance(importance) if importance in files else None
         page, figures = write(plan.config, study, stored_studies(plan.config.tracking.storage), shares)

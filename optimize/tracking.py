@@ -240,7 +240,7 @@ class Tracker:
 
     def open(self, config_yaml: str) -> None:
         """Open the parent run, and end the child runs that a killed session left open."""
-        self._submit(_import_what_is_slow)
+        _import_what_is_slow()
         self._submit(lambda: self._mirror.open_parent(config_yaml))
         for record in self._ledger.records():
             if record.ended_at is not None and not self._mirror.is_complete(self._ledger.trial_folder(record.number)):
@@ -294,6 +294,7 @@ class Tracker:
 
 
 def _import_what_is_slow() -> None:
+    """Here, and not in the background: two threads in the same large packages can wait for each other's imports."""
     import optuna_dashboard  # noqa: F401
 
 

@@ -11,7 +11,7 @@ from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = [
-    "engine=simulated", "engine.token_s=0.0005", "search_space.quantization=null", "search_space.workers=null",
+    "engine=simulated", "engine.token_s=0.004", "search_space.quantization=null", "search_space.workers=null",
     "study.trials=2", "sampler=random", "confirm.candidates=1", "confirm.rounds=2",
     "load.warmup_s=0.1", "load.warmup_requests=4", "load.window_min_s=1.5", "load.window_requests=10",
     "load.window_max_s=30", "load.precision={}", "constraints=none",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -14,7 +13,6 @@ import pytest
 from optimize.engine.base import EngineConfig, Launcher
 from optimize.engine.remote import RemoteLauncher
 from optimize.engine.simulated import SimulatedLauncher
-from optimize.engine.vllm import VllmLauncher
 from optimize.errors import ConfigError, EngineFailure
 from tests.conftest import ROOT
 
@@ -23,15 +21,12 @@ CONFIG = EngineConfig(
 )
 
 
-@contextmanager
-def launcher_of(kind: str, tmp_path: Path) -> Iterator[Launcher]:
-    if kind == "vllm":
-        launcher: Launcher = VllmLauncher(env={"VLLM_CPU_KVCACHE_SPACE": "1"})
-        launcher.prepare()
-        yield launcher
-        launcher.close()
-    elif kind == "simulated":
-        yield SimulatedLauncher(oom_above_seqs=200)
+@pytest.fixture(params=["simulated", "remote", pytest.param("vllm", marks=pytest.mark.live)])
+def launcher(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Launcher]:
+    if request.param == "vllm":
+        yield request.getfixturevalue("live_vllm")
+    elif request.param == "simulated":
+        yield SimulatedLauncher()
     else:
         engine = SimulatedLauncher().launch(CONFIG, tmp_path / "served.log")
         with pytest.MonkeyPatch.context() as patch:
@@ -40,38 +35,33 @@ def launcher_of(kind: str, tmp_path: Path) -> Iterator[Launcher]:
         engine.stop()
 
 
-KINDS = ["simulated", "remote", pytest.param("vllm", marks=pytest.mark.live)]
+def test_a_started_engine_answers_until_it_is_stopped(launcher: Launcher, tmp_path: Path) -> None:
+    assert launcher.version()
+    launcher.preflight([])
+    for number in range(2):  # a launcher starts engines again and again
+        engine = launcher.launch(CONFIG, tmp_path / f"{number}.log")
+        engine.check()
+        engine.reset()
+        answer = httpx.post(
+            f"{engine.endpoint.base_url}/v1/completions", headers=engine.endpoint.headers, timeout=60,
+            json={"model": engine.endpoint.model, "prompt": "the dog sees\n", "max_tokens": 4},
+        )  # fmt: skip
+        assert answer.status_code == 200 and answer.json()["usage"]["completion_tokens"] > 0
+        pids = list(engine.pids)
+        memory = engine.memory()
+        assert (memory is None) == launcher.request_knobs_only
+        engine.stop()
+        assert not any(psutil.pid_exists(pid) for pid in pids)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_started_engine_answers_until_it_is_stopped(kind: str, tmp_path: Path) -> None:
-    with launcher_of(kind, tmp_path) as launcher:
-        assert launcher.version()
-        launcher.preflight([])
-        for number in range(2):  # a launcher starts engines again and again
-            engine = launcher.launch(CONFIG, tmp_path / f"{number}.log")
-            engine.check()
-            engine.reset()
-            answer = httpx.post(
-                f"{engine.endpoint.base_url}/v1/completions", headers=engine.endpoint.headers, timeout=60,
-                json={"model": engine.endpoint.model, "prompt": "the dog sees\n", "max_tokens": 4},
-            )  # fmt: skip
-            assert answer.status_code == 200 and answer.json()["usage"]["completion_tokens"] > 0
-            pids = list(engine.pids)
-            memory = engine.memory()
-            assert (memory is None) == launcher.request_knobs_only
-            engine.stop()
-            assert not any(psutil.pid_exists(pid) for pid in pids)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_unknown_flags_are_refused_before_anything_starts(kind: str, tmp_path: Path) -> None:
-    with launcher_of(kind, tmp_path) as launcher, pytest.raises(ConfigError, match="max_num_sequences"):
+def test_unknown_flags_are_refused_before_anything_starts(launcher: Launcher) -> None:
+    with pytest.raises(ConfigError, match="max_num_sequences"):
         launcher.preflight(["max_num_sequences"])
 
 
 def test_a_configuration_that_cannot_run_is_an_engine_failure_with_its_cause(tmp_path: Path) -> None:
-    with launcher_of("simulated", tmp_path) as launcher, pytest.raises(EngineFailure, match="out of memory") as caught:
+    launcher = SimulatedLauncher(oom_above_seqs=200)
+    with pytest.raises(EngineFailure, match="out of memory") as caught:
         launcher.launch(EngineConfig("m", "fp16", (("max_num_seqs", 512),)), tmp_path / "log")
     assert caught.value.kind == "device_oom" and caught.value.evidence
 

@@ -54,23 +54,15 @@ def crew() -> Iterator[Crew]:
 
 
 @pytest.fixture(scope="module")
-def launcher() -> Iterator[VllmLauncher]:
-    made = VllmLauncher(env=ENV, start="warm", compile_cache=str(ROOT / ".cache/compiled"))
-    made.prepare()
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
 def workload(tmp_path_factory: pytest.TempPathFactory) -> Workload:
     source = WorkloadSource(name="chat", path=str(ROOT / "demo/workloads/chat.jsonl"))
     return load_workload(source, MODEL, tmp_path_factory.mktemp("cache"))
 
 
 def test_a_live_engine_answers_like_the_references_and_leaves_nothing(
-    launcher: VllmLauncher, crew: Crew, workload: Workload, tmp_path: Path
+    live_vllm: VllmLauncher, crew: Crew, workload: Workload, tmp_path: Path
 ) -> None:
-    engine = launcher.launch(config(max_num_seqs=16), tmp_path / "log")
+    engine = live_vllm.launch(config(max_num_seqs=16), tmp_path / "log")
     try:
         assert engine.effective(["max_num_seqs"]) == {"max_num_seqs": 16}
         answers = {}
@@ -102,8 +94,8 @@ def test_a_live_engine_answers_like_the_references_and_leaves_nothing(
     assert not [c for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port and c.status == "LISTEN"]
 
 
-def test_the_endpoint_is_on_loopback_and_asks_for_its_key(launcher: VllmLauncher, tmp_path: Path) -> None:
-    engine = launcher.launch(config(), tmp_path / "log")
+def test_the_endpoint_is_on_loopback_and_asks_for_its_key(live_vllm: VllmLauncher, tmp_path: Path) -> None:
+    engine = live_vllm.launch(config(), tmp_path / "log")
     try:
         body = {"model": "model", "prompt": "a", "max_tokens": 1}
         assert httpx.post(f"{engine.endpoint.base_url}/v1/completions", json=body).status_code == 401
@@ -129,20 +121,20 @@ def test_the_endpoint_is_on_loopback_and_asks_for_its_key(launcher: VllmLauncher
     ],
 )
 def test_what_vllm_refuses_is_named(
-    launcher: VllmLauncher, tmp_path: Path, flags: dict[str, object], said: str
+    live_vllm: VllmLauncher, tmp_path: Path, flags: dict[str, object], said: str
 ) -> None:
     refused = EngineConfig(MODEL, "fp16", tuple({**dict(FLAGS), **flags}.items()))
     with pytest.raises(EngineFailure) as caught:
-        launcher.launch(refused, tmp_path / "log").stop()
+        live_vllm.launch(refused, tmp_path / "log").stop()
     assert caught.value.kind is FailureKind.REFUSED
     assert said in str(caught.value)
 
 
 @pytest.mark.parametrize("victim", ["main", "worker"])
 def test_an_engine_killed_under_load_ends_the_load_at_once(
-    launcher: VllmLauncher, crew: Crew, workload: Workload, tmp_path: Path, victim: str
+    live_vllm: VllmLauncher, crew: Crew, workload: Workload, tmp_path: Path, victim: str
 ) -> None:
-    engine = launcher.launch(config(), tmp_path / "log")
+    engine = live_vllm.launch(config(), tmp_path / "log")
     pids = engine.pids
     killed_at: list[float] = []
 
@@ -164,7 +156,7 @@ def test_an_engine_killed_under_load_ends_the_load_at_once(
 
 
 def test_an_unknown_release_starts_cold_says_so_once_and_serves_the_same_answers(
-    launcher: VllmLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    live_vllm: VllmLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     metadata = tmp_path / "pretended/vllm-9.9.0+cpu.dist-info/METADATA"
     metadata.parent.mkdir(parents=True)
@@ -173,7 +165,7 @@ def test_an_unknown_release_starts_cold_says_so_once_and_serves_the_same_answers
     unknown = VllmLauncher(env=ENV)
     unknown.prepare()
     texts = []
-    for started_by in (launcher, unknown):
+    for started_by in (live_vllm, unknown):
         engine = started_by.launch(config(), tmp_path / f"{started_by.start}.log")
         try:
             answer = httpx.post(

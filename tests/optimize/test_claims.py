@@ -61,6 +61,18 @@ def test_of_equal_points_the_lower_number_stays(drivers: tuple[optuna.Study, opt
     assert states(drivers[0]) == [TrialState.RUNNING, TrialState.FAIL]
 
 
+def test_a_point_that_ended_elsewhere_while_it_was_asked_for_is_not_run_again(
+    drivers: tuple[optuna.Study, optuna.Study],
+) -> None:
+    ours, theirs = (Claims(study, 9) for study in drivers)
+    first = ask(drivers[0], 1)
+    assert ours.claim(first)
+    second = ask(drivers[1], 1)
+    drivers[0].tell(first, 1.0)
+    assert not theirs.claim(second)
+    assert theirs.claim(ask(drivers[1], 1)), "asked for by somebody who knew of the first"
+
+
 def test_the_budget_is_kept_to_the_trial(drivers: tuple[optuna.Study, optuna.Study]) -> None:
     ours, theirs = (Claims(study, 2) for study in drivers)
     drivers[0].tell(ask(drivers[0], 1), 1.0)

@@ -31,7 +31,7 @@ def test_the_best_of_an_earlier_study_is_tried_first(optimize: Run, simulated: l
 def test_points_that_the_new_space_does_not_have_are_left_out(
     optimize: Run, simulated: list[str], tmp_path: Path
 ) -> None:
-    assert optimize([*simulated, "study.name=old", "study.trials=4", "sampler=random"]).returncode == 0
+    assert optimize([*simulated, "study.name=old", "study.trials=1", "sampler=random"]).returncode == 0
     narrow = ["search_space.batch_size.high=5", "study.trials=0", "+baseline.batch_size=4"]
     done = optimize([*simulated, "study.name=new", "search.warm_start=[old]", *narrow])
     assert done.returncode == 0, done.stderr

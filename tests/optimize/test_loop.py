@@ -63,8 +63,7 @@ def of_role(study: optuna.Study, role: str) -> Iterator[Any]:
     return (t for t in study.get_trials() if t.user_attrs.get("role") == role and t.state is TrialState.COMPLETE)
 
 
-@pytest.mark.parametrize("transport", [Instant, Slow])
-@pytest.mark.parametrize("slots", [1, 8, 64])
+@pytest.mark.parametrize(("slots", "transport"), [(1, Instant), (8, Instant), (8, Slow), (64, Slow)])
 def test_the_budget_is_spent_to_the_trial_whatever_runs_side_by_side(
     plan: Plan, slots: int, transport: type[Instant]
 ) -> None:

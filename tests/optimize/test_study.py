@@ -76,11 +76,12 @@ def test_a_study_ends_with_a_recommendation_and_everything_is_tracked(
 
 
 def test_the_same_command_resumes_and_adds_nothing_when_the_budget_is_spent(
-    optimize: Run, simulated: list[str], tmp_path: Path
+    optimize: Run, optimize_process: Run, simulated: list[str], tmp_path: Path
 ) -> None:
     assert optimize([*simulated, "study.trials=1"]).returncode == 0
-    again = optimize([*simulated, "study.trials=1"])
-    assert again.returncode == 0
+    # In a process that has imported nothing: what runs in the background imports as much as the report does.
+    again = optimize_process([*simulated, "study.trials=1"])
+    assert again.returncode == 0, again.stderr
     assert len(stored(tmp_path / "out").trials) == 2
     assert optimize([*simulated, "study.trials=2"]).returncode == 0
     assert len(stored(tmp_path / "out").trials) == 3
@@ -160,11 +161,11 @@ def read_until(process: subprocess.Popen[str], pattern: str) -> None:
     raise AssertionError(f"never printed {pattern!r}: {process.stderr and process.stderr.read()}")
 
 
-@pytest.mark.parametrize("moment", [r"^study smoke", r"^trial 0 ", r"^trial 2 "])
+@pytest.mark.parametrize("moment", [r"^study smoke", r"^trial 0 ", r"^trial 1 "])
 def test_kill_9_loses_at_most_the_running_trial(
     optimize: Run, simulated: list[str], tmp_path: Path, moment: str
 ) -> None:
-    overrides = [*simulated, "study.trials=3"]
+    overrides = [*simulated, "study.trials=2"]
     process = start(overrides)
     read_until(process, moment)
     time.sleep(0.3)
@@ -177,7 +178,7 @@ def test_kill_9_loses_at_most_the_running_trial(
     again = optimize(overrides)
     assert again.returncode == 0, again.stderr
     trials = stored(tmp_path / "out").get_trials()
-    assert sum(t.state is TrialState.COMPLETE for t in trials) == 4
+    assert sum(t.state is TrialState.COMPLETE for t in trials) == 3
     assert sum(t.state is TrialState.FAIL for t in trials) <= 1
     assert {t.state for t in trials} <= {TrialState.COMPLETE, TrialState.FAIL}
     assert sum(t.user_attrs.get("role") == "baseline" for t in trials if t.state is TrialState.COMPLETE) == 1
@@ -189,7 +190,7 @@ def test_kill_9_loses_at_most_the_running_trial(
 def test_an_interrupt_reports_what_there_is_and_the_same_command_goes_on(
     optimize: Run, simulated: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
-    overrides = [*simulated, "study.trials=3"]
+    overrides = [*simulated, "study.trials=2"]
     process = start(overrides)
     read_until(process, r"^trial 1 ")
     process.send_signal(number)
@@ -198,7 +199,7 @@ def test_an_interrupt_reports_what_there_is_and_the_same_command_goes_on(
     assert "recommended for" in out and "Traceback" not in err
     assert engine_processes(str(tmp_path)) == []
     assert optimize(overrides).returncode == 0
-    assert sum(t.state is TrialState.COMPLETE for t in stored(tmp_path / "out").get_trials()) == 4
+    assert sum(t.state is TrialState.COMPLETE for t in stored(tmp_path / "out").get_trials()) == 3
 
 
 def test_two_sessions_on_one_study_are_refused(optimize: Run, simulated: list[str]) -> None:

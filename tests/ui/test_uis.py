@@ -204,7 +204,7 @@ def under_way(uis: Uis, study: str) -> Iterator[subprocess.Popen[bytes]]:
             time.sleep(0.1)
         yield process
     finally:
-        process.terminate()
+        process.kill()
         process.wait(timeout=60)
 
 

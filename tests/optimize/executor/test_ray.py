@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import re
@@ -27,6 +28,8 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 HERE = sorted(os.sched_getaffinity(0))
+MARK = ("CLUSTER_OF_TESTS", str(os.getpid()))
+"""In the environment of every process of this module's cluster: other tests run engines at the same time."""
 
 
 class Nodes:
@@ -36,7 +39,7 @@ class Nodes:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.optimize.executor.nodes"], cwd=ROOT, text=True, stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env={**os.environ, "RAY_worker_niceness": "0"},  # or workers starve beside other tests
+            env={**os.environ, "RAY_worker_niceness": "0", MARK[0]: MARK[1]},  # or workers starve beside other tests
         )  # fmt: skip
         self.address = self._heard(r"[\d.]+:\d+")
 
@@ -75,9 +78,23 @@ def on(nodes: Nodes) -> list[str]:
 
 
 def actors() -> list[psutil.Process]:
-    """Living workers of the project on this machine's nodes."""
-    found = psutil.process_iter(["cmdline", "status"])
-    return [p for p in found if "ray::Remote" in " ".join(p.info["cmdline"] or []) and p.info["status"] != "zombie"]
+    """Living workers of the project on the cluster."""
+    return _of_the_cluster("ray::Remote")
+
+
+def engines() -> list[psutil.Process]:
+    """Living engines that its workers started."""
+    return _of_the_cluster("optimize.engine.simulated")
+
+
+def _of_the_cluster(word: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["cmdline", "status"]):
+        if word in " ".join(process.info["cmdline"] or []) and process.info["status"] != psutil.STATUS_ZOMBIE:
+            with contextlib.suppress(psutil.Error):
+                if MARK in process.environ().items():
+                    found.append(process)
+    return found
 
 
 def lines_until(process: subprocess.Popen[str], pattern: str, heard: list[str]) -> None:
@@ -123,11 +140,7 @@ def test_workers_and_nodes_are_killed_and_every_trial_is_told_once(
     assert process.returncode == 0, said + err
     told_once(tmp_path / "out", 10)
     assert said.count("it is run again") >= 1
-    assert gone(str(tmp_path)) and not [p for p in psutil.process_iter(["cmdline"]) if _is_engine(p)]
-
-
-def _is_engine(process: psutil.Process) -> bool:
-    return "optimize.engine.simulated" in " ".join(process.info["cmdline"] or [])
+    assert gone(str(tmp_path)) and not engines()
 
 
 def test_the_end_of_the_driver_is_the_end_of_its_engines(simulated: list[str], tmp_path: Path, nodes: Nodes) -> None:
@@ -136,13 +149,14 @@ def test_the_end_of_the_driver_is_the_end_of_its_engines(simulated: list[str], t
     try:
         lines_until(process, r"^trial 1 ", [])
         time.sleep(1.0)
+        assert actors() and engines()
     finally:
         process.kill()
         process.communicate()
     deadline = time.monotonic() + 30
-    while (left := [p for p in psutil.process_iter(["cmdline"]) if _is_engine(p)]) and time.monotonic() < deadline:
+    while (left := [*engines(), *actors()]) and time.monotonic() < deadline:
         time.sleep(0.2)
-    assert not left and not actors()
+    assert not left
 
 
 def refused(overrides: list[str], out: Path, script: str = "-m optimize") -> str:
