@@ -23,7 +23,7 @@ LOG_SCALE_ATTR = "log_scale"
 _GRID_STEPS = 5
 _TINY = 1e-9
 _LIVE_SAMPLES = 512
-_HYPERCUBES = 50
+_HYPERCUBES, _DESIGNS = 50, 3
 _MODELLED = 160
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Settle = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -97,9 +97,20 @@ class LogScaleGPSampler(GPSampler):
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         if not self._fill or not search_space or len(complete) >= self._n_startup_trials:
             return self._settle(super().sample_relative(study, trial, search_space))
-        if not self._design:
-            self._design = filling(search_space, self._n_startup_trials - len(complete), self._rng.rng)
-        return self._settle(self._design.pop())
+        return self._filling_point(study, search_space, self._n_startup_trials - len(complete))
+
+    def _filling_point(self, study: optuna.Study, space: dict[str, BaseDistribution], left: int) -> dict[str, Any]:
+        """The next point that fills the space; a resumed study, or another driver, may have tried some of them."""
+        known = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
+        tried = [_within(space, t.params) for t in known]
+        point: dict[str, Any] = {}
+        for _ in range(_DESIGNS):
+            self._design = self._design or filling(space, left, self._rng.rng)
+            while self._design:
+                point = self._settle(self._design.pop())
+                if point not in tried:
+                    return point
+        return point
 
     def _sample_relative_impl(
         self,

@@ -42,6 +42,12 @@ class MemoryGroup:
         nothing = "max" if self.version == 2 else "-1"
         (self.folder / name).write_text(nothing if limit_bytes is None else str(limit_bytes))
 
+    def kills(self) -> int:
+        """How many processes the kernel has killed in it for want of memory."""
+        events = self.folder / ("memory.events" if self.version == 2 else "memory.oom_control")
+        counts = dict(line.split() for line in events.read_text().splitlines())
+        return int(counts.get("oom_kill", 0))
+
 
 @contextmanager
 def memory_group() -> Iterator[MemoryGroup]:

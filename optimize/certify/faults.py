@@ -25,7 +25,7 @@ from optimize.serve.beams import accepted_beams
 _SURGE_S, _FLOOD_S = 5.0, 5.0
 _QUIET_SHARE, _SURGE = 0.25, 2.0
 _DISCONNECTS = 20
-_LIMIT_TRIES = 20
+_LIMIT_TRIES, _KILLED_MAX_S, _LOOK_S = 20, 60.0, 0.02
 
 
 # -- arrangements
@@ -104,7 +104,8 @@ def exhaust_memory(scene: Scene) -> None:
     """Bound the memory: at what the engine holds now, or, mitigated, at all it can come to hold and some headroom.
 
     The KV cache of vLLM's CPU build is not in memory until it is used, and vLLM uses all its blocks in turn: what an
-    engine holds grows under the steadiest load until every block was used once.
+    engine holds grows under the steadiest load until every block was used once. Once the kernel has killed, the
+    shortage is over, as when a neighbour has gone: under a bound that stays, what restarts would be killed again.
     """
     group: MemoryGroup = scene.props[MEMORY]
     used, current = group.used_bytes(), scene.rig.supervisor.current
@@ -122,7 +123,15 @@ def exhaust_memory(scene: Scene) -> None:
         except OSError:  # it holds more by now than the limit, and the kernel can take nothing back
             limit = max(limit, group.used_bytes()) + 2**20
     if not scene.mitigated:
-        scene.notes.append(f"limit {_mib(limit)}: what was in use after the normal load, and 1 MiB")
+        scene.notes.append(f"limit {_mib(limit)} until the kernel kills: what was in use under normal load, and 1 MiB")
+        scene.later(0.0, lambda: _lift_once_killed(group))
+
+
+def _lift_once_killed(group: MemoryGroup) -> None:
+    deadline = time.monotonic() + _KILLED_MAX_S
+    while not group.kills() and time.monotonic() < deadline:
+        time.sleep(_LOOK_S)
+    group.limit(None)
 
 
 def surge(scene: Scene) -> None:

@@ -165,14 +165,25 @@ def test_the_first_points_take_every_choice_and_every_stretch_equally_often() ->
 
 
 def test_a_study_begins_with_points_that_fill_its_space() -> None:
+    space: dict[str, BaseDistribution] = {"k": CategoricalDistribution("abc"), "x": IntDistribution(0, 999)}
     study = optuna.create_study(directions=["maximize"], sampler=LogScaleGPSampler(seed=1, n_startup_trials=7))
-    study.add_trial(create_trial(params={"k": "a"}, distributions={"k": CategoricalDistribution("abc")}, value=1.0))
+    study.add_trial(create_trial(params={"k": "a", "x": 0}, distributions=space, value=1.0))
     asked = []
     for _ in range(6):
-        trial = study.ask({"k": CategoricalDistribution("abc")})
+        trial = study.ask(space)
         asked.append(trial.params["k"])
         study.tell(trial, 1.0)
     assert Counter(asked) == {"a": 2, "b": 2, "c": 2}
+
+
+def test_points_that_fill_the_space_are_not_those_that_a_session_before_has_tried() -> None:
+    space: dict[str, BaseDistribution] = {"x": IntDistribution(0, 9), "k": CategoricalDistribution(["a", "b"])}
+    study = optuna.create_study()
+    for seed in range(8):  # each as a session of its own, that was killed after a trial
+        study.sampler = LogScaleGPSampler(seed=seed)
+        study.tell(study.ask(space), float(seed))
+    tried = [t.params for t in study.trials]
+    assert all(tried.count(params) == 1 for params in tried)
 
 
 def test_imputed_values_are_average_to_the_models() -> None:

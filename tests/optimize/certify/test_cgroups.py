@@ -1,8 +1,11 @@
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from optimize.certify.cgroups import Denied, MemoryGroup, own_group
+from optimize.certify.cgroups import Denied, MemoryGroup, memory_group, own_group
 
 
 def test_the_group_of_version_1_is_that_of_its_controller(tmp_path: Path) -> None:
@@ -28,3 +31,26 @@ def test_a_limit_is_set_and_lifted(tmp_path: Path, version: int, name: str, lift
     assert (tmp_path / name).read_text() == "1048576"
     group.limit(None)
     assert (tmp_path / name).read_text() == lifted
+
+
+@pytest.mark.parametrize(
+    ("version", "name", "before"),
+    [(1, "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\n"), (2, "memory.events", "max 9\noom 3\n")],
+)
+def test_kills_of_the_kernel_are_counted(tmp_path: Path, version: int, name: str, before: str) -> None:
+    (tmp_path / name).write_text(before + "oom_kill 2\n")
+    assert MemoryGroup(tmp_path, version).kills() == 2
+
+
+def test_the_kernel_kills_what_outgrows_its_group() -> None:
+    grow = "import sys; sys.stdin.readline(); held = bytearray(64 << 20); print(len(held))"
+    try:
+        with memory_group() as group:
+            held = subprocess.Popen([sys.executable, "-c", grow], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            (group.folder / "cgroup.procs").write_text(str(held.pid))
+            group.limit(group.used_bytes() + (32 << 20))
+            assert group.kills() == 0
+            assert held.communicate(b"\n")[0] == b"" and held.returncode == -signal.SIGKILL
+            assert group.kills() == 1
+    except Denied as denied:
+        pytest.skip(f"this system lets nobody limit memory: {denied}")
