@@ -27,7 +27,9 @@ def test_smoke_ends_with_a_measured_recommendation(real_smoke: RealStudy) -> Non
     trials = optuna.load_study(study_name="smoke", storage=f"sqlite:///{out}/optuna.db").trials
     roles = Counter(t.user_attrs["role"] for t in trials if t.state.name == "COMPLETE")
     assert trials[0].user_attrs["role"] == "baseline" and roles["baseline"] + roles["search"] == 4
-    assert row["rounds"] == 2 and roles["confirmation"] == 4
+    # Where the defaults are better in everything, as they may turn out in so short a study, nothing is to be confirmed.
+    assert (row["rounds"], roles["confirmation"]) in ((2, 4), (0, 0)), roles
+    assert row["rounds"] or row["trial"] == 0, "a configuration recommended that was not measured again"
     assert engine_processes(str(out)) == [] and engine_processes("VLLM::") == []
 
 
