@@ -19,11 +19,11 @@ from benchmarks.truth import (
     limits,
 )
 from objectives import Estimate
+from optimize.designs import grid_values
 from optimize.enough import LEAST_TRIALS, what_is_left
 from optimize.pareto import front
 from optimize.prospects import Prospects
 from optimize.recommend import Candidate, SingleReadings, recommend
-from optimize.samplers import grid_values
 
 ROUNDS = 3
 """Of a confirmation, as configured by default."""

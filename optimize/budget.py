@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING
 
 from optimize.confirm import first_reading
+from optimize.designs import grid_values
 from optimize.enough import LEAST_TRIALS, NOISE, what_is_left
 from optimize.plan import Plan
-from optimize.samplers import grid_values
 from optimize.study import told
 
 if TYPE_CHECKING:

@@ -10,20 +10,20 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import GPSampler, GridSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from optimize.designs import filling, grid_values
 from optimize.ledger import BASELINE, ROLE
 from optimize.pareto import non_dominated
 
 LOG_SCALE_ATTR = "log_scale"
 """Study attribute: one bool per objective, whether its logarithm is what matters."""
-_GRID_STEPS = 5
 _TINY = 1e-9
 _LIVE_SAMPLES = 512
-_HYPERCUBES, _DESIGNS = 50, 3
+_DESIGNS = 3
 _MODELLED = 160
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Settle = Callable[[Mapping[str, Any]], dict[str, Any]]
@@ -94,15 +94,16 @@ class LogScaleGPSampler(GPSampler):
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if not self._fill or not search_space or len(complete) >= self._n_startup_trials:
-            return self._settle(super().sample_relative(study, trial, search_space))
-        return self._filling_point(study, search_space, self._n_startup_trials - len(complete))
-
-    def _filling_point(self, study: optuna.Study, space: dict[str, BaseDistribution], left: int) -> dict[str, Any]:
-        """The next point that fills the space; a resumed study, or another driver, may have tried some of them."""
         known = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
-        tried = [_within(space, t.params) for t in known]
+        left = self._n_startup_trials - sum(t.state is TrialState.COMPLETE for t in known)
+        if not self._fill or not search_space or left <= 0:
+            return self._settle(super().sample_relative(study, trial, search_space))
+        return self._filling_point(search_space, left, [_within(search_space, t.params) for t in known])
+
+    def _filling_point(
+        self, space: dict[str, BaseDistribution], left: int, tried: Sequence[dict[str, Any]]
+    ) -> dict[str, Any]:
+        """The next point that fills the space; a resumed study, or another driver, may have tried some of them."""
         point: dict[str, Any] = {}
         for _ in range(_DESIGNS):
             self._design = self._design or filling(space, left, self._rng.rng)
@@ -223,32 +224,6 @@ def _within(space: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, An
     return {name: value for name, value in params.items() if name in space}
 
 
-def filling(space: Mapping[str, BaseDistribution], n: int, rng: np.random.RandomState) -> list[dict[str, Any]]:
-    """Points that fill a space: every choice, and every stretch of a range, about equally often, and far apart."""
-    best, widest = np.empty((0, len(space))), -1.0
-    for _ in range(_HYPERCUBES):
-        cube = np.column_stack([(rng.permutation(n) + rng.random(n)) / n for _ in space])
-        apart = np.linalg.norm(cube[:, None] - cube[None], axis=2)[np.triu_indices(n, 1)].min() if n > 1 else 0.0
-        if apart > widest:
-            best, widest = cube, apart
-    return [{name: _at(d, share) for (name, d), share in zip(space.items(), row, strict=True)} for row in best]
-
-
-def _at(distribution: BaseDistribution, share: float) -> Any:
-    """The value at a share of a range, 0 to 1, of its logarithm where that is its scale; or that of the choices."""
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices[int(share * len(distribution.choices))]
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
-    low, high, step = float(distribution.low), float(distribution.high), distribution.step
-    if isinstance(distribution, IntDistribution):
-        low, high = low - 0.5, high + 0.5
-    value = math.exp(math.log(low) + share * math.log(high / low)) if distribution.log else low + share * (high - low)
-    if step is not None and not distribution.log:
-        value = distribution.low + step * round((value - distribution.low) / step)
-    value = min(max(value, distribution.low), distribution.high)
-    return round(value) if isinstance(distribution, IntDistribution) else value
-
-
 def neutral(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
     """Copies in which what could not be measured has the mean of what was, in place of imputed values."""
     measured = [t.values for t in trials if not t.user_attrs.get("imputed")]
@@ -329,22 +304,3 @@ class ExhaustiveSampler(GridSampler):
 def grid(space: Mapping[str, BaseDistribution], seed: int | None = None) -> ExhaustiveSampler:
     """Every combination of choices and of a few steps of each range, in a seeded order."""
     return ExhaustiveSampler({name: grid_values(distribution) for name, distribution in space.items()}, seed=seed)
-
-
-def grid_values(distribution: BaseDistribution) -> list[Any]:
-    """All choices; all values of a short range; else five of it, or powers of two where it is logarithmic."""
-    if isinstance(distribution, CategoricalDistribution):
-        return list(distribution.choices)
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
-    low, high, step = distribution.low, distribution.high, distribution.step
-    if isinstance(distribution, IntDistribution) and distribution.log:
-        return sorted({min(high, low * 2**i) for i in range(64) if low * 2 ** (i - 1) < high})
-    if distribution.log:
-        return [low * (high / low) ** (i / (_GRID_STEPS - 1)) for i in range(_GRID_STEPS)]
-    if step is None:
-        return [low + (high - low) * i / (_GRID_STEPS - 1) for i in range(_GRID_STEPS)]
-    count = round((high - low) / step)
-    picked = (
-        range(count + 1) if count < _GRID_STEPS else [round(count * i / (_GRID_STEPS - 1)) for i in range(_GRID_STEPS)]
-    )
-    return [low + i * step for i in picked]

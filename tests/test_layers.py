@@ -165,8 +165,8 @@ def test_the_engines_own_modules_are_not_imported_by_ours() -> None:
     assert [x for x in IMPORTS if x.target in CHILD_PROCESSES and x.module not in CHILD_PROCESSES] == []
 
 
-def test_optuna_stays_in_space_study_storage_samplers_reuse_and_its_dashboard() -> None:
-    names = ["claims", "space", "study", "storage", "samplers", "reuse", "dashboard"]
+def test_optuna_stays_in_designs_space_study_storage_samplers_reuse_and_its_dashboard() -> None:
+    names = ["claims", "designs", "space", "study", "storage", "samplers", "reuse", "dashboard"]
     allowed = [f"optimize.{name}" for name in names]
     for_types = [
         "optimize.budget",

@@ -124,14 +124,16 @@ def exhaust_memory(scene: Scene) -> None:
             limit = max(limit, group.used_bytes()) + 2**20
     if not scene.mitigated:
         scene.notes.append(f"limit {_mib(limit)} until the kernel kills: what was in use under normal load, and 1 MiB")
-        scene.later(0.0, lambda: _lift_once_killed(group))
+        scene.later(0.0, lambda: _lift_once_killed(scene, group))
 
 
-def _lift_once_killed(group: MemoryGroup) -> None:
+def _lift_once_killed(scene: Scene, group: MemoryGroup) -> None:
     deadline = time.monotonic() + _KILLED_MAX_S
     while not group.kills() and time.monotonic() < deadline:
         time.sleep(_LOOK_S)
     group.limit(None)
+    if not group.kills():
+        scene.notes.append(f"the kernel killed nothing within {_KILLED_MAX_S:g} s")
 
 
 def surge(scene: Scene) -> None:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from optimize.designs import grid_values
 from optimize.report.figures import write_html
 from optimize.report.importance import LEAST_TRIALS, Share, shares
 from optimize.report.matrix import markdown_line, write_files
-from optimize.samplers import LOG_SCALE_ATTR, grid_values
+from optimize.samplers import LOG_SCALE_ATTR
 from optimize.study import estimates_of, measured
 
 if TYPE_CHECKING:

@@ -13,13 +13,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler, GPSampler
 from optuna.trial import FrozenTrial, create_trial
 
+from optimize.designs import filling, grid_values
 from optimize.samplers import (
     LOG_SCALE_ATTR,
     LogScaleGPSampler,
     Ranks,
-    filling,
     grid,
-    grid_values,
     log_scaled,
     most_telling,
     neutral,
