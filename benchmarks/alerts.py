@@ -210,7 +210,7 @@ def _settled(reader: Prometheus) -> None:
     until(lambda: all(firing(reader, name) is None for name in names), _SILENT_MAX_S)
 
 
-def report(found: list[Fired], config: StudyConfig, command: str) -> str:
+def report(found: list[Fired], config: StudyConfig, repeats: int, command: str) -> str:
     rules = {rule.name: rule for rule in alerts_of(config.alerts)}
     version = subprocess.run(["prometheus", "--version"], capture_output=True, text=True, check=False)
     lines = [
@@ -228,6 +228,8 @@ def report(found: list[Fired], config: StudyConfig, command: str) -> str:
         lines.append(
             f"| {f.alert} | {rule.summary}, for {rule.for_s:g} s | {CAUSES[f.cause]} | {fired} | {value} | {silent} |"
         )
+    if repeats == 1:
+        lines += ["", "One run each, so there are no intervals."]
     return "\n".join(lines) + "\n"
 
 
@@ -247,7 +249,8 @@ def main() -> None:
         alerts=dataclasses.replace(config.alerts, node_exporter=f"127.0.0.1:{free_port()}"),
     )
     found = run(config, asked.repeats)
-    text = report(found, config, f"python -m benchmarks.alerts --study {asked.study} --repeats {asked.repeats}")
+    command = f"python -m benchmarks.alerts --study {asked.study} --repeats {asked.repeats}"
+    text = report(found, config, asked.repeats, command)
     (RESULTS / "alerts.md").write_text(text, encoding="utf-8")
     print(text)
 

@@ -29,10 +29,21 @@ from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.common import RESULTS, provenance
 from benchmarks.hindsight import shares, trials_to
-from benchmarks.replay import SPACE, Policy, Step, live_engine, params_of, point_of, tell
+from benchmarks.replay import SPACE, Policy, Step, live_engine, params_of, point_of, tell, tell_infeasible
 from benchmarks.search import head
 from benchmarks.table import BASELINE
-from benchmarks.truth import CHAT_P99_MAX_S, OBJECTIVES, Key, Row, Table, is_measured, key_of, measuring_s, table
+from benchmarks.truth import (
+    CHAT_P99_MAX_S,
+    OBJECTIVES,
+    Key,
+    Row,
+    Table,
+    is_measured,
+    is_refused,
+    key_of,
+    measuring_s,
+    table,
+)
 from optimize.samplers import LOG_SCALE_ATTR, EngineAware, LogScaleGPSampler
 
 WORKERS = (1, 2, 4, 8)
@@ -151,13 +162,17 @@ class Replay:
         return True
 
     def _ask(self) -> optuna.Trial | None:
-        running = [b.begun[0].params for b in self._busy]
-        for _ in range(_TRIES):
+        running, tries = [b.begun[0].params for b in self._busy], 0
+        while tries < _TRIES:
             trial = self._study.ask(SPACE)
-            if trial.params not in running:
+            if self._policy.constraints and is_refused(self._known.rows[key_of(point_of(trial.params))][0]):
+                tell_infeasible(self._study, trial, self.outcome.steps, self._p99_max_s)
+            elif trial.params not in running:
                 return trial
-            self.outcome.repeats += 1
-            self._study.tell(trial, state=TrialState.FAIL)
+            else:
+                tries += 1
+                self.outcome.repeats += 1
+                self._study.tell(trial, state=TrialState.FAIL)
         return None
 
     def _end(self, ended: Busy) -> None:

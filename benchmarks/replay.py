@@ -24,6 +24,7 @@ from benchmarks.truth import (
     answers_key,
     estimate,
     is_measured,
+    is_refused,
     key_of,
     limits,
     measuring_s,
@@ -52,7 +53,8 @@ class Policy:
     Attributes:
         sampler: From a seed to a sampler.
         constraints: Told the constraints, and what cannot be measured as a violated one with the worst values seen;
-            otherwise what cannot be measured is told as FAIL, and constraints are unknown to the search.
+            vLLM says before the study what it refuses, and that costs no trial. Otherwise what cannot be measured is
+            told as FAIL, and constraints are unknown to the search.
         pooled: Quality is that of all answers so far to the same quantization and beam.
         warm: Engines start warm, and stay for settings of requests; otherwise each trial starts one cold.
         trials: How many to replay.
@@ -114,6 +116,10 @@ def replay(
         thinking_s = time.perf_counter() - began
         key = key_of(point_of(trial.params))
         row = rng.choice([r for r in known.rows[key] if r["repeat"] in repeats])
+        if policy.constraints and is_refused(row):
+            spent_s += thinking_s
+            tell_infeasible(study, trial, steps, p99_max_s)
+            continue
         start_s = (known.start_s if policy.warm else COLD_START_S) if live != key[:-1] or not policy.warm else 0.0
         # What is known to fail is answered from memory, by those who have one.
         from_memory = policy.constraints and any(s.key == key and not is_measured(s.row) for s in steps)
@@ -172,18 +178,25 @@ def candidates(steps: Sequence[Step], p99_max_s: float) -> list[Candidate]:
 
 
 def tell(study: optuna.Study, trial: optuna.Trial, steps: Sequence[Step], policy: Policy, p99_max_s: float) -> None:
+    """Tell the trial that the last step was."""
     found = dict(figures(steps, policy.pooled))
     ours = found.get(len(steps) - 1)
-    if ours is None and not policy.constraints:
+    if ours is None and policy.constraints:
+        tell_infeasible(study, trial, steps, p99_max_s)
+    elif ours is None:
         study.tell(trial, state=TrialState.FAIL)
-        return
-    if policy.constraints:
-        broken = {RUNS: UNMEASURED, **{limit.name: UNMEASURED for limit in limits(p99_max_s)}}
-        for name, value in (violations(limits(p99_max_s), ours, found.get(0)) if ours else broken).items():
-            trial.set_constraint(name, value)
-        trial.set_user_attr("imputed", ours is None)
-    if ours is not None:
+    else:
+        if policy.constraints:
+            for name, value in violations(limits(p99_max_s), ours, found.get(0)).items():
+                trial.set_constraint(name, value)
+            trial.set_user_attr("imputed", False)
         study.tell(trial, [ours[name].value for name in OBJECTIVES])
-        return
-    worst = {Direction.MAXIMIZE: min, Direction.MINIMIZE: max}
-    study.tell(trial, [worst[d]((f[n].value for f in found.values()), default=0.0) for n, (d, _) in OBJECTIVES.items()])
+
+
+def tell_infeasible(study: optuna.Study, trial: optuna.Trial, steps: Sequence[Step], p99_max_s: float) -> None:
+    """Tell what cannot be measured: every constraint broken, the worst values seen."""
+    for name in (RUNS, *(limit.name for limit in limits(p99_max_s))):
+        trial.set_constraint(name, UNMEASURED)
+    trial.set_user_attr("imputed", True)
+    found, worst = dict(figures(steps)).values(), {Direction.MAXIMIZE: min, Direction.MINIMIZE: max}
+    study.tell(trial, [worst[d]((f[n].value for f in found), default=0.0) for n, (d, _) in OBJECTIVES.items()])

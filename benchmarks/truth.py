@@ -1,7 +1,7 @@
 """The live table as the answer to a question: what its points are really worth, as far as it knows.
 
-A point is worth the mean over its repeats, of logarithms where ratios matter; its BLEU is the mean over all answers of
-its quantization and beam, for on nothing else do answers depend. The hypervolume is that of the feasible points among
+A point is worth the mean over its repeats, of logarithms where ratios matter; its BLEU is that of all answers of its
+quantization and beam, for on nothing else do answers depend. The hypervolume is that of the feasible points among
 some, each objective scaled to the range of the feasible points, a tenth beyond the worst of each as the reference.
 """
 
@@ -17,9 +17,10 @@ import numpy as np
 import pyarrow.parquet as pq
 from optuna._hypervolume import compute_hypervolume
 
-from benchmarks.table import BASELINE, DATA, GRID
+from benchmarks.table import BASELINE, DATA, GRID, P99_MAX_S
 from objectives import Direction, Estimate
 from optimize.bounds import Limit, make_limits, violations
+from optimize.errors import FailureKind
 from optimize.schema_measuring import Bound
 
 OBJECTIVES = {
@@ -30,7 +31,7 @@ OBJECTIVES = {
 }
 """Objective -> direction, and whether ratios matter."""
 DIRECTIONS = {name: direction for name, (direction, _) in OBJECTIVES.items()}
-CHAT_P99_MAX_S, BULK_P99_MAX_S = 2.0, 30.0
+CHAT_P99_MAX_S, BULK_P99_MAX_S = P99_MAX_S, 30.0
 METRICS = (*OBJECTIVES, "error_rate")
 _REFERENCE = 1.1
 Row = Mapping[str, Any]
@@ -38,7 +39,7 @@ Key = tuple[Any, ...]
 
 
 def limits(p99_max_s: float) -> list[Limit]:
-    """The demo studies' constraints; they differ in how long an answer may take."""
+    """The demo studies' constraints; those of the chat and the bulk study differ in how long an answer may take."""
     bounds = {"error_rate": Bound(max=0.01), "p99_latency_s": Bound(max=p99_max_s), "bleu": Bound(min_ratio=0.95)}
     return make_limits(bounds, dict.fromkeys(METRICS))
 
@@ -60,6 +61,11 @@ def estimate(row: Row, name: str) -> Estimate:
 
 def is_measured(row: Row) -> bool:
     return bool(row["state"] == "completed")
+
+
+def is_refused(row: Row) -> bool:
+    """vLLM itself said that it cannot serve it."""
+    return str(row["reason"]).startswith(FailureKind.REFUSED)
 
 
 def loss(value: float, name: str) -> float:
@@ -105,7 +111,7 @@ class Table:
             if all(v <= 0 for v in violations(limits(p99_max_s), as_estimates(figures), baseline).values())
         }
         self.start_s = statistics.median(r["seconds.engine_start"] for r in rows if r["new_engine"])
-        self.trial_s = statistics.median(measuring_s(r) for r in rows)
+        self.trial_s = statistics.median(measuring_s(r) for r in rows if not is_refused(r))
         losses = np.array([self._loss(k) for k in self.feasible])
         self._low, self._span = losses.min(0), np.maximum(np.ptp(losses, axis=0), 1e-9)
         self.best = self.hypervolume(self.feasible)
@@ -128,18 +134,26 @@ def as_estimates(figures: Mapping[str, float]) -> dict[str, Estimate]:
 
 
 def pooled(rows: Iterable[Row]) -> dict[Key, float]:
-    """What answers depend on -> mean BLEU of these rows, each weighed by its answers."""
-    sums: dict[Key, tuple[float, float]] = {}
-    for row in rows:
-        key = answers_key(key_of(row))
-        total, n = sums.get(key, (0.0, 0.0))
-        sums[key] = (total + row["bleu"] * row["bleu.n"], n + row["bleu.n"])
-    return {key: total / n for key, (total, n) in sums.items()}
+    """What answers depend on -> BLEU by all these rows, each weighed by its answers: that of the baseline's like, and
+    what is gained over it on common prompts.
+    """
+    found = list(rows)
+    level = weighted((r["bleu"], r["bleu.n"]) for r in found if answers_key(key_of(r)) == answers_key(key_of(BASELINE)))
+    alike: dict[Key, list[Row]] = {}
+    for row in found:
+        alike.setdefault(answers_key(key_of(row)), []).append(row)
+    return {key: level + weighted((r["bleu.gain"], r["bleu.gain.n"]) for r in them) for key, them in alike.items()}
+
+
+def weighted(values: Iterable[tuple[float, float]]) -> float:
+    """Mean of values, each with its weight."""
+    found = list(values)
+    return sum(value * weight for value, weight in found) / sum(weight for _, weight in found)
 
 
 def measuring_s(row: Row) -> float:
-    """Seconds of a trial beside its engine's start."""
-    return float(row["seconds.total"]) - float(row["seconds.engine_start"] or 0.0)
+    """Seconds of a trial beside its engine's start; none of one that was refused before it began."""
+    return float(row["seconds.total"] or 0.0) - float(row["seconds.engine_start"] or 0.0)
 
 
 def _mean(values: Sequence[float], name: str) -> float:

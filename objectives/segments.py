@@ -116,6 +116,19 @@ class SegmentScore(Objective):
         return max(self.scale[0], low), min(self.scale[1], high)
 
 
+def levelled(difference: Estimate, theirs: Estimate) -> Estimate:
+    """A score as it would be on all rows that another has: the other's, and the difference on common rows.
+
+    Whoever answers slowly answers few rows, and those may be harder or easier than all; the difference is much less a
+    matter of the rows. It is the regression estimate with a slope of one (Cochran, "Sampling Techniques", 1977, chapter
+    7). The interval takes both errors as independent.
+    """
+    value = theirs.value + difference.value
+    low = value - math.hypot(theirs.value - theirs.low, difference.value - difference.low)
+    high = value + math.hypot(theirs.high - theirs.value, difference.high - difference.value)
+    return Estimate(value, low, high, difference.n, theirs.unit)
+
+
 def _resampled(n: int) -> Floats:
     """How often each of n segments is drawn in each resample, shape (RESAMPLES, n)."""
     drawn = np.random.default_rng(_SEED).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)

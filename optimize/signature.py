@@ -50,6 +50,11 @@ def processor_of(cpuinfo: str) -> str:
     return f"{name} ({details})" if details else name
 
 
+def has_slow_half_floats(machine: str) -> bool:
+    """Whether 16-bit floats are slow on a machine, by its line: without a GPU, on x86 without AVX-512."""
+    return "AVX2)" in machine and ";" not in machine
+
+
 def _gpus() -> list[str]:
     handles = gpu_handles()
     if not handles:

@@ -15,7 +15,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from objectives import Estimate
-from objectives.segments import Paired
+from objectives.segments import Paired, levelled
 from optimize.bounds import Limit, violations
 from optimize.build import build
 from optimize.errors import ConfigError, redacted
@@ -277,7 +277,10 @@ def candidates(study: optuna.Study) -> list[Candidate]:
 
 @remembered
 def quality_so_far(study: optuna.Study) -> dict[str, dict[str, Estimate]]:
-    """What answers depend on -> metric -> the figure that rests on most of them."""
+    """What answers depend on -> metric -> the figure that rests on most of them.
+
+    Where the baseline was answered to more prompts, it is the baseline's and the difference on common ones.
+    """
     found: dict[str, dict[str, Estimate]] = {}
     names = study.user_attrs["about"]["same_sample"]  # read once: each time asks the storage
     for trial in complete(study):
@@ -288,7 +291,29 @@ def quality_so_far(study: optuna.Study) -> dict[str, dict[str, Estimate]]:
         for name in names:
             if name in estimates and (name not in known or estimates[name].n >= known[name].n):
                 known[name] = estimates[name]
+    baseline = next((t for t in complete(study) if t.user_attrs.get(ROLE) == BASELINE), None)
+    reference = found.get("" if baseline is None else baseline.user_attrs.get("answers_key", ""), {})
+    for key, paired in paired_so_far(study).items():
+        if key in found:
+            found[key] |= levelled_quality(found[key], paired, reference)
     return found
+
+
+def levelled_quality(
+    figures: Mapping[str, Estimate], paired: Mapping[str, Any], reference: Mapping[str, Estimate]
+) -> dict[str, Estimate]:
+    """Quality figures that rest on fewer answers than the baseline's, as they would be on all of its prompts.
+
+    Args:
+        figures: Metric -> figure of a configuration.
+        paired: Metric -> its comparison with the baseline, or that as a record keeps it.
+        reference: Metric -> the baseline's figure.
+    """
+    return {
+        name: levelled(p.difference, reference[name])
+        for name, p in _made(paired).items()
+        if name in figures and name in reference and figures[name].n < reference[name].n
+    }
 
 
 def _keeps(
@@ -312,8 +337,11 @@ def paired_so_far(study: optuna.Study) -> dict[str, dict[str, Paired]]:
 
 def ratios_of(paired: Mapping[str, Any]) -> dict[str, Estimate]:
     """Metric -> ratio to the baseline's; `paired` holds comparisons, or those as a record keeps them."""
-    made = {name: p if isinstance(p, Paired) else Paired.from_dict(p) for name, p in paired.items()}
-    return {name: p.ratio for name, p in made.items() if p.ratio is not None}
+    return {name: p.ratio for name, p in _made(paired).items() if p.ratio is not None}
+
+
+def _made(paired: Mapping[str, Any]) -> dict[str, Paired]:
+    return {name: p if isinstance(p, Paired) else Paired.from_dict(p) for name, p in paired.items()}
 
 
 def stored_studies(url: str) -> Sequence[optuna.Study]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from objectives import Direction
+from objectives import Direction, Estimate
 from optimize.bounds import RUNS, UNMEASURED, violations
 from optimize.confirm import first_reading
 from optimize.dashboard import keep_log
@@ -18,7 +18,16 @@ from optimize.plan import Plan
 from optimize.progress import Progress
 from optimize.reuse import NEW_ENGINE
 from optimize.space import QUANTIZATION
-from optimize.study import IDLE, TAKEN, UNSPENT, baseline_estimates, measured, ratios_of, tell_failed
+from optimize.study import (
+    IDLE,
+    TAKEN,
+    UNSPENT,
+    baseline_estimates,
+    levelled_quality,
+    measured,
+    ratios_of,
+    tell_failed,
+)
 from optimize.tracking import Tracker
 
 if TYPE_CHECKING:
@@ -102,7 +111,8 @@ class Teller:
             case Completed(estimates):
                 record.state, record.estimates = "completed", dict(estimates)
                 baseline = dict(estimates) if record.role == BASELINE else baseline_estimates(self._study)
-                record.violations = violations(self._plan.limits, estimates, baseline, ratios_of(record.paired))
+                figures = self._figures(record, baseline)
+                record.violations = violations(self._plan.limits, figures, baseline, ratios_of(record.paired))
                 missing = [name for name in self._plan.objectives if name not in estimates]
                 if missing:
                     record.state, record.reason = "infeasible", f"{', '.join(missing)} could not be measured"
@@ -121,12 +131,16 @@ class Teller:
                 record.state, record.reason = "failed", reason
         record.feasible = record.state == "completed" and all(v <= 0 for v in record.violations.values())
 
+    def _figures(self, record: TrialRecord, baseline: Mapping[str, Estimate] | None) -> dict[str, Estimate]:
+        """What was measured; quality, where it rests on few prompts, as it would be on all of the baseline's."""
+        return {**record.estimates, **levelled_quality(record.estimates, record.paired, baseline or {})}
+
     def _values(self, record: TrialRecord) -> list[float]:
         """Values to tell: as measured, or the worst seen so far for a configuration that cannot be measured."""
-        values = []
+        values, figures = [], self._figures(record, baseline_estimates(self._study))
         for name, objective in self._plan.objectives.items():
             if record.state == "completed":
-                values.append(record.estimates[name].value)
+                values.append(figures[name].value)
             else:
                 seen = [t.user_attrs["estimates"][name]["value"] for t in measured(self._study)]
                 worst = min if objective.direction is Direction.MAXIMIZE else max

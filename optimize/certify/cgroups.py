@@ -15,6 +15,7 @@ from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
 _REMOVE_S = 10.0
+_SQUEEZED_BY = (0.1, 0.01, 0.001, 0.0)
 
 
 class Denied(Exception):
@@ -41,6 +42,16 @@ class MemoryGroup:
         name = "memory.max" if self.version == 2 else "memory.limit_in_bytes"
         nothing = "max" if self.version == 2 else "-1"
         (self.folder / name).write_text(nothing if limit_bytes is None else str(limit_bytes))
+
+    def squeeze(self) -> None:
+        """Bound it by what it holds, less what the kernel can take back: what it asks for next is too much.
+
+        Version 2 kills where too little can be taken back; version 1 refuses such a bound.
+        """
+        for share in _SQUEEZED_BY:
+            with contextlib.suppress(OSError):
+                self.limit(int((1 - share) * self.used_bytes()))
+                return
 
     def kills(self) -> int:
         """How many processes the kernel has killed in it for want of memory."""

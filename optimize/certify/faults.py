@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from optimize.certify.cgroups import Denied, MemoryGroup, disk_group, memory_group
-from optimize.certify.rig import Arrangement, Bench
+from optimize.certify.rig import Arrangement, Bench, watch
 from optimize.certify.scene import CHECKPOINT, MEMORY, Scenario, Scene, drop_page_cache, now
 from optimize.certify.unruly import break_off, flood
 from optimize.load.arrivals import Poisson
@@ -25,7 +25,7 @@ from optimize.serve.beams import accepted_beams
 _SURGE_S, _FLOOD_S = 5.0, 5.0
 _QUIET_SHARE, _SURGE = 0.25, 2.0
 _DISCONNECTS = 20
-_LIMIT_TRIES, _KILLED_MAX_S, _LOOK_S = 20, 60.0, 0.02
+_KILLED_MAX_S = 60.0
 
 
 # -- arrangements
@@ -101,7 +101,8 @@ def kill(scene: Scene) -> None:
 
 
 def exhaust_memory(scene: Scene) -> None:
-    """Bound the memory: at what the engine holds now, or, mitigated, at all it can come to hold and some headroom.
+    """Bound the memory: lower and lower until the kernel kills, or, mitigated, at all that the engine can come to hold
+    and some headroom.
 
     The KV cache of vLLM's CPU build is not in memory until it is used, and vLLM uses all its blocks in turn: what an
     engine holds grows under the steadiest load until every block was used once. Once the kernel has killed, the
@@ -114,26 +115,23 @@ def exhaust_memory(scene: Scene) -> None:
         pool = current.engine.memory().kv_pool_bytes
         limit = int((1 + scene.bench.settings.headroom) * (used + pool))
         scene.notes.append(f"limit {_mib(limit)}: {_mib(used)} in use, {_mib(pool)} of KV cache, and headroom")
-    else:
-        limit = used + 2**20
-    for _ in range(_LIMIT_TRIES):
-        try:
-            group.limit(limit)
-            break
-        except OSError:  # it holds more by now than the limit, and the kernel can take nothing back
-            limit = max(limit, group.used_bytes()) + 2**20
-    if not scene.mitigated:
-        scene.notes.append(f"limit {_mib(limit)} until the kernel kills: what was in use under normal load, and 1 MiB")
-        scene.later(0.0, lambda: _lift_once_killed(scene, group))
+        group.limit(limit)
+        return
+    try:
+        if not watch(scene.flow, lambda: _squeezed_to_death(scene, group), scene.flow.clock() + _KILLED_MAX_S):
+            raise Denied(f"the kernel killed nothing within {_KILLED_MAX_S:g} s, however little memory it was left")
+    finally:
+        group.limit(None)
+    scene.notes.append(f"limit lowered from {_mib(used)} in use under normal load until the kernel killed, then lifted")
 
 
-def _lift_once_killed(scene: Scene, group: MemoryGroup) -> None:
-    deadline = time.monotonic() + _KILLED_MAX_S
-    while not group.kills() and time.monotonic() < deadline:
-        time.sleep(_LOOK_S)
-    group.limit(None)
-    if not group.kills():
-        scene.notes.append(f"the kernel killed nothing within {_KILLED_MAX_S:g} s")
+def _squeezed_to_death(scene: Scene, group: MemoryGroup) -> bool:
+    """Whether the kernel has killed; squeezes on where it has not, and takes that for the time of the fault."""
+    if group.kills():
+        return True
+    scene.injected_at = now()
+    group.squeeze()
+    return False
 
 
 def surge(scene: Scene) -> None:

@@ -56,10 +56,10 @@ def _load(
     with telemetry.sampling(), bench.crew.loading(rig.front.endpoint, bench.asked()) as flow:
         flow.follow(arrivals, 0.0)
         window = _normal_window(flow, found, settings)
-        fault_s = flow.clock()
         normal = normal_of(flow.records, *window)
         scene = Scene(bench, rig, flow, rate, found.mitigated, props, found.notes, time.time())
         scenario.inject(scene)
+        fault_s = flow.clock() - (time.time() - scene.injected_at)
         recovery_s = _recover(flow, scenario, normal, fault_s, bench)
         scene.end()
     records = [*flow.records, *flow.unanswered]

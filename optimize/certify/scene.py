@@ -30,7 +30,7 @@ class Scene:
         mitigated: Whether the mitigation is in place.
         props: What the arrangement made, e.g. the control group.
         notes: What is worth telling about this run, in words.
-        injected_at: Unix time of the fault.
+        injected_at: Unix time of the fault; one that takes a while to come about moves it.
     """
 
     bench: Bench

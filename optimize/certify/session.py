@@ -165,7 +165,8 @@ def _command(arguments: Sequence[str]) -> str:
 
 
 def _conclude(config: StudyConfig, plan: Plan, chosen: Chosen, ledger: Ledger, tracker: Tracker, status: str) -> None:
-    found = list(read_all(ledger.folder))
+    order = [STRESS, *FAULTS]
+    found = sorted(read_all(ledger.folder), key=lambda f: (order.index(f.scenario), f.mitigated, f.repeat))
     if not found:
         tracker.close({}, "nothing was measured", [], status)
         return

@@ -25,6 +25,7 @@ from optimize.load.crew import Crew
 from optimize.outcome import Failed, Infeasible, Outcome
 from optimize.plan import Plan, make_plan
 from optimize.quantize import make_checkpoints
+from optimize.quantize.calibration import calibration_of
 from optimize.schema import StudyConfig, Tracking
 
 ALIKE = ("engine", "model", "workload", "load")
@@ -160,7 +161,8 @@ class Worker:
         path = Path(config.checkpoint)
         if path.is_absolute() and not path.exists():
             recipes = [r for r in self._plan.space.recipes_needed() if r.name == config.quantization]
-            make_checkpoints(self._plan.config.model, recipes, Path(self._plan.config.cache_dir), lambda _: None)
+            cache = Path(self._plan.config.cache_dir)
+            make_checkpoints(self._plan.config.model, recipes, cache, lambda _: None, calibration_of(self._plan.workload))
 
     def _files(self, number: int) -> dict[str, bytes]:
         found = {path.name: path.read_bytes() for path in self._ledger.trial_folder(number).iterdir()}

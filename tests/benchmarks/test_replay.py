@@ -20,16 +20,17 @@ WARM = Policy(lambda seed: RandomSampler(seed=seed), trials=40)
 
 
 def _row(point: dict[str, Any], repeat: int) -> Row:
-    """The batch size brings rate, beams cost latency and bring BLEU; eight beams are too slow to be measured."""
+    """The batch size brings rate, beams cost latency and bring BLEU; four beams are too slow to be measured."""
     beam, size = point["beam_size"], point["batch_size"]
-    p99_s = 0.6 * beam * (1.1 if repeat else 1.0)
+    p99_s = 1.5 * beam * (1.1 if repeat else 1.0)
     values = {
         "qps": 10.0 + size / 8, "p99_latency_s": p99_s, "memory_bytes": 1e8 + size * 1e5, "bleu": 70.0 + beam,
         "error_rate": 0.0,
     }  # fmt: skip
-    measured = beam < 8
+    measured = beam < 4
     row: dict[str, Any] = {**point, "repeat": repeat, "new_engine": True, "disturbed": "", "reason": ""}
     row |= {"state": "completed" if measured else "infeasible"}
+    row |= {"bleu.gain": beam - 1.0, "bleu.gain.n": 50} if measured else {}
     row |= {"seconds.engine_start": START_S, "seconds.total": START_S + TRIAL_S, "seconds.window": 6.0}
     for name, value in values.items():
         ends = (value * 0.9, value * 1.1)
@@ -52,15 +53,19 @@ def _at(**knobs: Any) -> dict[str, Any]:
 
 def test_all_points_make_up_the_whole_hypervolume_and_infeasible_ones_none() -> None:
     assert KNOWN.hypervolume(KNOWN.rows) == pytest.approx(KNOWN.best)
-    too_slow = {key_of(_at(beam_size=beam)) for beam in (4, 8)}
+    too_slow = {key_of(_at(beam_size=beam)) for beam in (3, 4)}
     assert not too_slow & KNOWN.feasible
     assert KNOWN.hypervolume(too_slow) == 0.0
     assert 0 < KNOWN.hypervolume([key_of(BASELINE)]) < KNOWN.best
 
 
 def test_quality_is_that_of_all_that_answers_alike() -> None:
-    rows = [{**BASELINE, "bleu": 70.0, "bleu.n": 10}, {**_at(batch_size=4), "bleu": 76.0, "bleu.n": 20}]
-    assert pooled(rows) == {("fp16", 1): pytest.approx(74.0)}
+    same, few = {"bleu.gain": 0.0, "bleu.gain.n": 10}, {"bleu": 60.0, "bleu.n": 5, "bleu.gain.n": 5}
+    rows = [
+        {**BASELINE, "bleu": 70.0, "bleu.n": 10, **same}, {**_at(batch_size=4), "bleu": 76.0, "bleu.n": 20, **same},
+        *({**_at(beam_size=2), **few, "bleu.gain": gain} for gain in (1.0, 3.0)),
+    ]  # fmt: skip
+    assert pooled(rows) == {("fp16", 1): pytest.approx(74.0), ("fp16", 2): pytest.approx(76.0)}
 
 
 def test_a_replay_begins_with_the_defaults_and_pays_for_engines_that_change() -> None:
@@ -81,6 +86,17 @@ def test_the_peer_starts_cold_each_time_and_remembers_no_failure() -> None:
     assert steps[-1].spent_s == pytest.approx(12 * (COLD_START_S + TRIAL_S) + thinking_s)
 
 
+def test_what_vllm_refuses_in_advance_costs_a_trial_only_to_those_who_are_not_told() -> None:
+    refused = {"state": "infeasible", "reason": "refused: no kernel"}
+    rows = [{**_row(p, 0), **(refused if p["quantization"] == "int4" else {})} for p in POINTS]
+    told, not_told = (
+        replay(Policy(WARM.sampler, constraints=told), 0, Table(rows), CHAT_P99_MAX_S, repeats=(0,), trials=40)
+        for told in (True, False)
+    )
+    assert len(told) == len(not_told) == 40
+    assert not any(s.key[0] == "int4" for s in told) and any(s.key[0] == "int4" for s in not_told)
+
+
 def test_only_the_asked_repeats_answer_and_first_points_come_first() -> None:
     steps = replay(WARM, 3, KNOWN, CHAT_P99_MAX_S, repeats=(1,), first=[_at(batch_size=16)], trials=6)
     assert [s.row["repeat"] for s in steps] == [1] * 6
@@ -95,12 +111,12 @@ def test_shares_rise_to_one_and_say_when() -> None:
 
 
 def test_a_failure_seen_twice_is_a_repeated_one() -> None:
-    failing, working = _at(beam_size=8), _at(batch_size=4)
+    failing, working = _at(beam_size=4), _at(batch_size=4)
     assert repeated_failures([_step(p) for p in (failing, working, failing, working, failing)]) == 2
 
 
 def test_trials_out_of_reach_or_beaten_are_cut_short_and_the_good_ones_are_not() -> None:
-    slow = cut_short([_step(BASELINE), _step(_at(beam_size=4))], KNOWN, CHAT_P99_MAX_S)
+    slow = cut_short([_step(BASELINE), _step(_at(beam_size=3))], KNOWN, CHAT_P99_MAX_S)
     assert (slow.trials, slow.cut, slow.wrong, slow.lost, slow.saved_s) == (1, 1, 0, 0, 4.0)
     good = cut_short([_step(BASELINE), _step(_at(beam_size=2, batch_size=4))], KNOWN, CHAT_P99_MAX_S)
     assert (good.trials, good.cut, good.saved_s) == (1, 0, 0.0)
@@ -111,17 +127,17 @@ def test_regret_is_what_the_best_tried_point_lacks_of_the_best_there_is() -> Non
     assert regret([p for p in KNOWN.feasible], KNOWN, WEIGHTS) == pytest.approx(0.0)
     some = regret([key_of(_at(batch_size=1))], KNOWN, WEIGHTS)
     assert some == pytest.approx(1 - ((10 + 1 / 8) / (10 + 256 / 8)) ** 0.5)
-    assert regret([key_of(_at(beam_size=8))], KNOWN, WEIGHTS) == 1.0
+    assert regret([key_of(_at(beam_size=4))], KNOWN, WEIGHTS) == 1.0
 
 
 def test_a_study_that_saw_everything_ends_without_regret() -> None:
-    steps = [_step(p) for p in (BASELINE, *(p for p in POINTS if p["beam_size"] < 4))]
+    steps = [_step(p) for p in (BASELINE, *(p for p in POINTS if p["beam_size"] < 3))]
     ended = stop(steps, KNOWN, CHAT_P99_MAX_S, WEIGHTS)
     assert ended is not None and ended.regret < 0.05
 
 
 def test_a_later_study_starts_from_the_best_of_the_front() -> None:
-    steps = [_step(p) for p in (BASELINE, _at(batch_size=1), _at(batch_size=64), _at(beam_size=4))]
+    steps = [_step(p) for p in (BASELINE, _at(batch_size=1), _at(batch_size=64), _at(beam_size=3))]
     assert [c.feasible for c in candidates(steps, CHAT_P99_MAX_S)] == [True, True, True, False]
     assert best_points(steps, CHAT_P99_MAX_S, {"memory_bytes": 1.0}, 1) == [_at(batch_size=1)]
 

@@ -10,9 +10,9 @@ import pytest
 from sacrebleu.metrics.bleu import BLEU
 from sacrebleu.significance import PairedTest, Result
 
-from objectives import Measurement
+from objectives import Estimate, Measurement
 from objectives.quality import Bleu, ChrF, ExactMatch, Perplexity, UserMetric
-from objectives.segments import Paired
+from objectives.segments import Paired, levelled
 
 WORDS = list("abcdefghijklmnop")
 
@@ -190,3 +190,9 @@ def test_perplexity_of_the_first_rows_only() -> None:
     found = Perplexity(rows=2).estimate(_references({0: (-1.0, 1), 1: (-1.0, 1), 2: (-9.0, 1)}))
     assert found is not None
     assert found.value == pytest.approx(math.e) and found.n == 2
+
+
+def test_a_score_on_few_rows_is_put_on_the_level_of_all() -> None:
+    few, all_rows = Estimate(-1.0, -4.0, 2.0, 8, "BLEU"), Estimate(74.0, 70.0, 78.0, 300, "BLEU")
+    found = levelled(few, all_rows)
+    assert found == Estimate(73.0, 68.0, 78.0, 8, "BLEU")

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from objectives import Measurement, RequestRecord
+from objectives import Estimate, Measurement, RequestRecord
 from objectives.quality import scored_rows
+from objectives.segments import Paired
 from optimize.answers import Answers, depends_on
 from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.ledger import Ledger, TrialRecord
+from optimize.study import levelled_quality
 from tests.conftest import Run
 from tests.optimize.test_study import stored
 
@@ -85,6 +87,19 @@ def test_quality_tightens_as_a_study_goes(optimize: Run, simulated: list[str], t
     scored = [t.user_attrs["estimates"]["bleu"]["n"] for t in trials]
     assert scored == sorted(scored) and scored[0] < scored[-1]
     assert len({t.user_attrs["answers_key"] for t in trials}) == 1
+
+
+def test_quality_of_few_answers_is_put_on_the_baselines_prompts_and_of_enough_is_left() -> None:
+    def bleu(value: float, n: int) -> Estimate:
+        return Estimate(value, value, value, n, "")
+
+    paired = {"bleu": Paired(bleu(-1.0, 8), None, 0.5), "chrf": Paired(bleu(-1.0, 300), None, 0.5)}
+    figures = {"bleu": bleu(60.0, 8), "chrf": bleu(80.0, 300), "qps": bleu(5.0, 8)}
+    reference = {"bleu": bleu(74.0, 300), "chrf": bleu(82.0, 300)}
+    assert levelled_quality(figures, paired, reference) == {"bleu": bleu(73.0, 8)}
+    kept = {name: pair.to_dict() for name, pair in paired.items()}
+    assert levelled_quality(figures, kept, reference) == {"bleu": bleu(73.0, 8)}
+    assert levelled_quality(figures, paired, {}) == {}
 
 
 def test_the_baselines_answers_are_known_again_by_a_new_session(tmp_path: Path) -> None:

@@ -1,6 +1,9 @@
+from typing import Any
+
 import pytest
 
-from optimize.chosen import only_point
+from benchmarks.common import configuration
+from optimize.chosen import choose, only_point
 from optimize.errors import ConfigError
 from optimize.schema import StudyConfig, StudySettings
 
@@ -12,3 +15,15 @@ def test_one_point_is_a_space_of_its_own() -> None:
     assert point.search_space == {"beam_size": [1], "batch_size": [8]}
     with pytest.raises(ConfigError, match="at.batch_size must be one value"):
         only_point(StudyConfig(study=StudySettings(name="chat"), at={"batch_size": [8, 9]}), "serve-chat")
+
+
+def test_what_is_served_is_calibrated_on_the_workload(simulated: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    samples: list[Any] = []
+
+    def made(model: Any, recipes: Any, cache: Any, say: Any, calibration: Any = None) -> Any:
+        samples.extend(calibration.samples)
+        return {r.name: model.path for r in recipes}, {}
+
+    monkeypatch.setattr("optimize.chosen.make_checkpoints", made)
+    _, chosen = choose(configuration([*simulated, "+at.quantization=mixed8"]), "serve-smoke", print)
+    assert chosen.config.engine.quantization == "mixed8" and len(samples) == 60

@@ -1,6 +1,7 @@
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -42,15 +43,22 @@ def test_kills_of_the_kernel_are_counted(tmp_path: Path, version: int, name: str
     assert MemoryGroup(tmp_path, version).kills() == 2
 
 
-def test_the_kernel_kills_what_outgrows_its_group() -> None:
-    grow = "import sys; sys.stdin.readline(); held = bytearray(64 << 20); print(len(held))"
+def test_the_kernel_kills_what_is_squeezed_and_asks_for_more() -> None:
+    program = "held = []\nwhile True: held.append(bytearray(1 << 16)); time.sleep(0.01)"
+    begin = f"import sys, time; sys.stdin.readline(); print('begun', flush=True)\n{program}"
+    command, pipe = [sys.executable, "-c", begin], subprocess.PIPE
     try:
-        with memory_group() as group:
-            held = subprocess.Popen([sys.executable, "-c", grow], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        with memory_group() as group, subprocess.Popen(command, stdin=pipe, stdout=pipe) as held:
             (group.folder / "cgroup.procs").write_text(str(held.pid))
-            group.limit(group.used_bytes() + (32 << 20))
-            assert group.kills() == 0
-            assert held.communicate(b"\n")[0] == b"" and held.returncode == -signal.SIGKILL
-            assert group.kills() == 1
+            assert held.stdin is not None and held.stdout is not None and group.kills() == 0
+            held.stdin.write(b"\n")
+            held.stdin.flush()
+            held.stdout.readline()
+            deadline = time.monotonic() + 20
+            while not group.kills() and time.monotonic() < deadline:
+                group.squeeze()
+                time.sleep(0.01)
+            held.kill()  # in vain where the kernel has
+            assert held.wait() == -signal.SIGKILL and group.kills() == 1
     except Denied as denied:
         pytest.skip(f"this system lets nobody limit memory: {denied}")
