@@ -115,7 +115,9 @@ def gains(plan: Plan, ledger: Ledger) -> dict[int, Estimate]:
     score, references = plan.metrics["bleu"], dict(enumerate(plan.workload.references))
     assert isinstance(score, SegmentScore)
     records = [r for r in ledger.records() if r.state == "completed"]
-    alike = next(r.answers_key for r in records if all(r.params[k] == BASELINE[k] for k in ("quantization", "beam_size")))
+    alike = next(
+        r.answers_key for r in records if all(r.params[k] == BASELINE[k] for k in ("quantization", "beam_size"))
+    )
 
     def answered(answers: Mapping[int, str]) -> Measurement:
         return Measurement([], 0.0, 0.0, references, answers=answers)
@@ -152,7 +154,12 @@ def rows(plan: Plan) -> list[dict[str, Any]]:
         for name, e in record.estimates.items():
             row |= {name: e.value, f"{name}.low": e.low, f"{name}.high": e.high, f"{name}.n": e.n}
         if (gain := gained.get(record.number)) is not None:
-            row |= {"bleu.gain": gain.value, "bleu.gain.low": gain.low, "bleu.gain.high": gain.high, "bleu.gain.n": gain.n}
+            row |= {
+                "bleu.gain": gain.value,
+                "bleu.gain.low": gain.low,
+                "bleu.gain.high": gain.high,
+                "bleu.gain.n": gain.n,
+            }
         for look_s in LOOKS_S if record.state == "completed" else ():
             for name, e in early(record, ledger, plan, look_s).items():
                 row |= {f"at {look_s:g} s.{name}.low": e.low, f"at {look_s:g} s.{name}.high": e.high}

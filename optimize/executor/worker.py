@@ -162,7 +162,9 @@ class Worker:
         if path.is_absolute() and not path.exists():
             recipes = [r for r in self._plan.space.recipes_needed() if r.name == config.quantization]
             cache = Path(self._plan.config.cache_dir)
-            make_checkpoints(self._plan.config.model, recipes, cache, lambda _: None, calibration_of(self._plan.workload))
+            make_checkpoints(
+                self._plan.config.model, recipes, cache, lambda _: None, calibration_of(self._plan.workload)
+            )
 
     def _files(self, number: int) -> dict[str, bytes]:
         found = {path.name: path.read_bytes() for path in self._ledger.trial_folder(number).iterdir()}

