@@ -154,3 +154,4 @@ def test_the_kept_table_is_whole() -> None:
     assert sorted((key_of(r), r["repeat"]) for r in rows) == sorted((key_of(p), i) for p in POINTS for i in (0, 1))
     assert all(r["signature"] and r["started_at"] > 0 for r in rows)
     assert {r["state"] for r in rows} == {"completed", "infeasible"}
+    assert Table(rows).best > 0
