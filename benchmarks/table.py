@@ -110,14 +110,15 @@ def _shown(record: TrialRecord) -> str:
 
 def gains(plan: Plan, ledger: Ledger) -> dict[int, Estimate]:
     """Measurement -> its BLEU over that of the baseline's quantization and beam, on the prompts that both answered:
-    slow ones answer few, always the same, and those are not as hard as all.
+    slow ones answer few, always the same, and those are harder than all. Empty where none of that like was measured.
     """
     score, references = plan.metrics["bleu"], dict(enumerate(plan.workload.references))
     assert isinstance(score, SegmentScore)
     records = [r for r in ledger.records() if r.state == "completed"]
-    alike = next(
-        r.answers_key for r in records if all(r.params[k] == BASELINE[k] for k in ("quantization", "beam_size"))
-    )
+    keys = (r.answers_key for r in records if all(r.params[k] == BASELINE[k] for k in ("quantization", "beam_size")))
+    alike = next(keys, None)
+    if alike is None:
+        return {}
 
     def answered(answers: Mapping[int, str]) -> Measurement:
         return Measurement([], 0.0, 0.0, references, answers=answers)

@@ -110,7 +110,9 @@ class Table:
             for key, figures in self.truth.items()
             if all(v <= 0 for v in violations(limits(p99_max_s), as_estimates(figures), baseline).values())
         }
-        self.start_s = statistics.median(r["seconds.engine_start"] for r in rows if r["new_engine"] and not is_refused(r))
+        self.start_s = statistics.median(
+            r["seconds.engine_start"] for r in rows if r["new_engine"] and not is_refused(r)
+        )
         self.trial_s = statistics.median(measuring_s(r) for r in rows if not is_refused(r))
         losses = np.array([self._loss(k) for k in self.feasible])
         self._low, self._span = losses.min(0), np.maximum(np.ptp(losses, axis=0), 1e-9)

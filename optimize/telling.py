@@ -138,11 +138,11 @@ class Teller:
     def _values(self, record: TrialRecord) -> list[float]:
         """Values to tell: as measured, or the worst seen so far for a configuration that cannot be measured."""
         values, figures = [], self._figures(record, baseline_estimates(self._study))
-        for name, objective in self._plan.objectives.items():
+        for place, (name, objective) in enumerate(self._plan.objectives.items()):
             if record.state == "completed":
                 values.append(figures[name].value)
             else:
-                seen = [t.user_attrs["estimates"][name]["value"] for t in measured(self._study)]
+                seen = [t.values[place] for t in measured(self._study)]
                 worst = min if objective.direction is Direction.MAXIMIZE else max
                 values.append(float(worst(seen, default=0.0)))
         return values
