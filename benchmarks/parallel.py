@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -55,11 +56,8 @@ _TRIES = 5
 class Blind(LogScaleGPSampler):
     """The same search that does not look at what is under way: what would be lost without."""
 
-    def _sample_relative_impl(
-        self, study: optuna.Study, completed_trials: list[FrozenTrial], running_trials: list[FrozenTrial],
-        search_space: dict[str, Any],
-    ) -> dict[str, Any]:  # fmt: skip
-        return super()._sample_relative_impl(study, completed_trials, [], search_space)
+    def _under_way(self, study: optuna.Study, space: Mapping[str, BaseDistribution]) -> list[FrozenTrial]:
+        return []
 
 
 POLICIES = {
@@ -165,8 +163,9 @@ class Replay:
         running, tries = [b.begun[0].params for b in self._busy], 0
         while tries < _TRIES:
             trial = self._study.ask(SPACE)
-            if self._policy.constraints and is_refused(self._known.rows[key_of(point_of(trial.params))][0]):
-                tell_infeasible(self._study, trial, self.outcome.steps, self._p99_max_s)
+            row = self._known.rows[key_of(point_of(trial.params))][0]
+            if self._policy.constraints and is_refused(row):
+                tell_infeasible(self._study, trial, row, self.outcome.steps, self._p99_max_s)
             elif trial.params not in running:
                 return trial
             else:

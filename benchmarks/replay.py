@@ -25,13 +25,14 @@ from benchmarks.truth import (
     estimate,
     is_measured,
     is_refused,
+    is_too_slow,
     key_of,
     limits,
     measuring_s,
     pooled,
 )
 from objectives import Direction, Estimate
-from optimize.bounds import RUNS, UNMEASURED, violations
+from optimize.bounds import broken_without_figures, violations
 from optimize.recommend import Candidate
 from optimize.samplers import LOG_SCALE_ATTR, EngineAware, LiveEngine
 
@@ -118,7 +119,7 @@ def replay(
         row = rng.choice([r for r in known.rows[key] if r["repeat"] in repeats])
         if policy.constraints and is_refused(row):
             spent_s += thinking_s
-            tell_infeasible(study, trial, steps, p99_max_s)
+            tell_infeasible(study, trial, row, steps, p99_max_s)
             continue
         start_s = (known.start_s if policy.warm else COLD_START_S) if live != key[:-1] or not policy.warm else 0.0
         # What is known to fail is answered from memory, by those who have one.
@@ -182,7 +183,7 @@ def tell(study: optuna.Study, trial: optuna.Trial, steps: Sequence[Step], policy
     found = dict(figures(steps, policy.pooled))
     ours = found.get(len(steps) - 1)
     if ours is None and policy.constraints:
-        tell_infeasible(study, trial, steps, p99_max_s)
+        tell_infeasible(study, trial, steps[-1].row, steps, p99_max_s)
     elif ours is None:
         study.tell(trial, state=TrialState.FAIL)
     else:
@@ -193,10 +194,12 @@ def tell(study: optuna.Study, trial: optuna.Trial, steps: Sequence[Step], policy
         study.tell(trial, [ours[name].value for name in OBJECTIVES])
 
 
-def tell_infeasible(study: optuna.Study, trial: optuna.Trial, steps: Sequence[Step], p99_max_s: float) -> None:
-    """Tell what cannot be measured: every constraint broken, the worst values seen."""
-    for name in (RUNS, *(limit.name for limit in limits(p99_max_s))):
-        trial.set_constraint(name, UNMEASURED)
+def tell_infeasible(
+    study: optuna.Study, trial: optuna.Trial, row: Row, steps: Sequence[Step], p99_max_s: float
+) -> None:  # fmt: skip
+    """Tell what cannot be measured: what it broke, and the worst values seen."""
+    for name, value in broken_without_figures(limits(p99_max_s), is_too_slow(row)).items():
+        trial.set_constraint(name, value)
     trial.set_user_attr("imputed", True)
     found, worst = dict(figures(steps)).values(), {Direction.MAXIMIZE: min, Direction.MINIMIZE: max}
     study.tell(trial, [worst[d]((f[n].value for f in found), default=0.0) for n, (d, _) in OBJECTIVES.items()])

@@ -41,8 +41,9 @@ from optimize.outcome import Completed, Infeasible, Outcome
 from optimize.plan import make_plan
 from optimize.progress import Progress
 from optimize.prospects import Prospects
-from optimize.study import open_study, told
+from optimize.study import open_study
 from optimize.tracking import Tracker
+from optimize.trials import told
 
 ANSWERS = 100
 """Requests kept of each trial, about as many as a window of the demo's has."""

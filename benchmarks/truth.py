@@ -68,6 +68,11 @@ def is_refused(row: Row) -> bool:
     return str(row["reason"]).startswith(FailureKind.REFUSED)
 
 
+def is_too_slow(row: Row) -> bool:
+    """It served too few answers to be measured."""
+    return str(row["reason"]).startswith(FailureKind.TOO_SLOW)
+
+
 def loss(value: float, name: str) -> float:
     """To be minimized, on the scale that matters."""
     direction, log = OBJECTIVES[name]

@@ -134,6 +134,16 @@ def violations(
     return found
 
 
+def broken_without_figures(limits: Sequence[Limit], too_slow: bool) -> dict[str, float]:
+    """Constraint name -> violation of a configuration that gave no measurement: `RUNS` is broken, and the limits on
+    latency by one that was too slow. Nothing is known against the others.
+    """
+    found = {
+        limit.name: UNMEASURED if too_slow and limit.upper and limit.metric in _LATENCIES else 0.0 for limit in limits
+    }
+    return {RUNS: UNMEASURED, **found}
+
+
 def hopeless_after_s(limits: Sequence[Limit]) -> float | None:
     """Seconds under load without any answer after which a latency limit counts as broken beyond hope.
 

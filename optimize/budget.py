@@ -10,7 +10,7 @@ from optimize.confirm import first_reading
 from optimize.designs import grid_values
 from optimize.enough import LEAST_TRIALS, NOISE, what_is_left
 from optimize.plan import Plan
-from optimize.study import told
+from optimize.trials import told
 
 if TYPE_CHECKING:
     import optuna

@@ -18,14 +18,10 @@ from optimize.recommend import Candidate, Recommendation, Rounds, recommend
 from optimize.recommend.rounds import LEAST_ROUNDS
 from optimize.remembered import remembered
 from optimize.schema import Confirm
-from optimize.study import (
-    CONFIRMING,
-    CONFIRMS,
-    ROUND,
+from optimize.study import CONFIRMING, CONFIRMS, ROUND, drop_queue, enqueue
+from optimize.trials import (
     candidates,
     complete,
-    drop_queue,
-    enqueue,
     estimates_of,
     levelled_quality,
     paired_so_far,

@@ -1,15 +1,18 @@
-"""Points chosen without a model: those that fill a space, and those of a grid."""
+"""Points chosen without a model: those that fill a space, those near or one choice apart from others, and a grid's."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
+from optimize.encoding import is_unordered
+
 _HYPERCUBES = 50
+_CLOSE = 0.1
 _GRID_STEPS = 5
 
 
@@ -22,6 +25,44 @@ def filling(space: Mapping[str, BaseDistribution], n: int, rng: np.random.Random
         if apart > widest:
             best, widest = cube, apart
     return [{name: _at(d, share) for (name, d), share in zip(space.items(), row, strict=True)} for row in best]
+
+
+def scattered(space: Mapping[str, BaseDistribution], n: int, rng: np.random.RandomState) -> list[dict[str, Any]]:
+    """Points drawn evenly from a space."""
+    return [{name: _at(d, share) for (name, d), share in zip(space.items(), row, strict=True)}
+            for row in rng.random((n, len(space)))]  # fmt: skip
+
+
+def neighbours(
+    space: Mapping[str, BaseDistribution], points: Sequence[Mapping[str, Any]], rng: np.random.RandomState
+) -> list[dict[str, Any]]:
+    """Points that differ from others in one knob: twice anywhere, and twice by up to a tenth of its range."""
+    found = []
+    for point in points:
+        for name, distribution in space.items():
+            shares = [*rng.random(2), *(_share(distribution, point[name]) + rng.uniform(-_CLOSE, _CLOSE, 2))]
+            found += [{**point, name: _at(distribution, min(max(s, 0.0), 1 - 1e-9))} for s in shares]
+    return found
+
+
+def one_choice_apart(space: Mapping[str, BaseDistribution], point: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Points that differ from another in one choice, of those that are not all numbers."""
+    return [
+        {**point, name: choice}
+        for name, distribution in space.items()
+        if isinstance(distribution, CategoricalDistribution) and is_unordered(distribution)
+        for choice in distribution.choices
+        if choice != point[name]
+    ]
+
+
+def _share(distribution: BaseDistribution, value: Any) -> float:
+    """Where in its range a value lies; the opposite of `_at`."""
+    if isinstance(distribution, CategoricalDistribution):
+        return (distribution.choices.index(value) + 0.5) / len(distribution.choices)
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    low, high = distribution.low, distribution.high
+    return math.log(value / low) / math.log(high / low) if distribution.log else (value - low) / (high - low)
 
 
 def _at(distribution: BaseDistribution, share: float) -> Any:

@@ -11,7 +11,8 @@ from optimize.errors import ConfigError, closest, redacted
 from optimize.ledger import Ledger, TrialRecord
 from optimize.plan import Plan
 from optimize.recommend import recommend
-from optimize.study import candidates, enqueue, stored_studies
+from optimize.study import enqueue, stored_studies
+from optimize.trials import candidates
 
 if TYPE_CHECKING:
     import optuna

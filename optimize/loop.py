@@ -26,22 +26,10 @@ from optimize.progress import Progress
 from optimize.prospects import Prospects
 from optimize.reuse import Reuse
 from optimize.space import QUANTIZATION
-from optimize.study import (
-    CONFIRMS,
-    RETRIES,
-    UNSPENT,
-    baseline_estimates,
-    candidates,
-    enqueue,
-    enqueue_again,
-    is_queued,
-    paired_so_far,
-    quality_so_far,
-    ratios_of,
-    trial_of,
-)
+from optimize.study import CONFIRMS, RETRIES, enqueue, enqueue_again, is_queued
 from optimize.telling import Teller
 from optimize.tracking import Tracker
+from optimize.trials import UNSPENT, baseline_estimates, candidates, paired_so_far, quality_so_far, ratios_of, trial_of
 
 if TYPE_CHECKING:
     import optuna

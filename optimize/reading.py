@@ -23,7 +23,8 @@ from optimize.ledger import Ledger, TrialRecord
 from optimize.recommend import Recommendation, recommend
 from optimize.report.conclude import in_words, matrix_rows
 from optimize.report.format import figure
-from optimize.study import candidates, stored_studies
+from optimize.study import stored_studies
+from optimize.trials import candidates
 
 if TYPE_CHECKING:
     import optuna

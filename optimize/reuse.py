@@ -13,7 +13,7 @@ from optuna.samplers import BaseSampler, PartialFixedSampler
 from optuna.trial import FrozenTrial
 
 from optimize.samplers import EngineAware, LiveEngine
-from optimize.study import measured
+from optimize.trials import measured
 
 NEW_ENGINE = "new_engine"
 """Trial attribute: whether the trial started an engine."""

@@ -13,7 +13,8 @@ from optimize.plan import check_sqlite
 from optimize.report.conclude import row_of
 from optimize.report.matrix import Row
 from optimize.schema import StudyConfig
-from optimize.study import candidates, stored_studies
+from optimize.study import stored_studies
+from optimize.trials import candidates
 
 if TYPE_CHECKING:
     import optuna

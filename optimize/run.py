@@ -78,8 +78,9 @@ def _run_on(
 ) -> int:  # fmt: skip
     from optimize.loop import Loop
     from optimize.storage import FAULTS
-    from optimize.study import open_study, told
+    from optimize.study import open_study
     from optimize.tracking import Tracker
+    from optimize.trials import told
 
     plan = replace(plan, signature={**plan.signature, "machine": executor.machine})
     study, ledger = open_study(plan), Ledger(plan.folder)
@@ -177,7 +178,7 @@ def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) ->
 
 
 def _opening(plan: Plan, study: optuna.Study, where: str) -> str:
-    from optimize.study import told
+    from optimize.trials import told
 
     done, settings = len(told(study)), plan.config.study
     resumed = f", resumed with {done} trials done" if done else ""

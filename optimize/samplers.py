@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,22 +9,29 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
-from optuna.samplers import GPSampler, GridSampler
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler, GridSampler, RandomSampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from optimize.designs import filling, grid_values
+from optimize.designs import filling, grid_values, neighbours, one_choice_apart, scattered
+from optimize.encoding import Array, Encoding, Point, every_point
+from optimize.improvement import log_feasibility, log_improvement, reference_point
 from optimize.ledger import BASELINE, ROLE
 from optimize.pareto import non_dominated
+from optimize.surrogate import Surrogate
 
 LOG_SCALE_ATTR = "log_scale"
 """Study attribute: one bool per objective, whether its logarithm is what matters."""
 _TINY = 1e-9
-_LIVE_SAMPLES = 512
 _DESIGNS = 3
+_MOST_CHOICES = 12
+_OPTIONS = 2000
+_NEAR = 40
 _MODELLED = 160
-Array = np.ndarray[Any, np.dtype[np.float64]]
+_COMFORTABLE = -0.5
+"""A violation so far below zero that more makes no difference."""
 Settle = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
@@ -54,183 +60,177 @@ class EngineAware(Protocol):
     live: LiveEngine | None
 
 
-class LogScaleGPSampler(GPSampler):
-    """Gaussian-process search that sees the logarithm of objectives whose ratios matter, and what a trial costs.
+class LogScaleGPSampler(BaseSampler):
+    """Search by models of the objectives, on logarithms where ratios matter, of constraints, and of what trials cost.
 
-    Throughput, latency and memory span orders of magnitude; on their raw scale the slowest few points drown all
-    differences among the good ones. Stored values stay as measured: only the copies handed to the model are scaled.
+    The first points are those that differ from the first trial, vLLM's defaults, in one choice: each recipe, each flag
+    is seen once where it most likely runs; if that makes few or very many points, they fill the space instead (Morris
+    and Mitchell 1995, "Exploratory designs for computational experiments"). After that each trial is the point with the
+    highest expected gain of hypervolume, times the probability that it keeps the constraints, per second: while an
+    engine is live, settings that it can serve save a start (Snoek, Larochelle and Adams 2012, "Practical Bayesian
+    Optimization of Machine Learning Algorithms", section 3.2).
 
-    While an engine is live, settings that it can serve compete with all others by expected improvement per second
-    (Snoek, Larochelle and Adams 2012, "Practical Bayesian Optimization of Machine Learning Algorithms", section 3.2).
+    Of a trial that gave no measurement only what it broke is known; its values are not learned from. Trials under way
+    count by what the models expect of them. A point that was tried, or is being tried, is not tried again while there
+    are others. Knobs that do not count beside a point's other settings are put to one value (`settle`), so that the
+    models see equal engines as equal points.
 
-    The first points fill the space: of some Latin hypercubes the one whose nearest neighbours are farthest apart
-    (Morris and Mitchell, "Exploratory designs for computational experiments", 1995). What could not be measured
-    violates a constraint; the models of the objectives take it for average, for its imputed values are not theirs to
-    learn. Trials under way count by what the models expect of them (Optuna's own, for constrained objectives too). A
-    point that was tried, or is being tried, is not tried again while there are others. Knobs that do not count beside a
-    point's other settings are put to one value (`settle`), so that the models see equal engines as equal points.
-
-    Overrides the private `_sample_relative_impl` and `_optimize_acqf` of Optuna 5.0, hence the pin in pyproject.toml.
+    Args:
+        n_startup_trials: Trials to complete before the models choose.
+        seed: Of everything that is drawn.
+        settle: Puts knobs that do not count to one value.
 
     Attributes:
         live: The live engine; None where nothing runs or reuse is switched off.
     """
 
-    def __init__(
-        self, *, n_startup_trials: int = 8, seed: int | None = None, fill: bool = True, neutral: bool = True,
-        fresh: bool = True, ordered: bool = True,
-        settle: Settle = dict,
-    ) -> None:  # fmt: skip
-        super().__init__(n_startup_trials=n_startup_trials, seed=seed, warn_independent_sampling=False)
-        self._fill, self._neutral, self._fresh, self._settle = fill, neutral, fresh, settle
-        self._ordered = ordered
-        self._design: list[dict[str, Any]] = []
-        # Optuna's 2048 and 10 take three seconds on two slow cores, for the same points on spaces of this size.
-        self._n_preliminary_samples, self._n_local_search = 1024, 4
+    def __init__(self, *, n_startup_trials: int = 5, seed: int | None = None, settle: Settle = dict) -> None:
+        self._n_startup_trials, self._settle = n_startup_trials, settle
+        self._random, self._rng = RandomSampler(seed=seed), np.random.RandomState(seed)
+        self._space = IntersectionSearchSpace()
+        self._design: list[Point] = []
+        self._fits: dict[str, Array] = {}
         self.live: LiveEngine | None = None
-        self._ranks = Ranks({})
-        self._tried: list[dict[str, Any]] = []
+
+    def reseed_rng(self) -> None:
+        self._rng.seed()
+        self._random.reseed_rng()
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {name: d for name, d in self._space.calculate(study).items() if not d.single()}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        known = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
-        left = self._n_startup_trials - sum(t.state is TrialState.COMPLETE for t in known)
-        if not self._fill or not search_space or left <= 0:
-            return self._settle(super().sample_relative(study, trial, search_space))
-        return self._filling_point(search_space, left, [_within(search_space, t.params) for t in known])
+        if not search_space:
+            return {}
+        completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        running = self._under_way(study, search_space)
+        tried = [_within(search_space, t.params) for t in [*completed, *running]]
+        first = self._first_point(search_space, len(completed), tried)
+        if first is not None:
+            return first
+        options = self._options(search_space, completed, tried)
+        if not options:
+            return tried[int(self._rng.randint(len(tried)))]
+        worth = self._worth(study, search_space, completed, running, options)
+        if self.live is not None:
+            start_s = np.array([0.0 if self.live.serves(p) else self.live.start_s for p in options])
+            worth = worth - np.log(start_s + self.live.trial_s)
+        return options[int(np.argmax(worth))]
 
-    def _filling_point(
-        self, space: dict[str, BaseDistribution], left: int, tried: Sequence[dict[str, Any]]
-    ) -> dict[str, Any]:
-        """The next point that fills the space; a resumed study, or another driver, may have tried some of them."""
-        point: dict[str, Any] = {}
+    def _under_way(self, study: optuna.Study, space: Mapping[str, BaseDistribution]) -> list[FrozenTrial]:
+        """But for what another driver is just asking for, which has not all of its settings yet."""
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [t for t in running if space.keys() <= t.params.keys()]
+
+    def _first_point(
+        self, space: Mapping[str, BaseDistribution], completed: int, tried: Sequence[Point]
+    ) -> Point | None:
+        """The next point that is chosen without a model; a resumed study, or another driver, may have tried some."""
+        single = one_choice_apart(space, tried[0]) if tried else []
+        if len(single) > _MOST_CHOICES:
+            single = []
+        for point in map(self._settle, single):
+            if point not in tried:
+                return point
+        left = self._n_startup_trials - completed
+        if left <= 0:
+            return None
+        point = {}
         for _ in range(_DESIGNS):
-            self._design = self._design or filling(space, left, self._rng.rng)
+            self._design = self._design or filling(space, left, self._rng)
             while self._design:
                 point = self._settle(self._design.pop())
                 if point not in tried:
                     return point
         return point
 
-    def _sample_relative_impl(
-        self,
-        study: optuna.Study,
-        completed_trials: list[FrozenTrial],
-        running_trials: list[FrozenTrial],
-        search_space: dict[str, BaseDistribution],
-    ) -> dict[str, Any]:
-        import torch  # four seconds that a study without a Gaussian process need not spend
+    def _options(
+        self, space: Mapping[str, BaseDistribution], completed: Sequence[FrozenTrial], tried: Sequence[Point]
+    ) -> list[Point]:
+        """Points to choose from that were not tried: all there are, or many; those of the live engine among them."""
+        found = every_point(space, _OPTIONS)
+        if found is None:
+            near = [_within(space, t.params) for t in completed[-_NEAR:] if not t.user_attrs.get("imputed")]
+            found = [*scattered(space, _OPTIONS // 2, self._rng), *neighbours(space, near, self._rng)]
+            if self.live is not None:
+                found += [{**p, **_within(space, self.live.knobs)} for p in found[: _OPTIONS // 4]]
+        known = {_key(p) for p in tried}
+        fresh = {_key(p): p for p in map(self._settle, found)}
+        return [p for key, p in fresh.items() if key not in known]
 
-        # The models are tiny: more threads than one only fight over the cores the engine needs.
-        torch.set_num_threads(1)
-        log_scale = study.user_attrs.get(LOG_SCALE_ATTR, [False] * len(study.directions))
-        losses = np.array([-1.0 if d is StudyDirection.MAXIMIZE else 1.0 for d in study.directions])
-        modelled = most_telling(completed_trials, losses, self._rng.rng)
-        scaled = [log_scaled(trial, log_scale) for trial in modelled]
-        if self._neutral:
-            scaled = neutral(scaled)
-        self._ranks = Ranks(search_space if self._ordered else {})
-        # One that another driver is just asking for has not all of its settings yet.
-        running = [t for t in running_trials if search_space.keys() <= t.params.keys()]
-        self._tried = [_within(search_space, t.params) for t in [*completed_trials, *running]]
-        found = super()._sample_relative_impl(
-            study, self._ranks.of_trials(scaled), self._ranks.of_trials(running), self._ranks.space(search_space)
+    def _worth(
+        self, study: optuna.Study, space: Mapping[str, BaseDistribution], completed: Sequence[FrozenTrial],
+        running: Sequence[FrozenTrial], options: Sequence[Point],
+    ) -> Array:  # fmt: skip
+        """Logarithm of what trying each point is expected to be worth, times the probability that it is allowed."""
+        signs = np.array([-1.0 if d is StudyDirection.MAXIMIZE else 1.0 for d in study.directions])
+        known = most_telling(completed, signs, self._rng)
+        measured = [t for t in known if not t.user_attrs.get("imputed")]
+        encoding = Encoding(space)
+        rows, asked, under_way = (
+            encoding.rows(points) for points in ([t.params for t in measured], options, [t.params for t in running])
         )
-        return self._ranks.values(found)
+        feasibility = log_feasibility(self._constraints(encoding, known), asked)
+        if not measured:
+            return feasibility
+        log_scale = study.user_attrs.get(LOG_SCALE_ATTR, [False] * len(signs))
+        losses = np.array([log_scaled(t.values, log_scale) for t in measured]) * signs
+        models = [self._fit(f"objective {i}", encoding, rows, column) for i, column in enumerate(losses.T)]
+        if running:
+            for model in models:
+                model.believe(under_way)
+        feasible = np.array([is_feasible(t) for t in measured])
+        if not feasible.any():
+            return feasibility
+        # By the models, not as read: of many readings the best are the luckiest.
+        front = np.column_stack([model.predict(np.vstack([rows[feasible], under_way]))[0] for model in models])
+        likely = np.column_stack([model.predict(asked)[0] for model in models])[feasibility > math.log(0.5)]
+        reference = reference_point(front, likely)
+        return feasibility + log_improvement(models, asked, front, reference, self._rng)
 
-    def _optimize_acqf(self, acqf: Any, best_params: Array | None) -> Array:
-        anywhere: Array = super()._optimize_acqf(acqf, best_params)
-        if self._fresh:
-            anywhere = self._not_tried(acqf, anywhere)
-        options = self._on_the_live_engine(acqf)
-        if self.live is None or not len(options):
-            return anywhere
-        log_improvement = acqf.eval_acqf_no_grad(np.vstack([options, anywhere]))
-        here = int(np.argmax(log_improvement[:-1]))
-        log_cost_ratio = math.log((self.live.start_s + self.live.trial_s) / self.live.trial_s)
-        return options[here] if log_improvement[here] > log_improvement[-1] - log_cost_ratio else anywhere
-
-    def _not_tried(self, acqf: Any, found: Array) -> Array:
-        """The point found, or where it was tried, the best of many others; the same if all of them were."""
-        if self._params_at(acqf, found) not in self._tried:
-            return found
-        sampled = acqf.search_space.sample_normalized_params(_LIVE_SAMPLES, rng=self._rng.rng)
-        others = [row for row in sampled if self._params_at(acqf, row) not in self._tried]
-        if not others:
-            return found
-        options = np.vstack(others)
-        best: Array = options[int(np.argmax(acqf.eval_acqf_no_grad(options)))]
-        return best
-
-    def _on_the_live_engine(self, acqf: Any) -> Array:
-        """Normalized settings, shape (n, dim), that the live engine could serve and that were not tried yet."""
-        nothing = np.empty((0, acqf.search_space.dim))
-        if self.live is None:
-            return nothing
-        sampled = acqf.search_space.sample_normalized_params(_LIVE_SAMPLES, rng=self._rng.rng)
-        params = []
-        for row in sampled:
-            anywhere = self._params_at(acqf, row)
-            params.append(self._settle({**anywhere, **_within(anywhere, self.live.knobs)}))
-        fresh = [p for i, p in enumerate(params) if p not in self._tried and p not in params[:i]]
-        if not fresh:
-            return nothing
-        ranked = [self._ranks.ranks(p) for p in fresh]
-        normalized: Array = acqf.search_space.get_normalized_params([None] * len(ranked), ranked)
-        return normalized
-
-    def _params_at(self, acqf: Any, row: Array) -> dict[str, Any]:
-        """The point that a row of normalized parameters stands for."""
-        return self._settle(self._ranks.values(acqf.search_space.get_unnormalized_param(row)))
-
-
-class Ranks:
-    """Choices that are numbers, as their places in order: a model that knows no order must learn 8 apart from 4.
-
-    Args:
-        space: Knob -> distribution.
-    """
-
-    def __init__(self, space: Mapping[str, BaseDistribution]) -> None:
-        self._choices = {
-            name: sorted(d.choices)  # type: ignore[type-var]
-            for name, d in space.items()
-            if isinstance(d, CategoricalDistribution) and all(type(c) in (int, float) for c in d.choices)
-        }
-
-    def space(self, space: Mapping[str, BaseDistribution]) -> dict[str, BaseDistribution]:
-        ranked = {name: IntDistribution(0, len(choices) - 1) for name, choices in self._choices.items()}
-        return {**space, **ranked}
-
-    def ranks(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Numbers replaced by places."""
-        places = {name: choices.index(params[name]) for name, choices in self._choices.items() if name in params}
-        return {**params, **places}
-
-    def values(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Places replaced by numbers."""
-        return {**params, **{name: choices[params[name]] for name, choices in self._choices.items() if name in params}}
-
-    def of_trials(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-        """Copies with places for numbers."""
-        found = [copy.copy(trial) for trial in trials]
-        for trial in found:
-            trial.params = self.ranks(trial.params)
+    def _constraints(self, encoding: Encoding, trials: Sequence[FrozenTrial]) -> list[Surrogate]:
+        """A model of each constraint that was ever broken."""
+        found = []
+        for name in {n: None for t in trials for n in t.constraints}:
+            telling = [t for t in trials if name in t.constraints and tells_of(t, name)]
+            # A violation of 1 is a figure of twice its limit: ratios are what knobs multiply.
+            values = np.array([math.log1p(max(t.constraints[name], _COMFORTABLE)) for t in telling])
+            if len(values) and values.max() > 0:
+                found.append(self._fit(name, encoding, encoding.rows([t.params for t in telling]), values))
         return found
 
+    def _fit(self, name: str, encoding: Encoding, rows: Array, values: Array) -> Surrogate:
+        """Begins where the fit before has ended."""
+        start = self._fits.get(name)
+        if start is not None and len(start) != 2 * rows.shape[1] + 2:
+            start = None
+        model = Surrogate(rows, values, encoding.categorical, start)
+        self._fits[name] = model.parameters
+        return model
 
-def _within(space: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+
+def tells_of(trial: FrozenTrial, constraint: str) -> bool:
+    """Whether a trial says how far a constraint is kept: one without a measurement tells only what it broke."""
+    return not trial.user_attrs.get("imputed") or trial.constraints[constraint] > 0
+
+
+def is_feasible(trial: FrozenTrial) -> bool:
+    return all(v <= 0 for v in trial.constraints.values())
+
+
+def _within(space: Mapping[str, Any], params: Mapping[str, Any]) -> Point:
     return {name: value for name, value in params.items() if name in space}
 
 
-def neutral(trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
-    """Copies in which what could not be measured has the mean of what was, in place of imputed values."""
-    measured = [t.values for t in trials if not t.user_attrs.get("imputed")]
-    if not measured:
-        return list(trials)
-    mean = [float(v) for v in np.mean(measured, axis=0)]
-    return [_with_values(t, mean) if t.user_attrs.get("imputed") else t for t in trials]
+def _key(point: Point) -> tuple[tuple[str, str], ...]:
+    return tuple(sorted((name, repr(value)) for name, value in point.items()))
 
 
 def most_telling(trials: Sequence[FrozenTrial], signs: Array, rng: np.random.RandomState) -> list[FrozenTrial]:
@@ -243,7 +243,7 @@ def most_telling(trials: Sequence[FrozenTrial], signs: Array, rng: np.random.Ran
     """
     if len(trials) <= _MODELLED:
         return list(trials)
-    feasible = [i for i, t in enumerate(trials) if all(v <= 0 for v in t.constraints.values())]
+    feasible = [i for i, t in enumerate(trials) if is_feasible(t)]
     losses = np.array([signs * trials[i].values for i in feasible]).reshape(len(feasible), len(signs))
     best = [i for i, on_it in zip(feasible, non_dominated(losses), strict=True) if on_it][-_MODELLED // 2 :]
     kept = {*best, *range(len(trials) - _MODELLED // 4, len(trials))}
@@ -252,16 +252,10 @@ def most_telling(trials: Sequence[FrozenTrial], signs: Array, rng: np.random.Ran
     return [trials[i] for i in sorted(kept)]
 
 
-def _with_values(trial: FrozenTrial, values: Sequence[float]) -> FrozenTrial:
-    changed = copy.copy(trial)
-    changed.values = list(values)
-    return changed
-
-
-def log_scaled(trial: FrozenTrial, log_scale: list[bool]) -> FrozenTrial:
-    """A copy of a completed trial whose marked values are replaced by their logarithms."""
-    values = zip(trial.values, log_scale, strict=True)
-    return _with_values(trial, [math.log(max(value, _TINY)) if use_log else value for value, use_log in values])
+def log_scaled(values: Sequence[float], log_scale: Sequence[bool]) -> list[float]:
+    """The values of a trial, the marked ones replaced by their logarithms."""
+    pairs = zip(values, log_scale, strict=True)
+    return [math.log(max(value, _TINY)) if use_log else value for value, use_log in pairs]
 
 
 class ExhaustiveSampler(GridSampler):

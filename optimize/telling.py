@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from objectives import Direction, Estimate
-from optimize.bounds import RUNS, UNMEASURED, violations
+from optimize.bounds import RUNS, UNMEASURED, broken_without_figures, violations
 from optimize.confirm import first_reading
 from optimize.dashboard import keep_log
-from optimize.errors import EngineFailure
+from optimize.errors import EngineFailure, FailureKind
 from optimize.known import KnownFailures
 from optimize.ledger import BASELINE, CONFIRMATION, Ledger, TrialRecord
 from optimize.outcome import Completed, Failed, Infeasible, Outcome
@@ -18,17 +18,9 @@ from optimize.plan import Plan
 from optimize.progress import Progress
 from optimize.reuse import NEW_ENGINE
 from optimize.space import QUANTIZATION
-from optimize.study import (
-    IDLE,
-    TAKEN,
-    UNSPENT,
-    baseline_estimates,
-    levelled_quality,
-    measured,
-    ratios_of,
-    tell_failed,
-)
+from optimize.study import TAKEN, tell_failed
 from optimize.tracking import Tracker
+from optimize.trials import IDLE, UNSPENT, baseline_estimates, levelled_quality, measured, ratios_of
 
 if TYPE_CHECKING:
     import optuna
@@ -123,10 +115,7 @@ class Teller:
                     f"{kind}: {reason}",
                     list(evidence),
                 )
-                record.violations = {
-                    RUNS: UNMEASURED,
-                    **{limit.name: UNMEASURED for limit in self._plan.limits},
-                }
+                record.violations = broken_without_figures(self._plan.limits, kind is FailureKind.TOO_SLOW)
             case Failed(reason):
                 record.state, record.reason = "failed", reason
         record.feasible = record.state == "completed" and all(v <= 0 for v in record.violations.values())

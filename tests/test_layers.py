@@ -165,8 +165,20 @@ def test_the_engines_own_modules_are_not_imported_by_ours() -> None:
     assert [x for x in IMPORTS if x.target in CHILD_PROCESSES and x.module not in CHILD_PROCESSES] == []
 
 
-def test_optuna_stays_in_designs_space_study_storage_samplers_reuse_and_its_dashboard() -> None:
-    names = ["claims", "designs", "space", "study", "storage", "samplers", "reuse", "dashboard"]
+def test_optuna_stays_where_studies_are_kept_and_searched() -> None:
+    names = [
+        "claims",
+        "designs",
+        "encoding",
+        "improvement",
+        "space",
+        "study",
+        "storage",
+        "trials",
+        "samplers",
+        "reuse",
+        "dashboard",
+    ]
     allowed = [f"optimize.{name}" for name in names]
     for_types = [
         "optimize.budget",
@@ -209,7 +221,11 @@ def test_ray_stays_in_its_executor_and_is_imported_when_it_is_asked_for() -> Non
 def test_workers_know_nothing_of_storage_and_tracking() -> None:
     ours = [x for x in IMPORTS if x.module in ("optimize.executor.worker", "optimize.executor.local")]
     assert [x for x in ours if x.package in ("optuna", "mlflow")] == []
-    assert [x for x in ours if x.target.startswith(("optimize.study", "optimize.storage", "optimize.tracking"))] == []
+    assert [
+        x
+        for x in ours
+        if x.target.startswith(("optimize.study", "optimize.trials", "optimize.storage", "optimize.tracking"))
+    ] == []
 
 
 @pytest.mark.parametrize("module", ["optimize.pareto", "optimize.recommend"])

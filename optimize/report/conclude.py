@@ -25,7 +25,8 @@ from optimize.report.matrix import Row, front_markdown, to_markdown, write_files
 from optimize.report.page import ui_of, write_report
 from optimize.report.signatures import differences, warning
 from optimize.schema import StudyConfig
-from optimize.study import CONFIRMS, candidates, complete, stored_studies, told, trial_of
+from optimize.study import CONFIRMS, stored_studies
+from optimize.trials import candidates, complete, told, trial_of
 
 if TYPE_CHECKING:
     import optuna

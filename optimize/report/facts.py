@@ -15,7 +15,7 @@ from optimize.recommend import Candidate, Evidence, Recommendation, SingleReadin
 from optimize.report.format import title_of, unit_of
 from optimize.report.importance import Share
 from optimize.report.matrix import Row
-from optimize.study import candidates, told
+from optimize.trials import candidates, told
 
 if TYPE_CHECKING:
     import optuna

@@ -16,7 +16,7 @@ from optimize.report.figures import write_html
 from optimize.report.importance import LEAST_TRIALS, Share, shares
 from optimize.report.matrix import markdown_line, write_files
 from optimize.samplers import LOG_SCALE_ATTR
-from optimize.study import estimates_of, measured
+from optimize.trials import estimates_of, measured
 
 if TYPE_CHECKING:
     import optuna

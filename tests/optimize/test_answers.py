@@ -12,7 +12,7 @@ from objectives.segments import Paired
 from optimize.answers import Answers, depends_on
 from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.ledger import Ledger, TrialRecord
-from optimize.study import levelled_quality
+from optimize.trials import levelled_quality
 from tests.conftest import Run
 from tests.optimize.test_study import stored
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from objectives import Estimate
-from optimize.bounds import RUNS, UNMEASURED, Limit, hopeless_after_s, make_limits, violations
+from optimize.bounds import RUNS, UNMEASURED, Limit, broken_without_figures, hopeless_after_s, make_limits, violations
 from optimize.errors import ConfigError
 from optimize.schema_measuring import Bound
 
@@ -117,3 +117,13 @@ def test_a_relative_bound_on_quality_looks_at_the_answers_of_both() -> None:
     assert violations(limits, read, baseline)[limits[0].name] > 0
     assert violations(limits, read, baseline, ratios)[limits[0].name] == pytest.approx((0.95 - 0.99) / 0.95)
     assert violations(limits, read, None, ratios)[limits[0].name] == 0.0  # the baseline itself
+
+
+@pytest.mark.parametrize(("too_slow", "latency"), [(True, UNMEASURED), (False, 0.0)])
+def test_what_gave_no_figures_broke_what_is_known_of_it(too_slow: bool, latency: float) -> None:
+    limits = make_limits(
+        {"p99_latency_s": Bound(max=2.0), "qps": Bound(min=1.0), "bleu": Bound(min_ratio=0.95)}, METRICS
+    )  # fmt: skip
+    assert broken_without_figures(limits, too_slow) == {
+        RUNS: UNMEASURED, "bleu >= 0.95 x baseline": 0.0, "p99_latency_s <= 2": latency, "qps >= 1": 0.0,
+    }  # fmt: skip

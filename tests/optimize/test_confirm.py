@@ -16,7 +16,8 @@ from optimize.confirm import Confirmation, confirmed, first_reading, recommendat
 from optimize.ledger import BASELINE, CONFIRMATION, ROLE, SEARCH
 from optimize.recommend import Recommendation
 from optimize.schema import Confirm
-from optimize.study import CONFIRMS, RETRIES, ROUND, enqueue_again, told
+from optimize.study import CONFIRMS, RETRIES, ROUND, enqueue_again
+from optimize.trials import told
 from tests.conftest import Run
 from tests.optimize.test_study import runs, stored
 

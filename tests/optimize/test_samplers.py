@@ -1,4 +1,4 @@
-"""The log-scaling Gaussian process and the grid."""
+"""The search by models, and the grid."""
 
 import itertools
 import math
@@ -10,18 +10,16 @@ import numpy as np
 import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, GPSampler
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, create_trial
 
-from optimize.designs import filling, grid_values
+from optimize.designs import filling, grid_values, neighbours, one_choice_apart, scattered
 from optimize.samplers import (
     LOG_SCALE_ATTR,
     LogScaleGPSampler,
-    Ranks,
     grid,
     log_scaled,
     most_telling,
-    neutral,
 )
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -41,7 +39,8 @@ def _suggestion(sampler: BaseSampler, log_beforehand: bool, log_scale: list[bool
     for i in range(12):
         x, k = rng.random(), rng.choice("ab")
         rate, loss = 10 ** (4 * x), (x - 0.3) ** 2 + 0.1 * i
-        study.add_trial(_trial(x, k, [math.log(rate) if log_beforehand else rate, loss]))
+        for choice in [k] if i else "ab":  # the defaults' other choice is what would be tried first
+            study.add_trial(_trial(x, choice, [math.log(rate) if log_beforehand else rate, loss]))
     before = [t.values for t in study.trials]
     params = study.ask(SPACE).params
     assert [t.values for t in study.trials[:-1]] == before
@@ -51,36 +50,28 @@ def _suggestion(sampler: BaseSampler, log_beforehand: bool, log_scale: list[bool
 # Logarithms
 
 
-def test_only_marked_values_are_logged_and_only_in_the_copy() -> None:
-    trial = _trial(0.5, "a", [100.0, 0.25])
-    scaled = log_scaled(trial, [True, False])
-    assert scaled.values == pytest.approx([math.log(100), 0.25])
-    assert trial.values == [100.0, 0.25]
-    assert (scaled.params, scaled.number, scaled.state) == (trial.params, trial.number, trial.state)
+def test_only_marked_values_are_logged() -> None:
+    assert log_scaled([100.0, 0.25], [True, False]) == pytest.approx([math.log(100), 0.25])
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0])
 def test_what_has_no_logarithm_is_very_low(value: float) -> None:
-    (logged,) = log_scaled(create_trial(value=value), [True]).values
+    (logged,) = log_scaled([value], [True])
     assert math.isfinite(logged)
     assert logged < math.log(1e-6)
 
 
 def test_one_flag_per_objective() -> None:
     with pytest.raises(ValueError, match="zip"):
-        log_scaled(_trial(0.5, "a", [1.0, 2.0]), [True])
+        log_scaled([1.0, 2.0], [True])
 
 
 def test_the_sampler_sees_exactly_the_logarithms() -> None:
-    ours = _suggestion(LogScaleGPSampler(n_startup_trials=4, seed=0), False, [True, False])
-    plain = GPSampler(n_startup_trials=4, seed=0, warn_independent_sampling=False)
-    assert ours == _suggestion(plain, True, None)
-
-
-def test_a_study_that_marks_nothing_is_sampled_as_it_is() -> None:
-    ours = _suggestion(LogScaleGPSampler(n_startup_trials=4, seed=0), False, None)
-    plain = GPSampler(n_startup_trials=4, seed=0, warn_independent_sampling=False)
-    assert ours == _suggestion(plain, False, None)
+    marked, beforehand, plain = (
+        _suggestion(LogScaleGPSampler(seed=0), beforehand, log_scale)
+        for beforehand, log_scale in ((False, [True, False]), (True, None), (False, None))
+    )
+    assert marked == beforehand != plain
 
 
 # Grids
@@ -163,16 +154,53 @@ def test_the_first_points_take_every_choice_and_every_stretch_equally_often() ->
         assert type(point["batch_size"]) is int and type(point["workers"]) is int
 
 
-def test_a_study_begins_with_points_that_fill_its_space() -> None:
-    space: dict[str, BaseDistribution] = {"k": CategoricalDistribution("abc"), "x": IntDistribution(0, 999)}
-    study = optuna.create_study(directions=["maximize"], sampler=LogScaleGPSampler(seed=1, n_startup_trials=7))
+def test_a_study_begins_with_each_choice_beside_the_defaults_other_settings() -> None:
+    space: dict[str, BaseDistribution] = {
+        "k": CategoricalDistribution("abc"), "flag": CategoricalDistribution([True, False]),
+        "beam_size": CategoricalDistribution([1, 2, 4]), "x": IntDistribution(0, 999),
+    }  # fmt: skip
+    defaults = {"k": "a", "flag": False, "beam_size": 1, "x": 7}
+    study = optuna.create_study(directions=["maximize"], sampler=LogScaleGPSampler(seed=1))
+    study.add_trial(create_trial(params=defaults, distributions=space, value=1.0))
+    asked = []
+    for _ in range(3):
+        trial = study.ask(space)
+        asked.append(trial.params)
+        study.tell(trial, 1.0)
+    assert sorted(asked, key=repr) == sorted(
+        [defaults | {"k": "b"}, defaults | {"k": "c"}, defaults | {"flag": True}], key=repr
+    )
+
+
+def test_where_such_choices_are_very_many_the_first_points_fill_the_space() -> None:
+    space: dict[str, BaseDistribution] = {
+        "k": CategoricalDistribution("abcdefghijklmnopqrst"),
+        "x": IntDistribution(0, 999),
+    }
+    study = optuna.create_study(directions=["maximize"], sampler=LogScaleGPSampler(seed=1, n_startup_trials=6))
     study.add_trial(create_trial(params={"k": "a", "x": 0}, distributions=space, value=1.0))
     asked = []
-    for _ in range(6):
+    for _ in range(5):
         trial = study.ask(space)
-        asked.append(trial.params["k"])
+        asked.append(trial.params["x"] // 200)
         study.tell(trial, 1.0)
-    assert Counter(asked) == {"a": 2, "b": 2, "c": 2}
+    assert sorted(asked) == [0, 1, 2, 3, 4]
+
+
+def test_points_one_choice_apart_leave_ordered_knobs_alone() -> None:
+    point = {"quantization": "int8", "batch_size": 2, "workers": 1, "share": 0.5}
+    apart = one_choice_apart(MIXED, point)
+    assert apart == [point | {"quantization": "fp16"}, point | {"quantization": "int4"}]
+
+
+def test_scattered_points_and_neighbours_are_points_of_the_space() -> None:
+    rng = np.random.RandomState(0)
+    points = scattered(MIXED, 20, rng)
+    near = neighbours(MIXED, points, rng)
+    assert len(near) == 20 * 4 * len(MIXED)
+    for point in points + near:
+        assert all(d._contains(d.to_internal_repr(point[name])) for name, d in MIXED.items())
+    assert all(sum(p[n] != points[0][n] for n in MIXED) <= 1 for p in near[: 4 * len(MIXED)])
 
 
 def test_points_that_fill_the_space_are_not_those_that_a_session_before_has_tried() -> None:
@@ -183,14 +211,6 @@ def test_points_that_fill_the_space_are_not_those_that_a_session_before_has_trie
         study.tell(study.ask(space), float(seed))
     tried = [t.params for t in study.trials]
     assert all(tried.count(params) == 1 for params in tried)
-
-
-def test_imputed_values_are_average_to_the_models() -> None:
-    trials = [_trial(0.1, "a", [1.0, 4.0]), _trial(0.2, "a", [3.0, 2.0]), _trial(0.9, "b", [-9.0, 99.0])]
-    trials[2].set_user_attr("imputed", True)
-    assert [t.values for t in neutral(trials)] == [[1.0, 4.0], [3.0, 2.0], [2.0, 3.0]]
-    assert trials[2].values == [-9.0, 99.0]
-    assert neutral(trials[2:]) == trials[2:]
 
 
 def test_what_was_tried_is_not_tried_again_while_there_is_something_else() -> None:
@@ -221,23 +241,6 @@ def test_of_very_many_trials_the_front_the_latest_and_some_others_are_modelled()
 
 
 # Choices that are numbers
-
-
-def test_numbers_among_choices_are_ordered_and_come_back_as_they_were() -> None:
-    space: dict[str, BaseDistribution] = {
-        "beam_size": CategoricalDistribution([8, 1, 2]),
-        "kind": CategoricalDistribution(["a", "b"]),
-        "flag": CategoricalDistribution([True, False]),
-        "n": IntDistribution(1, 4),
-    }
-    ranks = Ranks(space)
-    params = {"beam_size": 8, "kind": "b", "flag": False, "n": 3}
-    assert ranks.ranks(params) == {**params, "beam_size": 2}
-    assert ranks.values(ranks.ranks(params)) == params
-    assert ranks.space(space) == {**space, "beam_size": IntDistribution(0, 2)}
-    trial = create_trial(params=params, distributions=space, value=1.0)
-    assert ranks.of_trials([trial])[0].params["beam_size"] == 2
-    assert trial.params == params
 
 
 def test_what_a_model_learns_of_some_numbers_it_expects_of_those_beyond() -> None:

@@ -1,0 +1,80 @@
+"""Points of a search space as rows of numbers, for the models of the search."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+Point = dict[str, Any]
+
+
+class Encoding:
+    """Each knob from 0 to 1: numbers by their place in the range, of its logarithm where that is the scale; numbers
+    among choices by their rank, for a model that knows no order must learn 8 apart from 4; other choices by a number
+    that means nothing but alike or not.
+
+    Args:
+        space: Knob -> distribution.
+
+    Attributes:
+        categorical: Shape (knobs,): whether a knob's numbers mean nothing but alike or not.
+    """
+
+    def __init__(self, space: Mapping[str, BaseDistribution]) -> None:
+        self._space = space
+        self.categorical = np.array([is_unordered(d) for d in space.values()], dtype=bool)
+
+    def rows(self, points: Sequence[Mapping[str, Any]]) -> Array:
+        """Shape (points, knobs)."""
+        columns = [[_place(d, p[name]) for p in points] for name, d in self._space.items()]
+        return np.array(columns, dtype=float).reshape(len(self._space), len(points)).T
+
+
+def is_unordered(distribution: BaseDistribution) -> bool:
+    """Whether these are choices that are not all numbers."""
+    return isinstance(distribution, CategoricalDistribution) and not all(
+        type(c) in (int, float) for c in distribution.choices
+    )
+
+
+def _place(distribution: BaseDistribution, value: Any) -> float:
+    if is_unordered(distribution):
+        return float(distribution.to_internal_repr(value))
+    if isinstance(distribution, CategoricalDistribution):
+        choices = sorted(float(c) for c in distribution.choices)  # type: ignore[arg-type]
+        return float(np.interp(value, choices, np.linspace(0, 1, len(choices))))
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    low, high, number = float(distribution.low), float(distribution.high), float(value)
+    if distribution.log:
+        return math.log(number / low) / math.log(high / low)
+    return (number - low) / (high - low)
+
+
+def every_point(space: Mapping[str, BaseDistribution], most: int) -> list[Point] | None:
+    """All points of a space; None where there are more than so many."""
+    sizes = [_size(d) for d in space.values()]
+    if math.prod(sizes) > most:
+        return None
+    return [dict(zip(space, values, strict=True)) for values in itertools.product(*map(_values, space.values()))]
+
+
+def _size(distribution: BaseDistribution) -> float:
+    if isinstance(distribution, CategoricalDistribution):
+        return len(distribution.choices)
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    if distribution.step is None:
+        return math.inf
+    return round((distribution.high - distribution.low) / distribution.step) + 1
+
+
+def _values(distribution: BaseDistribution) -> Sequence[Any]:
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    assert isinstance(distribution, IntDistribution | FloatDistribution) and distribution.step is not None
+    return [distribution.low + i * distribution.step for i in range(round(_size(distribution)))]
