@@ -286,6 +286,8 @@ def write(found: Studies, histories: Studies, seeds: int) -> None:
         f"number of trials to 95 % as a share of theirs; p by Mann and Whitney, one-sided. *After {AFTER_TRIALS} "
         f"trials*: the median share. *Gave no measurement*: of the first {AFTER_TRIALS} trials.",
         compared(found),
+        "Our search was settled on replays of this very table ([decision 010](../decisions/010-searching.md)): on "
+        "other spaces and machines its lead may be smaller.",
         "![Hypervolume against trials and minutes](../images/search.png)",
         "## Cutting trials short",
         on_cutting(found[OURS]),
