@@ -21,7 +21,7 @@ from benchmarks.truth import (
 from objectives import Estimate
 from optimize.designs import grid_values
 from optimize.enough import LEAST_TRIALS, what_is_left
-from optimize.pareto import front
+from optimize.pareto import front, spread
 from optimize.prospects import Prospects
 from optimize.recommend import Candidate, SingleReadings, recommend
 
@@ -135,10 +135,12 @@ class Stop:
     gain: float
 
 
-def stop(steps: Sequence[Step], known: Table, p99_max_s: float, weights: dict[str, float]) -> Stop | None:
-    """None where it would have gone on to the end."""
+def stop(
+    steps: Sequence[Step], known: Table, p99_max_s: float, weights: dict[str, float], least: int = LEAST_TRIALS
+) -> Stop | None:
+    """After how many trials, at least so many; None where it would have gone on to the end."""
     levels = {knob: grid_values(distribution) for knob, distribution in SPACE.items()}
-    for n in range(LEAST_TRIALS, len(steps) + 1):
+    for n in range(least, len(steps) + 1):
         found = recommend(candidates(steps[:n], p99_max_s), DIRECTIONS, weights)
         if found is None:
             continue
@@ -168,4 +170,5 @@ def true_score(key: Key, known: Table, weights: dict[str, float]) -> float:
 def best_points(steps: Sequence[Step], p99_max_s: float, weights: dict[str, float], n: int) -> list[dict[str, object]]:
     """What a later study would start from, as `search.warm_start` chooses it."""
     found = recommend(candidates(steps, p99_max_s), DIRECTIONS, weights)
-    return [dict(c.params) for c in found.front if not c.baseline][:n] if found else []
+    best = [c for c in found.front if not c.baseline] if found else []
+    return [dict(best[i].params) for i in spread([c.estimates for c in best], DIRECTIONS, n)]

@@ -34,7 +34,7 @@ from benchmarks.truth import (
 from objectives import Direction, Estimate
 from optimize.bounds import broken_without_figures, violations
 from optimize.recommend import Candidate
-from optimize.samplers import LOG_SCALE_ATTR, EngineAware, LiveEngine
+from optimize.samplers import GIVEN_POINTS_ATTR, LOG_SCALE_ATTR, EngineAware, LiveEngine
 
 COLD_START_S = 33.0
 """Of an engine without the warm start; docs/results/warm_parity.md."""
@@ -106,6 +106,7 @@ def replay(
     warnings.simplefilter("ignore")
     study = optuna.create_study(directions=[d.value for d, _ in OBJECTIVES.values()], sampler=policy.sampler(seed))
     study.set_user_attr(LOG_SCALE_ATTR, [log for _, log in OBJECTIVES.values()])
+    study.set_user_attr(GIVEN_POINTS_ATTR, len(first))
     for point in (BASELINE, *first):
         study.enqueue_trial(params_of(point))
     rng, steps, live, spent_s = random.Random(seed), list[Step](), None, 0.0

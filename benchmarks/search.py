@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial
 from scipy import stats
 
 from benchmarks.common import RESULTS, configuration, provenance
-from benchmarks.hindsight import Cut, best_points, cut_short, regret, repeated_failures, shares, stop, trials_to
+from benchmarks.hindsight import Cut, Stop, best_points, cut_short, regret, repeated_failures, shares, stop, trials_to
 from benchmarks.replay import COLD_START_S, SPACE, Policy, Step, replay
 from benchmarks.truth import BULK_P99_MAX_S, CHAT_P99_MAX_S, Table, is_measured, table
 from objectives.intervals import proportion_interval
@@ -168,9 +168,17 @@ def on_cutting(studies: Sequence[list[Step]]) -> str:
     )
 
 
-def on_stopping(studies: Sequence[list[Step]]) -> str:
-    weights = dict(configuration(["+study=chat"]).scenario.weights)
-    stops = [stop(steps, table(), CHAT_P99_MAX_S, weights) for steps in studies]
+def stopped(steps: list[Step]) -> Stop | None:
+    _single_threaded()
+    return stop(steps, table(), CHAT_P99_MAX_S, _chat_weights())
+
+
+def _chat_weights() -> dict[str, float]:
+    return dict(configuration(["+study=chat"]).scenario.weights)
+
+
+def on_stopping(studies: Sequence[list[Step]], stops: Sequence[Stop | None]) -> str:
+    weights = _chat_weights()
     ended = [s for s in stops if s is not None]
     whole = [regret([s.key for s in steps], table(), weights) for steps in studies]
     if not ended:
@@ -264,7 +272,8 @@ def main() -> None:
         if list(found) != list(POLICIES):
             return
         histories = _replayed(pool.submit, with_history, list(HISTORIES), asked.seeds)
-    write(found, histories, asked.seeds)
+        stops = list(pool.map(stopped, found[OURS]))
+    write(found, histories, stops, asked.seeds)
 
 
 def _replayed(
@@ -274,7 +283,7 @@ def _replayed(
     return {name: [job.result() for job in started] for name, started in jobs.items()}
 
 
-def write(found: Studies, histories: Studies, seeds: int) -> None:
+def write(found: Studies, histories: Studies, stops: Sequence[Stop | None], seeds: int) -> None:
     draw(found, IMAGE)
     sections = [
         "# The search, judged on a table of live measurements",
@@ -292,10 +301,11 @@ def write(found: Studies, histories: Studies, seeds: int) -> None:
         "## Cutting trials short",
         on_cutting(found[OURS]),
         "## Stopping when the expected gain is below the noise",
-        on_stopping(found[OURS]),
+        on_stopping(found[OURS], stops),
         "## Starting from an earlier study",
         f"The earlier study: {HISTORY_TRIALS} trials on the table's first repeats; the later one on its second, first "
-        "trying the best points of the earlier by its own weights (`search.warm_start`).",
+        "trying points of the earlier one's front: the best by its weights, and those that differ most "
+        "(`search.warm_start`).",
         on_history(histories),
     ]
     (RESULTS / "search.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")

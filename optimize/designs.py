@@ -13,6 +13,7 @@ from optimize.encoding import is_unordered
 
 _HYPERCUBES = 50
 _CLOSE = 0.1
+_HALVINGS = 4
 _GRID_STEPS = 5
 
 
@@ -54,6 +55,21 @@ def one_choice_apart(space: Mapping[str, BaseDistribution], point: Mapping[str, 
         for choice in distribution.choices
         if choice != point[name]
     ]
+
+
+def outwards_in(distribution: BaseDistribution, value: Any) -> list[Any]:
+    """Values of an ordered knob other than this one: the end that is farther away, then each time half as far."""
+    if isinstance(distribution, CategoricalDistribution):
+        if is_unordered(distribution):
+            return []
+        choices = sorted(distribution.choices)  # type: ignore[type-var]
+        here, last = choices.index(value), len(choices) - 1
+        places = [here + round((last - here if here < last / 2 else -here) * 0.5**i) for i in range(_HALVINGS)]
+        return [choices[i] for i in dict.fromkeys(places) if i != here]
+    share = _share(distribution, value)
+    end = 1.0 if share < 0.5 else 0.0
+    found = [_at(distribution, min(share + (end - share) * 0.5**i, 1 - 1e-9)) for i in range(_HALVINGS)]
+    return [v for v in dict.fromkeys(found) if v != value]
 
 
 def _share(distribution: BaseDistribution, value: Any) -> float:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from optimize.confirm import directions_of
 from optimize.errors import ConfigError, closest, redacted
 from optimize.ledger import Ledger, TrialRecord
+from optimize.pareto import spread
 from optimize.plan import Plan
-from optimize.recommend import recommend
+from optimize.recommend import Candidate, recommend
+from optimize.samplers import GIVEN_POINTS_ATTR
 from optimize.study import enqueue, stored_studies
 from optimize.trials import candidates
 
@@ -42,21 +44,21 @@ def earlier_studies(plan: Plan) -> list[optuna.Study]:
 
 
 def best_points(plan: Plan, studies: Sequence[optuna.Study], baseline: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The best configurations of earlier studies by this study's weights, as points of this study's space.
+    """The best configurations of earlier studies, as points of this study's space.
 
-    A knob that only this study has is at its baseline; points outside the space are left out, as is the baseline.
+    Of each the best by this study's weights, and others of its front that differ most in what they are good at. A knob
+    that only this study has is at its baseline; points outside the space are left out, as is the baseline.
     """
     found: list[dict[str, Any]] = []
     for study in studies:
+        fitting: list[tuple[dict[str, Any], Candidate]] = []
         best = recommend(candidates(study), directions_of(study), plan.config.scenario.weights)
-        taken = 0
         for candidate in best.front if best else []:
             point = {knob: candidate.params.get(knob, baseline[knob]) for knob in plan.space.distributions}
-            if plan.space.contains(point) and point != baseline and point not in found:
-                found.append(point)
-                taken += 1
-            if taken == plan.config.search.warm_start_points:
-                break
+            if plan.space.contains(point) and point != baseline and point not in [*found, *(p for p, _ in fitting)]:
+                fitting.append((point, candidate))
+        figures = [candidate.estimates for _, candidate in fitting]
+        found += [fitting[i][0] for i in spread(figures, directions_of(study), plan.config.search.warm_start_points)]
     return found
 
 
@@ -67,6 +69,7 @@ def queue_best(plan: Plan, study: optuna.Study, earlier: Sequence[optuna.Study],
     names = [other.study_name for other in earlier]
     study.set_user_attr(_WARM_STARTED, names)
     points = best_points(plan, earlier, baseline)
+    study.set_user_attr(GIVEN_POINTS_ATTR, len(points))
     for point in points:
         enqueue(study, point)
     return f"starting from {', '.join(names)}: {len(points)} configurations to try first"

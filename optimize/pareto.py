@@ -28,9 +28,31 @@ def front(estimates: Sequence[Mapping[str, Estimate]], directions: Mapping[str, 
     """Indices of the non-dominated points, by the values of the named objectives."""
     if not estimates:
         return []
+    return [int(i) for i in np.flatnonzero(non_dominated(_losses(estimates, directions)))]
+
+
+def spread(estimates: Sequence[Mapping[str, Estimate]], directions: Mapping[str, Direction], n: int) -> list[int]:
+    """Indices of up to n points: the first, and those that say most beside it.
+
+    Each time the one that adds the most hypervolume, by its ranks, so that no objective's scale counts.
+    """
+    if not estimates or not n:
+        return []
+    ranks = np.argsort(np.argsort(_losses(estimates, directions), axis=0, kind="stable"), axis=0) / len(estimates)
+    chosen, left = [0], list(range(1, len(estimates)))
+    while left and len(chosen) < n:
+        best = max(left, key=lambda i: hypervolumes(ranks[[*chosen, i]], np.ones(len(directions)))[-1])
+        left.remove(best)
+        chosen.append(best)
+    return chosen
+
+
+def _losses(
+    estimates: Sequence[Mapping[str, Estimate]], directions: Mapping[str, Direction]
+) -> NDArray[np.float64]:  # fmt: skip
+    """Shape (points, objectives): what is to be minimized."""
     signs = {name: 1.0 if d is Direction.MINIMIZE else -1.0 for name, d in directions.items()}
-    values = np.array([[sign * point[name].value for name, sign in signs.items()] for point in estimates])
-    return [int(i) for i in np.flatnonzero(non_dominated(values))]
+    return np.array([[sign * point[name].value for name, sign in signs.items()] for point in estimates])
 
 
 def hypervolumes(values: NDArray[np.float64], reference: NDArray[np.float64]) -> list[float]:

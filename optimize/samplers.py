@@ -15,7 +15,7 @@ from optuna.search_space import IntersectionSearchSpace
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from optimize.designs import filling, grid_values, neighbours, one_choice_apart, scattered
+from optimize.designs import filling, grid_values, neighbours, one_choice_apart, outwards_in, scattered
 from optimize.encoding import Array, Encoding, Point, every_point
 from optimize.improvement import log_feasibility, log_improvement, reference_point
 from optimize.ledger import BASELINE, ROLE
@@ -24,6 +24,8 @@ from optimize.surrogate import Surrogate
 
 LOG_SCALE_ATTR = "log_scale"
 """Study attribute: one bool per objective, whether its logarithm is what matters."""
+GIVEN_POINTS_ATTR = "given_points"
+"""Study attribute: how many points of earlier studies it begins with."""
 _TINY = 1e-9
 _DESIGNS = 3
 _MOST_CHOICES = 12
@@ -65,10 +67,13 @@ class LogScaleGPSampler(BaseSampler):
 
     The first points are those that differ from the first trial, vLLM's defaults, in one choice: each recipe, each flag
     is seen once where it most likely runs; if that makes few or very many points, they fill the space instead (Morris
-    and Mitchell 1995, "Exploratory designs for computational experiments"). After that each trial is the point with the
-    highest expected gain of hypervolume, times the probability that it keeps the constraints, per second: while an
-    engine is live, settings that it can serve save a start (Snoek, Larochelle and Adams 2012, "Practical Bayesian
-    Optimization of Machine Learning Algorithms", section 3.2).
+    and Mitchell 1995, "Exploratory designs for computational experiments"). A study that begins with points of earlier
+    ones does without: those have seen what does not run or is of no use. An ordered knob that was measured at one value
+    only, because elsewhere it could not run, is soon shown at another where that most likely can.
+
+    All other trials are the point with the highest expected gain of hypervolume, times the probability that it keeps
+    the constraints, per second: while an engine is live, settings that it can serve save a start (Snoek, Larochelle and
+    Adams 2012, "Practical Bayesian Optimization of Machine Learning Algorithms", section 3.2).
 
     Of a trial that gave no measurement only what it broke is known; its values are not learned from. Trials under way
     count by what the models expect of them. A point that was tried, or is being tried, is not tried again while there
@@ -112,7 +117,8 @@ class LogScaleGPSampler(BaseSampler):
         completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         running = self._under_way(study, search_space)
         tried = [_within(search_space, t.params) for t in [*completed, *running]]
-        first = self._first_point(search_space, len(completed), tried)
+        begun = study.user_attrs.get(GIVEN_POINTS_ATTR, 0) >= self._n_startup_trials
+        first = self._first_point(search_space, completed, tried, begun)
         if first is not None:
             return first
         options = self._options(search_space, completed, tried)
@@ -130,18 +136,19 @@ class LogScaleGPSampler(BaseSampler):
         return [t for t in running if space.keys() <= t.params.keys()]
 
     def _first_point(
-        self, space: Mapping[str, BaseDistribution], completed: int, tried: Sequence[Point]
-    ) -> Point | None:
+        self, space: Mapping[str, BaseDistribution], completed: Sequence[FrozenTrial], tried: Sequence[Point],
+        begun: bool,
+    ) -> Point | None:  # fmt: skip
         """The next point that is chosen without a model; a resumed study, or another driver, may have tried some."""
-        single = one_choice_apart(space, tried[0]) if tried else []
+        single = one_choice_apart(space, tried[0]) if tried and not begun else []
         if len(single) > _MOST_CHOICES:
             single = []
         for point in map(self._settle, single):
             if point not in tried:
                 return point
-        left = self._n_startup_trials - completed
+        left = self._n_startup_trials - len(completed)
         if left <= 0:
-            return None
+            return self._unseen_number(space, completed, tried) if -left >= self._n_startup_trials else None
         point = {}
         for _ in range(_DESIGNS):
             self._design = self._design or filling(space, left, self._rng)
@@ -150,6 +157,26 @@ class LogScaleGPSampler(BaseSampler):
                 if point not in tried:
                     return point
         return point
+
+    def _unseen_number(
+        self, space: Mapping[str, BaseDistribution], completed: Sequence[FrozenTrial], tried: Sequence[Point]
+    ) -> Point | None:
+        """Where an ordered knob was measured at one value only: another one, beside the settings with most room for it.
+
+        The far end of its range first, and if that cannot run, half of the way, and so on.
+        """
+        measured = [t for t in completed if not t.user_attrs.get("imputed")]
+        if not measured:
+            return None
+        roomy = min(measured, key=lambda t: sum(t.constraints.values()))
+        base = _within(space, roomy.params)
+        for name in space:
+            if len({t.params[name] for t in measured}) == 1:
+                for value in outwards_in(space[name], base[name]):
+                    point = self._settle({**base, name: value})
+                    if point not in tried:
+                        return point
+        return None
 
     def _options(
         self, space: Mapping[str, BaseDistribution], completed: Sequence[FrozenTrial], tried: Sequence[Point]

@@ -55,13 +55,13 @@ class Search:
     Attributes:
         warm_start: Studies in the same storage; their best configurations are tried first, whatever model, machine or
             scenario they were for, and what could not start there, on the same machine, is not started.
-        warm_start_points: How many configurations to take from each.
+        warm_start_points: How many configurations to take from each: the best, and what else on its front differs most.
         until: "budget" (`study.trials`, `study.minutes`), or "noise": before that, once the gain to expect from going
             on is below what a confirmation can tell from chance; see `optimize.enough`.
     """
 
     warm_start: list[str] = field(default_factory=list)
-    warm_start_points: int = 4
+    warm_start_points: int = 8
     until: str = "budget"
 
 

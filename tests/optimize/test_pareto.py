@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from objectives import Direction, Estimate
-from optimize.pareto import front, hypervolumes, non_dominated
+from optimize.pareto import front, hypervolumes, non_dominated, spread
 
 Floats = NDArray[np.float64]
 
@@ -53,6 +53,15 @@ def test_front_knows_which_way_each_objective_improves() -> None:
     directions = {"qps": Direction.MAXIMIZE, "p99_latency_s": Direction.MINIMIZE}
     assert front(points, directions) == [0, 1]
     assert front(points, {name: d for name, d in directions.items() if name == "qps"}) == [0]
+
+
+def test_the_first_point_and_then_what_says_most_beside_it() -> None:
+    """A staircase from cheap to fast: after one end the middle, then the other end; each objective on its own scale."""
+    points = [_figures(qps=10.0**i, memory_bytes=2.0**i) for i in range(6)]
+    directions = {"qps": Direction.MAXIMIZE, "memory_bytes": Direction.MINIMIZE}
+    assert spread(points, directions, 2) == [0, 3]
+    assert sorted(spread(points, directions, 9)) == list(range(6))
+    assert spread(points, directions, 0) == spread([], directions, 2) == []
 
 
 def test_only_named_objectives_count() -> None:

@@ -13,8 +13,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, create_trial
 
-from optimize.designs import filling, grid_values, neighbours, one_choice_apart, scattered
+from optimize.designs import filling, grid_values, neighbours, one_choice_apart, outwards_in, scattered
 from optimize.samplers import (
+    GIVEN_POINTS_ATTR,
     LOG_SCALE_ATTR,
     LogScaleGPSampler,
     grid,
@@ -298,3 +299,52 @@ def test_a_trial_that_another_driver_is_asking_for_does_not_confuse_the_model() 
     half = study.ask()
     half.suggest_categorical("a", [8, 16, 64])  # "b" is still to come
     assert set(study.ask(space).params) == {"a", "b"}
+
+
+def test_each_choice_is_shown_once_but_where_earlier_studies_gave_points() -> None:
+    space: dict[str, BaseDistribution] = {
+        "k": CategoricalDistribution(["a", "b", "c"]), "n": IntDistribution(1, 64),
+    }  # fmt: skip
+    asked = []
+    for given in (0, 2):
+        sampler = LogScaleGPSampler(seed=0, n_startup_trials=2)
+        study = optuna.create_study(directions=["maximize"], sampler=sampler)
+        study.set_user_attr(GIVEN_POINTS_ATTR, given)
+        for n in (8, 16, 4):
+            study.add_trial(create_trial(params={"k": "a", "n": n}, distributions=space, value=float(n)))
+        asked.append(study.ask(space).params)
+    assert asked[0] == {"k": "b", "n": 8}
+    assert asked[1] not in ({"k": "b", "n": 8}, {"k": "c", "n": 8})
+
+
+def test_an_ordered_knob_measured_at_one_value_is_shown_at_another_where_there_is_most_room() -> None:
+    space: dict[str, BaseDistribution] = {
+        "k": CategoricalDistribution(["slow", "fast"]), "beam_size": CategoricalDistribution([1, 2, 4, 8]),
+    }  # fmt: skip
+    study = optuna.create_study(directions=["maximize"], sampler=LogScaleGPSampler(seed=0, n_startup_trials=1))
+    for k, room in (("slow", -0.1), ("fast", -0.9)):
+        params = {"k": k, "beam_size": 1}
+        study.add_trial(create_trial(params=params, distributions=space, value=1.0, constraints={"p99": room}))
+    asked = []
+    for _ in range(3):
+        trial = study.ask(space)
+        asked.append(trial.params)
+        trial.set_constraint("p99", 1.0)
+        trial.set_user_attr("imputed", True)
+        study.tell(trial, 1.0)
+    assert asked == [{"k": "fast", "beam_size": beams} for beams in (8, 4, 2)]
+
+
+@pytest.mark.parametrize(
+    ("distribution", "value", "expected"),
+    [
+        (CategoricalDistribution([4, 1, 2, 8]), 1, [8, 4, 2]),
+        (CategoricalDistribution([1, 2]), 2, [1]),
+        (CategoricalDistribution(["a", "b"]), "a", []),
+        (IntDistribution(1, 256, log=True), 256, [1, 11, 54, 118]),
+        (IntDistribution(1, 2), 1, [2]),
+        (FloatDistribution(0.0, 1.0), 0.0, [1.0, 0.5, 0.25, 0.125]),
+    ],
+)
+def test_values_from_the_far_end_inwards(distribution: BaseDistribution, value: Any, expected: list[Any]) -> None:
+    assert outwards_in(distribution, value) == pytest.approx(expected)
