@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import math
+import multiprocessing
+import os
 import platform
 import statistics
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -54,6 +57,12 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
         return mean, -math.inf, math.inf
     half = float(stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
     return mean, mean - half, mean + half
+
+
+def processes() -> ProcessPoolExecutor:
+    """One per core, each of one thread: two that compute with two threads each take turns waiting for each other."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # read when numpy is imported, hence anew
+    return ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn"))
 
 
 def require_quiet() -> None:

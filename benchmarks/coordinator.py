@@ -245,8 +245,7 @@ def write(found: Mapping[str, Mapping[str, Any]], trials: int, postgres: str | N
         "sampler, storage, ledger and MLflow (SQLite, in the background) are the real ones, in one process; "
         "the profiler that took the parts is running, so without it all is somewhat faster. Trials per "
         "second: of the first and the last quarter the slower, and no more than an ask allows. An ask: median "
-        "of the second half. Parts contain what they call. One run of each, beside other work on the "
-        "machine's second core: no intervals; rows that were run again differed by up to a factor of two."
+        "of the second half. Parts contain what they call. One run of each: no intervals."
     )
     sections = ["# The coordinator alone", provenance(command), what, table(found), parts_table(found)]
     (RESULTS / "coordinator.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")

@@ -136,11 +136,11 @@ class Stop:
 
 
 def stop(
-    steps: Sequence[Step], known: Table, p99_max_s: float, weights: dict[str, float], least: int = LEAST_TRIALS
+    steps: Sequence[Step], known: Table, p99_max_s: float, weights: dict[str, float], since: int = LEAST_TRIALS
 ) -> Stop | None:
     """After how many trials, at least so many; None where it would have gone on to the end."""
     levels = {knob: grid_values(distribution) for knob, distribution in SPACE.items()}
-    for n in range(least, len(steps) + 1):
+    for n in range(since, len(steps) + 1):
         found = recommend(candidates(steps[:n], p99_max_s), DIRECTIONS, weights)
         if found is None:
             continue

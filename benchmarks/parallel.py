@@ -12,13 +12,11 @@ from __future__ import annotations
 import argparse
 import heapq
 import math
-import os
 import random
 import statistics
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,7 +26,7 @@ from optuna.samplers import RandomSampler, TPESampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from benchmarks.common import RESULTS, provenance
+from benchmarks.common import RESULTS, processes, provenance
 from benchmarks.hindsight import shares, trials_to
 from benchmarks.replay import SPACE, Policy, Step, live_engine, params_of, point_of, tell, tell_infeasible
 from benchmarks.search import head
@@ -184,9 +182,6 @@ class Replay:
 
 
 def one(name: str, workers: int, seed: int) -> Outcome:
-    import torch
-
-    torch.set_num_threads(1)
     return Replay(POLICIES[name], seed, table(), workers).run()
 
 
@@ -233,7 +228,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     asked = parser.parse_args()
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with processes() as pool:
         jobs = {
             (name, workers): [pool.submit(one, name, workers, seed) for seed in range(asked.seeds)]
             for name in POLICIES

@@ -12,10 +12,8 @@ import argparse
 import copy
 import json
 import math
-import os
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from optuna.samplers import GPSampler, NSGAIISampler, QMCSampler, RandomSampler,
 from optuna.trial import FrozenTrial
 from scipy import stats
 
-from benchmarks.common import RESULTS, configuration, provenance
+from benchmarks.common import RESULTS, configuration, processes, provenance
 from benchmarks.hindsight import Cut, Stop, best_points, cut_short, regret, repeated_failures, shares, stop, trials_to
 from benchmarks.replay import COLD_START_S, SPACE, Policy, Step, replay
 from benchmarks.truth import BULK_P99_MAX_S, CHAT_P99_MAX_S, Table, is_measured, table
@@ -72,7 +70,6 @@ Studies = Mapping[str, Sequence[list[Step]]]
 
 
 def one(name: str, seed: int) -> list[Step]:
-    _single_threaded()
     return replay(POLICIES[name], seed, table(), CHAT_P99_MAX_S)
 
 
@@ -83,20 +80,12 @@ HISTORY_TRIALS = 24
 
 def with_history(history: str, seed: int) -> list[Step]:
     """A study on the table's second repeats, after one of another seed on its first."""
-    _single_threaded()
     config = configuration(["+study=chat"])
     weights, p99_max_s, first = dict(config.scenario.weights), HISTORIES[history], []
     if p99_max_s is not None:
         before = replay(POLICIES[OURS], 1000 + seed, table(), p99_max_s, repeats=(0,), trials=HISTORY_TRIALS)
         first = best_points(before, p99_max_s, weights, config.search.warm_start_points)
     return replay(POLICIES[OURS], seed, table(), CHAT_P99_MAX_S, repeats=(1,), first=first)
-
-
-def _single_threaded() -> None:
-    """Two processes on two cores, not four threads."""
-    import torch
-
-    torch.set_num_threads(1)
 
 
 def to_share(studies: Sequence[list[Step]], share: float, limit: int) -> list[float]:
@@ -169,7 +158,6 @@ def on_cutting(studies: Sequence[list[Step]]) -> str:
 
 
 def stopped(steps: list[Step]) -> Stop | None:
-    _single_threaded()
     return stop(steps, table(), CHAT_P99_MAX_S, _chat_weights())
 
 
@@ -266,7 +254,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(POLICIES))
     asked = parser.parse_args()
     print(head(table()), flush=True)
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with processes() as pool:
         found = _replayed(pool.submit, one, asked.only, asked.seeds)
         print(compared(found), flush=True)
         if list(found) != list(POLICIES):
