@@ -47,7 +47,7 @@ from optimize.samplers import LOG_SCALE_ATTR, EngineAware, LogScaleGPSampler
 
 WORKERS = (1, 2, 4, 8)
 SHARES = (0.90, 0.95)
-_TRIES = 5
+_TRIES = 2
 """Asks before a worker waits for news, where all it is offered is under way already."""
 
 
@@ -134,7 +134,8 @@ class Replay:
             ended = heapq.heappop(self._busy)
             self._end(ended)
             idle = list(range(self._workers)) if len(steps) == 1 else [*idle, ended.worker]
-            idle = [w for w in idle if len(steps) + len(self._busy) >= trials or not self._begin(w, ended.until_s)]
+            while idle and len(steps) + len(self._busy) < trials and self._begin(idle[0], ended.until_s):
+                idle.pop(0)  # one who is offered nothing new waits for news, and so do those behind
         return self.outcome
 
     def _begin(self, worker: int, now_s: float) -> bool:
