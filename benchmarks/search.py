@@ -30,7 +30,8 @@ from benchmarks.hindsight import Cut, Stop, best_points, cut_short, regret, repe
 from benchmarks.replay import COLD_START_S, SPACE, Policy, Step, replay
 from benchmarks.truth import BULK_P99_MAX_S, CHAT_P99_MAX_S, Table, is_measured, table
 from objectives.intervals import proportion_interval
-from optimize.samplers import LOG_SCALE_ATTR, LogScaleGPSampler, grid, log_scaled
+from optimize.exhaustive import grid
+from optimize.samplers import LOG_SCALE_ATTR, LogScaleGPSampler, log_scaled
 
 
 class LogGPSampler(GPSampler):

@@ -8,6 +8,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -192,7 +193,8 @@ def check_sqlite(uri: str, table: str) -> None:
         return
     remedy = "move it away, or choose another output_dir"
     try:
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
+        # Not read-only: what was killed while it wrote has left a journal, and rolling that back is writing.
+        with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True)) as connection:
             tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
             (health,) = connection.execute("pragma quick_check(1)").fetchone()
     except sqlite3.DatabaseError as error:

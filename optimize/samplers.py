@@ -1,4 +1,4 @@
-"""Samplers this project adds to Optuna's own."""
+"""The search by models of what trials say, and how a sampler learns of the live engine."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, GridSampler, RandomSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.search_space import IntersectionSearchSpace
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from optimize.designs import filling, grid_values, neighbours, one_choice_apart, outwards_in, scattered
+from optimize.designs import filling, neighbours, one_choice_apart, outwards_in, scattered
 from optimize.encoding import Array, Encoding, Point, every_point
 from optimize.improvement import log_feasibility, log_improvement, reference_point
-from optimize.ledger import BASELINE, ROLE
 from optimize.pareto import non_dominated
 from optimize.surrogate import Surrogate
 
@@ -283,45 +282,3 @@ def log_scaled(values: Sequence[float], log_scale: Sequence[bool]) -> list[float
     """The values of a trial, the marked ones replaced by their logarithms."""
     pairs = zip(values, log_scale, strict=True)
     return [math.log(max(value, _TINY)) if use_log else value for value, use_log in pairs]
-
-
-class ExhaustiveSampler(GridSampler):
-    """A grid for the ask/tell loop: every point once, over any number of sessions.
-
-    Optuna's own counts points by their place in a seeded order, which a resumed study draws anew; here a point is known
-    by its values. All of the grid will be measured, so what the live engine can serve comes first: that makes for the
-    fewest starts. The loop looks at `is_exhausted` instead of being stopped from within.
-
-    Attributes:
-        live: The live engine; None where nothing runs or reuse is switched off.
-    """
-
-    live: LiveEngine | None = None
-
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        if "fixed_params" in trial.system_attrs:
-            return
-        unvisited = self._get_unvisited_grid_ids(study) or list(range(len(self._all_grids)))
-        here = [i for i in unvisited if self.live is not None and self.live.serves(self._point(i))]
-        study._storage.set_trial_system_attr(trial._trial_id, "search_space", self._search_space)
-        study._storage.set_trial_system_attr(trial._trial_id, "grid_id", (here or unvisited)[0])
-
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        """Nothing: Optuna's own calls `study.stop()`, which exists only under `study.optimize`."""
-
-    def _get_unvisited_grid_ids(self, study: optuna.Study) -> list[int]:
-        trials = study.get_trials(deepcopy=False)
-        visited = [
-            t.params or t.system_attrs.get("fixed_params", {}) for t in trials if t.user_attrs.get(ROLE) != BASELINE
-        ]
-        return [i for i in range(len(self._all_grids)) if self._point(i) not in visited]
-
-    def _point(self, grid_id: int) -> dict[str, Any]:
-        return dict(zip(self._param_names, self._all_grids[grid_id], strict=True))
-
-
-def grid(space: Mapping[str, BaseDistribution], seed: int | None = None) -> ExhaustiveSampler:
-    """Every combination of choices and of a few steps of each range, in a seeded order."""
-    return ExhaustiveSampler({name: grid_values(distribution) for name, distribution in space.items()}, seed=seed)

@@ -170,6 +170,7 @@ def test_optuna_stays_where_studies_are_kept_and_searched() -> None:
         "claims",
         "designs",
         "encoding",
+        "exhaustive",
         "improvement",
         "space",
         "study",

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
 import sysconfig
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from optimize.plan import check_sqlite
 from tests.conftest import ROOT, Run, engine_processes
 
 INT = "_target_: optuna.distributions.IntDistribution"
@@ -183,6 +186,22 @@ def test_foreign_database(optimize: Run, tmp_path: Path, name: str) -> None:
         connection.execute("create table recipes (name text)")
     said = refused(optimize(["+study=smoke", f"output_dir={tmp_path}"]))
     assert name in said and "belongs to another program" in said
+
+
+def test_a_database_whose_writer_was_killed_is_no_bad_input(tmp_path: Path) -> None:
+    """Its copy is taken in the middle of a transaction that no longer fits in memory."""
+    with closing(sqlite3.connect(tmp_path / "live.db")) as writer:
+        writer.execute("create table experiments (name text)")
+        writer.execute("pragma cache_size=1")
+        writer.executemany("insert into experiments values (?)", [("x" * 3000,)] * 100)
+        for part in ("db", "db-journal"):
+            shutil.copy(tmp_path / f"live.{part}", tmp_path / f"left.{part}")
+    left = tmp_path / "left.db"
+    with pytest.raises(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{left}?mode=ro", uri=True)) as reader:
+        reader.execute("select * from experiments")
+    check_sqlite(f"sqlite:///{left}", "experiments")
+    with closing(sqlite3.connect(left)) as reader:
+        assert reader.execute("select * from experiments").fetchall() == []
 
 
 def test_recommend_without_a_study(optimize: Run, tmp_path: Path) -> None:
