@@ -29,7 +29,6 @@ from optuna.trial import FrozenTrial, TrialState
 from benchmarks.common import RESULTS, processes, provenance
 from benchmarks.hindsight import shares, trials_to
 from benchmarks.replay import SPACE, Policy, Step, live_engine, params_of, point_of, tell, tell_infeasible
-from benchmarks.search import head
 from benchmarks.table import BASELINE
 from benchmarks.truth import (
     CHAT_P99_MAX_S,
@@ -37,6 +36,7 @@ from benchmarks.truth import (
     Key,
     Row,
     Table,
+    described,
     is_measured,
     is_refused,
     key_of,
@@ -248,7 +248,7 @@ def main() -> None:
     title = "# Searching with several engines at a time"
     source = provenance("python -m benchmarks.parallel").replace("Measured", "Replayed (simulated clock)")
     (RESULTS / "parallel.md").write_text(
-        "\n\n".join([title, source, head(table()), what, text]) + "\n", encoding="utf-8"
+        "\n\n".join([title, source, described(table()), what, text]) + "\n", encoding="utf-8"
     )
 
 

@@ -10,15 +10,11 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
@@ -26,9 +22,10 @@ from optuna.trial import FrozenTrial
 from scipy import stats
 
 from benchmarks.common import RESULTS, configuration, processes, provenance
+from benchmarks.curves import draw
 from benchmarks.hindsight import Cut, Stop, best_points, cut_short, regret, repeated_failures, shares, stop, trials_to
 from benchmarks.replay import COLD_START_S, SPACE, Policy, Step, replay
-from benchmarks.truth import BULK_P99_MAX_S, CHAT_P99_MAX_S, Table, is_measured, table
+from benchmarks.truth import BULK_P99_MAX_S, CHAT_P99_MAX_S, described, is_measured, table
 from objectives.intervals import proportion_interval
 from optimize.exhaustive import grid
 from optimize.samplers import LOG_SCALE_ATTR, LogScaleGPSampler, log_scaled
@@ -200,61 +197,12 @@ def on_history(found: Mapping[str, Sequence[list[Step]]]) -> str:
     return "\n".join(lines)
 
 
-def draw(found: Studies, path: Path) -> None:
-    """Hypervolume against trials and against seconds: medians, and the quartiles' band."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (by_trial, by_second) = pyplot.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
-    for name, colour in DRAWN.items():
-        curves = [shares(steps, table()) for steps in found[name]]
-        _band(by_trial, np.arange(1, len(curves[0]) + 1), np.array(curves), name, colour)
-        seconds = np.linspace(0, 2400, 481)
-        at = np.array([_over(seconds, steps, curve) for steps, curve in zip(found[name], curves, strict=True)])
-        _band(by_second, seconds / 60, at, name, colour)
-    by_trial.set(xlabel="trials", ylabel="share of the table's hypervolume", xlim=(1, 100), ylim=(0, 1.02))
-    by_second.set(xlabel="minutes, engine starts and the sampler's thinking included", xlim=(0, 40))
-    for axes in (by_trial, by_second):
-        axes.axhline(0.95, color="#999999", linewidth=0.8, linestyle="--")
-        axes.grid(alpha=0.25)
-    by_trial.legend(loc="lower right", frameon=False)
-    path.parent.mkdir(exist_ok=True)
-    figure.savefig(path, dpi=110)
-
-
-def _over(seconds: Any, steps: Sequence[Step], curve: Sequence[float]) -> list[float]:
-    ended = np.array([s.spent_s for s in steps])
-    return [curve[n - 1] if n else 0.0 for n in np.searchsorted(ended, seconds, side="right")]
-
-
-def _band(axes: Any, x: Any, curves: Any, name: str, colour: str) -> None:
-    low, middle, high = np.percentile(curves, [25, 50, 75], axis=0)
-    axes.plot(x, middle, color=colour, label=name)
-    axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
-
-
-def head(known: Table) -> str:
-    rows = [r for found in known.rows.values() for r in found]
-    signature = json.loads(rows[0]["signature"])
-    disturbed, began = sum(bool(r["disturbed"]) for r in rows), datetime.fromtimestamp(rows[0]["started_at"], UTC)
-    unmeasured = sum(not is_measured(r) for r in rows)
-    return (
-        f"The table: {len(known.rows)} points, {len(rows)} measurements on live engines with `python -m "
-        f"benchmarks.table` ({signature['machine']}; {signature['engine']}; {began:%Y-%m-%d}). {unmeasured} of them "
-        f"gave no figures (mostly too slow under this load), {disturbed} were disturbed by the machine; "
-        f"{len(known.feasible)} points keep the chat study's constraints in the mean. A warm start took "
-        f"{known.start_s:.1f} s in the median, a trial {known.trial_s:.1f} s beside that."
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--only", nargs="*", default=list(POLICIES))
     asked = parser.parse_args()
-    print(head(table()), flush=True)
+    print(described(table()), flush=True)
     with processes() as pool:
         found = _replayed(pool.submit, one, asked.only, asked.seeds)
         print(compared(found), flush=True)
@@ -273,11 +221,11 @@ def _replayed(
 
 
 def write(found: Studies, histories: Studies, stops: Sequence[Stop | None], seeds: int) -> None:
-    draw(found, IMAGE)
+    draw({name: (found[name], colour) for name, colour in DRAWN.items()}, table(), IMAGE)
     sections = [
         "# The search, judged on a table of live measurements",
         provenance("python -m benchmarks.search").replace("Measured", "Replayed"),
-        head(table()),
+        described(table()),
         f"Each study of {seeds} starts with vLLM's defaults, and draws one of the two repeats of each point it tries. "
         f"Seconds count engine starts (cold, {COLD_START_S:.0f} s, for the nearest peer's way; the table's warm ones "
         "for the others), measuring, and the sampler's thinking (its median is in the table). *Ours needs*: our median "

@@ -7,9 +7,11 @@ some, each objective scaled to the range of the feasible points, a tenth beyond 
 
 from __future__ import annotations
 
+import json
 import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -172,3 +174,18 @@ def _mean(values: Sequence[float], name: str) -> float:
 def table(p99_max_s: float = CHAT_P99_MAX_S) -> Table:
     """The one kept beside this file."""
     return Table(pq.read_table(DATA).to_pylist(), p99_max_s)
+
+
+def described(known: Table) -> str:
+    """What was measured, for the head of a result."""
+    rows = [r for found in known.rows.values() for r in found]
+    signature = json.loads(rows[0]["signature"])
+    disturbed, began = sum(bool(r["disturbed"]) for r in rows), datetime.fromtimestamp(rows[0]["started_at"], UTC)
+    unmeasured = sum(not is_measured(r) for r in rows)
+    return (
+        f"The table: {len(known.rows)} points, {len(rows)} measurements on live engines with `python -m "
+        f"benchmarks.table` ({signature['machine']}; {signature['engine']}; {began:%Y-%m-%d}). {unmeasured} of them "
+        f"gave no figures (mostly too slow under this load), {disturbed} were disturbed by the machine; "
+        f"{len(known.feasible)} points keep the chat study's constraints in the mean. A warm start took "
+        f"{known.start_s:.1f} s in the median, a trial {known.trial_s:.1f} s beside that."
+    )
