@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import optuna
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -47,35 +48,50 @@ def open_study(plan: Plan) -> optuna.Study:
     settings, storage = plan.config.study, open_storage(plan.config.tracking.storage, enqueue_again)
     if settings.fresh:
         _set_aside(plan, storage)
-    known = settings.name in optuna.get_all_study_names(storage)
-    asked = 0
-    if known:
-        existing = _whole(optuna.load_study(study_name=settings.name, storage=storage))
-        _check_fingerprint(plan, existing)
-        check_machine(settings.name, existing.user_attrs.get(_ABOUT, {}), plan)
-        asked = len(existing.get_trials(deepcopy=False))
+    study, asked = _existing(plan, storage), 0
+    if study is not None:
+        asked = len(study.get_trials(deepcopy=False))
     # A resumed sampler must not draw again what the session before it drew, nor what another driver draws.
     shift = os.getpid() if serves_many(storage) else 0
     sampler = build(
         plan.config.sampler, "sampler", seed=settings.seed + asked + shift, space=plan.space.distributions,
         settle=plan.space.settled,
     )  # fmt: skip
-    study = optuna.create_study(
-        study_name=settings.name, storage=storage, sampler=sampler, load_if_exists=True,
-        directions=[o.direction.value for o in plan.objectives.values()],
-    )  # fmt: skip
-    if not known:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            study.set_metric_names(list(plan.objectives))  # what the dashboard shows
-        study.set_user_attr(LOG_SCALE_ATTR, [o.log_scale for o in plan.objectives.values()])
-        study.set_user_attr(_FINGERPRINT, plan.fingerprint())
+    if study is not None:
+        study.sampler = sampler  # a second study would read all trials once more
+    else:
+        study = _created(plan, storage, sampler)
     study.set_user_attr(_ABOUT, about(plan))
     if is_shared(study):
         end_stale(study)  # others may run: only those that fell silent are ended
     else:
         _requeue_stale(study)
     _close_records(study, Ledger(plan.folder))
+    return study
+
+
+def _existing(plan: Plan, storage: BaseStorage) -> optuna.Study | None:
+    """The study of this name, checked to be of this plan; None where there is none."""
+    name = plan.config.study.name
+    if name not in optuna.get_all_study_names(storage):
+        return None
+    study = _whole(optuna.load_study(study_name=name, storage=storage))
+    _check_fingerprint(plan, study)
+    check_machine(name, study.user_attrs.get(_ABOUT, {}), plan)
+    return study
+
+
+def _created(plan: Plan, storage: BaseStorage, sampler: BaseSampler) -> optuna.Study:
+    """A new study, or one that another driver has begun to create this very moment."""
+    study = optuna.create_study(
+        study_name=plan.config.study.name, storage=storage, sampler=sampler, load_if_exists=True,
+        directions=[o.direction.value for o in plan.objectives.values()],
+    )  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names(list(plan.objectives))  # what the dashboard shows
+    study.set_user_attr(LOG_SCALE_ATTR, [o.log_scale for o in plan.objectives.values()])
+    study.set_user_attr(_FINGERPRINT, plan.fingerprint())
     return study
 
 

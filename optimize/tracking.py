@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -226,7 +227,8 @@ class Tracker:
     """A Mirror that never stands in a study's way.
 
     It works in the background, while engines start and the sampler thinks, holds still while the loop asks it to
-    (`held`), and so may lag behind on a live engine. What fails is reported once and left for the sync.
+    (`held`), and so may lag behind on a live engine. It begins with the first trial, or the first engine would wait for
+    MLflow's imports. What fails is reported once and left for the sync.
     """
 
     def __init__(
@@ -237,14 +239,15 @@ class Tracker:
         self._mirror = Mirror(tracking, ledger, about, self._background.step, agree)
         self._ledger, self._say = ledger, say
         self._silent_until = 0.0
+        self._opening: list[Callable[[], object]] = []
 
     def open(self, config_yaml: str) -> None:
-        """Open the parent run, and end the child runs that a killed session left open."""
+        """Have the parent run opened, and the child runs ended that a killed session left open, before all else."""
         _import_what_is_slow()
-        self._submit(lambda: self._mirror.open_parent(config_yaml))
+        self._opening.append(lambda: self._mirror.open_parent(config_yaml))
         for record in self._ledger.records():
             if record.ended_at is not None and not self._mirror.is_complete(self._ledger.trial_folder(record.number)):
-                self._submit(lambda record=record: self._mirror.end(record))  # type: ignore[misc]
+                self._opening.append(partial(self._mirror.end, record))
 
     def begin(self, record: TrialRecord) -> None:
         opened = copy.deepcopy(record)  # the loop goes on writing to its own
@@ -266,6 +269,7 @@ class Tracker:
 
     def catch_up(self) -> None:
         """Wait until what was handed over is mirrored, or has failed."""
+        self._start()
         self._background.catch_up()
 
     def close(self, metrics: Mapping[str, float], note: str, files: list[Path], status: str) -> None:
@@ -276,7 +280,12 @@ class Tracker:
         self._background.finish()
 
     def _submit(self, action: Callable[[], object]) -> None:
-        self._background.submit(lambda: self._try(action))
+        self._start()
+        self._background.submit(partial(self._try, action))
+
+    def _start(self) -> None:
+        while self._opening:
+            self._background.submit(partial(self._try, self._opening.pop(0)))
 
     def _try(self, action: Callable[[], object]) -> None:
         if time.monotonic() < self._silent_until:

@@ -115,7 +115,9 @@ def test_a_command_can_be_given(page: str, words: list[str], optimize: Run, monk
         monkeypatch.setattr("optimize.cli.to_typed", _typed)
         done = optimize(arguments, verb=module)
         # Words for Hydra's own command line end there.
-        assert done.stderr == f"error: {_COMPOSED}\n" or (done.returncode == 0 and done.stdout), f"{page}: {done.stderr}"
+        assert done.stderr == f"error: {_COMPOSED}\n" or (done.returncode == 0 and done.stdout), (
+            f"{page}: {done.stderr}"
+        )
     else:
         path = ROOT / (module.replace(".", "/") + ".py")
         package = ROOT / module.replace(".", "/") / "__main__.py"
