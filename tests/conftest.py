@@ -26,6 +26,11 @@ ROOT = Path(__file__).resolve().parents[1]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the made studies comes first: one worker makes them, and the others have something else to do."""
+    items.sort(key=lambda item: "made_studies" not in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture
 def workload_file(tmp_path: Path) -> Path:
     """Sixty prompts whose references are the prompts themselves, as the simulated engine answers."""

@@ -53,13 +53,9 @@ class Uis:
 
     @property
     def dashboard(self) -> str:
-        return self.dashboard_of(self.study)
-
-    def dashboard_of(self, study: str) -> str:
-        """Empty while the storage does not know the study."""
         with sqlite3.connect(self.out / "optuna.db") as db:
-            found = db.execute("select study_id from studies where study_name = ?", (study,)).fetchone()
-        return f"{self.optuna}/dashboard/studies/{found[0]}" if found else ""
+            found = db.execute("select study_id from studies where study_name = ?", (self.study,)).fetchone()
+        return f"{self.optuna}/dashboard/studies/{found[0]}"
 
 
 def _run(folder: Path) -> str:
@@ -74,13 +70,9 @@ def _free_ports() -> list[str]:
     return ports
 
 
-@pytest.fixture(scope="module", params=["simulated", pytest.param("live", marks=pytest.mark.live)])
-def uis(request: pytest.FixtureRequest) -> Iterator[Uis]:
-    """scripts/ui over studies on the simulated engine, then over one on live vLLM; it must leave no process behind."""
-    if request.param == "live":
-        out, study = request.getfixturevalue("real_smoke").out, "smoke"
-    else:
-        out, study = request.getfixturevalue("made_studies"), "chat"
+@contextmanager
+def served(out: Path, study: str) -> Iterator[Uis]:
+    """scripts/ui over a folder's studies; it must leave no process behind."""
     pages, mlflow, optuna = _free_ports()
     given = {"PAGES_PORT": pages, "MLFLOW_PORT": mlflow, "OPTUNA_PORT": optuna, "OUTPUT_DIR": str(out)}
     process = subprocess.Popen(
@@ -100,6 +92,17 @@ def uis(request: pytest.FixtureRequest) -> Iterator[Uis]:
         process.stdout.close()
         gone, alive = psutil.wait_procs(children, timeout=10)
         assert len(gone) >= 3 and alive == []
+
+
+@pytest.fixture(scope="module", params=["simulated", pytest.param("live", marks=pytest.mark.live)])
+def uis(request: pytest.FixtureRequest) -> Iterator[Uis]:
+    """Over studies on the simulated engine, then over one on live vLLM."""
+    if request.param == "live":
+        out, study = request.getfixturevalue("real_smoke").out, "smoke"
+    else:
+        out, study = request.getfixturevalue("made_studies"), "chat"
+    with served(out, study) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -191,15 +194,15 @@ def test_the_dashboard_shows_our_pareto_plot(uis: Uis, browser: Browser) -> None
 
 
 @contextmanager
-def under_way(uis: Uis, study: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A study on the simulated engine, known to the storage and far from its end."""
+def under_way(out: Path, study: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A study on the simulated engine, known to Optuna and MLflow and far from its end."""
     command = [
         sys.executable, "-m", "optimize", "+study=chat", *QUICK, f"study.name={study}", "study.trials=1000",
-        f"output_dir={uis.out}", f"cache_dir={uis.out}/cache",
+        f"output_dir={out}", f"cache_dir={out}/cache",
     ]  # fmt: skip
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        while not uis.dashboard_of(study):
+        while not (out / "studies" / study / "mlflow.json").is_file():
             assert process.poll() is None
             time.sleep(0.1)
         yield process
@@ -208,10 +211,10 @@ def under_way(uis: Uis, study: str) -> Iterator[subprocess.Popen[bytes]]:
         process.wait(timeout=60)
 
 
-@pytest.mark.parametrize("uis", ["simulated"], indirect=True)
-def test_the_dashboard_follows_a_study_that_runs(uis: Uis, browser: Browser) -> None:
-    with under_way(uis, "under-way") as process, browser.page() as page:
-        page.open(f"{uis.dashboard_of('under-way')}/trials?numbers=0", width=1400)
+def test_the_dashboard_follows_a_study_that_runs(browser: Browser, tmp_path: Path) -> None:
+    """In a folder of its own: other tests count the studies of theirs."""
+    with under_way(tmp_path, "new") as process, served(tmp_path, "new") as uis, browser.page() as page:
+        page.open(f"{uis.dashboard}/trials?numbers=0", width=1400)
         page.wait_for(says("Trial 0"))
         page.wait_for(says("Trial 2"))
         assert process.poll() is None
