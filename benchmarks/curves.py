@@ -25,7 +25,6 @@ def draw(found: Mapping[str, tuple[Sequence[list[Step]], str]], known: Table, pa
         known: The table they are judged by.
         path: Where the picture goes.
     """
-
     figure, (by_trial, by_second) = pyplot.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
     for name, (studies, colour) in found.items():
         curves = [shares(steps, known) for steps in studies]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from optimize.checkpoint import content_hash
 from optimize.confirm import recommendation
 from optimize.errors import ConfigError, closest
-from optimize.plan import check_sqlite
+from optimize.outputs import check_sqlite
 from optimize.report.conclude import row_of
 from optimize.report.matrix import Row
 from optimize.schema import StudyConfig

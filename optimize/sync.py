@@ -27,7 +27,8 @@ def sync_study(folder: Path, tracking: Tracking) -> int:
     Raises:
         OptimizeError: MLflow still does not take them.
     """
-    from optimize.tracking import Mirror, summary_of
+    from optimize.mirror import Mirror
+    from optimize.tracking import summary_of
 
     ledger = Ledger(folder)
     mirror = Mirror(tracking, ledger, About.read(folder))

@@ -11,7 +11,7 @@ from optimize.schema import StudyConfig
 
 def _recommend(config: StudyConfig, config_yaml: str) -> int:
     from optimize.confirm import recommendation
-    from optimize.plan import check_sqlite
+    from optimize.outputs import check_sqlite
     from optimize.report.conclude import in_words, matrix_rows, signature_warning
     from optimize.report.matrix import to_markdown, write_matrix
     from optimize.study import stored_studies

@@ -8,7 +8,7 @@ from optimize.schema import StudyConfig
 
 
 def _report(config: StudyConfig, config_yaml: str) -> int:
-    from optimize.plan import check_sqlite
+    from optimize.outputs import check_sqlite
     from optimize.report.conclude import write
     from optimize.study import stored_studies
 

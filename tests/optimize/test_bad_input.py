@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from optimize.plan import check_sqlite
+from optimize.outputs import check_sqlite
 from tests.conftest import ROOT, Run, engine_processes
 
 INT = "_target_: optuna.distributions.IntDistribution"
