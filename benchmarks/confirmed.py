@@ -1,10 +1,11 @@
 """Does what was confirmed hold later? Short studies, and for each an independent measurement of its recommendation.
 
-Usage: python -m benchmarks.confirmed [--studies 10] [--trials 8]
+Usage: python -m benchmarks.confirmed [--studies 10] [--trials 8] [--folder FOLDER]
 
 Every study has a seed of its own. After all of them, in another order, each recommended configuration is measured once
 more on a new engine: how often does it fall into the interval that the confirmation gave for it, and how often into the
-interval of the search's single reading?
+interval of the search's single reading? With a folder to keep the studies in, the same command goes on after an
+interrupt.
 """
 
 from __future__ import annotations
@@ -100,11 +101,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--studies", type=int, default=10)
     parser.add_argument("--trials", type=int, default=8)
+    parser.add_argument("--folder", type=Path, help="where studies are kept; a temporary one if none is given")
     asked = parser.parse_args()
     require_quiet()
     numbers = range(asked.studies)
     with TemporaryDirectory() as name:
-        folder = Path(name)
+        folder = asked.folder or Path(name)
         picks = {number: search(number, asked.trials, folder) for number in numbers}
         found = {}
         for number in random.Random(0).sample(numbers, k=len(numbers)):
