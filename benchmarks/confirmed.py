@@ -31,6 +31,7 @@ from optimize.outcome import Completed
 from optimize.plan import Plan, make_plan
 from optimize.quantize import make_checkpoints
 from optimize.recommend import Candidate
+from optimize.report.format import figure
 from optimize.study import stored_studies
 
 METRICS = ("qps", "p99_latency_s", "p50_latency_s", "memory_bytes", "bleu")
@@ -88,6 +89,18 @@ def report(picks: dict[int, Candidate], found: dict[int, dict[str, Estimate]]) -
     return "\n".join(lines)
 
 
+def missed(picks: dict[int, Candidate], found: dict[int, dict[str, Estimate]]) -> str:
+    """The later readings that fell outside, each beside what had been confirmed."""
+    lines = [
+        f"- study {n}, {pick.params['quantization']}, {metric}: {figure(found[n][metric])} "
+        f"where {figure(pick.estimates[metric])} was confirmed"
+        for metric in METRICS
+        for n, pick in picks.items()
+        if not _inside(pick.estimates[metric], found[n][metric])
+    ]
+    return "\n".join(["Outside the confirmed interval:", "", *lines]) if lines else "None fell outside."
+
+
 def _inside(interval: Estimate, reading: Estimate) -> bool:
     return interval.low <= reading.value <= interval.high
 
@@ -112,7 +125,7 @@ def main() -> None:
         for number in random.Random(0).sample(numbers, k=len(numbers)):
             plan = make_plan(configuration(overrides(number, asked.trials, folder)))
             found[number] = later(picks[number], plan)
-        text = report(picks, found)
+        text = f"{report(picks, found)}\n\n{missed(picks, found)}"
     print(text)
     command = f"python -m benchmarks.confirmed --studies {asked.studies} --trials {asked.trials}"
     what = (
