@@ -27,12 +27,11 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from benchmarks.common import RESULTS, provenance, require_quiet
-from benchmarks.table import OVERRIDES
+from benchmarks.table import ENDED, OVERRIDES
 from benchmarks.truth import Key, key_of, table
 from optimize.ledger import CONFIRMATION, Ledger
 
 SHARE = 0.95
-ENDED = ("completed", "infeasible")
 _POLL_S = 5.0
 
 
@@ -106,13 +105,15 @@ def run(name: str, limit_s: float, folder: Path) -> Tried:
     command = [sys.executable, "-m", "optimize", *BOTH, *RACERS[name], f"output_dir={folder}"]
     with (folder.parent / f"{folder.name}.log").open("w") as log:
         study = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    while study.poll() is None and time.time() - began < limit_s and not seconds_to(SHARE, tried(ledger, began)):
-        time.sleep(_POLL_S)
-    ended = study.poll()
+    try:
+        while study.poll() is None and time.time() - began < limit_s and not seconds_to(SHARE, tried(ledger, began)):
+            time.sleep(_POLL_S)
+        ended = study.poll()
+    finally:  # an engine that outlives an interrupt would distort whatever is measured next
+        study.terminate()
+        study.wait()
     if ended is not None:
         raise SystemExit(f"{name}: ended by itself, exit code {ended}\n{Path(log.name).read_text()[-4000:]}")
-    study.terminate()
-    study.wait()
     return tried(ledger, began)
 
 

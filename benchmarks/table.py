@@ -59,7 +59,8 @@ OVERRIDES = [
     "load.drain_max_s=10",
 ]  # fmt: skip
 LOOKED_AT, LOOKS_S = ("qps", "p99_latency_s", "error_rate"), (2.0, 3.0)
-_KEPT = ("completed", "infeasible")
+ENDED = ("completed", "infeasible")
+"""States of a measurement that says something; the others are measured again."""
 Point = dict[str, Any]
 
 
@@ -81,7 +82,7 @@ def order(repeat: int) -> Iterator[Point]:
 def measure(repeats: int, plan: Plan) -> None:
     """Measure what neither the table nor the ledger has yet."""
     ledger, grid = Ledger(plan.folder), points()
-    done = {record.number for record in ledger.records() if record.state in _KEPT}
+    done = {record.number for record in ledger.records() if record.state in ENDED}
     done |= {row["number"] for row in pq.read_table(DATA).to_pylist()} if DATA.is_file() else set()
     with Crew() as crew, EnginePool(plan.launcher, plan.folder / "engines") as pool:
         # As a study does: what vLLM says it cannot serve here is not tried.
@@ -147,7 +148,7 @@ def rows(plan: Plan) -> list[dict[str, Any]]:
     ledger = Ledger(plan.folder)
     gained = gains(plan, ledger)
     for record in ledger.records():
-        if record.state not in _KEPT:
+        if record.state not in ENDED:
             continue
         row: dict[str, Any] = {"number": record.number, **record.params, "repeat": record.number // len(points())}
         row |= {"state": record.state, "reason": record.reason, "new_engine": record.new_engine}
