@@ -5,6 +5,7 @@ Usage: python -m benchmarks.coverage [--runs 1000]
 Two queues with one exponential server: Poisson arrivals (M/M/1), and Poisson arrivals of batches of geometric size
 (M[X]/M/1), as when an agent fires several requests at once. In both, the time in the system is exponential: with
 service rate mu, batches at rate b and mean batch size m, its rate is mu / m - b.
+And users who are answered in step, a batch of the engine at a time, and ask again at once: as beams do, and small loads.
 Sources: Kleinrock, "Queueing Systems", volume 1, 1975, sections 3.2 and 5.12 (M/M/1); of geometric batches the total
 service is exponential with rate mu / m, and so is that of a random member and those before it in its batch.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,8 @@ from numpy.typing import NDArray
 from benchmarks.common import RESULTS, provenance
 from objectives.intervals import mean_interval, proportion_interval, quantile_interval, rate_interval
 
-SAMPLES = (300, 1000, 3000, 10_000, 30_000, 100_000)
+_SAMPLES = (300, 1000, 3000, 10_000, 30_000, 100_000)
+_FEW = (16, 24, 40, 100, 300)
 _LEAD_SAMPLES, _MARGIN = 200, 1.3
 Interval = tuple[float, float, float]
 
@@ -67,35 +69,70 @@ class Queue:
         within = np.cumsum(services) - np.repeat(np.cumsum(work) - work, sizes)
         return np.repeat(np.cumsum(gaps), sizes), np.repeat(waits, sizes) + within
 
+    @property
+    def samples(self) -> Sequence[int]:
+        return _SAMPLES
 
-QUEUES = (
+    @property
+    def truth(self) -> dict[str, float]:
+        return {"rate": self.rate_per_s, "mean latency": self.mean_s, "P99 latency": self.p99_s}
+
+    def figures(self, n: int, rng: np.random.Generator) -> dict[str, Interval]:
+        """As the objectives make them of a window in which n requests are expected, somewhere in a longer load."""
+        start_s = _LEAD_SAMPLES / self.rate_per_s
+        end_s = start_s + n / self.rate_per_s
+        due_s, took_s = self.simulate(_LEAD_SAMPLES + round(_MARGIN * n) + _LEAD_SAMPLES, rng)
+        done_s, latencies = due_s + took_s, took_s[(due_s >= start_s) & (due_s < end_s)].tolist()
+        return {
+            "rate": rate_interval(done_s[(done_s >= start_s) & (done_s < end_s)].tolist(), start_s, end_s),
+            "mean latency": mean_interval(latencies),
+            "P99 latency": quantile_interval(latencies, 0.99),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class InStep:
+    """Attributes: name: For people. users: Answered at once. step_s: Mean time until then. spread: Its deviation, as a
+    share of the mean."""
+
+    name: str
+    users: int
+    step_s: float
+    spread: float
+
+    @property
+    def samples(self) -> Sequence[int]:
+        return _FEW
+
+    @property
+    def truth(self) -> dict[str, float]:
+        return {"rate": self.users / self.step_s}
+
+    def figures(self, n: int, rng: np.random.Generator) -> dict[str, Interval]:
+        """Of a window in which n answers are expected, and which begins anywhere in a step."""
+        window_s = n * self.step_s / self.users
+        steps = rng.normal(self.step_s, self.spread * self.step_s, size=round(2 * n / self.users) + 10)
+        ends_s = np.cumsum(steps) - rng.uniform(0, self.step_s)
+        within = ends_s[(ends_s >= 0) & (ends_s < window_s)]
+        return {"rate": rate_interval(np.repeat(within, self.users).tolist(), 0.0, window_s)}
+
+
+QUEUES: tuple[Queue | InStep, ...] = (
     Queue("M/M/1, 30 % busy", 3.0, 1.0, 10.0),
     Queue("M/M/1, 70 % busy", 7.0, 1.0, 10.0),
     Queue("batches of 4 on average, 60 % busy", 1.5, 4.0, 10.0),
+    InStep("4 users in step, steps vary by 5 %", 4, 2.0, 0.05),
+    InStep("4 users in step, steps vary by 30 %", 4, 2.0, 0.30),
 )
 
 
-def figures(queue: Queue, n: int, rng: np.random.Generator) -> dict[str, Interval]:
-    """As the objectives make them of a window in which n requests are expected, somewhere in a longer load."""
-    start_s = _LEAD_SAMPLES / queue.rate_per_s
-    end_s = start_s + n / queue.rate_per_s
-    due_s, took_s = queue.simulate(_LEAD_SAMPLES + round(_MARGIN * n) + _LEAD_SAMPLES, rng)
-    done_s, latencies = due_s + took_s, took_s[(due_s >= start_s) & (due_s < end_s)].tolist()
-    return {
-        "rate": rate_interval(done_s[(done_s >= start_s) & (done_s < end_s)].tolist(), start_s, end_s),
-        "mean latency": mean_interval(latencies),
-        "P99 latency": quantile_interval(latencies, 0.99),
-    }
-
-
-def coverage(queue: Queue, n: int, runs: int) -> dict[str, tuple[int, float]]:
+def coverage(queue: Queue | InStep, n: int, runs: int) -> dict[str, tuple[int, float]]:
     """Figure -> (runs whose interval covers the truth, median half-width as a share of the truth)."""
-    rng = np.random.default_rng(n)
-    truth = {"rate": queue.rate_per_s, "mean latency": queue.mean_s, "P99 latency": queue.p99_s}
+    rng, truth = np.random.default_rng(n), queue.truth
     covered = dict.fromkeys(truth, 0)
     widths: dict[str, list[float]] = {name: [] for name in truth}
     for _ in range(runs):
-        for name, (_, low, high) in figures(queue, n, rng).items():
+        for name, (_, low, high) in queue.figures(n, rng).items():
             covered[name] += low <= truth[name] <= high
             widths[name].append((high - low) / 2 / truth[name])
     return {name: (covered[name], float(np.median(widths[name]))) for name in truth}
@@ -104,7 +141,7 @@ def coverage(queue: Queue, n: int, runs: int) -> dict[str, tuple[int, float]]:
 def table(runs: int, say: Callable[[str], None]) -> str:
     lines = ["| queue | requests | figure | covered | half-width, median |", "|---|---|---|---|---|"]
     for queue in QUEUES:
-        for n in SAMPLES:
+        for n in queue.samples:
             for name, (hits, width) in coverage(queue, n, runs).items():
                 share, low, high = proportion_interval(hits, runs)
                 lines.append(

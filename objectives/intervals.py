@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +13,22 @@ from scipy.special import betaincinv, ndtri, stdtrit  # scipy.stats takes three 
 Floats = NDArray[np.float64]
 CONFIDENCE = 0.95
 BATCHES = 10
+_BINS = 120
+_LONGEST = 1 / 4
+"""Of the window: the longest stretch whose counts are compared."""
 
 
 def rate_interval(times_s: Sequence[float], start_s: float, end_s: float) -> tuple[float, float, float]:
-    """Events per second with its interval, by non-overlapping batch means.
+    """Events per second with its interval, from the spectrum of the counts at frequency zero.
 
-    Neighbouring completions are correlated (they share batches of the engine), so the window is cut into ten equal
-    batches whose rates are nearly independent, and a t interval is put around their mean.
-    Source: Law, "Simulation Modeling and Analysis", section 9.5.3.
+    Completions are correlated, for requests share batches of the engine: often they come in clumps, one clump a step,
+    which long stretches average out and short ones take for noise. What stretches of all lengths up to a quarter of
+    the window say is weighed by Parzen's lag window, which hardly sees a clump that returns six times or more in it; a
+    t interval is put around the rate, with the degrees of freedom that such a sum of squares has for independent
+    counts.
+    Sources: Heidelberger and Welch, "A spectral method for confidence interval generation and run length control in
+    simulations", 1981; Priestley, "Spectral Analysis and Time Series", 1981, section 6.2.3 (Parzen's window);
+    Satterthwaite, "An approximate distribution of estimates of variance components", 1946.
 
     Args:
         times_s: Event times within [start_s, end_s).
@@ -29,13 +38,34 @@ def rate_interval(times_s: Sequence[float], start_s: float, end_s: float) -> tup
     Returns:
         (rate, low, high) in events per second; `low` is never negative.
     """
-    counts, _ = np.histogram(times_s, bins=BATCHES, range=(start_s, end_s))
-    rate, low, high = _around_mean(counts * BATCHES / (end_s - start_s))
-    return rate, max(0.0, low), high
+    counts, _ = np.histogram(times_s, bins=_BINS, range=(start_s, end_s))
+    weights, dof = _long_run()
+    width_s = (end_s - start_s) / _BINS
+    rate, variance = float(counts.mean()) / width_s, max(float(counts @ weights @ counts), 0.0)
+    half = float(stdtrit(dof, (1 + CONFIDENCE) / 2)) * math.sqrt(variance / _BINS) / width_s
+    return rate, max(0.0, rate - half), rate + half
+
+
+@cache
+def _long_run() -> tuple[Floats, float]:
+    """W, shape (bins, bins), and its degrees of freedom: counts' W counts is what variance of a bin long sums suggest.
+
+    Scaled to be right for independent counts; taking out their mean would cost a fifth of it.
+    """
+    lag = np.abs(np.subtract.outer(np.arange(_BINS), np.arange(_BINS))) / (_BINS * _LONGEST)
+    parzen = np.where(lag < 0.5, 1 - 6 * lag**2 * (1 - lag), 2 * np.maximum(1 - lag, 0) ** 3)
+    centring = np.eye(_BINS) - 1 / _BINS
+    weights = centring @ parzen @ centring
+    weights = weights / np.trace(weights)
+    return weights, float(1 / np.sum(weights**2))
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """A mean of a dependent series with its interval, by batch means; see `rate_interval`.
+    """A mean of a dependent series with its interval, by non-overlapping batch means.
+
+    Neighbours are correlated, so the series is cut into ten batches whose means are nearly independent, and a t
+    interval is put around their mean.
+    Source: Law, "Simulation Modeling and Analysis", section 9.5.3.
 
     Args:
         values: The series in time order, shape (n,), n >= 1.

@@ -133,6 +133,11 @@ class Ledger:
         columns = {key: [p[i] for p in points] for i, key in enumerate(("name", "time_s", "value"))}
         pq.write_table(pa.table(columns), folder / "telemetry.parquet", compression="zstd")
 
+    def read_requests(self, number: int) -> list[RequestRecord]:
+        """Every request of one trial's load; empty where it left none."""
+        path = self._trials / f"{number:04d}" / "requests.parquet"
+        return [RequestRecord(**row) for row in pq.read_table(path).to_pylist()] if path.is_file() else []
+
     def read_answers(self, number: int) -> Iterator[tuple[int, str]]:
         """(workload row, answer) of one trial's answered requests; nothing where it left none."""
         path = self._trials / f"{number:04d}" / "requests.parquet"

@@ -220,7 +220,7 @@ class Tables:
         beam_size: Beams of the request.
         workers: Front-end processes.
         into: Markdown file that takes the table, in place of the one of the same title; None for none.
-        again: A table's study on disk, whose measurements are shown again; None measures.
+        again: A table's study on disk, whose measurements are scored and shown again; None measures.
     """
 
     quantization: list[Any] = field(default_factory=lambda: ["fp16", "int8", "int4"])

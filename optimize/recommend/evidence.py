@@ -96,7 +96,11 @@ def shares_of(weights: Mapping[str, float], directions: Mapping[str, Direction])
 
 
 def log_half(estimate: Estimate) -> float:
-    """Half-width of a figure's interval in logarithms; the wider side where it is lopsided."""
+    """Half-width of a figure's interval in logarithms; the wider side where it is lopsided.
+
+    Downwards to first order, as a standard error is carried over to a logarithm (the delta method): an interval of a
+    mean reaches down as far as up, and the logarithm of its lower end, which may be zero, would say far more than that.
+    """
     up = math.log(max(estimate.high, estimate.value) / estimate.value)
-    down = math.log(estimate.value / max(min(estimate.low, estimate.value), 1e-3 * estimate.value))
+    down = 1 - min(estimate.low, estimate.value) / estimate.value
     return max(up, down)

@@ -8,7 +8,8 @@ a randomized complete block design: differences between candidates are free of w
 the mean square of the rest says, over all candidates together, how far two measurements differ for no reason
 (Montgomery, "Design and Analysis of Experiments", section 4.1). What a *further* measurement will read, in a round of
 its own, varies by both components; their sum has the degrees of freedom of Satterthwaite, "An approximate distribution
-of estimates of variance components", 1946.
+of estimates of variance components", 1946. A candidate whose own measurements differ by more than the others' (an INT8
+engine's peak memory is another with every engine) has an interval from its own alone.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import ndtri, stdtrit
+from scipy.special import fdtri, ndtri, stdtrit
 
 from objectives import Direction, Estimate
 from objectives.intervals import CONFIDENCE
@@ -62,11 +63,12 @@ class Layout:
     def contrast(self, weights: Mapping[int, float]) -> tuple[float, float]:
         """A weighted sum of rows' means, and half of its interval; weights of sum 0 cancel what rounds differ in."""
         candidates, rounds = self.y.shape
-        dof = (candidates - 1) * (rounds - 1)
-        # Never less than what the measurements themselves claim: few rounds may agree by luck.
-        variance = sum(w**2 * max(self._rest, float(self.own[i])) for i, w in weights.items()) / rounds
+        alone = [i for i in weights if self._unruly(i)]
+        dof = (1 if alone else candidates - 1) * (rounds - 1)
+        rest = sum(w**2 * (self._alone(i) if i in alone else self._rest) for i, w in weights.items())
+        claimed = sum(w**2 * float(self.own[i]) for i, w in weights.items())
         middle = sum(w * float(self.y[i].mean()) for i, w in weights.items())
-        return middle, float(stdtrit(dof, _UPPER) * math.sqrt(variance))
+        return middle, self._half(rest / rounds, dof, claimed / rounds)
 
     def further(self, one: int) -> tuple[float, float]:
         """Mean of one row, and half of the interval that a further measurement falls in."""
@@ -76,9 +78,33 @@ class Layout:
         total = between + within
         spread = between**2 / (rounds - 1) + (within**2 / (candidates - 1) / (rounds - 1) if candidates > 1 else 0.0)
         dof = total**2 / spread if spread > 0 else rounds - 1
-        variance = max(total, self._rest, float(self.own[one])) * (1 + 1 / rounds)
-        half = float(stdtrit(dof, _UPPER) * math.sqrt(variance))
+        if self._unruly(one):
+            total, dof = self._alone(one), rounds - 1
+        once_more = 1 + 1 / rounds
+        half = self._half(max(total, self._rest) * once_more, dof, float(self.own[one]) * once_more)
         return float(self.y[one].mean()), math.hypot(half, self.sampling[one])
+
+    def _half(self, variance: float, dof: float, claimed: float) -> float:
+        """Half of an interval: never less than what the measurements themselves claim, few rounds may agree by luck.
+
+        What they claim rests on the batches of all windows, not on the few rounds.
+        """
+        return max(float(stdtrit(dof, _UPPER)) * math.sqrt(variance), float(ndtri(_UPPER)) * math.sqrt(claimed))
+
+    def _alone(self, one: int) -> float:
+        """Variance between a row's own measurements."""
+        return float(self.y[one].var(ddof=1))
+
+    def _unruly(self, one: int) -> bool:
+        """Whether a row's measurements differ by more than the others' do, beyond chance: it speaks for itself then.
+
+        By an F test of the two variances; what rounds have in common makes them more alike than it takes them to be.
+        """
+        candidates, rounds = self.y.shape
+        if candidates == 1:
+            return False
+        others = float(np.mean([self._alone(i) for i in range(candidates) if i != one]))
+        return self._alone(one) > float(fdtri(rounds - 1, (candidates - 1) * (rounds - 1), CONFIDENCE)) * others
 
 
 class Rounds:

@@ -14,13 +14,13 @@ from typing import Any
 
 from rich.console import Console
 
-from objectives import Estimate
+from objectives import Estimate, Measurement
 from optimize.about import about
 from optimize.answers import Answers
 from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool
 from optimize.errors import ConfigError, EngineFailure, FailureKind, OptimizeError
-from optimize.evaluate import Evaluator
+from optimize.evaluate import Evaluator, estimate_all
 from optimize.ledger import Ledger, TrialRecord, write_atomically
 from optimize.load.crew import Crew
 from optimize.measure.session import measure_once, record_of
@@ -95,21 +95,35 @@ def run_table(name: str, config: StudyConfig, config_yaml: str) -> int:
 
 
 def _again(name: str, spec: Spec, values: Mapping[str, Sequence[Any]], plan: Plan) -> int:
-    """The table of measurements that are kept on disk: no engine starts.
+    """The table of measurements that are kept on disk, scored anew from their requests: no engine starts.
 
     Raises:
         ConfigError: there are none of such rows.
     """
     tables = [Measured(part, part.points(values), plan.config.at) for part in spec.parts]
-    for record in Ledger(plan.folder).records():
+    ledger = Ledger(plan.folder)
+    for record in ledger.records():
+        scored = _scored_again(record, plan, ledger)
         for table in tables:
-            table.add(record)
+            table.add(scored)
     result = result_of(name, spec, plan, tables)
     if result is None:
         raise ConfigError(f"tables.again={plan.config.study.name!r}: {plan.folder} holds no measurements of these rows")
     files = write(result, plan.folder / "report")
     show(result, Console(highlight=False))
     return _done(result, plan, files)
+
+
+def _scored_again(record: TrialRecord, plan: Plan, ledger: Ledger) -> TrialRecord:
+    """With what today's metrics make of its requests and telemetry; memory stays as it was read."""
+    requests = ledger.read_requests(record.number)
+    if record.state != "completed" or not requests:
+        return record
+    start_s = record.seconds["warmup"]
+    window = (start_s, start_s + record.seconds["window"])
+    measurement = Measurement(requests, *window, references={}, series=ledger.read_series(record.number))
+    metrics = {name: metric for name, metric in plan.metrics.items() if not metric.same_sample}
+    return dataclasses.replace(record, estimates={**record.estimates, **estimate_all(measurement, metrics)})
 
 
 def _done(result: Result | None, plan: Plan, files: Sequence[Path]) -> int:

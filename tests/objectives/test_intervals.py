@@ -49,16 +49,18 @@ def test_proportion_of_nothing_could_be_anything() -> None:
     assert proportion_interval(0, 0) == (0.0, 0.0, 1.0)
 
 
-def test_rate_interval_by_hand() -> None:
-    # Batches of one second with 1, 2, ..., 10 events: mean 5.5, variance 55/6, t(0.975; 9) = 2.262157.
-    times = [batch + (i + 0.5) / (batch + 1) for batch in range(10) for i in range(batch + 1)]
-    half = 2.262157 * math.sqrt(55 / 6) / math.sqrt(10)
-    assert rate_interval(times, 0.0, 10.0) == pytest.approx((5.5, 5.5 - half, 5.5 + half), abs=1e-5)
+def test_rate_interval_of_events_that_come_in_clumps_is_as_narrow_as_their_number_is_sure() -> None:
+    # Four users in step, an answer every 2.5 s: batches of two seconds would hold none, four, four, none, ...
+    for period_s in (1.3, 1.7, 2.5):
+        times = [float(clump) + 0.01 * user for clump in np.arange(0.3, 19.9, period_s) for user in range(4)]
+        rate, low, high = rate_interval(times, 0.0, 20.0)
+        assert low <= 4 / period_s * 1.1 and 4 / period_s * 0.9 <= high
+        assert _width((rate, low, high)) < 0.5 * rate
 
 
 def test_rate_is_per_second_wherever_the_window_lies() -> None:
     times = [100 + (i + 0.5) * 0.1 for i in range(200)]
-    assert rate_interval(times, 100.0, 120.0) == pytest.approx((10.0, 10.0, 10.0))
+    assert rate_interval(times, 100.0, 120.0) == pytest.approx((10.0, 10.0, 10.0), rel=1e-3)
 
 
 def test_rate_interval_never_goes_below_zero() -> None:
@@ -77,6 +79,12 @@ def test_rate_interval_covers_the_true_rate_of_a_poisson_process() -> None:
     found = [rate_interval(rng.uniform(0, 10, rng.poisson(200)).tolist(), 0.0, 10.0) for _ in range(300)]
     covered = sum(low <= 20.0 <= high for _, low, high in found) / len(found)
     assert 0.91 <= covered <= 0.99
+
+
+def test_rate_interval_is_as_wide_as_a_t_interval_where_counts_are_independent() -> None:
+    rng = np.random.default_rng(4)
+    widths = [_width(rate_interval(rng.uniform(0, 10, 500).tolist(), 0.0, 10.0)) for _ in range(300)]
+    assert np.median(widths) == pytest.approx(2 * 2.365 * math.sqrt(500) / 10, rel=0.1)
 
 
 def test_mean_interval_covers_the_mean_of_independent_values() -> None:

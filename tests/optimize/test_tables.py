@@ -7,6 +7,7 @@ import json
 import math
 import random
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -289,7 +290,7 @@ def test_a_table_of_batch_sizes(optimize: Run, simulated: list[str], tmp_path: P
 
 
 @pytest.mark.timeout(120)
-def test_measurements_on_disk_are_shown_again_without_an_engine(
+def test_measurements_on_disk_are_scored_and_shown_again_without_an_engine(
     optimize: Run, simulated: list[str], tmp_path: Path
 ) -> None:
     words = ["batch_size", *simulated, "tables.batch_size=[1,4]", "repeats=2"]
@@ -297,6 +298,9 @@ def test_measurements_on_disk_are_shown_again_without_an_engine(
     (study,) = (tmp_path / "out/studies").iterdir()
     before = (study / "report/table.csv").read_text()
     engines = sorted((study / "engines").iterdir())
+    ledger = Ledger(study)
+    for record in ledger.records():  # as a release with another idea of a rate would have written it
+        ledger.write(replace(record, estimates={**record.estimates, "qps": _figure(999.0)}))
     again = optimize([*words, f"tables.again={study.name}"], verb="optimize.tables")
     assert again.returncode == 0, again.stderr
     assert "Effect of batch_size" in again.stdout
