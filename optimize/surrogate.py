@@ -19,7 +19,7 @@ _SQRT5 = math.sqrt(5)
 
 
 class Surrogate:
-    """A Gaussian process that is a sum: a function of each knob alone, one of each pair, and one of all of them together.
+    """A Gaussian process that is a sum: a function of each knob alone, one of each pair, and one of all together.
 
     Most of what a knob does to an engine it does whatever the others are, and a handful of trials is enough to see it;
     most of the rest it does with one other knob, whatever the rest are; the last term learns what is left (Duvenaud,
