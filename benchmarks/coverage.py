@@ -5,7 +5,7 @@ Usage: python -m benchmarks.coverage [--runs 1000]
 Two queues with one exponential server: Poisson arrivals (M/M/1), and Poisson arrivals of batches of geometric size
 (M[X]/M/1), as when an agent fires several requests at once. In both, the time in the system is exponential: with
 service rate mu, batches at rate b and mean batch size m, its rate is mu / m - b.
-And users who are answered in step, a batch of the engine at a time, and ask again at once: as beams do, and small loads.
+And users who are answered in step, a batch of the engine at a time, and ask again at once: beams, and small loads.
 Sources: Kleinrock, "Queueing Systems", volume 1, 1975, sections 3.2 and 5.12 (M/M/1); of geometric batches the total
 service is exponential with rate mu / m, and so is that of a random member and those before it in its batch.
 """
