@@ -169,11 +169,10 @@ def on_stopping(studies: Sequence[list[Step]], stops: Sequence[Stop | None]) -> 
     whole = [regret([s.key for s in steps], table(), weights) for steps in studies]
     if not ended:
         return "It ended none of the studies."
-    trials = statistics.quantiles([s.trials for s in ended], n=4)
-    regrets = sorted(s.regret for s in ended)
+    trials, regrets = sorted(s.trials for s in ended), sorted(s.regret for s in ended)
     return (
-        f"It ended {len(ended)} of {len(stops)} studies, after {trials[1]:.0f} trials (quartiles {trials[0]:.0f} to "
-        f"{trials[2]:.0f}). The best score among the trials so far then fell short of the best in the table by "
+        f"It ended {len(ended)} of {len(stops)} studies, after {statistics.median(trials):.0f} trials ({trials[0]} to "
+        f"{trials[-1]}). The best score among the trials so far then fell short of the best in the table by "
         f"{statistics.median(regrets):.1%} in the median and {regrets[-1]:.1%} at most; what was expected: "
         f"{statistics.median(s.gain for s in ended):.1%}. After all {POLICIES[OURS].trials} trials: "
         f"{statistics.median(whole):.1%} and {max(whole):.1%}. (Chat's weights; scores by the table's means. Which of "

@@ -31,8 +31,8 @@ _MOST_CHOICES = 12
 _OPTIONS = 2000
 _NEAR = 40
 _MODELLED = 160
-_COMFORTABLE = -0.95
-"""A violation so far below zero (a twentieth of the limit) that more makes no difference."""
+_COMFORTABLE = -0.5
+"""A violation so far below zero that more makes no difference."""
 Settle = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
@@ -235,7 +235,7 @@ class LogScaleGPSampler(BaseSampler):
     def _fit(self, name: str, encoding: Encoding, rows: Array, values: Array) -> Surrogate:
         """Begins where the fit before has ended."""
         start = self._fits.get(name)
-        if start is not None and len(start) != 2 * rows.shape[1] + 3:
+        if start is not None and len(start) != 2 * rows.shape[1] + 2:
             start = None
         model = Surrogate(rows, values, encoding.categorical, start)
         self._fits[name] = model.parameters

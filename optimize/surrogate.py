@@ -12,20 +12,19 @@ from scipy.optimize import minimize
 from optimize.encoding import Array
 
 _AMPLITUDE = 0.5
-"""What is expected of each knob's own share of the variance, of that of all pairs, and of that of all together."""
+"""What is expected of each knob's own share of the variance, and of that of all together."""
 _LEAST_NOISE = 1e-4
 _BOUNDS = {"length": (-5.0, 5.0), "amplitude": (-9.0, 3.0), "noise": (-9.0, 0.0)}
 _SQRT5 = math.sqrt(5)
 
 
 class Surrogate:
-    """A Gaussian process that is a sum: a function of each knob alone, one of each pair, and one of all together.
+    """A Gaussian process that is a sum: a function of each knob alone, and one of all of them together.
 
     Most of what a knob does to an engine it does whatever the others are, and a handful of trials is enough to see it;
-    most of the rest it does with one other knob, whatever the rest are; the last term learns what is left (Duvenaud,
-    Nickisch and Rasmussen 2011, "Additive Gaussian processes", section 3: first, second and full order; the second by
-    the Newton-Girard formula of section 3.3). Matern kernels with 5/2; choices without an order are alike or not.
-    Lengths, amplitudes and noise are the most probable ones under weak priors.
+    the last term learns how they interact (Duvenaud, Nickisch and Rasmussen 2011, "Additive Gaussian processes",
+    section 3, first and full order). Matern kernels with 5/2; choices without an order are alike or not. Lengths,
+    amplitudes and noise are the most probable ones under weak priors.
 
     Args:
         rows: Shape (trials, knobs), each knob from 0 to 1.
@@ -34,8 +33,7 @@ class Surrogate:
         start: `parameters` of a model of the same knobs to begin the fit with.
 
     Attributes:
-        parameters: Logarithms of what was fitted: inverse squared lengths of the knobs, amplitudes of the knobs, of all
-            pairs and of all together, noise.
+        parameters: Logarithms of what was fitted.
     """
 
     def __init__(self, rows: Array, values: Array, categorical: Any, start: Array | None = None) -> None:
@@ -43,8 +41,8 @@ class Surrogate:
         self._mean, self._scale = float(values.mean()), float(values.std()) or 1.0
         self._rows, self._values = rows, (values - self._mean) / self._scale
         knobs = rows.shape[1]
-        prior = np.concatenate([np.zeros(knobs), np.full(knobs + 2, math.log(_AMPLITUDE)), [math.log(0.01)]])
-        bounds = [_BOUNDS["length"]] * knobs + [_BOUNDS["amplitude"]] * (knobs + 2) + [_BOUNDS["noise"]]
+        prior = np.concatenate([np.zeros(knobs), np.full(knobs + 1, math.log(_AMPLITUDE)), [math.log(0.01)]])
+        bounds = [_BOUNDS["length"]] * knobs + [_BOUNDS["amplitude"]] * (knobs + 1) + [_BOUNDS["noise"]]
         apart = self._apart(rows, rows)
         found = minimize(
             self._loss, prior if start is None else start, (apart, prior), jac=True, method="L-BFGS-B", bounds=bounds,
@@ -58,7 +56,7 @@ class Surrogate:
         covariance = self._kernel(self._apart(rows, self._rows))
         mean = covariance @ cho_solve(self._factor, self._values)
         known = np.einsum("ij,ij->i", covariance, cho_solve(self._factor, covariance.T).T)
-        variance = np.maximum(self._kernel(np.zeros((rows.shape[1], 1, 1))) - known, 1e-12).ravel()
+        variance = np.maximum(self._split()[1].sum() - known, 1e-12)
         return mean * self._scale + self._mean, np.sqrt(variance) * self._scale
 
     def believe(self, rows: Array) -> None:
@@ -79,7 +77,7 @@ class Surrogate:
         return squared
 
     def _split(self, parameters: Array | None = None) -> tuple[Array, Array]:
-        """Inverse squared lengths of the knobs; amplitudes of the knobs, of all pairs, and of all together."""
+        """Inverse squared lengths of the knobs; amplitudes of the knobs, and of all together."""
         found = np.exp(self.parameters if parameters is None else parameters)
         knobs = self._rows.shape[1]
         return found[:knobs], found[knobs:-1]
@@ -90,11 +88,8 @@ class Surrogate:
     def _kernel(self, apart: Array) -> Array:
         lengths, amplitudes = self._split()
         scaled = lengths[:, None, None] * apart
-        each = _matern(scaled)[0]
-        pairs = amplitudes[-2] * _pairs(each)[0]
-        together: Array = (
-            np.einsum("k,kij->ij", amplitudes[:-2], each) + pairs + amplitudes[-1] * _matern(scaled.sum(0))[0]
-        )
+        each: Array = np.einsum("k,kij->ij", amplitudes[:-1], _matern(scaled)[0])
+        together: Array = each + amplitudes[-1] * _matern(scaled.sum(0))[0]
         return together
 
     def _loss(self, parameters: Array, apart: Array, prior: Array) -> tuple[float, Array]:
@@ -103,19 +98,17 @@ class Surrogate:
         noise = math.exp(parameters[-1])
         scaled = lengths[:, None, None] * apart
         (each, each_slope), (whole, whole_slope) = _matern(scaled), _matern(scaled.sum(0))
-        pairs, pairs_slope = _pairs(each)
-        covariance = np.einsum("k,kij->ij", amplitudes[:-2], each) + amplitudes[-2] * pairs + amplitudes[-1] * whole
+        covariance = np.einsum("k,kij->ij", amplitudes[:-1], each) + amplitudes[-1] * whole
         covariance[np.diag_indices_from(covariance)] += noise + _LEAST_NOISE
         factor = cho_factor(covariance, lower=True)
         weights = cho_solve(factor, self._values)
         loss = np.log(np.diag(factor[0])).sum() + 0.5 * self._values @ weights
         outer = 0.5 * (cho_solve(factor, np.eye(len(covariance))) - np.outer(weights, weights))
-        weight = amplitudes[:-2, None, None] + amplitudes[-2] * pairs_slope
-        slopes = scaled * (weight * each_slope + amplitudes[-1] * whole_slope)
+        slopes = scaled * (amplitudes[:-1, None, None] * each_slope + amplitudes[-1] * whole_slope)
         gradient = np.concatenate([
             np.einsum("ij,kij->k", outer, slopes),
-            amplitudes[:-2] * np.einsum("ij,kij->k", outer, each),
-            [amplitudes[-2] * np.sum(outer * pairs), amplitudes[-1] * np.sum(outer * whole), noise * np.trace(outer)],
+            amplitudes[:-1] * np.einsum("ij,kij->k", outer, each),
+            [amplitudes[-1] * np.sum(outer * whole), noise * np.trace(outer)],
         ])  # fmt: skip
         # Lengths of the order of the range, amplitudes within a factor of three of what is expected, little noise.
         knobs = len(lengths)
@@ -132,11 +125,3 @@ def _matern(squared: Array) -> tuple[Array, Array]:
     root = _SQRT5 * np.sqrt(squared)
     fall = np.exp(-root)
     return (1 + root + 5 / 3 * squared) * fall, -5 / 6 * (1 + root) * fall
-
-
-def _pairs(each: Array) -> tuple[Array, Array]:
-    """Mean over all pairs of knobs of the product of their kernels, and its slopes by each knob's kernel."""
-    knobs = len(each)
-    count = max(knobs * (knobs - 1) / 2, 1)
-    total = each.sum(0)
-    return (total**2 - (each**2).sum(0)) / (2 * count), (total - each) / count
