@@ -16,6 +16,7 @@ import argparse
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +24,6 @@ from numpy.typing import NDArray
 from benchmarks.common import RESULTS, provenance
 from objectives.intervals import mean_interval, proportion_interval, quantile_interval, rate_interval
 
-_SAMPLES = (300, 1000, 3000, 10_000, 30_000, 100_000)
-_FEW = (16, 24, 40, 100, 300)
 _LEAD_SAMPLES, _MARGIN = 200, 1.3
 Interval = tuple[float, float, float]
 
@@ -33,6 +32,7 @@ Interval = tuple[float, float, float]
 class Queue:
     """Attributes: name: For people. batches_per_s: Arrivals. batch: Mean batch size. served_per_s: Of the server."""
 
+    samples: ClassVar[Sequence[int]] = (300, 1000, 3000, 10_000, 30_000, 100_000)
     name: str
     batches_per_s: float
     batch: float
@@ -70,10 +70,6 @@ class Queue:
         return np.repeat(np.cumsum(gaps), sizes), np.repeat(waits, sizes) + within
 
     @property
-    def samples(self) -> Sequence[int]:
-        return _SAMPLES
-
-    @property
     def truth(self) -> dict[str, float]:
         return {"rate": self.rate_per_s, "mean latency": self.mean_s, "P99 latency": self.p99_s}
 
@@ -95,14 +91,11 @@ class InStep:
     """Attributes: name: For people. users: Answered at once. step_s: Mean time until then. spread: Its deviation, as a
     share of the mean."""
 
+    samples: ClassVar[Sequence[int]] = (16, 24, 40, 100, 300)
     name: str
     users: int
     step_s: float
     spread: float
-
-    @property
-    def samples(self) -> Sequence[int]:
-        return _FEW
 
     @property
     def truth(self) -> dict[str, float]:

@@ -163,17 +163,15 @@ def test_intervals_of_gains_and_of_further_measurements_cover_what_they_promise(
 
 def test_a_candidate_that_scatters_more_than_the_others_speaks_for_itself() -> None:
     """As the peak memory of INT8 engines, which is another with every engine, beside that of FP16."""
-    rng, contained, quiet, runs = np.random.default_rng(1), 0, 0, 1000
+    rng, contained, covered, runs = np.random.default_rng(1), 0, 0, 1000
     for _ in range(runs):
         y = rng.normal(0, np.array([[0.01], [0.3], [0.01]]), (3, 4)) + math.log(10)
         found = _rounds(np.exp(y[:, :3]).tolist())
-        level, other = found.levels(1)["qps"], found.levels(2)["qps"]
-        gain = found.gain(_candidate(1), "qps")
+        level, gain = found.levels(1)["qps"], found.gain(_candidate(1), "qps")
         contained += level.low <= math.exp(y[1, 3]) <= level.high
-        quiet += gain.low <= 1 <= gain.high
-        assert other.low <= math.exp(y[2, 3]) <= other.high or _width(other) < _width(level)
+        covered += gain.low <= 1 <= gain.high
     assert 0.93 <= contained / runs <= 0.98
-    assert 0.93 <= quiet / runs <= 0.98
+    assert 0.93 <= covered / runs <= 0.98
 
 
 def test_against_another_candidate_is_the_inverse_of_the_gain() -> None:
