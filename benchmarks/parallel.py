@@ -28,7 +28,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.common import RESULTS, processes, provenance
 from benchmarks.hindsight import shares, trials_to
-from benchmarks.replay import SPACE, Policy, Step, live_engine, params_of, point_of, tell, tell_infeasible
+from benchmarks.replay import ENOUGH, SPACE, Policy, Step, live_engine, params_of, point_of, tell, tell_infeasible
 from benchmarks.table import BASELINE
 from benchmarks.truth import (
     CHAT_P99_MAX_S,
@@ -59,8 +59,8 @@ class Blind(LogScaleGPSampler):
 
 
 POLICIES = {
-    "ours": Policy(lambda seed: LogScaleGPSampler(seed=seed), trials=60),
-    "ours, blind to trials under way": Policy(lambda seed: Blind(seed=seed), trials=60),
+    "ours": Policy(lambda seed: LogScaleGPSampler(seed=seed, enough=ENOUGH), trials=60),
+    "ours, blind to trials under way": Policy(lambda seed: Blind(seed=seed, enough=ENOUGH), trials=60),
     "TPE multivariate, constant liar": Policy(
         lambda seed: TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=8), trials=160
     ),

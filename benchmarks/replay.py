@@ -44,6 +44,8 @@ SPACE: dict[str, BaseDistribution] = {
     "workers": IntDistribution(min(GRID["workers"]), max(GRID["workers"])),
     "beam_size": CategoricalDistribution(GRID["beam_size"]),
 }
+ENOUGH = {"batch_size": GRID["batch_size"].index(16)}
+"""The table's four users have no more than four beams each."""
 _REQUEST_KNOB = "beam_size"
 
 

@@ -24,7 +24,7 @@ from scipy import stats
 from benchmarks.common import RESULTS, configuration, processes, provenance
 from benchmarks.curves import draw
 from benchmarks.hindsight import Cut, Stop, best_points, cut_short, regret, repeated_failures, shares, stop, trials_to
-from benchmarks.replay import COLD_START_S, SPACE, Policy, Step, replay
+from benchmarks.replay import COLD_START_S, ENOUGH, SPACE, Policy, Step, replay
 from benchmarks.truth import BULK_P99_MAX_S, CHAT_P99_MAX_S, described, is_measured, table
 from objectives.intervals import proportion_interval
 from optimize.exhaustive import grid
@@ -59,7 +59,7 @@ POLICIES = {
         lambda seed: TPESampler(seed=seed, multivariate=True, n_startup_trials=8), trials=160
     ),
     "GP on logarithms": Policy(lambda seed: LogGPSampler(seed=seed, n_startup_trials=8)),
-    "ours": Policy(lambda seed: LogScaleGPSampler(seed=seed)),
+    "ours": Policy(lambda seed: LogScaleGPSampler(seed=seed, enough=ENOUGH)),
 }
 OURS, PEER = "ours", "TPE, failures told as FAIL"
 DRAWN = {"ours": "#0072b2", PEER: "#d55e00", "random": "#666666", "TPE multivariate, constraints": "#009e73"}

@@ -12,6 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Point = dict[str, Any]
+_BEYOND_ENOUGH = 0.1
 
 
 class Encoding:
@@ -21,19 +22,29 @@ class Encoding:
 
     Args:
         space: Knob -> distribution.
+        enough: Knob -> a value beyond which more of it changes little: there, distances count a tenth.
 
     Attributes:
         categorical: Shape (knobs,): whether a knob's numbers mean nothing but alike or not.
     """
 
-    def __init__(self, space: Mapping[str, BaseDistribution]) -> None:
+    def __init__(self, space: Mapping[str, BaseDistribution], enough: Mapping[str, float] | None = None) -> None:
         self._space = space
+        self._enough = {
+            n: _place(d, enough[n]) for n, d in space.items() if enough and n in enough and not is_unordered(d)
+        }
         self.categorical = np.array([is_unordered(d) for d in space.values()], dtype=bool)
 
     def rows(self, points: Sequence[Mapping[str, Any]]) -> Array:
         """Shape (points, knobs)."""
-        columns = [[_place(d, p[name]) for p in points] for name, d in self._space.items()]
+        columns = [[self._compressed(name, _place(d, p[name])) for p in points] for name, d in self._space.items()]
         return np.array(columns, dtype=float).reshape(len(self._space), len(points)).T
+
+    def _compressed(self, name: str, place: float) -> float:
+        """A place among those from 0 to 1, where those beyond enough lie close together."""
+        enough = min(max(self._enough.get(name, 1.0), 0.0), 1.0)
+        beyond = max(place - enough, 0.0)
+        return (place - (1 - _BEYOND_ENOUGH) * beyond) / (enough + _BEYOND_ENOUGH * (1 - enough))
 
 
 def is_unordered(distribution: BaseDistribution) -> bool:

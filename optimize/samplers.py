@@ -33,6 +33,7 @@ _NEAR = 40
 _MODELLED = 160
 _COMFORTABLE = -0.5
 """A violation so far below zero that more makes no difference."""
+_LEAST_VIOLATION = -0.99
 Settle = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
@@ -83,13 +84,18 @@ class LogScaleGPSampler(BaseSampler):
         n_startup_trials: Trials to complete before the models choose.
         seed: Of everything that is drawn.
         settle: Puts knobs that do not count to one value.
+        enough: Knob -> a value beyond which more of it changes little, where that is known: how many sequences an
+            engine may serve at once, beyond those there are.
 
     Attributes:
         live: The live engine; None where nothing runs or reuse is switched off.
     """
 
-    def __init__(self, *, n_startup_trials: int = 5, seed: int | None = None, settle: Settle = dict) -> None:
-        self._n_startup_trials, self._settle = n_startup_trials, settle
+    def __init__(
+        self, *, n_startup_trials: int = 5, seed: int | None = None, settle: Settle = dict,
+        enough: Mapping[str, float] | None = None,
+    ) -> None:  # fmt: skip
+        self._n_startup_trials, self._settle, self._enough = n_startup_trials, settle, enough or {}
         self._random, self._rng = RandomSampler(seed=seed), np.random.RandomState(seed)
         self._space = IntersectionSearchSpace()
         self._design: list[Point] = []
@@ -147,7 +153,7 @@ class LogScaleGPSampler(BaseSampler):
                 return point
         left = self._n_startup_trials - len(completed)
         if left <= 0:
-            return self._unseen_number(space, completed, tried) if -left >= self._n_startup_trials else None
+            return self._unseen_number(space, completed, tried) if -left >= self._n_startup_trials // 2 else None
         point = {}
         for _ in range(_DESIGNS):
             self._design = self._design or filling(space, left, self._rng)
@@ -167,7 +173,7 @@ class LogScaleGPSampler(BaseSampler):
         measured = [t for t in completed if not t.user_attrs.get("imputed")]
         if not measured:
             return None
-        roomy = min(measured, key=lambda t: sum(t.constraints.values()))
+        roomy = min(measured, key=lambda t: sum(map(_ratio_to_limit, t.constraints.values())))
         base = _within(space, roomy.params)
         for name in space:
             if len({t.params[name] for t in measured}) == 1:
@@ -199,7 +205,7 @@ class LogScaleGPSampler(BaseSampler):
         signs = np.array([-1.0 if d is StudyDirection.MAXIMIZE else 1.0 for d in study.directions])
         known = most_telling(completed, signs, self._rng)
         measured = [t for t in known if not t.user_attrs.get("imputed")]
-        encoding = Encoding(space)
+        encoding = Encoding(space, self._enough)
         rows, asked, under_way = (
             encoding.rows(points) for points in ([t.params for t in measured], options, [t.params for t in running])
         )
@@ -226,8 +232,7 @@ class LogScaleGPSampler(BaseSampler):
         found = []
         for name in {n: None for t in trials for n in t.constraints}:
             telling = [t for t in trials if name in t.constraints and tells_of(t, name)]
-            # A violation of 1 is a figure of twice its limit: ratios are what knobs multiply.
-            values = np.array([math.log1p(max(t.constraints[name], _COMFORTABLE)) for t in telling])
+            values = np.array([_ratio_to_limit(max(t.constraints[name], _COMFORTABLE)) for t in telling])
             if len(values) and values.max() > 0:
                 found.append(self._fit(name, encoding, encoding.rows([t.params for t in telling]), values))
         return found
@@ -245,6 +250,11 @@ class LogScaleGPSampler(BaseSampler):
 def tells_of(trial: FrozenTrial, constraint: str) -> bool:
     """Whether a trial says how far a constraint is kept: one without a measurement tells only what it broke."""
     return not trial.user_attrs.get("imputed") or trial.constraints[constraint] > 0
+
+
+def _ratio_to_limit(violation: float) -> float:
+    """Logarithm of a figure's ratio to its limit, for ratios are what knobs multiply: a violation of 1 is twice it."""
+    return math.log1p(max(violation, _LEAST_VIOLATION))
 
 
 def is_feasible(trial: FrozenTrial) -> bool:

@@ -25,7 +25,8 @@ from optimize.errors import ConfigError, closest
 from optimize.schema import Model, Recipe
 
 QUANTIZATION, BEAM_SIZE = "quantization", "beam_size"
-FLAG_OF_KNOB = {"batch_size": "max_num_seqs", "workers": "api_server_count"}
+_SEQUENCES_AT_ONCE = "max_num_seqs"
+FLAG_OF_KNOB = {"batch_size": _SEQUENCES_AT_ONCE, "workers": "api_server_count"}
 REQUEST_FIELDS = frozenset(
     {
         "temperature", "top_p", "top_k", "min_p", "max_tokens", "length_penalty", "repetition_penalty",
@@ -67,6 +68,12 @@ class SearchSpace:
     def settled(self, params: Mapping[str, Any]) -> Params:
         """The same point with every knob that does not count at one fixed value: equal engines become equal points."""
         return {k: v if self.counts(k, params) else _values(self.distributions[k])[0] for k, v in params.items()}
+
+    def enough(self, users: int) -> dict[str, float]:
+        """Knob -> a value beyond which more of it changes little: no engine ever has more sequences at once than all
+        beams of so many users.
+        """
+        return {k: float(users * self._widest_beam()) for k in self.distributions if flag_of(k) == _SEQUENCES_AT_ONCE}
 
     @property
     def engine_flags(self) -> list[str]:
@@ -125,9 +132,12 @@ class SearchSpace:
 
     def _beam_flags(self) -> dict[str, Any]:
         """vLLM must be allowed twice as many log-probabilities as there are beams."""
+        logprobs = 2 * self._widest_beam()
+        return {"max_logprobs": logprobs} if logprobs > _VLLM_MAX_LOGPROBS else {}
+
+    def _widest_beam(self) -> int:
         beams = self.distributions.get(BEAM_SIZE)
-        widest = max(_values(beams)) if beams is not None else 1
-        return {"max_logprobs": 2 * widest} if 2 * widest > _VLLM_MAX_LOGPROBS else {}
+        return int(max(_values(beams))) if beams is not None else 1
 
     def baseline_params(self, effective: Mapping[str, Any]) -> tuple[Params, list[str]]:
         """The point of the space that is vLLM's defaults, and the knobs where the space does not contain them.

@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, TrialState
 from optimize.build import build
 from optimize.errors import ConfigError, redacted
 from optimize.ledger import ROLE, Ledger, TrialRecord
+from optimize.load.arrivals import ClosedLoop
 from optimize.machines import check_machine, machine_class
 from optimize.plan import Plan
 from optimize.samplers import LOG_SCALE_ATTR
@@ -53,9 +54,11 @@ def open_study(plan: Plan) -> optuna.Study:
         asked = len(study.get_trials(deepcopy=False))
     # A resumed sampler must not draw again what the session before it drew, nor what another driver draws.
     shift = os.getpid() if serves_many(storage) else 0
+    arrivals = plan.arrivals
     sampler = build(
         plan.config.sampler, "sampler", seed=settings.seed + asked + shift, space=plan.space.distributions,
         settle=plan.space.settled,
+        enough=plan.space.enough(arrivals.users) if isinstance(arrivals, ClosedLoop) else {},
     )  # fmt: skip
     if study is not None:
         study.sampler = sampler  # a second study would read all trials once more

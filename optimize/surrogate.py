@@ -15,7 +15,7 @@ _AMPLITUDE = 0.5
 """What is expected of each knob's own share of the variance, and of that of all together."""
 _LEAST_NOISE = 1e-4
 _BOUNDS = {"length": (-5.0, 5.0), "amplitude": (-9.0, 3.0), "noise": (-9.0, 0.0)}
-_SQRT5 = math.sqrt(5)
+_TINY = 1e-12
 
 
 class Surrogate:
@@ -23,8 +23,10 @@ class Surrogate:
 
     Most of what a knob does to an engine it does whatever the others are, and a handful of trials is enough to see it;
     the last term learns how they interact (Duvenaud, Nickisch and Rasmussen 2011, "Additive Gaussian processes",
-    section 3, first and full order). Matern kernels with 5/2; choices without an order are alike or not. Lengths,
-    amplitudes and noise are the most probable ones under weak priors.
+    section 3, first and full order). Exponential kernels (Rasmussen and Williams 2006, equation 4.18): what an engine
+    does has kinks, where a batch no longer fills or a cache overflows, and nothing smoother is taken for granted.
+    Choices without an order are alike or not. Lengths, amplitudes and noise are the most probable ones under weak
+    priors.
 
     Args:
         rows: Shape (trials, knobs), each knob from 0 to 1.
@@ -88,8 +90,8 @@ class Surrogate:
     def _kernel(self, apart: Array) -> Array:
         lengths, amplitudes = self._split()
         scaled = lengths[:, None, None] * apart
-        each: Array = np.einsum("k,kij->ij", amplitudes[:-1], _matern(scaled)[0])
-        together: Array = each + amplitudes[-1] * _matern(scaled.sum(0))[0]
+        each: Array = np.einsum("k,kij->ij", amplitudes[:-1], _exponential(scaled)[0])
+        together: Array = each + amplitudes[-1] * _exponential(scaled.sum(0))[0]
         return together
 
     def _loss(self, parameters: Array, apart: Array, prior: Array) -> tuple[float, Array]:
@@ -97,7 +99,7 @@ class Surrogate:
         lengths, amplitudes = self._split(parameters)
         noise = math.exp(parameters[-1])
         scaled = lengths[:, None, None] * apart
-        (each, each_slope), (whole, whole_slope) = _matern(scaled), _matern(scaled.sum(0))
+        (each, each_slope), (whole, whole_slope) = _exponential(scaled), _exponential(scaled.sum(0))
         covariance = np.einsum("k,kij->ij", amplitudes[:-1], each) + amplitudes[-1] * whole
         covariance[np.diag_indices_from(covariance)] += noise + _LEAST_NOISE
         factor = cho_factor(covariance, lower=True)
@@ -120,8 +122,8 @@ class Surrogate:
         return float(loss + 0.5 * off @ off), gradient
 
 
-def _matern(squared: Array) -> tuple[Array, Array]:
-    """The kernel with 5/2 at squared distances, and its slope there."""
-    root = _SQRT5 * np.sqrt(squared)
+def _exponential(squared: Array) -> tuple[Array, Array]:
+    """The kernel at squared distances, and its slope there."""
+    root = np.sqrt(squared + _TINY)
     fall = np.exp(-root)
-    return (1 + root + 5 / 3 * squared) * fall, -5 / 6 * (1 + root) * fall
+    return fall, -0.5 * fall / root

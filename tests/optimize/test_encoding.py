@@ -46,3 +46,18 @@ def test_every_point_where_they_are_few() -> None:
     assert {p["n"] for p in found} == {0, 2, 4} and {p["x"] for p in found} == {0.0, 0.5, 1.0}
     assert every_point(space, 17) is None
     assert every_point({"x": FloatDistribution(0, 1)}, 10**9) is None
+
+
+def test_beyond_enough_of_a_knob_its_numbers_lie_close_together_and_still_in_order() -> None:
+    space: dict[str, BaseDistribution] = {"batch": IntDistribution(1, 256, log=True), "kind": SPACE["kind"]}
+    enough = Encoding(space, {"batch": 16, "kind": 1, "no knob": 1})
+    found = enough.rows([{"batch": b, "kind": None} for b in (1, 4, 16, 64, 256)])
+    assert found[:, 0] == pytest.approx(np.array([0, 5, 10, 10.5, 11]) / 11)
+    assert found[:, 1].tolist() == [1] * 5  # what has no order has no beyond
+
+
+@pytest.mark.parametrize("enough", [256, 1000, 0.5])
+def test_enough_beyond_a_range_changes_nothing(enough: float) -> None:
+    space: dict[str, BaseDistribution] = {"batch": IntDistribution(1, 256, log=True)}
+    points = [{"batch": b} for b in (1, 3, 16, 100, 256)]
+    assert Encoding(space, {"batch": enough}).rows(points) == pytest.approx(Encoding(space).rows(points))

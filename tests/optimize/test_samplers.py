@@ -226,9 +226,10 @@ def test_an_ordered_knob_measured_at_one_value_is_shown_at_another_where_there_i
         "k": CategoricalDistribution(["slow", "fast"]), "beam_size": CategoricalDistribution([1, 2, 4, 8]),
     }  # fmt: skip
     study = optuna.create_study(directions=["maximize"], sampler=LogScaleGPSampler(seed=0, n_startup_trials=1))
-    for k, room in (("slow", -0.1), ("fast", -0.9)):
+    # Ratios to the limits count: a tenth of one is more room than halves of two.
+    for k, room in (("slow", {"p99": -0.5, "error_rate": -0.5}), ("fast", {"p99": -0.9, "error_rate": -0.05})):
         params = {"k": k, "beam_size": 1}
-        study.add_trial(create_trial(params=params, distributions=space, value=1.0, constraints={"p99": room}))
+        study.add_trial(create_trial(params=params, distributions=space, value=1.0, constraints=room))
     asked = []
     for _ in range(3):
         trial = study.ask(space)

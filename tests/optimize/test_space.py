@@ -250,6 +250,13 @@ def test_float_ranges_are_understood() -> None:
     assert space.baseline_params({}) == ({"length_penalty": 1.4}, ["length_penalty"])
 
 
+@pytest.mark.parametrize("knob", ["batch_size", "max_num_seqs"])
+def test_users_and_their_beams_bound_how_many_sequences_are_enough(knob: str) -> None:
+    assert _space({knob: [1, 64], "beam_size": [1, 2, 4]}).enough(users=4) == {knob: 16.0}
+    assert _space({knob: [1, 64], "workers": [1, 2]}).enough(users=4) == {knob: 4.0}
+    assert _space({"workers": [1, 2]}).enough(users=4) == {}
+
+
 # Conditional knobs
 
 CONDITIONAL: dict[str, Any] = {
