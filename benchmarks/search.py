@@ -170,9 +170,10 @@ def on_stopping(studies: Sequence[list[Step]], stops: Sequence[Stop | None]) -> 
     if not ended:
         return "It ended none of the studies."
     trials, regrets = sorted(s.trials for s in ended), sorted(s.regret for s in ended)
+    span = " to ".join(str(n) for n in sorted({trials[0], trials[-1]}))
     return (
-        f"It ended {len(ended)} of {len(stops)} studies, after {statistics.median(trials):.0f} trials ({trials[0]} to "
-        f"{trials[-1]}). The best score among the trials so far then fell short of the best in the table by "
+        f"It ended {len(ended)} of {len(stops)} studies, after {span} trials. The best score "
+        "among the trials so far then fell short of the best in the table by "
         f"{statistics.median(regrets):.1%} in the median and {regrets[-1]:.1%} at most; what was expected: "
         f"{statistics.median(s.gain for s in ended):.1%}. After all {POLICIES[OURS].trials} trials: "
         f"{statistics.median(whole):.1%} and {max(whole):.1%}. (Chat's weights; scores by the table's means. Which of "
@@ -182,16 +183,20 @@ def on_stopping(studies: Sequence[list[Step]], stops: Sequence[Stop | None]) -> 
 
 def on_history(found: Mapping[str, Sequence[list[Step]]]) -> str:
     titles = {"none": "none", "chat": "same question, earlier", "bulk": "bulk: latency up to 30 s"}
-    lines = ["| earlier study | trials to 90 % | to 95 % (quartiles) | seconds to 95 % | p |", "|---|---|---|---|---|"]
+    lines = ["| earlier study | trials to 90 % | p | to 95 % (quartiles) | p | seconds to 95 % |", "|---" * 6 + "|"]
     limit = POLICIES[OURS].trials
-    without = to_share(found["none"], 0.95, limit)
+    without = [to_share(found["none"], share, limit) for share in SHARES]
     for history, studies in found.items():
-        to_90, to_95 = (to_share(studies, share, limit) for share in SHARES)
+        to_90, to_95 = counts = [to_share(studies, share, limit) for share in SHARES]
         low, _, high = statistics.quantiles(to_95, n=4)
-        p = "" if history == "none" else f"{float(stats.mannwhitneyu(to_95, without, alternative='less').pvalue):.2g}"
+        p_90, p_95 = (
+            "" if history == "none" else f"{float(stats.mannwhitneyu(with_it, none, alternative='less').pvalue):.2g}"
+            for with_it, none in zip(counts, without, strict=True)
+        )
         lines.append(
-            f"| {titles[history]} | {_trials(to_90, limit)} | {_trials(to_95, limit)} ({low:.0f} to {high:.0f}) | "
-            f"{_finite(statistics.median(seconds_to(studies, 0.95)))} | {p} |"
+            f"| {titles[history]} | {_trials(to_90, limit)} | {p_90} "
+            f"| {_trials(to_95, limit)} ({low:.0f} to {high:.0f}) | {p_95} "
+            f"| {_finite(statistics.median(seconds_to(studies, 0.95)))} |"
         )
     return "\n".join(lines)
 
