@@ -34,6 +34,7 @@ _MODELLED = 160
 _COMFORTABLE = -0.5
 """A violation so far below zero that more makes no difference."""
 _LEAST_VIOLATION = -0.99
+"""A hundredth of a limit: nothing has a logarithm, and less makes no difference."""
 Settle = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
