@@ -14,11 +14,10 @@ from typing import Any
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
     distribution_to_json,
 )
 
+from optimize import domain
 from optimize.build import build
 from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.errors import ConfigError, closest
@@ -67,7 +66,7 @@ class SearchSpace:
 
     def settled(self, params: Mapping[str, Any]) -> Params:
         """The same point with every knob that does not count at one fixed value: equal engines become equal points."""
-        return {k: v if self.counts(k, params) else _values(self.distributions[k])[0] for k, v in params.items()}
+        return {k: v if self.counts(k, params) else domain.values(self.distributions[k])[0] for k, v in params.items()}
 
     def enough(self, users: int) -> dict[str, float]:
         """Knob -> a value beyond which more of it changes little: no engine ever has more sequences at once than all
@@ -137,7 +136,7 @@ class SearchSpace:
 
     def _widest_beam(self) -> int:
         beams = self.distributions.get(BEAM_SIZE)
-        return int(max(_values(beams))) if beams is not None else 1
+        return int(max(domain.values(beams))) if beams is not None else 1
 
     def baseline_params(self, effective: Mapping[str, Any]) -> tuple[Params, list[str]]:
         """The point of the space that is vLLM's defaults, and the knobs where the space does not contain them.
@@ -155,7 +154,7 @@ class SearchSpace:
         outside: list[str] = []
         for knob, distribution in self.distributions.items():
             value = self._default(knob, distribution, effective)
-            params[knob] = _nearest(distribution, value)
+            params[knob] = domain.nearest(distribution, value)
             if params[knob] != value:
                 outside.append(knob)
         return params, outside
@@ -173,7 +172,7 @@ class SearchSpace:
 
     def contains(self, params: Mapping[str, Any]) -> bool:
         """Whether every knob's value lies within its range or among its choices."""
-        return all(_contains(d, params[knob]) for knob, d in self.distributions.items())
+        return all(domain.contains(d, params[knob]) for knob, d in self.distributions.items())
 
     def fingerprint(self) -> dict[str, str]:
         """Knob -> its distribution as text; two studies with equal fingerprints can share trials."""
@@ -234,7 +233,7 @@ def _check_conditions(conditions: Mapping[str, Any], distributions: Mapping[str,
             if other == knob or other in conditions:
                 raise ConfigError(f"{where}: {other!r} must be a knob that itself always counts")
             for value in values:
-                if not _contains(distributions[other], value):
+                if not domain.contains(distributions[other], value):
                     raise ConfigError(f"{where}: {other} never is {value!r}: name values of its range or choices")
 
 
@@ -264,8 +263,8 @@ def _check_quantization(distributions: Mapping[str, BaseDistribution], recipes: 
 
 def _check_beams(distributions: Mapping[str, BaseDistribution]) -> None:
     beams = distributions.get(BEAM_SIZE)
-    if beams is not None and not all(isinstance(v, int) and v >= 1 for v in _values(beams)):
-        raise ConfigError(f"search_space.beam_size must hold whole numbers from 1, got {_values(beams)}")
+    if beams is not None and not all(isinstance(v, int) and v >= 1 for v in domain.values(beams)):
+        raise ConfigError(f"search_space.beam_size must hold whole numbers from 1, got {domain.values(beams)}")
 
 
 def flag_of(knob: str) -> str:
@@ -276,39 +275,6 @@ def flag_of(knob: str) -> str:
 def is_request_knob(knob: str) -> bool:
     """Whether changing the knob needs no new engine."""
     return knob == BEAM_SIZE or knob in REQUEST_FIELDS
-
-
-def _values(distribution: BaseDistribution) -> list[Any]:
-    """All choices, or the two ends of a range."""
-    if isinstance(distribution, CategoricalDistribution):
-        return list(distribution.choices)
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
-    return [distribution.low, distribution.high]
-
-
-def _contains(distribution: BaseDistribution, value: Any) -> bool:
-    if isinstance(distribution, CategoricalDistribution):
-        return value in distribution.choices
-    return isinstance(value, int | float) and bool(_nearest(distribution, value) == value)
-
-
-def _nearest(distribution: BaseDistribution, value: Any) -> Any:
-    """The value itself if the distribution contains it, else the nearest one it contains."""
-    if isinstance(distribution, CategoricalDistribution):
-        choices = list(distribution.choices)
-        if value in choices:
-            return value
-        numbers = [c for c in choices if isinstance(c, int | float)]
-        if numbers and isinstance(value, int | float):
-            return min(numbers, key=lambda c: abs(c - value))
-        return choices[0]
-    assert isinstance(distribution, IntDistribution | FloatDistribution)
-    if not isinstance(value, int | float):
-        raise ConfigError(f"a baseline value must be a number where the knob is a range, got {value!r}")
-    inside = min(max(value, distribution.low), distribution.high)
-    if distribution.step is not None:
-        inside = distribution.low + round((inside - distribution.low) / distribution.step) * distribution.step
-    return inside
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

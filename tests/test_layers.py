@@ -169,6 +169,7 @@ def test_optuna_stays_where_studies_are_kept_and_searched() -> None:
     names = [
         "claims",
         "designs",
+        "domain",
         "encoding",
         "exhaustive",
         "improvement",

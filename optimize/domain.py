@@ -1,0 +1,47 @@
+"""Which values a knob may have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from optimize.errors import ConfigError
+
+
+def values(distribution: BaseDistribution) -> list[Any]:
+    """All choices, or the two ends of a range."""
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    return [distribution.low, distribution.high]
+
+
+def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether a trial may have this value."""
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    return isinstance(value, int | float) and bool(nearest(distribution, value) == value)
+
+
+def nearest(distribution: BaseDistribution, value: Any) -> Any:
+    """The value itself if the distribution contains it, else the nearest one it contains.
+
+    Raises:
+        ConfigError: no number where the knob is a range.
+    """
+    if isinstance(distribution, CategoricalDistribution):
+        choices = list(distribution.choices)
+        if value in choices:
+            return value
+        numbers = [c for c in choices if isinstance(c, int | float)]
+        if numbers and isinstance(value, int | float):
+            return min(numbers, key=lambda c: abs(c - value))
+        return choices[0]
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    if not isinstance(value, int | float):
+        raise ConfigError(f"a baseline value must be a number where the knob is a range, got {value!r}")
+    inside = min(max(value, distribution.low), distribution.high)
+    if distribution.step is not None:
+        inside = distribution.low + round((inside - distribution.low) / distribution.step) * distribution.step
+    return inside
