@@ -1,11 +1,12 @@
 """Runs inside vLLM's worker (`--worker-extension-cls`): tells what the worker holds and runs with.
 
 vLLM mixes the class into its worker, so `self` is the worker. Reached through /collective_rpc, whose results must be
-JSON. Must import nothing of the project: the worker process pays for it.
+JSON. Must import nothing heavy: the worker process pays for it.
 
-On CPU nobody counts the working memory of a forward pass, so it is read off the kernel's books: at a reset, the
-process's high-water mark is set to what it holds; at a report, memory that was freed is given back, and what the mark
-lies above what is held then is the peak of the memory that came and went. On CUDA, torch's own counters tell the same.
+On CPU nobody counts the working memory of a forward pass. Two books tell of memory that came and went, neither of too
+much. The kernel's: at a reset the process's high-water mark is set to what it holds, and at a report the mark lies
+above what is held then by the large pieces, which go back to the kernel when they are freed. The C library's, of small
+pieces too, but only as often as it is looked at (`optimize.engine.heap`). On CUDA, torch's own counters tell the same.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from typing import Any
+
+from optimize.engine.heap import HeapWatch, heap_in_use
 
 _SECTIONS = ("scheduler_config", "cache_config", "parallel_config", "model_config", "compilation_config")
 _ALIASES = {"api_server_count": ("_api_process_count",)}
@@ -51,6 +54,8 @@ class WorkerExtension:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
             return
+        if watch := getattr(self, "_heap_watch", None):
+            watch.end()
         _give_back()
         try:
             with open("/proc/self/clear_refs", "w", encoding="ascii") as switch:
@@ -58,6 +63,8 @@ class WorkerExtension:
         except OSError:  # not allowed here: activations stay unknown
             return
         self._peak_is_reset = True
+        in_use = heap_in_use()
+        self._heap_watch = HeapWatch(in_use) if in_use is not None else None
 
     def _kv_storages(self) -> dict[int, int]:
         found: dict[int, int] = {}
@@ -68,9 +75,11 @@ class WorkerExtension:
         """Peak of the working memory since the last reset; None without one, or where the kernel does not let us."""
         if not getattr(self, "_peak_is_reset", False):
             return None
-        _give_back()
+        watch = self._heap_watch
+        if watch is None:  # whatever has left holes in the heap is then counted with them, or it would not be at all
+            _give_back()
         now = _status()
-        return max(0, now["VmHWM"] - now["VmRSS"])
+        return max(0, now["VmHWM"] - now["VmRSS"], watch.came_and_went_bytes if watch else 0)
 
     def effective_values(self, *names: str) -> dict[str, Any]:
         """The values of flags as resolved by vLLM, for those found in its configuration."""
