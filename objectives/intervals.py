@@ -54,9 +54,8 @@ def _long_run() -> tuple[Floats, float]:
     """
     lag = np.abs(np.subtract.outer(np.arange(_BINS), np.arange(_BINS))) / (_BINS * _LONGEST)
     parzen = np.where(lag < 0.5, 1 - 6 * lag**2 * (1 - lag), 2 * np.maximum(1 - lag, 0) ** 3)
-    centring = np.eye(_BINS) - 1 / _BINS
-    weights = centring @ parzen @ centring
-    weights = weights / np.trace(weights)
+    weights = parzen - parzen.mean(0) - parzen.mean(1, keepdims=True) + parzen.mean()
+    weights /= np.trace(weights)
     return weights, float(1 / np.sum(weights**2))
 
 

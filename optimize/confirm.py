@@ -199,7 +199,10 @@ def confirmed(study: optuna.Study) -> tuple[list[Candidate], Rounds] | None:
     so_far = paired_so_far(study)
     paired = {n: so_far.get(key, {}) for n, key in answers.items()}
     ratios = {n: ratios_of(pairs) for n, pairs in paired.items()}
-    rounds = Rounds(readings, baseline, directions_of(study), weights_of(study), about["same_sample"], answers, ratios)
+    first = {n: estimates_of(trial_of(study, n)) for n in readings}
+    rounds = Rounds(
+        readings, baseline, directions_of(study), weights_of(study), about["same_sample"], answers, ratios, first
+    )
     levels, limits = {n: rounds.levels(n) for n in readings}, [Limit(**raw) for raw in about["limits"]]
     levels = {n: {**found, **levelled_quality(found, paired[n], levels[baseline])} for n, found in levels.items()}
     again = [
@@ -210,7 +213,7 @@ def confirmed(study: optuna.Study) -> tuple[list[Candidate], Rounds] | None:
             feasible=all(v <= 0 for v in violations(limits, levels[n], levels[baseline], ratios[n]).values()),
             baseline=n == baseline,
             paired=paired[n],
-            first=estimates_of(trial_of(study, n)),
+            first=first[n],
         )
         for n in readings
     ]

@@ -35,7 +35,7 @@ _MODEL_NAME = "model"
 _CGROUPS, _NICENESS = "OPTIMIZE_CGROUPS", "OPTIMIZE_NICENESS"  # read by optimize.engine.serve
 _KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 # Inherited settings that would give engines started from here other threads than a hand-started one has.
-_NOT_INHERITED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+_NOT_INHERITED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class VllmEngine:

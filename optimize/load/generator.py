@@ -137,6 +137,7 @@ class _Run:
         began = time.monotonic()
         if first_answers:
             self._first_answers()
+            self._engine.reset()  # what compiling took for a moment, or has cached, is none of the load's
         first_answer_s = time.monotonic() - began
         asked = self._asked(self._traffic.workload.max_tokens, self._load.request_timeout_s)
         with self._crew.loading(self._engine.endpoint, asked) as flow:

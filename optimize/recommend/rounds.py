@@ -9,7 +9,12 @@ the mean square of the rest says, over all candidates together, how far two meas
 (Montgomery, "Design and Analysis of Experiments", section 4.1). What a *further* measurement will read, in a round of
 its own, varies by both components; their sum has the degrees of freedom of Satterthwaite, "An approximate distribution
 of estimates of variance components", 1946. A candidate whose own measurements differ by more than the others' (an INT8
-engine's peak memory is another with every engine) has an interval from its own alone.
+engine's peak memory was another with every engine) has an interval from its own alone.
+
+Rounds follow each other within minutes, and a machine may stay slow for longer. Where what the search read of the
+candidates is known too, minutes before, the variance within candidates over search and rounds counts if it is larger,
+and readings of one time are one look at the machine: as many degrees of freedom as times, less one. That single reading
+is partly the luckiest, which makes the interval wider, not narrower; it moves no level and no gain.
 """
 
 from __future__ import annotations
@@ -40,11 +45,13 @@ class Layout:
         y: Shape (candidates, rounds).
         own: Variance that each candidate's measurements claim by themselves, shape (candidates,).
         sampling: Half-width that no repeat makes smaller (quality is scored on the same prompts each time), same shape.
+        earlier: A reading of each candidate from before the rounds, same shape, nan where there is none; None for all.
     """
 
     y: Array
     own: Array
     sampling: Array
+    earlier: Array | None = None
 
     @property
     def _rest(self) -> float:
@@ -80,9 +87,16 @@ class Layout:
         dof = total**2 / spread if spread > 0 else rounds - 1
         if self._unruly(one):
             total, dof = self._alone(one), rounds - 1
+        if self.earlier is not None:
+            total, dof = max(total, self._over_search_and_rounds(self.earlier)), min(dof, rounds)
         once_more = 1 + 1 / rounds
         half = self._half(max(total, self._rest) * once_more, dof, float(self.own[one]) * once_more)
         return float(self.y[one].mean()), math.hypot(half, self.sampling[one])
+
+    def _over_search_and_rounds(self, earlier: Array) -> float:
+        """Variance within rows, of those that were read before the rounds."""
+        known = ~np.isnan(earlier)
+        return float(np.column_stack([earlier, self.y])[known].var(1, ddof=1).mean()) if known.any() else 0.0
 
     def _half(self, variance: float, dof: float, claimed: float) -> float:
         """Half of an interval: never less than what the measurements themselves claim, few rounds may agree by luck.
@@ -121,14 +135,16 @@ class Rounds:
             stands between them.
         ratios: Candidate's number -> quality metric -> its ratio to the baseline's on the answers that both gave:
             takes the place of what the rounds have of it, and of the sampling between the two.
+        earlier: Candidate's number -> its figures before the rounds, each read at a time of its own.
     """
 
     def __init__(
         self, readings: Mapping[int, Sequence[Mapping[str, Estimate]]], baseline: int,
         directions: Mapping[str, Direction], weights: Mapping[str, float], same_sample: Collection[str] = (),
         answers: Mapping[int, str] | None = None, ratios: Mapping[int, Mapping[str, Estimate]] | None = None,
+        earlier: Mapping[int, Mapping[str, Estimate]] | None = None,
     ) -> None:  # fmt: skip
-        self._readings, self._baseline = readings, baseline
+        self._readings, self._baseline, self._earlier = readings, baseline, earlier or {}
         self._directions, self._shares = directions, shares_of(weights, directions)
         self._same_sample, self._answers, self._ratios = set(same_sample), answers or {}, ratios or {}
 
@@ -238,7 +254,9 @@ class Rounds:
         nothing = np.zeros(len(numbers))
         if name in self._same_sample:
             return Layout(y, nothing, halves.mean(1))
-        return Layout(y, ((halves / ndtri(_UPPER)) ** 2).mean(1), nothing)
+        before = [self._earlier.get(n, {}).get(name) for n in numbers]
+        earlier = [scale(e)[0] if e is not None and (e.value > 0 or scale is _as_is) else math.nan for e in before]
+        return Layout(y, ((halves / ndtri(_UPPER)) ** 2).mean(1), nothing, np.array(earlier) if self._earlier else None)
 
 
 def _logs(estimate: Estimate) -> tuple[float, float]:

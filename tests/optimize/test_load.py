@@ -305,6 +305,14 @@ def test_a_server_that_refuses_everything_says_why(crew: Crew) -> None:
         measure(crew, stub, ClosedLoop(users=2), warmup_max_s=0.3)
 
 
+def test_what_first_answers_compiled_or_cached_is_forgotten_before_the_load(crew: Crew) -> None:
+    seen: list[str] = []
+    with serving(stream) as stub:
+        stub.reset = lambda: seen.append("reset")  # type: ignore[method-assign]
+        measure(crew, stub, ClosedLoop(users=2), phase=seen.append)
+    assert seen[:3] == ["first answers", "reset", "warm-up"]
+
+
 def test_the_death_of_the_engine_ends_the_load(crew: Crew) -> None:
     with serving(stream) as stub:
         threading.Timer(0.5, lambda: setattr(stub, "dead", True)).start()

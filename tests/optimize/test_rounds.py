@@ -161,6 +161,33 @@ def test_intervals_of_gains_and_of_further_measurements_cover_what_they_promise(
     assert 0.92 <= contained / runs <= 0.98
 
 
+def test_a_further_measurement_on_a_machine_that_stays_slow_for_longer_than_the_rounds_take() -> None:
+    """Speeds of three rounds that hardly differ, those of the search and of whoever measures later by 10 %."""
+    rng, contained, runs = np.random.default_rng(1), {True: 0, False: 0}, 1000
+    for _ in range(runs):
+        y = rng.normal(0, 0.05, (4, 5)) + math.log(10)
+        y[:, 1:4] += rng.normal(0, 0.10) + rng.normal(0, 0.02, 3)
+        y[:, 0] += rng.normal(0, 0.10, 4)  # each read at a time of its own
+        readings = {n: [_figures(v) for v in np.exp(row[1:4])] for n, row in enumerate(y)}
+        earlier = {n: _figures(math.exp(row[0])) for n, row in enumerate(y)}
+        later = math.exp(y[1, 4] + rng.normal(0, 0.10))
+        for known in contained:
+            level = Rounds(readings, 0, DIRECTIONS, QPS, earlier=earlier if known else None).levels(1)["qps"]
+            contained[known] += level.low <= later <= level.high
+    assert contained[False] / runs < 0.8
+    assert 0.93 <= contained[True] / runs <= 0.99
+
+
+def test_what_was_read_before_the_rounds_moves_no_level_and_no_gain() -> None:
+    table = [[10.0, 11.0, 9.5], [12.0, 12.5, 11.9]]
+    readings = {n: [_figures(v) for v in row] for n, row in enumerate(table)}
+    with_it = Rounds(readings, 0, DIRECTIONS, QPS, earlier={0: _figures(20.0)})
+    assert with_it.gain(_candidate(1), "qps") == _rounds(table).gain(_candidate(1), "qps")
+    level = with_it.levels(1)["qps"]
+    assert level.value == _rounds(table).levels(1)["qps"].value
+    assert level.high > 20 > _rounds(table).levels(1)["qps"].high
+
+
 def test_a_candidate_that_scatters_more_than_the_others_speaks_for_itself() -> None:
     """As the peak memory of INT8 engines, which is another with every engine, beside that of FP16."""
     rng, contained, covered, runs = np.random.default_rng(1), 0, 0, 1000

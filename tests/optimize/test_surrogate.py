@@ -1,5 +1,10 @@
 """The model of one figure."""
 
+import json
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from scipy.optimize import check_grad
@@ -61,3 +66,15 @@ def test_the_gradient_is_that_of_the_loss() -> None:
             lambda p: model._loss(p, apart, prior)[0], lambda p: model._loss(p, apart, prior)[1], at
         )  # fmt: skip
         assert wrong < 1e-4
+
+
+def test_linear_algebra_leaves_the_cores_to_the_engine() -> None:
+    """In a process that has not imported numpy yet."""
+    code = (
+        "import optimize.surrogate, optimize.evaluate\n"
+        "from threadpoolctl import threadpool_info\n"
+        "print([library['num_threads'] for library in threadpool_info() if library['user_api'] == 'blas'])"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert set(json.loads(done.stdout)) == {1}
