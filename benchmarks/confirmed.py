@@ -4,8 +4,8 @@ Usage: python -m benchmarks.confirmed [--studies 10] [--trials 8] [--folder FOLD
 
 Every study has a seed of its own. After all of them, in another order, each recommended configuration is measured once
 more on a new engine: how often does it fall into the interval that the confirmation gave for it, and how often into the
-interval of the search's single reading? A measurement that its own guard refuses is made again. With a folder to keep the studies in, the same command goes on after an
-interrupt.
+interval of the search's single reading? A measurement that its own guard refuses is made again. With a folder to keep
+the studies in, the same command goes on after an interrupt, and when it had ended it measures the picks once more.
 """
 
 from __future__ import annotations
