@@ -27,6 +27,7 @@ from optimize.prospects import Prospects
 from optimize.telemetry import Telemetry
 
 Phase = Callable[[str], None]
+_CONFIRMING_TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,16 @@ class Evaluator:
     ) -> Measurement:
         """Measure, and again while the guard has doubts.
 
+        What is measured again settled before: a window of it that does not is the machine's doing rather than the
+        load's, and no reason to give a candidate up.
+
         Raises:
             EngineFailure: the engine died, or did not settle.
             TransientFault: the client was not good enough for its figures.
         """
         guard, began = self.plan.config.load.guard, time.monotonic()
-        for again in range(guard.repeats + 1):
+        most = guard.repeats if record.confirms is None else _CONFIRMING_TRIES * guard.repeats
+        for again in range(most + 1):
             if again:
                 record.seconds["repeated"] = time.monotonic() - began
                 self.phase("measuring again")
@@ -109,9 +114,9 @@ class Evaluator:
             record.disturbed = disturbances(measurement, guard) + result.audit.stalls(guard)
             record.audit, record.cut_short = asdict(result.audit), result.cut_short or ""
             doubts = [*unfit, *record.disturbed, *([result.drift] if result.drift else [])]
-            if not doubts:
+            if not doubts or (again >= guard.repeats and not result.drift):
                 break
-            if again < guard.repeats:
+            if again < most:
                 record.repeated += doubts
             if unfit and result.audit.client_cpu > guard.client_cpu_max / 2:
                 self.crew.grow(self.plan.config.load.clients_max or len(os.sched_getaffinity(0)))

@@ -42,7 +42,7 @@ class Guard:
     """When a measurement is not believed, and measured again.
 
     Attributes:
-        repeats: How often at most.
+        repeats: How often at most; three times that in a confirmation where windows do not settle.
         steal_max: Share of the processors that the host may withhold during the window.
         other_cores_max: Share of the processors that other programs may use.
         throttled_max: Share of the time that this container may be throttled.

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from objectives import Estimate
-from optimize.evaluate import relative_half_width
+from objectives import Estimate, Measurement
+from optimize.errors import EngineFailure
+from optimize.evaluate import Evaluator, relative_half_width
 from optimize.ledger import Ledger, TrialRecord
+from optimize.load.audit import Audit
+from optimize.schema_measuring import Guard
 from tests.conftest import Run
+
+AUDIT = Audit(0.0, 0.0, 0.0, 0.1, None, 100, 0.1, 1)
 
 
 def only_record(out: Path) -> TrialRecord:
@@ -52,6 +59,32 @@ def test_a_load_beyond_what_the_engine_serves_never_settles(
     assert done.returncode == 1
     assert "cannot be measured: unsettled: requests pile up" in done.stderr
     assert only_record(tmp_path / "out").state == "infeasible"
+
+
+@pytest.mark.parametrize(("confirms", "unsettled", "loads"), [(None, 1, 2), (None, 2, None), (4, 3, 4), (4, 4, None)])
+def test_what_settled_before_is_not_given_up_as_soon(
+    confirms: int | None, unsettled: int, loads: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`loads`: how many it takes until one is believed; None where none is."""
+    nothing: Any = None
+    plan: Any = SimpleNamespace(config=SimpleNamespace(load=SimpleNamespace(guard=Guard(repeats=1))))
+    evaluator: Any = Evaluator(plan, nothing, nothing, nothing, phase=lambda _: None)
+    record = TrialRecord("s", 1, "confirmation", {}, {}, {}, confirms=confirms)
+    made = []
+
+    def load(*_: object) -> tuple[Any, Measurement]:
+        made.append(1)
+        drift = "latency went up" if len(made) <= unsettled else None
+        return SimpleNamespace(audit=AUDIT, drift=drift, cut_short=None), Measurement([], 0, 1, {})
+
+    monkeypatch.setattr(Evaluator, "_load", load)
+    lease: Any = SimpleNamespace(engine=SimpleNamespace(reset=lambda: None))
+    if loads is None:
+        with pytest.raises(EngineFailure, match="latency went up"):
+            evaluator._measure(None, lease, record, None)
+    else:
+        evaluator._measure(None, lease, record, None)
+        assert len(made) == loads and record.repeated == ["latency went up"] * unsettled
 
 
 @pytest.mark.parametrize(
