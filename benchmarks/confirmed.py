@@ -62,7 +62,7 @@ def search(number: int, trials: int, folder: Path) -> Candidate:
 def later(pick: Candidate, plan: Plan) -> dict[str, Estimate]:
     """A study's pick, measured once more on a new engine, quality scored on all that the study was answered.
 
-    Where the window does not settle (the machine's speed changed within it), on another one, a few times.
+    Where that gives no figures (a window that does not settle), on another engine, a few times; it is said each time.
     """
     checkpoints, _ = make_checkpoints(
         plan.config.model, plan.space.recipes_needed(), Path(plan.config.cache_dir), lambda _: None
@@ -77,7 +77,7 @@ def later(pick: Candidate, plan: Plan) -> dict[str, Estimate]:
         if isinstance(outcome, Completed):
             return dict(outcome.estimates)
         print(f"{plan.config.study.name}'s pick: {outcome.reason}", flush=True)
-    raise SystemExit("too often")
+    raise SystemExit(f"{plan.config.study.name}'s pick gave no figures {_TRIES} times")
 
 
 def report(picks: dict[int, Candidate], found: dict[int, dict[str, Estimate]]) -> str:

@@ -234,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"growth is the highest proportional set size of the process tree, sampled from outside every {_SAMPLE_S:g} "
         "s, less that of an engine with next to no model. What is needed counts the KV cache in use; what is held "
         "counts the whole pool, which vLLM fills with zeros at its start. What grew beside the parts is what a load "
-        "leaves with the process: code that oneDNN keeps for each batch size, and holes in the heap."
+        "leaves with the process, holes in the heap among it; it was not traced further."
     )
     text = "\n\n".join([head, what, report(seen, beside), "## Weights", weights_table(shape, seen)])
     print(text)

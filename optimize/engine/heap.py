@@ -1,8 +1,8 @@
 """Runs inside vLLM's worker: how much of the C library's heap came and went while somebody looked.
 
 The kernel cannot tell. What is freed between pieces that stay in use remains with the process, so its pages show every
-hole that was ever left: oneDNN, which keeps a few kilobytes of code for each batch size it meets, leaves tens of
-megabytes of holes that no forward pass needs, another amount in every engine. The C library knows what is in use.
+hole that was ever left: with INT8 on a CPU tens of megabytes that no forward pass needs, another amount in every
+engine. The C library knows what is in use. A peak between two looks is missed, so the figure may be too low.
 Imports nothing of the project: the worker process pays for it.
 """
 

@@ -95,8 +95,7 @@ class Layout:
 
     def _over_search_and_rounds(self, earlier: Array) -> float:
         """Variance within rows, of those that were read before the rounds."""
-        known = ~np.isnan(earlier)
-        return float(np.column_stack([earlier, self.y])[known].var(1, ddof=1).mean()) if known.any() else 0.0
+        return float(np.column_stack([earlier, self.y])[~np.isnan(earlier)].var(1, ddof=1).mean())
 
     def _half(self, variance: float, dof: float, claimed: float) -> float:
         """Half of an interval: never less than what the measurements themselves claim, few rounds may agree by luck.
@@ -254,9 +253,17 @@ class Rounds:
         nothing = np.zeros(len(numbers))
         if name in self._same_sample:
             return Layout(y, nothing, halves.mean(1))
-        before = [self._earlier.get(n, {}).get(name) for n in numbers]
-        earlier = [scale(e)[0] if e is not None and (e.value > 0 or scale is _as_is) else math.nan for e in before]
-        return Layout(y, ((halves / ndtri(_UPPER)) ** 2).mean(1), nothing, np.array(earlier) if self._earlier else None)
+        return Layout(y, ((halves / ndtri(_UPPER)) ** 2).mean(1), nothing, self._before(name, numbers, scale))
+
+    def _before(self, name: str, numbers: Sequence[int], scale: Any) -> Array | None:
+        """What was read before the rounds, shape (candidates,); None where that is nothing at all."""
+        found = [self._earlier.get(n, {}).get(name) for n in numbers]
+        usable = [e is not None and (e.value > 0 or scale is _as_is) for e in found]
+        return (
+            np.array([scale(e)[0] if u else math.nan for e, u in zip(found, usable, strict=True)])
+            if any(usable)
+            else None
+        )
 
 
 def _logs(estimate: Estimate) -> tuple[float, float]:

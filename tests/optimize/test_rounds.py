@@ -188,6 +188,13 @@ def test_what_was_read_before_the_rounds_moves_no_level_and_no_gain() -> None:
     assert level.high > 20 > _rounds(table).levels(1)["qps"].high
 
 
+def test_earlier_readings_that_lack_a_figure_leave_its_interval_as_it_is() -> None:
+    table = [[10.0, 11.0, 9.5], [12.0, 12.5, 11.9], [8.0, 8.2, 7.9]]
+    readings = {n: [_figures(v) for v in row] for n, row in enumerate(table)}
+    lacking = Rounds(readings, 0, DIRECTIONS, QPS, earlier={0: {"bleu": Estimate(1, 1, 1, 1, "")}})
+    assert lacking.levels(1) == _rounds(table).levels(1)
+
+
 def test_a_candidate_that_scatters_more_than_the_others_speaks_for_itself() -> None:
     """As the peak memory of INT8 engines, which is another with every engine, beside that of FP16."""
     rng, contained, covered, runs = np.random.default_rng(1), 0, 0, 1000
