@@ -95,11 +95,11 @@ class Evaluator:
     ) -> Measurement:
         """Measure, and again while the guard has doubts.
 
-        What is measured again settled before: a window of it that does not is the machine's doing rather than the
-        load's, and no reason to give a candidate up.
+        A candidate that is measured again served its load before: a window of it that seems not to is the machine's
+        doing rather than the load's, and no reason to give it up.
 
         Raises:
-            EngineFailure: the engine died, or did not settle.
+            EngineFailure: the engine died, or does not serve what is asked.
             TransientFault: the client was not good enough for its figures.
         """
         guard, began = self.plan.config.load.guard, time.monotonic()
@@ -112,9 +112,10 @@ class Evaluator:
             result, measurement = self._load(config, lease, record, prospects)
             unfit = result.audit.problems(guard)
             record.disturbed = disturbances(measurement, guard) + result.audit.stalls(guard)
+            record.disturbed += [result.drift] if result.drift else []
             record.audit, record.cut_short = asdict(result.audit), result.cut_short or ""
-            doubts = [*unfit, *record.disturbed, *([result.drift] if result.drift else [])]
-            if not doubts or (again >= guard.repeats and not result.drift):
+            doubts = [*unfit, *record.disturbed, *([result.overload] if result.overload else [])]
+            if not doubts or (again >= guard.repeats and not result.overload):
                 break
             if again < most:
                 record.repeated += doubts
@@ -122,9 +123,9 @@ class Evaluator:
                 self.crew.grow(self.plan.config.load.clients_max or len(os.sched_getaffinity(0)))
         if unfit:
             raise TransientFault(f"the client was not good enough for its figures: {'; '.join(unfit)}")
-        if result.drift:
+        if result.overload:
             doubt = f"; {'; '.join(record.disturbed)}" if record.disturbed else ""
-            raise EngineFailure(FailureKind.UNSETTLED, f"{result.drift}: this load does not settle{doubt}")
+            raise EngineFailure(FailureKind.UNSETTLED, f"{result.overload}: this load does not settle{doubt}")
         return measurement
 
     def _with_references(self, measurement: Measurement, lease: Lease, record: TrialRecord) -> Measurement:

@@ -42,7 +42,7 @@ class Guard:
     """When a measurement is not believed, and measured again.
 
     Attributes:
-        repeats: How often at most; three times that in a confirmation where windows do not settle.
+        repeats: How often at most; three times that in a confirmation where an open loop seems not to settle.
         steal_max: Share of the processors that the host may withhold during the window.
         other_cores_max: Share of the processors that other programs may use.
         throttled_max: Share of the time that this container may be throttled.
@@ -50,7 +50,7 @@ class Guard:
         send_lag_p99_max_s: How late requests may be sent (P99, beyond its interval), ...
         send_lag_share_max: ... or, if that is more, as a share of the median latency.
         client_cpu_max: Share of a core that a client process may use.
-        drift_p: Chance of a steady load being called unsettled because its latencies drift; 0 believes any load.
+        drift_p: Chance of a steady load being said to drift (an open loop that slows down: unsettled); 0 believes all.
     """
 
     repeats: int = 1

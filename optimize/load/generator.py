@@ -60,7 +60,8 @@ class LoadResult:
         first_answer_s: How long the engine took for its very first answers, before second 0.
         drained_s: When the window's last request had been answered.
         audit: Of the client, over the window.
-        drift: How the window is not steady, in words; None where it is, or need not be.
+        drift: How the speed changed within the window, in words, which nothing that was asked explains.
+        overload: How more is asked than is served, in words: the load has no steady state.
         cut_short: Why the window was closed early; None where it was not.
     """
 
@@ -72,6 +73,7 @@ class LoadResult:
     drained_s: float
     audit: Audit
     drift: str | None
+    overload: str | None
     cut_short: str | None = None
 
 
@@ -147,10 +149,11 @@ class _Run:
         due = [r for r in (*flow.records, *flow.unanswered) if start_s <= r.due_s < end_s]
         late = [r for r in flow.unanswered if start_s <= r.due_s < end_s]
         records = sorted([*flow.records, *late], key=lambda r: r.done_s)
+        drift, overload = self._unsteady(flow.records, due, start_s, end_s)
         return LoadResult(
             records, start_s, end_s, flow.began, first_answer_s, drained_s,
             audit=audit_of(flow, due, self._due(window.profile_start_s, start_s, end_s), start_s, end_s),
-            drift=self._drift(flow.records, due, start_s, end_s), cut_short=window.cut_short,
+            drift=drift, overload=overload, cut_short=window.cut_short,
         )  # fmt: skip
 
     def _asked(self, max_tokens: int, timeout_s: float) -> Asked:
@@ -202,16 +205,21 @@ class _Run:
         times = (began_s + due for due in arrivals.due_times_s(self._traffic.seed))
         return sum(due >= start_s for due in itertools.takewhile(lambda due: due < end_s, times))
 
-    def _drift(
+    def _unsteady(
         self, records: Sequence[RequestRecord], due: Sequence[RequestRecord], start_s: float, end_s: float
-    ) -> str | None:
+    ) -> tuple[str | None, str | None]:
+        """`LoadResult.drift` and `LoadResult.overload`."""
         arrivals, significance = self._traffic.arrivals, self._load.guard.drift_p
         if arrivals.duration_s is not None or significance == 0:
-            return None  # a profile of changing rate is not meant to be steady
+            return None, None  # a profile of changing rate is not meant to be steady
         found = steady.drift(due, steady.in_flight(due, start_s, end_s), significance)
-        if isinstance(arrivals, ClosedLoop):
-            return found
-        return found or steady.backlog(len(due), sum(start_s <= r.done_s < end_s for r in records))
+        overload = None
+        if not isinstance(arrivals, ClosedLoop):  # whose users wait for their answers: no queue grows
+            rises = found is not None and found.second_s > found.first_s
+            ended = sum(start_s <= r.done_s < end_s for r in records)
+            overload = str(found) if rises else steady.backlog(len(due), ended)
+        drift = f"{found} (load.guard.drift_p={significance:g})" if found and not overload else None
+        return drift, overload
 
 
 class _Window:
@@ -247,8 +255,8 @@ class _Window:
     def settle(self) -> float:
         """When the window opens: with the first request of the steady state, but not before the shortest warm-up.
 
-        A load that does not settle in time is measured from then on; `LoadResult.drift` tells what became of it. After
-        a fixed number of iterations nobody asks whether it has settled.
+        A load that does not settle in time is measured from then on; `LoadResult` tells what became of it. After a
+        fixed number of iterations nobody asks whether it has settled.
         """
         if self._load.iterations.measured:
             return self.flow.clock()

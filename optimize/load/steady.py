@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +64,17 @@ def steady_since_s(records: Sequence[RequestRecord], answered_until_s: float, to
     return None if cut is None else ended[cut].due_s
 
 
-def drift(records: Sequence[RequestRecord], together: float, significance: float) -> str | None:
+class Drift(NamedTuple):
+    """Mean latencies of a window's halves, in seconds, which differ."""
+
+    first_s: float
+    second_s: float
+
+    def __str__(self) -> str:
+        return f"mean latency went from {self.first_s:.3g} to {self.second_s:.3g} s within the window"
+
+
+def drift(records: Sequence[RequestRecord], together: float, significance: float) -> Drift | None:
     """Whether latencies of the second half differ from those of the first by more than chance and by more than 5 %.
 
     Welch's test on means of batches long enough to be nearly independent of each other.
@@ -74,9 +85,6 @@ def drift(records: Sequence[RequestRecord], together: float, significance: float
         records: Requests due in the window.
         together: Mean number of requests in flight.
         significance: Chance of a false alarm; 0 never alarms.
-
-    Returns:
-        What was found, in words, or None.
     """
     latencies = [r.latency_s for r in sorted(records, key=lambda r: r.due_s)]
     middle = len(latencies) // 2
@@ -86,7 +94,7 @@ def drift(records: Sequence[RequestRecord], together: float, significance: float
     first, second = (float(half.mean()) for half in halves)
     if abs(second - first) <= _NEGLIGIBLE * first or _welch(*halves) >= significance:
         return None
-    return f"mean latency went from {first:.3g} to {second:.3g} s within the window"
+    return Drift(first, second)
 
 
 def backlog(due: int, ended: int) -> str | None:

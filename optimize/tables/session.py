@@ -192,7 +192,7 @@ class Measured:
             self.keys[row] = record.answers_key
         elif record.state == "infeasible" and not record.reason.startswith(FailureKind.UNSETTLED):
             self.refused[row] = record.reason
-        else:  # what has not settled once may do so the next time: the machine drifts too
+        else:  # what has not settled once may do so the next time: an open loop near its limit
             self.failed[row] = record.reason
 
 

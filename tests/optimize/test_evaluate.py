@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -66,25 +67,45 @@ def test_what_settled_before_is_not_given_up_as_soon(
     confirms: int | None, unsettled: int, loads: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`loads`: how many it takes until one is believed; None where none is."""
+    record = TrialRecord("s", 1, "confirmation", {}, {}, {}, confirms=confirms)
+    seen = [(None, "requests pile up")] * unsettled
+    if loads is None:
+        with pytest.raises(EngineFailure, match="requests pile up"):
+            loads_made(record, seen, monkeypatch)
+    else:
+        assert loads_made(record, seen, monkeypatch) == loads
+        assert record.repeated == ["requests pile up"] * unsettled and not record.disturbed
+
+
+@pytest.mark.parametrize("confirms", [None, 4])
+@pytest.mark.parametrize("drifts", [1, 2, 9])
+def test_where_the_machine_drifts_it_is_measured_again_and_flagged(
+    confirms: int | None, drifts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = TrialRecord("s", 1, "trial", {}, {}, {}, confirms=confirms)
+    assert loads_made(record, [("latency went up", None)] * drifts, monkeypatch) == 2
+    assert record.repeated == ["latency went up"]
+    assert record.disturbed == ([] if drifts == 1 else ["latency went up"])
+
+
+def loads_made(
+    record: TrialRecord, seen: Sequence[tuple[str | None, str | None]], monkeypatch: pytest.MonkeyPatch
+) -> int:
+    """How many loads a measurement takes that may be repeated once, with drift and overload of the first of them."""
     nothing: Any = None
     plan: Any = SimpleNamespace(config=SimpleNamespace(load=SimpleNamespace(guard=Guard(repeats=1))))
     evaluator: Any = Evaluator(plan, nothing, nothing, nothing, phase=lambda _: None)
-    record = TrialRecord("s", 1, "confirmation", {}, {}, {}, confirms=confirms)
-    made = []
+    ahead, made = iter(seen), []
 
     def load(*_: object) -> tuple[Any, Measurement]:
         made.append(1)
-        drift = "latency went up" if len(made) <= unsettled else None
-        return SimpleNamespace(audit=AUDIT, drift=drift, cut_short=None), Measurement([], 0, 1, {})
+        drift, overload = next(ahead, (None, None))
+        return SimpleNamespace(audit=AUDIT, drift=drift, overload=overload, cut_short=None), Measurement([], 0, 1, {})
 
     monkeypatch.setattr(Evaluator, "_load", load)
     lease: Any = SimpleNamespace(engine=SimpleNamespace(reset=lambda: None))
-    if loads is None:
-        with pytest.raises(EngineFailure, match="latency went up"):
-            evaluator._measure(None, lease, record, None)
-    else:
-        evaluator._measure(None, lease, record, None)
-        assert len(made) == loads and record.repeated == ["latency went up"] * unsettled
+    evaluator._measure(None, lease, record, None)
+    return len(made)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from objectives import Measurement, MemoryParts, RequestRecord
 from objectives.latency import LatencyQuantile
 from optimize.engine.base import Endpoint, RequestConfig
 from optimize.errors import EngineFailure, FailureKind, TransientFault
-from optimize.load.arrivals import Arrivals, ClosedLoop, Poisson, Ramp, Steps
+from optimize.load.arrivals import Arrivals, ClosedLoop, Constant, Poisson, Ramp, Steps
 from optimize.load.client import request_body
 from optimize.load.crew import Crew
 from optimize.load.generator import Glimpse, LoadResult, Precise, Traffic, run_load
@@ -370,17 +370,28 @@ def test_the_window_opens_where_the_slow_start_ends(crew: Crew) -> None:
     assert result.drift is None
 
 
-def test_a_load_that_never_settles_says_so(crew: Crew) -> None:
+@pytest.mark.parametrize(
+    ("arrivals", "per_request_s", "drift", "overload"),
+    [
+        (ClosedLoop(users=2), 0.0005, True, False),  # users wait: a queue cannot grow, so the machine slows down
+        (Constant(rate_per_s=30), 0.0005, False, True),
+        (Constant(rate_per_s=30), -0.0005, True, False),
+    ],
+)
+def test_who_is_to_blame_where_speed_changes_all_the_time(
+    crew: Crew, arrivals: Arrivals, per_request_s: float, drift: bool, overload: bool
+) -> None:
     served = 0
 
-    async def ever_slower(request: web.Request) -> web.StreamResponse:
+    async def ever_changing(request: web.Request) -> web.StreamResponse:
         nonlocal served
         served += 1
-        return await stream(request, delay_s=0.0005 * served)
+        return await stream(request, delay_s=max(0.0, (0.0 if per_request_s > 0 else 0.1) + per_request_s * served))
 
-    with serving(ever_slower) as stub:
-        result = measure(crew, stub, ClosedLoop(users=2), warmup_max_s=3.0, window_min_s=3.0, window_requests=90)
-    assert result.drift is not None and "mean latency went from" in result.drift
+    with serving(ever_changing) as stub:
+        result = measure(crew, stub, arrivals, warmup_max_s=3.0, window_min_s=3.0, window_requests=90)
+    for said, expected in ((result.drift, drift), (result.overload, overload)):
+        assert ("mean latency went from" in (said or "")) == expected
 
 
 def test_a_window_stays_open_until_it_is_precise_or_at_its_longest(crew: Crew) -> None:
