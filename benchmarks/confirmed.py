@@ -31,7 +31,7 @@ from optimize.outcome import Completed
 from optimize.plan import Plan, make_plan
 from optimize.quantize import make_checkpoints
 from optimize.recommend import Candidate
-from optimize.report.format import figure
+from optimize.report.format import figure, value_of
 from optimize.study import stored_studies
 
 _TRIES = 3
@@ -95,6 +95,18 @@ def report(picks: dict[int, Candidate], found: dict[int, dict[str, Estimate]]) -
     return "\n".join(lines)
 
 
+def each(picks: dict[int, Candidate], found: dict[int, dict[str, Estimate]]) -> str:
+    """Every pick: what was confirmed of it, and the later reading."""
+    lines = [
+        "| pick | " + " | ".join(f"{m}: confirmed | later" for m in METRICS) + " |",
+        "|---" * (1 + 2 * len(METRICS)) + "|",
+    ]
+    for n, pick in picks.items():
+        pairs = (f"{figure(pick.estimates[m])} | {value_of(found[n][m])}" for m in METRICS)
+        lines.append(f"| {n}: {', '.join(map(str, pick.params.values()))} | " + " | ".join(pairs) + " |")
+    return "\n".join(lines)
+
+
 def missed(picks: dict[int, Candidate], found: dict[int, dict[str, Estimate]]) -> str:
     """The later readings that fell outside, each beside what had been confirmed."""
     lines = [
@@ -131,7 +143,7 @@ def main() -> None:
         for number in random.Random(0).sample(numbers, k=len(numbers)):
             plan = make_plan(configuration(overrides(number, asked.trials, folder)))
             found[number] = later(picks[number], plan)
-        text = f"{report(picks, found)}\n\n{missed(picks, found)}"
+        text = f"{report(picks, found)}\n\n{missed(picks, found)}\n\n{each(picks, found)}"
     print(text)
     command = f"python -m benchmarks.confirmed --studies {asked.studies} --trials {asked.trials}"
     what = (
