@@ -78,10 +78,12 @@ def test_memory_is_told_part_by_part(live_vllm: VllmLauncher, tmp_path: Path) ->
     try:
         live.reset()
         at_rest = live.memory()
-        for _ in range(2):
-            body = {"model": live.endpoint.model, "prompt": "the dog sees " * 20, "max_tokens": 4}
-            address = f"{live.endpoint.base_url}/v1/completions"
-            httpx.post(address, headers=live.endpoint.headers, timeout=60, json=body).raise_for_status()
+        # Long enough, some half a second, for dozens of looks at the heap: shorter ones can all fall between two steps.
+        body = {
+            "model": live.endpoint.model, "prompt": ["the dog sees " * 20] * 16, "max_tokens": 128, "ignore_eos": True,
+        }  # fmt: skip
+        address = f"{live.endpoint.base_url}/v1/completions"
+        httpx.post(address, headers=live.endpoint.headers, timeout=60, json=body).raise_for_status()
         loaded = live.memory()
     finally:
         live.stop()

@@ -373,7 +373,7 @@ def test_the_window_opens_where_the_slow_start_ends(crew: Crew) -> None:
 @pytest.mark.parametrize(
     ("arrivals", "per_request_s", "drift", "overload"),
     [
-        (ClosedLoop(users=2), 0.0005, True, False),  # users wait: a queue cannot grow, so the machine slows down
+        (ClosedLoop(users=2), 0.0005, True, False),  # users wait: a queue cannot grow
         (Constant(rate_per_s=30), 0.0005, False, True),
         (Constant(rate_per_s=30), -0.0005, True, False),
     ],
