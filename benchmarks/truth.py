@@ -82,6 +82,11 @@ def loss(value: float, name: str) -> float:
     return scaled if direction is Direction.MINIMIZE else -scaled
 
 
+def hypervolume(scaled: np.ndarray) -> float:
+    """Of points x objectives, each objective's losses scaled to 0 at the best of all that counts and 1 at the worst."""
+    return float(compute_hypervolume(scaled, np.full(len(OBJECTIVES), _REFERENCE)))
+
+
 class Table:
     """The measured grid.
 
@@ -133,8 +138,7 @@ class Table:
         found = [k for k in set(keys) if k in self.feasible]
         if not found:
             return 0.0
-        scaled = (np.array([self._loss(k) for k in found]) - self._low) / self._span
-        return float(compute_hypervolume(scaled, np.full(len(OBJECTIVES), _REFERENCE)))
+        return hypervolume((np.array([self._loss(k) for k in found]) - self._low) / self._span)
 
 
 def as_estimates(figures: Mapping[str, float]) -> dict[str, Estimate]:

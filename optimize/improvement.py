@@ -44,9 +44,10 @@ def reference_point(front: Array, likely: Array) -> Array:
 
 
 def log_improvement(
-    losses: Sequence[Surrogate], rows: Array, feasible: Array, reference: Array, rng: np.random.RandomState
-) -> Array:
-    """Logarithm of the expected hypervolume improvement of points, shape (points,).
+    losses: Sequence[Surrogate], rows: Array, feasible: Array, reference: Array, favour: Array,
+    rng: np.random.RandomState,
+) -> Array:  # fmt: skip
+    """Logarithm of the expected hypervolume improvement of points, and what else speaks for them; shape (points,).
 
     The expectation is over draws from the models, the same for all points (Daulton, Balandat and Bakshy 2020,
     "Differentiable expected hypervolume improvement", equation 1). Objectives that went together so far are drawn
@@ -57,6 +58,8 @@ def log_improvement(
         rows: The points, encoded.
         feasible: Shape (n, objectives): losses of the feasible points so far.
         reference: Shape (objectives,).
+        favour: Shape (points,), added: the logarithm of whatever the improvement is weighed by. It also tells which
+            points are looked at closely, or those that improve most and can never run would keep out all others.
         rng: Draws.
     """
     predicted = [model.predict(rows) for model in losses]
@@ -64,10 +67,10 @@ def log_improvement(
     lower, upper = _boxes(feasible, reference, rng)
     draws = ndtri(qmc.Sobol(len(losses), rng=rng.randint(2**31)).random(_DRAWS) * (1 - 2e-9) + 1e-9)
     draws = draws @ np.linalg.cholesky(_together(feasible)).T
-    found = np.log(_mean_improvement(mean, deviation, draws[:_FIRST_DRAWS], lower, upper))
+    found = favour + np.log(_mean_improvement(mean, deviation, draws[:_FIRST_DRAWS], lower, upper))
     best = np.argsort(-found)[:_BEST]
     worst = np.full(len(rows), -np.inf)  # what came after the first draws of all is out
-    worst[best] = np.log(_mean_improvement(mean[best], deviation[best], draws, lower, upper))
+    worst[best] = favour[best] + np.log(_mean_improvement(mean[best], deviation[best], draws, lower, upper))
     return worst
 
 

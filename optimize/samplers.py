@@ -130,10 +130,11 @@ class LogScaleGPSampler(BaseSampler):
         options = self._options(search_space, completed, tried)
         if not options:
             return tried[int(self._rng.randint(len(tried)))]
-        worth = self._worth(study, search_space, completed, running, options)
+        seconds = np.ones(len(options))
         if self.live is not None:
             start_s = np.array([0.0 if self.live.serves(p) else self.live.start_s for p in options])
-            worth = worth - np.log(start_s + self.live.trial_s)
+            seconds = start_s + self.live.trial_s
+        worth = self._worth(study, search_space, completed, running, options, seconds)
         return options[int(np.argmax(worth))]
 
     def _under_way(self, study: optuna.Study, space: Mapping[str, BaseDistribution]) -> list[FrozenTrial]:
@@ -169,19 +170,21 @@ class LogScaleGPSampler(BaseSampler):
     ) -> Point | None:
         """Where an ordered knob was measured at one value only: another one, beside the settings with most room for it.
 
-        The far end of its range first, and if that cannot run, half of the way, and so on.
+        The far end of its range first, and if that cannot run, half of the way, and so on. What could not run beside
+        settings that were measured is left to the models.
         """
         measured = [t for t in completed if not t.user_attrs.get("imputed")]
         if not measured:
             return None
         roomy = min(measured, key=lambda t: sum(map(_ratio_to_limit, t.constraints.values())))
-        base = _within(space, roomy.params)
+        base, known = _within(space, roomy.params), {_key(p) for p in tried}
         for name in space:
             if len({t.params[name] for t in measured}) == 1:
                 for value in outwards_in(space[name], base[name]):
-                    point = self._settle({**base, name: value})
-                    if point not in tried:
-                        return point
+                    # One chance each, or which trial happens to have most room would begin it all anew.
+                    beside = (self._settle({**_within(space, t.params), name: value}) for t in measured)
+                    if known.isdisjoint(map(_key, beside)):
+                        return self._settle({**base, name: value})
         return None
 
     def _options(
@@ -200,9 +203,10 @@ class LogScaleGPSampler(BaseSampler):
 
     def _worth(
         self, study: optuna.Study, space: Mapping[str, BaseDistribution], completed: Sequence[FrozenTrial],
-        running: Sequence[FrozenTrial], options: Sequence[Point],
+        running: Sequence[FrozenTrial], options: Sequence[Point], seconds: Array,
     ) -> Array:  # fmt: skip
-        """Logarithm of what trying each point is expected to be worth, times the probability that it is allowed."""
+        """Logarithm of what a second of trying each point is expected to be worth, times the probability that it is
+        allowed."""
         signs = np.array([-1.0 if d is StudyDirection.MAXIMIZE else 1.0 for d in study.directions])
         known = most_telling(completed, signs, self._rng)
         measured = [t for t in known if not t.user_attrs.get("imputed")]
@@ -211,8 +215,9 @@ class LogScaleGPSampler(BaseSampler):
             encoding.rows(points) for points in ([t.params for t in measured], options, [t.params for t in running])
         )
         feasibility = log_feasibility(self._constraints(encoding, known), asked)
+        favour: Array = feasibility - np.log(seconds)
         if not measured:
-            return feasibility
+            return favour
         log_scale = study.user_attrs.get(LOG_SCALE_ATTR, [False] * len(signs))
         losses = np.array([log_scaled(t.values, log_scale) for t in measured]) * signs
         models = [self._fit(f"objective {i}", encoding, rows, column) for i, column in enumerate(losses.T)]
@@ -221,12 +226,12 @@ class LogScaleGPSampler(BaseSampler):
                 model.believe(under_way)
         feasible = np.array([is_feasible(t) for t in measured])
         if not feasible.any():
-            return feasibility
+            return favour
         # By the models, not as read: of many readings the best are the luckiest.
         front = np.column_stack([model.predict(np.vstack([rows[feasible], under_way]))[0] for model in models])
         likely = np.column_stack([model.predict(asked)[0] for model in models])[feasibility > math.log(0.5)]
         reference = reference_point(front, likely)
-        return feasibility + log_improvement(models, asked, front, reference, self._rng)
+        return log_improvement(models, asked, front, reference, favour, self._rng)
 
     def _constraints(self, encoding: Encoding, trials: Sequence[FrozenTrial]) -> list[Surrogate]:
         """A model of each constraint that was ever broken."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.race import seconds_to, verdict
-from benchmarks.truth import table
+from benchmarks.race import seconds_to, trials_by_own_readings, verdict
+from benchmarks.truth import as_estimates, table
+from optimize.ledger import TrialRecord
 
 
 def test_a_share_is_reached_by_the_trial_that_completes_it() -> None:
@@ -18,3 +19,16 @@ def test_a_share_is_reached_by_the_trial_that_completes_it() -> None:
 def test_one_that_never_got_there_is_compared_by_how_long_it_ran() -> None:
     assert "more than 5.5 times faster" in verdict((100.0, 20), None, 550.0)
     assert "is 7.0 times faster" in verdict((100.0, 20), (700.0, 60), 900.0)
+
+
+def _read(qps: float, feasible: bool = True) -> TrialRecord:
+    figures = as_estimates({"qps": qps, "p99_latency_s": 1 / qps, "memory_bytes": 1.0, "bleu": 70.0})
+    found = figures if feasible else {}
+    return TrialRecord("race", 0, "search", {}, {}, {}, state="completed", estimates=found, feasible=feasible)
+
+
+def test_by_its_own_readings_a_search_had_found_it_with_the_trial_after_which_little_came() -> None:
+    none, slow, fast, faster = _read(1.0, feasible=False), _read(1.0), _read(9.9), _read(10.0)
+    assert trials_by_own_readings(0.95, [none, slow, fast, faster]) == 3
+    assert trials_by_own_readings(1.0, [none, slow, fast, faster, slow]) == 4
+    assert trials_by_own_readings(0.95, [none]) is None

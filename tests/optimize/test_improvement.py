@@ -20,12 +20,13 @@ class Known:
         return self._mean[: len(rows)], np.full(len(rows), self._deviation)
 
 
-def gain(points: list[list[float]], front: list[list[float]], deviation: float = 1e-9) -> np.ndarray:
+def gain(
+    points: list[list[float]], front: list[list[float]], deviation: float = 1e-9, favour: list[float] | None = None
+) -> np.ndarray:
     models = [Known([p[i] for p in points], deviation) for i in range(len(points[0]))]
     reference = REFERENCE if len(points[0]) == 2 else np.ones(len(points[0]))
-    found = log_improvement(
-        models, np.zeros((len(points), 1)), np.array(front), reference, np.random.RandomState(0)  # type: ignore[arg-type]
-    )  # fmt: skip
+    rows, weights = np.zeros((len(points), 1)), np.array(favour or [0.0] * len(points))
+    found = log_improvement(models, rows, np.array(front), reference, weights, np.random.RandomState(0))  # type: ignore[arg-type]
     return np.exp(found)
 
 
@@ -47,6 +48,12 @@ def test_a_single_objective_gains_what_it_improves() -> None:
 def test_doubt_is_worth_something_where_the_expected_point_is_beaten() -> None:
     beaten, front = [[0.65, 0.65]], [[0.6, 0.6]]
     assert gain(beaten, front)[0] < 1e-6 < gain(beaten, front, deviation=0.1)[0]
+
+
+def test_many_points_that_would_gain_most_and_cannot_run_do_not_keep_out_one_that_can() -> None:
+    hopeless = 1000
+    found = gain([[0.1, 0.1]] * hopeless + [[0.4, 0.4]], [[0.5, 0.5]], favour=[-700.0] * hopeless + [math.log(0.5)])
+    assert found[-1] == pytest.approx(0.5 * (0.36 - 0.25), abs=1e-6) and np.argmax(found) == hopeless
 
 
 def test_the_reference_leaves_room_for_what_is_worse_in_one_objective_than_all_so_far() -> None:

@@ -238,3 +238,20 @@ def test_an_ordered_knob_measured_at_one_value_is_shown_at_another_where_there_i
         trial.set_user_attr("imputed", True)
         study.tell(trial, 1.0)
     assert asked == [{"k": "fast", "beam_size": beams} for beams in (8, 4, 2)]
+
+
+def test_what_could_not_run_beside_measured_settings_is_not_shown_again_for_every_trial_with_more_room() -> None:
+    space: dict[str, BaseDistribution] = {
+        "n": IntDistribution(1, 256, log=True), "beam_size": CategoricalDistribution([1, 2, 4]),
+    }  # fmt: skip
+    study = optuna.create_study(directions=["maximize"], sampler=LogScaleGPSampler(seed=0, n_startup_trials=2))
+    study.enqueue_trial({"n": 64, "beam_size": 1})
+    beams = []
+    for number in range(16):
+        trial = study.ask(space)
+        beams.append(trial.params["beam_size"])
+        slow = trial.params["beam_size"] > 1
+        trial.set_constraint("p99", 1.0 if slow else -0.1 - 0.05 * number)  # luck: each has more room than those before
+        trial.set_user_attr("imputed", slow)
+        study.tell(trial, 1.0 / abs(trial.params["n"] - 40.5))
+    assert {2, 4} < set(beams) and beams.count(1) > len(beams) / 2
