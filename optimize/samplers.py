@@ -177,9 +177,10 @@ class LogScaleGPSampler(BaseSampler):
         if not measured:
             return None
         roomy = min(measured, key=lambda t: sum(map(_ratio_to_limit, t.constraints.values())))
-        base, known = _within(space, roomy.params), {_key(p) for p in tried}
+        base = _within(space, roomy.params)
         for name in space:
             if len({t.params[name] for t in measured}) == 1:
+                known = {_key(p) for p in tried}
                 for value in outwards_in(space[name], base[name]):
                     # One chance each, or which trial happens to have most room would begin it all anew.
                     beside = (self._settle({**_within(space, t.params), name: value}) for t in measured)
