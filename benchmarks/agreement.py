@@ -23,20 +23,21 @@ from typing import Any
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.common import RESULTS, configuration, engine_of, mean_interval, provenance, require_quiet
-from benchmarks.peers import FIGURES, Asked, guidellm, vllm_bench, write_prompts
-from benchmarks.stubbed import stub
+from benchmarks.common import RESULTS, engine_of, mean_interval, provenance, require_quiet
+from benchmarks.peers import FIGURES, LoadRequest, guidellm, vllm_bench, write_prompts
 from objectives import Measurement
+from optimize.config.compose import configuration
+from optimize.config.measuring import Guard, Load
+from optimize.config.schema import StudyConfig
 from optimize.engine.base import Engine, RequestConfig
-from optimize.interference import Machine, disturbances
+from optimize.evaluation.interference import Machine, disturbances
+from optimize.evaluation.telemetry import PERIOD_S, Telemetry
 from optimize.load.arrivals import ClosedLoop
-from optimize.load.crew import Crew
+from optimize.load.client_pool import ClientPool
 from optimize.load.generator import Traffic, run_load
+from optimize.load.workload import Workload, load_workload
 from optimize.plan import make_plan
-from optimize.schema import StudyConfig
-from optimize.schema_measuring import Guard, Load
-from optimize.telemetry import PERIOD_S, Telemetry
-from optimize.workload import Workload, load_workload
+from optimize.testing.stub_engine import stub
 
 USERS, REQUESTS = 4, 300
 TOKENS, TOKEN_S = 16, 0.02
@@ -50,10 +51,10 @@ Run = Mapping[str, Any]
 Generators = Mapping[str, Callable[[], Run]]
 
 
-def ours(engine: Engine, workload: Workload, crew: Crew) -> Run:
+def ours(engine: Engine, workload: Workload, clients: ClientPool) -> Run:
     """Mean figures over a window that is asked to hold as many requests as the peers send."""
     load = Load(warmup_s=0.5, warmup_max_s=3, window_min_s=1, window_requests=REQUESTS, window_max_s=120)
-    result = run_load(crew, engine, Traffic(workload, RequestConfig(), ClosedLoop(USERS), load), first_answers=False)
+    result = run_load(clients, engine, Traffic(workload, RequestConfig(), ClosedLoop(USERS), load), first_answers=False)
     measured = Measurement(result.records, result.window_start_s, result.window_end_s, {})
     answers = measured.answered
     return {
@@ -153,17 +154,17 @@ def in_turn(generators: Generators, rounds: int, run: Callable[[Callable[[], Run
 
 
 def generators_of(
-    engine: Engine, workload: Workload, crew: Crew, asked: Asked, folder: Path, peer: str | None
+    engine: Engine, workload: Workload, clients: ClientPool, asked: LoadRequest, folder: Path, peer: str | None
 ) -> Generators:
     found: dict[str, Callable[[], Run]] = {
-        OURS: lambda: ours(engine, workload, crew),
+        OURS: lambda: ours(engine, workload, clients),
         "vllm bench serve": lambda: vllm_bench(asked, folder),
     }
     return found | ({"GuideLLM": lambda: guidellm(asked, folder, peer)} if peer else {})
 
 
 def on_the_engine(
-    config: StudyConfig, workload: Workload, crew: Crew, rounds: int, peer: str | None
+    config: StudyConfig, workload: Workload, clients: ClientPool, rounds: int, peer: str | None
 ) -> dict[str, list[Run]]:
     with TemporaryDirectory() as folder:
         plan = make_plan(dataclasses.replace(config, output_dir=folder))
@@ -172,14 +173,14 @@ def on_the_engine(
         engine = plan.launcher.launch(
             engine_of(config, {"quantization": "fp16", "batch_size": 16}), Path(folder) / "log"
         )
-        asked = Asked(engine.endpoint, config.model.path, prompts, REQUESTS, workload.max_tokens, users=USERS)
+        asked = LoadRequest(engine.endpoint, config.model.path, prompts, REQUESTS, workload.max_tokens, users=USERS)
 
         def run(generator: Callable[[], Run]) -> Run:
             engine.reset()
             return undisturbed(engine, generator)
 
         try:
-            generators = generators_of(engine, workload, crew, asked, Path(folder), peer)
+            generators = generators_of(engine, workload, clients, asked, Path(folder), peer)
             generators[OURS]()  # warms the engine up for all
             return in_turn(generators, rounds, run)
         finally:
@@ -188,13 +189,13 @@ def on_the_engine(
 
 
 def on_the_stub(
-    config: StudyConfig, workload: Workload, crew: Crew, rounds: int, peer: str | None
+    config: StudyConfig, workload: Workload, clients: ClientPool, rounds: int, peer: str | None
 ) -> dict[str, list[Run]]:
     short = dataclasses.replace(workload, max_tokens=TOKENS)
     with TemporaryDirectory() as folder, stub("--tokens", TOKENS, "--token-s", TOKEN_S) as engine:
         prompts = write_prompts(workload.prompts, Path(folder))
-        asked = Asked(engine.endpoint, config.model.path, prompts, REQUESTS, TOKENS, users=USERS)
-        generators = generators_of(engine, short, crew, asked, Path(folder), peer)
+        asked = LoadRequest(engine.endpoint, config.model.path, prompts, REQUESTS, TOKENS, users=USERS)
+        generators = generators_of(engine, short, clients, asked, Path(folder), peer)
         return in_turn(generators, rounds, lambda generator: with_way_to_server(engine, generator))
 
 
@@ -235,9 +236,9 @@ def main() -> None:
     require_quiet()
     config = configuration(["+study=chat"])
     workload = load_workload(config.workload, config.model.path, Path(config.cache_dir))
-    with Crew() as crew:
-        stubbed = on_the_stub(config, workload, crew, rounds, peer)
-        live = on_the_engine(config, workload, crew, rounds, peer)
+    with ClientPool() as clients:
+        stubbed = on_the_stub(config, workload, clients, rounds, peer)
+        live = on_the_engine(config, workload, clients, rounds, peer)
     command = f"python -m benchmarks.agreement --rounds {rounds}{' --guidellm guidellm' if peer else ''}"
     parts = [
         "# Agreement with other load generators",

@@ -21,15 +21,16 @@ from pathlib import Path
 import httpx
 import psutil
 
-from benchmarks.common import RESULTS, configuration, provenance, require_quiet
-from benchmarks.monitoring import Prometheus, missing, node_exporter, prometheus, until
+from benchmarks.common import RESULTS, provenance, require_quiet
+from benchmarks.prometheus import Prometheus, missing, node_exporter, prometheus, until
+from optimize.config.compose import configuration
+from optimize.config.schema import StudyConfig
 from optimize.deploy.alerts import alerts_of
 from optimize.deploy.bundle import make_deployment, make_folder, write_bundle
 from optimize.deploy.verify import Serving, serving
 from optimize.engine.vllm import free_port
 from optimize.errors import OptimizeError
-from optimize.rows import chosen_row
-from optimize.schema import StudyConfig
+from optimize.study.rows import chosen_row
 
 _FIRE_MAX_S, _SILENT_MAX_S = 90.0, 60.0
 _USERS, _FEW, _TOKENS, _WARM_S = 48, 16, 100, 8.0

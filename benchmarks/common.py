@@ -17,21 +17,14 @@ from typing import Any
 import psutil
 from scipy import stats
 
-from optimize import schema
-from optimize.cli import composed, to_typed
+from optimize.config import schema
 from optimize.engine.base import EngineConfig
 from optimize.engine.flags import vllm_distribution
-from optimize.quantize import make_checkpoints
-from optimize.signature import machine
-from optimize.space import make_space
+from optimize.hardware import machine
+from optimize.quantize.checkpoints import make_checkpoints
+from optimize.search.space import make_space
 
 RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
-
-
-def configuration(overrides: Sequence[str]) -> schema.StudyConfig:
-    """The typed configuration that `python -m optimize` would have with these overrides."""
-    schema.register()
-    return to_typed(composed(overrides))
 
 
 def engine_of(config: schema.StudyConfig, params: Mapping[str, Any]) -> EngineConfig:

@@ -13,12 +13,10 @@ import argparse
 import cProfile
 import json
 import pstats
-import random
 import statistics
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
@@ -26,23 +24,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.common import RESULTS, configuration, provenance
-from objectives import Estimate, RequestRecord
-from optimize.about import About
-from optimize.answers import depends_on
-from optimize.engine.base import TrialConfig
+from benchmarks.common import RESULTS, provenance
+from optimize.config.compose import configuration
+from optimize.driver.loop import Loop
+from optimize.driver.progress import Progress
 from optimize.errors import redacted
-from optimize.executor import Landing
-from optimize.executor.base import Job
+from optimize.executor.factory import Landing
 from optimize.executor.fleet import Fleet
-from optimize.executor.worker import Effective, Ready, Result, Word
 from optimize.ledger import Ledger
-from optimize.loop import Loop
-from optimize.outcome import Completed
-from optimize.plan import Plan, make_plan
-from optimize.progress import Progress
-from optimize.study import open_study
-from optimize.tracking import Tracker
+from optimize.plan import make_plan
+from optimize.study.lifecycle import open_study
+from optimize.testing.instant_workers import _ANSWERS, _MODELLED, Instant
+from optimize.tracking.study_info import About
+from optimize.tracking.tracker import Tracker
 
 WORKERS = (1, 8, 64)
 PARTS = {
@@ -54,47 +48,6 @@ PARTS = {
     "the budget": ("budget.py", "spent"),
     "claims": ("claims.py", "running"),
 }
-_ANSWERS, _MODELLED = 100, 32
-
-
-class Instant:
-    """A transport whose workers have answered before they are asked twice.
-
-    Args:
-        plan: The study's parts, for its signature and metrics.
-    """
-
-    def __init__(self, plan: Plan) -> None:
-        self._plan, self._ledger = plan, Ledger(plan.folder)
-        self._words: deque[tuple[int, Word]] = deque()
-        self._requests = [
-            RequestRecord(i, 0.1 * i, 0.1 * i, None, 0.1 * i + 0.3, 20, 30, "a b " * 15) for i in range(_ANSWERS)
-        ]
-
-    def start(self, slot: int) -> None:
-        self._words.append((slot, Ready(dict(self._plan.signature), "here", 0)))
-
-    def send(self, slot: int, method: str, *arguments: Any) -> None:
-        if method == "effective":
-            self._words.append((slot, Effective({"max_num_seqs": 128})))
-            return
-        job: Job = arguments[0]
-        job.record.answers_key = depends_on(job.config)
-        job.record.seconds |= {"engine_start": 2.0, "total": 14.0}
-        self._ledger.write_requests(job.record.number, self._requests, {"cpu_cores": [(1.0, 1.0)]})
-        self._words.append((slot, Result(job.record, Completed(self._figures(job.config)), True)))
-
-    def _figures(self, config: TrialConfig) -> dict[str, Estimate]:
-        rng = random.Random(repr(config))
-        values = {name: 0.0 if name == "error_rate" else rng.uniform(1.0, 2.0) for name in self._plan.metrics}
-        return {name: Estimate(v, v * 0.9, v * 1.1, _ANSWERS, "") for name, v in values.items()}
-
-    def wait(self, timeout_s: float | None) -> list[tuple[int, Word]]:
-        return [self._words.popleft()] if self._words else []
-
-    def stop(self, slot: int) -> None: ...
-
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)

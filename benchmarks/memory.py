@@ -21,20 +21,21 @@ from typing import Any
 
 import psutil
 
-from benchmarks.common import RESULTS, configuration, mean_interval, provenance, require_quiet
+from benchmarks.common import RESULTS, mean_interval, provenance, require_quiet
 from objectives import Measurement, MemoryParts
 from objectives.memory import kv_in_use
+from optimize.config.compose import configuration
+from optimize.config.schema import Model, RandomWeights
 from optimize.engine.base import EngineConfig, RequestConfig
 from optimize.engine.vllm import VllmEngine, VllmLauncher
+from optimize.evaluation.telemetry import Telemetry
 from optimize.load.arrivals import ClosedLoop
-from optimize.load.crew import Crew
+from optimize.load.client_pool import ClientPool
 from optimize.load.generator import Traffic, run_load
+from optimize.model.random_weights import materialized, parameters
 from optimize.plan import Plan, make_plan
-from optimize.quantize import make_checkpoints
 from optimize.quantize.calibration import calibration_of
-from optimize.random_model import materialized, parameters
-from optimize.schema import Model, RandomWeights
-from optimize.telemetry import Telemetry
+from optimize.quantize.checkpoints import make_checkpoints
 
 MIB, GIB = 2**20, 2**30
 Flags = Mapping[str, Any]
@@ -64,8 +65,8 @@ _NOTHING = {
 _OVERRIDES = [
     "+study=bulk", "study.name=memory", "model=llama_1b_random", "constraints=none", "objectives=[qps,memory_bytes]",
     "scenario.weights={qps: 1}", "recipes.mixed8.calibration_samples=4",
-    "workload.prompt_tokens={_target_: optimize.lengths.Fixed, tokens: 48}",
-    "workload.output_tokens={_target_: optimize.lengths.Fixed, tokens: 4}",
+    "workload.prompt_tokens={_target_: optimize.load.lengths.Fixed, tokens: 48}",
+    "workload.output_tokens={_target_: optimize.load.lengths.Fixed, tokens: 4}",
     "load.window_min_s=1", "load.window_requests=4", "load.window_max_s=15", "load.warmup_s=0",
     "load.warmup_requests=4", "load.warmup_max_s=4", "load.precision={}",
     "load.drain_max_s=120", "load.request_timeout_s=300",
@@ -123,7 +124,7 @@ def _sampled(engine: VllmEngine) -> Iterator[list[int]]:
         thread.join()
 
 
-def observe(plan: Plan, launcher: VllmLauncher, config: EngineConfig, crew: Crew) -> Seen:
+def observe(plan: Plan, launcher: VllmLauncher, config: EngineConfig, clients: ClientPool) -> Seen:
     """Start an engine, load it, and read its memory from inside and outside."""
     with TemporaryDirectory() as folder:
         engine = launcher.launch(config, Path(folder) / "log")
@@ -131,7 +132,7 @@ def observe(plan: Plan, launcher: VllmLauncher, config: EngineConfig, crew: Crew
             engine.reset()
             traffic = Traffic(plan.workload, RequestConfig(), ClosedLoop(users=USERS), plan.config.load)
             with _sampled(engine) as held, Telemetry(engine).sampling() as telemetry:
-                loaded = run_load(crew, engine, traffic)
+                loaded = run_load(clients, engine, traffic)
             series, parts = telemetry.series(loaded.began_at), engine.memory()
         finally:
             engine.stop()
@@ -213,15 +214,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seen: dict[str, list[Seen]] = {name: [] for name in cases}
     beside: list[Seen] = []
     try:
-        with Crew() as crew:
+        with ClientPool() as clients:
             for _ in range(asked.repeats):
                 small = {**model.flags, "kv_cache_memory_bytes": 4 * MIB, "dtype": "bfloat16"}
-                beside.append(observe(plan, launcher, EngineConfig(nothing.path, "fp16", tuple(small.items())), crew))
+                beside.append(
+                    observe(plan, launcher, EngineConfig(nothing.path, "fp16", tuple(small.items())), clients)
+                )
                 print("beside", beside[-1], flush=True)
                 for name, (recipe, flags) in cases.items():
                     settings = {"dtype": plan.config.recipes[recipe].dtype, **model.flags, **flags}
                     config = EngineConfig(checkpoints[recipe], recipe, tuple(sorted(settings.items())))
-                    seen[name].append(observe(plan, launcher, config, crew))
+                    seen[name].append(observe(plan, launcher, config, clients))
                     print(name, seen[name][-1], flush=True)
     finally:
         launcher.close()
@@ -230,7 +233,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     what = (
         f"A Llama of {parameters(shape) / 1e9:.2f} billion random weights (`model=llama_1b_random`), {USERS} users, "
         f"prompts of 48 tokens, answers of 4. All in MiB; means over {asked.repeats} engines each, in turns, with "
-        "their interval. Weights, KV pool and activations are told by vLLM's worker (`optimize/engine/memory.py`); "
+        "their interval. Weights, KV pool and activations are told by vLLM's worker "
+        "(`optimize/engine/worker_extension.py`); "
         f"growth is the highest proportional set size of the process tree, sampled from outside every {_SAMPLE_S:g} "
         "s, less that of an engine with next to no model. What is needed counts the KV cache in use; what is held "
         "counts the whole pool, which vLLM fills with zeros at its start. What grew beside the parts is what a load "

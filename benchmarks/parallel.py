@@ -27,10 +27,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.common import RESULTS, processes, provenance
-from benchmarks.hindsight import shares, trials_to
-from benchmarks.replay import ENOUGH, SPACE, Policy, Step, live_engine, params_of, point_of, tell, tell_infeasible
-from benchmarks.table import BASELINE
-from benchmarks.truth import (
+from benchmarks.ground_truth import (
     CHAT_P99_MAX_S,
     OBJECTIVES,
     Key,
@@ -43,7 +40,10 @@ from benchmarks.truth import (
     measuring_s,
     table,
 )
-from optimize.samplers import LOG_SCALE_ATTR, EngineAware, LogScaleGPSampler
+from benchmarks.replay import ENOUGH, SPACE, Policy, Step, live_engine, params_of, point_of, tell, tell_infeasible
+from benchmarks.scoring import shares, trials_to
+from benchmarks.tabular import BASELINE
+from optimize.search.gp_sampler import LOG_SCALE_ATTR, EngineAware, LogScaleGPSampler
 
 WORKERS = (1, 2, 4, 8)
 SHARES = (0.90, 0.95)

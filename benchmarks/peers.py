@@ -25,7 +25,7 @@ FIGURES = ("qps", "ttft_s", "tpot_s", "latency_s")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class LoadRequest:
     """What every generator is asked to do.
 
     Attributes:
@@ -55,7 +55,7 @@ def write_prompts(prompts: Sequence[Any], folder: Path, rows: int | None = None)
     return path
 
 
-def vllm_bench(asked: Asked, folder: Path) -> dict[str, Any]:
+def vllm_bench(asked: LoadRequest, folder: Path) -> dict[str, Any]:
     """Run `vllm bench serve`; mean figures, "p90_latency_s" and "p99_latency_s".
 
     "start_times_s" is when it started the clock of each request, on the clock of `time.monotonic()`.
@@ -80,7 +80,7 @@ def vllm_bench(asked: Asked, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def guidellm(asked: Asked, folder: Path, program: str) -> dict[str, float]:
+def guidellm(asked: LoadRequest, folder: Path, program: str) -> dict[str, float]:
     """Run GuideLLM; mean figures. Its inter-token latency is what others call time per output token."""
     out = folder / "guidellm.json"
     backend = {

@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.common import RESULTS, configuration, engine_of, provenance, require_quiet
+from benchmarks.common import RESULTS, engine_of, provenance, require_quiet
 from demo.evaluate import reference_logprobs
-from optimize.build import build
+from optimize.config.compose import configuration
+from optimize.config.instantiate import build
 from optimize.engine.base import Launcher
-from optimize.perplexity import ask
-from optimize.workload import load_workload
+from optimize.evaluation.perplexity import ask
+from optimize.load.workload import load_workload
 
 STUDIES = ("chat", "bulk", "abtest")
 

@@ -31,9 +31,10 @@ from optuna.samplers import BaseSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from benchmarks.common import RESULTS, provenance, require_quiet
-from benchmarks.table import ENDED, OVERRIDES
-from benchmarks.truth import OBJECTIVES, Key, hypervolume, key_of, loss, table
-from optimize.ledger import CONFIRMATION, Ledger, TrialRecord
+from benchmarks.ground_truth import OBJECTIVES, Key, hypervolume, key_of, loss, table
+from benchmarks.tabular import ENDED, OVERRIDES
+from optimize.ledger import Ledger, TrialRecord
+from optimize.outcome import CONFIRMATION
 
 SHARE = 0.95
 _POLL_S = 5.0

@@ -13,22 +13,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.common import RESULTS, configuration, provenance, require_quiet
+from benchmarks.common import RESULTS, provenance, require_quiet
+from benchmarks.weight_deviation import deviations
 from objectives import Estimate, Measurement, MemoryParts
 from objectives.quality import Bleu, ChrF
+from optimize.config.compose import configuration
 from optimize.engine.base import EngineConfig, RequestConfig
 from optimize.engine.vllm import VllmLauncher
 from optimize.errors import EngineFailure
+from optimize.formatting import figure
 from optimize.load.arrivals import ClosedLoop
-from optimize.load.crew import Crew
+from optimize.load.client_pool import ClientPool
 from optimize.load.generator import Traffic, run_load
+from optimize.model.manifest import MANIFEST, read_manifest
 from optimize.plan import Plan, make_plan
-from optimize.quantize import make_checkpoints
 from optimize.quantize.calibration import calibration_of
-from optimize.quantize.deviation import deviations
+from optimize.quantize.checkpoints import make_checkpoints
 from optimize.quantize.layers import Precision, layer_precisions, summary
-from optimize.quantize.manifest import MANIFEST, read_manifest
-from optimize.report.format import figure
 
 USERS = 16
 _SLOW_S = 40.0
@@ -53,7 +54,7 @@ class Served:
     memory: MemoryParts
 
 
-def serve(plan: Plan, launcher: VllmLauncher, engine_config: EngineConfig, crew: Crew) -> Served:
+def serve(plan: Plan, launcher: VllmLauncher, engine_config: EngineConfig, clients: ClientPool) -> Served:
     """Start the engine and ask every prompt once; a recipe that is emulated is stopped after a while."""
     load = dataclasses.replace(
         plan.config.load, warmup_s=0, warmup_requests=0, window_requests=len(plan.workload.prompts),
@@ -64,7 +65,7 @@ def serve(plan: Plan, launcher: VllmLauncher, engine_config: EngineConfig, crew:
         try:
             engine.reset()
             began = time.monotonic()
-            loaded = run_load(crew, engine, Traffic(plan.workload, RequestConfig(), ClosedLoop(users=USERS), load))
+            loaded = run_load(clients, engine, Traffic(plan.workload, RequestConfig(), ClosedLoop(users=USERS), load))
             took = time.monotonic() - began
             memory = engine.memory()
         finally:
@@ -143,12 +144,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     served: dict[str, Served] = {}
     try:
         refused = {name: str(why) for name, why in launcher.refusals(engines).items()}
-        with Crew() as crew:
+        with ClientPool() as clients:
             for name, engine in engines.items():
                 if name in refused:
                     continue
                 try:
-                    served[name] = serve(plan, launcher, engine, crew)
+                    served[name] = serve(plan, launcher, engine, clients)
                 except EngineFailure as failure:
                     refused[name] = f"only known once it was started: {failure}"
                 print(name, served.get(name) or refused[name], flush=True)
@@ -160,7 +161,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "intervals are by bootstrap over the answers; recipes that the processor has to emulate are stopped after "
         f"{_SLOW_S:.0f} s and scored on what they had answered. Deviation: root mean square of the difference to "
         "FP16, in percent of the weights' own, median over the quantized layers; beside it what the bits predict "
-        "(`optimize/quantize/deviation.py`). GPTQ trades weight errors for smaller errors of the output, so its "
+        "(`benchmarks/weight_deviation.py`). GPTQ trades weight errors for smaller errors of the output, so its "
         "deviation is larger."
     )
     text = "\n\n".join([head, what, report(plan, checkpoints, served, refused)])

@@ -14,8 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
-from benchmarks.table import BASELINE, GRID, Point
-from benchmarks.truth import (
+from benchmarks.ground_truth import (
     METRICS,
     OBJECTIVES,
     Key,
@@ -31,10 +30,11 @@ from benchmarks.truth import (
     measuring_s,
     pooled,
 )
+from benchmarks.tabular import BASELINE, GRID, Point
 from objectives import Direction, Estimate
-from optimize.bounds import broken_without_figures, violations
-from optimize.recommend import Candidate
-from optimize.samplers import GIVEN_POINTS_ATTR, LOG_SCALE_ATTR, EngineAware, LiveEngine
+from optimize.decision.constraints import broken_without_figures, violations
+from optimize.decision.recommendation import Candidate
+from optimize.search.gp_sampler import GIVEN_POINTS_ATTR, LOG_SCALE_ATTR, EngineAware, LiveEngine
 
 COLD_START_S = 33.0
 """Of an engine without the warm start; docs/results/warm_parity.md."""

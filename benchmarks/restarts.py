@@ -25,14 +25,15 @@ from pathlib import Path
 import httpx
 import psutil
 
-from benchmarks.common import RESULTS, configuration, provenance, require_quiet
+from benchmarks.common import RESULTS, provenance, require_quiet
 from objectives import RequestRecord
-from optimize.certify.rig import watch
+from optimize.certify.testbed import watch
+from optimize.config.compose import configuration
 from optimize.engine.base import Endpoint, RequestConfig
 from optimize.load.arrivals import ClosedLoop
-from optimize.load.crew import Asked, Crew, Flow
+from optimize.load.client_pool import ClientPool, LoadRequest, LoadRun
 from optimize.plan import make_plan
-from optimize.serve.record import Restart, RestartLog
+from optimize.serve.restart_log import Restart, RestartLog
 
 _ROOT = Path(__file__).resolve().parents[1]
 _UP_S, _LIMIT_S, _BETWEEN_S = 180.0, 120.0, 2.0
@@ -100,8 +101,8 @@ def _status(endpoint: Endpoint) -> str:
 
 
 def engine_of(server: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """Processes of the engine under a server: all below its keeper, or its preloaded process."""
-    below = [p for keeper in psutil.Process(server.pid).children() for p in keeper.children(recursive=True)]
+    """Processes of the engine under a server: all below its reaper, or its preloaded process."""
+    below = [p for reaper in psutil.Process(server.pid).children() for p in reaper.children(recursive=True)]
     return [p for p in below if p.status() != psutil.STATUS_ZOMBIE]
 
 
@@ -113,14 +114,14 @@ def kill_largest(server: subprocess.Popen[bytes]) -> float:
     return at
 
 
-def kills(crew: Crew, asked: Asked, start: str, count: int, users: int, port: int) -> Series:
+def kills(clients: ClientPool, asked: LoadRequest, start: str, count: int, users: int, port: int) -> Series:
     killed_at: list[float] = []
     seen: set[tuple[int, float]] = set()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with serving(folder, start, port) as (server, endpoint):
             log = RestartLog(folder / "studies/serve-chat/restarts.jsonl")
-            with crew.loading(endpoint, asked) as flow:
+            with clients.loading(endpoint, asked) as flow:
                 flow.follow(ClosedLoop(users), 0.0)
                 _wait(flow, _BETWEEN_S)
                 for number in range(count):
@@ -140,17 +141,19 @@ def succeeded(log: RestartLog) -> list[Restart]:
     return [r for r in log.read() if r.how != "failed"]
 
 
-def _wait(flow: Flow, seconds: float) -> None:
+def _wait(flow: LoadRun, seconds: float) -> None:
     end_s = flow.clock() + seconds
     watch(flow, lambda: flow.clock() >= end_s, end_s)
 
 
-def undisturbed(crew: Crew, asked: Asked, users: int, port: int, seconds: float) -> list[dict[int, set[str]]]:
+def undisturbed(
+    clients: ClientPool, asked: LoadRequest, users: int, port: int, seconds: float
+) -> list[dict[int, set[str]]]:
     """Prompt -> the answers that it got, of two loads on one engine that nothing happens to."""
     found = []
     with tempfile.TemporaryDirectory() as name, serving(Path(name), "auto", port) as (_, endpoint):
         for _ in range(2):
-            with crew.loading(endpoint, asked) as flow:
+            with clients.loading(endpoint, asked) as flow:
                 flow.follow(ClosedLoop(users), 0.0)
                 _wait(flow, seconds)
             found.append(answers_of(flow.records))
@@ -209,11 +212,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         config = configuration(["+study=chat", f"output_dir={name}", "study.name=restarts"])
         plan = make_plan(config)
-        asked = Asked(plan.workload, RequestConfig(), plan.workload.max_tokens, 120.0, 0)
-        with Crew(1) as crew:
-            first, second = undisturbed(crew, asked, given.users, given.port, 15.0)
+        asked = LoadRequest(plan.workload, RequestConfig(), plan.workload.max_tokens, 120.0, 0)
+        with ClientPool(1) as clients:
+            first, second = undisturbed(clients, asked, given.users, given.port, 15.0)
             counts = (("auto", given.kills), ("cold", given.cold))
-            series = [kills(crew, asked, start, count, given.users, given.port) for start, count in counts if count]
+            series = [kills(clients, asked, start, count, given.users, given.port) for start, count in counts if count]
     known = {row: first.get(row, set()) | second.get(row, set()) for row in {*first, *second}}
     control, of = differing(second, first)
     text = "\n\n".join(

@@ -2,7 +2,7 @@
 
 Usage: python -m benchmarks.search [--seeds 20] [--only NAME ...]
 
-Replays studies (`benchmarks/replay.py`), judges them by the table's means (`benchmarks/hindsight.py`), and writes
+Replays studies (`benchmarks/replay.py`), judges them by the table's means (`benchmarks/scoring.py`), and writes
 `docs/results/search.md` and `docs/images/search.png` unless only some samplers were asked for.
 """
 
@@ -21,14 +21,15 @@ from optuna.samplers import GPSampler, NSGAIISampler, QMCSampler, RandomSampler,
 from optuna.trial import FrozenTrial
 from scipy import stats
 
-from benchmarks.common import RESULTS, configuration, processes, provenance
-from benchmarks.curves import draw
-from benchmarks.hindsight import Cut, Stop, best_points, cut_short, regret, repeated_failures, shares, stop, trials_to
+from benchmarks.common import RESULTS, processes, provenance
+from benchmarks.ground_truth import BULK_P99_MAX_S, CHAT_P99_MAX_S, described, is_measured, table
+from benchmarks.plots import draw
 from benchmarks.replay import COLD_START_S, ENOUGH, SPACE, Policy, Step, replay
-from benchmarks.truth import BULK_P99_MAX_S, CHAT_P99_MAX_S, described, is_measured, table
+from benchmarks.scoring import Cut, Stop, best_points, cut_short, regret, repeated_failures, shares, stop, trials_to
 from objectives.intervals import proportion_interval
-from optimize.exhaustive import grid
-from optimize.samplers import LOG_SCALE_ATTR, LogScaleGPSampler, log_scaled
+from optimize.config.compose import configuration
+from optimize.search.gp_sampler import LOG_SCALE_ATTR, LogScaleGPSampler, log_scaled
+from optimize.search.grid_sampler import grid
 
 
 class LogGPSampler(GPSampler):

@@ -19,7 +19,8 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.common import RESULTS, configuration, provenance, require_quiet
+from benchmarks.common import RESULTS, provenance, require_quiet
+from optimize.config.compose import configuration
 from optimize.engine.base import EngineConfig
 from optimize.engine.vllm import VllmLauncher
 from optimize.errors import EngineFailure
@@ -48,7 +49,7 @@ class Left:
 
 def left() -> Left:
     family = psutil.Process().children(recursive=True)
-    preloaded = [p for p in family if "optimize.engine.warm" in " ".join(p.cmdline())]
+    preloaded = [p for p in family if "optimize.engine.fork_server" in " ".join(p.cmdline())]
     mine = [psutil.Process(), *preloaded[:1]]
     return Left(
         processes=len(family) - len(preloaded[:1]),

@@ -22,10 +22,11 @@ from typing import Any
 
 import psutil
 
-from benchmarks.common import RESULTS, configuration, engine_of, provenance, require_quiet
+from benchmarks.common import RESULTS, engine_of, provenance, require_quiet
+from optimize.config.compose import configuration
 from optimize.engine.vllm import free_port
 from optimize.ledger import Ledger
-from optimize.report.costs import measuring_s
+from optimize.report.time_spent import measuring_s
 
 USERS, ANSWERS = 4, 100
 BATCH_SIZES, MAX_TOKENS = (4, 16, 64), (16, 32)

@@ -14,19 +14,20 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.common import RESULTS, configuration, engine_of, mean_interval, provenance, require_quiet
+from benchmarks.common import RESULTS, engine_of, mean_interval, provenance, require_quiet
 from objectives import Measurement
 from objectives.latency import LatencyQuantile
 from objectives.throughput import RequestRate
+from optimize.config.compose import configuration
+from optimize.config.schema import StudyConfig
 from optimize.engine.base import Engine, EngineConfig, RequestConfig
 from optimize.engine.vllm import VllmLauncher
-from optimize.interference import Machine, disturbances
+from optimize.evaluation.interference import Machine, disturbances
+from optimize.evaluation.telemetry import Telemetry
 from optimize.load.arrivals import ClosedLoop
-from optimize.load.crew import Crew
+from optimize.load.client_pool import ClientPool
 from optimize.load.generator import Traffic, run_load
-from optimize.schema import StudyConfig
-from optimize.telemetry import Telemetry
-from optimize.workload import Workload, load_workload
+from optimize.load.workload import Workload, load_workload
 
 MODES = ("cold", "warm")
 FIGURES = ("start_s", "qps", "p99_latency_s")
@@ -35,7 +36,7 @@ _ATTEMPTS = 4
 
 
 def measure(
-    launcher: VllmLauncher, engine_config: EngineConfig, workload: Workload, config: StudyConfig, crew: Crew
+    launcher: VllmLauncher, engine_config: EngineConfig, workload: Workload, config: StudyConfig, clients: ClientPool
 ) -> Run:
     """Start an engine, load it, stop it; again where the machine was disturbed meanwhile."""
     for _ in range(_ATTEMPTS):
@@ -44,7 +45,7 @@ def measure(
             engine = launcher.launch(engine_config, Path(folder) / "log")
             start_s = time.monotonic() - began
             try:
-                run, disturbed = _load(engine, workload, config, crew)
+                run, disturbed = _load(engine, workload, config, clients)
             finally:
                 engine.stop()
         if not disturbed:
@@ -53,10 +54,12 @@ def measure(
     raise SystemExit(f"the machine is disturbed ({'; '.join(disturbed)}): try again when it is quiet")
 
 
-def _load(engine: Engine, workload: Workload, config: StudyConfig, crew: Crew) -> tuple[dict[str, float], list[str]]:
+def _load(
+    engine: Engine, workload: Workload, config: StudyConfig, clients: ClientPool
+) -> tuple[dict[str, float], list[str]]:
     traffic = Traffic(workload, RequestConfig(), ClosedLoop(users=4), config.load)
-    with Telemetry(engine, Machine(lambda: [*engine.pids, *crew.pids])).sampling() as telemetry:
-        loaded = run_load(crew, engine, traffic)
+    with Telemetry(engine, Machine(lambda: [*engine.pids, *clients.pids])).sampling() as telemetry:
+        loaded = run_load(clients, engine, traffic)
     window = (loaded.window_start_s, loaded.window_end_s)
     measurement = Measurement(loaded.records, *window, {}, telemetry.series(loaded.began_at))
     qps, p99 = RequestRate().estimate(measurement), LatencyQuantile(0.99).estimate(measurement)
@@ -100,10 +103,12 @@ def main() -> None:
     launchers["warm"].prepare()
     rng, runs = random.Random(0), []
     try:
-        with Crew() as crew:
+        with ClientPool() as clients:
             for number in range(pairs):
                 order = rng.sample(MODES, k=2)
-                runs.append({mode: measure(launchers[mode], engine_config, workload, config, crew) for mode in order})
+                runs.append(
+                    {mode: measure(launchers[mode], engine_config, workload, config, clients) for mode in order}
+                )
                 print(f"pair {number + 1} of {pairs}: {runs[-1]}", flush=True)
     finally:
         launchers["warm"].close()

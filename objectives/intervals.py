@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincinv, ndtri, stdtrit  # scipy.stats takes three seconds to import
 
+from objectives import Estimate
+
 Floats = NDArray[np.float64]
 CONFIDENCE = 0.95
 BATCHES = 10
@@ -151,3 +153,14 @@ def proportion_interval(hits: int, n: int) -> tuple[float, float, float]:
     center = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return share, max(0.0, min(share, center - half)), min(1.0, max(share, center + half))  # rounding at 0 and n
+
+
+def log_half(estimate: Estimate) -> float:
+    """Half-width of a figure's interval in logarithms; the wider side where it is lopsided.
+
+    Downwards to first order, as a standard error is carried over to a logarithm (the delta method): an interval of a
+    mean reaches down as far as up, and the logarithm of its lower end, which may be zero, would say far more than that.
+    """
+    up = math.log(max(estimate.high, estimate.value) / estimate.value)
+    down = 1 - min(estimate.low, estimate.value) / estimate.value
+    return max(up, down)

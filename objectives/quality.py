@@ -170,7 +170,7 @@ class Perplexity(SegmentScore):
     """Perplexity of the references given their prompts, as the served model computes it: exp of the mean over all their
     tokens of -log p (Jelinek et al., "Perplexity, a measure of the difficulty of speech recognition tasks", 1977).
 
-    Asked of the engine after the load, for it needs another kind of request; see `optimize.perplexity`.
+    Asked of the engine after the load, for it needs another kind of request; see `optimize.evaluation.perplexity`.
 
     Attributes:
         rows: How many of the workload's rows are asked, from the first on.

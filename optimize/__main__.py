@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from optimize.cli import run_verb
-from optimize.schema import StudyConfig
+from optimize.config.schema import StudyConfig
 
 
 def _optimize(config: StudyConfig, config_yaml: str) -> int:
-    from optimize.run import run_study  # here, so that a typo is answered before anything heavy is imported
+    from optimize.driver.session import run_study  # here, so that a typo is answered before anything heavy is imported
 
     return run_study(config, config_yaml)
 

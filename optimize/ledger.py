@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from objectives import Estimate, RequestRecord
-from optimize.schema import GIVEN
-
-ROLE, BASELINE, SEARCH, CONFIRMATION = "role", "baseline", "search", "confirmation"
+from optimize.config.schema import GIVEN
+from optimize.files import write_atomically
 
 
 @dataclass
@@ -33,7 +31,7 @@ class TrialRecord:
         signature: What the figures depend on besides.
         state: running, completed, infeasible or failed.
         baseline: Whether it runs vLLM's defaults.
-        answers_key: What its answers depend on; see `optimize.answers`.
+        answers_key: What its answers depend on; see `optimize.evaluation.answers`.
         confirms: Number of the trial that it measures again; None where it is the first of its settings.
         reason: Why it is infeasible or failed.
         evidence: Decisive lines of the engine's log.
@@ -169,10 +167,3 @@ class Ledger:
             for row in pq.read_table(path).to_pylist():
                 found.setdefault(row["name"], []).append((row["time_s"], row["value"]))
         return found
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a kill, never sees half of it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)

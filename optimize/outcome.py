@@ -33,3 +33,6 @@ class Failed:
 
 
 Outcome = Completed | Infeasible | Failed
+
+
+ROLE, BASELINE, SEARCH, CONFIRMATION = "role", "baseline", "search", "confirmation"

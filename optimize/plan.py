@@ -12,23 +12,21 @@ from typing import Any
 
 from objectives import Objective
 from objectives.quality import SegmentScore, UserMetric
-from optimize.bounds import Limit, make_limits, read_bounds
-from optimize.build import build
 from optimize.checkpoint import content_hash
+from optimize.config.instantiate import build
+from optimize.config.measuring import Load
+from optimize.config.recipes import check_recipes
+from optimize.config.schema import LEAST_ROUNDS, UNTIL, StudyConfig
+from optimize.decision.constraints import Limit, make_limits, read_bounds
 from optimize.engine.base import Launcher
-from optimize.enough import UNTIL
 from optimize.errors import ConfigError, closest
+from optimize.files import check_sqlite, check_writable
+from optimize.hardware import machine
 from optimize.load.arrivals import Arrivals, Trace
-from optimize.load.iterations import by_iterations
-from optimize.outputs import check_sqlite, check_writable
-from optimize.quantize.recipe import check_recipes
-from optimize.random_model import materialized
-from optimize.recommend.rounds import LEAST_ROUNDS
-from optimize.schema import StudyConfig
-from optimize.schema_measuring import Load
-from optimize.signature import machine
-from optimize.space import SearchSpace, make_space
-from optimize.workload import Workload, load_workload
+from optimize.load.fixed_length import by_iterations
+from optimize.load.workload import Workload, load_workload
+from optimize.model.random_weights import materialized
+from optimize.search.space import SearchSpace, make_space
 
 _OPTUNA_TABLE, _MLFLOW_TABLE = "studies", "experiments"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from optimize.about import FILE, About
 from optimize.cli import run_verb
+from optimize.config.schema import StudyConfig, Tracking
 from optimize.errors import OptimizeError, redacted
 from optimize.ledger import Ledger
-from optimize.schema import StudyConfig, Tracking
+from optimize.tracking.study_info import FILE, About
 
 
 def _sync(config: StudyConfig, config_yaml: str) -> int:
@@ -27,8 +27,8 @@ def sync_study(folder: Path, tracking: Tracking) -> int:
     Raises:
         OptimizeError: MLflow still does not take them.
     """
-    from optimize.mirror import Mirror
-    from optimize.tracking import summary_of
+    from optimize.tracking.mlflow_mirror import Mirror
+    from optimize.tracking.tracker import summary_of
 
     ledger = Ledger(folder)
     mirror = Mirror(tracking, ledger, About.read(folder))

@@ -11,12 +11,12 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 
 from objectives import Objective
-from optimize import schema
-from optimize.bounds import make_limits, read_bounds
-from optimize.build import build
-from optimize.cli import CONF, to_typed
+from optimize.config import schema
+from optimize.config.compose import CONF, to_typed
+from optimize.config.instantiate import build
+from optimize.decision.constraints import make_limits, read_bounds
 from optimize.errors import ConfigError
-from optimize.space import SearchSpace, make_space
+from optimize.search.space import SearchSpace, make_space
 
 GROUPS = {
     "alerts", "model", "engine", "space", "quantization", "workload", "load", "objectives", "constraints", "sampler",

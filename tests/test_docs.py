@@ -11,9 +11,9 @@ from typing import NoReturn
 import pytest
 from omegaconf import DictConfig
 
-from optimize.cli import to_typed
+from optimize.config.compose import to_typed
+from optimize.config.reference import PATH, reference
 from optimize.errors import ConfigError
-from optimize.reference import PATH, reference
 from tests.conftest import ROOT, VERBS, Run
 from tests.made import QUICK
 
@@ -96,7 +96,7 @@ def _ours(page: Path) -> bool:
 
 
 def test_the_configuration_reference_is_up_to_date() -> None:
-    assert PATH.read_text(encoding="utf-8") == reference(), "run python -m optimize.reference"
+    assert PATH.read_text(encoding="utf-8") == reference(), "run python -m optimize.config.reference"
 
 
 @pytest.mark.parametrize(("page", "words"), _cases(), ids=lambda x: x if isinstance(x, str) else " ".join(x)[:60])

@@ -1,14 +1,14 @@
 """Who may import whom, read off the source."""
 
 import ast
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CHILD_PROCESSES = {f"optimize.engine.{name}" for name in ("serve", "memory", "servable", "warm")}
+CHILD_PROCESSES = {f"optimize.engine.{name}" for name in ("serve", "worker_extension", "kernel_check", "fork_server")}
 """Modules that only ever run inside an engine's own processes."""
 IO = {
     "aiohttp", "asyncio", "csv", "datasets", "filelock", "http", "httpx", "io", "json", "os", "pathlib", "pickle",
@@ -146,7 +146,7 @@ class Body:
 
 
 def test_all_packages_are_looked_at() -> None:
-    assert {"objectives.base", "optimize.study", "optimize.engine.vllm", "optimize.recommend"} <= set(MODULES)
+    assert {"objectives.base", "optimize.study.lifecycle", "optimize.engine.vllm", "optimize.recommend"} <= set(MODULES)
 
 
 def test_objectives_are_a_leaf() -> None:
@@ -166,53 +166,24 @@ def test_the_engines_own_modules_are_not_imported_by_ours() -> None:
 
 
 def test_optuna_stays_where_studies_are_kept_and_searched() -> None:
-    names = [
-        "claims",
-        "designs",
-        "domain",
-        "encoding",
-        "exhaustive",
-        "improvement",
-        "space",
-        "study",
-        "storage",
-        "trials",
-        "samplers",
-        "reuse",
-        "dashboard",
-    ]
-    allowed = [f"optimize.{name}" for name in names]
+    packages = ("optimize.search.", "optimize.study.", "optimize.testing.", "optimize.tracking.dashboard")
+    allowed = [module for module in MODULES if module.startswith(packages)]
+    allowed.append("optimize.driver.engine_reuse")
     for_types = [
-        "optimize.budget",
-        "optimize.confirm",
-        "optimize.defaults",
-        "optimize.history",
-        "optimize.report.interactions",
-        "optimize.loop",
-        "optimize.remembered",
-        "optimize.reading",
-        "optimize.report.conclude",
-        "optimize.rows",
-        "optimize.report.facts",
-        "optimize.run",
-        "optimize.telling",
-        "optimize.tracking",
+        *(module for module in MODULES if module.startswith(("optimize.driver.", "optimize.report."))),
+        "optimize.tracking.study_info",
+        "optimize.tracking.tracker",
     ]
     assert _offenders({"optuna"}, allowed, for_types) == []
 
 
 def test_mlflow_stays_in_its_mirror() -> None:
-    assert _offenders({"mlflow"}, ["optimize.mirror"]) == []
+    assert _offenders({"mlflow"}, ["optimize.tracking.mlflow_mirror"]) == []
 
 
 def test_untyped_configuration_stops_at_the_door() -> None:
-    assert (
-        _offenders(
-            {"hydra", "omegaconf"},
-            ["optimize.cli", "optimize.schema", "optimize.schema_measuring", "optimize.schema_serving"],
-        )
-        == []
-    )
+    config = [module for module in MODULES if module.startswith("optimize.config.")]
+    assert _offenders({"hydra", "omegaconf"}, ["optimize.cli", *config]) == []
 
 
 def test_ray_stays_in_its_executor_and_is_imported_when_it_is_asked_for() -> None:
@@ -221,20 +192,119 @@ def test_ray_stays_in_its_executor_and_is_imported_when_it_is_asked_for() -> Non
 
 
 def test_workers_know_nothing_of_storage_and_tracking() -> None:
-    ours = [x for x in IMPORTS if x.module in ("optimize.executor.worker", "optimize.executor.local")]
-    theirs = tuple(f"optimize.{name}" for name in ("study", "trials", "storage", "tracking", "mirror"))
+    ours = [x for x in IMPORTS if x.module in ("optimize.executor.worker", "optimize.executor.processes")]
+    theirs = ("optimize.study", "optimize.tracking", "optimize.driver")
     assert [x for x in ours if x.package in ("optuna", "mlflow")] == []
     assert [x for x in ours if x.target.startswith(theirs)] == []
 
 
-@pytest.mark.parametrize("module", ["optimize.pareto", "optimize.recommend"])
+@pytest.mark.parametrize("module", ["optimize.pareto", *(m for m in MODULES if m.startswith("optimize.decision."))])
 def test_the_decision_is_pure(module: str) -> None:
     own = {found.package for found in IMPORTS if found.module == module}
     assert own & (IO | HEAVY | {"hydra", "omegaconf"}) == set()
-    # The package itself sets how many threads numpy gets, which decides nothing.
-    assert _loaded_with(module, but_for=["optimize"]) & (IO | HEAVY | {"hydra", "omegaconf"}) == set()
+    # The package itself installs the answers to old names, the schema's classes carry bounds, errors redact addresses.
+    beside = ["optimize", "optimize.config.schema", "optimize.config.measuring", "optimize.errors"]
+    loaded = _loaded_with(module, but_for=beside)
+    assert loaded & (IO | HEAVY | {"hydra", "omegaconf"}) == set()
 
 
-@pytest.mark.parametrize("module", ["optimize.__main__", "optimize.cli", "optimize.schema", "optimize.engine.memory"])
+@pytest.mark.parametrize(
+    "module", ["optimize.__main__", "optimize.cli", "optimize.config.schema", "optimize.engine.worker_extension"]
+)
 def test_what_answers_a_typo_loads_nothing_heavy(module: str) -> None:
     assert _loaded_with(module) & HEAVY == set()
+
+
+# --- the house: packages, layers, sizes -----------------------------------------------------------------------------
+
+SINGLE_FILES = {
+    "__init__", "__main__", "checkpoint", "cli", "errors", "files", "formatting", "hardware", "ledger", "outcome",
+    "pareto", "plan", "recommend", "sync", "ui",
+}  # fmt: skip
+"""What stands directly in `optimize/`; everything else belongs to a package."""
+MOST_LAYERS = 9
+MOST_PARAMETERS = 6
+Edges = set[tuple[str, str]]
+
+
+def _unit(module: str) -> str:
+    """A package, or a module that stands directly in `optimize/`."""
+    return ".".join(module.split(".")[: 2 if module.startswith("optimize.") else 1])
+
+
+def _module_of(target: str) -> str:
+    """The module of ours that an import names, itself or something in it; empty if it is not ours."""
+    while target and target not in MODULES:
+        target = target.rpartition(".")[0]
+    return target
+
+
+def _edges(imports: Iterable[Import]) -> Edges:
+    """Which unit imports which, also for types and within functions, but for the root package."""
+    pairs = {(_unit(x.module), _unit(_module_of(x.target))) for x in imports if _module_of(x.target)}
+    return {(a, b) for a, b in pairs if a != b and "optimize" not in (a, b)}
+
+
+def _layers(edges: Edges) -> dict[str, int]:
+    """Unit -> layer: 0 for what imports none of ours, else one above the highest that it imports.
+
+    Raises:
+        AssertionError: units import each other, directly or around a corner.
+    """
+    waiting = {a: {b for x, b in edges if x == a} for a in {unit for edge in edges for unit in edge}}
+    layers: dict[str, int] = {}
+    while waiting:
+        ready = {unit for unit, below in waiting.items() if below <= layers.keys()}
+        assert ready, f"these import each other: {', '.join(sorted(waiting))}"
+        layers |= {unit: 1 + max((layers[b] for b in waiting[unit]), default=-1) for unit in ready}
+        waiting = {unit: below for unit, below in waiting.items() if unit not in ready}
+    return layers
+
+
+def test_layers_are_counted_from_the_bottom_and_circles_are_seen() -> None:
+    assert _layers({("c", "b"), ("b", "a"), ("c", "a")}) == {"a": 0, "b": 1, "c": 2}
+    with pytest.raises(AssertionError, match="import each other: a, b"):
+        _layers({("c", "b"), ("b", "a"), ("a", "b"), ("a", "d")} - {("c", "b")})
+
+
+def test_imports_point_one_way_through_few_layers(record_property: Callable[[str, object], None]) -> None:
+    edges = _edges(IMPORTS)
+    layers = _layers(edges)
+    record_property("layers", max(layers.values()) + 1)
+    record_property("imports", len(edges))
+    assert max(layers.values()) + 1 <= MOST_LAYERS
+
+
+def test_only_single_files_stand_outside_of_packages() -> None:
+    assert {path.stem for path in (ROOT / "optimize").glob("*.py")} == SINGLE_FILES
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES.values() if p.name == "__init__.py"], ids=_name)
+def test_packages_hold_no_code_of_their_own(path: Path) -> None:
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    others = [node for node in body if not isinstance(node, ast.Import | ast.ImportFrom)]
+    assert [ast.unparse(n) for n in others if not _is_documentation_or_all(n)] == []
+
+
+def _is_documentation_or_all(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Assign):
+        return ast.unparse(node.targets[0]) == "__all__"
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+def test_packages_of_the_project_are_all_packages() -> None:
+    folders = {path.parent for path in MODULES.values()}
+    assert [folder for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
+def _parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    arguments = function.args
+    names = [a.arg for a in (*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs)]
+    return len([name for name in names if name not in ("self", "cls")])
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if not m.startswith("demo")])
+def test_functions_take_few_parameters(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    assert [f"{f.name}: {_parameters(f)}" for f in functions if _parameters(f) > MOST_PARAMETERS] == []

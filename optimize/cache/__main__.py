@@ -7,10 +7,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from optimize.cache import KINDS, entries, remove
+from optimize.cache.store import KINDS, entries, remove
 from optimize.cli import run_verb
+from optimize.config.schema import StudyConfig
 from optimize.errors import ConfigError, closest
-from optimize.schema import StudyConfig
 
 _GIB, _MIB, _DAY_S = 2**30, 2**20, 86400
 

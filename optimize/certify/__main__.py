@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from optimize.cli import run_verb
-from optimize.schema import StudyConfig
+from optimize.config.schema import StudyConfig
 
 
 def _certify(config: StudyConfig, config_yaml: str) -> int:

@@ -12,12 +12,12 @@ import numpy as np
 
 from objectives import Estimate
 from optimize.certify.faults import FAULTS
-from optimize.certify.found import Found, grouped, mean_of, over_repeats
-from optimize.certify.plan import STRESS
-from optimize.certify.settings import Certify
+from optimize.certify.results import FaultResult, grouped, mean_of, over_repeats
+from optimize.certify.schedule import STRESS
 from optimize.certify.verdict import Verdict, judge, judge_stress
-from optimize.report.format import figure
-from optimize.report.matrix import markdown_line, write_files
+from optimize.config.certify import Certify
+from optimize.files import write_files
+from optimize.formatting import figure, markdown_line
 
 _COLUMNS = ("detection_s", "down_s", "recovery_s", "longest_s", "lost", "retried", "delayed", "requests", "restarts")
 _HEADS = (
@@ -28,11 +28,11 @@ _CURVE = (
     ("offered_per_s", "offered", "1/s"), ("answered_per_s", "answered", "1/s"), ("p50_s", "median", "s"),
     ("p99_s", "P99", "s"), ("send_lag_p99_s", "sent late (P99)", "s"), ("client_cpu", "client's core", ""),
 )  # fmt: skip
-Groups = Mapping[tuple[str, bool], list[Found]]
+Groups = Mapping[tuple[str, bool], list[FaultResult]]
 
 
 @dataclasses.dataclass(frozen=True)
-class About:
+class Provenance:
     """What the figures depend on: title and settings of the configuration, signature, command, versions."""
 
     title: str
@@ -41,7 +41,7 @@ class About:
     date: str
 
 
-def write_report(runs: Sequence[Found], about: About, settings: Certify, folder: Path) -> list[Path]:
+def write_report(runs: Sequence[FaultResult], about: Provenance, settings: Certify, folder: Path) -> list[Path]:
     """Write certify.md, certify.json and stress.png; returns their paths."""
     groups = grouped(runs)
     stress = groups.get((STRESS, False), [])
@@ -59,7 +59,7 @@ def verdicts(groups: Groups, settings: Certify) -> dict[tuple[str, bool], Verdic
     }  # fmt: skip
 
 
-def to_json(groups: Groups, about: About, settings: Certify) -> str:
+def to_json(groups: Groups, about: Provenance, settings: Certify) -> str:
     found = verdicts(groups, settings)
     rows = [
         {
@@ -72,13 +72,13 @@ def to_json(groups: Groups, about: About, settings: Certify) -> str:
     return json.dumps({**dataclasses.asdict(about), "certify": dataclasses.asdict(settings), "rows": rows}, indent=1)
 
 
-def _all(runs: Sequence[Found]) -> dict[str, Estimate]:
+def _all(runs: Sequence[FaultResult]) -> dict[str, Estimate]:
     names = dict.fromkeys(name for r in runs for name in r.figures)
     found = {name: over_repeats(runs, name) for name in names}
     return {name: e for name, e in found.items() if e is not None}
 
 
-def to_markdown(groups: Groups, about: About, settings: Certify) -> str:
+def to_markdown(groups: Groups, about: Provenance, settings: Certify) -> str:
     """The whole certificate."""
     signed = "; ".join(f"{key}: {value}" for key, value in about.signature.items())
     lines = [f"# Certificate: {about.title}", ""]
@@ -124,11 +124,11 @@ def _fault_notes(groups: Groups) -> list[str]:
     return [*lines, ""]
 
 
-def _lost(run: Found) -> str:
+def _lost(run: FaultResult) -> str:
     return f"lost: {run.words['lost']}" if run.words.get("lost") else ""
 
 
-def _stress(runs: Sequence[Found]) -> list[str]:
+def _stress(runs: Sequence[FaultResult]) -> list[str]:
     lines = ["Each rate for some seconds on an emptied engine:", "", *_over_rows(runs, "curve", ()), ""]
     lines += ["The same mean rate in less regular patterns:", "", *_over_rows(runs, "patterns", ("pattern",)), ""]
     lines += [f"Ramp: {runs[0].words['ramp']}.", ""]
@@ -145,7 +145,7 @@ def _stress(runs: Sequence[Found]) -> list[str]:
     return [*lines, ""]
 
 
-def _over_rows(runs: Sequence[Found], table: str, labels: Sequence[str]) -> list[str]:
+def _over_rows(runs: Sequence[FaultResult], table: str, labels: Sequence[str]) -> list[str]:
     """A table of the stress test, its rows averaged over the repetitions."""
     heads = [*labels, *(head for _, head, _ in _CURVE), "errors", "kept up"]
     lines = [markdown_line(heads), markdown_line(["---"] * len(heads))]
@@ -161,7 +161,7 @@ def _mean(values: Sequence[float], unit: str) -> str:
     return figure(mean_of(values, unit))
 
 
-def _ramp(runs: Sequence[Found]) -> list[str]:
+def _ramp(runs: Sequence[FaultResult]) -> list[str]:
     heads = ["second", "offered", "answered", "P99", "waiting in the engine", "errors"]
     lines = [markdown_line(heads), markdown_line(["---"] * len(heads))]
     for rows in zip(*(r.tables["ramp"] for r in runs), strict=False):
@@ -178,7 +178,7 @@ def _ramp(runs: Sequence[Found]) -> list[str]:
     return [*lines, ""]
 
 
-def draw(runs: Sequence[Found], path: Path) -> Path:
+def draw(runs: Sequence[FaultResult], path: Path) -> Path:
     """Answers per second and P99 over the offered rate, one line for each repetition."""
     import matplotlib
 

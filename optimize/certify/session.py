@@ -14,23 +14,24 @@ from pathlib import Path
 from typing import Any
 
 from objectives import RequestRecord
-from optimize.about import about
+from optimize.certify.fault_run import run_fault
 from optimize.certify.faults import FAULTS
-from optimize.certify.found import Found, grouped, read_all
-from optimize.certify.inject import run_fault
-from optimize.certify.plan import STRESS, Run, check, runs
-from optimize.certify.report import About, to_markdown, verdicts, write_report
-from optimize.certify.rig import Bench
+from optimize.certify.report import Provenance, to_markdown, verdicts, write_report
+from optimize.certify.results import FaultResult, grouped, read_all
+from optimize.certify.schedule import STRESS, Run, check, runs
 from optimize.certify.stress import run_stress
-from optimize.chosen import Chosen, choose
+from optimize.certify.testbed import Testbed
+from optimize.config.schema import StudyConfig
+from optimize.driver.session import terminable
 from optimize.errors import EngineFailure, TransientFault
-from optimize.ledger import Ledger, TrialRecord, write_atomically
+from optimize.files import write_atomically
+from optimize.ledger import Ledger, TrialRecord
 from optimize.plan import Plan
-from optimize.run import terminable
-from optimize.schema import StudyConfig
-from optimize.serve.check import check as check_serve
 from optimize.serve.session import make_starter, say
-from optimize.tracking import Tracker
+from optimize.serve.validation import check as check_serve
+from optimize.study.target import Target, choose
+from optimize.tracking.study_info import about
+from optimize.tracking.tracker import Tracker
 
 ROLE = "certification"
 _FIRST = "first.json"
@@ -71,7 +72,7 @@ def run_certification(config: StudyConfig, config_yaml: str) -> int:
     return 0
 
 
-def folder_of(plan: Plan, chosen: Chosen, config: StudyConfig) -> Path:
+def folder_of(plan: Plan, chosen: Target, config: StudyConfig) -> Path:
     """The folder of this configuration under these settings: with others, runs cannot be compared."""
     settings = dataclasses.asdict(dataclasses.replace(config.certify, scenarios=[], mitigations=True))
     told = [chosen.config.engine.key, dataclasses.asdict(chosen.config.request), settings, dict(plan.signature)]
@@ -91,41 +92,42 @@ def digest(folder: Path) -> str:
     return found.hexdigest()
 
 
-def _run_all(config: StudyConfig, plan: Plan, chosen: Chosen, ledger: Ledger, tracker: Tracker) -> None:
+def _run_all(config: StudyConfig, plan: Plan, chosen: Target, ledger: Ledger, tracker: Tracker) -> None:
     left = list(runs(config.certify, config.repeats, {f.key for f in read_all(ledger.folder)}))
     if not left:
         say("nothing is left to run: study.fresh=true starts anew")
         return
-    bench = Bench(plan, chosen, config.serve, config.certify, lambda: make_starter(config), ledger.folder, say)
-    with bench:
-        bench.know(_first(bench, ledger.folder))
-        say(f"{len(left)} runs at {bench.rate_per_s:.1f} requests/s")
+    testbed = Testbed(plan, chosen, config.serve, config.certify, lambda: make_starter(config), ledger.folder, say)
+    with testbed:
+        testbed.know(_first(testbed, ledger.folder))
+        say(f"{len(left)} runs at {testbed.rate_per_s:.1f} requests/s")
         for run in left:
-            _one(run, bench, config, ledger, tracker)
+            _one(run, testbed, config, ledger, tracker)
 
 
-def _first(bench: Bench, folder: Path) -> Mapping[str, float]:
+def _first(testbed: Testbed, folder: Path) -> Mapping[str, float]:
     """What is measured once and holds for all runs."""
     path = folder / _FIRST
     if not path.is_file():
-        write_atomically(path, json.dumps(bench.measure_first()))
+        write_atomically(path, json.dumps(testbed.measure_first()))
     found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
-def _one(run: Run, bench: Bench, config: StudyConfig, ledger: Ledger, tracker: Tracker) -> None:
+def _one(run: Run, testbed: Testbed, config: StudyConfig, ledger: Ledger, tracker: Tracker) -> None:
     say(f"- {run.in_words()}")
     number = 1 + max((r.number for r in ledger.records()), default=-1)
     record = TrialRecord(
         study=ledger.folder.name, number=number, role=ROLE,
         params={"scenario": run.scenario, "mitigation": run.mitigated, "repeat": run.repeat},
-        config=dataclasses.asdict(bench.chosen.config), signature=dict(bench.plan.signature), started_at=time.time(),
+        config=dataclasses.asdict(testbed.chosen.config), signature=dict(testbed.plan.signature),
+        started_at=time.time(),
     )  # fmt: skip
     ledger.write(record)
     tracker.begin(record)
     try:
         with tracker.held():
-            found, requests, series = _found(run, bench)
+            found, requests, series = _found(run, testbed)
     except KeyboardInterrupt:
         record.state, record.reason, record.ended_at = "failed", "interrupted", time.time()
         ledger.write(record)
@@ -140,13 +142,13 @@ def _one(run: Run, bench: Bench, config: StudyConfig, ledger: Ledger, tracker: T
     tracker.end(record)
 
 
-def _found(run: Run, bench: Bench) -> tuple[Found, list[RequestRecord], Any]:
+def _found(run: Run, testbed: Testbed) -> tuple[FaultResult, list[RequestRecord], Any]:
     if run.scenario == STRESS:
-        return run_stress(run.repeat, bench)
-    return run_fault(FAULTS[run.scenario], run.mitigated, run.repeat, bench)
+        return run_stress(run.repeat, testbed)
+    return run_fault(FAULTS[run.scenario], run.mitigated, run.repeat, testbed)
 
 
-def _keep(found: Found, requests: list[RequestRecord], series: Any, record: TrialRecord, ledger: Ledger) -> None:
+def _keep(found: FaultResult, requests: list[RequestRecord], series: Any, record: TrialRecord, ledger: Ledger) -> None:
     found.date = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
     ledger.write_requests(record.number, requests, series)
     found.write(ledger.trial_folder(record.number))
@@ -164,14 +166,14 @@ def _command(arguments: Sequence[str]) -> str:
     return shlex.join(["python", "-m", "optimize.certify", *told])
 
 
-def _conclude(config: StudyConfig, plan: Plan, chosen: Chosen, ledger: Ledger, tracker: Tracker, status: str) -> None:
+def _conclude(config: StudyConfig, plan: Plan, chosen: Target, ledger: Ledger, tracker: Tracker, status: str) -> None:
     order = [STRESS, *FAULTS]
     found = sorted(read_all(ledger.folder), key=lambda f: (order.index(f.scenario), f.mitigated, f.repeat))
     if not found:
         tracker.close({}, "nothing was measured", [], status)
         return
     title = f"{chosen.title}, {chosen.in_words()}"
-    about = About(title, plan.signature, _command(sys.argv[1:]), f"{datetime.now(UTC):%Y-%m-%d}")
+    about = Provenance(title, plan.signature, _command(sys.argv[1:]), f"{datetime.now(UTC):%Y-%m-%d}")
     files = write_report(found, about, config.certify, ledger.folder / "report")
     groups = grouped(found)
     certified = {f"certified.{n}{'.mitigated' if m else ''}": float(v.certified or False)

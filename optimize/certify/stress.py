@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 
 from objectives import RequestRecord
-from optimize.certify.found import Found
 from optimize.certify.recovery import normal_of, recovered_s
-from optimize.certify.rig import Bench, Rig, watch
+from optimize.certify.results import FaultResult
+from optimize.certify.testbed import SupervisedEngine, Testbed, watch
 from optimize.engine.base import Endpoint
 from optimize.load.arrivals import OpenLoop, Poisson, Ramp
 from optimize.load.audit import Audit, audit_of
 from optimize.load.bursty import Bursts, HeavyTailed
-from optimize.load.crew import Flow
-from optimize.load.steady import backlog
+from optimize.load.client_pool import LoadRun
+from optimize.load.steady_state import backlog
 
 _WARM_S, _DRAIN_S = 2.0, 10.0
 _KEPT_SHARE = 0.95
@@ -33,45 +33,45 @@ _DOUBLINGS = 3
 _GROUPS = 10
 
 
-def run_stress(repeat: int, bench: Bench) -> tuple[Found, list[RequestRecord], Any]:
+def run_stress(repeat: int, testbed: Testbed) -> tuple[FaultResult, list[RequestRecord], Any]:
     """Do it once; returns what was found, the ramp's request records, and no telemetry of its own."""
-    found = Found("stress", False, repeat)
+    found = FaultResult("stress", False, repeat)
     # Under overload even a probe waits; the engine's own figures are wanted all the same.
-    patient = bench.arrangement(probe_timeout_s=_PROBE_S)
-    with bench.rig(patient, f"stress-{repeat}") as rig:
-        current = rig.supervisor.current
+    patient = testbed.arrangement(probe_timeout_s=_PROBE_S)
+    with testbed.engine(patient, f"stress-{repeat}") as engine:
+        current = engine.supervisor.current
         assert current is not None
         endpoint = current.engine.endpoint
-        capacity = bench.capacity_per_s(endpoint)
+        capacity = testbed.capacity_per_s(endpoint)
         found.figures["capacity_per_s"] = capacity
         found.tables["curve"] = [
-            _steady(bench, endpoint, Poisson(share * capacity), found) for share in bench.settings.stress_steps
+            _steady(testbed, endpoint, Poisson(share * capacity), found) for share in testbed.settings.stress_steps
         ]
-        found.tables["patterns"] = _patterns(bench, endpoint, found)
-        records = _ramps(bench, rig, found)
-        restarts = list(rig.supervisor.restarts.read())
+        found.tables["patterns"] = _patterns(testbed, endpoint, found)
+        records = _ramps(testbed, engine, found)
+        restarts = list(engine.supervisor.restarts.read())
         found.figures["restarts"] = len(restarts)
         found.words["causes"] = "; ".join(dict.fromkeys(f"{r.cause}: {r.reason}"[:200] for r in restarts))
-    found.figures["orphans"] = rig.orphans()
+    found.figures["orphans"] = engine.orphans()
     _summarize(found)
     return found, records, {}
 
 
-def _patterns(bench: Bench, endpoint: Endpoint, found: Found) -> list[dict[str, Any]]:
+def _patterns(testbed: Testbed, endpoint: Endpoint, found: FaultResult) -> list[dict[str, Any]]:
     """Independent users, a heavy tail and bursts, at the same mean rate."""
-    rate = bench.rate_per_s
+    rate = testbed.rate_per_s
     patterns: list[OpenLoop] = [Poisson(rate), HeavyTailed(rate), Bursts(rate, _GROUPS)]
-    return [{"pattern": p.describe(), **_steady(bench, endpoint, p, found)} for p in patterns]
+    return [{"pattern": p.describe(), **_steady(testbed, endpoint, p, found)} for p in patterns]
 
 
-def _steady(bench: Bench, endpoint: Endpoint, arrivals: OpenLoop, found: Found) -> dict[str, Any]:
-    start_s, end_s = _WARM_S, _WARM_S + bench.settings.stress_step_s
-    with bench.crew.loading(endpoint, bench.asked()) as flow:
+def _steady(testbed: Testbed, endpoint: Endpoint, arrivals: OpenLoop, found: FaultResult) -> dict[str, Any]:
+    start_s, end_s = _WARM_S, _WARM_S + testbed.settings.stress_step_s
+    with testbed.clients.loading(endpoint, testbed.asked()) as flow:
         flow.follow(arrivals, 0.0)
         watch(flow, lambda: flow.clock() >= end_s, end_s)
         watch(flow, lambda: flow.oldest_due_s() >= end_s, end_s + _DRAIN_S)
-    audit = _audited(flow, arrivals, 0.0, bench, (start_s, end_s))
-    _doubt(found, audit, bench, arrivals.describe())
+    audit = _audited(flow, arrivals, 0.0, testbed, (start_s, end_s))
+    _doubt(found, audit, testbed, arrivals.describe())
     return summary([*flow.records, *flow.unanswered], start_s, end_s, arrivals.first_rate_per_s) | {
         "send_lag_p99_s": audit.send_lag_p99_s, "client_cpu": audit.client_cpu,
     }  # fmt: skip
@@ -96,25 +96,25 @@ def summary(records: Sequence[RequestRecord], start_s: float, end_s: float, rate
     }  # fmt: skip
 
 
-def _ramps(bench: Bench, rig: Rig, found: Found) -> list[RequestRecord]:
+def _ramps(testbed: Testbed, engine: SupervisedEngine, found: FaultResult) -> list[RequestRecord]:
     """The ramp to the target rate; to twice the rate, and again, while that does not break it."""
-    target, records = bench.settings.stress_per_s, list[RequestRecord]()
+    target, records = testbed.settings.stress_per_s, list[RequestRecord]()
     for number in range(_DOUBLINGS + 1):
-        records = _ramp(bench, rig, found, target * 2**number)
+        records = _ramp(testbed, engine, found, target * 2**number)
         if found.words["broke"]:
             break
     return records
 
 
-def _ramp(bench: Bench, rig: Rig, found: Found, target: float) -> list[RequestRecord]:
-    settings, rate = bench.settings, bench.rate_per_s
-    current = rig.supervisor.current
+def _ramp(testbed: Testbed, engine: SupervisedEngine, found: FaultResult, target: float) -> list[RequestRecord]:
+    settings, rate = testbed.settings, testbed.rate_per_s
+    current = engine.supervisor.current
     assert current is not None
     normal_until_s = _WARM_S + settings.normal_s
     ramp, hold_s = bounded_ramp(
         rate, target, settings.stress_ramp_s, settings.stress_hold_s, settings.stress_requests_max
     )  # fmt: skip
-    with bench.crew.loading(current.engine.endpoint, bench.asked()) as flow:
+    with testbed.clients.loading(current.engine.endpoint, testbed.asked()) as flow:
         flow.follow(Poisson(rate), 0.0)
         watch(flow, lambda: flow.clock() >= normal_until_s, normal_until_s)
         began_s = flow.clock() + 0.05
@@ -123,11 +123,11 @@ def _ramp(bench: Bench, rig: Rig, found: Found, target: float) -> list[RequestRe
         watch(flow, lambda: flow.clock() >= end_s, end_s)
         flow.follow(Poisson(rate), end_s)
         normal = normal_of(flow.records, _WARM_S, normal_until_s - 1.0)
-        recovery_s = _until_normal(flow, end_s, normal.limit_s(settings.tolerance), bench)
+        recovery_s = _until_normal(flow, end_s, normal.limit_s(settings.tolerance), testbed)
     records = [*flow.records, *flow.unanswered]
-    audit = _audited(flow, ramp, began_s, bench, (began_s, end_s))
-    _doubt(found, audit, bench, f"ramp to {target:g}/s")
-    bins = per_bin(records, began_s, end_s, ramp, rig.figures, flow.began)
+    audit = _audited(flow, ramp, began_s, testbed, (began_s, end_s))
+    _doubt(found, audit, testbed, f"ramp to {target:g}/s")
+    bins = per_bin(records, began_s, end_s, ramp, engine.figures, flow.began)
     broke = breaking_per_s(bins, normal.limit_s(settings.tolerance))
     found.tables["ramp"] = bins
     found.tables["ramp_audit"] = [asdict(audit)]
@@ -159,9 +159,9 @@ def bounded_ramp(rate: float, target: float, ramp_s: float, hold_s: float, reque
     return Ramp(rate, target, ramp_s), max(0.0, min(hold_s, (requests_max - on_ramp) / target))
 
 
-def _until_normal(flow: Flow, end_s: float, limit_s: float, bench: Bench) -> float | None:
+def _until_normal(flow: LoadRun, end_s: float, limit_s: float, testbed: Testbed) -> float | None:
     """Seconds from the end of the peak until P99 was normal again; None if that did not come."""
-    settings, seen = bench.settings, list[float | None]([None])
+    settings, seen = testbed.settings, list[float | None]([None])
 
     def done() -> bool:
         seen[0] = recovered_s(
@@ -201,16 +201,16 @@ def breaking_per_s(bins: Sequence[dict[str, Any]], limit_s: float) -> float | No
     return float(bins[first]["offered_per_s"])
 
 
-def _audited(flow: Flow, arrivals: OpenLoop, began_s: float, bench: Bench, window: tuple[float, float]) -> Audit:
+def _audited(flow: LoadRun, arrivals: OpenLoop, began_s: float, testbed: Testbed, window: tuple[float, float]) -> Audit:
     start_s, end_s = window
     due = [r for r in (*flow.records, *flow.unanswered) if start_s <= r.due_s < end_s]
-    times = (began_s + t for t in arrivals.due_times_s(bench.plan.config.study.seed))
+    times = (began_s + t for t in arrivals.due_times_s(testbed.plan.config.study.seed))
     asked = sum(t >= start_s for t in itertools.takewhile(lambda t: t < end_s, times))
     return audit_of(flow, due, asked, start_s, end_s)
 
 
-def _doubt(found: Found, audit: Audit, bench: Bench, where: str) -> None:
-    guard = bench.plan.config.load.guard
+def _doubt(found: FaultResult, audit: Audit, testbed: Testbed, where: str) -> None:
+    guard = testbed.plan.config.load.guard
     found.doubts += [f"{where}: {problem}" for problem in audit.problems(guard)]
     found.notes += [f"{where}: {stall}" for stall in audit.stalls(guard)]
 
@@ -220,7 +220,7 @@ def _counted(records: Any) -> str:
     return ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items()))
 
 
-def _summarize(found: Found) -> None:
+def _summarize(found: FaultResult) -> None:
     kept = [s["answered_per_s"] for s in itertools.takewhile(lambda s: s["kept"], found.tables["curve"])]
     if kept:
         found.figures["sustained_per_s"] = max(kept)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from optimize.certify.found import Found, over_repeats
-from optimize.certify.settings import Certify
-from optimize.report.format import figure
+from optimize.certify.results import FaultResult, over_repeats
+from optimize.config.certify import Certify
+from optimize.formatting import figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Verdict:
         return f"{name}: {self.why}"
 
 
-def judge(runs: Sequence[Found], settings: Certify) -> Verdict:
+def judge(runs: Sequence[FaultResult], settings: Certify) -> Verdict:
     """The verdict on a fault: in every repetition P99 came back, the engine stayed up then, and nothing was left."""
     if all(r.error for r in runs):
         return Verdict(None, runs[0].error)
@@ -39,7 +39,7 @@ def judge(runs: Sequence[Found], settings: Certify) -> Verdict:
     return Verdict(True, f"P99 back to normal after {figure(back)}, {lost.value:.3g} requests lost on average")
 
 
-def judge_stress(runs: Sequence[Found], settings: Certify) -> Verdict:
+def judge_stress(runs: Sequence[FaultResult], settings: Certify) -> Verdict:
     """The verdict on the target rate: sustained, or broken at which rate; and whether the engine came back."""
     problems = [
         *_in(runs, lambda r: "breaking_per_s" in r.figures, f"{settings.stress_per_s:g} requests/s not sustained"),
@@ -56,6 +56,6 @@ def judge_stress(runs: Sequence[Found], settings: Certify) -> Verdict:
     return Verdict(not problems, "; ".join([*problems, *parts]))
 
 
-def _in(runs: Sequence[Found], holds: object, words: str) -> list[str]:
+def _in(runs: Sequence[FaultResult], holds: object, words: str) -> list[str]:
     hit = sum(bool(holds(r)) for r in runs)  # type: ignore[operator]
     return [words if hit == len(runs) else f"{words} in {hit} of {len(runs)} repetitions"] if hit else []

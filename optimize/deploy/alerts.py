@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from optimize.config.deploy import Alerts, Levels
 from optimize.deploy.knee import LoadPoint
 from optimize.errors import ConfigError
-from optimize.schema_serving import Alerts, Levels
 
 WARNING, CRITICAL = "warning", "critical"
 ENGINE_METRICS = (

@@ -14,6 +14,8 @@ from typing import Any
 
 import jinja2
 
+from optimize.config.deploy import Alerts
+from optimize.config.schema import StudyConfig
 from optimize.deploy.alerts import alerts_of, at_knee, duration
 from optimize.deploy.dashboard import dashboard
 from optimize.deploy.deployment import (
@@ -26,11 +28,9 @@ from optimize.deploy.deployment import (
 from optimize.deploy.knee import LoadPoint, knee, read_load_curve
 from optimize.deploy.verify import ANSWERS, memory_after_answers, serving
 from optimize.errors import ConfigError
-from optimize.report.format import figure
-from optimize.report.matrix import shown_settings, write_files
-from optimize.rows import Chosen, chosen_row
-from optimize.schema import StudyConfig
-from optimize.schema_serving import Alerts
+from optimize.files import write_files
+from optimize.formatting import figure, shown_settings
+from optimize.study.rows import StudyRow, chosen_row
 
 MARK = "bundle.json"
 """Tells a bundle's folder, which may be written again, from somebody's own."""
@@ -91,7 +91,7 @@ def make_folder(folder: Path) -> Path:
     return folder.resolve()
 
 
-def make_deployment(chosen: Chosen, config: StudyConfig, folder: Path) -> Deployment:
+def make_deployment(chosen: StudyRow, config: StudyConfig, folder: Path) -> Deployment:
     """What is deployed, with the memory that the study measured, if it did."""
     serve = parse_command(str(chosen.row.config.get("deploy_command", "")))
     measured = chosen.candidate.estimates.get("process_memory_bytes")
@@ -115,7 +115,7 @@ def measure_memory(made: Deployment) -> Memory:
     return Memory(held, how)
 
 
-def _knee(config: StudyConfig, chosen: Chosen) -> LoadPoint | None:
+def _knee(config: StudyConfig, chosen: StudyRow) -> LoadPoint | None:
     if not config.alerts.from_knee:
         return None
     row = f"of study {chosen.row.study} (trial {chosen.candidate.number})"
@@ -192,7 +192,7 @@ def _origin(bend: LoadPoint | None) -> str:
     )
 
 
-def _evidence(chosen: Chosen) -> str:
+def _evidence(chosen: StudyRow) -> str:
     rounds = chosen.row.found.rounds
     if rounds:
         return f"Means of {rounds} interleaved rounds with the interval that a further measurement falls in"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from optimize.config.deploy import Alerts, Levels
 from optimize.deploy.alerts import cpu_expr, decode_expr, duration, queue_expr
-from optimize.schema_serving import Alerts, Levels
 
 _BY = "instance, model_name"
 _WIDE, _HIGH = 12, 8

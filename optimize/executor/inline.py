@@ -10,10 +10,10 @@ from typing import Any, Self
 
 from optimize.engine.base import EngineConfig
 from optimize.engine.pool import EnginePool
-from optimize.evaluate import Evaluator
+from optimize.evaluation.evaluator import Evaluator
 from optimize.executor.base import Done, Job
 from optimize.ledger import Ledger
-from optimize.load.crew import Crew
+from optimize.load.client_pool import ClientPool
 from optimize.plan import Plan
 
 
@@ -31,7 +31,7 @@ class Inline:
     def __init__(self, plan: Plan, phase: Callable[[str], None], evaluator: type[Evaluator] = Evaluator) -> None:
         self._plan, self._phase, self._evaluator = plan, phase, evaluator
         self._pool = EnginePool(plan.launcher, plan.folder / "engines")
-        self._crew = Crew(plan.config.load.clients)
+        self._clients = ClientPool(plan.config.load.clients)
         self._held = ExitStack()
         self._job: Job | None = None
 
@@ -43,7 +43,7 @@ class Inline:
         return ""
 
     def __enter__(self) -> Self:
-        self._held.enter_context(self._crew)
+        self._held.enter_context(self._clients)
         self._held.enter_context(self._pool)
         return self
 
@@ -66,14 +66,14 @@ class Inline:
         job = self._job
         assert job is not None
         try:
-            outcome = self._evaluation(job).evaluate(job.config, job.record, job.hold, job.prospects)
+            outcome = self._evaluation(job).evaluate(job.config, job.record, job.hold, job.futility)
         finally:
             self._job = None
         return Done(0, job.record, outcome, self._pool.is_live(job.config.engine))
 
     def _evaluation(self, job: Job) -> Evaluator:
         ledger = Ledger(self._plan.folder)
-        return self._evaluator(self._plan, self._pool, self._crew, ledger, self._phase, job.answers)
+        return self._evaluator(self._plan, self._pool, self._clients, ledger, self._phase, job.answers)
 
     def interrupt(self) -> None:
         with contextlib.suppress(Exception):

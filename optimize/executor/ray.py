@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from optimize.config.schema import Executor
 from optimize.errors import ConfigError, OptimizeError
-from optimize.executor.local import Make, Processes
-from optimize.executor.worker import Lost, Post, Unfit, Word, Worker
-from optimize.schema import Executor
+from optimize.executor.processes import Make, Processes
+from optimize.executor.worker import Lost, Message, Rejected, Worker, WorkerSpec
 
 ROOT = Path(__file__).resolve().parents[2]
 _CONNECT_S = 5.0
@@ -25,23 +25,23 @@ _ONLY = 0
 class Remote:
     """The actor: has a worker in a process of its own, as on one machine.
 
-    Not in the actor's process, because Ray kills the children of one that ends: the keeper of an engine would be such
-    a child, and without its keeper an engine lives on. This way a worker is killed, and the keeper, which sees that,
+    Not in the actor's process, because Ray kills the children of one that ends: the reaper of an engine would be such
+    a child, and without its reaper an engine lives on. This way a worker is killed, and the reaper, which sees that,
     ends the engine.
     """
 
-    def __init__(self, post: Post, make: Make) -> None:
-        self._processes = Processes([post], make)
+    def __init__(self, spec: WorkerSpec, make: Make) -> None:
+        self._processes = Processes([spec], make)
         self._processes.start(_ONLY)
 
-    def ready(self) -> Word:
+    def ready(self) -> Message:
         return self._heard()
 
-    def answer(self, method: str, arguments: Sequence[Any]) -> Word:
+    def answer(self, method: str, arguments: Sequence[Any]) -> Message:
         self._processes.send(_ONLY, method, *arguments)
         return self._heard()
 
-    def _heard(self) -> Word:
+    def _heard(self) -> Message:
         ((_, word),) = self._processes.wait(None)
         return word
 
@@ -54,15 +54,15 @@ class Actors:
 
     Args:
         settings: Where the cluster is, and what each worker asks of it.
-        posts: What each slot's worker is started with.
+        specs: What each slot's worker is started with.
         make: Makes the worker, in its process.
 
     Raises:
         ConfigError: Ray is not installed, the cluster cannot be reached, or has no room for a single worker.
     """
 
-    def __init__(self, settings: Executor, posts: Sequence[Post], make: Make = Worker) -> None:
-        self._settings, self.posts, self._make = settings, list(posts), make
+    def __init__(self, settings: Executor, specs: Sequence[WorkerSpec], make: Make = Worker) -> None:
+        self._settings, self.specs, self._make = settings, list(specs), make
         self._ray = connect(settings)
         self._actor = self._ray.remote(Remote)
         self._actors: dict[int, Any] = {}
@@ -73,29 +73,29 @@ class Actors:
             num_cpus=self._settings.cpus_per_engine, num_gpus=self._settings.gpus_per_engine or 0,
             resources=dict(self._settings.resources), scheduling_strategy="SPREAD", max_restarts=0,
         )  # fmt: skip
-        self._actors[slot] = actor.remote(self.posts[slot], self._make)
+        self._actors[slot] = actor.remote(self.specs[slot], self._make)
         self._pending[self._actors[slot].ready.remote()] = slot
 
     def send(self, slot: int, method: str, *arguments: Any) -> None:
         self._pending[self._actors[slot].answer.remote(method, arguments)] = slot
 
-    def wait(self, timeout_s: float | None) -> list[tuple[int, Word]]:
+    def wait(self, timeout_s: float | None) -> list[tuple[int, Message]]:
         if not self._pending:
             raise OptimizeError("no worker is under way on the cluster")
         # More than one where more are there: with many workers each call costs a look at all of them.
         ended, _ = self._ray.wait(list(self._pending), num_returns=1, timeout=timeout_s)
         more, _ = self._ray.wait(list(self._pending), num_returns=len(self._pending), timeout=0)
-        return [(self._pending[ref], self._word(ref)) for ref in dict.fromkeys([*ended, *more])]
+        return [(self._pending[ref], self._message(ref)) for ref in dict.fromkeys([*ended, *more])]
 
-    def _word(self, ref: Any) -> Word:
+    def _message(self, ref: Any) -> Message:
         slot = self._pending.pop(ref)
         try:
-            word: Word = self._ray.get(ref)
+            word: Message = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
             self._pending = {r: s for r, s in self._pending.items() if s != slot}
             self._kill(slot)
             return Lost(_first_line(error))
-        if isinstance(word, Lost | Unfit):
+        if isinstance(word, Lost | Rejected):
             self._kill(slot)
         return word
 
@@ -104,7 +104,7 @@ class Actors:
         self._kill(slot)
 
     def _kill(self, slot: int) -> None:
-        """End the actor's process, and with it the worker's; the engine's keeper sees that, and ends the engine."""
+        """End the actor's process, and with it the worker's; the engine's reaper sees that, and ends the engine."""
         if slot in self._actors:
             self._ray.kill(self._actors.pop(slot))
 

@@ -14,19 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from optimize.config.schema import StudyConfig, Tracking
 from optimize.engine.base import EngineConfig, TrialConfig
 from optimize.engine.pool import EnginePool
 from optimize.errors import EngineFailure, OptimizeError
-from optimize.evaluate import Evaluator
+from optimize.evaluation.evaluator import Evaluator
 from optimize.executor.base import Job
-from optimize.executor.places import Place, taken
+from optimize.executor.placement import Place, taken
 from optimize.ledger import Ledger, TrialRecord
-from optimize.load.crew import Crew
+from optimize.load.client_pool import ClientPool
 from optimize.outcome import Failed, Infeasible, Outcome
 from optimize.plan import Plan, make_plan
-from optimize.quantize import make_checkpoints
 from optimize.quantize.calibration import calibration_of
-from optimize.schema import StudyConfig, Tracking
+from optimize.quantize.checkpoints import make_checkpoints
 
 ALIKE = ("engine", "model", "workload", "load")
 """Parts of a signature that must be the driver's on every worker."""
@@ -34,7 +34,7 @@ _NO_TRACKING = Tracking(uri="", storage="")
 
 
 @dataclass(frozen=True, slots=True)
-class Post:
+class WorkerSpec:
     """What a worker is started with.
 
     Attributes:
@@ -86,14 +86,14 @@ class Effective:
 
 
 @dataclass(frozen=True, slots=True)
-class Wrong:
+class JobError:
     """Why there is no answer, as it would be told of a trial."""
 
     outcome: Infeasible | Failed
 
 
 @dataclass(frozen=True, slots=True)
-class Unfit:
+class Rejected:
     """A worker's last word: what this study needs is not on its node."""
 
     reason: str
@@ -107,31 +107,31 @@ class Lost:
     reason: str
 
 
-Word = Ready | Unfit | Result | Effective | Wrong | Lost
+Message = Ready | Rejected | Result | Effective | JobError | Lost
 
 
 class Worker:
     """Evaluates jobs; a context manager that leaves no engine behind.
 
     Args:
-        post: What it is started with.
+        spec: What it is started with.
 
     Raises:
         ConfigError: what the study needs (vLLM, the model, the workload) is not on this node.
     """
 
-    def __init__(self, post: Post) -> None:
-        if post.cwd.is_dir():
-            os.chdir(post.cwd)
+    def __init__(self, spec: WorkerSpec) -> None:
+        if spec.cwd.is_dir():
+            os.chdir(spec.cwd)
         self._held = ExitStack()
-        self._held.enter_context(taken(post.places))
-        self._post = post
-        self._shared = post.folder is not None
-        folder = post.folder or Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="worker-")))
-        self._plan = _plan(post.config, folder)
+        self._held.enter_context(taken(spec.places))
+        self._spec = spec
+        self._shared = spec.folder is not None
+        folder = spec.folder or Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="worker-")))
+        self._plan = _plan(spec.config, folder)
         self._ledger = Ledger(folder)
-        self._crew = self._held.enter_context(Crew(post.config.load.clients))
-        engines = folder / "engines" / f"slot-{post.slot}"
+        self._clients = self._held.enter_context(ClientPool(spec.config.load.clients))
+        engines = folder / "engines" / f"slot-{spec.slot}"
         self._pool = self._held.enter_context(EnginePool(self._plan.launcher, engines))
 
     def ready(self) -> Ready:
@@ -143,14 +143,14 @@ class Worker:
             return lease.engine.effective(names)
 
     def run(self, job: Job) -> Result:
-        """Evaluate one job; see `optimize.evaluate.Evaluator.evaluate`."""
+        """Evaluate one job; see `optimize.evaluation.evaluator.Evaluator.evaluate`."""
         self._bring_checkpoint(job.config.engine)
         record = job.record
         record.signature = {**record.signature, "machine": self._plan.signature["machine"]}
         evaluator = Evaluator(
-            self._plan, self._pool, self._crew, self._ledger, lambda _: None, job.answers
+            self._plan, self._pool, self._clients, self._ledger, lambda _: None, job.answers
         )  # fmt: skip
-        outcome = evaluator.evaluate(job.config, record, prospects=job.prospects)
+        outcome = evaluator.evaluate(job.config, record, futility=job.futility)
         return Result(record, outcome, self._is_live(job.config), {} if self._shared else self._files(record.number))
 
     def _is_live(self, config: TrialConfig) -> bool:
@@ -184,13 +184,13 @@ def _plan(config: StudyConfig, folder: Path) -> Plan:
     return dataclasses.replace(plan, folder=folder)
 
 
-def respond(worker: Worker, method: str, arguments: Sequence[Any]) -> Result | Effective | Wrong:
+def respond(worker: Worker, method: str, arguments: Sequence[Any]) -> Result | Effective | JobError:
     """Do one thing that the driver asks for; what goes wrong in an expected way is an answer too."""
     try:
         if method == "effective":
             return Effective(worker.effective(*arguments))
         return worker.run(*arguments)
     except EngineFailure as failure:
-        return Wrong(Infeasible(failure.kind, str(failure), failure.evidence))
+        return JobError(Infeasible(failure.kind, str(failure), failure.evidence))
     except OptimizeError as error:
-        return Wrong(Failed(str(error)))
+        return JobError(Failed(str(error)))

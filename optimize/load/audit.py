@@ -9,8 +9,8 @@ import numpy as np
 
 from objectives import RequestRecord
 from objectives.intervals import quantile_interval
-from optimize.load.crew import Flow
-from optimize.schema_measuring import Guard
+from optimize.config.measuring import Guard
+from optimize.load.client_pool import LoadRun
 
 _FEWEST_SHARE = 0.99
 
@@ -84,7 +84,7 @@ class Audit:
         )
 
 
-def audit_of(flow: Flow, due: Sequence[RequestRecord], asked: int | None, start_s: float, end_s: float) -> Audit:
+def audit_of(flow: LoadRun, due: Sequence[RequestRecord], asked: int | None, start_s: float, end_s: float) -> Audit:
     """The audit of one window.
 
     Args:

@@ -14,7 +14,7 @@ from objectives import RequestRecord
 from optimize.engine.base import Endpoint, RequestConfig
 
 if TYPE_CHECKING:  # a client process needs none of what a workload is loaded with
-    from optimize.workload import Prompt
+    from optimize.load.workload import Prompt
 
 _MAX_LINE_BYTES = 1 << 20
 

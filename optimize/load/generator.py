@@ -8,14 +8,14 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from objectives import RequestRecord
+from optimize.config.measuring import Load
 from optimize.engine.base import Engine, RequestConfig
 from optimize.errors import EngineFailure, FailureKind
-from optimize.load import steady
+from optimize.load import steady_state as steady
 from optimize.load.arrivals import Arrivals, Burst, ClosedLoop, OpenLoop, Poisson
 from optimize.load.audit import Audit, audit_of
-from optimize.load.crew import Asked, Crew, Flow
-from optimize.schema_measuring import Load
-from optimize.workload import Workload
+from optimize.load.client_pool import ClientPool, LoadRequest, LoadRun
+from optimize.load.workload import Workload
 
 _WATCH_S, _FIRST_WATCH_S = 0.1, 0.02
 _FIRST_TOKENS, _FIRST_TOGETHER = 4, 4
@@ -101,7 +101,7 @@ Hopeless = Callable[[Glimpse], str | None]
 
 
 def run_load(
-    crew: Crew, engine: Engine, traffic: Traffic, phase: Phase = lambda _: None, first_answers: bool = True,
+    clients: ClientPool, engine: Engine, traffic: Traffic, phase: Phase = lambda _: None, first_answers: bool = True,
     give_up_s: float | None = None, precise: Precise = lambda _: True, hopeless: Hopeless = lambda _: None,
 ) -> LoadResult:  # fmt: skip
     """Run one load to its end.
@@ -110,7 +110,7 @@ def run_load(
     drain, so that none of them is measured on an emptying engine.
 
     Args:
-        crew: The client processes.
+        clients: The client processes.
         engine: The live engine; its death ends the load at once.
         traffic: What is asked.
         phase: Told of "first answers", "warm-up" and "measuring" as they begin.
@@ -124,15 +124,15 @@ def run_load(
             `MIN_ANSWERS` to the requests of `load.window_max_s`.
         TransientFault: a client process ended.
     """
-    run = _Run(crew, engine, traffic, phase, precise, hopeless)
+    run = _Run(clients, engine, traffic, phase, precise, hopeless)
     return run.run(first_answers, traffic.load.first_answer_max_s if give_up_s is None else give_up_s)
 
 
 class _Run:
     def __init__(
-        self, crew: Crew, engine: Engine, traffic: Traffic, phase: Phase, precise: Precise, hopeless: Hopeless
+        self, clients: ClientPool, engine: Engine, traffic: Traffic, phase: Phase, precise: Precise, hopeless: Hopeless
     ) -> None:
-        self._crew, self._engine, self._traffic = crew, engine, traffic
+        self._clients, self._engine, self._traffic = clients, engine, traffic
         self._load, self._phase, self._precise, self._hopeless = traffic.load, phase, precise, hopeless
 
     def run(self, first_answers: bool, patience_s: float) -> LoadResult:
@@ -142,7 +142,7 @@ class _Run:
             self._engine.reset()  # what compiling took for a moment, or has cached, is none of the load's
         first_answer_s = time.monotonic() - began
         asked = self._asked(self._traffic.workload.max_tokens, self._load.request_timeout_s)
-        with self._crew.loading(self._engine.endpoint, asked) as flow:
+        with self._clients.loading(self._engine.endpoint, asked) as flow:
             window = _Window(flow, self._engine, self._load, patience_s)
             start_s, end_s = self._measure(window)
             drained_s = flow.clock()
@@ -156,9 +156,9 @@ class _Run:
             drift=drift, overload=overload, cut_short=window.cut_short,
         )  # fmt: skip
 
-    def _asked(self, max_tokens: int, timeout_s: float) -> Asked:
+    def _asked(self, max_tokens: int, timeout_s: float) -> LoadRequest:
         traffic = self._traffic
-        return Asked(traffic.workload, traffic.request, max_tokens, timeout_s, traffic.seed, traffic.later)
+        return LoadRequest(traffic.workload, traffic.request, max_tokens, timeout_s, traffic.seed, traffic.later)
 
     def _first_answers(self) -> None:
         """Wait for short answers, to one request and then to several at once.
@@ -169,7 +169,7 @@ class _Run:
         self._phase("first answers")
         limit_s = self._load.first_answer_max_s
         for together in (1, _FIRST_TOGETHER):
-            with self._crew.loading(self._engine.endpoint, self._asked(_FIRST_TOKENS, limit_s), processes=1) as flow:
+            with self._clients.loading(self._engine.endpoint, self._asked(_FIRST_TOKENS, limit_s), processes=1) as flow:
                 flow.follow(Burst(together))
                 while len(flow.records) < together:
                     self._engine.check()
@@ -225,7 +225,7 @@ class _Run:
 class _Window:
     """The phases of one load, and what ends each."""
 
-    def __init__(self, flow: Flow, engine: Engine, load: Load, patience_s: float) -> None:
+    def __init__(self, flow: LoadRun, engine: Engine, load: Load, patience_s: float) -> None:
         self.flow, self._engine, self._load, self._patience_s = flow, engine, load, patience_s
         self.profile_start_s = 0.0
         self.cut_short: str | None = None

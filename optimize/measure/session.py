@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
 from objectives import Estimate
 from objectives.intervals import repeats_interval
-from optimize.about import about
-from optimize.chosen import only_point
+from optimize.config.schema import StudyConfig
+from optimize.driver.progress import Progress
+from optimize.driver.session import checkpoints_of, terminable
+from optimize.driver.single import measure_once, record_of
 from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool
 from optimize.errors import ConfigError, OptimizeError
-from optimize.evaluate import Evaluator
-from optimize.ledger import Ledger, TrialRecord, write_atomically
+from optimize.evaluation.evaluator import Evaluator
+from optimize.files import write_atomically
+from optimize.formatting import figure
+from optimize.ledger import Ledger, TrialRecord
 from optimize.load.audit import Audit
-from optimize.load.crew import Crew
-from optimize.outcome import Completed, Infeasible, Outcome
+from optimize.load.client_pool import ClientPool
+from optimize.outcome import Completed, Infeasible
 from optimize.plan import Plan, make_plan
-from optimize.progress import Progress
-from optimize.report.format import figure
-from optimize.run import checkpoints_of, terminable
-from optimize.schema import StudyConfig
-from optimize.space import QUANTIZATION
-from optimize.tracking import Tracker
+from optimize.search.space import QUANTIZATION
+from optimize.study.target import only_point
+from optimize.tracking.study_info import about
+from optimize.tracking.tracker import Tracker
 
 ROLE = "measurement"
 
@@ -57,10 +57,10 @@ def run_measurement(config: StudyConfig, config_yaml: str) -> int:
     tracker = Tracker(plan.config.tracking, Ledger(plan.folder), known, progress.say)
     done: list[TrialRecord] = []
     try:
-        with terminable(), progress, Crew(config.load.clients) as crew, _pool(plan) as pool:
+        with terminable(), progress, ClientPool(config.load.clients) as clients, _pool(plan) as pool:
             tracker.open(config_yaml)
             point = _resolve(plan, config.at, progress)
-            evaluator = Evaluator(plan, pool, crew, Ledger(plan.folder), progress.phase)
+            evaluator = Evaluator(plan, pool, clients, Ledger(plan.folder), progress.phase)
             for number in range(config.repeats):
                 done += _repeat(number, point, plan, evaluator, tracker, progress)
                 pool.close()  # what differs from one start to the next belongs into the interval
@@ -107,46 +107,6 @@ def _repeat(
     if isinstance(outcome, Infeasible):
         raise OptimizeError(f"this configuration cannot be measured: {outcome.kind}: {outcome.reason}")
     return [record] if isinstance(outcome, Completed) else []
-
-
-def record_of(plan: Plan, number: int, role: str, params: Mapping[str, Any], point: TrialConfig) -> TrialRecord:
-    """The record of a measurement that is about to begin."""
-    return TrialRecord(
-        study=plan.config.study.name, number=number, role=role, params=dict(params),
-        config={
-            **dataclasses.asdict(point), "engine_key": point.engine.key,
-            "deploy_command": plan.launcher.deploy_command(point.engine),
-        },
-        signature=dict(plan.signature), started_at=time.time(),
-    )  # fmt: skip
-
-
-def measure_once(
-    record: TrialRecord, point: TrialConfig, evaluator: Evaluator, tracker: Tracker, progress: Progress
-) -> Outcome:
-    """Measure, fill the record in, and tell ledger and tracker."""
-    progress.trial(record)
-    evaluator.ledger.write(record)
-    tracker.begin(record)
-    with ExitStack() as quiet:
-        outcome = evaluator.evaluate(point, record, lambda: quiet.enter_context(tracker.held()))
-    settle(record, outcome)
-    evaluator.ledger.write(record)
-    tracker.end(record)
-    progress.finished(record, True, str)
-    return outcome
-
-
-def settle(record: TrialRecord, outcome: Outcome) -> None:
-    """Write down what came of a measurement."""
-    record.ended_at = time.time()
-    match outcome:
-        case Completed(estimates):
-            record.state, record.estimates, record.feasible = "completed", dict(estimates), True
-        case Infeasible(kind, reason, evidence):
-            record.state, record.reason, record.evidence = "infeasible", f"{kind}: {reason}", list(evidence)
-        case _:
-            record.state, record.reason = "failed", outcome.reason
 
 
 def combined(records: Sequence[TrialRecord]) -> dict[str, Estimate]:

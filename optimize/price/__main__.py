@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 from optimize.cli import run_verb
-from optimize.schema import StudyConfig
+from optimize.config.schema import StudyConfig
 
 
 def _price(config: StudyConfig, config_yaml: str) -> int:
-    from optimize.price import check_inputs, price_lines, to_markdown
-    from optimize.report.matrix import write_files
-    from optimize.rows import chosen_row
+    from optimize.files import write_files
+    from optimize.price.estimate import check_inputs, price_lines, to_markdown
+    from optimize.study.rows import chosen_row
 
     machines = dict(config.instances)
     if config.hardware.hourly_usd is not None:

@@ -8,21 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.cli import run_verb
+from optimize.config.recipes import check_recipes
+from optimize.config.schema import Recipe, StudyConfig
 from optimize.errors import ConfigError, OptimizeError
-from optimize.quantize.recipe import check_recipes, is_made
-from optimize.schema import Recipe, StudyConfig
+from optimize.quantize.recipe import is_made
 
 if TYPE_CHECKING:
+    from optimize.config.schema import Model
     from optimize.quantize.calibration import Calibration
-    from optimize.schema import Model
 
 _MIB = 2**20
 
 
 def _quantize(config: StudyConfig, config_yaml: str) -> int:
-    from optimize.quantize import make_checkpoints
+    from optimize.model.random_weights import materialized
+    from optimize.quantize.checkpoints import make_checkpoints
     from optimize.quantize.steps import Steps
-    from optimize.random_model import materialized
 
     recipe, cache = config.quantization, Path(config.cache_dir)
     check_recipes({recipe.name: recipe})
@@ -44,8 +45,8 @@ def _quantize(config: StudyConfig, config_yaml: str) -> int:
 
 
 def _calibration(config: StudyConfig, recipe: Recipe, model: Model) -> Calibration | None:
+    from optimize.load.workload import load_workload
     from optimize.quantize.calibration import calibration_of
-    from optimize.workload import load_workload
 
     if not recipe.calibration_samples:
         return None
@@ -59,8 +60,8 @@ def report(folder: Path, began: float) -> str:
         folder: The checkpoint.
         began: Unix time; what was made before it was there already.
     """
+    from optimize.model.manifest import read_manifest
     from optimize.quantize.layers import Precision, summary
-    from optimize.quantize.manifest import read_manifest
 
     facts = read_manifest(folder)
     size = sum(file["bytes"] for file in facts["files"].values())

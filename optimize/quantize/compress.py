@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from optimize.checkpoint import content_hash, tensor_bytes
+from optimize.model.manifest import write_manifest
 from optimize.quantize.layers import layer_precisions
-from optimize.quantize.manifest import write_manifest
 
 STEPS = ("loading", "compressing", "saving", "checking")
 """What making one checkpoint consists of, in order."""

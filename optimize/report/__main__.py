@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from optimize.cli import run_verb
+from optimize.config.schema import StudyConfig
 from optimize.errors import ConfigError, closest
-from optimize.schema import StudyConfig
 
 
 def _report(config: StudyConfig, config_yaml: str) -> int:
-    from optimize.outputs import check_sqlite
-    from optimize.report.conclude import write
-    from optimize.study import stored_studies
+    from optimize.files import check_sqlite
+    from optimize.report.summary import write
+    from optimize.study.lifecycle import stored_studies
 
     check_sqlite(config.tracking.storage, "studies")
     studies = {study.study_name: study for study in stored_studies(config.tracking.storage)}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from optimize.recommend import Candidate
-from optimize.report.format import figure, value_of
-from optimize.report.matrix import Row, markdown_line, shown_settings
+from optimize.decision.recommendation import Candidate
+from optimize.formatting import figure, markdown_line, shown_settings, value_of
+from optimize.study.rows import Row
 
 
 def confirmation_markdown(row: Row, refuted: Mapping[int, str]) -> str:

@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from objectives import Direction
-from optimize.recommend import Candidate
-from optimize.report.format import figure
+from optimize.decision.recommendation import Candidate
+from optimize.formatting import figure
 
 # Okabe and Ito's palette: told apart by colour-blind readers too.
 _STYLES = {

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from optimize.coding import Array, Coding, Levels
+from optimize.search.encoding import Array, Coding, Levels
 
 LEAST_TRIALS = 12
 _TREES, _BOOTSTRAPS, _SHUFFLES = 24, 40, 20

@@ -2,67 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from objectives import Estimate
-from optimize.ledger import write_atomically
-from optimize.recommend import Candidate, Recommendation
-from optimize.report.format import figure
-from optimize.report.signatures import differences, warning
+from optimize.decision.recommendation import Candidate
+from optimize.files import to_csv_lines, write_files
+from optimize.formatting import _shown, figure, markdown_line, shown_settings
+from optimize.study.rows import Row
+from optimize.study.signatures import differences, warning
 
 _KNOBS = ("quantization", "batch_size", "beam_size", "workers")
-
-
-@dataclass(frozen=True)
-class Row:
-    """The recommendation of one study.
-
-    Attributes:
-        scenario: Scenario name.
-        title: Scenario for people.
-        study: Study name.
-        found: The recommendation.
-        objectives: The study's objectives, in order.
-        config: What was run: checkpoint, flags, request, deploy command.
-        signature: What the figures depend on besides.
-        date: UTC date of the measurement.
-    """
-
-    scenario: str
-    title: str
-    study: str
-    found: Recommendation
-    objectives: Sequence[str]
-    config: Mapping[str, Any]
-    signature: Mapping[str, str]
-    date: str
-
-    def to_dict(self) -> dict[str, Any]:
-        pick, other = self.found.pick, self.found.runner_up
-        return {
-            "scenario": self.scenario,
-            "title": self.title,
-            "study": self.study,
-            "trial": pick.number,
-            "params": dict(pick.params),
-            "estimates": {n: e.to_dict() for n, e in pick.estimates.items()},
-            "gains_over_vllm_defaults": {n: e.to_dict() for n, e in self.found.gains.items()},
-            "score": self.found.score.to_dict(),
-            "better_than_defaults": self.found.decisive,
-            "runner_up": None if other is None else {"trial": other.number, "params": dict(other.params)},
-            "runner_up_tied": self.found.tied,
-            "rounds": self.found.rounds,
-            "first_reading": {n: e.to_dict() for n, e in pick.first.items()},
-            "config": dict(self.config),
-            "signature": dict(self.signature),
-            "date": self.date,
-        }
 
 
 def knobs_of(rows: Sequence[Row]) -> list[str]:
@@ -143,16 +95,6 @@ def to_csv(rows: Sequence[Row]) -> str:
     return to_csv_lines(flat)
 
 
-def to_csv_lines(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Flat lines as CSV, with the columns that any of them has."""
-    columns = list(dict.fromkeys(key for line in lines for key in line))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
-    return text.getvalue()
-
-
 def write_matrix(rows: Sequence[Row], folder: Path) -> list[Path]:
     """Write matrix.md, matrix.json and matrix.csv; returns their paths."""
     texts = {
@@ -163,31 +105,11 @@ def write_matrix(rows: Sequence[Row], folder: Path) -> list[Path]:
     return write_files(texts, folder)
 
 
-def write_files(texts: Mapping[str, str], folder: Path) -> list[Path]:
-    """Write files whole or not at all; returns their paths."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in texts.items():
-        write_atomically(folder / name, text)
-    return [folder / name for name in texts]
-
-
 def _columns(estimates: Mapping[str, Estimate], prefix: str) -> dict[str, float]:
     found: dict[str, float] = {}
     for name, e in estimates.items():
         found |= {f"{prefix}{name}": e.value, f"{prefix}{name}_low": e.low, f"{prefix}{name}_high": e.high}
     return found
-
-
-def markdown_line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def shown_settings(params: Mapping[str, Any]) -> str:
-    return " ".join(f"{k}={_shown(v)}" for k, v in params.items())
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _evidence(row: Row) -> str:

@@ -10,16 +10,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from optimize.ledger import CONFIRMATION, write_atomically
-from optimize.recommend import Candidate
-from optimize.report.costs import costs_of
-from optimize.report.draw import evidence, requests, tradeoffs
-from optimize.report.draw.canvas import Drawing, style_sheet
-from optimize.report.draw.png import write_png
-from optimize.report.facts import KINDS, Chosen, Facts
-from optimize.report.format import figure, interval_of, title_of, value_of
-from optimize.report.matrix import knobs_of, shown_settings
-from optimize.report.why import AGAIN, reasons, verdict, why
+from optimize.decision.recommendation import Candidate
+from optimize.files import write_atomically
+from optimize.formatting import figure, interval_of, shown_settings, title_of, value_of
+from optimize.outcome import CONFIRMATION
+from optimize.report.charts import evidence, requests, tradeoffs
+from optimize.report.charts.canvas import Drawing, style_sheet
+from optimize.report.charts.png import write_png
+from optimize.report.data import KINDS, Facts, InspectedTrial
+from optimize.report.matrix import knobs_of
+from optimize.report.rationale import AGAIN, reasons, verdict, why
+from optimize.report.time_spent import costs_of
 
 TEMPLATES = Path(__file__).parent / "templates"
 _SHOWN_OF_A_REASON, _RANKED = 5, 10
@@ -265,7 +266,7 @@ def _chosen(facts: Facts) -> list[dict[str, Any]]:
     return [_about(facts, c) for c in facts.chosen if c.latencies_s]
 
 
-def _about(facts: Facts, c: Chosen) -> dict[str, Any]:
+def _about(facts: Facts, c: InspectedTrial) -> dict[str, Any]:
     number = "vLLM's defaults" if c.kind == "base" else f"trial {c.number}"
     times = f"{len(c.measured)} measurement{'s' if len(c.measured) != 1 else ''}"
     return {"kind": c.kind, "name": KINDS[c.kind], "who": number, "n": len(c.latencies_s), "times": times}

@@ -11,11 +11,11 @@ from typing import Any
 import uvloop
 from aiohttp import web
 
+from optimize.config.serve import Serve
 from optimize.engine.base import Endpoint
 from optimize.errors import ConfigError
-from optimize.serve.beams import BeamLimit, accepted_beams
+from optimize.serve.beam_limit import BeamLimit, accepted_beams
 from optimize.serve.proxy import Counts, Proxy
-from optimize.serve.settings import Serve
 from optimize.serve.supervisor import Supervisor
 
 _MODEL_NAME = "model"

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 import httpx
 import psutil
 
+from optimize.config.serve import Serve
+from optimize.engine.metrics import parse_metrics
 from optimize.engine.process import cpu_seconds
 from optimize.engine.vllm import VllmEngine
 from optimize.errors import EngineFailure, FailureKind
-from optimize.serve.settings import Serve
-from optimize.telemetry import parse_metrics
 
 _IDLE_CORES = 0.1
 _SAYS_IT_IS_DEAD = 503
@@ -30,7 +30,7 @@ class Look:
     Attributes:
         failure: Why the engine is to be restarted; None where it is not, or not yet.
         well: Whether it answered as a healthy engine does.
-        figures: Of its /metrics, by the names of `optimize.telemetry`.
+        figures: Of its /metrics, by the names of `optimize.evaluation.telemetry`.
     """
 
     failure: EngineFailure | None

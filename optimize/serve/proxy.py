@@ -18,10 +18,10 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from optimize.serve.beams import BeamLimit, Verdict
-from optimize.serve.http import error_body, passed, refusal
-from optimize.serve.running import Running
-from optimize.serve.settings import Serve
+from optimize.config.serve import Serve
+from optimize.serve.beam_limit import BeamLimit, Verdict
+from optimize.serve.instance import Running
+from optimize.serve.responses import error_body, passed, refusal
 from optimize.serve.supervisor import Supervisor
 
 _GENERATES = ("/v1/completions", "/v1/chat/completions")

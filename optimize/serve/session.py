@@ -9,15 +9,15 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
-from optimize.build import build
-from optimize.chosen import choose
+from optimize.config.instantiate import build
+from optimize.config.schema import StudyConfig
 from optimize.engine.vllm import VllmLauncher
 from optimize.errors import ConfigError
-from optimize.schema import StudyConfig
-from optimize.serve.check import api_key, check
 from optimize.serve.front import Front, bind
-from optimize.serve.starters import Starter, Starters
+from optimize.serve.launchers import Starter, Starters
 from optimize.serve.supervisor import Supervisor
+from optimize.serve.validation import api_key, check
+from optimize.study.target import choose
 
 
 def run_server(config: StudyConfig) -> int:

@@ -13,14 +13,14 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from optimize.config.serve import Serve
 from optimize.engine.base import Endpoint, EngineConfig
 from optimize.errors import EngineFailure, TransientFault
 from optimize.serve.backoff import Backoff
+from optimize.serve.instance import End, Running, cause_of
+from optimize.serve.launchers import Starters
 from optimize.serve.probe import Probe
-from optimize.serve.record import Restart, RestartLog
-from optimize.serve.running import End, Running, cause_of
-from optimize.serve.settings import Serve
-from optimize.serve.starters import Starters
+from optimize.serve.restart_log import Restart, RestartLog
 from optimize.serve.warmup import warm_up
 
 _CHECK_S = 0.05

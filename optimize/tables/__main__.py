@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from optimize.cli import run_named
-from optimize.schema import StudyConfig
+from optimize.config.schema import StudyConfig
 
 NAMES = ("quantization", "batch_size", "beam_size", "interactions")
 

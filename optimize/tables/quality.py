@@ -6,13 +6,13 @@ from collections.abc import Mapping
 
 from objectives import Measurement
 from objectives.segments import SegmentScore
-from optimize.answers import Known
-from optimize.perplexity import logprobs_of
+from optimize.evaluation.answers import AnswerStore
+from optimize.evaluation.perplexity import logprobs_of
 from optimize.plan import Plan
-from optimize.tables.compare import Quality
+from optimize.tables.comparison import Quality
 
 
-def quality_of(keys: Mapping[int, str], plan: Plan, answers: Known) -> dict[int, Quality]:
+def quality_of(keys: Mapping[int, str], plan: Plan, answers: AnswerStore) -> dict[int, Quality]:
     """Row -> its quality.
 
     Args:

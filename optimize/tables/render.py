@@ -15,15 +15,14 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from objectives import Estimate
-from optimize.ledger import write_atomically
+from optimize.files import to_csv_lines, write_atomically, write_files
+from optimize.formatting import figure, markdown_line
 from optimize.report.figures import write_html
-from optimize.report.format import figure
 from optimize.report.importance import Share
-from optimize.report.interactions import heat_map
-from optimize.report.interactions import to_markdown as shares_markdown
-from optimize.report.matrix import markdown_line, to_csv_lines, write_files
-from optimize.tables.compare import Grid, Row
-from optimize.tables.words import change_text, folklore, label
+from optimize.report.importance_tables import heat_map
+from optimize.report.importance_tables import to_markdown as shares_markdown
+from optimize.tables.comparison import Grid, Row
+from optimize.tables.folklore import change_text, folklore, label
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _READ = (

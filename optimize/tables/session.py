@@ -15,28 +15,28 @@ from typing import Any
 from rich.console import Console
 
 from objectives import Estimate, Measurement
-from optimize.about import about
-from optimize.answers import Answers
+from optimize.config.schema import LEAST_ROUNDS, StudyConfig
+from optimize.driver.progress import Progress
+from optimize.driver.session import checkpoints_of, terminable
+from optimize.driver.single import measure_once, record_of
 from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool
 from optimize.errors import ConfigError, EngineFailure, FailureKind, OptimizeError
-from optimize.evaluate import Evaluator, estimate_all
-from optimize.ledger import Ledger, TrialRecord, write_atomically
-from optimize.load.crew import Crew
-from optimize.measure.session import measure_once, record_of
+from optimize.evaluation.answers import Answers
+from optimize.evaluation.evaluator import Evaluator, estimate_all
+from optimize.files import write_atomically
+from optimize.ledger import Ledger, TrialRecord
+from optimize.load.client_pool import ClientPool
 from optimize.plan import Plan, make_plan
-from optimize.progress import Progress
-from optimize.recommend.rounds import LEAST_ROUNDS
-from optimize.run import checkpoints_of, terminable
-from optimize.schema import StudyConfig
-from optimize.space import BEAM_SIZE, QUANTIZATION
-from optimize.tables.compare import grid_of
-from optimize.tables.knobs import shares_of
+from optimize.search.space import BEAM_SIZE, QUANTIZATION
+from optimize.tables.anova import shares_of
+from optimize.tables.comparison import grid_of
+from optimize.tables.folklore import label
 from optimize.tables.quality import quality_of
 from optimize.tables.render import Result, metrics_of, put_into, show, to_markdown, write
 from optimize.tables.spec import SPECS, Part, Point, Spec, values_of
-from optimize.tables.words import label
-from optimize.tracking import Tracker
+from optimize.tracking.study_info import about
+from optimize.tracking.tracker import Tracker
 
 ROLE = "table"
 _OF_THIS_MACHINE = ("output_dir=", "cache_dir=", "tables.into=", "tables.again=")
@@ -77,11 +77,11 @@ def run_table(name: str, config: StudyConfig, config_yaml: str) -> int:
     tracker = Tracker(plan.config.tracking, Ledger(plan.folder), known, progress.say)
     try:
         pool = EnginePool(plan.launcher, plan.folder / "engines")
-        with terminable(), progress, Crew(plan.config.load.clients) as crew, pool:
+        with terminable(), progress, ClientPool(plan.config.load.clients) as clients, pool:
             tracker.open(config_yaml)
             checkpoints, broken = checkpoints_of(plan, progress)
             ledger = Ledger(plan.folder)
-            evaluator = Evaluator(plan, pool, crew, ledger, progress.phase, Answers(ledger))
+            evaluator = Evaluator(plan, pool, clients, ledger, progress.phase, Answers(ledger))
             for table in tables:
                 _Runner(plan, evaluator, tracker, progress).run(table, checkpoints, broken)
     finally:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from optimize.config.schema import Tables
 from optimize.errors import ConfigError
-from optimize.schema import Tables
 
 Point = dict[str, Any]
 

@@ -7,11 +7,11 @@ import itertools
 import pytest
 from optuna.samplers import RandomSampler
 
+from benchmarks.ground_truth import key_of
 from benchmarks.parallel import Blind, Outcome, Replay, compared
 from benchmarks.replay import Policy
-from benchmarks.table import BASELINE
-from benchmarks.truth import key_of
-from optimize.samplers import LogScaleGPSampler
+from benchmarks.tabular import BASELINE
+from optimize.search.gp_sampler import LogScaleGPSampler
 from tests.benchmarks.test_replay import KNOWN, START_S, TRIAL_S, WARM
 
 RANDOM = Policy(lambda seed: RandomSampler(seed=seed), trials=40)

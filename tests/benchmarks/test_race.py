@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from benchmarks.ground_truth import as_estimates, table
 from benchmarks.race import seconds_to, trials_by_own_readings, verdict
-from benchmarks.truth import as_estimates, table
 from optimize.ledger import TrialRecord
 
 

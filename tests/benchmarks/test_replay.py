@@ -9,10 +9,10 @@ import pyarrow.parquet as pq
 import pytest
 from optuna.samplers import RandomSampler
 
-from benchmarks.hindsight import best_points, cut_short, regret, repeated_failures, shares, stop, trials_to, true_front
+from benchmarks.ground_truth import CHAT_P99_MAX_S, Row, Table, key_of, pooled
 from benchmarks.replay import COLD_START_S, Policy, Step, candidates, replay
-from benchmarks.table import BASELINE, DATA, GRID
-from benchmarks.truth import CHAT_P99_MAX_S, Row, Table, key_of, pooled
+from benchmarks.scoring import best_points, cut_short, regret, repeated_failures, shares, stop, trials_to, true_front
+from benchmarks.tabular import BASELINE, DATA, GRID
 
 START_S, TRIAL_S = 2.0, 8.0
 WEIGHTS = {"qps": 1.0, "p99_latency_s": 1.0}
@@ -148,7 +148,7 @@ def test_the_front_of_the_table_is_feasible_and_has_the_extremes() -> None:
     assert any(key[1] == 256 for key in best) and any(key[1] == 1 for key in best)
 
 
-@pytest.mark.skipif(not DATA.is_file(), reason="the live table is not measured yet: python -m benchmarks.table")
+@pytest.mark.skipif(not DATA.is_file(), reason="the live table is not measured yet: python -m benchmarks.tabular")
 def test_the_kept_table_is_whole() -> None:
     rows = pq.read_table(DATA).to_pylist()
     assert sorted((key_of(r), r["repeat"]) for r in rows) == sorted((key_of(p), i) for p in POINTS for i in (0, 1))

@@ -11,14 +11,14 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from benchmarks.monitoring import missing, node_exporter, prometheus, until
+from benchmarks.prometheus import missing, node_exporter, prometheus, until
+from optimize.config.deploy import Alerts, Deploy
+from optimize.config.schema import StudyConfig
 from optimize.deploy.alerts import ENGINE_METRICS, alerts_of, decode_expr
 from optimize.deploy.bundle import make_deployment, make_folder, write_bundle
 from optimize.deploy.verify import Serving, ask, memory_after_answers, serving
 from optimize.engine.flags import vllm_distribution
 from optimize.engine.vllm import free_port
-from optimize.schema import StudyConfig
-from optimize.schema_serving import Alerts, Deploy
 from tests.optimize.rows import CPU_COMMAND, chosen
 
 pytestmark = pytest.mark.live

@@ -15,14 +15,14 @@ import pytest
 
 from objectives import Measurement
 from objectives.quality import Bleu
+from optimize.config.measuring import Load, WorkloadSource
 from optimize.engine.base import EngineConfig, RequestConfig
 from optimize.engine.vllm import VllmLauncher
 from optimize.errors import EngineFailure, FailureKind
 from optimize.load.arrivals import ClosedLoop
-from optimize.load.crew import Crew
+from optimize.load.client_pool import ClientPool
 from optimize.load.generator import Traffic, run_load
-from optimize.schema_measuring import Load, WorkloadSource
-from optimize.workload import Workload, load_workload
+from optimize.load.workload import Workload, load_workload
 
 pytestmark = pytest.mark.live
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,8 +48,8 @@ def traffic(workload: Workload, request: RequestConfig | None = None, seconds: f
 
 
 @pytest.fixture(scope="module")
-def crew() -> Iterator[Crew]:
-    with Crew() as made:
+def clients() -> Iterator[ClientPool]:
+    with ClientPool() as made:
         yield made
 
 
@@ -60,7 +60,7 @@ def workload(tmp_path_factory: pytest.TempPathFactory) -> Workload:
 
 
 def test_a_live_engine_answers_like_the_references_and_leaves_nothing(
-    live_vllm: VllmLauncher, crew: Crew, workload: Workload, tmp_path: Path
+    live_vllm: VllmLauncher, clients: ClientPool, workload: Workload, tmp_path: Path
 ) -> None:
     engine = live_vllm.launch(config(max_num_seqs=16), tmp_path / "log")
     try:
@@ -69,7 +69,7 @@ def test_a_live_engine_answers_like_the_references_and_leaves_nothing(
         # Twelve steps of beam search are enough here: it takes as many as it is allowed, and each is a prefill.
         for beams, fields in ((1, ()), (2, (("max_tokens", 12),))):
             engine.reset()
-            answers[beams] = run_load(crew, engine, traffic(workload, RequestConfig(beams, fields)))
+            answers[beams] = run_load(clients, engine, traffic(workload, RequestConfig(beams, fields)))
         greedy = [r for r in answers[1].records if r.error is None]
         assert greedy and all(
             r.first_token_s is not None and r.due_s <= r.sent_s < r.first_token_s <= r.done_s for r in greedy
@@ -132,7 +132,7 @@ def test_what_vllm_refuses_is_named(
 
 @pytest.mark.parametrize("victim", ["main", "worker"])
 def test_an_engine_killed_under_load_ends_the_load_at_once(
-    live_vllm: VllmLauncher, crew: Crew, workload: Workload, tmp_path: Path, victim: str
+    live_vllm: VllmLauncher, clients: ClientPool, workload: Workload, tmp_path: Path, victim: str
 ) -> None:
     engine = live_vllm.launch(config(), tmp_path / "log")
     pids = engine.pids
@@ -146,7 +146,7 @@ def test_an_engine_killed_under_load_ends_the_load_at_once(
     timer.start()
     try:
         with pytest.raises(EngineFailure) as caught:
-            run_load(crew, engine, traffic(workload, seconds=30))
+            run_load(clients, engine, traffic(workload, seconds=30))
         assert caught.value.kind is FailureKind.CRASH
         assert time.monotonic() - killed_at[0] < 5
     finally:

@@ -10,7 +10,7 @@ import pytest
 from demo.evaluate import read, reference_logprobs
 from optimize.engine.base import EngineConfig
 from optimize.engine.vllm import VllmLauncher
-from optimize.perplexity import ask
+from optimize.evaluation.perplexity import ask
 from tests.live.test_engine import FLAGS, MODEL, ROOT
 
 pytestmark = pytest.mark.live

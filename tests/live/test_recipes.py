@@ -13,7 +13,7 @@ import pytest
 from optimize.engine.base import EngineConfig
 from optimize.engine.vllm import VllmLauncher
 from optimize.errors import EngineFailure, FailureKind
-from optimize.signature import machine
+from optimize.hardware import machine
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.live

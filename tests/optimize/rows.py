@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from objectives import Direction, Estimate
-from optimize.recommend import Candidate, recommend
-from optimize.report.matrix import Row
-from optimize.rows import Chosen
+from optimize.decision.recommendation import Candidate, recommend
+from optimize.study.rows import Row, StudyRow
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = str(ROOT / "demo/model")
@@ -31,7 +30,7 @@ def chosen(
     hardware: str = "auto",
     request: dict[str, Any] | None = None,
     figures: dict[str, Estimate] | None = None,
-) -> Chosen:
+) -> StudyRow:
     candidate = Candidate(4, {"quantization": "fp16", "batch_size": 16}, figures or FIGURES, True, baseline=True)
     found = recommend([candidate], {"qps": Direction.MAXIMIZE}, {"qps": 1.0})
     assert found is not None
@@ -44,4 +43,4 @@ def chosen(
     }
     config = {"deploy_command": command, "request": request or {"beam_size": 1, "fields": []}}
     row = Row("chat", "Real-time chat (low latency first)", "chat", found, ["qps"], config, signature, "2026-11-24")
-    return Chosen(row, "demo", hardware, True)
+    return StudyRow(row, "demo", hardware, True)

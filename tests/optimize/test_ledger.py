@@ -7,7 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from objectives import Estimate, RequestRecord
-from optimize.ledger import SEARCH, Ledger, TrialRecord, write_atomically
+from optimize.files import write_atomically
+from optimize.ledger import Ledger, TrialRecord
+from optimize.outcome import SEARCH
 
 RECORD = TrialRecord(
     study="chat", number=3, role=SEARCH, params={"batch_size": 8, "quantization": "fp16", "block_size": None},

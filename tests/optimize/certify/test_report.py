@@ -2,19 +2,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from optimize.certify.found import Found, read_all
-from optimize.certify.report import About, write_report
-from optimize.certify.settings import Certify
+from optimize.certify.report import Provenance, write_report
+from optimize.certify.results import FaultResult, read_all
+from optimize.config.certify import Certify
 
-ABOUT = About("some row", {"machine": "a box"}, "python -m optimize.certify", "2026-11-24")
+ABOUT = Provenance("some row", {"machine": "a box"}, "python -m optimize.certify", "2026-11-24")
 
 
-def fault(repeat: int, mitigated: bool) -> Found:
+def fault(repeat: int, mitigated: bool) -> FaultResult:
     figures = {
         "detection_s": 0.1, "recovery_s": 2.0 + repeat, "lost": 1.0, "requests": 50.0, "orphans": 0.0, "restarts": 1.0,
         "normal_p99_s": 0.2, "rate_per_s": 20.0,
     }  # fmt: skip
-    return Found("kill", mitigated, repeat, figures, {"who": "all", "lost": "1 server"}, ["killed python"])
+    return FaultResult("kill", mitigated, repeat, figures, {"who": "all", "lost": "1 server"}, ["killed python"])
 
 
 def row(rate: float, **more: Any) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def row(rate: float, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def stress(repeat: int) -> Found:
+def stress(repeat: int) -> FaultResult:
     tables = {
         "curve": [row(25.0), row(50.0), row(75.0)], "patterns": [row(20.0, pattern="groups")],
         "ramp": [row(100.0, second=0, waiting=None), row(200.0, second=1, waiting=30.0)],
@@ -34,7 +34,7 @@ def stress(repeat: int) -> Found:
         "peak_answered_per_s": 55.0, "peak_p99_s": 9.0, "waiting_max": 30.0, "orphans": 0.0, "restarts": 0.0,
     }  # fmt: skip
     words = {"ramp": "a ramp", "errors": "9 timeout", "broke": "100 requests/s", "audit": "1 client process"}
-    return Found("stress", False, repeat, figures, words, tables=tables)
+    return FaultResult("stress", False, repeat, figures, words, tables=tables)
 
 
 def test_the_certificate_holds_every_scenario_with_and_without_help(tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_the_certificate_holds_every_scenario_with_and_without_help(tmp_path: Pa
 
 
 def test_what_the_system_did_not_allow_is_said_and_not_shown_as_a_figure(tmp_path: Path) -> None:
-    denied = Found("oom", False, 0, error="not possible here: no control groups")
+    denied = FaultResult("oom", False, 0, error="not possible here: no control groups")
     text = write_report([denied], ABOUT, Certify(), tmp_path)[0].read_text()
     assert "not tested: not possible here: no control groups" in text and "normal P99" not in text
 

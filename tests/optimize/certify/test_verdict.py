@@ -1,10 +1,10 @@
-from optimize.certify.found import Found
-from optimize.certify.settings import Certify
+from optimize.certify.results import FaultResult
 from optimize.certify.verdict import judge, judge_stress
+from optimize.config.certify import Certify
 
 
-def run(repeat: int = 0, error: str = "", **figures: float) -> Found:
-    return Found("kill", False, repeat, {"lost": 0, "orphans": 0, "restarts": 1, **figures}, error=error)
+def run(repeat: int = 0, error: str = "", **figures: float) -> FaultResult:
+    return FaultResult("kill", False, repeat, {"lost": 0, "orphans": 0, "restarts": 1, **figures}, error=error)
 
 
 def test_a_fault_that_every_repetition_survived_is_certified_with_its_figures() -> None:
@@ -27,8 +27,8 @@ def test_what_the_system_does_not_allow_is_neither() -> None:
     assert verdict.certified is None and "no control groups" in verdict.in_words()
 
 
-def stress(**figures: float) -> Found:
-    return Found("stress", False, 0, {"sustained_per_s": 50.0, "restarts": 0, **figures})
+def stress(**figures: float) -> FaultResult:
+    return FaultResult("stress", False, 0, {"sustained_per_s": 50.0, "restarts": 0, **figures})
 
 
 def test_a_target_rate_that_breaks_is_not_certified_but_said_with_what_is_sustained() -> None:

@@ -12,7 +12,7 @@ from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.errors import ConfigError, EngineFailure, FailureKind, OptimizeError, TransientFault
 from optimize.executor.base import Done, Job
 from optimize.executor.fleet import Fleet
-from optimize.executor.worker import Effective, Lost, Ready, Result, Unfit, Word, Wrong
+from optimize.executor.worker import Effective, JobError, Lost, Message, Ready, Rejected, Result
 from optimize.ledger import TrialRecord
 from optimize.outcome import Completed, Failed, Infeasible
 
@@ -34,7 +34,7 @@ def result(number: int, **changes: Any) -> Result:
 class Script:
     """A transport that says what it is told to, and notes what is asked of it."""
 
-    def __init__(self, *words: tuple[int, Word]) -> None:
+    def __init__(self, *words: tuple[int, Message]) -> None:
         self.words = deque(words)
         self.started: list[int] = []
         self.sent: list[tuple[int, str, Any]] = []
@@ -47,7 +47,7 @@ class Script:
     def send(self, slot: int, method: str, *arguments: Any) -> None:
         self.sent.append((slot, method, arguments[0]))
 
-    def wait(self, timeout_s: float | None) -> list[tuple[int, Word]]:
+    def wait(self, timeout_s: float | None) -> list[tuple[int, Message]]:
         return [self.words.popleft()] if self.words else []
 
     def stop(self, slot: int) -> None:
@@ -125,7 +125,7 @@ def test_a_slot_whose_worker_never_starts_is_given_up_and_without_any_there_is_n
 
 
 def test_an_unfit_worker_at_the_start_is_bad_input() -> None:
-    script = Script((0, READY), (1, Unfit("vLLM is not installed", "node7")))
+    script = Script((0, READY), (1, Rejected("vLLM is not installed", "node7")))
     with pytest.raises(ConfigError, match="node7 cannot serve this study: vLLM is not installed"), fleet(script):
         pass
     assert script.closed
@@ -165,7 +165,7 @@ def test_another_machine_is_refused_unless_both_are_said_to_be_alike() -> None:
 def test_a_misfit_that_comes_later_is_left_out_and_the_study_goes_on() -> None:
     script, said = Script((0, READY), (1, READY)), list[str]()
     with fleet(script, said=said) as workers:
-        script.words += [(1, Lost("node gone")), (1, Unfit("vLLM is not installed", "node8"))]
+        script.words += [(1, Lost("node gone")), (1, Rejected("vLLM is not installed", "node8"))]
         workers.wait(0), workers.wait(0)
         assert workers.idle() == [0]
     assert any("node8" in line for line in said)
@@ -180,9 +180,12 @@ def test_effective_values_are_asked_of_a_worker_that_then_gets_the_next_job() ->
 
 @pytest.mark.parametrize(
     ("word", "raised"),
-    [(Wrong(Infeasible(FailureKind.REFUSED, "no", ("line",))), EngineFailure), (Wrong(Failed("port")), TransientFault)],
+    [
+        (JobError(Infeasible(FailureKind.REFUSED, "no", ("line",))), EngineFailure),
+        (JobError(Failed("port")), TransientFault),
+    ],
 )
-def test_what_goes_wrong_there_goes_wrong_here(word: Wrong, raised: type[OptimizeError]) -> None:
+def test_what_goes_wrong_there_goes_wrong_here(word: JobError, raised: type[OptimizeError]) -> None:
     with fleet(Script((0, READY), (1, READY), (0, word))) as workers, pytest.raises(raised):
         workers.effective(CONFIG.engine, [])
 

@@ -20,8 +20,8 @@ from optuna.trial import TrialState
 from optimize.engine.vllm import free_port
 from optimize.ledger import Ledger
 from tests.conftest import ROOT, Run
-from tests.optimize.executor.test_local import gone
-from tests.optimize.test_study import runs, start, stored
+from tests.optimize.driver.test_session import runs, start, stored
+from tests.optimize.executor.test_processes import gone
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed (the extra `ray`)"),

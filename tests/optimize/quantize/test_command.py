@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from optimize.model.manifest import write_manifest
 from optimize.quantize.__main__ import report
-from optimize.quantize.manifest import write_manifest
 from optimize.quantize.steps import Steps
 from tests.conftest import Run
 

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from optimize.config.recipes import check_recipes
+from optimize.config.schema import Recipe
 from optimize.errors import ConfigError
-from optimize.quantize.recipe import check_recipes, is_made, recipe_hash, recipe_text
-from optimize.schema import Recipe
+from optimize.quantize.recipe import is_made, recipe_hash, recipe_text
 
 
 def check(recipe: Recipe) -> None:

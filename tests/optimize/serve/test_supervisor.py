@@ -16,12 +16,12 @@ import httpx
 import psutil
 import pytest
 
+from optimize.config.serve import Serve
 from optimize.engine.base import EngineConfig
 from optimize.engine.simulated import SimulatedLauncher
 from optimize.errors import EngineFailure
 from optimize.serve.front import Front, bind
-from optimize.serve.settings import Serve
-from optimize.serve.starters import Starters
+from optimize.serve.launchers import Starters
 from optimize.serve.supervisor import Supervisor
 
 QUICK = Serve(probe_s=0.1, probe_timeout_s=0.3, wait_s=30, backoff_first_s=0.01, healthy_s=0.0)

@@ -1,0 +1,102 @@
+"""Clients that do not behave: they ask for too many beams, or go away in the middle of an answer."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from optimize.engine.base import Endpoint
+
+if TYPE_CHECKING:
+    from optimize.load.workload import Prompt
+
+_BEAM_TOKENS, _LONG_TOKENS = 32, 200
+_TIMEOUT_S = 60.0
+
+
+@dataclass
+class Answers:
+    """What a flood was answered.
+
+    Attributes:
+        statuses: HTTP status, or the name of an error -> how often.
+        first_refused_at: Unix time of the first refusal; None where there was none.
+        said: What the first refusal said.
+    """
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    first_refused_at: float | None = None
+    said: str = ""
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, status: str, text: str) -> None:
+        with self._lock:
+            self.statuses[status] += 1
+            if status.startswith("4") and self.first_refused_at is None:
+                self.first_refused_at, self.said = time.time(), text[:160]
+
+    def in_words(self) -> str:
+        counted = ", ".join(f"{n} × {status}" for status, n in sorted(self.statuses.items()))
+        return f"{counted} ({self.said})" if self.said else counted
+
+
+def body_of(endpoint: Endpoint, prompt: Prompt, **fields: Any) -> tuple[str, dict[str, Any]]:
+    """Path and body of a request for one prompt, text or chat."""
+    chat = not isinstance(prompt, str)
+    path = "/v1/chat/completions" if chat else "/v1/completions"
+    return path, {"model": endpoint.model, "temperature": 0.0, "messages" if chat else "prompt": prompt, **fields}
+
+
+def flood(endpoint: Endpoint, prompt: Prompt, beams: int, clients: int, seconds: float) -> Answers:
+    """Ask for so many beams, again and again, from several clients at once; at least once each."""
+    path, body = body_of(endpoint, prompt, use_beam_search=True, n=beams, max_tokens=_BEAM_TOKENS)
+    answers, deadline = Answers(), time.monotonic() + seconds
+
+    def client(_: int) -> None:
+        with httpx.Client(base_url=endpoint.base_url, headers=endpoint.headers, timeout=_TIMEOUT_S) as http:
+            while True:
+                answers.add(*_ask(http, path, body))
+                if time.monotonic() >= deadline:
+                    return
+                time.sleep(0.05)  # a client that is refused at once must not become a load of its own
+
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(client, range(clients)))
+    return answers
+
+
+def _ask(http: httpx.Client, path: str, body: dict[str, Any]) -> tuple[str, str]:
+    try:
+        answer = http.post(path, json=body)
+    except httpx.HTTPError as error:
+        return type(error).__name__, ""
+    return str(answer.status_code), _message(answer)
+
+
+def _message(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return answer.text
+
+
+def break_off(endpoint: Endpoint, prompt: Prompt, clients: int) -> int:
+    """Begin so many long answers at once and go away after the first piece of each; returns how many began."""
+    path, body = body_of(endpoint, prompt, stream=True, max_tokens=_LONG_TOKENS, ignore_eos=True)
+
+    def client(_: int) -> bool:
+        with httpx.Client(base_url=endpoint.base_url, headers=endpoint.headers, timeout=_TIMEOUT_S) as http:
+            try:
+                with http.stream("POST", path, json=body) as answer:
+                    return answer.status_code == 200 and next(answer.iter_raw(), b"") != b""
+            except httpx.HTTPError:
+                return False
+
+    with ThreadPoolExecutor(clients) as pool:
+        return sum(pool.map(client, range(clients)))

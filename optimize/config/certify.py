@@ -1,0 +1,60 @@
+"""The keys of `certify` in the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Certify:
+    """What `python -m optimize.certify` puts a configuration through; repetitions by `repeats`.
+
+    Attributes:
+        scenarios: Which of `optimize.certify.schedule.SCENARIOS`; empty for all.
+        mitigations: Measure each fault with its mitigation too.
+        rate_per_s: Arrivals during faults; None for `rate_share` of the capacity measured first.
+        rate_share: See `rate_per_s`.
+        capacity_s: How long the capacity is measured.
+        normal_s: Length of the undisturbed load before each fault, which defines the normal P99.
+        calm_s: P99 has recovered once it was normal for this long.
+        window_s: P99 after a fault is looked at in windows of this length.
+        tolerance: Normal is up to so many times the P99 before the fault.
+        recovery_max_s: Not recovered by then is not recovered.
+        request_timeout_s: After which a request counts as lost.
+        stress_per_s: Target rate of the stress ramp.
+        stress_ramp_s: Length of the ramp.
+        stress_hold_s: How long the target rate is held.
+        stress_requests_max: No ramp sends more requests than this: it holds shorter, or ends below its target.
+        stress_steps: Rates of the curve as shares of the capacity.
+        stress_step_s: Length of each step.
+        freeze_s: How long the API server stands still.
+        missing_s: How long the checkpoint is missing.
+        disk_mib_per_s: How fast the slow disk is.
+        headroom: Memory beyond the measured peak that the out-of-memory test is repeated with.
+        beams: Beams of the requests that flood the engine; None for as many as it accepts.
+        shrunk_blocks: Blocks of the KV cache in the paging test; None for the fewest that the engine starts with.
+    """
+
+    scenarios: list[str] = field(default_factory=list)
+    mitigations: bool = True
+    rate_per_s: float | None = None
+    rate_share: float = 0.4
+    capacity_s: float = 5.0
+    normal_s: float = 5.0
+    calm_s: float = 2.0
+    window_s: float = 1.0
+    tolerance: float = 2.0
+    recovery_max_s: float = 90.0
+    request_timeout_s: float = 15.0
+    stress_per_s: float = 1000.0
+    stress_ramp_s: float = 10.0
+    stress_hold_s: float = 2.0
+    stress_requests_max: int = 8000
+    stress_steps: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75, 1.0, 1.25])
+    stress_step_s: float = 4.0
+    freeze_s: float = 3.0
+    missing_s: float = 5.0
+    disk_mib_per_s: float = 1.0
+    headroom: float = 0.2
+    beams: int | None = None
+    shrunk_blocks: int | None = None

@@ -1,0 +1,137 @@
+"""The part of the schema about measuring: what is asked, how the engine is loaded, when a figure is not believed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from omegaconf import MISSING
+
+
+@dataclass
+class WorkloadSource:
+    """Where prompts and references come from.
+
+    Attributes:
+        name: For people.
+        path: JSONL, CSV or Parquet file, or a Hugging Face dataset id.
+        subset: Configuration name of a hub data set.
+        split: Split of a hub data set.
+        prompt_column: Text, or a list of chat messages.
+        reference_column: Text; None where there are no references, and so no quality to score.
+        limit: Use only the first rows.
+        max_tokens: Bound on every answer; None derives it from the longest reference.
+        prompt_tokens: A distribution of `optimize.load.lengths`; prompts are cut, or continued with others, to fit it.
+        output_tokens: The same of answers, which then run to their length whatever the model would say.
+    """
+
+    name: str = MISSING
+    path: str = MISSING
+    subset: str | None = None
+    split: str = "test"
+    prompt_column: str = "prompt"
+    reference_column: str | None = "reference"
+    limit: int | None = None
+    max_tokens: int | None = None
+    prompt_tokens: Any = None
+    output_tokens: Any = None
+
+
+@dataclass
+class Guard:
+    """When a measurement is not believed, and measured again.
+
+    Attributes:
+        repeats: How often at most; three times that in a confirmation where an open loop seems not to settle.
+        steal_max: Share of the processors that the host may withhold during the window.
+        other_cores_max: Share of the processors that other programs may use.
+        throttled_max: Share of the time that this container may be throttled.
+        gpu_slowed_max: Share of the time that heat or the power supply may slow a GPU.
+        send_lag_p99_max_s: How late requests may be sent (P99, beyond its interval), ...
+        send_lag_share_max: ... or, if that is more, as a share of the median latency.
+        client_cpu_max: Share of a core that a client process may use.
+        drift_p: Chance of a steady load being said to drift (an open loop that slows down: unsettled); 0 believes all.
+    """
+
+    repeats: int = 1
+    steal_max: float = 0.1
+    other_cores_max: float = 0.12
+    throttled_max: float = 0.02
+    gpu_slowed_max: float = 0.05
+    send_lag_p99_max_s: float = 0.01
+    send_lag_share_max: float = 0.05
+    client_cpu_max: float = 0.9
+    drift_p: float = 0.001
+
+
+@dataclass
+class Iterations:
+    """A fixed length in place of the adaptive one; see `optimize.load.fixed_length` for what an iteration is.
+
+    Attributes:
+        warmup: Iterations that must have ended before the window opens.
+        measured: Iterations that the window holds; 0 leaves warm-up and window to the adaptive rule.
+        max_s: How long either may take; what is there by then is measured, and said to be cut short.
+    """
+
+    warmup: int = 10
+    measured: int = 0
+    max_s: float = 120.0
+
+
+@dataclass
+class Load:
+    """How the engine is loaded and for how long it is measured.
+
+    Attributes:
+        arrivals: When requests are due: a profile of `optimize.load.arrivals`.
+        clients: Client processes to begin with.
+        clients_max: How many there may be, where fewer cannot keep up; None for one per core.
+        first_answer_max_s: How long the very first answers may take; they may have to wait for kernels to be compiled.
+        warmup_s: Shortest warm-up.
+        warmup_requests: Requests that must have ended before the window opens.
+        warmup_max_s: How long the load may take to settle; what has not settled by then is measured as it is.
+        window_min_s: Shortest window.
+        window_requests: Answers to requests due in the window before it may close.
+        window_max_s: Longest window.
+        window_look_s: From then on a window is closed where its trial can come to nothing; see `study.cut_short`.
+        precision: Metric -> half of its interval, as a share of its value, that ends the window before its longest.
+        drain_max_s: How long the window's last requests are waited for.
+        request_timeout_s: After which a request counts as failed.
+        guard: When a measurement is not believed.
+        iterations: A fixed number of warm-up and measured iterations in place of all lengths above.
+    """
+
+    arrivals: Any = MISSING
+    clients: int = 1
+    clients_max: int | None = None
+    first_answer_max_s: float = 180.0
+    warmup_s: float = 1.0
+    warmup_requests: int = 16
+    warmup_max_s: float = 15.0
+    window_min_s: float = 8.0
+    window_requests: int = 100
+    window_max_s: float = 15.0
+    window_look_s: float = 2.0
+    precision: dict[str, float] = field(default_factory=dict)
+    drain_max_s: float = 15.0
+    request_timeout_s: float = 60.0
+    guard: Guard = field(default_factory=Guard)
+    iterations: Iterations = field(default_factory=Iterations)
+
+
+@dataclass
+class Bound:
+    """A limit on a metric; ratios are relative to the baseline's figure.
+
+    Attributes:
+        min: Lowest value allowed.
+        max: Highest value allowed.
+        min_ratio: Lowest share of the baseline's value allowed.
+        max_ratio: Highest multiple of the baseline's value allowed.
+    """
+
+    min: float | None = None
+    max: float | None = None
+    min_ratio: float | None = None
+    max_ratio: float | None = None

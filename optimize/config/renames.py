@@ -1,0 +1,57 @@
+"""Modules that users may have named in their YAML or their notebooks, and where each of them is now.
+
+Python asks the finder below only for modules that nothing else provides, so an old name is answered with the new one
+instead of "No module named ...".
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.abc import MetaPathFinder
+from types import ModuleType
+from typing import NoReturn
+
+MOVED = {
+    "optimize.answers": "optimize.evaluation.answers",
+    "optimize.build": "optimize.config.instantiate",
+    "optimize.evaluate": "optimize.evaluation.evaluator",
+    "optimize.exhaustive": "optimize.search.grid_sampler",
+    "optimize.lengths": "optimize.load.lengths",
+    "optimize.loop": "optimize.driver.loop",
+    "optimize.pages": "optimize.ui",
+    "optimize.perplexity": "optimize.evaluation.perplexity",
+    "optimize.random_model": "optimize.model.random_weights",
+    "optimize.reading": "optimize.report.dataframes",
+    "optimize.report.conclude": "optimize.report.summary",
+    "optimize.run": "optimize.driver.session",
+    "optimize.samplers": "optimize.search.gp_sampler",
+    "optimize.schema": "optimize.config.schema",
+    "optimize.schema_measuring": "optimize.config.measuring",
+    "optimize.schema_serving": "optimize.config.deploy",
+    "optimize.signature": "optimize.hardware",
+    "optimize.space": "optimize.search.space",
+    "optimize.storage": "optimize.study.storage",
+    "optimize.telemetry": "optimize.evaluation.telemetry",
+    "optimize.trials": "optimize.study.trials",
+    "optimize.workload": "optimize.load.workload",
+}
+
+
+class _Renames(MetaPathFinder):
+    """Answers the import of a module that has moved with its new name."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> NoReturn | None:
+        if fullname in MOVED:
+            # Without `name`, or `from optimize import lengths` would swallow the message.
+            raise ModuleNotFoundError(f"{fullname} is now {MOVED[fullname]}")
+        return None
+
+
+def install() -> None:
+    """Have Python ask this module for names that nothing else provides; once, however often it is called."""
+    if not any(isinstance(finder, _Renames) for finder in sys.meta_path):
+        sys.meta_path.append(_Renames())
+
+
+install()

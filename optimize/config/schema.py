@@ -1,0 +1,287 @@
+"""The shape of the configuration: Hydra checks every YAML file and override against these classes.
+
+Imports nothing heavy, so that a typo is answered at once. Classes stay mutable because Hydra's overrides set fields.
+Nodes of type Any are built by `_target_` (see `optimize.config.instantiate`), which checks their keys itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+from optimize.config.certify import Certify
+from optimize.config.deploy import Alerts, Deploy, Hardware, Price
+from optimize.config.measuring import Load, WorkloadSource
+from optimize.config.serve import Serve
+
+GIVEN = "# given: "
+"""Begins the first line of a study's config.yaml: the overrides of its command."""
+
+
+@dataclass
+class StudySettings:
+    """One study: its name, its budget, and how it goes about it.
+
+    Attributes:
+        name: Names the study in Optuna, MLflow and on disk; the same name resumes.
+        trials: Configurations to measure beside the baseline.
+        minutes: Stop asking for new trials after this long; None for no limit. The confirmation comes on top.
+        seed: Of the sampler, the order of prompts and the arrivals.
+        fresh: Set the existing study of this name aside and start anew.
+        reuse_engines: Let the sampler try further request settings on a live engine where that is worth more, per
+            second, than starting another one; see `optimize.driver.engine_reuse`.
+        cut_short: Close a trial's window early once, at the best ends of its intervals, it breaks a constraint or a
+            feasible trial is better in every objective; see `optimize.decision.futility`.
+        max_failures_in_a_row: Stop the study when this many trials in a row failed or were infeasible.
+    """
+
+    name: str = MISSING
+    trials: int = 24
+    minutes: float | None = None
+    seed: int = 0
+    fresh: bool = False
+    reuse_engines: bool = True
+    cut_short: bool = True
+    max_failures_in_a_row: int = 8
+
+
+@dataclass
+class Search:
+    """What a search starts from, beside vLLM's defaults, and when it ends.
+
+    Attributes:
+        warm_start: Studies in the same storage; their best configurations are tried first, whatever model, machine or
+            scenario they were for, and what could not start there, on the same machine, is not started.
+        warm_start_points: How many configurations to take from each: the best, and what else on its front differs most.
+        until: "budget" (`study.trials`, `study.minutes`), or "noise": before that, once the gain to expect from going
+            on is below what a confirmation can tell from chance; see `optimize.search.stopping`.
+    """
+
+    warm_start: list[str] = field(default_factory=list)
+    warm_start_points: int = 8
+    until: str = "budget"
+
+
+@dataclass
+class Confirm:
+    """The measurements that a recommendation rests on; see `optimize.study.confirmation`.
+
+    Attributes:
+        candidates: How many of the front, best score first, are measured again; 0 recommends on single readings.
+        rounds: How often each, and the baseline.
+    """
+
+    candidates: int = 3
+    rounds: int = 3
+
+
+@dataclass
+class Scenario:
+    """What the deployment is for, as weights.
+
+    Attributes:
+        name: Short name; one row of the matrix.
+        title: For people.
+        weights: Objective -> exponent of its gain over the baseline in the score; see `optimize.recommend`.
+    """
+
+    name: str = MISSING
+    title: str = MISSING
+    weights: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass
+class RandomWeights:
+    """A model of a given shape with random weights: its speed and memory are real, its answers mean nothing.
+
+    Attributes:
+        config: The fields of its config.json.
+        tokenizer: Folder of the model whose tokenizer it gets; the vocabulary may be larger than the tokenizer's.
+        seed: Of the weights.
+        std: Standard deviation of the weights.
+    """
+
+    config: dict[str, Any] = field(default_factory=dict)
+    tokenizer: str = MISSING
+    seed: int = 0
+    std: float = 0.02
+
+
+@dataclass
+class Model:
+    """The model to serve.
+
+    Attributes:
+        name: For people.
+        path: Local folder or Hugging Face id.
+        flags: vLLM flags this model always needs.
+        random: Makes the model on the spot, in the cache; `path` is then set to its folder.
+    """
+
+    name: str = MISSING
+    path: str = MISSING
+    flags: dict[str, Any] = field(default_factory=dict)
+    random: RandomWeights | None = None
+
+
+@dataclass
+class Recipe:
+    """Which checkpoint is served: the model as it is, one that is made from it, or a ready-made one.
+
+    At most one of `scheme`, `modifiers`, `recipe` and `checkpoint` is given; with none it is the model as it is.
+
+    Attributes:
+        name: The choice's name in the search space.
+        dtype: vLLM's --dtype for the tensors that stay unquantized.
+        scheme: llm-compressor scheme for all linear layers (W8A8, W4A16, W4A8, FP8_DYNAMIC).
+        ignore: Modules left alone by `scheme`.
+        modifiers: llm-compressor modifiers in the order they are applied, each with its arguments.
+        recipe: An llm-compressor recipe: path of its YAML file.
+        checkpoint: Folder or Hugging Face id of a checkpoint that is served as it is.
+        calibration_samples: How many of the workload's prompts, with their references, activations are observed on.
+        calibration_tokens: At how many tokens each of these is cut.
+        flags: Further vLLM flags the checkpoint needs.
+    """
+
+    name: str = MISSING
+    dtype: str = "float16"
+    scheme: str | None = None
+    ignore: list[str] = field(default_factory=lambda: ["lm_head"])
+    modifiers: dict[str, Any] = field(default_factory=dict)
+    recipe: str | None = None
+    checkpoint: str | None = None
+    calibration_samples: int = 0
+    calibration_tokens: int = 2048
+    flags: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Tracking:
+    """Where results go.
+
+    Attributes:
+        uri: MLflow tracking store or server.
+        experiment: MLflow experiment.
+        artifacts: Folder of MLflow's artifacts, for a database store.
+        storage: Optuna storage.
+        ui: Address of MLflow's pages, for the report's links; None for `uri` where that is a server, else for what
+            scripts/ui serves.
+        storage_artifacts: Folder of the files that Optuna's dashboard shows with studies and trials; None keeps none.
+    """
+
+    uri: str = MISSING
+    experiment: str = "optimize"
+    artifacts: str | None = None
+    storage: str = MISSING
+    ui: str | None = None
+    storage_artifacts: str | None = None
+
+
+@dataclass
+class Executor:
+    """Where trials run; see `optimize.executor`.
+
+    Attributes:
+        kind: "local" (this machine) or "ray" (a Ray cluster).
+        retries: How often a trial that failed for a passing reason is tried again.
+        losses: How often a trial may lose its worker (a process, a node) and run again before it counts as failed.
+        engines: How many engines at a time, at most; None for as many as there are places or room for.
+        cpu_sets: Sets of processors ("0-3,8"), one engine each; none leaves processors to the system.
+        gpus_per_engine: GPUs of each engine; None for one, or for all of a machine's where a flag or knob spreads an
+            engine over GPUs. On Ray None asks for none.
+        address: Of the Ray cluster: auto, host:port, ray://host:port.
+        cpus_per_engine: Processors that each worker asks of Ray.
+        resources: Further resources that each worker asks of Ray.
+        start_timeout_s: How long to wait for all workers before going on with those that are ready.
+    """
+
+    kind: str = "local"
+    retries: int = 1
+    losses: int = 3
+    engines: int | None = None
+    cpu_sets: list[str] = field(default_factory=list)
+    gpus_per_engine: int | None = None
+    address: str = "auto"
+    cpus_per_engine: float = 1.0
+    resources: dict[str, float] = field(default_factory=dict)
+    start_timeout_s: float = 120.0
+
+
+@dataclass
+class Tables:
+    """Of `python -m optimize.tables`: the values of each knob; the first is what the others are compared with.
+
+    Attributes:
+        quantization: Recipes.
+        batch_size: Sequences at once.
+        beam_size: Beams of the request.
+        workers: Front-end processes.
+        into: Markdown file that takes the table, in place of the one of the same title; None for none.
+        again: A table's study on disk, whose measurements are scored and shown again; None measures.
+    """
+
+    quantization: list[Any] = field(default_factory=lambda: ["fp16", "int8", "int4"])
+    batch_size: list[Any] = field(default_factory=lambda: [16, 32, 64, 128])
+    beam_size: list[Any] = field(default_factory=lambda: [1, 2, 4, 8])
+    workers: list[Any] = field(default_factory=lambda: [1, 2])
+    into: str | None = None
+    again: str | None = None
+
+
+@dataclass
+class StudyConfig:
+    """The whole configuration of `python -m optimize`."""
+
+    study: StudySettings = field(default_factory=StudySettings)
+    search: Search = field(default_factory=Search)
+    confirm: Confirm = field(default_factory=Confirm)
+    scenario: Scenario = field(default_factory=Scenario)
+    model: Model = field(default_factory=Model)
+    quantization: Recipe = field(default_factory=Recipe)
+    recipes: dict[str, Recipe] = field(default_factory=dict)
+    engine: Any = MISSING
+    hardware: Hardware = field(default_factory=Hardware)
+    instances: dict[str, Hardware] = field(default_factory=dict)
+    """Of `python -m optimize.price`: the hardware that is compared."""
+    search_space: dict[str, Any] = field(default_factory=dict)
+    baseline: dict[str, Any] = field(default_factory=dict)
+    workload: WorkloadSource = field(default_factory=WorkloadSource)
+    load: Load = field(default_factory=Load)
+    at: dict[str, Any] = field(default_factory=dict)
+    """Of `python -m optimize.measure`, `serve`, `certify`: knob -> value; the others stay at vLLM's defaults."""
+    repeats: int = 3
+    """Of `measure`, `tables` and `certify`: how often, each time on new engines."""
+    tables: Tables = field(default_factory=Tables)
+    serve: Serve = field(default_factory=Serve)
+    certify: Certify = field(default_factory=Certify)
+    objectives: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    constraints: dict[str, Any] = field(default_factory=dict)
+    """Metric -> the fields of a Bound; untyped so that the command line can add one (`+constraints.x={max: 1}`)."""
+    row: str = "recommended"
+    """Of `deploy`, `price`, `serve`, `certify`: "recommended", "runner-up", "baseline" or a trial's number."""
+    deploy: Deploy = field(default_factory=Deploy)
+    alerts: Alerts = field(default_factory=Alerts)
+    price: Price = field(default_factory=Price)
+    sampler: Any = MISSING
+    executor: Executor = field(default_factory=Executor)
+    tracking: Tracking = field(default_factory=Tracking)
+    output_dir: str = "mlruns"
+    cache_dir: str = ".cache"
+    cache_max_gib: float = 50.0
+    """The least recently used entries beyond this are removed when a study starts; see `optimize.cache`."""
+
+
+def register() -> None:
+    """Make the schema known to Hydra under the name that `conf/config.yaml` starts from."""
+    ConfigStore.instance().store(name="schema", node=StudyConfig)
+
+
+BUDGET, NOISE = UNTIL = ("budget", "noise")
+"""How long a search goes on: as long as it may, or until this module says that it is enough."""
+
+
+LEAST_ROUNDS = 2

@@ -1,0 +1,1 @@
+"""From measured candidates to a recommendation. Pure: no input, no output, no engine."""

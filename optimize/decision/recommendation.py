@@ -1,0 +1,85 @@
+"""From measured candidates and a scenario to a pick and its runner-up. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from objectives import Direction, Estimate
+from optimize.decision.candidate import Candidate
+from optimize.decision.evidence import Evidence, SingleReadings
+from optimize.decision.rounds import Rounds
+from optimize.pareto import front
+
+__all__ = ["Candidate", "Evidence", "Recommendation", "Rounds", "SingleReadings", "recommend"]
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The configuration to deploy.
+
+    Attributes:
+        pick: The best candidate.
+        score: Its score; 1 is the baseline.
+        gains: Objective -> gain over the baseline with its interval.
+        runner_up: The next best, if there is one.
+        tied: Whether pick and runner-up cannot be told apart on this evidence.
+        front: All non-dominated feasible candidates, best score first.
+        considered: All candidates, feasible or not.
+        scores: Number -> score of each of them.
+        rounds: How many rounds of measurements it rests on; 0 where on the search's single readings.
+        decisive: Whether the score's interval keeps the pick apart from the baseline.
+    """
+
+    pick: Candidate
+    score: Estimate
+    gains: Mapping[str, Estimate]
+    runner_up: Candidate | None
+    tied: bool
+    front: Sequence[Candidate]
+    considered: Sequence[Candidate]
+    scores: Mapping[int, Estimate]
+    rounds: int = 0
+
+    @property
+    def decisive(self) -> bool:
+        return self.score.low > 1.0
+
+
+def recommend(
+    candidates: Sequence[Candidate],
+    directions: Mapping[str, Direction],
+    weights: Mapping[str, float],
+    evidence: Rounds | None = None,
+) -> Recommendation | None:
+    """Pick from the feasible front by score.
+
+    Args:
+        candidates: All that may be picked, the baseline among them.
+        directions: Objective -> direction.
+        weights: Objective -> weight; objectives without one do not count in the score.
+        evidence: Rounds that all candidates were measured in; without, their single readings are compared.
+
+    Returns:
+        None where there is no baseline or nothing feasible.
+    """
+    baseline = next((c for c in candidates if c.baseline), None)
+    feasible = [c for c in candidates if c.feasible]
+    if baseline is None or not feasible:
+        return None
+    known: Evidence = evidence or SingleReadings(baseline, directions, weights)
+    scores = {c.number: known.score(c) for c in candidates}
+    best = [feasible[i] for i in front([c.estimates for c in feasible], directions)]
+    pick, *rest = sorted(best, key=lambda c: -scores[c.number].value)
+    runner_up = rest[0] if rest else None
+    return Recommendation(
+        pick=pick,
+        score=scores[pick.number],
+        gains={name: known.gain(pick, name) for name in directions},
+        runner_up=runner_up,
+        tied=runner_up is not None and known.tied(pick, runner_up),
+        front=[pick, *rest],
+        considered=candidates,
+        scores=scores,
+        rounds=evidence.rounds if evidence else 0,
+    )

@@ -1,0 +1,57 @@
+"""One configuration measured outside a study: its record, its measurement and what is written of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Any
+
+from optimize.driver.progress import Progress
+from optimize.engine.base import TrialConfig
+from optimize.evaluation.evaluator import Evaluator
+from optimize.ledger import TrialRecord
+from optimize.outcome import Completed, Infeasible, Outcome
+from optimize.plan import Plan
+from optimize.tracking.tracker import Tracker
+
+
+def record_of(plan: Plan, number: int, role: str, params: Mapping[str, Any], point: TrialConfig) -> TrialRecord:
+    """The record of a measurement that is about to begin."""
+    return TrialRecord(
+        study=plan.config.study.name, number=number, role=role, params=dict(params),
+        config={
+            **dataclasses.asdict(point), "engine_key": point.engine.key,
+            "deploy_command": plan.launcher.deploy_command(point.engine),
+        },
+        signature=dict(plan.signature), started_at=time.time(),
+    )  # fmt: skip
+
+
+def measure_once(
+    record: TrialRecord, point: TrialConfig, evaluator: Evaluator, tracker: Tracker, progress: Progress
+) -> Outcome:
+    """Measure, fill the record in, and tell ledger and tracker."""
+    progress.trial(record)
+    evaluator.ledger.write(record)
+    tracker.begin(record)
+    with ExitStack() as quiet:
+        outcome = evaluator.evaluate(point, record, lambda: quiet.enter_context(tracker.held()))
+    settle(record, outcome)
+    evaluator.ledger.write(record)
+    tracker.end(record)
+    progress.finished(record, True, str)
+    return outcome
+
+
+def settle(record: TrialRecord, outcome: Outcome) -> None:
+    """Write down what came of a measurement."""
+    record.ended_at = time.time()
+    match outcome:
+        case Completed(estimates):
+            record.state, record.estimates, record.feasible = "completed", dict(estimates), True
+        case Infeasible(kind, reason, evidence):
+            record.state, record.reason, record.evidence = "infeasible", f"{kind}: {reason}", list(evidence)
+        case _:
+            record.state, record.reason = "failed", outcome.reason

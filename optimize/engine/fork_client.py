@@ -1,0 +1,141 @@
+"""The project's side of warm starts: one preloaded process, engines forked from it one at a time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import cast
+
+from optimize.engine.process import ProcessTree, make_scratch, scratch_env
+
+_IMPORT_TIMEOUT_S = 180.0
+_ASK_TIMEOUT_S = 90.0
+
+
+class WarmTree(ProcessTree):
+    """An engine forked from the preloaded process, which is its reaper."""
+
+    def __init__(self, starter: WarmStarter, reaper_pid: int, grace_s: float) -> None:
+        super().__init__(reaper_pid)
+        self._starter, self._grace_s = starter, grace_s
+        self.stopped = threading.Event()
+
+    def _end(self) -> None:
+        self._starter.stop_engine(self, self._grace_s)
+
+
+class WarmStarter:
+    """Starts the preloaded process at once, in the background; `close` ends it and whatever runs under it.
+
+    Args:
+        env: Environment in which vLLM is imported; settings that vLLM reads at import time must be in it.
+    """
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "optimize.engine.fork_server"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            env={**env, "TORCHINDUCTOR_COMPILE_THREADS": "1"}, text=True,
+            start_new_session=True,
+        )  # fmt: skip
+        self._ready = threading.Event()
+        self._unfit = ""
+        self._tree: WarmTree | None = None
+        self._said, self._answer = threading.Event(), cast("str | None", None)
+        self._reader = threading.Thread(target=self._read_events, daemon=True)
+        self._reader.start()
+
+    def unfit(self) -> str | None:
+        """Wait until vLLM is imported; why warm starts are impossible, or None if they are not."""
+        if not self._ready.wait(_IMPORT_TIMEOUT_S):
+            return f"importing vLLM took more than {_IMPORT_TIMEOUT_S:.0f} s"
+        return self._unfit or None
+
+    def start(self, arguments: Sequence[str], env: Mapping[str, str], log_path: Path, grace_s: float) -> WarmTree:
+        """Fork an engine.
+
+        Args:
+            arguments: As `vllm serve` takes them.
+            env: Its complete environment.
+            log_path: File to which its output is appended.
+            grace_s: Seconds between SIGTERM and SIGKILL at a stop.
+        """
+        log_path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = make_scratch()
+        self._tree = WarmTree(self, self._process.pid, grace_s)
+        start = {
+            "args": list(arguments), "env": {**env, **scratch_env(scratch)}, "log": str(log_path.resolve()),
+            "scratch": scratch,
+        }  # fmt: skip
+        self._send({"start": start})
+        return self._tree
+
+    def ask(self, arguments: Sequence[str], env: Mapping[str, str]) -> str | None:
+        """Why vLLM refuses an engine with these arguments, by what can be known without starting it.
+
+        Args:
+            arguments: As `vllm serve` takes them.
+            env: The engine's complete environment.
+
+        Returns:
+            None where it does not, or where that is not known; see `optimize.engine.kernel_check`.
+        """
+        self._said.clear()
+        self._answer = None
+        self._send({"ask": {"arguments": list(arguments), "env": dict(env)}})
+        self._said.wait(_ASK_TIMEOUT_S)
+        return self._answer
+
+    def stop_engine(self, tree: WarmTree, grace_s: float) -> None:
+        if tree is self._tree:
+            self._send({"stop": grace_s})
+            tree.stopped.wait()
+            self._tree = None
+
+    def close(self) -> None:
+        if self._process.stdin is not None and not self._process.stdin.closed:
+            self._process.stdin.close()
+        self._process.wait()
+        self._reader.join()
+
+    def _send(self, command: object) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(command) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            self._lost()
+
+    def _read_events(self) -> None:
+        assert self._process.stdout is not None
+        with self._process.stdout as events:
+            for line in events:
+                self._handle(json.loads(line))
+        self._lost()
+
+    def _handle(self, event: dict[str, object]) -> None:
+        tree = self._tree
+        if "ready" in event or "unfit" in event:
+            self._unfit = str(event.get("unfit", ""))
+            self._ready.set()
+        elif "said" in event:
+            self._answer = cast("str | None", event["said"])
+            self._said.set()
+        elif tree is not None and "exit" in event:
+            tree.exit_code = int(str(event["exit"]))
+            tree.ended.set()
+        elif tree is not None and "stopped" in event:
+            tree.stopped.set()
+
+    def _lost(self) -> None:
+        """The preloaded process is gone, and with it (by its death signal) whatever ran under it."""
+        self._unfit = self._unfit or "the preloaded process ended"
+        self._ready.set()
+        self._said.set()
+        if self._tree is not None:
+            self._tree.ended.set()
+            self._tree.stopped.set()

@@ -1,0 +1,1 @@
+"""One configuration to one result: load, telemetry, interference, answers, perplexity."""

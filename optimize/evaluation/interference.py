@@ -1,0 +1,144 @@
+"""What else the machine was doing: other programs, other guests of its host, throttling, a slowed GPU."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from statistics import fmean
+
+from objectives import Measurement
+from optimize.config.measuring import Guard
+from optimize.engine.process import cpu_seconds
+from optimize.hardware import gpu_handles, visible_gpus
+
+_STAT = Path("/proc/stat")
+_CGROUPS = (  # version 2 and version 1, with the unit of its counter
+    (Path("/sys/fs/cgroup/cpu.stat"), "throttled_usec", 1e-6),
+    (Path("/sys/fs/cgroup/cpu/cpu.stat"), "throttled_time", 1e-9),
+)
+_USER, _NICE, _SYSTEM, _STEAL = 0, 1, 2, 7
+_LIMITS = {
+    "steal": ("steal_max", "the host withheld {:.0%} of the processors"),
+    "other_cores": ("other_cores_max", "other programs used {:.0%} of the processors"),
+    "throttled": ("throttled_max", "this container was throttled for {:.0%} of the time"),
+    "gpu_slowed": ("gpu_slowed_max", "a GPU was slowed down, by heat or by its power supply, for {:.0%} of the time"),
+}
+
+Counters = dict[str, float]
+
+
+class Machine:
+    """Readings of the machine, each the change since the one before.
+
+    Looks at the processors that this process may use, and no others: an engine that is kept to other ones is no
+    disturbance, and one that strays is.
+
+    Args:
+        own: Process ids of the engine and the clients; this process is added.
+    """
+
+    def __init__(self, own: Callable[[], Iterable[int]]) -> None:
+        self._own = own
+        self._tick_s = 1 / os.sysconf("SC_CLK_TCK")
+        self._cpus = sorted(os.sched_getaffinity(0))
+        self._cores = len(self._cpus)
+        handles = gpu_handles()
+        self._gpus = [handles[number] for number in visible_gpus(len(handles))]
+        self._last = self._read()
+
+    def sample(self) -> dict[str, float]:
+        """Shares of the time since the last call, 0 to 1: `steal` and `other_cores` of all cores, `throttled` of the
+        clock; and of the GPUs at this moment, `gpu_slowed` (0 or 1), `gpu_temperature_c` of the hottest and
+        `gpu_clock_mhz` of the slowest. What this machine does not tell is left out.
+        """
+        last, self._last = self._last, self._read()
+        change = {name: value - last[name] for name, value in self._last.items() if name in last}
+        seconds = change.pop("clock")
+        if seconds <= 0:
+            return {}
+        found: dict[str, float] = {}
+        if "busy" in change:
+            found["steal"] = change["steal"] / seconds / self._cores
+            # A process that ended takes its seconds along: never below nothing.
+            found["other_cores"] = max(0.0, change["busy"] - max(0.0, change["own"])) / seconds / self._cores
+        if "throttled" in change:
+            found["throttled"] = change["throttled"] / seconds
+        return found | (_gpu_state(self._gpus) if self._gpus else {})
+
+    def _read(self) -> Counters:
+        return {"clock": time.monotonic(), **self._processors(), **_throttling()}
+
+    def _processors(self) -> Counters:
+        try:
+            ticks = _ticks(_STAT.read_text(), self._cpus)
+        except (OSError, ValueError):
+            return {}
+        # Interrupts are left out: the packets of the load itself are counted there.
+        busy = ticks[_USER] + ticks[_NICE] + ticks[_SYSTEM]
+        return {
+            "busy": busy * self._tick_s,
+            "steal": ticks[_STEAL] * self._tick_s,
+            "own": cpu_seconds([os.getpid(), *self._own()]),
+        }
+
+
+def _ticks(stat: str, cpus: Sequence[int]) -> list[int]:
+    """The columns of /proc/stat, added up over some processors.
+
+    Raises:
+        ValueError: it lists none of them.
+    """
+    wanted = {f"cpu{number}" for number in cpus}
+    rows = [line.split() for line in stat.splitlines() if line.startswith("cpu")]
+    counted = [[int(n) for n in row[1:]] for row in rows if row[0] in wanted]
+    if not counted:
+        raise ValueError("no such processors")
+    return [sum(column) for column in zip(*counted, strict=True)]
+
+
+def disturbances(measurement: Measurement, guard: Guard) -> list[str]:
+    """What disturbed the window beyond what the guard allows, in words; empty where nothing did."""
+    found = []
+    for series, (limit, words) in _LIMITS.items():
+        samples = measurement.samples(series)
+        if samples and fmean(samples) > getattr(guard, limit):
+            found.append(f"{words.format(fmean(samples))} (load.guard.{limit}={getattr(guard, limit):g})")
+    return found
+
+
+def _throttling() -> Counters:
+    for path, counter, unit_s in _CGROUPS:
+        try:
+            return {"throttled": int(dict(line.split() for line in path.read_text().splitlines())[counter]) * unit_s}
+        except (OSError, ValueError, KeyError):
+            continue
+    return {}
+
+
+def _gpu_state(gpus: Sequence[object]) -> dict[str, float]:
+    """Hottest, slowest and any slowed GPU; readings that a GPU does not offer are left out.
+
+    Slowed means by heat or by the power supply; its own power cap does not count, for that is always there.
+    """
+    import pynvml
+
+    bad = (
+        pynvml.nvmlClocksEventReasonHwSlowdown
+        | pynvml.nvmlClocksEventReasonSwThermalSlowdown
+        | pynvml.nvmlClocksEventReasonHwThermalSlowdown
+        | pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown
+    )
+    readings: dict[str, Callable[[object], float]] = {
+        "gpu_slowed": lambda gpu: float(bool(pynvml.nvmlDeviceGetCurrentClocksEventReasons(gpu) & bad)),
+        "gpu_temperature_c": lambda gpu: float(pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU)),
+        "gpu_clock_mhz": lambda gpu: float(pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM)),
+    }
+    found: dict[str, float] = {}
+    for name, read in readings.items():
+        worst = min if name == "gpu_clock_mhz" else max
+        with contextlib.suppress(pynvml.NVMLError):
+            found[name] = worst(read(gpu) for gpu in gpus)
+    return found

@@ -1,0 +1,92 @@
+"""Samples what an engine says of itself (/metrics) and what the machine says of it (processor time) during a load."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Protocol
+
+import httpx
+
+from optimize.engine.base import Endpoint
+from optimize.engine.metrics import parse_metrics
+from optimize.engine.process import cpu_seconds
+from optimize.evaluation.interference import Machine
+
+PERIOD_S = 0.5
+
+Series = dict[str, list[tuple[float, float]]]
+
+
+class Observed(Protocol):
+    """What is sampled: an engine, or a front before engines."""
+
+    @property
+    def endpoint(self) -> Endpoint: ...
+
+    @property
+    def pids(self) -> Sequence[int]: ...
+
+
+class Telemetry:
+    """A sampler in a thread of its own; times are `time.monotonic()`.
+
+    Args:
+        engine: What it asks.
+        machine: What else it reads, if anything.
+    """
+
+    def __init__(self, engine: Observed, machine: Machine | None = None) -> None:
+        self._engine, self._machine = engine, machine
+        self._stop = threading.Event()
+        self._samples: Series = defaultdict(list)
+        self._last_cpu: tuple[float, float] | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    @contextmanager
+    def sampling(self) -> Iterator[Telemetry]:
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            self._thread.join()
+
+    def series(self, began_at: float) -> Series:
+        """The samples, in seconds since `began_at`."""
+        return {name: [(t - began_at, v) for t, v in points] for name, points in list(self._samples.items())}
+
+    def _run(self) -> None:
+        endpoint = self._engine.endpoint
+        with httpx.Client(base_url=endpoint.base_url, headers=endpoint.headers, timeout=5.0) as http:
+            while not self._stop.wait(PERIOD_S):
+                self._sample_cpu()
+                self._sample_machine()
+                try:
+                    self._sample_metrics(http.get("/metrics").text)
+                except httpx.HTTPError:
+                    continue  # an engine that died is the load's to report; a remote one may have no /metrics
+
+    def _sample_cpu(self) -> None:
+        pids = self._engine.pids
+        if not pids:
+            return
+        now, used = time.monotonic(), cpu_seconds(pids)
+        if self._last_cpu is not None and used >= self._last_cpu[1]:
+            self._samples["cpu_cores"].append((now, (used - self._last_cpu[1]) / (now - self._last_cpu[0])))
+        self._last_cpu = (now, used)
+
+    def _sample_machine(self) -> None:
+        if self._machine is not None:
+            self._take(self._machine.sample())
+
+    def _take(self, found: Mapping[str, float]) -> None:
+        now = time.monotonic()
+        for name, value in found.items():
+            self._samples[name].append((now, value))
+
+    def _sample_metrics(self, text: str) -> None:
+        self._take(parse_metrics(text))

@@ -1,0 +1,140 @@
+"""Where trials run: one engine at a time in this process, one per device of this machine, or on a Ray cluster."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from optimize.config.schema import StudyConfig, Tracking
+from optimize.errors import ConfigError, closest
+from optimize.executor.base import Executor
+from optimize.executor.fleet import Fleet, Transport
+from optimize.executor.inline import Inline
+from optimize.executor.placement import Place, cpu_places, gpu_places, read_cpus
+from optimize.executor.worker import WorkerSpec
+from optimize.ledger import Ledger, TrialRecord
+from optimize.plan import Plan
+
+__all__ = ["Executor", "make_executor"]
+KINDS = ("local", "ray")
+
+
+def make_executor(plan: Plan, say: Callable[[str], None], phase: Callable[[str], None]) -> Executor:
+    """The executor that a study's configuration asks for; nothing is started before it is entered.
+
+    Args:
+        plan: The study's parts.
+        say: Told what people should know.
+        phase: Told of each phase of a trial, by an executor of one engine.
+
+    Raises:
+        ConfigError: it cannot be had here.
+    """
+    check(plan.config)
+    settings = plan.config.executor
+    if settings.kind == "ray":
+        return _on_ray(plan, say)
+    places = places_here(plan)
+    if len(places) < 2 and not settings.cpu_sets:
+        return Inline(plan, phase)
+    return _on_this_machine(plan, places, say)
+
+
+def check(config: StudyConfig) -> None:
+    """Refuse settings of an executor that make no sense.
+
+    Raises:
+        ConfigError: naming the first of them.
+    """
+    settings = config.executor
+    if settings.kind not in KINDS:
+        raise ConfigError(f"executor.kind must be one of {', '.join(KINDS)}; {closest(settings.kind, KINDS)}")
+    for name, least in (("retries", 0), ("losses", 0), ("engines", 1), ("gpus_per_engine", 1)):
+        value = getattr(settings, name)
+        if value is not None and value < least:
+            raise ConfigError(f"executor.{name} must be at least {least}, got {value}")
+    for name in ("cpus_per_engine", "start_timeout_s"):
+        if getattr(settings, name) <= 0:
+            raise ConfigError(f"executor.{name} must be positive, got {getattr(settings, name):g}")
+
+
+def places_here(plan: Plan) -> list[Place]:
+    """This machine's places for engines: the sets of processors that are named, else its GPUs, else all of it."""
+    settings = plan.config.executor
+    if plan.launcher.request_knobs_only:
+        if settings.cpu_sets:
+            raise ConfigError("executor.cpu_sets places engines, and engine=remote starts none: remove it")
+        return [Place()]
+    if settings.cpu_sets:
+        places = cpu_places(settings.cpu_sets)
+    else:
+        flags = {**plan.config.model.flags, **dict(getattr(plan.launcher, "flags", {}))}
+        places = gpu_places(settings.gpus_per_engine, flags, plan.space.engine_flags) or [Place()]
+    return places[: settings.engines or len(places)]
+
+
+def _on_this_machine(plan: Plan, places: list[Place], say: Callable[[str], None]) -> Executor:
+    from optimize.executor.processes import Processes
+
+    folder = plan.folder.resolve()
+    specs = [_spec(plan, [place], slot, folder) for slot, place in enumerate(places)]
+    what = "; ".join(map(str, places))
+    return _fleet(plan, Processes(specs), len(specs), say, f"{len(specs)} engines at a time on this machine ({what})")
+
+
+def _on_ray(plan: Plan, say: Callable[[str], None]) -> Executor:
+    from optimize.executor.ray import Actors
+
+    settings, places = plan.config.executor, [Place()]
+    if settings.cpu_sets:
+        places = [Place(cpus=cpus) for cpus in map(read_cpus, settings.cpu_sets)]
+    actors = Actors(settings, [])
+    slots = settings.engines or actors.room()
+    if slots < 1:
+        actors.close()
+        asked = {"CPU": settings.cpus_per_engine, "GPU": settings.gpus_per_engine or 0, **settings.resources}
+        raise ConfigError(
+            f"the Ray cluster at {settings.address} has no node with room for one worker "
+            f"({', '.join(f'{k} {v:g}' for k, v in asked.items() if v)}): add nodes, or ask for less"
+        )
+    actors.specs = [_spec(plan, places, slot, None) for slot in range(slots)]
+    return _fleet(plan, actors, slots, say, f"{slots} workers on the Ray cluster at {settings.address}")
+
+
+def _spec(plan: Plan, places: list[Place], slot: int, folder: Path | None) -> WorkerSpec:
+    return WorkerSpec(_for_workers(plan), places, slot, folder, Path.cwd())
+
+
+def _for_workers(plan: Plan) -> StudyConfig:
+    """The configuration without what is the driver's alone, and with paths that hold wherever a worker starts."""
+    config = plan.config
+    cache = str(Path(config.cache_dir).resolve())
+    return dataclasses.replace(config, tracking=Tracking(uri="", storage=""), cache_dir=cache)
+
+
+def _fleet(plan: Plan, transport: Transport, slots: int, say: Callable[[str], None], title: str) -> Fleet:
+    settings = plan.config.executor
+    return Fleet(
+        transport, slots, plan.signature, plan.config.hardware.machine_class, settings.losses,
+        settings.start_timeout_s, say, Landing(Ledger(plan.folder)), title,
+    )  # fmt: skip
+
+
+class Landing:
+    """Puts a trial's files, where they came over the network, into the study's folder.
+
+    Args:
+        ledger: Of the study.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def __call__(self, record: TrialRecord, files: Mapping[str, bytes]) -> None:
+        for name, content in files.items():
+            path = self._ledger.trial_folder(record.number) / os.path.basename(name)
+            partial = path.with_name(f".{path.name}.part")
+            partial.write_bytes(content)
+            partial.replace(path)

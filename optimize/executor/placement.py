@@ -1,0 +1,179 @@
+"""Places for engines on this machine: which there are, and how many engines at a time disturb each other too much."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from optimize.errors import ConfigError
+from optimize.hardware import gpu_handles, visible_gpus
+
+_SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+_SPREADING = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+"""Flags that spread one engine over several GPUs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Part of a machine that one engine and its clients have to themselves.
+
+    Attributes:
+        cpus: Processors; empty for all.
+        gpus: GPUs by number; empty for all that are visible.
+    """
+
+    cpus: tuple[int, ...] = ()
+    gpus: tuple[int, ...] = ()
+
+    def take(self) -> None:
+        """Keep this process, and whatever it starts from now on, to the place."""
+        if self.cpus:
+            os.sched_setaffinity(0, self.cpus)
+        if self.gpus:
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self.gpus))
+
+    @property
+    def name(self) -> str:
+        """Fit for a file's name."""
+        return re.sub(r"[^0-9a-zA-Z]+", "-", str(self))
+
+    def __str__(self) -> str:
+        parts = [f"{name} {_ranges(numbers)}" for name, numbers in (("GPU", self.gpus), ("CPU", self.cpus)) if numbers]
+        return ", ".join(parts) or "the whole machine"
+
+
+@contextmanager
+def taken(places: Sequence[Place]) -> Iterator[Place]:
+    """Take the first of these places that no other worker on this machine has, and keep it until the end.
+
+    A place without bounds is nobody's: there somebody else (Ray, by its resources) says who runs where.
+
+    Raises:
+        ConfigError: all of them are taken.
+    """
+    for place in places:
+        if place == Place():
+            yield place
+            return
+        lock = FileLock(Path(tempfile.gettempdir()) / f"optimize-place-{place.name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        try:
+            place.take()
+            yield place
+        finally:
+            lock.release()
+        return
+    raise ConfigError(
+        f"every place for an engine on this machine ({'; '.join(map(str, places))}) is taken by another worker: "
+        "wait for it, or name other executor.cpu_sets"
+    )
+
+
+def read_cpus(text: str) -> tuple[int, ...]:
+    """The processors of a list as `taskset` takes it, e.g. "0-3,8".
+
+    Raises:
+        ConfigError: it is no such list.
+    """
+    found: set[int] = set()
+    try:
+        for part in str(text).split(","):
+            first, dash, last = part.partition("-")
+            numbers = range(int(first), int(last if dash else first) + 1)
+            if not numbers:
+                raise ValueError
+            found.update(numbers)
+    except ValueError:
+        raise ConfigError(
+            f"executor.cpu_sets: {text!r} is no list of processors: write e.g. '0-3,8' (quoted, one text per engine)"
+        ) from None
+    return tuple(sorted(found))
+
+
+def cpu_places(sets: Sequence[str]) -> list[Place]:
+    """One place per set of processors.
+
+    Raises:
+        ConfigError: a processor is not there, stands in two sets, or shares its core with one of another set: two
+            engines on it would disturb each other.
+    """
+    allowed, taken = os.sched_getaffinity(0), dict[int, str]()
+    places: list[Place] = []
+    for text in sets:
+        cpus = read_cpus(text)
+        missing = sorted(set(cpus) - allowed)
+        if missing:
+            raise ConfigError(
+                f"executor.cpu_sets: processor {missing[0]} of {text!r} is not this process's to use: it has "
+                f"{_ranges(sorted(allowed))}"
+            )
+        for cpu in cpus:
+            for other in (cpu, *siblings(cpu)):
+                if taken.get(other, text) != text:
+                    raise ConfigError(
+                        f"executor.cpu_sets: {taken[other]!r} and {text!r} share processor {cpu}'s core: two "
+                        "engines on it would disturb each other; give every core to one set"
+                    )
+        if cpus in [place.cpus for place in places]:
+            raise ConfigError(f"executor.cpu_sets names {text!r} twice: give every core to one set")
+        taken |= dict.fromkeys(cpus, text)
+        places.append(Place(cpus=cpus))
+    return places
+
+
+def siblings(cpu: int) -> tuple[int, ...]:
+    """Processors that share a core with this one, itself included; itself alone where the kernel does not tell."""
+    try:
+        return read_cpus(Path(_SIBLINGS.format(cpu)).read_text().strip())
+    except (OSError, ConfigError):
+        return (cpu,)
+
+
+def gpu_places(per_engine: int | None, flags: Mapping[str, object], knobs: Sequence[str]) -> list[Place]:
+    """One place per GPU, or per group of them; one for all where engines spread over GPUs by a flag or a knob.
+
+    Args:
+        per_engine: GPUs of each; None for one, unless engines spread.
+        flags: vLLM flags that are held fixed.
+        knobs: Names of flags that are searched.
+
+    Raises:
+        ConfigError: there are fewer GPUs than one engine is to have.
+    """
+    gpus = visible_gpus(len(gpu_handles()))
+    spread = any(name in flags or name in knobs for name in _SPREADING)
+    size = per_engine or (max(1, len(gpus)) if spread else 1)
+    if per_engine is not None and per_engine > len(gpus):
+        raise ConfigError(f"executor.gpus_per_engine={per_engine}, but this machine shows {len(gpus)} GPUs")
+    groups = [tuple(gpus[i : i + size]) for i in range(0, len(gpus) - size + 1, size)]
+    cpus = _shares(sorted(os.sched_getaffinity(0)), len(groups))
+    return [Place(cpus=share, gpus=group) for group, share in zip(groups, cpus, strict=True)]
+
+
+def _shares(cpus: Sequence[int], parts: int) -> list[tuple[int, ...]]:
+    """Processors dealt out in blocks: neighbours usually share caches, memory and the way to their GPU."""
+    size = len(cpus) // parts if parts else 0
+    if size == 0:
+        return [()] * parts
+    return [tuple(cpus[i * size : (i + 1) * size]) for i in range(parts)]
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Ascending numbers as a list that `read_cpus` reads."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][1] == number - 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)

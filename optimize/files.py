@@ -1,0 +1,91 @@
+"""Files: written whole or not at all, and checked before anything starts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from optimize.errors import ConfigError
+
+
+def check_writable(key: str, path: Path) -> None:
+    """Make a folder, and see that files can be written there.
+
+    Args:
+        key: What of the configuration it is.
+        path: The folder.
+
+    Raises:
+        ConfigError: naming both.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".write-test-{os.getpid()}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"{key}: cannot write to {path} ({error.strerror}): choose a folder you may write to"
+        ) from error
+
+
+def check_sqlite(uri: str, table: str) -> None:
+    """Refuse a SQLite file that is corrupt, or somebody else's.
+
+    Args:
+        uri: Storage address; anything but sqlite is left to whoever connects to it.
+        table: A table the file must have unless it is new.
+
+    Raises:
+        ConfigError: naming the file.
+    """
+    if not uri.startswith("sqlite:///"):
+        return
+    path = Path(uri.removeprefix("sqlite:///"))
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    remedy = "move it away, or choose another output_dir"
+    try:
+        # Not read-only: what was killed while it wrote has left a journal, and rolling that back is writing.
+        with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True)) as connection:
+            tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
+            (health,) = connection.execute("pragma quick_check(1)").fetchone()
+    except sqlite3.DatabaseError as error:
+        raise ConfigError(f"{path} is not a readable SQLite database ({error}): {remedy}") from error
+    if health != "ok":
+        raise ConfigError(f"{path} is a corrupt SQLite database ({health}): {remedy}")
+    if tables and table not in tables:
+        raise ConfigError(f"{path} belongs to another program (it has no table {table!r}): {remedy}")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that a reader, or a kill, never sees half of it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def to_csv_lines(lines: Sequence[Mapping[str, Any]]) -> str:
+    """Flat lines as CSV, with the columns that any of them has."""
+    columns = list(dict.fromkeys(key for line in lines for key in line))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    return text.getvalue()
+
+
+def write_files(texts: Mapping[str, str], folder: Path) -> list[Path]:
+    """Write files whole or not at all; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        write_atomically(folder / name, text)
+    return [folder / name for name in texts]

@@ -1,0 +1,224 @@
+"""The client processes, and one load sent by all of them together."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from objectives import RequestRecord
+from optimize.engine.base import Endpoint, RequestConfig
+from optimize.errors import TransientFault
+from optimize.load.arrivals import Arrivals
+from optimize.load.channel import Channel
+from optimize.load.protocol import ClientShare, Follow, Prompts, Report, Stop
+from optimize.load.workload import Workload
+
+_ROOT = Path(__file__).resolve().parents[2]
+_STOP_S, _WAIT_S = 10.0, 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """What a load asks for, whoever sends it.
+
+    Attributes:
+        workload: Prompts, sent in a seeded order or their own, over and over.
+        request: Decoding settings of every request.
+        max_tokens: Bound on every answer.
+        timeout_s: After which a request counts as failed.
+        seed: Of the order of prompts and of random arrivals.
+        later: Rows that are asked after the others.
+    """
+
+    workload: Workload
+    request: RequestConfig
+    max_tokens: int
+    timeout_s: float
+    seed: int
+    later: Collection[int] = ()
+
+
+class ClientPool:
+    """Client processes, each with an event loop of its own; a context manager that ends them.
+
+    They start when first needed, and stay: a load costs no start. Measuring so little in this process keeps everything
+    else that it does (the sampler, the tracker) off the clock of the requests.
+
+    Args:
+        size: How many processes.
+    """
+
+    def __init__(self, size: int = 1) -> None:
+        self.size = size
+        self._members: list[_Member] = []
+
+    def __enter__(self) -> ClientPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._members:
+            self._members.pop().end()
+
+    @property
+    def pids(self) -> list[int]:
+        return [member.pid for member in self._members]
+
+    def begin(self) -> None:
+        """Start what is not running yet, without waiting for it."""
+        self._members += [_Member() for _ in range(self.size - len(self._members))]
+
+    def grow(self, limit: int) -> bool:
+        """Twice as many processes from the next load on, up to a limit; False where there are as many already."""
+        before, self.size = self.size, max(self.size, min(2 * self.size, limit))
+        return self.size > before
+
+    @contextmanager
+    def loading(self, endpoint: Endpoint, asked: LoadRequest, processes: int | None = None) -> Iterator[LoadRun]:
+        """A load that begins now, with nothing to send yet; what is unanswered at the end is dropped.
+
+        Raises:
+            TransientFault: a client process ended.
+        """
+        self.begin()
+        flow = LoadRun(self._members[: processes or self.size], endpoint, asked)
+        try:
+            yield flow
+        finally:
+            try:
+                flow.stop()
+            except TransientFault:
+                self.__exit__()  # the next load gets processes that work
+                raise
+
+
+@dataclass
+class LoadRun:
+    """A load under way.
+
+    Attributes:
+        members: The processes that send it.
+        records: Every request that ended so far, in order of completion within each process.
+        began: `time.monotonic()` at second 0.
+        cpu: Of each process, (second of the load, processor time so far) at every report.
+    """
+
+    members: Sequence[_Member]
+    endpoint: Endpoint
+    asked: LoadRequest
+    records: list[RequestRecord] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+    unanswered: list[RequestRecord] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        asked, rows = self.asked, list(range(len(self.asked.workload.prompts)))
+        if not asked.workload.in_order:
+            random.Random(asked.seed).shuffle(rows)
+            rows.sort(key=frozenset(asked.later).__contains__)
+        self.cpu: list[list[tuple[float, float]]] = [[] for _ in self.members]
+        self._reports: list[Report | None] = [None] * len(self.members)
+        for index, member in enumerate(self.members):
+            member.show(asked.workload)
+            member.send(
+                ClientShare(
+                    self.endpoint, asked.request, asked.max_tokens, asked.timeout_s, rows, index, len(self.members),
+                    self.began,
+                )
+            )  # fmt: skip
+
+    def clock(self) -> float:
+        """Seconds since the load began."""
+        return time.monotonic() - self.began
+
+    def follow(self, arrivals: Arrivals, start_s: float | None = None) -> None:
+        """Send by these arrivals from a second of the load on (now), in place of others."""
+        start_s = self.clock() if start_s is None else start_s
+        for member in self.members:
+            member.send(Follow(arrivals, self.asked.seed, start_s))
+
+    def update(self) -> None:
+        """Take in what the processes have reported."""
+        for index, member in enumerate(self.members):
+            for report in member.receive():
+                self.records += report.records
+                self.cpu[index].append((report.at_s, report.cpu_s))
+                self._reports[index] = report
+                self.unanswered += report.unanswered or []
+
+    def oldest_due_s(self) -> float:
+        """Requests due before this second have all been answered, as far as is known."""
+        return min((_answered_until(report) for report in self._reports), default=0.0)
+
+    def stop(self) -> None:
+        """End the load and wait for every process's last report."""
+        for member in self.members:
+            member.send(Stop())
+        deadline = time.monotonic() + _STOP_S
+        while any(r is None or r.unanswered is None for r in self._reports):
+            if time.monotonic() > deadline:
+                raise TransientFault(f"a client process did not end its load within {_STOP_S:g} s")
+            time.sleep(_WAIT_S)
+            self.update()
+
+
+def _answered_until(report: Report | None) -> float:
+    if report is None:
+        return 0.0
+    return report.at_s if report.oldest_due_s is None else report.oldest_due_s
+
+
+class _Member:
+    """One client process."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "optimize.load.client_process", str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])},
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,  # a Ctrl-C at the terminal is the project's to handle
+            )
+        self._channel = Channel(ours)
+        self._shown: Workload | None = None
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def show(self, workload: Workload) -> None:
+        """Hand over the prompts, unless they were the last handed over."""
+        if self._shown is not workload:
+            self.send(Prompts(workload.prompts, workload.output_tokens))
+            self._shown = workload
+
+    def send(self, message: object) -> None:
+        try:
+            self._channel.send(message)
+        except OSError as error:
+            raise self._gone() from error
+
+    def receive(self) -> list[Report]:
+        try:
+            return self._channel.receive()
+        except EOFError as error:
+            raise self._gone() from error
+
+    def end(self) -> None:
+        self._channel.close()
+        try:
+            self._process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _gone(self) -> TransientFault:
+        return TransientFault(f"client process {self.pid} ended (exit code {self._process.poll()})")

@@ -1,0 +1,176 @@
+"""A client process: one event loop that sends its share of a load and reports what came back.
+
+`python -m optimize.load.client_process FD` is started by `optimize.load.client_pool`; it ends when its socket does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+
+import aiohttp
+import uvloop
+
+from objectives import RequestRecord
+from optimize.load.arrivals import ClosedLoop
+from optimize.load.channel import framed, receive
+from optimize.load.client import Client, open_session
+from optimize.load.protocol import ClientShare, Follow, Prompts, Report, Stop
+
+REPORT_S = 0.05
+
+
+@dataclass(slots=True)
+class _Pending:
+    row: int
+    due_s: float
+    sent_s: float
+
+
+@dataclass
+class _Load:
+    """One share while it is being sent."""
+
+    share: ClientShare
+    asked: Prompts
+    session: aiohttp.ClientSession
+    records: list[RequestRecord] = field(default_factory=list)
+    pending: dict[asyncio.Task[RequestRecord], _Pending] = field(default_factory=dict)
+    upcoming: dict[int, float] = field(default_factory=dict)
+    source: asyncio.Task[None] | None = None
+    count: int = 0
+
+    def __post_init__(self) -> None:
+        share = self.share
+        self.client = Client(
+            self.session, share.endpoint, share.request, share.max_tokens, self.clock, share.timeout_s
+        )  # fmt: skip
+
+    def clock(self) -> float:
+        return time.monotonic() - self.share.began
+
+    def follow(self, order: Follow) -> None:
+        if self.source is not None:
+            self.source.cancel()
+        self.upcoming.clear()
+        self.count = 0  # a profile begins with the first row, whatever was sent to warm up
+        self.source = asyncio.create_task(self._generate(order))
+        self.source.add_done_callback(_end_with)
+
+    async def _generate(self, order: Follow) -> None:
+        arrivals, index, processes = order.arrivals, self.share.index, self.share.processes
+        if isinstance(arrivals, ClosedLoop):
+            mine = range(index, arrivals.users, processes)
+            async with asyncio.TaskGroup() as users:
+                for user in mine:
+                    users.create_task(self._user(user, arrivals.think_s, order.start_s))
+            return
+        for number, offset_s in enumerate(arrivals.due_times_s(order.seed)):
+            if number % processes != index:
+                continue
+            due_s = self.upcoming[0] = order.start_s + offset_s
+            if (wait := due_s - self.clock()) > 0:
+                await asyncio.sleep(wait)
+            self._send(0, due_s)
+
+    async def _user(self, user: int, think_s: float, due_s: float) -> None:
+        while True:
+            self.upcoming[user] = due_s
+            # A zero sleep even without a pause: a server that refuses at once must not starve the event loop.
+            await asyncio.sleep(max(0.0, due_s - self.clock()))
+            record = await self._send(user, due_s)
+            due_s = record.done_s + think_s
+
+    def _send(self, source: int, due_s: float) -> asyncio.Task[RequestRecord]:
+        self.upcoming.pop(source, None)
+        row = self.share.rows[(self.count * self.share.processes + self.share.index) % len(self.share.rows)]
+        self.count += 1
+        lengths = self.asked.output_tokens
+        length = None if lengths is None else min(lengths[row], self.share.max_tokens)
+        task = asyncio.create_task(self.client.send(row, self.asked.prompts[row], due_s, length))
+        self.pending[task] = _Pending(row, due_s, self.clock())
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[RequestRecord]) -> None:
+        del self.pending[task]
+        if not task.cancelled():
+            self.records.append(task.result())
+
+    def report(self) -> Report:
+        records, self.records = self.records, []
+        now = self.clock()
+        waiting = [p.due_s for p in self.pending.values()] + [due for due in self.upcoming.values() if due <= now]
+        return Report(records, min(waiting, default=None), now, time.process_time())
+
+    async def stop(self) -> Report:
+        """End everything; what had no answer is given up."""
+        now = self.clock()
+        given_up = [
+            RequestRecord(p.row, p.due_s, p.sent_s, None, now, 0, 0, "", "timeout") for p in self.pending.values()
+        ]
+        tasks = [*self.pending] if self.source is None else [self.source, *self.pending]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.session.close()
+        last = self.report()
+        last.unanswered = given_up
+        return last
+
+
+def _end_with(source: asyncio.Task[None]) -> None:
+    """A load that ended by an error of ours must not look like one that asks for nothing more."""
+    if not source.cancelled() and (error := source.exception()) is not None:
+        traceback.print_exception(error)
+        os._exit(1)
+
+
+async def serve(sock: socket.socket) -> None:
+    """Do what the messages say until the socket ends."""
+    reader, writer = await asyncio.open_connection(sock=sock, limit=1 << 26)
+    asked = Prompts((), None)
+    load: _Load | None = None
+    reporting: asyncio.Task[None] | None = None
+
+    async def report() -> None:
+        while load is not None:
+            await asyncio.sleep(REPORT_S)
+            writer.write(framed(load.report()))
+
+    while True:
+        try:
+            message = await receive(reader)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            return
+        match message:
+            case Prompts():
+                asked = message
+            case ClientShare():
+                load = _Load(message, asked, open_session(message.endpoint))
+                reporting = asyncio.create_task(report())
+            case Follow():
+                assert load is not None
+                load.follow(message)
+            case Stop():
+                assert load is not None and reporting is not None
+                reporting.cancel()
+                writer.write(framed(await load.stop()))
+                load = None
+            case _:
+                raise AssertionError(f"no such message: {message!r}")
+
+
+def main() -> None:
+    gc.freeze()  # what was imported stays: no collection need look at it again
+    uvloop.run(serve(socket.socket(fileno=int(sys.argv[1]))))
+
+
+if __name__ == "__main__":
+    main()

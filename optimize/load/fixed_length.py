@@ -1,0 +1,39 @@
+"""A fixed number of iterations in place of the adaptive lengths: for those who want to compare with such figures. Pure.
+
+An iteration is one request of every user (closed loop), hence as many requests as are in flight; of an open loop, which
+has no users, one request. Requests do not wait for each other: vLLM forms its batches anew at every step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from optimize.config.measuring import Load
+from optimize.errors import ConfigError
+from optimize.load.arrivals import Arrivals, ClosedLoop
+
+
+def by_iterations(load: Load, arrivals: Arrivals) -> Load:
+    """The load with the lengths that `load.iterations` amounts to; itself where that is not set.
+
+    Raises:
+        ConfigError: a number below zero, or arrivals that have a length of their own.
+    """
+    fixed = load.iterations
+    if fixed.measured == 0:
+        return load
+    if arrivals.duration_s is not None:
+        raise ConfigError(
+            f"load.iterations does not go with {arrivals.describe()}, which has a length of its own: "
+            "choose load=closed, poisson or constant"
+        )
+    for key, value in (("warmup", fixed.warmup), ("measured", fixed.measured)):
+        if value < 0:
+            raise ConfigError(f"load.iterations.{key} must not be negative, got {value}")
+    if fixed.max_s <= 0:
+        raise ConfigError(f"load.iterations.max_s must be positive, got {fixed.max_s:g}")
+    together = arrivals.users if isinstance(arrivals, ClosedLoop) else 1
+    return replace(
+        load, warmup_s=0.0, warmup_requests=fixed.warmup * together, warmup_max_s=fixed.max_s, window_min_s=0.0,
+        window_requests=fixed.measured * together, window_max_s=fixed.max_s, precision={},
+    )  # fmt: skip

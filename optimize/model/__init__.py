@@ -1,0 +1,1 @@
+"""Models made on the spot, and the manifest that says how a checkpoint was made."""

@@ -1,0 +1,146 @@
+"""Checkpoints: made once by llm-compressor, kept in a cache, verified, never served half-made or damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.metadata
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from optimize.checkpoint import content_hash
+from optimize.config.schema import Model, Recipe
+from optimize.errors import EngineFailure, FailureKind
+from optimize.model.manifest import MANIFEST, damage
+from optimize.quantize.calibration import Calibration
+from optimize.quantize.recipe import is_made, recipe_hash, recipe_text
+
+__all__ = ["MANIFEST", "checkpoint_folder", "make_checkpoints"]
+
+Event = dict[str, Any]
+Made = tuple[dict[str, str], dict[str, EngineFailure]]
+
+
+def checkpoint_folder(
+    model: Model, recipe: Recipe, cache_folder: Path, calibration: Calibration | None = None
+) -> Path:  # fmt: skip
+    """Where a checkpoint is kept: named after the content and versions that determine it."""
+    samples = _samples(recipe, calibration)
+    determined_by = {
+        "model": content_hash(model.path),
+        "recipe": recipe_hash(recipe),
+        "calibration": samples.hash if samples is not None else "",
+        "versions": [importlib.metadata.version(name) for name in ("llmcompressor", "compressed-tensors")],
+    }
+    digest = hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()[:12]
+    return cache_folder.resolve() / "checkpoints" / f"{model.name}-{recipe.name}-{digest}"
+
+
+def _samples(recipe: Recipe, calibration: Calibration | None) -> Calibration | None:
+    if calibration is None or not recipe.calibration_samples:
+        return None
+    return calibration.take(recipe.calibration_samples)
+
+
+def make_checkpoints(
+    model: Model, recipes: Sequence[Recipe], cache_folder: Path, say: Callable[[str], None],
+    calibration: Calibration | None = None, watch: Callable[[Event], None] = lambda _: None,
+) -> Made:  # fmt: skip
+    """Make those checkpoints that the cache does not hold whole.
+
+    All are made in one child process: importing llm-compressor takes longer than compressing a small model.
+
+    Args:
+        model: What to compress.
+        recipes: How; one without scheme, modifiers or recipe is the model itself, or the checkpoint it names.
+        cache_folder: Root of the cache.
+        say: Told what is being made, and what was found damaged.
+        calibration: What recipes with `calibration_samples` observe activations on.
+        watch: Told of the child's steps: {"job": 0, "step": "loading"} or {"job": 0, "share": 0.5}.
+
+    Returns:
+        (recipe name -> checkpoint, recipe name -> why there is none).
+    """
+    made = [r for r in recipes if is_made(r)]
+    found = {r.name: r.checkpoint or model.path for r in recipes if not is_made(r)}
+    broken = {
+        r.name: EngineFailure(FailureKind.REFUSED, f"no {r.name} checkpoint: it needs calibration data")
+        for r in made
+        if r.calibration_samples and calibration is None
+    }
+    folders = {
+        r.name: checkpoint_folder(model, r, cache_folder, calibration) for r in made if r.name not in broken
+    }  # fmt: skip
+    root = cache_folder / "checkpoints"
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / "lock"):
+        missing = [r for r in made if r.name in folders and _is_missing(folders[r.name], say)]
+        if missing:
+            say(f"making checkpoints: {', '.join(r.name for r in missing)}")
+            _compress(model, missing, folders, calibration, watch)
+    for name, folder in folders.items():
+        if (why := damage(folder)) is None:
+            found[name] = str(folder)
+        else:
+            broken[name] = EngineFailure(FailureKind.REFUSED, f"no {name} checkpoint: {_last_line(folder) or why}")
+    return found, broken
+
+
+def _is_missing(folder: Path, say: Callable[[str], None]) -> bool:
+    """Whether a checkpoint must be made; a damaged one is removed, so that nothing can mistake it for a whole one."""
+    why = damage(folder)
+    if why is not None and folder.exists():
+        say(f"checkpoint {folder.name} is damaged ({why}): it is made again")
+        shutil.rmtree(folder)
+    return why is not None
+
+
+def _compress(
+    model: Model, recipes: Sequence[Recipe], folders: Mapping[str, Path], calibration: Calibration | None,
+    watch: Callable[[Event], None],
+) -> None:  # fmt: skip
+    jobs = [_job(model, r, folders[r.name], _samples(r, calibration)) for r in recipes]
+    with (folders[recipes[0].name].parent / "compress.log").open("w", encoding="utf-8") as log:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "optimize.quantize.compress"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+        )  # fmt: skip
+        assert child.stdin is not None and child.stdout is not None
+        try:
+            with child.stdout, contextlib.suppress(BrokenPipeError):  # a child that dies early says why in its log
+                with child.stdin:
+                    child.stdin.write(json.dumps(jobs))
+                for line in child.stdout:
+                    watch(json.loads(line))
+        finally:
+            child.kill()  # has ended by itself, unless something got in between
+            child.wait()
+
+
+def _job(model: Model, recipe: Recipe, folder: Path, samples: Calibration | None) -> dict[str, Any]:
+    return {
+        "model": model.path,
+        "recipe": asdict(recipe),
+        "recipe_text": recipe_text(recipe),
+        "samples": list(samples.samples) if samples is not None else [],
+        "calibration_hash": samples.hash if samples is not None else None,
+        "folder": str(folder),
+    }
+
+
+def _last_line(folder: Path) -> str:
+    """The error a recipe left beside its folder, or the end of the log if the whole process died."""
+    error = folder.with_name(f"{folder.name}.error")
+    log = folder.parent / "compress.log"
+    for path in (error, log):
+        if path.is_file() and (lines := path.read_text(encoding="utf-8").strip().splitlines()):
+            return lines[-1][:300]
+    return ""

@@ -1,0 +1,170 @@
+"""Studies as pandas DataFrames: for notebooks, and for whoever wants to look at the figures in another way.
+
+    from optimize.report.dataframes import read_study, studies
+    study = read_study("chat")
+    study.trials()
+
+Nothing is measured or changed here: what lies under the output folder is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from objectives import Direction, Estimate
+from optimize.decision.recommendation import Recommendation, recommend
+from optimize.errors import ConfigError, closest
+from optimize.formatting import figure
+from optimize.ledger import Ledger, TrialRecord
+from optimize.report.summary import in_words
+from optimize.study.confirmation import directions_of, first_reading, recommendation
+from optimize.study.lifecycle import stored_studies
+from optimize.study.rows import matrix_rows
+from optimize.study.trials import candidates
+
+if TYPE_CHECKING:
+    import optuna
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One study, as it stands.
+
+    Attributes:
+        study: In Optuna's storage.
+        ledger: Its folder on disk.
+    """
+
+    study: optuna.Study
+    ledger: Ledger
+
+    @property
+    def name(self) -> str:
+        return self.study.study_name
+
+    @property
+    def directions(self) -> dict[str, Direction]:
+        """Objective -> which way it improves."""
+        return directions_of(self.study)
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Objective -> weight in the study's own scenario."""
+        return dict(self.study.user_attrs["about"]["scenario"]["weights"])
+
+    def trials(self) -> pd.DataFrame:
+        """A row per ended trial: how it ended, its knobs, and each metric as value, `_low` and `_high`.
+
+        What could not be measured has its reason, and no figures.
+        """
+        rows = [_row(record) for record in self.ledger.records() if record.ended_at is not None]
+        return pd.DataFrame(rows).set_index("trial")
+
+    def front(self) -> pd.DataFrame:
+        """The Pareto front as the search read it, best score first."""
+        found = first_reading(self.study)
+        return pd.DataFrame() if found is None else self.trials().loc[[c.number for c in found.front]]
+
+    def recommendation(self, weights: Mapping[str, float] | None = None) -> Recommendation | None:
+        """What to deploy; None where nothing measured keeps every constraint.
+
+        Args:
+            weights: Objective -> weight, to see what another scenario would pick from the search's readings (those are
+                single, so trust it less); None for the study's own weights and its confirmed figures.
+        """
+        if weights is None:
+            return recommendation(self.study)
+        return recommend(candidates(self.study), self.directions, weights)
+
+    def in_words(self) -> str:
+        """The recommendation as the study printed it."""
+        found = self.recommendation()
+        return "no recommendation yet" if found is None else in_words(self.study, found).strip()
+
+    def requests(self, trial: int) -> pd.DataFrame:
+        """Every request of one trial's load, times in seconds since it began; `latency_s` counts from `due_s`.
+
+        Raises:
+            ConfigError: the trial left none.
+        """
+        found = pd.read_parquet(self._file(trial, "requests.parquet"))
+        return found.assign(latency_s=found["done_s"] - found["due_s"], ttft_s=found["first_token_s"] - found["due_s"])
+
+    def telemetry(self, trial: int) -> pd.DataFrame:
+        """What was sampled over one trial's load: a column per series, indexed by seconds since the load began.
+
+        Raises:
+            ConfigError: the trial left none.
+        """
+        found = pd.read_parquet(self._file(trial, "telemetry.parquet"))
+        wide = found.pivot_table(index="time_s", columns="name", values="value")
+        return wide.groupby(wide.index.to_series().round(1)).mean()  # one row per look: its readings are ms apart
+
+    def _file(self, trial: int, name: str) -> Path:
+        path = self.ledger.folder / "trials" / f"{trial:04d}" / name
+        if not path.is_file():
+            raise ConfigError(f"trial {trial} of {self.name!r} left no {name}: it was not measured")
+        return path
+
+
+def studies(output_dir: str | Path = "mlruns") -> dict[str, Reading]:
+    """All studies under an output folder, by name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    folder = Path(output_dir)
+    if not (folder / "optuna.db").is_file():
+        raise ConfigError(f"{folder} holds no studies: run one first, e.g. scripts/optimize +study=smoke")
+    found = stored_studies(f"sqlite:///{folder}/optuna.db")
+    return {s.study_name: Reading(s, Ledger(folder / "studies" / s.study_name)) for s in found}
+
+
+def read_study(name: str, output_dir: str | Path = "mlruns") -> Reading:
+    """One study.
+
+    Raises:
+        ConfigError: there is no such study.
+    """
+    found = studies(output_dir)
+    if name not in found:
+        raise ConfigError(f"{output_dir} holds no study {name!r}; {closest(name, found)}")
+    return found[name]
+
+
+def matrix(found: Mapping[str, Reading]) -> pd.DataFrame:
+    """The recommendations beside each other, a row per scenario and model: knobs, then figures with their intervals."""
+    rows = matrix_rows([reading.study for reading in found.values()])
+    return pd.DataFrame(
+        {
+            "scenario": row.title, "model": row.signature["model"].split()[0], "study": row.study,
+            "trial": row.found.pick.number, **row.found.pick.params,
+            **{name: figure(row.found.pick.estimates[name]) for name in row.objectives},
+            "score": figure(row.found.score),
+        }
+        for row in rows
+    ).set_index("study")  # fmt: skip
+
+
+def gains(found: Recommendation) -> pd.DataFrame:
+    """Objective -> how many times better than vLLM's defaults, with the 95 % interval."""
+    return pd.DataFrame({name: _ends(e) for name, e in found.gains.items()}).T
+
+
+def _ends(estimate: Estimate) -> dict[str, float]:
+    return {"gain": estimate.value, "low": estimate.low, "high": estimate.high}
+
+
+def _row(record: TrialRecord) -> dict[str, Any]:
+    figures: dict[str, float] = {}
+    for name, e in record.estimates.items():
+        figures |= {name: e.value, f"{name}_low": e.low, f"{name}_high": e.high}
+    return {
+        "trial": record.number, "role": record.role, "state": record.state, "feasible": record.feasible,
+        "reason": record.reason, **record.params, **figures,
+    }  # fmt: skip

@@ -1,0 +1,92 @@
+"""Where a study's time went: what a trial costs beyond its measurement."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from optimize.ledger import TrialRecord
+from optimize.outcome import CONFIRMATION
+
+_UNDER_LOAD = ("repeated", "first_answer", "warmup", "window", "drain")
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Of the measured trials of one study; medians are None where there was no such trial.
+
+    Attributes:
+        trials: How many there are.
+        new_engines: How many of them started an engine.
+        wall_s: Seconds from ask to told, all added up.
+        measuring_s: Those of them spent under load: first answers, warm-up, window, drain, and what was measured again.
+        overhead_new_s: Median seconds of a trial that started an engine, less measuring and the sampler's thinking.
+        overhead_live_s: The same on a live engine.
+        thinking_s: Median seconds the sampler thought.
+        confirming_s: Seconds from ask to told of the confirmation's trials, all added up; the others leave them out.
+    """
+
+    trials: int
+    new_engines: int
+    wall_s: float
+    measuring_s: float
+    overhead_new_s: float | None
+    overhead_live_s: float | None
+    thinking_s: float
+    confirming_s: float = 0.0
+
+    def metrics(self) -> dict[str, float]:
+        """For the tracker."""
+        found = {
+            "cost/wall_s": self.wall_s, "cost/measuring_s": self.measuring_s, "cost/new_engines": self.new_engines,
+            "cost/overhead_new_s": self.overhead_new_s, "cost/overhead_live_s": self.overhead_live_s,
+            "cost/thinking_s": self.thinking_s, "cost/confirming_s": self.confirming_s,
+        }  # fmt: skip
+        return {name: float(value) for name, value in found.items() if value is not None}
+
+    def in_words(self) -> str:
+        """One line."""
+        parts = [
+            f"{self.trials} measured trials took {self.wall_s / 60:.1f} min, "
+            f"{self.measuring_s / self.wall_s:.0%} of it measuring; beside that a trial took (median)"
+        ]
+        if self.overhead_new_s is not None:
+            parts.append(f"{self.overhead_new_s:.1f} s with a new engine ({self.new_engines})")
+        if self.overhead_live_s is not None:
+            parts.append(f"{self.overhead_live_s:.1f} s on a live one ({self.trials - self.new_engines})")
+        parts.append(f"{self.thinking_s:.1f} s of the sampler's thinking")
+        confirming = f"; the confirmation took {self.confirming_s / 60:.1f} min" if self.confirming_s else ""
+        return "time: " + ", ".join(parts) + confirming
+
+
+def costs_of(records: Iterable[TrialRecord]) -> Costs | None:
+    """Costs of the measured trials among these; None where there are none."""
+    every = [r for r in records if "wall" in r.seconds]
+    measured = [r for r in every if r.state == "completed" and r.role != CONFIRMATION]
+    if not measured:
+        return None
+    return Costs(
+        trials=len(measured),
+        new_engines=sum(r.new_engine for r in measured),
+        wall_s=sum(r.seconds["wall"] for r in measured),
+        measuring_s=sum(map(measuring_s, measured)),
+        overhead_new_s=_median(_overhead_s(r) for r in measured if r.new_engine),
+        overhead_live_s=_median(_overhead_s(r) for r in measured if not r.new_engine),
+        thinking_s=statistics.median(r.seconds["ask"] for r in measured),
+        confirming_s=sum(r.seconds["wall"] for r in every if r.role == CONFIRMATION),
+    )
+
+
+def measuring_s(record: TrialRecord) -> float:
+    """Seconds a measured trial spent under load: first answers, warm-up, window, drain, and what was measured again."""
+    return sum(record.seconds.get(name, 0.0) for name in _UNDER_LOAD)
+
+
+def _overhead_s(record: TrialRecord) -> float:
+    return record.seconds["wall"] - record.seconds["ask"] - measuring_s(record)
+
+
+def _median(values: Iterable[float]) -> float | None:
+    found = list(values)
+    return statistics.median(found) if found else None

@@ -1,0 +1,1 @@
+"""The search space, the models of it, and the samplers that choose the next trial."""

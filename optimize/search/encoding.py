@@ -1,0 +1,144 @@
+"""Points of a search space as rows of numbers, for the models of the search."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+Array = np.ndarray[Any, np.dtype[np.float64]]
+Point = dict[str, Any]
+Levels = Mapping[str, Sequence[Any]]
+_BEYOND_ENOUGH = 0.1
+_GRID_MAX = 20_000
+
+
+class Encoding:
+    """Each knob from 0 to 1: numbers by their place in the range, of its logarithm where that is the scale; numbers
+    among choices by their rank, for a model that knows no order must learn 8 apart from 4; other choices by a number
+    that means nothing but alike or not.
+
+    Args:
+        space: Knob -> distribution.
+        enough: Knob -> a value beyond which more of it changes little: there, distances count a tenth.
+
+    Attributes:
+        categorical: Shape (knobs,): whether a knob's numbers mean nothing but alike or not.
+    """
+
+    def __init__(self, space: Mapping[str, BaseDistribution], enough: Mapping[str, float] | None = None) -> None:
+        self._space = space
+        self._enough = {
+            n: _place(d, enough[n]) for n, d in space.items() if enough and n in enough and not is_unordered(d)
+        }
+        self.categorical = np.array([is_unordered(d) for d in space.values()], dtype=bool)
+
+    def rows(self, points: Sequence[Mapping[str, Any]]) -> Array:
+        """Shape (points, knobs)."""
+        columns = [[self._compressed(name, _place(d, p[name])) for p in points] for name, d in self._space.items()]
+        return np.array(columns, dtype=float).reshape(len(self._space), len(points)).T
+
+    def _compressed(self, name: str, place: float) -> float:
+        """A place among those from 0 to 1, where those beyond enough lie close together."""
+        enough = min(max(self._enough.get(name, 1.0), 0.0), 1.0)
+        beyond = max(place - enough, 0.0)
+        return (place - (1 - _BEYOND_ENOUGH) * beyond) / (enough + _BEYOND_ENOUGH * (1 - enough))
+
+
+def is_unordered(distribution: BaseDistribution) -> bool:
+    """Whether these are choices that are not all numbers."""
+    return isinstance(distribution, CategoricalDistribution) and not all(
+        type(c) in (int, float) for c in distribution.choices
+    )
+
+
+def _place(distribution: BaseDistribution, value: Any) -> float:
+    if is_unordered(distribution):
+        return float(distribution.to_internal_repr(value))
+    if isinstance(distribution, CategoricalDistribution):
+        choices = sorted(float(c) for c in distribution.choices)  # type: ignore[arg-type]
+        return float(np.interp(value, choices, np.linspace(0, 1, len(choices))))
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    low, high, number = float(distribution.low), float(distribution.high), float(value)
+    if distribution.log:
+        return math.log(number / low) / math.log(high / low)
+    return (number - low) / (high - low)
+
+
+def every_point(space: Mapping[str, BaseDistribution], most: int) -> list[Point] | None:
+    """All points of a space; None where there are more than so many."""
+    sizes = [_size(d) for d in space.values()]
+    if math.prod(sizes) > most:
+        return None
+    return [dict(zip(space, values, strict=True)) for values in itertools.product(*map(_values, space.values()))]
+
+
+def _size(distribution: BaseDistribution) -> float:
+    if isinstance(distribution, CategoricalDistribution):
+        return len(distribution.choices)
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    if distribution.step is None:
+        return math.inf
+    return round((distribution.high - distribution.low) / distribution.step) + 1
+
+
+def _values(distribution: BaseDistribution) -> Sequence[Any]:
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    assert isinstance(distribution, IntDistribution | FloatDistribution) and distribution.step is not None
+    return [distribution.low + i * distribution.step for i in range(round(_size(distribution)))]
+
+
+class Coding:
+    """A grid of the space, and the coding of any settings.
+
+    Numbers are coded by their place among the levels, 0 to 1, so that ratios count alike where levels are powers;
+    anything else by one column per level, 0 or 1.
+
+    Args:
+        levels: Knob -> the values that stand for its range; all of its choices.
+
+    Attributes:
+        shape: How many values each knob has on the grid; those of ranges are thinned out where the grid were too large.
+            None where it is too large nevertheless.
+        grid: The coded grid, shape (product of `shape`, columns), the last knob changing fastest; or as many points of
+            it as a grid may have, drawn at random.
+    """
+
+    shape: list[int] | None
+
+    def __init__(self, levels: Levels) -> None:
+        self._levels = {knob: list(values) for knob, values in levels.items()}
+        self._numeric = {
+            knob: all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+            for knob, values in levels.items()
+        }
+        grid = {knob: list(values) for knob, values in levels.items()}
+        while math.prod(map(len, grid.values())) > _GRID_MAX:
+            widest = max((k for k in grid if self._numeric[k]), key=lambda k: len(grid[k]), default=None)
+            if widest is None or len(grid[widest]) <= 2:
+                break
+            ends, left = sorted(grid[widest]), len(grid[widest]) - 1
+            grid[widest] = [ends[round(i * left / (left - 1))] for i in range(left)]
+        points: Iterable[tuple[Any, ...]] = itertools.product(*grid.values())
+        self.shape = [len(values) for values in grid.values()]
+        if math.prod(self.shape) > _GRID_MAX:
+            self.shape, rng = None, random.Random(0)
+            points = [tuple(rng.choice(values) for values in grid.values()) for _ in range(_GRID_MAX)]
+        self.grid = self.rows([dict(zip(grid, point, strict=True)) for point in points])
+
+    def rows(self, params: Sequence[Mapping[str, Any]]) -> Array:
+        """Shape (settings, columns)."""
+        columns: list[list[float]] = []
+        for knob, values in self._levels.items():
+            if self._numeric[knob]:
+                places = np.linspace(0, 1, len(values))
+                columns.append([float(np.interp(p[knob], sorted(values), places)) for p in params])
+            else:
+                columns += [[float(p[knob] == value) for p in params] for value in values]
+        return np.array(columns).T

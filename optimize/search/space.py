@@ -1,0 +1,290 @@
+"""The search space: knobs from YAML to Optuna's distributions, and from sampled values to a TrialConfig.
+
+A knob is one of this project's four (quantization, batch_size, beam_size, workers), a request field, or any flag of
+the installed vLLM by its own name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    distribution_to_json,
+)
+
+from optimize.config.instantiate import build
+from optimize.config.schema import Model, Recipe
+from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
+from optimize.errors import ConfigError, closest
+from optimize.search import domain
+
+QUANTIZATION, BEAM_SIZE = "quantization", "beam_size"
+_SEQUENCES_AT_ONCE = "max_num_seqs"
+FLAG_OF_KNOB = {"batch_size": _SEQUENCES_AT_ONCE, "workers": "api_server_count"}
+REQUEST_FIELDS = frozenset(
+    {
+        "temperature", "top_p", "top_k", "min_p", "max_tokens", "length_penalty", "repetition_penalty",
+        "presence_penalty", "frequency_penalty", "seed",
+    }
+)  # fmt: skip
+_BASELINE_RECIPE = "fp16"
+_FIXED_DEFAULTS: dict[str, Any] = {QUANTIZATION: _BASELINE_RECIPE, BEAM_SIZE: 1, "workers": 1, "temperature": 0.0}
+_VLLM_MAX_LOGPROBS = 20
+_WHEN = "when"
+Params = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """All configurations a study may try.
+
+    Attributes:
+        distributions: Knob -> Optuna distribution.
+        model: The model served.
+        recipes: Quantization name -> how its checkpoint is made.
+        fixed_recipe: The recipe where quantization is no knob.
+        baseline_overrides: Knob -> its value in the baseline, where vLLM's own default is not wanted or not known.
+        conditions: Knob -> {other knob: values} that it counts with; with others it is left at vLLM's default.
+    """
+
+    distributions: Mapping[str, BaseDistribution]
+    model: Model
+    recipes: Mapping[str, Recipe]
+    fixed_recipe: Recipe
+    baseline_overrides: Mapping[str, Any] = field(default_factory=dict)
+    conditions: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
+
+    def counts(self, knob: str, params: Mapping[str, Any]) -> bool:
+        """Whether a knob has any effect beside these settings; a knob without choice may be left out of them."""
+        conditions = self.conditions.get(knob, {})
+        return all(other not in params or params[other] in values for other, values in conditions.items())
+
+    def settled(self, params: Mapping[str, Any]) -> Params:
+        """The same point with every knob that does not count at one fixed value: equal engines become equal points."""
+        return {k: v if self.counts(k, params) else domain.values(self.distributions[k])[0] for k, v in params.items()}
+
+    def enough(self, users: int) -> dict[str, float]:
+        """Knob -> a value beyond which more of it changes little: no engine ever has more sequences at once than all
+        beams of so many users.
+        """
+        return {k: float(users * self._widest_beam()) for k in self.distributions if flag_of(k) == _SEQUENCES_AT_ONCE}
+
+    @property
+    def engine_flags(self) -> list[str]:
+        """The vLLM flags behind the engine knobs, quantization left out."""
+        return [flag_of(knob) for knob in self.distributions if not is_request_knob(knob) and knob != QUANTIZATION]
+
+    @property
+    def request_knobs(self) -> list[str]:
+        return [knob for knob in self.distributions if is_request_knob(knob)]
+
+    def recipes_needed(self) -> list[Recipe]:
+        """Every recipe a trial may ask for, and the baseline's."""
+        quantization = self.distributions.get(QUANTIZATION)
+        if not isinstance(quantization, CategoricalDistribution):
+            return [self.fixed_recipe]
+        names = dict.fromkeys([_BASELINE_RECIPE, *map(str, quantization.choices)])
+        return [self.recipes[name] for name in names]
+
+    def resolve(self, params: Mapping[str, Any], checkpoints: Mapping[str, str]) -> TrialConfig:
+        """The configuration of one point.
+
+        Args:
+            params: Knob -> value.
+            checkpoints: Recipe name -> checkpoint folder or id.
+        """
+        recipe = self.recipes[str(params[QUANTIZATION])] if QUANTIZATION in params else self.fixed_recipe
+        params = {knob: value for knob, value in params.items() if self.counts(knob, params)}
+        flags = {flag_of(k): v for k, v in params.items() if not is_request_knob(k) and k != QUANTIZATION}
+        return self._config(recipe, flags, self._request(params), checkpoints)
+
+    def vllm_defaults(self, checkpoints: Mapping[str, str]) -> TrialConfig:
+        """What vLLM does when told nothing: no engine knob set, greedy, FP16 (or the fixed recipe)."""
+        recipe = self.recipes[_BASELINE_RECIPE] if QUANTIZATION in self.distributions else self.fixed_recipe
+        return self._config(recipe, {}, RequestConfig(), checkpoints)
+
+    def _config(
+        self, recipe: Recipe, flags: Mapping[str, Any], request: RequestConfig, checkpoints: Mapping[str, str]
+    ) -> TrialConfig:
+        fixed = {"dtype": recipe.dtype, **self.model.flags, **recipe.flags, **self._beam_flags()}
+        return TrialConfig(
+            EngineConfig(checkpoints[recipe.name], recipe.name, tuple(sorted({**fixed, **flags}.items()))),
+            request,
+        )
+
+    def plain_engines(self, checkpoints: Mapping[str, str]) -> dict[str, EngineConfig]:
+        """Recipe name -> its engine with no engine knob set, for those of the needed recipes that have a checkpoint."""
+        return {
+            recipe.name: self._config(recipe, {}, RequestConfig(), checkpoints).engine
+            for recipe in self.recipes_needed()
+            if recipe.name in checkpoints
+        }
+
+    def _request(self, params: Mapping[str, Any]) -> RequestConfig:
+        fields = tuple((k, v) for k, v in sorted(params.items()) if k in REQUEST_FIELDS)
+        return RequestConfig(int(params.get(BEAM_SIZE, 1)), fields)
+
+    def _beam_flags(self) -> dict[str, Any]:
+        """vLLM must be allowed twice as many log-probabilities as there are beams."""
+        logprobs = 2 * self._widest_beam()
+        return {"max_logprobs": logprobs} if logprobs > _VLLM_MAX_LOGPROBS else {}
+
+    def _widest_beam(self) -> int:
+        beams = self.distributions.get(BEAM_SIZE)
+        return int(max(domain.values(beams))) if beams is not None else 1
+
+    def baseline_params(self, effective: Mapping[str, Any]) -> tuple[Params, list[str]]:
+        """The point of the space that is vLLM's defaults, and the knobs where the space does not contain them.
+
+        Args:
+            effective: vLLM flag -> value, as a running engine without flags reports it.
+
+        Returns:
+            (params, knobs whose default lies outside the space and was replaced by the nearest value inside).
+
+        Raises:
+            ConfigError: vLLM does not tell a knob's default and `baseline` does not give it.
+        """
+        params: Params = {}
+        outside: list[str] = []
+        for knob, distribution in self.distributions.items():
+            value = self._default(knob, distribution, effective)
+            params[knob] = domain.nearest(distribution, value)
+            if params[knob] != value:
+                outside.append(knob)
+        return params, outside
+
+    def _default(self, knob: str, distribution: BaseDistribution, effective: Mapping[str, Any]) -> Any:
+        for known in (self.baseline_overrides, effective, _FIXED_DEFAULTS):
+            for name in (knob, flag_of(knob)):
+                if name in known:
+                    return known[name]
+        if isinstance(distribution, CategoricalDistribution) and None in distribution.choices:
+            return None
+        raise ConfigError(
+            f"vLLM does not tell its default of {knob!r}: give the baseline's value, e.g. '+baseline.{knob}=...'"
+        )
+
+    def contains(self, params: Mapping[str, Any]) -> bool:
+        """Whether every knob's value lies within its range or among its choices."""
+        return all(domain.contains(d, params[knob]) for knob, d in self.distributions.items())
+
+    def fingerprint(self) -> dict[str, str]:
+        """Knob -> its distribution as text; two studies with equal fingerprints can share trials."""
+        found = {name: distribution_to_json(d) for name, d in sorted(self.distributions.items())}
+        return found | {f"{k}.{_WHEN}": json.dumps(c, default=str) for k, c in sorted(self.conditions.items())}
+
+
+def make_space(
+    nodes: Mapping[str, Any],
+    model: Model,
+    recipes: Mapping[str, Recipe],
+    fixed: Recipe,
+    baseline: Mapping[str, Any],
+) -> SearchSpace:
+    """Build and check the search space.
+
+    Args:
+        nodes: Knob -> `_target_` node of a distribution, or a plain list of choices; a node may hold `when`, {other
+            knob: values that this one counts with}.
+        model, recipes, fixed, baseline: As the attributes of SearchSpace.
+
+    Raises:
+        ConfigError: empty or inverted range, unknown quantization, two knobs for one flag, impossible condition.
+    """
+    nodes = {knob: node for knob, node in nodes.items() if node is not None}
+    if not nodes:
+        raise ConfigError("search_space is empty: name at least one knob, e.g. space=serving")
+    conditions = {k: node[_WHEN] for k, node in nodes.items() if isinstance(node, Mapping) and _WHEN in node}
+    bare = {k: _without_condition(node) for k, node in nodes.items()}
+    distributions = {knob: _distribution(knob, node) for knob, node in bare.items()}
+    _check_conditions(conditions, distributions)
+    flags = [flag_of(knob) for knob in distributions]
+    for knob in distributions:
+        if flags.count(flag_of(knob)) > 1:
+            raise ConfigError(f"search_space: {knob!r} and another knob both set {flag_of(knob)!r}: remove one of them")
+        if flag_of(knob) in model.flags:
+            raise ConfigError(f"search_space.{knob} is also fixed by model.flags.{flag_of(knob)}: remove one of them")
+    for knob in baseline:
+        if knob not in distributions:
+            raise ConfigError(f"baseline.{knob} is no knob of the search space; {closest(knob, distributions)}")
+    _check_quantization(distributions, recipes)
+    _check_beams(distributions)
+    return SearchSpace(distributions, model, recipes, fixed, baseline, conditions)
+
+
+def _without_condition(node: Any) -> Any:
+    return {k: v for k, v in node.items() if k != _WHEN} if isinstance(node, Mapping) else node
+
+
+def _check_conditions(conditions: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> None:
+    for knob, condition in conditions.items():
+        where = f"search_space.{knob}.{_WHEN}"
+        if not isinstance(condition, Mapping) or not all(isinstance(v, list) and v for v in condition.values()):
+            raise ConfigError(f"{where} must map other knobs to lists of values, e.g. {{quantization: [fp16]}}")
+        for other, values in condition.items():
+            if other not in distributions:
+                raise ConfigError(f"{where}: {other!r} is no knob of the search space; {closest(other, distributions)}")
+            if other == knob or other in conditions:
+                raise ConfigError(f"{where}: {other!r} must be a knob that itself always counts")
+            for value in values:
+                if not domain.contains(distributions[other], value):
+                    raise ConfigError(f"{where}: {other} never is {value!r}: name values of its range or choices")
+
+
+def _distribution(knob: str, node: object) -> BaseDistribution:
+    where = f"search_space.{knob}"
+    if isinstance(node, Sequence) and not isinstance(node, str):
+        node = {"_target_": "optuna.distributions.CategoricalDistribution", "choices": list(node)}
+    made = build(node, where)
+    if not isinstance(made, BaseDistribution):
+        raise ConfigError(f"{where} must be a distribution of optuna.distributions, got {type(made).__name__}")
+    return made
+
+
+def _check_quantization(distributions: Mapping[str, BaseDistribution], recipes: Mapping[str, Recipe]) -> None:
+    quantization = distributions.get(QUANTIZATION)
+    if quantization is None:
+        return
+    if not isinstance(quantization, CategoricalDistribution):
+        raise ConfigError("search_space.quantization must be a CategoricalDistribution over recipe names")
+    for name in quantization.choices:
+        if name not in recipes:
+            raise ConfigError(
+                f"search_space.quantization: unknown quantization {name!r}; {closest(str(name), recipes)}"
+                " (recipes stand in conf/quantization/)"
+            )
+
+
+def _check_beams(distributions: Mapping[str, BaseDistribution]) -> None:
+    beams = distributions.get(BEAM_SIZE)
+    if beams is not None and not all(isinstance(v, int) and v >= 1 for v in domain.values(beams)):
+        raise ConfigError(f"search_space.beam_size must hold whole numbers from 1, got {domain.values(beams)}")
+
+
+def flag_of(knob: str) -> str:
+    """The vLLM flag an engine knob sets."""
+    return FLAG_OF_KNOB.get(knob, knob)
+
+
+def is_request_knob(knob: str) -> bool:
+    """Whether changing the knob needs no new engine."""
+    return knob == BEAM_SIZE or knob in REQUEST_FIELDS
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """How two flat mappings differ, one readable line per key."""
+    lines = []
+    for key in sorted({*old, *new}):
+        if old.get(key) != new.get(key):
+            lines.append(f"{key}: was {_shown(old.get(key))}, is {_shown(new.get(key))}")
+    return lines
+
+
+def _shown(value: Any) -> str:
+    return "absent" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)

@@ -1,0 +1,205 @@
+"""The rows of the matrix: what each study recommends, and the row that a command was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from optimize.checkpoint import content_hash
+from optimize.config.schema import StudyConfig
+from optimize.decision.recommendation import Candidate, Recommendation
+from optimize.errors import ConfigError, closest
+from optimize.files import check_sqlite
+from optimize.study.confirmation import recommendation
+from optimize.study.lifecycle import CONFIRMS, stored_studies
+from optimize.study.signatures import differences, warning
+from optimize.study.trials import candidates, complete, told, trial_of
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+
+@dataclass(frozen=True)
+class Row:
+    """The recommendation of one study.
+
+    Attributes:
+        scenario: Scenario name.
+        title: Scenario for people.
+        study: Study name.
+        found: The recommendation.
+        objectives: The study's objectives, in order.
+        config: What was run: checkpoint, flags, request, deploy command.
+        signature: What the figures depend on besides.
+        date: UTC date of the measurement.
+    """
+
+    scenario: str
+    title: str
+    study: str
+    found: Recommendation
+    objectives: Sequence[str]
+    config: Mapping[str, Any]
+    signature: Mapping[str, str]
+    date: str
+
+    def to_dict(self) -> dict[str, Any]:
+        pick, other = self.found.pick, self.found.runner_up
+        return {
+            "scenario": self.scenario,
+            "title": self.title,
+            "study": self.study,
+            "trial": pick.number,
+            "params": dict(pick.params),
+            "estimates": {n: e.to_dict() for n, e in pick.estimates.items()},
+            "gains_over_vllm_defaults": {n: e.to_dict() for n, e in self.found.gains.items()},
+            "score": self.found.score.to_dict(),
+            "better_than_defaults": self.found.decisive,
+            "runner_up": None if other is None else {"trial": other.number, "params": dict(other.params)},
+            "runner_up_tied": self.found.tied,
+            "rounds": self.found.rounds,
+            "first_reading": {n: e.to_dict() for n, e in pick.first.items()},
+            "config": dict(self.config),
+            "signature": dict(self.signature),
+            "date": self.date,
+        }
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """A row, and how it stands in its study.
+
+    Attributes:
+        row: The row; its `found.pick` is the candidate chosen.
+        model: Name of the model it was measured with.
+        hardware: Name of the hardware it was measured on (`conf/hardware/`); empty where that was not recorded.
+        recommended: Whether it is the study's recommendation.
+    """
+
+    row: Row
+    model: str
+    hardware: str
+    recommended: bool
+
+    @property
+    def candidate(self) -> Candidate:
+        return self.row.found.pick
+
+
+def chosen_row(config: StudyConfig) -> StudyRow:
+    """The row that `study.name` and `row` name.
+
+    Raises:
+        ConfigError: no such study or trial, one that was measured with another model, or nothing to recommend.
+    """
+    study = _study(config)
+    model = str(study.user_attrs["about"]["model"])
+    if model != config.model.name:
+        raise ConfigError(
+            f"study {study.study_name!r} was measured with model {model}, not {config.model.name}: take model={model}, "
+            "or the study.name of a study with yours"
+        )
+    found = recommendation(study)
+    if found is None:
+        raise ConfigError(f"study {study.study_name!r} has no row yet that keeps every constraint: run more trials")
+    recommended = found.pick.number
+    number = pick(config.row, found, candidates(study), study.study_name).number
+    row = row_of(study, found if number == recommended else _instead(found, study, number))
+    measured, here = row.signature["model"], f"{model} {content_hash(config.model.path)}"
+    if measured != here:
+        raise ConfigError(
+            f"study {study.study_name!r} was measured with model {measured}, and model.path={config.model.path} is "
+            f"{here}: give the model it belongs to"
+        )
+    return StudyRow(row, model, str(study.user_attrs["about"].get("hardware", "")), number == recommended)
+
+
+def _study(config: StudyConfig) -> optuna.Study:
+    check_sqlite(config.tracking.storage, "studies")
+    by_name = {study.study_name: study for study in stored_studies(config.tracking.storage)}
+    if config.study.name not in by_name:
+        raise ConfigError(
+            f"{config.tracking.storage} holds no study {config.study.name!r}: run it first, e.g. scripts/optimize "
+            f"+study=chat; {closest(config.study.name, by_name)}"
+        )
+    return by_name[config.study.name]
+
+
+def pick(row: str, found: Recommendation, measured: Sequence[Candidate], study: str) -> Candidate:
+    """The candidate that `row` names.
+
+    Args:
+        row: "recommended", "runner-up", "baseline" or a trial's number.
+        found: The study's recommendation.
+        measured: All that it measured.
+        study: Its name.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    baseline = next((c for c in measured if c.baseline), None)
+    named = {"recommended": found.pick, "runner-up": found.runner_up, "baseline": baseline}
+    candidate = named.get(row) or next((c for c in measured if str(c.number) == row), None)
+    if candidate is None:
+        numbers = ", ".join(str(c.number) for c in measured)
+        raise ConfigError(
+            f"row={row} is no row of study {study!r}: recommended, runner-up (if there is one), baseline, or a "
+            f"measured trial ({numbers})"
+        )
+    return candidate
+
+
+def _instead(found: Recommendation, study: optuna.Study, number: int) -> Recommendation:
+    """The recommendation with another measured trial as its pick, by its confirmed figures where there are some."""
+    again = {c.number: c for c in found.considered}
+    picked = again.get(number) or next(c for c in candidates(study) if c.number == number)
+    return replace(
+        found, pick=picked, gains={}, score=found.scores.get(number, found.score), runner_up=None, tied=False,
+        rounds=found.rounds if number in again else 0,
+    )  # fmt: skip
+
+
+def signature_warning(study: optuna.Study) -> str:
+    """Says so where trials of one study were measured under different circumstances; else empty."""
+    trials = [t for t in complete(study) if not t.user_attrs.get("imputed")]
+    signed = [(f"trial {t.number}", t.user_attrs["signature"]) for t in trials]
+    return warning(differences(signed), "gains and ranks across them prove little; study.fresh=true measures anew")
+
+
+def row_of(study: optuna.Study, found: Recommendation) -> Row:
+    about, trial = study.user_attrs["about"], _last_measured(study, found.pick.number)
+    measured_at = trial.datetime_complete or datetime.now()
+    return Row(
+        scenario=about["scenario"]["name"],
+        title=about["scenario"]["title"],
+        study=study.study_name,
+        found=found,
+        objectives=list(about["directions"]),
+        config=trial.user_attrs["config"],
+        signature=trial.user_attrs["signature"],
+        date=f"{measured_at.astimezone(UTC):%Y-%m-%d}",
+    )
+
+
+def _last_measured(study: optuna.Study, number: int) -> FrozenTrial:
+    """The last measurement of a trial's settings: its confirmation's, where there is one."""
+    again = [t for t in complete(study) if t.user_attrs.get(CONFIRMS) == number and not t.user_attrs["imputed"]]
+    return again[-1] if again else trial_of(study, number)
+
+
+def matrix_rows(studies: Sequence[optuna.Study]) -> list[Row]:
+    """One row per scenario and model: of several studies of one scenario the largest, of equals the latest."""
+    latest: dict[tuple[str, str], Row] = {}
+    for study in sorted(studies, key=lambda s: (len(candidates(s)), _last_told(s))):
+        found = recommendation(study)
+        if found is not None:
+            about = study.user_attrs["about"]
+            latest[about["scenario"]["name"], about["model"]] = row_of(study, found)
+    return list(latest.values())
+
+
+def _last_told(study: optuna.Study) -> float:
+    return max((t.datetime_complete.timestamp() for t in told(study) if t.datetime_complete), default=0.0)

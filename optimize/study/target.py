@@ -1,0 +1,99 @@
+"""The one configuration that a verb works on: a row of a study, or what `+at.*` gives by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from objectives import Estimate
+from optimize.config.schema import StudyConfig
+from optimize.engine.base import TrialConfig
+from optimize.errors import ConfigError, OptimizeError, closest
+from optimize.plan import Plan, make_plan
+from optimize.quantize.calibration import calibration_of
+from optimize.quantize.checkpoints import make_checkpoints
+from optimize.search.space import BEAM_SIZE, QUANTIZATION
+from optimize.study.rows import chosen_row
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A configuration, and what is known of it.
+
+    Attributes:
+        title: Where it comes from, e.g. "recommended row of study chat (trial 17)".
+        params: Knob -> value; empty for vLLM's defaults.
+        config: What to run.
+        estimates: Metric -> figure that the study measured; empty for one given by hand.
+    """
+
+    title: str
+    params: Mapping[str, Any]
+    config: TrialConfig
+    estimates: Mapping[str, Estimate] = field(default_factory=dict)
+
+    def in_words(self) -> str:
+        return ", ".join(f"{k} = {v}" for k, v in self.params.items()) or "vLLM's defaults"
+
+
+def only_point(config: StudyConfig, name: str) -> StudyConfig:
+    """The study under another name whose search space is the one point `config.at`: so it is checked like any other.
+
+    Raises:
+        ConfigError: a knob with several values.
+    """
+    for knob, value in config.at.items():
+        if isinstance(value, list | dict):
+            raise ConfigError(f"at.{knob} must be one value, got {value!r}: measure one configuration at a time")
+    return dataclasses.replace(
+        config,
+        study=dataclasses.replace(config.study, name=name),
+        search_space={knob: [value] for knob, value in {BEAM_SIZE: 1, **config.at}.items()},
+        baseline={},
+        constraints={},
+    )
+
+
+def choose(config: StudyConfig, name: str, say: Say) -> tuple[Plan, Target]:
+    """Find the configuration, and make its checkpoint if the cache has none.
+
+    Args:
+        config: The typed configuration.
+        name: The plan is made under this name, so that the verb's files are kept apart from the study's.
+        say: Told of checkpoints that are being made.
+
+    Raises:
+        ConfigError: no such study, no such row, a row of another model; or what `make_plan` finds.
+        OptimizeError: there is no checkpoint.
+    """
+    if config.at:
+        plan = make_plan(only_point(config, name))
+        return plan, Target("configuration given by +at", dict(config.at), _resolve(plan, config.at, False, say))
+    candidate = chosen_row(config).candidate
+    title = f"{config.row} row of study {config.study.name} (trial {candidate.number})"
+    plan = make_plan(dataclasses.replace(config, study=dataclasses.replace(config.study, name=name)))
+    params = {} if candidate.baseline else dict(candidate.params)
+    config_of = _resolve(plan, params, candidate.baseline, say)
+    return plan, Target(title, params, config_of, candidate.estimates)
+
+
+def _resolve(plan: Plan, params: Mapping[str, Any], baseline: bool, say: Say) -> TrialConfig:
+    space = plan.space
+    recipe = space.fixed_recipe
+    if QUANTIZATION in params:
+        wanted = str(params[QUANTIZATION])
+        if wanted not in space.recipes:
+            raise ConfigError(f"unknown quantization {wanted!r}; {closest(wanted, space.recipes)}")
+        recipe = space.recipes[wanted]
+    needed = [recipe, *([space.recipes["fp16"]] if baseline and "fp16" in space.recipes else [])]
+    made, broken = make_checkpoints(
+        plan.config.model, needed, Path(plan.config.cache_dir), say, calibration_of(plan.workload)
+    )
+    if recipe.name in broken:
+        raise OptimizeError(f"there is no checkpoint {recipe.name}: {broken[recipe.name]}")
+    return space.vllm_defaults(made) if baseline else space.resolve(params, made)

@@ -1,0 +1,84 @@
+"""What earlier studies know: configurations worth trying first, and engines that do not start here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optimize.decision.recommendation import Candidate, recommend
+from optimize.errors import ConfigError, closest, redacted
+from optimize.ledger import Ledger, TrialRecord
+from optimize.pareto import spread
+from optimize.plan import Plan
+from optimize.search.gp_sampler import GIVEN_POINTS_ATTR
+from optimize.study.confirmation import directions_of
+from optimize.study.lifecycle import enqueue, stored_studies
+from optimize.study.trials import candidates
+
+if TYPE_CHECKING:
+    import optuna
+
+_WARM_STARTED = "warm_started"
+_SAME = ("machine", "engine", "model")
+"""Parts of a signature on which it depends whether an engine starts."""
+
+
+def earlier_studies(plan: Plan) -> list[optuna.Study]:
+    """The studies of `search.warm_start`.
+
+    Raises:
+        ConfigError: there is no such study.
+    """
+    names = plan.config.search.warm_start
+    if not names:
+        return []
+    stored = {study.study_name: study for study in stored_studies(plan.config.tracking.storage)}
+    for name in names:
+        if name not in stored or name == plan.config.study.name:
+            others = [n for n in stored if n != plan.config.study.name]
+            where = redacted(plan.config.tracking.storage)
+            hint = closest(name, others) if others else "the storage holds no other study"
+            raise ConfigError(f"search.warm_start: no study {name!r} in {where}; {hint}")
+    return [stored[name] for name in names]
+
+
+def best_points(plan: Plan, studies: Sequence[optuna.Study], baseline: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The best configurations of earlier studies, as points of this study's space.
+
+    Of each the best by this study's weights, and others of its front that differ most in what they are good at. A knob
+    that only this study has is at its baseline; points outside the space are left out, as is the baseline.
+    """
+    found: list[dict[str, Any]] = []
+    for study in studies:
+        fitting: list[tuple[dict[str, Any], Candidate]] = []
+        best = recommend(candidates(study), directions_of(study), plan.config.scenario.weights)
+        for candidate in best.front if best else []:
+            point = {knob: candidate.params.get(knob, baseline[knob]) for knob in plan.space.distributions}
+            if plan.space.contains(point) and point != baseline and point not in [*found, *(p for p, _ in fitting)]:
+                fitting.append((point, candidate))
+        figures = [candidate.estimates for _, candidate in fitting]
+        found += [fitting[i][0] for i in spread(figures, directions_of(study), plan.config.search.warm_start_points)]
+    return found
+
+
+def queue_best(plan: Plan, study: optuna.Study, earlier: Sequence[optuna.Study], baseline: Mapping[str, Any]) -> str:
+    """Queue the best configurations of earlier studies, once; what to say of it, empty where it was done before."""
+    if study.user_attrs.get(_WARM_STARTED):
+        return ""
+    names = [other.study_name for other in earlier]
+    study.set_user_attr(_WARM_STARTED, names)
+    points = best_points(plan, earlier, baseline)
+    study.set_user_attr(GIVEN_POINTS_ATTR, len(points))
+    for point in points:
+        enqueue(study, point)
+    return f"starting from {', '.join(names)}: {len(points)} configurations to try first"
+
+
+def failures_elsewhere(plan: Plan, studies: Sequence[optuna.Study]) -> Iterator[TrialRecord]:
+    """Trials of earlier studies on the same machine with the same model, vLLM and settings of all engines."""
+    for study in studies:
+        about = study.user_attrs["about"]
+        alike = all(about["signature"].get(part) == plan.signature[part] for part in _SAME)
+        if alike and about.get("engine_settings") == plan.engine_settings():
+            yield from Ledger(Path(plan.config.output_dir) / "studies" / study.study_name).records()

@@ -1,0 +1,175 @@
+"""From readings in rounds to a table: levels, and changes against the first row. Pure.
+
+How far two readings of speed differ for no reason is the machine's doing, and estimated over all rows together. Of
+memory it is the kernels' and the allocator's, from next to nothing to several times over: each row speaks for itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from objectives import Direction, Estimate
+from objectives.segments import Paired
+from optimize.config.schema import LEAST_ROUNDS
+from optimize.decision.recommendation import Candidate, Rounds
+from optimize.tables.spec import Part, Point
+
+Readings = Mapping[int, Mapping[int, Mapping[str, Estimate]]]
+"""Row -> round -> metric -> figure."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One configuration of a table.
+
+    Attributes:
+        settings: Knob -> value.
+        levels: Metric -> figure, with the interval that a further measurement falls in; of quality, with that of other
+            prompts.
+        changes: Metric -> ratio to the first row's, within the rounds; of the first row none.
+        paired: Quality metric -> how it compares with the first row's on common prompts.
+        refused: Why it has no figures; else empty.
+    """
+
+    settings: Point
+    levels: Mapping[str, Estimate] = field(default_factory=dict)
+    changes: Mapping[str, Estimate] = field(default_factory=dict)
+    paired: Mapping[str, Paired] = field(default_factory=dict)
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Of one row, over all of its rounds: each score on all answers, and compared with every other row's.
+
+    Attributes:
+        levels: Metric -> figure.
+        paired: Other row -> metric -> comparison on common prompts.
+    """
+
+    levels: Mapping[str, Estimate]
+    paired: Mapping[int, Mapping[str, Paired]]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One measured part of a table.
+
+    Attributes:
+        part: Its knobs, and what is said of them.
+        rows: In the order of their values.
+        readings: Of the rows that have figures, in the rounds that all of them have.
+        quality: Row -> its quality; empty where answers cannot be scored.
+    """
+
+    part: Part
+    rows: Sequence[Row]
+    readings: Mapping[int, Sequence[Mapping[str, Estimate]]]
+    quality: Mapping[int, Quality]
+
+    @property
+    def rounds(self) -> int:
+        return len(next(iter(self.readings.values()), ()))
+
+    def change(self, metric: str, row: int, other: int) -> Estimate | None:
+        """Ratio of one row's figure to another's; None where not both have it."""
+        if metric in self.quality.get(row, _NO_QUALITY).levels:
+            paired = self.quality[row].paired.get(other, {}).get(metric)
+            return None if paired is None else paired.ratio
+        return _ratio(_common(self.readings, metric), metric, row, other)
+
+    def contrast(self, metric: str, weights: Mapping[int, float]) -> Estimate | None:
+        """exp of a weighted sum of the logarithms of rows' figures; None where not all of them have it."""
+        having = _common(self.readings, metric)
+        if not weights.keys() <= having.keys() or not _positive(having, metric):
+            return None
+        return _rounds(having, next(iter(weights))).contrast(metric, weights)
+
+
+_NO_QUALITY = Quality({}, {})
+_BY_ITSELF = "bytes"
+"""Unit of figures whose scatter belongs to the row."""
+_ROUNDING = 1e-9
+
+
+def whole(readings: Readings) -> tuple[dict[int, list[Mapping[str, Estimate]]], set[int]]:
+    """The rounds that all rows have.
+
+    Returns:
+        (row -> its figures in each of them, rows with fewer rounds than two, which are left out).
+    """
+    left = {row for row, rounds in readings.items() if len(rounds) >= LEAST_ROUNDS}
+    common = sorted(set.intersection(*(set(readings[row]) for row in left))) if left else []
+    if len(common) < LEAST_ROUNDS:
+        return {}, set(readings)
+    return {row: [readings[row][r] for r in common] for row in sorted(left)}, set(readings) - left
+
+
+def grid_of(
+    part: Part, points: Sequence[Point], readings: Readings, quality: Mapping[int, Quality], troubles: Mapping[int, str]
+) -> Grid:
+    """The part of a table that these readings make.
+
+    Args:
+        part: What was to be measured.
+        points: Its rows.
+        readings: What was.
+        quality: Of rows with readings; those scores do not come from the rounds.
+        troubles: Row -> why it could not be measured, altogether or at times.
+    """
+    rounds, few = whole(readings)
+    first = next(iter(rounds), None)
+    rows = []
+    for number, point in enumerate(points):
+        if number not in rounds:
+            why = [f"measured in fewer than {LEAST_ROUNDS} rounds"] * (number in few)
+            rows.append(Row(point, refused="; ".join([*why, troubles.get(number, "")]).strip("; ") or "not measured"))
+            continue
+        own = quality.get(number, _NO_QUALITY)
+        paired = own.paired.get(first, {}) if first is not None and first != number else {}
+        levels = _levels(rounds, number) | dict(own.levels)
+        changes = {m: c for m in levels if (c := _ratio(_common(rounds, m), m, number, first)) and m not in own.levels}
+        changes |= {m: p.ratio for m, p in paired.items() if p.ratio is not None}
+        rows.append(Row(point, levels, {} if number == first else changes, paired))
+    return Grid(part, rows, rounds, quality)
+
+
+def _common(readings: Mapping[int, Sequence[Mapping[str, Estimate]]], metric: str) -> dict[int, Any]:
+    """Those rows that have a metric in every round."""
+    return {row: found for row, found in readings.items() if all(metric in r for r in found)}
+
+
+def _positive(readings: Mapping[int, Sequence[Mapping[str, Estimate]]], metric: str) -> bool:
+    return all(r[metric].value > 0 for found in readings.values() for r in found)
+
+
+def _levels(rounds: Mapping[int, Sequence[Mapping[str, Estimate]]], row: int) -> dict[str, Estimate]:
+    together, alone = _rounds(rounds, row).levels(row), _rounds({row: rounds[row]}, row).levels(row)
+    return {m: _exact(alone[m] if e.unit == _BY_ITSELF else e) for m, e in together.items()}
+
+
+def _exact(estimate: Estimate) -> Estimate:
+    """Without the width that rounding alone gives to what never varied."""
+    if estimate.high - estimate.low > _ROUNDING * abs(estimate.value):
+        return estimate
+    value = round(estimate.value, 9)
+    return Estimate(value, value, value, estimate.n, estimate.unit)
+
+
+def _rounds(readings: Mapping[int, Sequence[Mapping[str, Estimate]]], first: int) -> Rounds:
+    directions = {name: Direction.MAXIMIZE for found in readings.values() for r in found for name in r}
+    return Rounds(readings, first, directions, {})
+
+
+def _ratio(
+    having: Mapping[int, Sequence[Mapping[str, Estimate]]], metric: str, row: int, other: int | None
+) -> Estimate | None:
+    if other is None or row == other or not {row, other} <= having.keys():
+        return None
+    if having[row][0][metric].unit == _BY_ITSELF:
+        having = {row: having[row], other: having[other]}
+    found = _rounds(having, other).gain(Candidate(row, {}, {}, True), metric)
+    return _exact(found) if found.value > 0 and math.isfinite(found.value) else None

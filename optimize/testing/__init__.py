@@ -1,0 +1,1 @@
+"""Stand-ins for tests, benchmarks and extenders: instant workers, made-up studies, a stub server and engine."""

@@ -1,0 +1,58 @@
+"""Workers that answer at once, for studies that need no engine."""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from typing import Any
+
+from objectives import Estimate, RequestRecord
+from optimize.engine.base import TrialConfig
+from optimize.evaluation.answers import answers_key
+from optimize.executor.base import Job
+from optimize.executor.worker import Effective, Message, Ready, Result
+from optimize.ledger import Ledger
+from optimize.outcome import Completed
+from optimize.plan import Plan
+
+_ANSWERS, _MODELLED = 100, 32
+
+
+class Instant:
+    """A transport whose workers have answered before they are asked twice.
+
+    Args:
+        plan: The study's parts, for its signature and metrics.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan, self._ledger = plan, Ledger(plan.folder)
+        self._messages: deque[tuple[int, Message]] = deque()
+        self._requests = [
+            RequestRecord(i, 0.1 * i, 0.1 * i, None, 0.1 * i + 0.3, 20, 30, "a b " * 15) for i in range(_ANSWERS)
+        ]
+
+    def start(self, slot: int) -> None:
+        self._messages.append((slot, Ready(dict(self._plan.signature), "here", 0)))
+
+    def send(self, slot: int, method: str, *arguments: Any) -> None:
+        if method == "effective":
+            self._messages.append((slot, Effective({"max_num_seqs": 128})))
+            return
+        job: Job = arguments[0]
+        job.record.answers_key = answers_key(job.config)
+        job.record.seconds |= {"engine_start": 2.0, "total": 14.0}
+        self._ledger.write_requests(job.record.number, self._requests, {"cpu_cores": [(1.0, 1.0)]})
+        self._messages.append((slot, Result(job.record, Completed(self._figures(job.config)), True)))
+
+    def _figures(self, config: TrialConfig) -> dict[str, Estimate]:
+        rng = random.Random(repr(config))
+        values = {name: 0.0 if name == "error_rate" else rng.uniform(1.0, 2.0) for name in self._plan.metrics}
+        return {name: Estimate(v, v * 0.9, v * 1.1, _ANSWERS, "") for name, v in values.items()}
+
+    def wait(self, timeout_s: float | None) -> list[tuple[int, Message]]:
+        return [self._messages.popleft()] if self._messages else []
+
+    def stop(self, slot: int) -> None: ...
+
+    def close(self) -> None: ...

@@ -1,0 +1,212 @@
+"""Trials and studies as MLflow keeps them: runs with their metrics, tags and files."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from optimize.config.schema import Tracking
+from optimize.errors import redacted
+from optimize.files import write_atomically
+from optimize.ledger import Ledger, TrialRecord
+from optimize.outcome import SEARCH
+from optimize.tracking.metric_keys import EXPERIMENT_NOTE, Points, figures_of, in_time
+from optimize.tracking.notes import trial_note
+from optimize.tracking.study_info import About
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_STATE = "mlflow.json"
+_PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
+_NOTE = "mlflow.note.content"
+_SOURCE = {"mlflow.source.name": "python -m optimize", "mlflow.source.type": "LOCAL"}
+_LOGGED = ("trial.json", "found.json", "engine.log", "requests.parquet", "telemetry.parquet")
+_STATUS = {"completed": "FINISHED", "infeasible": "FINISHED", "failed": "FAILED"}
+_BATCH = 500
+# An unreachable server must cost seconds, not the minutes of MLflow's defaults.
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+class Mirror:
+    """Writes trials and studies to MLflow; every call is safe to repeat.
+
+    Args:
+        tracking: Where to.
+        ledger: The study's folder.
+        about: What its runs have in common.
+        step: Called before every call of MLflow; may hold it back.
+        agree: From the id of a parent run just made to the one that all drivers of the study use.
+    """
+
+    def __init__(
+        self, tracking: Tracking, ledger: Ledger, about: About, step: Callable[[], None] = lambda: None,
+        agree: Callable[[str], str] = str,
+    ) -> None:  # fmt: skip
+        self._tracking, self._ledger, self._about, self._step = tracking, ledger, about, step
+        self._tags, self._agree = {**about.tags, **_SOURCE}, agree
+        self._opened: MlflowClient | None = None
+
+    @property
+    def _client(self) -> MlflowClient:
+        self._step()
+        if self._opened is None:
+            for name, value in _ENVIRONMENT.items():
+                os.environ.setdefault(name, value)
+            from mlflow import MlflowClient
+
+            for noisy in ("mlflow", "alembic"):
+                logging.getLogger(noisy).setLevel(logging.ERROR)
+            self._opened = MlflowClient(tracking_uri=self._tracking.uri)
+        return self._opened
+
+    def open_parent(self, config_yaml: str | None = None) -> str:
+        """The study's parent run, made or reopened; returns its id."""
+        state = self._state(self._ledger.folder)
+        if state is None:
+            run = self._client.create_run(
+                self._experiment(), tags={**self._tags, _NAME: self._tags["study"], "role": "study"}
+            )
+            run_id = self._agree(run.info.run_id)
+            made = run_id == run.info.run_id
+            if not made:
+                self._client.delete_run(run.info.run_id)
+            state = self._remember(self._ledger.folder, run_id, complete=False)
+            if made:
+                self._log_workload(run_id)
+                self._client.set_tag(run_id, _NOTE, f"No result yet.\n\n{self._about.glossary}")
+        else:
+            self._client.update_run(state["run_id"], status="RUNNING")
+        if config_yaml is not None:
+            self._client.log_text(state["run_id"], config_yaml, "config.yaml")
+        return str(state["run_id"])
+
+    def close_parent(self, metrics: Mapping[str, float], note: str, files: list[Path], status: str) -> None:
+        """Log the study's result and end the parent run."""
+        run_id, now = self.open_parent(), time.time()
+        told = {_NOTE: f"{note}\n\n{self._about.glossary}"} if note else {}
+        self._log(run_id, {name: [(now, 0, value)] for name, value in metrics.items()}, told)
+        for file in files:
+            self._client.log_artifact(run_id, str(file), "report")
+        self._client.set_terminated(run_id, status)
+        self._remember(self._ledger.folder, run_id, complete=True)
+
+    def begin(self, record: TrialRecord) -> str:
+        """Open the trial's run; returns its id."""
+        from mlflow.entities import Param
+
+        folder = self._ledger.trial_folder(record.number)
+        state = self._state(folder)
+        if state is not None:
+            return str(state["run_id"])
+        parent = self._state(self._ledger.folder)
+        run = self._client.create_run(
+            self._experiment(),
+            start_time=int(record.started_at * 1000),
+            tags={
+                **self._tags,
+                _NAME: f"{record.study}-{record.number:04d}" + ("" if record.role == SEARCH else f"-{record.role}"),
+                _PARENT: parent["run_id"] if parent else self.open_parent(),
+                "role": record.role,
+                "trial": str(record.number),
+                **({} if record.confirms is None else {"confirms": str(record.confirms)}),
+            },
+        )
+        self._remember(folder, run.info.run_id, complete=False)
+        # The knobs alone: what they were resolved to stands in trial.json, and would crowd every comparison.
+        params = [Param(name, str(value)) for name, value in record.params.items()]
+        self._client.log_batch(run.info.run_id, params=params)
+        self._log_workload(run.info.run_id)
+        return str(run.info.run_id)
+
+    def end(self, record: TrialRecord) -> None:
+        """Log everything of an ended trial and end its run."""
+        run_id, folder = self.begin(record), self._ledger.trial_folder(record.number)
+        ended = record.ended_at or time.time()
+        tags = {
+            "outcome": record.state,
+            "feasible": str(record.feasible).lower(),
+            "reason": record.reason[:5000],
+            "disturbed": "; ".join(record.disturbed),
+            "repeated": "; ".join(record.repeated),
+            "cut_short": record.cut_short,
+            _NOTE: trial_note(record),
+            **{f"signature.{k}": v for k, v in record.signature.items()},
+        }
+        points = {name: [(ended, 0, value)] for name, value in figures_of(record).items()}
+        points |= in_time(self._ledger.read_series(record.number), record)
+        self._log(run_id, points, {name: value for name, value in tags.items() if value})
+        for name in _LOGGED:
+            if (folder / name).is_file():
+                self._client.log_artifact(run_id, str(folder / name))
+        status = "KILLED" if record.reason in ("interrupted", "the session was killed") else _STATUS[record.state]
+        self._client.set_terminated(run_id, status, end_time=int(ended * 1000))
+        self._remember(folder, run_id, complete=True)
+
+    def is_complete(self, folder: Path) -> bool:
+        state = self._state(folder)
+        return state is not None and bool(state["complete"])
+
+    def _experiment(self) -> str:
+        name = self._tracking.experiment
+        found = self._client.get_experiment_by_name(name)
+        if found is not None:
+            return str(found.experiment_id)
+        location = None if self._tracking.artifacts is None else Path(self._tracking.artifacts).resolve().as_uri()
+        made = str(self._client.create_experiment(name, artifact_location=location))
+        # The second spares readers the parts of MLflow's UI that are for chat traces.
+        for tag, value in ((_NOTE, EXPERIMENT_NOTE), ("mlflow.experimentKind", "custom_model_development")):
+            self._client.set_experiment_tag(made, tag, value)
+        return made
+
+    def _log_workload(self, run_id: str) -> None:
+        """The workload as a dataset: what MLflow groups and filters runs by."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        known = self._about.workload
+        if not known:
+            return
+        local = Path(known["source"]).is_file()
+        columns = [{"name": name, "type": "string", "required": True} for name in ("prompt", "reference")]
+        workload = Dataset(
+            name=known["name"], digest=known["digest"], source_type="local" if local else "hugging_face",
+            source=json.dumps({"uri" if local else "path": known["source"]}),
+            schema=json.dumps({"mlflow_colspec": columns[: 2 if known["sizes"]["scored"] else 1]}),
+            profile=json.dumps(known["sizes"]),
+        )  # fmt: skip
+        used_for = [InputTag("mlflow.data.context", "load")]
+        self._client.log_inputs(run_id, datasets=[DatasetInput(workload, used_for)])
+
+    def _log(self, run_id: str, series: Mapping[str, Points], tags: Mapping[str, str]) -> None:
+        """Metrics and tags, in as few calls as MLflow takes them."""
+        from mlflow.entities import Metric, RunTag
+
+        self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        points = [Metric(k, v, int(at * 1000), step) for k, points in series.items() for at, step, v in points]
+        for first in range(0, len(points), _BATCH):
+            self._client.log_batch(run_id, metrics=points[first : first + _BATCH])
+
+    def _state(self, folder: Path) -> dict[str, Any] | None:
+        """What MLflow knows of a folder; None if nothing, or if it was another tracking store."""
+        path = folder / _STATE
+        if not path.is_file():
+            return None
+        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return state if state["uri"] == redacted(self._tracking.uri) else None
+
+    def _remember(self, folder: Path, run_id: str, complete: bool) -> dict[str, Any]:
+        state = {"uri": redacted(self._tracking.uri), "run_id": run_id, "complete": complete}
+        write_atomically(folder / _STATE, json.dumps(state))
+        return state

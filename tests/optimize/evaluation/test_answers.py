@@ -1,0 +1,111 @@
+"""Answers collected over a study: what they depend on, and quality on all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from objectives import Estimate, Measurement, RequestRecord
+from objectives.quality import scored_rows
+from objectives.segments import Paired
+from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
+from optimize.evaluation.answers import Answers, answers_key
+from optimize.ledger import Ledger, TrialRecord
+from optimize.study.trials import levelled_quality
+from tests.conftest import Run
+from tests.optimize.driver.test_session import stored
+
+PLAIN = {"dtype": "float16", "max_num_seqs": 8}
+
+
+def _config(
+    flags: dict[str, object] | None = None, beams: int = 1, checkpoint: str = "m", **fields: object
+) -> TrialConfig:
+    engine = EngineConfig(checkpoint, "fp16", tuple(sorted((flags or PLAIN).items())))
+    return TrialConfig(engine, RequestConfig(beams, tuple(sorted(fields.items()))))
+
+
+@pytest.mark.parametrize("same", [_config({**PLAIN, "max_num_seqs": 99}), _config({**PLAIN, "api_server_count": 2})])
+def test_when_and_where_an_answer_is_computed_does_not_change_it(same: TrialConfig) -> None:
+    assert answers_key(same) == answers_key(_config())
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        _config(beams=2), _config(checkpoint="int8"), _config(temperature=0.7), _config({**PLAIN, "dtype": "bfloat16"}),
+        _config({**PLAIN, "kv_cache_dtype": "fp8"}), _config({**PLAIN, "a_flag_of_next_year": 1}),
+    ],
+)  # fmt: skip
+def test_what_may_change_answers_keeps_them_apart(other: TrialConfig) -> None:
+    assert answers_key(other) != answers_key(_config())
+
+
+def _request(row: int, text: str, error: str | None = None) -> RequestRecord:
+    return RequestRecord(row, 0.0, 0.0, None, 1.0, 3, 3, text, error)
+
+
+def _trial(number: int, key: str, ledger: Ledger, requests: list[RequestRecord]) -> TrialRecord:
+    record = TrialRecord("s", number, "search", {}, {}, {}, state="completed", answers_key=key)
+    ledger.write(record)
+    ledger.write_requests(number, requests, {})
+    return record
+
+
+def test_answers_are_kept_apart_by_key_and_the_first_counts(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    answers = Answers(ledger)
+    first = [_request(0, "a"), _request(1, "b"), _request(2, "late", error="timeout")]
+    answers.add(_trial(0, "fp16", ledger, first), first)
+    answers.add(_trial(1, "fp16", ledger, [_request(0, "other")]), [_request(0, "other"), _request(5, "c")])
+    assert answers.of("fp16") == {0: "a", 1: "b", 5: "c"}
+    assert answers.of("int8") == {}
+
+
+def test_a_new_session_knows_the_answers_of_those_before(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    _trial(0, "fp16", ledger, [_request(0, "a"), _request(1, "x", error="server")])
+    _trial(1, "fp16", ledger, [_request(0, "other"), _request(2, "c")])
+    _trial(2, "int8", ledger, [_request(0, "z")])
+    assert Answers(ledger).of("fp16") == {0: "a", 2: "c"}
+
+
+def test_quality_is_scored_on_earlier_answers_too() -> None:
+    records = [_request(0, "now"), _request(3, "d")]
+    references = {0: "r0", 1: "r1", 3: "r3"}
+    measurement = Measurement(records, 0, 9, references, answers={0: "before", 1: "b", 7: "no reference"})
+    assert scored_rows(measurement) == {0: ("before", "r0"), 1: ("b", "r1"), 3: ("d", "r3")}
+
+
+def test_quality_tightens_as_a_study_goes(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
+    """Two engines that answer alike, slowly enough that neither is asked everything."""
+    options = ["study.trials=2", "engine.token_s=0.01", "study.cut_short=false", "~search_space.beam_size"]
+    done = optimize([*simulated, *options, "search_space.batch_size.high=8", "+baseline.batch_size=4"])
+    assert done.returncode == 0, done.stderr
+    trials = stored(tmp_path / "out").trials
+    scored = [t.user_attrs["estimates"]["bleu"]["n"] for t in trials]
+    assert scored == sorted(scored) and scored[0] < scored[-1]
+    assert len({t.user_attrs["answers_key"] for t in trials}) == 1
+
+
+def test_quality_of_few_answers_is_put_on_the_baselines_prompts_and_of_enough_is_left() -> None:
+    def bleu(value: float, n: int) -> Estimate:
+        return Estimate(value, value, value, n, "")
+
+    paired = {"bleu": Paired(bleu(-1.0, 8), None, 0.5), "chrf": Paired(bleu(-1.0, 300), None, 0.5)}
+    figures = {"bleu": bleu(60.0, 8), "chrf": bleu(80.0, 300), "qps": bleu(5.0, 8)}
+    reference = {"bleu": bleu(74.0, 300), "chrf": bleu(82.0, 300)}
+    assert levelled_quality(figures, paired, reference) == {"bleu": bleu(73.0, 8)}
+    kept = {name: pair.to_dict() for name, pair in paired.items()}
+    assert levelled_quality(figures, kept, reference) == {"bleu": bleu(73.0, 8)}
+    assert levelled_quality(figures, paired, {}) == {}
+
+
+def test_the_baselines_answers_are_known_again_by_a_new_session(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    assert Answers(ledger).baseline is None
+    record = _trial(0, "fp16", ledger, [_request(0, "a")])
+    record.baseline = True
+    ledger.write(record)
+    assert Answers(ledger).baseline == "fp16"

@@ -1,0 +1,105 @@
+"""References scored by a served model: over their own tokens only, kept by what they depend on."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from objectives.quality import Bleu, Perplexity
+from optimize.engine.base import Endpoint, EngineConfig, RequestConfig, TrialConfig
+from optimize.engine.simulated import SimulatedLauncher
+from optimize.engine.vllm import VllmEngine
+from optimize.errors import TransientFault
+from optimize.evaluation.answers import answers_key
+from optimize.evaluation.perplexity import ask, logprobs_of
+from optimize.load.workload import Workload
+from optimize.plan import Plan
+from tests.conftest import Run
+
+PROMPTS, REFERENCES = ["two birds\n", "the dog sees\n"], ["zwei", "der Hund sieht das Haus"]
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmEngine]:
+    launched = SimulatedLauncher().launch(EngineConfig("m", "fp16"), tmp_path_factory.mktemp("engine") / "log")
+    yield launched
+    launched.stop()
+
+
+def test_only_the_references_tokens_count(engine: VllmEngine) -> None:
+    found = ask(engine.endpoint, PROMPTS, REFERENCES)
+    assert {row: tokens for row, (_, tokens) in found.items()} == {0: 1, 1: 5}  # the stand-in's tokens are words
+    alone = ask(engine.endpoint, ["a different prompt\n"], REFERENCES[:1])
+    assert alone[0] == pytest.approx(found[0])  # whose probabilities do not depend on what came before
+
+
+def test_chat_messages_are_asked_in_the_servers_own_template(engine: VllmEngine) -> None:
+    messages = [{"role": "user", "content": "two birds"}]
+    assert ask(engine.endpoint, [messages], REFERENCES[:1]) == ask(engine.endpoint, PROMPTS[:1], REFERENCES[:1])
+
+
+def test_a_reference_without_tokens_is_left_out(engine: VllmEngine) -> None:
+    assert list(ask(engine.endpoint, PROMPTS, ["", "ein Wort"])) == [1]
+
+
+def test_a_server_that_refuses_gives_nothing(engine: VllmEngine) -> None:
+    wrong_key = Endpoint(engine.endpoint.base_url, "wrong", engine.endpoint.model)
+    assert ask(wrong_key, PROMPTS, REFERENCES) == {}
+
+
+def _plan(tmp_path: Path, metrics: dict[str, Any], remote: bool = False) -> Plan:
+    launcher = SimpleNamespace(request_knobs_only=remote, version=lambda: "simulated 1")
+    config = SimpleNamespace(cache_dir=str(tmp_path))
+    workload = Workload("w", PROMPTS, REFERENCES, 8)
+    return cast(Plan, SimpleNamespace(metrics=metrics, launcher=launcher, config=config, workload=workload))
+
+
+def _key(checkpoint: str = "m", **flags: object) -> str:
+    return answers_key(TrialConfig(EngineConfig(checkpoint, "fp16", tuple(flags.items())), RequestConfig()))
+
+
+def test_an_engine_is_asked_once_for_all_that_answer_alike(engine: VllmEngine, tmp_path: Path) -> None:
+    plan = _plan(tmp_path, {"perplexity": Perplexity()})
+    assert logprobs_of(_key(), plan) == {}  # nothing is kept yet, and there is no engine to ask
+    found = logprobs_of(_key(), plan, engine)
+    assert len(found) == 2
+    assert logprobs_of(_key(max_num_seqs=7), plan) == found
+    for other in (_key("int8"), _key(kv_cache_dtype="fp8")):
+        assert logprobs_of(other, plan) == {}
+
+
+def test_nobody_is_asked_where_no_metric_wants_to_know(tmp_path: Path) -> None:
+    nobody = cast(VllmEngine, None)
+    assert logprobs_of(_key(), _plan(tmp_path, {"bleu": Bleu()}), nobody) == {}
+    assert not (tmp_path / "perplexity").exists()
+
+
+def test_what_somebody_else_serves_is_not_kept(engine: VllmEngine, tmp_path: Path) -> None:
+    assert logprobs_of(_key(), _plan(tmp_path, {"p": Perplexity()}, remote=True), engine)
+    assert not (tmp_path / "perplexity").exists()
+
+
+def test_an_engine_that_cannot_be_reached_is_a_passing_fault(tmp_path: Path) -> None:
+    gone = SimpleNamespace(endpoint=Endpoint("http://127.0.0.1:9", None, "model"), check=lambda: None)
+    with pytest.raises(TransientFault, match="did not score the references"):
+        logprobs_of(_key(), _plan(tmp_path, {"p": Perplexity()}), cast(VllmEngine, gone))
+
+
+def test_perplexity_is_a_metric_like_any_other(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
+    metric = "+metrics.perplexity={_target_: objectives.quality.Perplexity, rows: 20}"
+    done = optimize([*simulated, metric, "repeats=2", "+at.batch_size=4"], verb="optimize.measure")
+    assert done.returncode == 0, done.stderr
+    assert "| perplexity |" in done.stdout
+    (kept,) = (tmp_path / "cache/perplexity").iterdir()
+    found = json.loads(kept.read_text())
+    assert len(found) == 20
+    total, tokens = (sum(v[i] for v in found.values()) for i in (0, 1))
+    (study,) = (tmp_path / "out/studies").iterdir()
+    estimate = json.loads((study / "trials/0000/trial.json").read_text())["estimates"]["perplexity"]
+    assert estimate["value"] == pytest.approx(math.exp(-total / tokens))

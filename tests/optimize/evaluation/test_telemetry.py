@@ -1,0 +1,72 @@
+"""The figures sampled from vLLM's /metrics."""
+
+import pytest
+
+from optimize.engine.metrics import parse_metrics
+
+EXPOSITION = """\
+# HELP python_gc_objects_collected_total Objects collected during gc
+# TYPE python_gc_objects_collected_total counter
+python_gc_objects_collected_total{generation="0"} 11862.0
+# HELP vllm:num_requests_running Number of requests in model execution batches.
+# TYPE vllm:num_requests_running gauge
+vllm:num_requests_running{engine="0",model_name="model"} 7.0
+# HELP vllm:num_requests_waiting Number of requests waiting to be processed.
+# TYPE vllm:num_requests_waiting gauge
+vllm:num_requests_waiting{engine="0",model_name="model"} 3.0
+# HELP vllm:num_requests_waiting_by_reason Number of waiting requests by reason.
+# TYPE vllm:num_requests_waiting_by_reason gauge
+vllm:num_requests_waiting_by_reason{engine="0",model_name="model",reason="capacity"} 2.0
+vllm:num_requests_waiting_by_reason{engine="0",model_name="model",reason="deferred"} 1.0
+# HELP vllm:kv_cache_usage_perc KV-cache usage. 1 means 100 percent usage.
+# TYPE vllm:kv_cache_usage_perc gauge
+vllm:kv_cache_usage_perc{engine="0",model_name="model"} 0.03125
+# HELP vllm:num_preemptions_total Cumulative number of preemption from the engine.
+# TYPE vllm:num_preemptions_total counter
+vllm:num_preemptions_total{engine="0",model_name="model"} 4.0
+# HELP vllm:num_preemptions_created Cumulative number of preemption from the engine.
+# TYPE vllm:num_preemptions_created gauge
+vllm:num_preemptions_created{engine="0",model_name="model"} 1.7637e+09
+# HELP vllm:generation_tokens_total Number of generation tokens processed.
+# TYPE vllm:generation_tokens_total counter
+vllm:generation_tokens_total{engine="0",model_name="model"} 1.2345e+06
+# HELP vllm:time_to_first_token_seconds Histogram of time to first token in seconds.
+# TYPE vllm:time_to_first_token_seconds histogram
+vllm:time_to_first_token_seconds_bucket{engine="0",le="0.001",model_name="model"} 0.0
+vllm:time_to_first_token_seconds_count{engine="0",model_name="model"} 100.0
+"""
+
+
+def test_one_engine() -> None:
+    assert parse_metrics(EXPOSITION) == {
+        "requests_running": 7.0,
+        "requests_waiting": 3.0,
+        "kv_cache_use": 0.03125,
+        "preemptions": 4.0,
+        "generated_tokens": 1_234_500.0,
+    }
+
+
+def test_engines_add_up_but_the_fullest_cache_counts() -> None:
+    second = EXPOSITION.replace('engine="0"', 'engine="1"').replace(" 0.03125", " 0.5")
+    found = parse_metrics(EXPOSITION + second)
+    assert found == {
+        "requests_running": 14.0,
+        "requests_waiting": 6.0,
+        "kv_cache_use": 0.5,
+        "preemptions": 8.0,
+        "generated_tokens": 2_469_000.0,
+    }
+    assert parse_metrics(second + EXPOSITION) == found
+
+
+def test_samples_without_labels_and_idle_gauges_count() -> None:
+    assert parse_metrics("vllm:kv_cache_usage_perc 0\nvllm:num_requests_running 0\n") == {
+        "kv_cache_use": 0.0,
+        "requests_running": 0.0,
+    }
+
+
+@pytest.mark.parametrize("text", ["", "\n", "<html><body>404 not found</body></html>", "go_goroutines 12\n"])
+def test_what_is_not_vllms_says_nothing(text: str) -> None:
+    assert parse_metrics(text) == {}

@@ -1,0 +1,82 @@
+"""Places for engines: read, checked for overlap, dealt out, taken once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from optimize.errors import ConfigError
+from optimize.executor.placement import Place, cpu_places, read_cpus, siblings, taken
+
+HERE = sorted(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize(
+    ("text", "cpus"), [("0", (0,)), ("0-3,8", (0, 1, 2, 3, 8)), ("2,0", (0, 2)), ("1-1", (1,)), ("3,3", (3,))]
+)
+def test_sets_are_read_as_taskset_does(text: str, cpus: tuple[int, ...]) -> None:
+    assert read_cpus(text) == cpus
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "0,,1", "-1", "0-"])
+def test_what_is_no_set_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="is no list of processors"):
+        read_cpus(text)
+
+
+def test_a_place_is_told_to_people_as_it_is_written() -> None:
+    assert str(Place(cpus=(0, 1, 2, 8))) == "CPU 0-2,8"
+    assert str(Place(cpus=(4,), gpus=(1,))) == "GPU 1, CPU 4"
+    assert str(Place()) == "the whole machine"
+
+
+def test_processors_that_are_not_there_are_refused() -> None:
+    with pytest.raises(ConfigError, match="not this process's to use"):
+        cpu_places(["100000"])
+
+
+@pytest.mark.parametrize("sets", [["{0}", "{0}"], ["{0}", "{0},{0}"]])
+def test_sets_that_share_a_processor_are_refused(sets: list[str]) -> None:
+    with pytest.raises(ConfigError, match="give every core to one set"):
+        cpu_places([text.format(HERE[0]) for text in sets])
+
+
+def test_a_processor_is_its_own_sibling() -> None:
+    assert HERE[0] in siblings(HERE[0])
+
+
+def test_a_place_is_taken_by_one_worker_at_a_time() -> None:
+    place = Place(cpus=tuple(HERE))
+    with taken([place]) as mine:
+        assert mine == place
+        with pytest.raises(ConfigError, match="taken by another worker"), taken([place]):
+            pass
+    with taken([place]):
+        pass
+
+
+def test_the_first_that_is_free_is_taken() -> None:
+    places = [Place(cpus=tuple(HERE)), Place()]
+    with taken(places) as first, taken(places) as second:
+        assert [first, second] == places
+
+
+def test_a_place_without_bounds_has_room_for_all() -> None:
+    with taken([Place()]) as first, taken([Place()]) as second:
+        assert first == second == Place()
+
+
+@pytest.mark.skipif(len(HERE) < 2, reason="needs two processors")
+def test_what_a_place_starts_stays_within() -> None:
+    code = (
+        "import os, subprocess, sys\n"
+        "from optimize.executor.placement import Place\n"
+        f"Place(cpus=({HERE[0]},), gpus=(1, 2)).take()\n"
+        "child = 'import os; print(sorted(os.sched_getaffinity(0)), os.environ[\"CUDA_VISIBLE_DEVICES\"])'\n"
+        "print(subprocess.check_output([sys.executable, '-c', child], text=True).strip())\n"
+    )
+    said = subprocess.check_output([sys.executable, "-c", code], text=True).strip()
+    assert said == f"[{HERE[0]}] 1,2"

@@ -1,0 +1,192 @@
+"""Prompts and references from files, checked and bounded."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
+from optimize.config.measuring import WorkloadSource
+from optimize.errors import ConfigError
+from optimize.load.workload import Workload, load_workload
+
+ROWS: list[dict[str, Any]] = [
+    {"prompt": "the old man", "reference": "der alte Mann"},
+    {"prompt": "the dog", "reference": "der Hund"},
+    {"prompt": "the old red house sleeps", "reference": "das alte rote Haus schläft"},
+]
+CHAT = [{"role": "system", "content": "Translate."}, {"role": "user", "content": "the dog"}]
+
+
+def _jsonl(folder: Path, rows: list[dict[str, Any]], name: str = "work.jsonl") -> Path:
+    path = folder / name
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def _csv(folder: Path) -> Path:
+    path = folder / "work.csv"
+    lines = ["prompt,reference", *(f"{row['prompt']},{row['reference']}" for row in ROWS)]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def _parquet(folder: Path) -> Path:
+    pq.write_table(pa.Table.from_pylist(ROWS), folder / "work.parquet")
+    return folder / "work.parquet"
+
+
+def _load(path: Path, folder: Path, max_tokens: int | None = 40, model: str = "no/model", **more: Any) -> Workload:
+    return load_workload(WorkloadSource("mine", str(path), max_tokens=max_tokens, **more), model, folder / "cache")
+
+
+@pytest.mark.parametrize("write", [lambda f: _jsonl(f, ROWS), _csv, _parquet])
+def test_formats_give_the_same_workload(write: Any, tmp_path: Path) -> None:
+    workload = _load(write(tmp_path), tmp_path)
+    assert list(workload.prompts) == [row["prompt"] for row in ROWS]
+    assert list(workload.references) == [row["reference"] for row in ROWS]
+    assert (workload.name, workload.max_tokens) == ("mine", 40)
+
+
+def test_prompts_may_be_chat_messages(tmp_path: Path) -> None:
+    workload = _load(_jsonl(tmp_path, [{"prompt": CHAT, "reference": "der Hund"}]), tmp_path)
+    assert list(workload.prompts) == [CHAT]
+
+
+def test_columns_may_be_called_otherwise(tmp_path: Path) -> None:
+    path = _jsonl(tmp_path, [{"english": "the dog", "german": "der Hund", "id": 1}])
+    workload = _load(path, tmp_path, prompt_column="english", reference_column="german")
+    assert (list(workload.prompts), list(workload.references)) == (["the dog"], ["der Hund"])
+
+
+@pytest.mark.parametrize(("limit", "rows"), [(1, 1), (2, 2), (99, 3), (None, 3)])
+def test_limit_takes_the_first_rows(limit: int | None, rows: int, tmp_path: Path) -> None:
+    workload = _load(_jsonl(tmp_path, ROWS), tmp_path, limit=limit)
+    assert list(workload.prompts) == [row["prompt"] for row in ROWS[:rows]]
+
+
+def _model(folder: Path) -> str:
+    """A model whose tokens are the words of ROWS, ids in alphabetic order."""
+    words = {word for row in ROWS for key in ("prompt", "reference") for word in row[key].split()}
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(sorted(words))}, unk_token="der"))
+    tokenizer.pre_tokenizer = Whitespace()
+    (folder / "model").mkdir()
+    tokenizer.save(str(folder / "model" / "tokenizer.json"))
+    return str(folder / "model")
+
+
+def _lengths(kind: str, **more: int) -> dict[str, Any]:
+    return {"_target_": f"optimize.load.lengths.{kind}", **more}
+
+
+def test_prompts_are_cut_or_continued_to_their_length(tmp_path: Path) -> None:
+    fixed = {"prompt_tokens": _lengths("Fixed", tokens=4), "output_tokens": _lengths("Fixed", tokens=9)}
+    workload = _load(_jsonl(tmp_path, ROWS), tmp_path, None, _model(tmp_path), **fixed)
+    assert list(workload.prompts) == ["the old man the", "the dog the old", "the old red house"]
+    assert workload.output_tokens == [9, 9, 9]
+    assert (list(workload.references), workload.max_tokens, workload.in_order) == ([], 9, False)
+
+
+def test_lengths_are_drawn_by_the_seed(tmp_path: Path) -> None:
+    path, model = _jsonl(tmp_path, ROWS * 20), _model(tmp_path)
+    source = WorkloadSource("mine", str(path), output_tokens=_lengths("Uniform", low=1, high=99))
+    found = [load_workload(source, model, tmp_path / "cache", seed).output_tokens for seed in (0, 0, 1)]
+    assert found[0] == found[1] != found[2]
+    assert len({w.hash for w in (load_workload(source, model, tmp_path / "cache", s) for s in (0, 1))}) == 2
+
+
+def test_recorded_lengths_keep_their_order(tmp_path: Path) -> None:
+    source = WorkloadSource("mine", str(_jsonl(tmp_path, ROWS)))
+    recorded = [(2, 30), (1, 10), (4, 20), (3, 5)]
+    workload = load_workload(source, _model(tmp_path), tmp_path / "cache", recorded=recorded)
+    assert list(workload.prompts) == ["the old", "the", "the old red house", "the old man"]
+    assert workload.output_tokens == [30, 10, 20, 5]
+    assert (workload.max_tokens, workload.in_order) == (30, True)
+
+
+def test_recorded_answers_go_with_prompts_of_any_length(tmp_path: Path) -> None:
+    source = WorkloadSource("mine", str(_jsonl(tmp_path, ROWS)))
+    recorded = [(None, n) for n in (1, 2, 3, 4)]
+    workload = load_workload(source, "no/model", tmp_path / "cache", recorded=recorded)
+    assert list(workload.prompts) == [ROWS[i]["prompt"] for i in (0, 1, 2, 0)]
+
+
+def test_prompts_alone_need_a_bound_on_answers(tmp_path: Path) -> None:
+    path = _jsonl(tmp_path, [{"prompt": "the dog"}])
+    assert list(_load(path, tmp_path, 5, reference_column=None).references) == []
+    with pytest.raises(ConfigError, match=r"set workload\.max_tokens"):
+        _load(path, tmp_path, None, reference_column=None)
+    with pytest.raises(ConfigError, match=r"set workload\.max_tokens"):
+        _load(_jsonl(tmp_path, ROWS), tmp_path, None, _model(tmp_path), prompt_tokens=_lengths("Fixed"))
+
+
+def test_chat_messages_cannot_be_cut(tmp_path: Path) -> None:
+    path = _jsonl(tmp_path, [{"prompt": CHAT, "reference": "der Hund"}])
+    with pytest.raises(ConfigError, match="chat messages cannot be cut"):
+        _load(path, tmp_path, model=_model(tmp_path), prompt_tokens=_lengths("Fixed"))
+
+
+def test_answers_are_bounded_by_the_longest_reference_and_a_quarter(tmp_path: Path) -> None:
+    # "das alte rote Haus schläft" has 5 tokens; 5 x 1.25 = 6.25.
+    assert _load(_jsonl(tmp_path, ROWS), tmp_path, None, _model(tmp_path)).max_tokens == 7
+
+
+def test_a_model_without_tokenizer_needs_a_bound(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"set workload\.max_tokens"):
+        _load(_jsonl(tmp_path, ROWS), tmp_path, None, str(tmp_path))
+
+
+def test_hash_follows_what_is_asked_and_not_what_it_is_called() -> None:
+    work = Workload("a", ["p", CHAT], ["r", "s"], 10)
+    assert work.hash == Workload("b", ["p", CHAT], ["r", "s"], 10).hash
+    others = [
+        Workload("a", ["q", CHAT], ["r", "s"], 10),
+        Workload("a", ["p", CHAT], ["r", "t"], 10),
+        Workload("a", [CHAT, "p"], ["s", "r"], 10),
+        Workload("a", ["p", CHAT], ["r", "s"], 11),
+    ]
+    assert len({work.hash, *(other.hash for other in others)}) == 5
+    assert len(work.hash) == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("work.jsonl", "", "is empty"),
+        ("work.jsonl", "\n\n", "work.jsonl"),
+        ("work.txt", "the dog", r"must end in \.jsonl"),
+        ("work.jsonl", '{"prompt": "a", "reference": "b"}\n{"prompt": \n', "line 2 is not a JSON object"),
+        ("work.jsonl", '["a", "b"]\n', "line 1 is not a JSON object"),
+        ("work.jsonl", '{"prompt": "a", "refrence": "b"}\n', "reference_column='reference'.*did you mean 'refrence'"),
+        ("work.jsonl", '{"reference": "b"}\n', "prompt_column='prompt' is not a column"),
+        ("work.jsonl", '{"prompt": 3, "reference": "b"}\n', "row 0: prompt must be text or a list of messages"),
+        ("work.jsonl", '{"prompt": "", "reference": "b"}\n', "row 0: prompt must be text"),
+        ("work.jsonl", '{"prompt": [], "reference": "b"}\n', "row 0: prompt must be text"),
+        ("work.jsonl", '{"prompt": [{"text": "a"}], "reference": "b"}\n', "messages with role and content"),
+        ("work.jsonl", '{"prompt": "a", "reference": null}\n', "row 0: reference must be text, got None"),
+        ("work.csv", "prompt,reference\na,b\nc,\n", "row 1: reference must be text"),
+        ("work.csv", "prompt,reference\n", "work.csv"),
+        ("work.parquet", "no parquet", r"workload\.path=.*cannot be read"),
+    ],
+)
+def test_bad_files_are_refused_with_the_place(
+    name: str, text: str, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=message):
+        _load(tmp_path / name, tmp_path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.jsonl does not exist"):
+        _load(tmp_path / "nowhere.jsonl", tmp_path)
+
+
+def test_no_rows_left_by_the_limit(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="has no rows"):
+        _load(_jsonl(tmp_path, ROWS), tmp_path, limit=0)

@@ -1,0 +1,111 @@
+"""A model of any shape, made on the spot, and refused where its answers would count."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from benchmarks.weight_deviation import tensor
+from optimize.checkpoint import tensor_bytes
+from optimize.config.schema import Model, RandomWeights
+from optimize.errors import ConfigError
+from optimize.model.manifest import damage
+from optimize.model.random_weights import materialized, parameters
+from tests.conftest import ROOT, Run
+
+SHAPE = {
+    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 32, "intermediate_size": 48,
+    "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "vocab_size": 640,
+    "tie_word_embeddings": False,
+}  # fmt: skip
+
+
+def model(**changes: object) -> Model:
+    return Model("tiny-1.5", "made", random=RandomWeights({**SHAPE, **changes}, str(ROOT / "demo/model")))
+
+
+def test_it_has_the_weights_of_its_shape(tmp_path: Path) -> None:
+    said: list[str] = []
+    made = materialized(model(), tmp_path, said.append)
+    folder = Path(made.path)
+    weights = 2 * 640 * 32 + 32 + 2 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 48 * 32 + 2 * 32)
+    assert parameters(SHAPE) == weights
+    assert tensor_bytes(made.path) == 2 * weights
+    assert tensor(folder, "model.layers.1.mlp.down_proj.weight").shape == (32, 48)
+    assert 0.015 < tensor(folder, "lm_head.weight").std() < 0.025
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert (config["vocab_size"], config["eos_token_id"]) == (640, 2)
+    assert len(said) == 1 and "making tiny-1.5" in said[0]
+
+
+def test_it_is_made_once_and_again_where_it_was_damaged(tmp_path: Path) -> None:
+    said: list[str] = []
+    folder = Path(materialized(model(), tmp_path, said.append).path)
+    assert materialized(model(), tmp_path, said.append).path == str(folder)
+    assert len(said) == 1
+    os.truncate(folder / "model-00000.safetensors", 100)
+    assert damage(folder) is not None
+    materialized(model(), tmp_path, said.append)
+    assert damage(folder) is None and len(said) == 2
+
+
+def test_another_shape_or_seed_is_another_model(tmp_path: Path) -> None:
+    first = materialized(model(), tmp_path, lambda _: None)
+    other = model()
+    assert other.random is not None
+    other.random.seed = 1
+    paths = {first.path, materialized(other, tmp_path, lambda _: None).path}
+    paths.add(materialized(model(tie_word_embeddings=True), tmp_path, lambda _: None).path)
+    assert len(paths) == 3
+
+
+def test_a_model_with_weights_of_its_own_is_left_alone(tmp_path: Path) -> None:
+    plain = Model("m", "some/where")
+    assert materialized(plain, tmp_path, lambda _: None) is plain
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"model_type": "mamba"}, "model_type must be llama, got 'mamba'"),
+        ({"hidden_size": 0}, "hidden_size must be a whole number from 1, got 0"),
+        ({"vocab_size": 100}, "vocab_size=100 is less than the tokenizer's 512"),
+    ],
+)
+def test_shapes_that_cannot_be_made(tmp_path: Path, changes: dict[str, object], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        materialized(model(**changes), tmp_path, lambda _: None)
+
+
+def test_a_tokenizer_that_is_not_there(tmp_path: Path) -> None:
+    wrong = model()
+    assert wrong.random is not None
+    wrong = dataclasses.replace(wrong, random=dataclasses.replace(wrong.random, tokenizer=str(tmp_path)))
+    with pytest.raises(ConfigError, match="holds no tokenizer.json"):
+        materialized(wrong, tmp_path, lambda _: None)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (
+            ["objectives=[qps,p99_latency_s,memory_bytes,bleu]"],
+            "objectives.bleu: model llama_1b_random has random weights",
+        ),
+        (
+            ["objectives=[qps,p99_latency_s,memory_bytes]", "+metrics.bleu={_target_: objectives.quality.Bleu}"],
+            "constraints.bleu: model llama_1b_random has random weights",
+        ),
+    ],
+)
+def test_quality_is_refused_before_anything_is_made(
+    optimize: Run, tmp_path: Path, overrides: list[str], said: str
+) -> None:
+    out = [f"output_dir={tmp_path}/out", f"cache_dir={tmp_path}/cache"]
+    done = optimize(["+study=chat", "model=llama_1b_random", *overrides, *out])
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert said in done.stderr
+    assert not (tmp_path / "cache/checkpoints").exists()

@@ -1,0 +1,73 @@
+"""The table of prices: measured figures apart from inputs, estimates with their assumption in the line."""
+
+import pytest
+
+from optimize.config.deploy import Hardware
+from optimize.errors import ConfigError
+from optimize.price.estimate import MEASURED, check_inputs, price_lines, to_markdown
+from tests.optimize.rows import chosen
+
+
+def _machine(name: str, usd: float | None, count: int = 1, bandwidth: float | None = 100.0) -> Hardware:
+    return Hardware(
+        name,
+        accelerators=count,
+        memory_gb_per_s=bandwidth,
+        hourly_usd=usd,
+        price_source="a page",
+        price_date="2026-01-01",
+    )
+
+
+MACHINES = {m.name: m for m in (_machine("here", 3.6), _machine("double", 3.6, 2), _machine("unknown", 7.2, 1, None))}
+
+
+def _by_name(hardware: str, factors: dict[str, float] | None = None) -> dict[str, tuple[str, float]]:
+    lines = price_lines(chosen(hardware=hardware), MACHINES, factors or {})
+    return {line.hardware.name: (line.basis, line.requests.value if line.requests else 0.0) for line in lines}
+
+
+def test_the_machine_measured_on_is_no_estimate_and_others_say_what_they_assume() -> None:
+    found = _by_name("here")
+    assert found["here"][0] == MEASURED and found["here"][1] == pytest.approx(0.1)  # ten requests a second
+    assert found["double"][1] == pytest.approx(0.05) and "memory bandwidth (200 over 100 GB/s)" in found["double"][0]
+    assert found["unknown"][1] == pytest.approx(0.2) and "very throughput measured on two cores" in found["unknown"][0]
+
+
+def test_a_factor_of_the_users_own_is_named_as_such() -> None:
+    basis, cost = _by_name("here", {"double": 4.0})["double"]
+    assert basis.startswith("estimate: assumes 4 ×") and cost == pytest.approx(0.025)
+
+
+def test_nothing_is_measured_where_the_hardware_is_another() -> None:
+    assert all(basis.startswith("estimate: ") for basis, _ in _by_name("auto").values())
+
+
+def test_the_cheapest_comes_first_and_the_interval_follows_the_rate() -> None:
+    lines = price_lines(chosen(hardware="here"), MACHINES, {})
+    assert [line.hardware.name for line in lines] == ["double", "here", "unknown"]
+    cost = lines[1].tokens
+    assert cost is not None and cost.low < cost.value < cost.high
+
+
+def test_markdown_keeps_measured_and_inputs_apart() -> None:
+    text = to_markdown(chosen(hardware="here"), price_lines(chosen(hardware="here"), MACHINES, {}))
+    measured, _, inputs = text.partition("## Prices are inputs")
+    assert "qps: 10.0" in measured and "USD" not in measured
+    rows = [line for line in inputs.splitlines() if line.startswith("| ")][2:]
+    assert all(("≈" in row) == ("estimate: assumes" in row) for row in rows) and len(rows) == 3
+    assert "a page, 2026-01-01" in inputs
+
+
+@pytest.mark.parametrize(
+    ("machines", "factors", "said"),
+    [
+        ({"a": _machine("a", -1)}, {}, "a: hourly_usd must be a positive price"),
+        ({"a": _machine("a", None)}, {}, "got None"),
+        (MACHINES, {"dubble": 2.0}, "did you mean 'double'"),
+        (MACHINES, {"double": 0.0}, "price.factors.double must be positive"),
+    ],
+)
+def test_what_is_no_input(machines: dict[str, Hardware], factors: dict[str, float], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check_inputs(machines, factors)

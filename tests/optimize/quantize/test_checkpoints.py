@@ -1,0 +1,182 @@
+"""Checkpoints made by llm-compressor: what is in them, how far they are from the model, what is done with damage."""
+
+import contextlib
+import dataclasses
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.weight_deviation import deviations
+from optimize.config.compose import CONF
+from optimize.config.measuring import WorkloadSource
+from optimize.config.schema import Model, Recipe
+from optimize.load.workload import load_workload
+from optimize.model.manifest import MANIFEST, damage, read_manifest
+from optimize.quantize.calibration import Calibration, calibration_of
+from optimize.quantize.checkpoints import make_checkpoints
+from optimize.quantize.layers import Precision, layer_precisions
+from tests.conftest import ROOT, Run
+
+pytestmark = pytest.mark.live
+DEMO = Model("demo", str(ROOT / "demo/model"))
+NAMES = ("int8", "int4", "dynamic4", "fp8", "mixed8", "int4_gptq", "int8_smoothquant")
+LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+
+
+def recipe(name: str) -> Recipe:
+    import yaml
+
+    return Recipe(**yaml.safe_load((CONF / "quantization" / f"{name}.yaml").read_text(encoding="utf-8")))
+
+
+@pytest.fixture(scope="module")
+def calibration(tmp_path_factory: pytest.TempPathFactory) -> Calibration:
+    source = WorkloadSource(name="chat", path=str(ROOT / "demo/workloads/chat.jsonl"))
+    return calibration_of(load_workload(source, DEMO.path, tmp_path_factory.mktemp("data")))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def checkpoints(cache: Path, calibration: Calibration) -> Iterator[dict[str, Path]]:
+    """All recipes, made in one go."""
+    found, broken = make_checkpoints(DEMO, [recipe(n) for n in NAMES], cache, lambda _: None, calibration)
+    assert broken == {}
+    yield {name: Path(path) for name, path in found.items()}
+
+
+def _by_kind(folder: Path) -> dict[str, set[Precision]]:
+    """Last part of a module's name -> what modules of this name got."""
+    kinds: dict[str, set[Precision]] = {}
+    for module, precision in layer_precisions(folder).items():
+        kinds.setdefault(module.rpartition(".")[2], set()).add(precision)
+    return kinds
+
+
+def test_mixed8_treats_layers_by_how_sensitive_they_are(checkpoints: dict[str, Path]) -> None:
+    dynamic = {Precision("int8 per channel", "dynamic int8")}
+    static = {Precision("int8 per channel", "static int8")}
+    left = {Precision("bfloat16", "float")}
+    assert _by_kind(checkpoints["mixed8"]) == {
+        **dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj"), dynamic),
+        **dict.fromkeys(("gate_proj", "up_proj", "down_proj"), static),
+        "embed_tokens": left, "lm_head": left,
+    }  # fmt: skip
+    manifest = read_manifest(checkpoints["mixed8"])
+    assert {n: Precision(**p) for n, p in manifest["layers"].items()} == layer_precisions(checkpoints["mixed8"])
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "activations"),
+    [
+        ("int8", "int8 per channel", "dynamic int8"),
+        ("int8_smoothquant", "int8 per channel", "dynamic int8"),
+        ("int4", "int4 in groups of 128", "float"),
+        ("int4_gptq", "int4 in groups of 128", "float"),
+        ("dynamic4", "int4 in groups of 128", "dynamic int8"),
+        ("fp8", "fp8 per channel", "dynamic fp8"),
+    ],
+)
+def test_the_other_recipes_treat_all_linear_layers_alike(
+    checkpoints: dict[str, Path], name: str, weights: str, activations: str
+) -> None:
+    kinds = _by_kind(checkpoints[name])
+    assert {kind for kind, got in kinds.items() if got == {Precision(weights, activations)}} == LINEAR
+    assert all(p.activations == "float" for kind in ("embed_tokens", "lm_head") for p in kinds[kind])
+
+
+def roundings(name: str) -> tuple[int, float]:
+    """How often a weight is rounded to a 16-bit number, and by which share of itself at most.
+
+    The weight itself, its scale, and the quotient of both; SmoothQuant's product and the norm that takes it up are two
+    more. Eight significant bits (bfloat16) are off by up to 2^-8, eleven (float16) by up to 2^-11.
+    """
+    return 5 if name == "int8_smoothquant" else 3, 2.0 ** (-8 if recipe(name).dtype == "bfloat16" else -11)
+
+
+@pytest.mark.parametrize("name", ["int8", "mixed8", "int8_smoothquant", "int4", "dynamic4", "fp8"])
+def test_rounded_weights_deviate_as_their_bits_predict(checkpoints: dict[str, Path], name: str) -> None:
+    times, share = roundings(name)
+    # How many steps away from zero the largest weight is: there, rounding to a share of itself moves it the most.
+    reach = 16 if name == "fp8" else (2 ** (4 if "4" in name else 8) - 1) / 2
+    found = deviations(checkpoints[name], Path(DEMO.path))
+    assert len(found) == 4 * len(LINEAR)
+    for deviation in found.values():
+        # Independent errors add up in squares; one spread evenly over +-share has share / sqrt(3) of it.
+        most = math.hypot(deviation.predicted, share * math.sqrt(times / 3))
+        assert 0.98 * deviation.predicted < deviation.found < 1.02 * most
+        assert deviation.worst_steps < 1.01 * (0.5 + times * share * reach)
+
+
+def test_gptq_pays_with_larger_weight_errors_for_smaller_errors_of_the_output(checkpoints: dict[str, Path]) -> None:
+    gptq, rounded = (deviations(checkpoints[n], Path(DEMO.path)) for n in ("int4_gptq", "int4"))
+    for module, deviation in gptq.items():
+        assert rounded[module].found < deviation.found < 3 * rounded[module].found
+
+
+def test_the_manifest_says_what_a_checkpoint_rests_on(checkpoints: dict[str, Path], calibration: Calibration) -> None:
+    manifest = read_manifest(checkpoints["mixed8"])
+    assert manifest["calibration_hash"] == calibration.take(128).hash
+    assert manifest["calibration_samples"] == 128
+    assert manifest["recipe"]["name"] == "mixed8" and "self_attn" in manifest["recipe_text"]
+    assert {"llmcompressor", "compressed-tensors"} <= set(manifest["versions"])
+    assert manifest["seconds"] > 0 and manifest["tensor_bytes"] > 0
+    assert read_manifest(checkpoints["int8"])["calibration_hash"] is None
+
+
+def test_a_recipe_that_needs_calibration_is_not_made_without(cache: Path) -> None:
+    found, broken = make_checkpoints(DEMO, [recipe("mixed8"), Recipe("fp16")], cache, lambda _: None)
+    assert found == {"fp16": DEMO.path}
+    assert "needs calibration data" in str(broken["mixed8"])
+
+
+def test_damage_is_found_and_made_good_and_nothing_else_is_touched(
+    checkpoints: dict[str, Path], cache: Path, calibration: Calibration
+) -> None:
+    whole, damaged = checkpoints["int8"], checkpoints["int4"]
+    before = (whole / MANIFEST).stat().st_mtime_ns
+    os.truncate(damaged / "model.safetensors", 1000)
+    said: list[str] = []
+    found, broken = make_checkpoints(DEMO, [recipe("int8"), recipe("int4")], cache, said.append, calibration)
+    assert broken == {} and found["int4"] == str(damaged)
+    assert damage(damaged) is None
+    assert (whole / MANIFEST).stat().st_mtime_ns == before
+    assert "damaged (model.safetensors has 1000 bytes" in said[0] and said[1] == "making checkpoints: int4"
+
+
+def test_a_kill_in_the_middle_leaves_nothing_to_serve(tmp_path: Path) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(event: dict[str, object]) -> None:
+        if event.get("step") == "checking":  # all is written but the manifest
+            raise Killed  # ends the child with SIGKILL
+
+    with contextlib.suppress(Killed):
+        make_checkpoints(DEMO, [recipe("int8")], tmp_path, lambda _: None, watch=kill)
+    (left,) = (p for p in (tmp_path / "checkpoints").iterdir() if p.is_dir())
+    assert left.suffix == ".part" and (left / "model.safetensors").is_file()
+    found, broken = make_checkpoints(DEMO, [recipe("int8")], tmp_path, lambda _: None)
+    assert broken == {} and damage(Path(found["int8"])) is None
+    assert [p for p in (tmp_path / "checkpoints").iterdir() if p.is_dir()] == [Path(found["int8"])]
+
+
+def test_a_recipe_that_llmcompressor_does_not_know_is_named(tmp_path: Path) -> None:
+    unknown = dataclasses.replace(Recipe("mine"), modifiers={"NoSuchModifier": {"targets": "Linear"}})
+    found, broken = make_checkpoints(DEMO, [unknown], tmp_path, lambda _: None)
+    assert found == {} and "NoSuchModifier" in str(broken["mine"])
+
+
+def test_the_command_makes_one_shows_it_and_finds_it_again(optimize: Run, tmp_path: Path) -> None:
+    overrides = ["quantization=mixed8", f"cache_dir={tmp_path}"]
+    first, second = optimize(overrides, verb="optimize.quantize"), optimize(overrides, verb="optimize.quantize")
+    assert (first.returncode, second.returncode) == (0, 0)
+    assert "now, in" in first.stdout and "found in the cache, whole" in second.stdout
+    assert "128 prompts of the workload, hash" in first.stdout
+    assert "weights int8 per channel, activations static int8: model.layers.*.mlp" in first.stdout

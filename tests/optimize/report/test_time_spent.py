@@ -1,0 +1,33 @@
+"""What a trial costs beyond its measurement."""
+
+from optimize.ledger import TrialRecord
+from optimize.report.time_spent import costs_of
+
+
+def trial(number: int, new_engine: bool, ask_s: float, overhead_s: float, state: str = "completed") -> TrialRecord:
+    under_load = {"first_answer": 0.5, "warmup": 3.5, "window": 8.0, "drain": 1.0}
+    seconds = {"ask": ask_s, **under_load, "wall": ask_s + 13.0 + overhead_s}
+    return TrialRecord("s", number, "search", {}, {}, {}, state=state, new_engine=new_engine, seconds=seconds)
+
+
+def test_overhead_is_what_is_neither_thinking_nor_load() -> None:
+    costs = costs_of(
+        [
+            trial(0, True, 0.5, 3.0), trial(1, True, 1.5, 5.0), trial(2, True, 1.0, 4.0),
+            trial(3, False, 2.5, 0.25), trial(4, True, 9.0, 99.0, "infeasible"),
+        ]
+    )  # fmt: skip
+    assert costs is not None
+    assert (costs.trials, costs.new_engines) == (4, 3)
+    assert (costs.overhead_new_s, costs.overhead_live_s, costs.thinking_s) == (4.0, 0.25, 1.25)
+    assert costs.measuring_s == 4 * 13.0
+    assert costs.wall_s == 4 * 13.0 + 5.5 + 12.25
+    assert "4.0 s with a new engine (3), 0.2 s on a live one (1), 1.2 s of the sampler" in costs.in_words()
+
+
+def test_what_did_not_happen_is_left_out() -> None:
+    costs = costs_of([trial(0, True, 0.5, 3.0)])
+    assert costs is not None and costs.overhead_live_s is None
+    assert "live" not in costs.in_words() and "cost/overhead_live_s" not in costs.metrics()
+    assert costs_of([]) is None
+    assert costs_of([trial(0, True, 0.5, 3.0, "failed")]) is None

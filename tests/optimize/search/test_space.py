@@ -1,0 +1,312 @@
+"""From knobs to distributions, from sampled values to a configuration, and vLLM's defaults as a point of the space."""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from optimize.config.schema import Model, Recipe
+from optimize.errors import ConfigError
+from optimize.search.space import SearchSpace, difference, flag_of, is_request_knob, make_space
+
+MODEL = Model("demo", "demo/model", {"max_model_len": 256})
+RECIPES = {
+    "fp16": Recipe("fp16"),
+    "int8": Recipe("int8", scheme="W8A8", flags={"kv_cache_dtype": "fp8"}),
+    "int4": Recipe("int4", dtype="bfloat16", scheme="W4A16"),
+}
+CHECKPOINTS = {name: f"cache/{name}" for name in RECIPES}
+EFFECTIVE = {"max_num_seqs": 128}
+
+
+def _range(low: int, high: int, **more: Any) -> dict[str, Any]:
+    return {"_target_": "optuna.distributions.IntDistribution", "low": low, "high": high, **more}
+
+
+SERVING: dict[str, Any] = {
+    "quantization": ["fp16", "int8", "int4"],
+    "batch_size": _range(1, 256, log=True),
+    "beam_size": [1, 2, 4],
+    "workers": _range(1, 2),
+}
+
+
+def _space(
+    nodes: Mapping[str, Any], baseline: Mapping[str, Any] | None = None, fixed: Recipe = RECIPES["fp16"]
+) -> SearchSpace:
+    return make_space(nodes, MODEL, RECIPES, fixed, baseline or {})
+
+
+# Building
+
+
+def test_nodes_and_plain_lists_become_distributions() -> None:
+    space = _space(SERVING)
+    assert dict(space.distributions) == {
+        "quantization": CategoricalDistribution(["fp16", "int8", "int4"]),
+        "batch_size": IntDistribution(1, 256, log=True),
+        "beam_size": CategoricalDistribution([1, 2, 4]),
+        "workers": IntDistribution(1, 2),
+    }
+
+
+def test_a_knob_set_to_null_is_left_out() -> None:
+    assert list(_space({**SERVING, "workers": None, "beam_size": None}).distributions) == [
+        "quantization",
+        "batch_size",
+    ]
+
+
+def test_knobs_are_sorted_into_engine_and_request() -> None:
+    space = _space({**SERVING, "block_size": [32, 128], "temperature": [0.0, 0.7]})
+    assert space.engine_flags == ["max_num_seqs", "api_server_count", "block_size"]
+    assert space.request_knobs == ["beam_size", "temperature"]
+
+
+def test_flags_keep_their_own_name_unless_the_knob_has_a_better_one() -> None:
+    assert [flag_of(k) for k in ("batch_size", "workers", "block_size")] == [
+        "max_num_seqs", "api_server_count", "block_size",
+    ]  # fmt: skip
+    assert [is_request_knob(k) for k in ("beam_size", "top_p", "batch_size", "quantization")] == [
+        True, True, False, False,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("nodes", "message"),
+    [
+        ({}, "search_space is empty"),
+        ({"workers": None}, "search_space is empty"),
+        ({"batch_size": _range(256, 1)}, r"search_space\.batch_size.*low <= high"),
+        ({"batch_size": _range(0, 16, log=True)}, r"search_space\.batch_size"),
+        ({"batch_size": _range(1, 16, hgih=3)}, "did you mean 'high'"),
+        ({"batch_size": {"low": 1, "high": 8}}, "mapping with a _target_"),
+        ({"batch_size": 8}, "mapping with a _target_"),
+        ({"beam_size": []}, r"search_space\.beam_size"),
+        ({"quantization": ["fp16", "in8"]}, "did you mean 'int8'"),
+        ({"quantization": _range(4, 16)}, "must be a CategoricalDistribution"),
+        ({"beam_size": [0, 1]}, "whole numbers from 1"),
+        ({"beam_size": [1, 2.5]}, "whole numbers from 1"),
+        ({"batch_size": [8], "max_num_seqs": [16]}, "both set 'max_num_seqs'"),
+        ({"max_model_len": [128, 256]}, r"also fixed by model\.flags\.max_model_len"),
+        ({"batch_size": {"_target_": "optimize.config.measuring.Bound"}}, "must be a distribution"),
+    ],
+)
+def test_bad_spaces_are_refused_with_the_reason(nodes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _space(nodes)
+
+
+def test_baseline_of_an_unknown_knob_is_refused() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'batch_size'"):
+        _space(SERVING, baseline={"batchsize": 8})
+
+
+# Resolving
+
+
+def test_every_knob_reaches_its_place() -> None:
+    params = {
+        "quantization": "int8",
+        "batch_size": 32,
+        "beam_size": 4,
+        "workers": 2,
+        "top_p": 0.9,
+        "temperature": 0.5,
+    }
+    config = _space(SERVING).resolve(params, CHECKPOINTS)
+    assert (config.engine.checkpoint, config.engine.quantization) == ("cache/int8", "int8")
+    assert dict(config.engine.flags) == {
+        "max_num_seqs": 32, "api_server_count": 2, "dtype": "float16", "max_model_len": 256, "kv_cache_dtype": "fp8",
+    }  # fmt: skip
+    assert (config.request.beam_size, config.request.fields) == (4, (("temperature", 0.5), ("top_p", 0.9)))
+
+
+def test_a_knob_beats_what_model_and_recipe_fix() -> None:
+    space = _space({"quantization": ["int8"], "kv_cache_dtype": ["auto", "fp8"]})
+    flags = dict(space.resolve({"quantization": "int8", "kv_cache_dtype": "auto"}, CHECKPOINTS).engine.flags)
+    assert flags["kv_cache_dtype"] == "auto"
+
+
+def test_request_knobs_do_not_change_the_engine_and_engine_knobs_do() -> None:
+    space = _space(SERVING)
+    point = {"quantization": "fp16", "batch_size": 8, "beam_size": 1, "workers": 1}
+    key = space.resolve(point, CHECKPOINTS).engine.key
+    assert space.resolve({**point, "beam_size": 4}, CHECKPOINTS).engine.key == key
+    for change in ({"quantization": "int4"}, {"batch_size": 9}, {"workers": 2}):
+        assert space.resolve({**point, **change}, CHECKPOINTS).engine.key != key
+
+
+def test_equal_points_have_equal_keys_whatever_the_order_of_knobs() -> None:
+    space = _space(SERVING)
+    point = {"quantization": "fp16", "batch_size": 8, "beam_size": 2, "workers": 1}
+    orders = [dict(order) for order in itertools.permutations(point.items())]
+    assert len({space.resolve(order, CHECKPOINTS).engine.key for order in orders}) == 1
+
+
+def test_without_a_quantization_knob_the_fixed_recipe_is_served() -> None:
+    space = _space({"batch_size": [8]}, fixed=RECIPES["int4"])
+    assert space.resolve({"batch_size": 8}, CHECKPOINTS).engine.checkpoint == "cache/int4"
+    assert space.vllm_defaults(CHECKPOINTS).engine.quantization == "int4"
+    assert space.recipes_needed() == [RECIPES["int4"]]
+
+
+@pytest.mark.parametrize(("beams", "needed"), [([1, 2, 4], None), ([1, 10], None), ([1, 16], 32)])
+def test_wide_beams_need_more_log_probabilities_than_vllm_allows(beams: list[int], needed: int | None) -> None:
+    space = _space({"beam_size": beams})
+    configs = [space.resolve({"beam_size": 1}, CHECKPOINTS), space.vllm_defaults(CHECKPOINTS)]
+    assert [dict(c.engine.flags).get("max_logprobs") for c in configs] == [needed, needed]
+
+
+# The baseline
+
+
+def test_vllms_defaults_set_no_engine_knob_and_decode_greedily() -> None:
+    config = _space(SERVING).vllm_defaults(CHECKPOINTS)
+    assert dict(config.engine.flags) == {"dtype": "float16", "max_model_len": 256}
+    assert (config.engine.quantization, config.request.beam_size, config.request.fields) == ("fp16", 1, ())
+
+
+@pytest.mark.parametrize("choices", [["fp16", "int8"], ["int8", "int4"]])
+def test_the_checkpoints_made_are_enough_for_vllms_defaults(choices: list[str]) -> None:
+    space = _space({"quantization": choices})
+    made = {recipe.name: f"cache/{recipe.name}" for recipe in space.recipes_needed()}
+    assert set(choices) <= set(made)
+    assert space.vllm_defaults(made).engine.quantization == "fp16"
+
+
+def test_baseline_is_what_the_engine_reports_and_this_project_knows() -> None:
+    params, outside = _space({**SERVING, "temperature": [0.0, 1.0]}).baseline_params(EFFECTIVE)
+    assert params == {
+        "quantization": "fp16",
+        "batch_size": 128,
+        "beam_size": 1,
+        "workers": 1,
+        "temperature": 0.0,
+    }
+    assert outside == []
+
+
+@pytest.mark.parametrize(
+    ("node", "default", "nearest"),
+    [
+        (_range(1, 64), 128, 64),
+        (_range(256, 512), 128, 256),
+        ([8, 16, 100, 512], 128, 100),
+        (["low", "high"], "auto", "low"),
+    ],
+)
+def test_a_default_outside_the_space_is_replaced_by_the_nearest_and_said_so(
+    node: Any, default: Any, nearest: Any
+) -> None:
+    params, outside = _space({"batch_size": node}).baseline_params({"max_num_seqs": default})
+    assert (params, outside) == ({"batch_size": nearest}, ["batch_size"])
+
+
+def test_a_default_between_the_steps_of_a_range_is_outside_too() -> None:
+    params, outside = _space({"batch_size": _range(0, 200, step=50)}).baseline_params({"max_num_seqs": 128})
+    assert (params, outside) == ({"batch_size": 150}, ["batch_size"])
+
+
+def test_overrides_come_before_what_the_engine_reports() -> None:
+    space = _space(SERVING, baseline={"batch_size": 64, "beam_size": 2})
+    params, outside = space.baseline_params(EFFECTIVE)
+    assert (params["batch_size"], params["beam_size"], outside) == (64, 2, [])
+
+
+def test_a_default_nobody_tells_must_be_given_unless_null_is_a_choice() -> None:
+    with pytest.raises(ConfigError, match=r"\+baseline\.block_size="):
+        _space({"block_size": [32, 64]}).baseline_params({})
+    assert _space({"block_size": [None, 32]}).baseline_params({}) == ({"block_size": None}, [])
+
+
+# Fingerprints
+
+
+def test_fingerprint_tells_spaces_apart_and_ignores_the_order_of_knobs() -> None:
+    space = _space(SERVING)
+    assert _space(dict(reversed(SERVING.items()))).fingerprint() == space.fingerprint()
+    for change in (
+        {"batch_size": _range(1, 128, log=True)}, {"batch_size": _range(1, 256)}, {"beam_size": [1, 2]},
+        {"workers": None},
+    ):  # fmt: skip
+        assert _space({**SERVING, **change}).fingerprint() != space.fingerprint()
+
+
+def test_difference_names_what_was_added_removed_and_changed() -> None:
+    assert difference({"a": "x", "b": 1, "c": 3}, {"a": "y", "c": 3, "d": [1]}) == [
+        "a: was x, is y",
+        "b: was 1, is absent",
+        "d: was absent, is [1]",
+    ]
+
+
+def test_float_ranges_are_understood() -> None:
+    node = {"_target_": "optuna.distributions.FloatDistribution", "low": 0.6, "high": 1.4}
+    space = _space({"length_penalty": node}, baseline={"length_penalty": 2.0})
+    assert space.distributions["length_penalty"] == FloatDistribution(0.6, 1.4)
+    assert space.baseline_params({}) == ({"length_penalty": 1.4}, ["length_penalty"])
+
+
+@pytest.mark.parametrize("knob", ["batch_size", "max_num_seqs"])
+def test_users_and_their_beams_bound_how_many_sequences_are_enough(knob: str) -> None:
+    assert _space({knob: [1, 64], "beam_size": [1, 2, 4]}).enough(users=4) == {knob: 16.0}
+    assert _space({knob: [1, 64], "workers": [1, 2]}).enough(users=4) == {knob: 4.0}
+    assert _space({"workers": [1, 2]}).enough(users=4) == {}
+
+
+# Conditional knobs
+
+CONDITIONAL: dict[str, Any] = {
+    "quantization": ["fp16", "int8"],
+    "beam_size": [1, 2],
+    "block_size": {
+        "_target_": "optuna.distributions.CategoricalDistribution", "choices": [16, 32],
+        "when": {"quantization": ["fp16"]},
+    },
+}  # fmt: skip
+
+
+def test_a_knob_that_does_not_count_is_not_set_and_equal_engines_are_equal_points() -> None:
+    space = _space(CONDITIONAL)
+    one, other = ({"quantization": "int8", "beam_size": 1, "block_size": k} for k in (16, 32))
+    assert space.resolve(one, CHECKPOINTS) == space.resolve(other, CHECKPOINTS)
+    assert space.settled(one) == space.settled(other) == one
+    counts = {**other, "quantization": "fp16"}
+    assert dict(space.resolve(counts, CHECKPOINTS).engine.flags)["block_size"] == 32
+    assert space.settled(counts) == counts
+    assert "block_size" not in dict(space.resolve(other, CHECKPOINTS).engine.flags)
+
+
+def test_a_knob_without_choice_may_be_left_out() -> None:
+    space = _space(CONDITIONAL)
+    assert space.settled({"beam_size": 2, "block_size": 32}) == {"beam_size": 2, "block_size": 32}
+
+
+def test_a_changed_condition_is_another_space() -> None:
+    always = {**CONDITIONAL, "block_size": [16, 32]}
+    assert _space(CONDITIONAL).fingerprint() != _space(always).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("when", "message"),
+    [
+        ({"quantisation": ["fp16"]}, "'quantisation' is no knob"),
+        ({"quantization": ["fp61"]}, "quantization never is 'fp61'"),
+        ({"quantization": "fp16"}, "must map other knobs to lists"),
+        ({"block_size": [16]}, "must be a knob that itself always counts"),
+    ],
+)
+def test_impossible_conditions_are_refused(when: dict[str, Any], message: str) -> None:
+    node = {**CONDITIONAL["block_size"], "when": when}
+    with pytest.raises(ConfigError, match=message):
+        _space({**CONDITIONAL, "block_size": node})
+
+
+def test_every_recipe_with_a_checkpoint_has_an_engine_without_knobs() -> None:
+    space = _space(SERVING)
+    engines = space.plain_engines({name: path for name, path in CHECKPOINTS.items() if name != "int8"})
+    assert "int8" not in engines and engines["fp16"] == space.vllm_defaults(CHECKPOINTS).engine
+    assert all(engine.quantization == name for name, engine in engines.items())

@@ -1,0 +1,62 @@
+import socket
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from optimize.config.serve import Serve
+from optimize.errors import ConfigError
+from optimize.serve.front import bind
+from optimize.serve.validation import api_key, check
+
+
+def test_the_defaults_pass() -> None:
+    check(Serve())
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"probe_s": 0}, "serve.probe_s must be positive"),
+        ({"retries": -1}, "serve.retries must not be negative"),
+        ({"backoff_factor": 0.5}, "serve.backoff_factor"),
+        ({"beams_over": "clam"}, "did you mean 'clamp'"),
+        ({"beams_max": 0}, "serve.beams_max must be at least 1"),
+        ({"kv_low": 0.95}, "serve.kv_low and serve.kv_high"),
+    ],
+)
+def test_values_that_cannot_be_are_named(changed: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        check(replace(Serve(), **changed))
+
+
+def test_the_key_comes_from_the_environment_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "secret")
+    assert api_key(Serve(api_key_env="SOME_KEY")) == "secret"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_loopback_needs_no_key(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.delenv("OPTIMIZE_API_KEY", raising=False)
+    assert api_key(Serve(host=host)) is None
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "example.org"])
+def test_what_others_can_reach_needs_one(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.delenv("OPTIMIZE_API_KEY", raising=False)
+    with pytest.raises(ConfigError, match="OPTIMIZE_API_KEY"):
+        api_key(Serve(host=host))
+
+
+def test_a_taken_port_is_named() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigError, match=f"serve.port={port}: cannot listen"):
+            bind("127.0.0.1", port)
+
+
+def test_no_port_of_this_size_is_named_too() -> None:
+    with pytest.raises(ConfigError, match="serve.port=70000"):
+        bind("127.0.0.1", 70000)

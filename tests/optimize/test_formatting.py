@@ -1,0 +1,72 @@
+"""Figures as text."""
+
+import math
+
+import pytest
+
+from objectives import Estimate
+from optimize.formatting import figure, interval_of, title_of
+
+
+def _figure(value: float, low: float, high: float, unit: str) -> str:
+    return figure(Estimate(value, low, high, 10, unit))
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "unit", "text"),
+    [
+        # Two digits of the interval's width.
+        (97.13, 96.8, 97.46, "1/s", "97.13 [96.80, 97.46] 1/s"),
+        (97.13, 94.2, 100.1, "1/s", "97.1 [94.2, 100.1] 1/s"),
+        (971.3, 912.0, 1030.0, "1/s", "971 [912, 1030] 1/s"),
+        # Exact values keep three digits.
+        (3.0, 3.0, 3.0, "requests", "3.00 requests"),
+        (1234.5, 1234.5, 1234.5, "1/s", "1234 1/s"),
+        (0.0, 0.0, 0.0, "share", "0 share"),
+        # Units people read.
+        (0.2513, 0.2401, 0.2633, "s", "251 [240, 263] ms"),
+        (1.5, 1.5, 1.5, "s", "1.50 s"),
+        (0.00042, 0.00042, 0.00042, "s", "420 µs"),
+        (6.5 * 2**20, 6.5 * 2**20, 6.5 * 2**20, "bytes", "6.50 MiB"),
+        (16 * 2**30, 15.75 * 2**30, 16.25 * 2**30, "bytes", "16.00 [15.75, 16.25] GiB"),
+        (512.0, 512.0, 512.0, "bytes", "512 bytes"),
+        (93.71, 92.6, 94.9, "BLEU", "93.7 [92.6, 94.9]"),
+        (2.0, 2.0, 2.0, "x", "2.00 ×"),
+    ],
+)
+def test_figures_read_as_people_write_them(value: float, low: float, high: float, unit: str, text: str) -> None:
+    assert _figure(value, low, high, unit) == text
+
+
+def test_no_scale_below_the_smallest_and_no_endless_decimals() -> None:
+    assert _figure(0.0, 0.0, 0.0, "s") == "0 s"
+    assert len(_figure(1 / 3, 1 / 3 - 1e-12, 1 / 3 + 1e-12, "share")) < 40
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_not_finite_can_still_be_printed(value: float) -> None:
+    assert str(value) in _figure(value, value, value, "1/s")
+
+
+def test_printed_interval_contains_the_printed_value() -> None:
+    for exponent in range(-6, 12):
+        value = 1.2345 * 10.0**exponent
+        text = _figure(value, 0.9 * value, 1.2 * value, "1/s")
+        shown, low, high = (float(part.strip("[],")) for part in text.split()[:3])
+        assert low <= shown <= high
+
+
+@pytest.mark.parametrize(
+    ("name", "title"),
+    [
+        ("qps", "QPS"), ("p99_latency_s", "P99 latency"), ("memory_bytes", "Memory"), ("bleu", "BLEU"),
+        ("ttft_p50_s", "TTFT P50"), ("output_tokens_per_s", "Output tokens"), ("error_rate", "Error rate"),
+    ],
+)  # fmt: skip
+def test_names_for_people(name: str, title: str) -> None:
+    assert title_of(name) == title
+
+
+def test_the_interval_alone() -> None:
+    assert interval_of(Estimate(97.1, 94.2, 100.1, 10, "1/s")) == "[94.2, 100.1] 1/s"
+    assert interval_of(Estimate(3.0, 3.0, 3.0, 10, "x")) == "exact"

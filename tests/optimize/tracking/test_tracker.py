@@ -1,0 +1,71 @@
+"""When MLflow is told, and in which order; what it is told is tested on whole studies (`test_study.py`)."""
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from optimize.config.schema import Tracking
+from optimize.ledger import Ledger, TrialRecord
+from optimize.outcome import SEARCH
+from optimize.tracking.study_info import About
+from optimize.tracking.tracker import Tracker
+
+
+class Heard:
+    """Stands in for the mirror, and keeps what it is asked to do."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def open_parent(self, config_yaml: str) -> None:
+        self.calls.append(f"open {config_yaml}")
+
+    def is_complete(self, folder: Path) -> bool:
+        return False
+
+    def begin(self, record: TrialRecord) -> None:
+        self.calls.append(f"begin {record.number}")
+
+    def end(self, record: TrialRecord) -> None:
+        self.calls.append(f"end {record.number}")
+
+    def close_parent(self, *_: Any) -> None:
+        self.calls.append("close")
+
+
+def record(number: int, ended_at: float | None = None) -> TrialRecord:
+    return TrialRecord("s", number, SEARCH, {}, {}, {}, ended_at=ended_at)
+
+
+@pytest.fixture
+def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
+    found = Heard()
+    monkeypatch.setattr("optimize.tracking.tracker.Mirror", lambda *_: found)
+    return found
+
+
+@pytest.fixture
+def tracker(heard: Heard, tmp_path: Path) -> Tracker:
+    """Of a study whose last session was killed before it had mirrored its first trial."""
+    ledger = Ledger(tmp_path)
+    ledger.write(record(0, ended_at=1.0))
+    ledger.write(record(1))
+    opened = Tracker(Tracking(uri="sqlite:///unused", storage="sqlite:///unused"), ledger, About({}), print)
+    opened.open("config")
+    return opened
+
+
+def test_it_begins_with_the_first_trial(heard: Heard, tracker: Tracker) -> None:
+    assert not threading.Event().wait(0.2) and heard.calls == []
+    tracker.begin(record(2))
+    tracker.close({}, "", [], "FINISHED")
+    assert heard.calls == ["open config", "end 0", "begin 2", "close"]
+
+
+def test_a_session_without_a_trial_is_mirrored_too(heard: Heard, tracker: Tracker) -> None:
+    tracker.catch_up()
+    assert heard.calls == ["open config", "end 0"]
+    tracker.close({}, "", [], "FINISHED")
+    assert heard.calls[2:] == ["close"]
