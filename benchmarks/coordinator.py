@@ -33,9 +33,9 @@ from optimize.executor.factory import Landing
 from optimize.executor.fleet import Fleet
 from optimize.ledger import Ledger
 from optimize.plan import make_plan
+from optimize.study.info import StudyInfo
 from optimize.study.lifecycle import open_study
 from optimize.testing.instant_workers import _ANSWERS, _MODELLED, Instant
-from optimize.tracking.study_info import About
 from optimize.tracking.tracker import Tracker
 
 WORKERS = (1, 8, 64)
@@ -73,7 +73,7 @@ def run(session: Session, folder: Path) -> dict[str, Any]:
     plan = make_plan(configuration(session.overrides(folder)))
     study, ledger = open_study(plan), Ledger(plan.folder)
     progress = Progress(session.trials + 1, list(plan.objectives))
-    tracker = Tracker(plan.config.tracking, ledger, About({"study": plan.config.study.name}), lambda _: None)
+    tracker = Tracker(plan.config.tracking, ledger, StudyInfo(tags={"study": plan.config.study.name}), lambda _: None)
     checkpoints = {recipe.name: plan.config.model.path for recipe in plan.space.recipes_needed()}
     fleet = Fleet(
         Instant(plan), session.workers, plan.signature, None, 3, 60.0, lambda _: None, Landing(ledger), "instant"

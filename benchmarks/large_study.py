@@ -41,9 +41,9 @@ from optimize.executor.inline import Inline
 from optimize.ledger import Ledger, TrialRecord
 from optimize.outcome import Completed, Infeasible, Outcome
 from optimize.plan import make_plan
+from optimize.study.info import StudyInfo
 from optimize.study.lifecycle import open_study
 from optimize.study.trials import told
-from optimize.tracking.study_info import About
 from optimize.tracking.tracker import Tracker
 
 ANSWERS = 100
@@ -96,7 +96,7 @@ def session(folder: Path, trials: int, sampler: str) -> dict[str, Any]:
     progress = Progress(trials + 1, list(plan.objectives))
     progress.resume(before)
     tags = {"study": "thousand", "scenario": "chat", "model": plan.config.model.name}
-    tracker = Tracker(plan.config.tracking, ledger, About(tags), lambda _: None)
+    tracker = Tracker(plan.config.tracking, ledger, StudyInfo(tags=tags), lambda _: None)
     checkpoints = {recipe.name: plan.config.model.path for recipe in plan.space.recipes_needed()}
     with progress, Inline(plan, lambda _: None, Replayed) as executor:
         tracker.open("")

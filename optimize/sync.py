@@ -8,7 +8,7 @@ from optimize.cli import run_verb
 from optimize.config.schema import StudyConfig, Tracking
 from optimize.errors import OptimizeError, redacted
 from optimize.ledger import Ledger
-from optimize.tracking.study_info import FILE, About
+from optimize.study.info import FILE, StudyInfo
 
 
 def _sync(config: StudyConfig, config_yaml: str) -> int:
@@ -31,7 +31,7 @@ def sync_study(folder: Path, tracking: Tracking) -> int:
     from optimize.tracking.tracker import summary_of
 
     ledger = Ledger(folder)
-    mirror = Mirror(tracking, ledger, About.read(folder))
+    mirror = Mirror(tracking, ledger, StudyInfo.read(folder))
     pending = [
         r for r in ledger.records() if r.ended_at is not None and not mirror.is_complete(ledger.trial_folder(r.number))
     ]

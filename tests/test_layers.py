@@ -171,7 +171,6 @@ def test_optuna_stays_where_studies_are_kept_and_searched() -> None:
     allowed.append("optimize.driver.engine_reuse")
     for_types = [
         *(module for module in MODULES if module.startswith(("optimize.driver.", "optimize.report."))),
-        "optimize.tracking.study_info",
         "optimize.tracking.tracker",
     ]
     assert _offenders({"optuna"}, allowed, for_types) == []

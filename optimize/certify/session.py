@@ -29,8 +29,9 @@ from optimize.ledger import Ledger, TrialRecord
 from optimize.plan import Plan
 from optimize.serve.session import make_starter, say
 from optimize.serve.validation import check as check_serve
+from optimize.study.info import make_info
 from optimize.study.target import Target, choose
-from optimize.tracking.study_info import about
+from optimize.tracking.glossary import glossary
 from optimize.tracking.tracker import Tracker
 
 ROLE = "certification"
@@ -56,9 +57,9 @@ def run_certification(config: StudyConfig, config_yaml: str) -> int:
     before = digest(Path(config.output_dir) / "studies" / config.study.name)
     write_atomically(folder / "config.yaml", config_yaml)
     tags = {"study": folder.name, "scenario": plan.config.scenario.name, "model": plan.config.model.name}
-    known = about(plan, tags)
-    known.write(folder)
-    tracker, status = Tracker(config.tracking, ledger, known, say), "FAILED"
+    info = make_info(plan, tags, glossary(plan.metrics, plan.objectives))
+    info.write(folder)
+    tracker, status = Tracker(config.tracking, ledger, info, say), "FAILED"
     say(f"certifying the {chosen.title}: {chosen.in_words()}")
     try:
         with terminable():

@@ -108,7 +108,7 @@ def _check(metric: str, bound: Bound) -> None:
 
 
 def violations(
-    limits: list[Limit], estimates: Mapping[str, Estimate], baseline: Mapping[str, Estimate] | None,
+    limits: Sequence[Limit], estimates: Mapping[str, Estimate], baseline: Mapping[str, Estimate] | None,
     ratios: Mapping[str, Estimate] | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """Constraint name -> violation (zero or less is kept), `RUNS` first; a metric that was not measured is violated.

@@ -24,7 +24,7 @@ from optimize.files import write_atomically
 from optimize.hardware import has_slow_half_floats
 from optimize.ledger import Ledger
 from optimize.plan import Plan, make_plan
-from optimize.tracking.study_info import about
+from optimize.tracking.glossary import glossary
 
 if TYPE_CHECKING:
     import optuna
@@ -78,6 +78,7 @@ def _run_on(
     earlier: Sequence[optuna.Study],
 ) -> int:  # fmt: skip
     from optimize.driver.loop import Loop
+    from optimize.study.info import make_info
     from optimize.study.lifecycle import open_study
     from optimize.study.storage import FAULTS
     from optimize.study.trials import told
@@ -87,9 +88,9 @@ def _run_on(
     study, ledger = open_study(plan), Ledger(plan.folder)
     progress.resume(len(told(study)))
     write_atomically(plan.folder / "config.yaml", config_yaml)
-    known = about(plan, _parent_tags(plan))
-    known.write(plan.folder)
-    tracker = Tracker(plan.config.tracking, ledger, known, progress.say, _agreement(plan, study))
+    info = make_info(plan, glossary=glossary(plan.metrics, plan.objectives))
+    info.write(plan.folder)
+    tracker = Tracker(plan.config.tracking, ledger, info, progress.say, _agreement(plan, study))
     status = "FAILED"
     try:
         with held.pop_all() as held, progress:
@@ -190,14 +191,6 @@ def _opening(plan: Plan, study: optuna.Study, where: str) -> str:
         + (f"  {where}\n" if where else "")
         + f"  results in {plan.folder}; watch them with scripts/ui"
     )
-
-
-def _parent_tags(plan: Plan) -> dict[str, str]:
-    return {
-        "study": plan.config.study.name,
-        "scenario": plan.config.scenario.name,
-        "model": plan.config.model.name,
-    }
 
 
 def _agreement(plan: Plan, study: optuna.Study) -> Callable[[str], str]:

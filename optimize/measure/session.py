@@ -25,8 +25,9 @@ from optimize.load.client_pool import ClientPool
 from optimize.outcome import Completed, Infeasible
 from optimize.plan import Plan, make_plan
 from optimize.search.space import QUANTIZATION
+from optimize.study.info import make_info
 from optimize.study.target import only_point
-from optimize.tracking.study_info import about
+from optimize.tracking.glossary import glossary
 from optimize.tracking.tracker import Tracker
 
 ROLE = "measurement"
@@ -52,9 +53,9 @@ def run_measurement(config: StudyConfig, config_yaml: str) -> int:
     progress = Progress(config.repeats, list(plan.objectives))
     tags = {"study": plan.config.study.name, "model": plan.config.model.name}
     write_atomically(plan.folder / "config.yaml", config_yaml)
-    known = about(plan, tags)
-    known.write(plan.folder)
-    tracker = Tracker(plan.config.tracking, Ledger(plan.folder), known, progress.say)
+    info = make_info(plan, tags, glossary(plan.metrics, plan.objectives))
+    info.write(plan.folder)
+    tracker = Tracker(plan.config.tracking, Ledger(plan.folder), info, progress.say)
     done: list[TrialRecord] = []
     try:
         with terminable(), progress, ClientPool(config.load.clients) as clients, _pool(plan) as pool:

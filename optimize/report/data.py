@@ -22,6 +22,7 @@ from optimize.study.confirmation import (
     refuted,
     weights_of,
 )
+from optimize.study.info import info_of
 from optimize.study.rows import Row
 from optimize.study.trials import candidates, told
 
@@ -201,15 +202,15 @@ def gather(
         importance: What its knobs explain.
         caution: Says so where its signatures differ; else empty.
     """
-    about, records = study.user_attrs["about"], list(ledger.records())
+    info, records = info_of(study), list(ledger.records())
     found = recommendation(study)
     return Facts(
         study=study.study_name,
-        title=about["scenario"]["title"],
-        model=about["model"],
+        title=info.scenario.title,
+        model=info.model,
         directions=directions_of(study),
         weights=weights_of(study),
-        limits=[Limit(**raw) for raw in about["limits"]],
+        limits=list(info.limits),
         knobs=_knobs(told(study)),
         candidates=candidates(study),
         found=found,
@@ -223,7 +224,7 @@ def gather(
         runs={r.number: run for r in records if (run := _run_id(ledger, r.number))},
         parent_run=_run_of(ledger.folder),
         engine_starts=len(list((ledger.folder / "engines").glob("*.log"))),
-        signature=about.get("signature", {}),
+        signature=info.signature,
         caution=caution,
         overrides=ledger.overrides(),
     )

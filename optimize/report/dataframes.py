@@ -22,7 +22,7 @@ from optimize.errors import ConfigError, closest
 from optimize.formatting import figure
 from optimize.ledger import Ledger, TrialRecord
 from optimize.report.summary import in_words
-from optimize.study.confirmation import directions_of, first_reading, recommendation
+from optimize.study.confirmation import directions_of, first_reading, recommendation, weights_of
 from optimize.study.lifecycle import stored_studies
 from optimize.study.rows import matrix_rows
 from optimize.study.trials import candidates
@@ -55,7 +55,7 @@ class Reading:
     @property
     def weights(self) -> dict[str, float]:
         """Objective -> weight in the study's own scenario."""
-        return dict(self.study.user_attrs["about"]["scenario"]["weights"])
+        return weights_of(self.study)
 
     def trials(self) -> pd.DataFrame:
         """A row per ended trial: how it ended, its knobs, and each metric as value, `_low` and `_high`.

@@ -17,6 +17,7 @@ from optimize.report.figures import write_html
 from optimize.report.importance import LEAST_TRIALS, Share, shares
 from optimize.search.designs import grid_values
 from optimize.search.gp_sampler import LOG_SCALE_ATTR
+from optimize.study.info import info_of
 from optimize.study.trials import estimates_of, measured
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 def importance_of(study: optuna.Study) -> list[Share]:
     """Shares of every knob and pair for each objective, from all measured trials, feasible or not."""
     trials = measured(study)
-    names = list(study.user_attrs["about"]["directions"])
+    names = list(info_of(study).directions)
     levels = {knob: grid_values(d) for t in trials[:1] for knob, d in t.distributions.items()}
     figures = {name: [estimates_of(t)[name].value for t in trials] for name in names}
     logs = dict(zip(names, study.user_attrs.get(LOG_SCALE_ATTR, [False] * len(names)), strict=True))

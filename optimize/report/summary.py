@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from objectives.segments import Paired
 from optimize.config.schema import StudyConfig
-from optimize.decision.constraints import Limit
 from optimize.decision.recommendation import Recommendation
 from optimize.files import write_files
 from optimize.formatting import figure
@@ -24,6 +23,7 @@ from optimize.report.matrix import front_markdown, to_markdown, write_front, wri
 from optimize.report.page import ui_of, write_report
 from optimize.report.time_spent import costs_of
 from optimize.study.confirmation import directions_of, first_reading, recommendation, refuted
+from optimize.study.info import info_of
 from optimize.study.lifecycle import stored_studies
 from optimize.study.rows import Row, matrix_rows, row_of, signature_warning
 from optimize.study.trials import candidates, told, trial_of
@@ -79,7 +79,7 @@ def conclude(plan: Plan, study: optuna.Study) -> tuple[list[Path], dict[str, flo
 
 
 def _metrics(found: Recommendation) -> dict[str, float]:
-    """What the study's own run shows; keys as `optimize.tracking.study_info` explains them."""
+    """What the study's own run shows; keys as `optimize.tracking.glossary` explains them."""
     figures = found.pick.estimates.items()
     return {
         "score": found.score.value,
@@ -161,7 +161,7 @@ def in_words(study: optuna.Study, found: Recommendation) -> str:
         lines.append("                     that a further measurement falls in")
     else:
         lines.append("  evidence           single readings, not confirmed: the best of many is partly the luckiest")
-    limits = [Limit(**raw).name for raw in study.user_attrs["about"]["limits"]]
+    limits = [limit.name for limit in info_of(study).limits]
     lines.append(f"  kept constraints   {', '.join(limits) if limits else 'none were set'}")
     return "\n".join([*lines, *_deployment(row)])
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from objectives import Direction, Estimate
 from optimize.config.schema import LEAST_ROUNDS, Confirm
-from optimize.decision.constraints import Limit, violations
+from optimize.decision.constraints import violations
 from optimize.decision.recommendation import Candidate, Recommendation, Rounds, recommend
 from optimize.outcome import CONFIRMATION, ROLE
+from optimize.study.info import info_of
 from optimize.study.lifecycle import CONFIRMING, CONFIRMS, ROUND, drop_queue, enqueue
 from optimize.study.trials import (
     candidates,
@@ -188,7 +189,7 @@ def confirmed(study: optuna.Study) -> tuple[list[Candidate], Rounds] | None:
     plans = study.user_attrs.get(_PLANS, [])
     if not plans or plans[-1]["after"] != len(told(study)):
         return None
-    confirming, about = len(plans) - 1, study.user_attrs["about"]
+    confirming, info = len(plans) - 1, info_of(study)
     baseline = plans[-1]["trials"][0]
     readings = _whole_rounds(study, confirming, plans[-1]["trials"])
     if baseline not in readings:
@@ -200,9 +201,9 @@ def confirmed(study: optuna.Study) -> tuple[list[Candidate], Rounds] | None:
     ratios = {n: ratios_of(pairs) for n, pairs in paired.items()}
     first = {n: estimates_of(trial_of(study, n)) for n in readings}
     rounds = Rounds(
-        readings, baseline, directions_of(study), weights_of(study), about["same_sample"], answers, ratios, first
+        readings, baseline, directions_of(study), weights_of(study), info.same_sample, answers, ratios, first
     )
-    levels, limits = {n: rounds.levels(n) for n in readings}, [Limit(**raw) for raw in about["limits"]]
+    levels, limits = {n: rounds.levels(n) for n in readings}, info.limits
     levels = {n: {**found, **levelled_quality(found, paired[n], levels[baseline])} for n, found in levels.items()}
     again = [
         Candidate(
@@ -248,9 +249,8 @@ def _complete(study: optuna.Study, confirming: int) -> list[FrozenTrial]:
 
 
 def directions_of(study: optuna.Study) -> dict[str, Direction]:
-    return {name: Direction(d) for name, d in study.user_attrs["about"]["directions"].items()}
+    return dict(info_of(study).directions)
 
 
 def weights_of(study: optuna.Study) -> dict[str, float]:
-    weights: dict[str, float] = study.user_attrs["about"]["scenario"]["weights"]
-    return weights
+    return dict(info_of(study).scenario.weights)

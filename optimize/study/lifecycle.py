@@ -6,7 +6,6 @@ import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,14 +22,13 @@ from optimize.outcome import ROLE
 from optimize.plan import Plan
 from optimize.search.gp_sampler import LOG_SCALE_ATTR
 from optimize.search.space import difference
-from optimize.study.machine_class import check_machine, machine_class
+from optimize.study.info import ATTRIBUTE, info_of, is_readable, make_info, store_info
+from optimize.study.machine_class import check_machine
 from optimize.study.storage import end_stale, is_shared, open_storage, serves_many
 from optimize.study.trials import estimates_of, trial_of
 
-_FINGERPRINT, _ABOUT, _ARCHIVED = "fingerprint", "about", "archived"
+_FINGERPRINT, _ARCHIVED = "fingerprint", "archived"
 _CREATE_S = 5.0
-_READABLE = {"scenario", "directions", "limits", "same_sample"}
-"""What `about` must hold for a study to be recommended from; those of earlier versions may lack some of it."""
 RETRIES = "retries"
 TAKEN = (optuna.exceptions.UpdateFinishedTrialError,)
 """What storage raises of a trial that it had given up."""
@@ -65,7 +63,7 @@ def open_study(plan: Plan) -> optuna.Study:
         study.sampler = sampler  # a second study would read all trials once more
     else:
         study = _created(plan, storage, sampler)
-    study.set_user_attr(_ABOUT, about(plan))
+    store_info(study, make_info(plan))
     if is_shared(study):
         end_stale(study)  # others may run: only those that fell silent are ended
     else:
@@ -81,7 +79,7 @@ def _existing(plan: Plan, storage: BaseStorage) -> optuna.Study | None:
         return None
     study = _whole(optuna.load_study(study_name=name, storage=storage))
     _check_fingerprint(plan, study)
-    check_machine(name, study.user_attrs.get(_ABOUT, {}), plan)
+    check_machine(name, info_of(study), make_info(plan))
     return study
 
 
@@ -102,24 +100,9 @@ def _created(plan: Plan, storage: BaseStorage, sampler: BaseSampler) -> optuna.S
 def _whole(study: optuna.Study) -> optuna.Study:
     """A study that another driver may have begun to create a moment ago, once it is described."""
     deadline = time.monotonic() + _CREATE_S
-    while is_shared(study) and _ABOUT not in study.user_attrs and time.monotonic() < deadline:
+    while is_shared(study) and ATTRIBUTE not in study.user_attrs and time.monotonic() < deadline:
         time.sleep(_CREATE_S / 20)
     return study
-
-
-def about(plan: Plan) -> dict[str, Any]:
-    """What a reader of the storage needs to recommend from it without the configuration at hand."""
-    return {
-        "scenario": asdict(plan.config.scenario),
-        "directions": {name: str(o.direction) for name, o in plan.objectives.items()},
-        "model": plan.config.model.name,
-        "hardware": plan.config.hardware.name,
-        "engine_settings": plan.engine_settings(),
-        "signature": dict(plan.signature),
-        "machine_class": machine_class(plan),
-        "limits": [asdict(limit) for limit in plan.limits],
-        "same_sample": [name for name, metric in plan.metrics.items() if metric.same_sample],
-    }
 
 
 def _set_aside(plan: Plan, storage: BaseStorage) -> None:
@@ -236,4 +219,4 @@ def stored_studies(url: str) -> Sequence[optuna.Study]:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = open_storage(url)
     found = [optuna.load_study(study_name=n, storage=storage) for n in optuna.get_all_study_names(storage)]
-    return [s for s in found if set(s.user_attrs.get(_ABOUT, ())) >= _READABLE and not s.user_attrs.get(_ARCHIVED)]
+    return [s for s in found if is_readable(s) and not s.user_attrs.get(_ARCHIVED)]

@@ -13,6 +13,7 @@ from optimize.decision.recommendation import Candidate, Recommendation
 from optimize.errors import ConfigError, closest
 from optimize.files import check_sqlite
 from optimize.study.confirmation import recommendation
+from optimize.study.info import info_of
 from optimize.study.lifecycle import CONFIRMS, stored_studies
 from optimize.study.signatures import differences, warning
 from optimize.study.trials import candidates, complete, told, trial_of
@@ -96,11 +97,11 @@ def chosen_row(config: StudyConfig) -> StudyRow:
         ConfigError: no such study or trial, one that was measured with another model, or nothing to recommend.
     """
     study = _study(config)
-    model = str(study.user_attrs["about"]["model"])
-    if model != config.model.name:
+    info = info_of(study)
+    if info.model != config.model.name:
         raise ConfigError(
-            f"study {study.study_name!r} was measured with model {model}, not {config.model.name}: take model={model}, "
-            "or the study.name of a study with yours"
+            f"study {study.study_name!r} was measured with model {info.model}, not {config.model.name}: take "
+            f"model={info.model}, or the study.name of a study with yours"
         )
     found = recommendation(study)
     if found is None:
@@ -108,13 +109,13 @@ def chosen_row(config: StudyConfig) -> StudyRow:
     recommended = found.pick.number
     number = pick(config.row, found, candidates(study), study.study_name).number
     row = row_of(study, found if number == recommended else _instead(found, study, number))
-    measured, here = row.signature["model"], f"{model} {content_hash(config.model.path)}"
+    measured, here = row.signature["model"], f"{info.model} {content_hash(config.model.path)}"
     if measured != here:
         raise ConfigError(
             f"study {study.study_name!r} was measured with model {measured}, and model.path={config.model.path} is "
             f"{here}: give the model it belongs to"
         )
-    return StudyRow(row, model, str(study.user_attrs["about"].get("hardware", "")), number == recommended)
+    return StudyRow(row, info.model, info.hardware, number == recommended)
 
 
 def _study(config: StudyConfig) -> optuna.Study:
@@ -170,14 +171,14 @@ def signature_warning(study: optuna.Study) -> str:
 
 
 def row_of(study: optuna.Study, found: Recommendation) -> Row:
-    about, trial = study.user_attrs["about"], _last_measured(study, found.pick.number)
+    info, trial = info_of(study), _last_measured(study, found.pick.number)
     measured_at = trial.datetime_complete or datetime.now()
     return Row(
-        scenario=about["scenario"]["name"],
-        title=about["scenario"]["title"],
+        scenario=info.scenario.name,
+        title=info.scenario.title,
         study=study.study_name,
         found=found,
-        objectives=list(about["directions"]),
+        objectives=list(info.directions),
         config=trial.user_attrs["config"],
         signature=trial.user_attrs["signature"],
         date=f"{measured_at.astimezone(UTC):%Y-%m-%d}",
@@ -196,8 +197,8 @@ def matrix_rows(studies: Sequence[optuna.Study]) -> list[Row]:
     for study in sorted(studies, key=lambda s: (len(candidates(s)), _last_told(s))):
         found = recommendation(study)
         if found is not None:
-            about = study.user_attrs["about"]
-            latest[about["scenario"]["name"], about["model"]] = row_of(study, found)
+            info = info_of(study)
+            latest[info.scenario.name, info.model] = row_of(study, found)
     return list(latest.values())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -15,6 +15,7 @@ from objectives.segments import Paired, levelled
 from optimize.decision.constraints import Limit, violations
 from optimize.decision.recommendation import Candidate
 from optimize.outcome import BASELINE, CONFIRMATION, ROLE
+from optimize.study.info import info_of
 
 T = TypeVar("T")
 IDLE = "idle"
@@ -72,12 +73,11 @@ def candidates(study: optuna.Study) -> list[Candidate]:
 
     But for their quality: that is what was last known of the model and decoding they share with other trials.
     """
-    trials, about = measured(study), study.user_attrs["about"]
+    trials, limits = measured(study), info_of(study).limits
     quality, pairs = quality_so_far(study), paired_so_far(study)
     figures = {t.number: estimates_of(t) | quality.get(t.user_attrs.get("answers_key", ""), {}) for t in trials}
     paired = {t.number: pairs.get(t.user_attrs.get("answers_key", ""), {}) for t in trials}
     baseline = next((t.number for t in trials if t.user_attrs.get(ROLE) == BASELINE), None)
-    limits = [Limit(**raw) for raw in about["limits"]]
     reference = None if baseline is None else figures[baseline]
     return [
         Candidate(
@@ -104,7 +104,7 @@ def quality_so_far(study: optuna.Study) -> dict[str, dict[str, Estimate]]:
     Where the baseline was answered to more prompts, it is the baseline's and the difference on common ones.
     """
     found: dict[str, dict[str, Estimate]] = {}
-    names = study.user_attrs["about"]["same_sample"]  # read once: each time asks the storage
+    names = info_of(study).same_sample  # read once: each time asks the storage
     for trial in complete(study):
         key = trial.user_attrs.get("answers_key")
         if key is None or trial.user_attrs.get("imputed"):
@@ -139,7 +139,7 @@ def levelled_quality(
 
 
 def _keeps(
-    limits: list[Limit], figures: Mapping[str, Estimate], reference: Mapping[str, Estimate] | None,
+    limits: Sequence[Limit], figures: Mapping[str, Estimate], reference: Mapping[str, Estimate] | None,
     paired: Mapping[str, Paired],
 ) -> bool:  # fmt: skip
     return all(v <= 0 for v in violations(limits, figures, reference, ratios_of(paired)).values())

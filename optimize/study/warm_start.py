@@ -13,6 +13,7 @@ from optimize.pareto import spread
 from optimize.plan import Plan
 from optimize.search.gp_sampler import GIVEN_POINTS_ATTR
 from optimize.study.confirmation import directions_of
+from optimize.study.info import info_of
 from optimize.study.lifecycle import enqueue, stored_studies
 from optimize.study.trials import candidates
 
@@ -78,7 +79,7 @@ def queue_best(plan: Plan, study: optuna.Study, earlier: Sequence[optuna.Study],
 def failures_elsewhere(plan: Plan, studies: Sequence[optuna.Study]) -> Iterator[TrialRecord]:
     """Trials of earlier studies on the same machine with the same model, vLLM and settings of all engines."""
     for study in studies:
-        about = study.user_attrs["about"]
-        alike = all(about["signature"].get(part) == plan.signature[part] for part in _SAME)
-        if alike and about.get("engine_settings") == plan.engine_settings():
+        info = info_of(study)
+        alike = all(info.signature.get(part) == plan.signature[part] for part in _SAME)
+        if alike and info.engine_settings == plan.engine_settings():
             yield from Ledger(Path(plan.config.output_dir) / "studies" / study.study_name).records()

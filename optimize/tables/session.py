@@ -29,13 +29,14 @@ from optimize.ledger import Ledger, TrialRecord
 from optimize.load.client_pool import ClientPool
 from optimize.plan import Plan, make_plan
 from optimize.search.space import BEAM_SIZE, QUANTIZATION
+from optimize.study.info import make_info
 from optimize.tables.anova import shares_of
 from optimize.tables.comparison import grid_of
 from optimize.tables.folklore import label
 from optimize.tables.quality import quality_of
 from optimize.tables.render import Result, metrics_of, put_into, show, to_markdown, write
 from optimize.tables.spec import SPECS, Part, Point, Spec, values_of
-from optimize.tracking.study_info import about
+from optimize.tracking.glossary import glossary
 from optimize.tracking.tracker import Tracker
 
 ROLE = "table"
@@ -70,11 +71,11 @@ def run_table(name: str, config: StudyConfig, config_yaml: str) -> int:
         return _again(name, spec, values, plan)
     tags = {"study": plan.config.study.name, "model": plan.config.model.name}
     write_atomically(plan.folder / "config.yaml", config_yaml)
-    known = about(plan, tags)
-    known.write(plan.folder)
+    info = make_info(plan, tags, glossary(plan.metrics, plan.objectives))
+    info.write(plan.folder)
     tables = [Measured(part, part.points(values), config.at) for part in spec.parts]
     progress = Progress(plan.config.study.trials, list(plan.objectives))
-    tracker = Tracker(plan.config.tracking, Ledger(plan.folder), known, progress.say)
+    tracker = Tracker(plan.config.tracking, Ledger(plan.folder), info, progress.say)
     try:
         pool = EnginePool(plan.launcher, plan.folder / "engines")
         with terminable(), progress, ClientPool(plan.config.load.clients) as clients, pool:

@@ -11,8 +11,8 @@ from typing import Any
 import optuna
 from optuna.trial import create_trial
 
-from objectives import Estimate, RequestRecord
-from optimize.config.schema import GIVEN
+from objectives import Direction, Estimate, RequestRecord
+from optimize.config.schema import GIVEN, Scenario
 from optimize.decision.constraints import Limit, violations
 from optimize.engine.simulated import VERSION
 from optimize.files import write_atomically
@@ -20,6 +20,7 @@ from optimize.ledger import Ledger, TrialRecord
 from optimize.outcome import BASELINE, SEARCH
 from optimize.report.data import Facts, gather
 from optimize.report.importance import Share
+from optimize.study.info import StudyInfo, store_info
 from optimize.study.rows import row_of
 
 DIRECTIONS: dict[str, Any] = {
@@ -54,7 +55,7 @@ def made_up(folder: Path, trials: int) -> Facts:
     """A study of so many trials, the baseline among them, in memory and in a ledger; a tenth could not run."""
     rng, ledger = random.Random(0), Ledger(folder)
     study = optuna.create_study(study_name="made-up", directions=list(DIRECTIONS.values()))
-    study.set_user_attr("about", _about())
+    store_info(study, _info())
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "config.yaml", f"{GIVEN}+study=chat engine=simulated\n")
     write_atomically(folder / "mlflow.json", '{"uri": "", "run_id": "parent", "complete": true}')
@@ -73,14 +74,12 @@ def _found(study: optuna.Study) -> Any:
     return recommendation(study)
 
 
-def _about() -> dict[str, Any]:
-    weights = {"p99_latency_s": 4, "qps": 1, "memory_bytes": 0.5, "bleu": 4}
-    return {
-        "scenario": {"name": "chat", "title": "Made-up chat", "weights": weights}, "directions": DIRECTIONS,
-        "model": "made up", "engine_settings": "", "signature": _SIGNATURE,
-        "limits": [{"metric": x.metric, "upper": x.upper, "value": x.value, "relative": x.relative} for x in LIMITS],
-        "same_sample": [],
-    }  # fmt: skip
+def _info() -> StudyInfo:
+    weights = {"p99_latency_s": 4.0, "qps": 1.0, "memory_bytes": 0.5, "bleu": 4.0}
+    return StudyInfo(
+        Scenario("chat", "Made-up chat", weights), {name: Direction(d) for name, d in DIRECTIONS.items()},
+        tuple(LIMITS), model="made up", signature=_SIGNATURE,
+    )  # fmt: skip
 
 
 def _record(number: int, rng: random.Random, baseline: Mapping[str, Estimate]) -> TrialRecord:

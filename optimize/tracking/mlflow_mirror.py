@@ -15,9 +15,9 @@ from optimize.errors import redacted
 from optimize.files import write_atomically
 from optimize.ledger import Ledger, TrialRecord
 from optimize.outcome import SEARCH
+from optimize.study.info import StudyInfo
 from optimize.tracking.metric_keys import EXPERIMENT_NOTE, Points, figures_of, in_time
 from optimize.tracking.notes import trial_note
-from optimize.tracking.study_info import About
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -46,17 +46,17 @@ class Mirror:
     Args:
         tracking: Where to.
         ledger: The study's folder.
-        about: What its runs have in common.
+        info: Description of the study: tags, workload, glossary.
         step: Called before every call of MLflow; may hold it back.
         agree: From the id of a parent run just made to the one that all drivers of the study use.
     """
 
     def __init__(
-        self, tracking: Tracking, ledger: Ledger, about: About, step: Callable[[], None] = lambda: None,
+        self, tracking: Tracking, ledger: Ledger, info: StudyInfo, step: Callable[[], None] = lambda: None,
         agree: Callable[[str], str] = str,
     ) -> None:  # fmt: skip
-        self._tracking, self._ledger, self._about, self._step = tracking, ledger, about, step
-        self._tags, self._agree = {**about.tags, **_SOURCE}, agree
+        self._tracking, self._ledger, self._info, self._step = tracking, ledger, info, step
+        self._tags, self._agree = {**info.tags, **_SOURCE}, agree
         self._opened: MlflowClient | None = None
 
     @property
@@ -86,7 +86,7 @@ class Mirror:
             state = self._remember(self._ledger.folder, run_id, complete=False)
             if made:
                 self._log_workload(run_id)
-                self._client.set_tag(run_id, _NOTE, f"No result yet.\n\n{self._about.glossary}")
+                self._client.set_tag(run_id, _NOTE, f"No result yet.\n\n{self._info.glossary}")
         else:
             self._client.update_run(state["run_id"], status="RUNNING")
         if config_yaml is not None:
@@ -96,7 +96,7 @@ class Mirror:
     def close_parent(self, metrics: Mapping[str, float], note: str, files: list[Path], status: str) -> None:
         """Log the study's result and end the parent run."""
         run_id, now = self.open_parent(), time.time()
-        told = {_NOTE: f"{note}\n\n{self._about.glossary}"} if note else {}
+        told = {_NOTE: f"{note}\n\n{self._info.glossary}"} if note else {}
         self._log(run_id, {name: [(now, 0, value)] for name, value in metrics.items()}, told)
         for file in files:
             self._client.log_artifact(run_id, str(file), "report")
@@ -175,7 +175,7 @@ class Mirror:
         """The workload as a dataset: what MLflow groups and filters runs by."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        known = self._about.workload
+        known = self._info.workload
         if not known:
             return
         local = Path(known["source"]).is_file()

@@ -19,10 +19,10 @@ from optimize.config.schema import Tracking
 from optimize.errors import OptimizeError
 from optimize.files import write_atomically
 from optimize.ledger import Ledger, TrialRecord
+from optimize.study.info import StudyInfo
 from optimize.tracking.background import Background
 from optimize.tracking.dashboard import annotate
 from optimize.tracking.mlflow_mirror import Mirror
-from optimize.tracking.study_info import About
 
 if TYPE_CHECKING:
     import optuna
@@ -41,11 +41,11 @@ class Tracker:
     """
 
     def __init__(
-        self, tracking: Tracking, ledger: Ledger, about: About, say: Callable[[str], None],
+        self, tracking: Tracking, ledger: Ledger, info: StudyInfo, say: Callable[[str], None],
         agree: Callable[[str], str] = str,
     ) -> None:  # fmt: skip
         self._background = Background("tracking")
-        self._mirror = Mirror(tracking, ledger, about, self._background.step, agree)
+        self._mirror = Mirror(tracking, ledger, info, self._background.step, agree)
         self._ledger, self._say = ledger, say
         self._silent_until = 0.0
         self._opening: list[Callable[[], object]] = []

@@ -11,11 +11,13 @@ import optuna
 import pytest
 from optuna.distributions import IntDistribution
 
-from objectives import Estimate
-from optimize.config.schema import Confirm
+from objectives import Direction, Estimate
+from optimize.config.schema import Confirm, Scenario
+from optimize.decision.constraints import Limit
 from optimize.decision.recommendation import Recommendation
 from optimize.outcome import BASELINE, CONFIRMATION, ROLE, SEARCH
 from optimize.study.confirmation import Confirmation, confirmed, first_reading, recommendation
+from optimize.study.info import StudyInfo, store_info
 from optimize.study.lifecycle import CONFIRMS, RETRIES, ROUND, enqueue_again
 from optimize.study.trials import told
 from tests.conftest import Run
@@ -30,11 +32,10 @@ TRUE = {**FIRST, 3: (11.0, 0.95)}
 
 def _study(first: Mapping[int, Figures] = FIRST, limits: list[dict[str, Any]] | None = None) -> optuna.Study:
     study = optuna.create_study(directions=["maximize", "minimize"], sampler=optuna.samplers.RandomSampler(seed=0))
-    about = {
-        "scenario": {"weights": {"qps": 1.0, "p99_latency_s": 1.0}}, "limits": limits or [], "same_sample": [],
-        "directions": {"qps": "maximize", "p99_latency_s": "minimize"},
-    }  # fmt: skip
-    study.set_user_attr("about", about)
+    weights = {"qps": 1.0, "p99_latency_s": 1.0}
+    directions = {"qps": Direction.MAXIMIZE, "p99_latency_s": Direction.MINIMIZE}
+    bounds = tuple(Limit(**limit) for limit in limits or [])
+    store_info(study, StudyInfo(Scenario(weights=weights), directions, bounds))
     for number in first:
         study.enqueue_trial({"x": number}, user_attrs={ROLE: SEARCH if number else BASELINE})
         _run_next(study, lambda *_, number=number: first[number])

@@ -8,12 +8,13 @@ import optuna
 import pytest
 
 from optimize import hardware as signature
+from optimize.study.info import ATTRIBUTE
 from tests.conftest import Run
 
 
 def about(out: Path) -> dict[str, object]:
     study = optuna.load_study(study_name="smoke", storage=f"sqlite:///{out}/optuna.db")
-    found: dict[str, object] = study.user_attrs["about"]
+    found: dict[str, object] = study.user_attrs[ATTRIBUTE]
     return found
 
 

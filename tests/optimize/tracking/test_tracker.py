@@ -9,7 +9,7 @@ import pytest
 from optimize.config.schema import Tracking
 from optimize.ledger import Ledger, TrialRecord
 from optimize.outcome import SEARCH
-from optimize.tracking.study_info import About
+from optimize.study.info import StudyInfo
 from optimize.tracking.tracker import Tracker
 
 
@@ -52,7 +52,7 @@ def tracker(heard: Heard, tmp_path: Path) -> Tracker:
     ledger = Ledger(tmp_path)
     ledger.write(record(0, ended_at=1.0))
     ledger.write(record(1))
-    opened = Tracker(Tracking(uri="sqlite:///unused", storage="sqlite:///unused"), ledger, About({}), print)
+    opened = Tracker(Tracking(uri="sqlite:///unused", storage="sqlite:///unused"), ledger, StudyInfo(), print)
     opened.open("config")
     return opened
 

@@ -1,0 +1,131 @@
+"""What a study states about itself: stored with it, so that it can be read without its configuration."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from objectives import Direction
+from optimize.config.schema import Scenario
+from optimize.decision.constraints import Limit
+from optimize.files import write_atomically
+from optimize.plan import Plan
+
+if TYPE_CHECKING:
+    import optuna
+
+ATTRIBUTE = "about"
+"""User attribute of an Optuna study that holds its StudyInfo."""
+FILE = "about.json"
+"""File in a study's folder that holds its StudyInfo."""
+_REQUIRED = {"scenario", "directions", "limits", "same_sample"}
+"""Keys without which nothing can be recommended from a study; those of earlier versions may lack some of them."""
+
+
+@dataclass(frozen=True)
+class StudyInfo:
+    """Description of a study.
+
+    Fields that a study of an earlier version did not store have their defaults.
+
+    Attributes:
+        scenario: Name, title and weights of the objectives.
+        directions: Objective -> which way it improves, in the order of Optuna's values.
+        limits: The constraints.
+        same_sample: Metrics that score the same prompts in every trial.
+        model: Name of the model.
+        hardware: Name of the hardware (`conf/hardware/`).
+        machine_class: Class of the machines that trials may run on.
+        engine_settings: Hash of the settings that all engines share; see `Plan.engine_settings`.
+        signature: What every figure of the study depends on.
+        tags: Tags of every MLflow run: study, model, usually the scenario.
+        workload: Name, digest, source (path or Hugging Face id) and sizes of the workload, for MLflow's data set.
+        glossary: Markdown: the meaning, unit and direction of each metric. Stored in the folder only.
+    """
+
+    scenario: Scenario = field(default_factory=Scenario)
+    directions: Mapping[str, Direction] = field(default_factory=dict)
+    limits: tuple[Limit, ...] = ()
+    same_sample: tuple[str, ...] = ()
+    model: str = ""
+    hardware: str = ""
+    machine_class: str = ""
+    engine_settings: str = ""
+    signature: Mapping[str, str] = field(default_factory=dict)
+    tags: Mapping[str, str] = field(default_factory=dict)
+    workload: Mapping[str, Any] = field(default_factory=dict)
+    glossary: str = ""
+
+    @property
+    def machines(self) -> str:
+        """Class of the machines; of studies that did not store it, the description of the first machine."""
+        return self.machine_class or self.signature.get("machine", "")
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> StudyInfo:
+        """Read what `asdict` made of one, by this version or an earlier one."""
+        values = {f.name: raw[f.name] for f in fields(cls) if f.name in raw}
+        readers: dict[str, Any] = {
+            "scenario": lambda node: Scenario(**node),
+            "directions": lambda node: {name: Direction(direction) for name, direction in node.items()},
+            "limits": lambda nodes: tuple(Limit(**node) for node in nodes),
+            "same_sample": tuple,
+        }
+        return cls(**{name: readers.get(name, lambda value: value)(value) for name, value in values.items()})
+
+    def write(self, folder: Path) -> None:
+        """Write it to a study's folder."""
+        write_atomically(folder / FILE, json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, folder: Path) -> StudyInfo:
+        """Read it from a study's folder; the oldest of these files hold the tags alone."""
+        raw = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        return cls.from_dict(raw if isinstance(raw.get("tags"), dict) else {"tags": raw})
+
+
+def make_info(plan: Plan, tags: Mapping[str, str] | None = None, glossary: str = "") -> StudyInfo:
+    """The description of a planned study.
+
+    Args:
+        plan: The study's parts.
+        tags: Tags of its MLflow runs; None for study, scenario and model.
+        glossary: Markdown table of its metrics.
+    """
+    config, workload = plan.config, plan.workload
+    sizes = {"prompts": len(workload.prompts), "max_tokens": workload.max_tokens, "scored": bool(workload.references)}
+    named = {"study": config.study.name, "scenario": config.scenario.name, "model": config.model.name}
+    return StudyInfo(
+        scenario=config.scenario,
+        directions={name: objective.direction for name, objective in plan.objectives.items()},
+        limits=tuple(plan.limits),
+        same_sample=tuple(name for name, metric in plan.metrics.items() if metric.same_sample),
+        model=config.model.name,
+        hardware=config.hardware.name,
+        machine_class=config.hardware.machine_class or plan.signature["machine"],
+        engine_settings=plan.engine_settings(),
+        signature=dict(plan.signature),
+        tags=named if tags is None else dict(tags),
+        workload={
+            "name": workload.name, "digest": workload.hash, "source": config.workload.path, "sizes": sizes,
+        },
+        glossary=glossary,
+    )  # fmt: skip
+
+
+def store_info(study: optuna.Study, info: StudyInfo) -> None:
+    """Store it with the study, in place of what was stored before."""
+    study.set_user_attr(ATTRIBUTE, asdict(info))
+
+
+def info_of(study: optuna.Study) -> StudyInfo:
+    """Read it from the study; all fields have their defaults where nothing is stored."""
+    return StudyInfo.from_dict(study.user_attrs.get(ATTRIBUTE, {}))
+
+
+def is_readable(study: optuna.Study) -> bool:
+    """Whether enough is stored to recommend from the study."""
+    return set(study.user_attrs.get(ATTRIBUTE, ())) >= _REQUIRED
