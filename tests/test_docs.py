@@ -83,7 +83,7 @@ def test_the_reader_of_commands_sees_what_a_shell_would() -> None:
 
 
 def test_every_page_is_reachable_and_its_links_lead_somewhere() -> None:
-    for page in PAGES:
+    for page in [*PAGES, *(ROOT / "docs").glob("*/*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
             assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
     index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
