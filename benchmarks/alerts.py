@@ -28,7 +28,7 @@ from optimize.config.schema import StudyConfig
 from optimize.deploy.alerts import alerts_of
 from optimize.deploy.bundle import make_deployment, make_folder, write_bundle
 from optimize.deploy.verify import Serving, serving
-from optimize.engine.vllm import free_port
+from optimize.engine.process import free_port
 from optimize.errors import OptimizeError
 from optimize.study.rows import chosen_row
 

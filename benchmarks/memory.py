@@ -27,7 +27,8 @@ from objectives.memory import kv_in_use
 from optimize.config.compose import configuration
 from optimize.config.schema import Model, RandomWeights
 from optimize.engine.base import EngineConfig, RequestConfig
-from optimize.engine.vllm import VllmEngine, VllmLauncher
+from optimize.engine.vllm import VllmLauncher
+from optimize.engine.vllm_engine import VllmEngine
 from optimize.evaluation.telemetry import Telemetry
 from optimize.load.arrivals import ClosedLoop
 from optimize.load.client_pool import ClientPool

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from optimize.engine.vllm import free_port
+from optimize.engine.process import free_port
 
 PROGRAMS = ("prometheus", "prometheus-node-exporter", "promtool")
 

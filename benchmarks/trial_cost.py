@@ -24,7 +24,7 @@ import psutil
 
 from benchmarks.common import RESULTS, engine_of, provenance, require_quiet
 from optimize.config.compose import configuration
-from optimize.engine.vllm import free_port
+from optimize.engine.process import free_port
 from optimize.ledger import Ledger
 from optimize.report.time_spent import measuring_s
 

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CHILD_PROCESSES = {f"optimize.engine.{name}" for name in ("serve", "worker_extension", "kernel_check", "fork_server")}
+CHILD_PROCESSES = {
+    f"optimize.engine.{name}"
+    for name in ("serve", "worker_extension", "kernel_check", "fork_server", "vllm_adaptation")
+}
 """Modules that only ever run inside an engine's own processes."""
 IO = {
     "aiohttp", "asyncio", "csv", "datasets", "filelock", "http", "httpx", "io", "json", "os", "pathlib", "pickle",

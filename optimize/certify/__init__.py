@@ -1,1 +1,1 @@
-"""What a configuration is worth under load and faults, measured on a live engine under supervision."""
+"""Certification of a configuration under load and faults, on a live engine under supervision."""

@@ -1,4 +1,4 @@
-"""`python -m optimize.certify +study=chat`: stress and faults against the study's recommended row, on live engines."""
+"""`python -m optimize.certify +study=chat`: certifies the study's recommended row under stress and faults."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Limits on an engine's memory and disk, by control groups below our own, where the system lets us make them.
+"""Limits on an engine's memory and disk by control groups below the process's own, where the system permits them.
 
-A group below our own takes nothing away from the limits we are under; it is removed at the end.
+A group below the process's own does not affect the limits that the process is under. It is removed at the end.
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
 _REMOVE_S = 10.0
-_SQUEEZED_BY = (0.1, 0.01, 0.001, 0.0)
+_SQUEEZE_SHARES = (0.1, 0.01, 0.001, 0.0)
 
 
 class Denied(Exception):
-    """Why this system does not let us limit an engine, in words."""
+    """Why this system does not permit a limit, in words."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryGroup:
-    """A control group that bounds memory.
+    """A control group that limits memory.
 
     Attributes:
-        folder: Of the group.
-        version: 1 or 2.
+        folder: Folder of the group.
+        version: Version of control groups, 1 or 2.
     """
 
     folder: Path
@@ -38,23 +38,23 @@ class MemoryGroup:
         return int((self.folder / ("memory.current" if self.version == 2 else "memory.usage_in_bytes")).read_text())
 
     def limit(self, limit_bytes: int | None) -> None:
-        """Bound it from now on; None lifts the bound. What the kernel can give up (the page cache) it gives up."""
+        """Set the limit, or lift it with None. The kernel reclaims what it can (the page cache) to meet it."""
         name = "memory.max" if self.version == 2 else "memory.limit_in_bytes"
-        nothing = "max" if self.version == 2 else "-1"
-        (self.folder / name).write_text(nothing if limit_bytes is None else str(limit_bytes))
+        unlimited = "max" if self.version == 2 else "-1"
+        (self.folder / name).write_text(unlimited if limit_bytes is None else str(limit_bytes))
 
     def squeeze(self) -> None:
-        """Bound it by what it holds, less what the kernel can take back: what it asks for next is too much.
+        """Set the limit at or just below what the group holds, so that its next allocation exceeds it.
 
-        Version 2 kills where too little can be taken back; version 1 refuses such a bound.
+        Version 2 kills where too little can be reclaimed; version 1 refuses such a limit.
         """
-        for share in _SQUEEZED_BY:
+        for share in _SQUEEZE_SHARES:
             with contextlib.suppress(OSError):
                 self.limit(int((1 - share) * self.used_bytes()))
                 return
 
     def kills(self) -> int:
-        """How many processes the kernel has killed in it for want of memory."""
+        """Number of processes that the kernel has killed in it for lack of memory."""
         events = self.folder / ("memory.events" if self.version == 2 else "memory.oom_control")
         counts = dict(line.split() for line in events.read_text().splitlines())
         return int(counts.get("oom_kill", 0))
@@ -73,7 +73,7 @@ def memory_group() -> Iterator[MemoryGroup]:
 
 @contextmanager
 def disk_group(path: Path, bytes_per_s: int) -> Iterator[Path]:
-    """A group whose processes read the disk that holds `path` no faster than this.
+    """A group whose processes read the disk that holds `path` at most at this speed.
 
     Raises:
         Denied: the system does not allow one.
@@ -86,7 +86,7 @@ def disk_group(path: Path, bytes_per_s: int) -> Iterator[Path]:
         try:
             (folder / name).write_text(limit)
         except OSError as error:
-            raise Denied(f"the kernel does not slow down device {numbers} ({error.strerror})") from error
+            raise Denied(f"the kernel does not throttle device {numbers} ({error.strerror})") from error
         yield folder
 
 
@@ -97,17 +97,19 @@ def _group(controller: str, unified: str | None = None) -> Iterator[tuple[Path, 
     try:
         folder.mkdir()
     except OSError as error:
-        raise Denied(f"no control group may be made below {controller}'s own ({error.strerror})") from error
+        raise Denied(
+            f"no control group can be made below the process's own of {controller!r} ({error.strerror})"
+        ) from error
     try:
         if version == 2 and not (folder / f"{unified or controller}.max").exists():
-            raise Denied(f"the controller {unified or controller!r} is not handed on to groups below our own")
+            raise Denied(f"the controller {unified or controller!r} is not delegated to groups below the process's own")
         yield folder, version
     finally:
         _remove(folder)
 
 
 def _own_group(controller: str) -> tuple[Path, int]:
-    """The control group we are in, and its version."""
+    """Folder and version of this process's control group."""
     try:
         lines = Path("/proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except OSError as error:
@@ -119,7 +121,7 @@ def own_group(lines: list[str], controller: str, root: Path) -> tuple[Path, int]
     """Folder and version of a process's group, from the lines of its /proc/PID/cgroup.
 
     Raises:
-        Denied: it is in none that is mounted.
+        Denied: no mounted one holds it.
     """
     paths = {names: path for _, names, path in (line.split(":", 2) for line in lines)}
     for names, path in paths.items():
@@ -131,7 +133,7 @@ def own_group(lines: list[str], controller: str, root: Path) -> tuple[Path, int]
 
 
 def _remove(folder: Path) -> None:
-    """A group can be removed once its last process is reaped."""
+    """Remove a group, which is possible once its last process is reaped."""
     deadline = time.monotonic() + _REMOVE_S
     while folder.exists() and time.monotonic() < deadline:
         with contextlib.suppress(OSError):

@@ -1,7 +1,8 @@
-"""One fault on one live engine under load: what it needs to know while it happens, and what it notes down."""
+"""The context of one fault on a live engine under load: its resources, its notes, and when it was detected."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -20,31 +21,31 @@ MEMORY, DISK, CHECKPOINT = "memory", "disk", "checkpoint"
 
 @dataclass
 class FaultContext:
-    """A fault under way.
+    """Context of a fault under way.
 
     Attributes:
-        testbed: What all runs share.
+        testbed: The testbed of all runs.
         engine: The engine and its front.
-        flow: The load through the front.
-        rate_per_s: Arrivals before the fault.
+        load: The load through the front.
+        rate_per_s: Arrivals per second before the fault.
         mitigated: Whether the mitigation is in place.
-        props: What the arrangement made, e.g. the control group.
-        notes: What is worth telling about this run, in words.
-        injected_at: Unix time of the fault; one that takes a while to come about moves it.
+        resources: Resources that the setup made, e.g. the control group.
+        notes: Remarks about this run for the certificate.
+        injected_at: Unix time of the fault; a fault that takes effect gradually moves it.
     """
 
     testbed: Testbed
     engine: SupervisedEngine
-    flow: LoadRun
+    load: LoadRun
     rate_per_s: float
     mitigated: bool
-    props: dict[str, Any] = field(default_factory=dict)
+    resources: dict[str, Any] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     injected_at: float = 0.0
     _timers: list[threading.Timer] = field(default_factory=list)
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
-        """Do something while the load goes on; done at the latest when the scene ends."""
+        """Run an action while the load continues; `end` waits for it."""
         timer = threading.Timer(seconds, action)
         timer.daemon = True
         self._timers.append(timer)
@@ -55,60 +56,60 @@ class FaultContext:
             timer.join()
 
     def processes(self) -> list[psutil.Process]:
-        """Of the engine that serves."""
+        """Processes of the engine that serves."""
         current = self.engine.supervisor.current
         assert current is not None
         return [psutil.Process(pid) for pid in current.engine.pids]
 
-    # -- when the supervision noticed, in seconds after the fault
+    # -- detection by the supervision, in seconds after the fault
 
-    def restart_noticed_s(self) -> float | None:
-        found = [r.detected_at for r in self.engine.supervisor.restarts.read() if r.detected_at >= self.injected_at]
-        return min(found) - self.injected_at if found else None
+    def restart_detected_s(self) -> float | None:
+        times = [r.detected_at for r in self.engine.supervisor.restarts.read() if r.detected_at >= self.injected_at]
+        return min(times) - self.injected_at if times else None
 
     def missed_probe_s(self) -> float | None:
-        found = [at for at in self.engine.supervisor.missed if at >= self.injected_at]
-        return min(found) - self.injected_at if found else self.restart_noticed_s()
+        times = [at for at in self.engine.supervisor.missed_probes if at >= self.injected_at]
+        return min(times) - self.injected_at if times else self.restart_detected_s()
 
     def pressure_s(self) -> float | None:
-        """First reading of a full KV cache, a preemption, or requests that wait."""
-        before = [f.get("preemptions", 0.0) for at, f in self.engine.figures if at < self.injected_at]
+        """First probe that shows a full KV cache, a preemption, or waiting requests."""
+        before = [f.get("preemptions", 0.0) for at, f in self.engine.metrics if at < self.injected_at]
         preempted = before[-1] if before else 0.0
-        for at, figures in self.engine.figures:
-            full = figures.get("kv_cache_use", 0.0) >= 0.95 or figures.get("requests_waiting", 0.0) > 0
-            if at >= self.injected_at and (full or figures.get("preemptions", 0.0) > preempted):
+        for at, metrics in self.engine.metrics:
+            full = metrics.get("kv_cache_use", 0.0) >= 0.95 or metrics.get("requests_waiting", 0.0) > 0
+            if at >= self.injected_at and (full or metrics.get("preemptions", 0.0) > preempted):
                 return at - self.injected_at
         return None
 
-    def noted_s(self) -> float | None:
-        """What the fault itself saw, as `props["noticed_at"]`."""
-        at = self.props.get("noticed_at")
+    def event_s(self) -> float | None:
+        """The event that the fault itself recorded as `resources["detected_at"]`."""
+        at = self.resources.get("detected_at")
         return None if at is None else float(at) - self.injected_at
 
 
-Arrange = Callable[[Testbed, bool, dict[str, Any]], AbstractContextManager[Setup]]
+SetupFactory = Callable[[Testbed, bool, dict[str, Any]], AbstractContextManager[Setup]]
 
 
 @dataclass(frozen=True)
 class Scenario:
-    """A fault, and what helps against it.
+    """A fault and its mitigation.
 
     Attributes:
-        name: On the command line.
-        title: For people.
-        arrange: Sets the run up; may put props into the dictionary for `inject`.
+        name: Name on the command line.
+        title: Name in the certificate.
+        setup_of: Makes the setup of a run, and may add resources for `inject` to the dictionary.
         inject: Does the damage.
-        noticed_s: When the supervision noticed.
-        mitigation: What helps, in words; None where only the bare fault is measured.
-        rate_share: Arrivals before the fault, as a share of the usual.
+        detected_s: Seconds from the fault until the supervision detected it.
+        mitigation: The mitigation, in words; None where only the bare fault is measured.
+        rate_share: Arrivals before the fault, as a share of the usual rate.
         watch_s: Least seconds of load after the fault.
     """
 
     name: str
     title: str
-    arrange: Arrange
+    setup_of: SetupFactory
     inject: Callable[[FaultContext], None]
-    noticed_s: Callable[[FaultContext], float | None]
+    detected_s: Callable[[FaultContext], float | None]
     mitigation: str | None = None
     rate_share: float = 1.0
     watch_s: float = 0.0
@@ -119,9 +120,7 @@ def now() -> float:
 
 
 def drop_page_cache(folder: Path) -> None:
-    """Have the kernel forget what it keeps of a folder's files in memory."""
-    import os
-
+    """Have the kernel drop the pages of a folder's files from its cache."""
     for path in folder.rglob("*"):
         if path.is_file():
             handle = os.open(path, os.O_RDONLY)

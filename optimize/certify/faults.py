@@ -1,4 +1,4 @@
-"""The faults: how each run is arranged, and how the damage is done. All of it is real: signals, limits, requests."""
+"""The faults: the setup of each run, and the damage, which is real: signals, limits, requests."""
 
 from __future__ import annotations
 
@@ -28,208 +28,205 @@ _DISCONNECTS = 20
 _KILLED_MAX_S = 60.0
 
 
-# -- arrangements
+# -- setups
 
 
 @contextmanager
-def plain(testbed: Testbed, mitigated: bool, props: dict[str, Any]) -> Iterator[Setup]:
-    yield testbed.arrangement()
+def plain(testbed: Testbed, mitigated: bool, resources: dict[str, Any]) -> Iterator[Setup]:
+    yield testbed.setup()
 
 
 @contextmanager
-def standby(testbed: Testbed, mitigated: bool, props: dict[str, Any]) -> Iterator[Setup]:
-    found = testbed.arrangement()
-    yield replace(found, serve=replace(found.serve, standby=mitigated))
+def standby(testbed: Testbed, mitigated: bool, resources: dict[str, Any]) -> Iterator[Setup]:
+    yield testbed.setup().with_serve(standby=mitigated)
 
 
 @contextmanager
-def limited_memory(testbed: Testbed, mitigated: bool, props: dict[str, Any]) -> Iterator[Setup]:
+def limited_memory(testbed: Testbed, mitigated: bool, resources: dict[str, Any]) -> Iterator[Setup]:
     with memory_group() as group:
-        props[MEMORY] = group
-        yield replace(testbed.arrangement(), cgroups=(str(group.folder),))
+        resources[MEMORY] = group
+        yield replace(testbed.setup(), cgroups=(str(group.folder),))
 
 
 @contextmanager
-def shrunk_cache(testbed: Testbed, mitigated: bool, props: dict[str, Any]) -> Iterator[Setup]:
-    found = testbed.arrangement()
-    yield (
-        found
-        if mitigated
-        else found.with_flags(num_gpu_blocks_override=testbed.settings.shrunk_blocks or testbed.fewest_blocks)
-    )
+def shrunk_cache(testbed: Testbed, mitigated: bool, resources: dict[str, Any]) -> Iterator[Setup]:
+    blocks = testbed.settings.shrunk_blocks or testbed.fewest_blocks
+    yield testbed.setup() if mitigated else testbed.setup().with_flags(num_gpu_blocks_override=blocks)
 
 
 @contextmanager
-def limited_beams(testbed: Testbed, mitigated: bool, props: dict[str, Any]) -> Iterator[Setup]:
-    """Without: every beam that the engine accepts. With: two, and no more than eight in flight together."""
+def limited_beams(testbed: Testbed, mitigated: bool, resources: dict[str, Any]) -> Iterator[Setup]:
+    """Bare: every beam that the engine accepts. Mitigated: two per request, and eight in flight at most."""
     limits = {"beams_max": 2, "beams_together": 8, "beams_dynamic": True} if mitigated else {"beams_dynamic": False}
-    found = testbed.arrangement()
-    yield replace(found, serve=replace(found.serve, **{"beams_together": 1 << 20, **limits}))  # type: ignore[arg-type]
+    yield testbed.setup().with_serve(**{"beams_together": 1 << 20, **limits})
 
 
 @contextmanager
-def own_checkpoint(testbed: Testbed, mitigated: bool, props: dict[str, Any]) -> Iterator[Setup]:
-    """A copy of the checkpoint that may be taken away, or be slow."""
-    with tempfile.TemporaryDirectory(prefix="certify-") as folder, ExitStack() as held:
-        source, copy = Path(testbed.chosen.config.engine.checkpoint), Path(folder) / "checkpoint"
+def own_checkpoint(testbed: Testbed, mitigated: bool, resources: dict[str, Any]) -> Iterator[Setup]:
+    """A copy of the checkpoint, which can be moved away or read from a slow disk."""
+    with tempfile.TemporaryDirectory(prefix="certify-") as folder, ExitStack() as stack:
+        source, copy = Path(testbed.target.config.engine.checkpoint), Path(folder) / "checkpoint"
         if not source.is_dir():
-            raise Denied(f"the checkpoint {source} is no local folder, so it cannot be taken away")
+            raise Denied(f"the checkpoint {source} is not a local folder, so it cannot be moved away")
         shutil.copytree(source, copy)
-        props[CHECKPOINT] = copy
-        found = replace(testbed.arrangement(), engine=replace(testbed.chosen.config.engine, checkpoint=str(copy)))
-        if props.pop("slow", False):
+        resources[CHECKPOINT] = copy
+        setup = replace(testbed.setup(), engine=replace(testbed.target.config.engine, checkpoint=str(copy)))
+        if resources.pop("slow", False):
             speed = int(testbed.settings.disk_mib_per_s * 2**20)
-            found = replace(found, cgroups=(str(held.enter_context(disk_group(copy, speed))),))
-        yield replace(found, serve=replace(found.serve, standby=mitigated))
+            setup = replace(setup, cgroups=(str(stack.enter_context(disk_group(copy, speed))),))
+        yield setup.with_serve(standby=mitigated)
 
 
 @contextmanager
-def slow_checkpoint(testbed: Testbed, mitigated: bool, props: dict[str, Any]) -> Iterator[Setup]:
-    props["slow"] = True
-    with own_checkpoint(testbed, mitigated, props) as found:
-        yield found
+def slow_checkpoint(testbed: Testbed, mitigated: bool, resources: dict[str, Any]) -> Iterator[Setup]:
+    resources["slow"] = True
+    with own_checkpoint(testbed, mitigated, resources) as setup:
+        yield setup
 
 
 # -- damage
 
 
-def kill(scene: FaultContext) -> None:
-    """What the out-of-memory killer does: SIGKILL to the process that holds most memory."""
-    victim = max(scene.processes(), key=lambda p: p.memory_info().rss)
-    scene.notes.append(f"killed {victim.name()}")
+def kill(context: FaultContext) -> None:
+    """SIGKILL to the process that holds most memory, as the out-of-memory killer sends it."""
+    victim = max(context.processes(), key=lambda p: p.memory_info().rss)
+    context.notes.append(f"killed {victim.name()}")
     victim.kill()
 
 
-def exhaust_memory(scene: FaultContext) -> None:
-    """Bound the memory: lower and lower until the kernel kills, or, mitigated, at all that the engine can come to hold
-    and some headroom.
+def exhaust_memory(context: FaultContext) -> None:
+    """Limit the memory, ever lower until the kernel kills; mitigated, to the engine's maximum plus headroom.
 
-    The KV cache of vLLM's CPU build is not in memory until it is used, and vLLM uses all its blocks in turn: what an
-    engine holds grows under the steadiest load until every block was used once. Once the kernel has killed, the
-    shortage is over, as when a neighbour has gone: under a bound that stays, what restarts would be killed again.
+    The KV cache of vLLM's CPU build takes no memory until it is used, and vLLM uses its blocks in turn, so an engine's
+    memory grows under the steadiest load until every block has been used once. The limit is lifted once the kernel has
+    killed, as when a neighbour has freed memory: under a lasting limit, the restarted engine would be killed again.
     """
-    group: MemoryGroup = scene.props[MEMORY]
-    used, current = group.used_bytes(), scene.engine.supervisor.current
+    group: MemoryGroup = context.resources[MEMORY]
+    used, current = group.used_bytes(), context.engine.supervisor.current
     assert current is not None
-    if scene.mitigated:
+    if context.mitigated:
         pool = current.engine.memory().kv_pool_bytes
-        limit = int((1 + scene.testbed.settings.headroom) * (used + pool))
-        scene.notes.append(f"limit {_mib(limit)}: {_mib(used)} in use, {_mib(pool)} of KV cache, and headroom")
+        limit = int((1 + context.testbed.settings.headroom) * (used + pool))
+        context.notes.append(f"limit {_mib(limit)}: {_mib(used)} in use, {_mib(pool)} of KV cache, and headroom")
         group.limit(limit)
         return
     try:
-        if not watch(scene.flow, lambda: _squeezed_to_death(scene, group), scene.flow.clock() + _KILLED_MAX_S):
-            raise Denied(f"the kernel killed nothing within {_KILLED_MAX_S:g} s, however little memory it was left")
+        if not watch(context.load, lambda: _squeezed_to_death(context, group), context.load.clock() + _KILLED_MAX_S):
+            raise Denied(f"the kernel killed nothing within {_KILLED_MAX_S:g} s, however low the limit was")
     finally:
         group.limit(None)
-    scene.notes.append(f"limit lowered from {_mib(used)} in use under normal load until the kernel killed, then lifted")
+    context.notes.append(
+        f"limit lowered from the {_mib(used)} in use under normal load until the kernel killed, then lifted"
+    )
 
 
-def _squeezed_to_death(scene: FaultContext, group: MemoryGroup) -> bool:
-    """Whether the kernel has killed; squeezes on where it has not, and takes that for the time of the fault."""
+def _squeezed_to_death(context: FaultContext, group: MemoryGroup) -> bool:
+    """Whether the kernel has killed; if not, lower the limit further and take now as the time of the fault."""
     if group.kills():
         return True
-    scene.injected_at = now()
+    context.injected_at = now()
     group.squeeze()
     return False
 
 
-def surge(scene: FaultContext) -> None:
-    """A few seconds at twice the usual rate, after a quiet time: a shrunk cache holds the quiet time only."""
-    scene.flow.follow(Poisson(_SURGE * scene.rate_per_s / _QUIET_SHARE))
-    scene.notes.append(f"{_SURGE * scene.rate_per_s / _QUIET_SHARE:.1f}/s for {_SURGE_S:g} s")
-    scene.later(_SURGE_S, lambda: scene.flow.follow(Poisson(scene.rate_per_s)))
+def surge(context: FaultContext) -> None:
+    """Twice the usual rate for a few seconds after a quarter of it: a shrunk cache holds only the quarter."""
+    context.load.follow(Poisson(_SURGE * context.rate_per_s / _QUIET_SHARE))
+    context.notes.append(f"{_SURGE * context.rate_per_s / _QUIET_SHARE:.1f}/s for {_SURGE_S:g} s")
+    context.later(_SURGE_S, lambda: context.load.follow(Poisson(context.rate_per_s)))
 
 
-def overflow_beams(scene: FaultContext) -> None:
-    """Requests with more beams than the engine accepts, then a flood of the widest that it does."""
-    current = scene.engine.supervisor.current
+def overflow_beams(context: FaultContext) -> None:
+    """Requests with more beams than the engine accepts, then a flood with as many as it does accept."""
+    current = context.engine.supervisor.current
     assert current is not None
-    widest = scene.testbed.settings.beams or accepted_beams(dict(scene.testbed.chosen.config.engine.flags))
-    prompt = scene.testbed.plan.workload.prompts[0]
+    widest = context.testbed.settings.beams or accepted_beams(dict(context.testbed.target.config.engine.flags))
+    prompt = context.testbed.plan.workload.prompts[0]
     too_wide = flood(current.engine.endpoint, prompt, 4 * widest, 1, 0.0)
-    scene.notes.append(f"{4 * widest} beams, engine asked directly: {too_wide.in_words()}")
-    front = scene.engine.front.endpoint
+    context.notes.append(f"{4 * widest} beams, sent to the engine: {too_wide.in_words()}")
+    front = context.engine.front.endpoint
     too_wide = flood(front, prompt, 4 * widest, 1, 0.0)
-    scene.notes.append(f"the same through the front: {too_wide.in_words()}")
+    context.notes.append(f"{4 * widest} beams, through the front: {too_wide.in_words()}")
 
     def run() -> None:
         answers = flood(front, prompt, widest, 4, _FLOOD_S)
-        scene.notes.append(f"flood of {widest} beams from 4 clients: {answers.in_words()}")
+        context.notes.append(f"flood of {widest} beams from 4 clients: {answers.in_words()}")
         if answers.first_refused_at is not None:
-            scene.props["noticed_at"] = answers.first_refused_at
+            context.resources["detected_at"] = answers.first_refused_at
 
-    scene.later(0.0, run)
-
-
-def freeze(scene: FaultContext) -> None:
-    """Stop the API server and let it go on after a while."""
-    stopped = _stop_servers(scene)
-    scene.later(scene.testbed.settings.freeze_s, lambda: _continue(stopped))
+    context.later(0.0, run)
 
 
-def hang(scene: FaultContext) -> None:
-    """Stop the API server for good."""
-    _stop_servers(scene)
+def freeze(context: FaultContext) -> None:
+    """Stop the API server, and resume it after `certify.freeze_s`."""
+    stopped = _stop_servers(context)
+    context.later(context.testbed.settings.freeze_s, lambda: _resume(stopped))
 
 
-def _stop_servers(scene: FaultContext) -> list[psutil.Process]:
-    current = scene.engine.supervisor.current
+def hang(context: FaultContext) -> None:
+    """Stop the API server and do not resume it."""
+    _stop_servers(context)
+
+
+def _stop_servers(context: FaultContext) -> list[psutil.Process]:
+    current = context.engine.supervisor.current
     assert current is not None
     port = int(current.engine.endpoint.base_url.rpartition(":")[2])
-    serving = [p for p in scene.processes() if _serves(p, port)]
-    for process in serving:
+    servers = [p for p in context.processes() if _serves(p, port)]
+    for process in servers:
         process.send_signal(signal.SIGSTOP)
-    scene.notes.append(f"stopped {len(serving)} API server{'s' if len(serving) != 1 else ''}")
-    return serving
+    context.notes.append(f"stopped {len(servers)} API server{'s' if len(servers) != 1 else ''}")
+    return servers
 
 
 def _serves(process: psutil.Process, port: int) -> bool:
-    """Whether it has connections to clients; the listening socket itself is inherited by others."""
+    """Whether it has connections to clients; the listening socket itself is inherited by other processes."""
     try:
-        found = process.net_connections("tcp")
+        connections = process.net_connections("tcp")
     except psutil.Error:
         return False
-    return any(c.laddr and c.laddr.port == port and c.status == psutil.CONN_ESTABLISHED for c in found)
+    return any(c.laddr and c.laddr.port == port and c.status == psutil.CONN_ESTABLISHED for c in connections)
 
 
-def _continue(stopped: list[psutil.Process]) -> None:
+def _resume(stopped: list[psutil.Process]) -> None:
     for process in stopped:
         with contextlib.suppress(psutil.Error):
             process.send_signal(signal.SIGCONT)
 
 
-def disconnect(scene: FaultContext) -> None:
-    """Clients that go away after the first piece of a long answer; noticed once the front has let them all go."""
-    before = scene.engine.front.counts.left
-    gone = break_off(scene.engine.front.endpoint, scene.testbed.plan.workload.prompts[0], _DISCONNECTS)
-    scene.injected_at = now()
+def disconnect(context: FaultContext) -> None:
+    """Clients that disconnect during a long answer; detected once the front has cancelled all their requests."""
+    before = context.engine.front.counts.left
+    gone = break_off(context.engine.front.endpoint, context.testbed.plan.workload.prompts[0], _DISCONNECTS)
+    context.injected_at = now()
 
     for _ in range(500):
-        if scene.engine.front.counts.left - before >= gone:
-            scene.props["noticed_at"] = now()
+        if context.engine.front.counts.left - before >= gone:
+            context.resources["detected_at"] = now()
             break
         time.sleep(0.01)
-    scene.notes.append(f"{gone} clients went away, the front let {scene.engine.front.counts.left - before} go")
+    context.notes.append(
+        f"{gone} clients disconnected, the front cancelled {context.engine.front.counts.left - before} requests"
+    )
 
 
-def lose_checkpoint(scene: FaultContext) -> None:
-    """Take the checkpoint away, kill the engine, and bring the checkpoint back after a while."""
-    folder: Path = scene.props[CHECKPOINT]
+def lose_checkpoint(context: FaultContext) -> None:
+    """Move the checkpoint away, kill the engine, and restore the checkpoint after `certify.missing_s`."""
+    folder: Path = context.resources[CHECKPOINT]
     away = folder.with_name("away")
     folder.rename(away)
-    kill(scene)
-    scene.later(scene.testbed.settings.missing_s, lambda: _bring_back(away, folder))
+    kill(context)
+    context.later(context.testbed.settings.missing_s, lambda: _restore(away, folder))
 
 
-def _bring_back(away: Path, folder: Path) -> None:
+def _restore(away: Path, folder: Path) -> None:
     away.rename(folder)
 
 
-def slow_restart(scene: FaultContext) -> None:
-    """Kill the engine; the next one reads its checkpoint from a slow disk, not from memory."""
-    drop_page_cache(scene.props[CHECKPOINT])
-    kill(scene)
+def slow_restart(context: FaultContext) -> None:
+    """Kill the engine, whose successor reads its checkpoint from a slow disk and not from the page cache."""
+    drop_page_cache(context.resources[CHECKPOINT])
+    kill(context)
 
 
 def _mib(size: int) -> str:
@@ -240,9 +237,9 @@ STANDBY = "warm standby"
 FAULTS = {
     scenario.name: scenario
     for scenario in (
-        Scenario("kill", "engine process killed (SIGKILL)", standby, kill, FaultContext.restart_noticed_s, STANDBY),
+        Scenario("kill", "engine process killed (SIGKILL)", standby, kill, FaultContext.restart_detected_s, STANDBY),
         Scenario(
-            "oom", "out-of-memory kill by the kernel", limited_memory, exhaust_memory, FaultContext.restart_noticed_s,
+            "oom", "out-of-memory kill by the kernel", limited_memory, exhaust_memory, FaultContext.restart_detected_s,
             "memory headroom 20 %", watch_s=10.0,
         ),
         Scenario(
@@ -250,19 +247,19 @@ FAULTS = {
             "larger KV cache", rate_share=_QUIET_SHARE, watch_s=_SURGE_S,
         ),
         Scenario(
-            "beams", "beam overflow", limited_beams, overflow_beams, FaultContext.noted_s, "dynamic beam limit",
+            "beams", "beam overflow", limited_beams, overflow_beams, FaultContext.event_s, "dynamic beam limit",
             watch_s=_FLOOD_S,
         ),
         Scenario("freeze", "API server stopped and resumed", plain, freeze, FaultContext.missed_probe_s),
-        Scenario("hang", "API server stopped for good", plain, hang, FaultContext.restart_noticed_s),
-        Scenario("disconnect", "clients gone in mid-stream", plain, disconnect, FaultContext.noted_s),
+        Scenario("hang", "API server stopped for good", plain, hang, FaultContext.restart_detected_s),
+        Scenario("disconnect", "clients gone in mid-stream", plain, disconnect, FaultContext.event_s),
         Scenario(
             "checkpoint", "checkpoint missing at the restart", own_checkpoint, lose_checkpoint,
-            FaultContext.restart_noticed_s, STANDBY,
+            FaultContext.restart_detected_s, STANDBY,
         ),
         Scenario(
             "slow_disk", "checkpoint on a slow disk at the restart", slow_checkpoint, slow_restart,
-            FaultContext.restart_noticed_s,
+            FaultContext.restart_detected_s,
         ),
     )
 }  # fmt: skip

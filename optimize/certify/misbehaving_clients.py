@@ -1,4 +1,4 @@
-"""Clients that do not behave: they ask for too many beams, or go away in the middle of an answer."""
+"""Misbehaving clients, which request too many beams or disconnect in the middle of an answer."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ _TIMEOUT_S = 60.0
 
 @dataclass
 class Answers:
-    """What a flood was answered.
+    """Answers to a flood of requests.
 
     Attributes:
-        statuses: HTTP status, or the name of an error -> how often.
-        first_refused_at: Unix time of the first refusal; None where there was none.
-        said: What the first refusal said.
+        statuses: HTTP status, or name of an error -> number of answers.
+        first_refused_at: Unix time of the first refusal; None without one.
+        refusal: Message of the first refusal.
     """
 
     statuses: Counter[str] = field(default_factory=Counter)
     first_refused_at: float | None = None
-    said: str = ""
+    refusal: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, status: str, text: str) -> None:
         with self._lock:
             self.statuses[status] += 1
             if status.startswith("4") and self.first_refused_at is None:
-                self.first_refused_at, self.said = time.time(), text[:160]
+                self.first_refused_at, self.refusal = time.time(), text[:160]
 
     def in_words(self) -> str:
         counted = ", ".join(f"{n} × {status}" for status, n in sorted(self.statuses.items()))
-        return f"{counted} ({self.said})" if self.said else counted
+        return f"{counted} ({self.refusal})" if self.refusal else counted
 
 
 def body_of(endpoint: Endpoint, prompt: Prompt, **fields: Any) -> tuple[str, dict[str, Any]]:
-    """Path and body of a request for one prompt, text or chat."""
+    """Path and body of a request with one prompt, a text or a chat."""
     chat = not isinstance(prompt, str)
     path = "/v1/chat/completions" if chat else "/v1/completions"
     return path, {"model": endpoint.model, "temperature": 0.0, "messages" if chat else "prompt": prompt, **fields}
 
 
 def flood(endpoint: Endpoint, prompt: Prompt, beams: int, clients: int, seconds: float) -> Answers:
-    """Ask for so many beams, again and again, from several clients at once; at least once each."""
+    """Request a number of beams repeatedly from several clients at once, at least once each."""
     path, body = body_of(endpoint, prompt, use_beam_search=True, n=beams, max_tokens=_BEAM_TOKENS)
     answers, deadline = Answers(), time.monotonic() + seconds
 
@@ -64,7 +64,7 @@ def flood(endpoint: Endpoint, prompt: Prompt, beams: int, clients: int, seconds:
                 answers.add(*_ask(http, path, body))
                 if time.monotonic() >= deadline:
                     return
-                time.sleep(0.05)  # a client that is refused at once must not become a load of its own
+                time.sleep(0.05)  # repeated immediate refusals must not add a load of their own
 
     with ThreadPoolExecutor(clients) as pool:
         list(pool.map(client, range(clients)))
@@ -87,7 +87,7 @@ def _message(answer: httpx.Response) -> str:
 
 
 def break_off(endpoint: Endpoint, prompt: Prompt, clients: int) -> int:
-    """Begin so many long answers at once and go away after the first piece of each; returns how many began."""
+    """Begin long answers on several clients at once and disconnect after the first piece; returns how many began."""
     path, body = body_of(endpoint, prompt, stream=True, max_tokens=_LONG_TOKENS, ignore_eos=True)
 
     def client(_: int) -> bool:

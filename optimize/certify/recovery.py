@@ -1,4 +1,4 @@
-"""From request records to what a fault did: when P99 was normal again, what was lost, who was hit. Pure."""
+"""Effects of a fault, from request records: recovery of P99, lost and delayed requests, who was affected. Pure."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _ALL = 0.9
 
 
 @dataclass(frozen=True, slots=True)
-class Normal:
+class Baseline:
     """The load before a fault.
 
     Attributes:
-        p99_s: Its P99 latency, from when requests were due.
+        p99_s: Its P99 latency, counted from when requests were due.
         median_s: Its median latency.
-        requests: How many it had.
-        errors: How many of them failed.
+        requests: Number of requests.
+        errors: Number of them that failed.
     """
 
     p99_s: float
@@ -32,15 +32,15 @@ class Normal:
     errors: int
 
     def limit_s(self, tolerance: float) -> float:
-        """Up to this latency P99 counts as normal."""
+        """Highest P99 that counts as normal."""
         return tolerance * self.p99_s
 
 
-def normal_of(records: Sequence[RequestRecord], start_s: float, end_s: float) -> Normal:
-    """The load due between two seconds; at least one request must be."""
+def baseline_of(records: Sequence[RequestRecord], start_s: float, end_s: float) -> Baseline:
+    """The load due between two seconds, which must hold at least one request."""
     due = [r for r in records if start_s <= r.due_s < end_s]
     waits = [r.latency_s for r in due]
-    return Normal(
+    return Baseline(
         float(np.quantile(waits, 0.99)), float(np.median(waits)), len(due), sum(r.error is not None for r in due)
     )  # fmt: skip
 
@@ -48,9 +48,9 @@ def normal_of(records: Sequence[RequestRecord], start_s: float, end_s: float) ->
 def is_steady(
     records: Sequence[RequestRecord], start_s: float, end_s: float, window_s: float, tolerance: float
 ) -> bool:  # fmt: skip
-    """Whether no window of a load, by due time, has a P99 beyond `tolerance` times the median window's.
+    """Whether no window of a load, by due time, has a P99 beyond `tolerance` times that of the median window.
 
-    What follows a fault is judged by that tolerance: a load that leaves it by itself cannot say what is normal.
+    Recovery is judged by the same tolerance, so a load that exceeds it without a fault cannot define what is normal.
     """
     windows = math.floor((end_s - start_s) / window_s)
     due: list[list[float]] = [[] for _ in range(windows)]
@@ -58,8 +58,8 @@ def is_steady(
         number = math.floor((record.due_s - start_s) / window_s)
         if 0 <= number < windows:
             due[number].append(math.inf if record.error else record.latency_s)
-    found = [_p99(waits) for waits in due if waits]
-    return not found or max(found) <= tolerance * float(np.median(found)) < math.inf
+    p99s = [_p99(waits) for waits in due if waits]
+    return not p99s or max(p99s) <= tolerance * float(np.median(p99s)) < math.inf
 
 
 def recovered_s(
@@ -68,19 +68,19 @@ def recovered_s(
 ) -> float | None:  # fmt: skip
     """Seconds from the fault until P99 was normal again and stayed so.
 
-    P99 is looked at in windows of `window_s`, by due time, that overlap by three quarters; a window with a failure
-    has none that is normal. It has recovered where every window that begins within the next `calm_s` is normal.
+    P99 is computed in windows of `window_s`, by due time, that overlap by three quarters. A window with a failure is
+    not normal. P99 has recovered where every window that begins within the next `calm_s` is normal.
 
     Args:
-        records: Of the load, in any order.
+        records: Requests of the load, in any order.
         fault_s: Second of the load at which the fault began.
-        known_until_s: All requests due before are answered, or have failed.
-        limit_s: Highest P99 that is normal.
+        known_until_s: All requests due before this second have been answered or have failed.
+        limit_s: Highest normal P99.
         window_s: Length of a window.
-        calm_s: How long it must stay normal.
+        calm_s: How long P99 must stay normal.
 
     Returns:
-        0 where it never left; None where it has not recovered, or nothing is known yet.
+        0 where P99 stayed normal; None where it has not recovered, or where no window is complete yet.
     """
     step_s = window_s / _STEPS
     windows = max(0, math.floor((known_until_s - fault_s - window_s) / step_s) + 1)
@@ -99,21 +99,21 @@ def recovered_s(
 
 
 def _p99(waits: Sequence[float]) -> float:
-    """The 99th percentile, that of few values being the largest: an infinite one may not be averaged away."""
+    """The 99th percentile without interpolation, so that an infinite value among few is not averaged away."""
     ordered = sorted(waits)
     return ordered[math.ceil(0.99 * len(ordered)) - 1]
 
 
 @dataclass(frozen=True, slots=True)
 class Harm:
-    """What a fault did to the load.
+    """Effect of a fault on the load.
 
     Attributes:
         requests: Requests in flight at the fault, or due from then until P99 had recovered.
-        lost: Class of error -> how many of them failed.
-        delayed: How many were answered, but later than is normal.
+        lost: Class of error -> number of requests that failed with it.
+        delayed: Number of requests that were answered later than is normal.
         longest_s: The longest of their latencies.
-        who: Who was hit, in words.
+        who: Who was affected, in words.
     """
 
     requests: int
@@ -124,7 +124,7 @@ class Harm:
 
 
 def harm(records: Sequence[RequestRecord], fault_s: float, until_s: float, limit_s: float) -> Harm:
-    """Harm to the requests that were in flight at `fault_s`, or due between it and `until_s`."""
+    """Effect on the requests that were in flight at `fault_s`, or due between it and `until_s`."""
     population = [r for r in records if r.done_s >= fault_s and r.due_s < max(until_s, fault_s)]
     lost = [r for r in population if r.error is not None]
     delayed = [r for r in population if r.error is None and r.latency_s > limit_s]

@@ -1,4 +1,4 @@
-"""The certificate: Markdown, JSON and the stress curve as a picture."""
+"""The certificate as Markdown and JSON, and a chart of the stress test."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from optimize.formatting import figure, markdown_line
 
 _COLUMNS = ("detection_s", "down_s", "recovery_s", "longest_s", "lost", "retried", "delayed", "requests", "restarts")
 _HEADS = (
-    "scenario", "mitigation", "noticed after", "down", "P99 normal after", "longest wait", "lost", "retried", "delayed",
-    "of requests", "restarts", "who was hit", "verdict",
+    "scenario", "mitigation", "detected after", "down", "P99 normal after", "longest wait", "lost", "retried",
+    "delayed", "of requests", "restarts", "affected", "verdict",
 )  # fmt: skip
 _CURVE = (
     ("offered_per_s", "offered", "1/s"), ("answered_per_s", "answered", "1/s"), ("p50_s", "median", "s"),
-    ("p99_s", "P99", "s"), ("send_lag_p99_s", "sent late (P99)", "s"), ("client_cpu", "client's core", ""),
+    ("p99_s", "P99", "s"), ("send_lag_p99_s", "send lag (P99)", "s"), ("client_cpu", "client's CPU use", ""),
 )  # fmt: skip
 Groups = Mapping[tuple[str, bool], list[FaultResult]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Provenance:
-    """What the figures depend on: title and settings of the configuration, signature, command, versions."""
+    """Origin of the figures: title of the configuration, signature, command, date."""
 
     title: str
     signature: Mapping[str, str]
@@ -41,11 +41,14 @@ class Provenance:
     date: str
 
 
-def write_report(runs: Sequence[FaultResult], about: Provenance, settings: Certify, folder: Path) -> list[Path]:
-    """Write certify.md, certify.json and stress.png; returns their paths."""
+def write_report(runs: Sequence[FaultResult], provenance: Provenance, settings: Certify, folder: Path) -> list[Path]:
+    """Write certify.md, certify.json and, with a stress test, stress.png; returns their paths."""
     groups = grouped(runs)
     stress = groups.get((STRESS, False), [])
-    texts = {"certify.md": to_markdown(groups, about, settings), "certify.json": to_json(groups, about, settings)}
+    texts = {
+        "certify.md": to_markdown(groups, provenance, settings),
+        "certify.json": to_json(groups, provenance, settings),
+    }
     paths = write_files(texts, folder)
     if any(r.tables.get("curve") for r in stress):
         paths.append(draw(stress, folder / "stress.png"))
@@ -59,38 +62,40 @@ def verdicts(groups: Groups, settings: Certify) -> dict[tuple[str, bool], Verdic
     }  # fmt: skip
 
 
-def to_json(groups: Groups, about: Provenance, settings: Certify) -> str:
-    found = verdicts(groups, settings)
+def to_json(groups: Groups, provenance: Provenance, settings: Certify) -> str:
+    judged = verdicts(groups, settings)
     rows = [
         {
             "scenario": name, "mitigation": FAULTS[name].mitigation if mitigated else None,
-            "certified": found[name, mitigated].certified, "why": found[name, mitigated].why,
+            "certified": judged[name, mitigated].certified, "why": judged[name, mitigated].why,
             "figures": {n: e.to_dict() for n, e in _all(runs).items()}, "runs": [dataclasses.asdict(r) for r in runs],
         }
         for (name, mitigated), runs in groups.items()
     ]  # fmt: skip
-    return json.dumps({**dataclasses.asdict(about), "certify": dataclasses.asdict(settings), "rows": rows}, indent=1)
+    return json.dumps(
+        {**dataclasses.asdict(provenance), "certify": dataclasses.asdict(settings), "rows": rows}, indent=1
+    )
 
 
 def _all(runs: Sequence[FaultResult]) -> dict[str, Estimate]:
     names = dict.fromkeys(name for r in runs for name in r.figures)
-    found = {name: over_repeats(runs, name) for name in names}
-    return {name: e for name, e in found.items() if e is not None}
+    means = {name: over_repeats(runs, name) for name in names}
+    return {name: mean for name, mean in means.items() if mean is not None}
 
 
-def to_markdown(groups: Groups, about: Provenance, settings: Certify) -> str:
+def to_markdown(groups: Groups, provenance: Provenance, settings: Certify) -> str:
     """The whole certificate."""
-    signed = "; ".join(f"{key}: {value}" for key, value in about.signature.items())
-    lines = [f"# Certificate: {about.title}", ""]
+    signature = "; ".join(f"{key}: {value}" for key, value in provenance.signature.items())
+    lines = [f"# Certificate: {provenance.title}", ""]
     lines += [
-        f"Measured on {about.date} with `{about.command}`; {signed}.",
-        "Figures are means over the repetitions [95 % interval, Student's t].", "",
+        f"Measured on {provenance.date} with `{provenance.command}`; {signature}.",
+        "Figures are means over the repetitions, with 95 % intervals (Student's t).", "",
     ]  # fmt: skip
     faults = {key: runs for key, runs in groups.items() if key[0] != STRESS}
     if faults:
         lines += ["## Faults under load", "", *_fault_table(faults, settings), "", *_fault_notes(faults)]
     if stress := groups.get((STRESS, False)):
-        lines += ["## Stress", "", judge_stress(stress, settings).in_words() + ".", "", *_stress(stress)]
+        lines += ["## Stress", "", judge_stress(stress, settings).in_words() + ".", "", *_stress(stress, settings)]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -128,8 +133,8 @@ def _lost(run: FaultResult) -> str:
     return f"lost: {run.words['lost']}" if run.words.get("lost") else ""
 
 
-def _stress(runs: Sequence[FaultResult]) -> list[str]:
-    lines = ["Each rate for some seconds on an emptied engine:", "", *_over_rows(runs, "curve", ()), ""]
+def _stress(runs: Sequence[FaultResult], settings: Certify) -> list[str]:
+    lines = [f"Each rate for {settings.stress_step_s:g} s on an idle engine:", "", *_over_rows(runs, "curve", ()), ""]
     lines += ["The same mean rate in less regular patterns:", "", *_over_rows(runs, "patterns", ("pattern",)), ""]
     lines += [f"Ramp: {runs[0].words['ramp']}.", ""]
     lines += _ramp(runs)
@@ -138,7 +143,7 @@ def _stress(runs: Sequence[FaultResult]) -> list[str]:
         parts = [
             f"{f['requests']:.0f} requests, {f['lost']:.0f} lost ({run.words['errors'] or 'none'})",
             f"at most {f['peak_answered_per_s']:.0f} answers/s, P99 {f['peak_p99_s']:.1f} s",
-            f"at most {f['waiting_max']:.0f} waiting in the engine", f"broke at {run.words['broke'] or 'no rate'}",
+            f"at most {f['waiting_max']:.0f} waiting in the engine", f"P99 broke at {run.words['broke'] or 'no rate'}",
             f"client: {run.words['audit']}", *run.doubts, *run.notes,
         ]  # fmt: skip
         lines.append(f"- repetition {run.repeat + 1}: {'; '.join(parts)}")
@@ -146,7 +151,7 @@ def _stress(runs: Sequence[FaultResult]) -> list[str]:
 
 
 def _over_rows(runs: Sequence[FaultResult], table: str, labels: Sequence[str]) -> list[str]:
-    """A table of the stress test, its rows averaged over the repetitions."""
+    """A table of the stress test, with rows averaged over the repetitions."""
     heads = [*labels, *(head for _, head, _ in _CURVE), "errors", "kept up"]
     lines = [markdown_line(heads), markdown_line(["---"] * len(heads))]
     for rows in zip(*(r.tables[table] for r in runs), strict=False):
@@ -179,23 +184,23 @@ def _ramp(runs: Sequence[FaultResult]) -> list[str]:
 
 
 def draw(runs: Sequence[FaultResult], path: Path) -> Path:
-    """Answers per second and P99 over the offered rate, one line for each repetition."""
+    """Chart of answers per second and P99 over the offered rate, one line per repetition."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    shown, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    chart, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for run in runs:
         curve: list[dict[str, Any]] = run.tables["curve"]
         offered = [row["offered_per_s"] for row in curve]
         left.plot(offered, [row["answered_per_s"] for row in curve], "o-", label=f"repetition {run.repeat + 1}")
         right.plot(offered, [row["p99_s"] for row in curve], "o-")
-    most = max(row["offered_per_s"] for run in runs for row in run.tables["curve"])
-    left.plot(np.array([0, most]), np.array([0, most]), "--", color="grey", label="all that is offered")
+    highest = max(row["offered_per_s"] for run in runs for row in run.tables["curve"])
+    left.plot(np.array([0, highest]), np.array([0, highest]), "--", color="grey", label="equal to the offered rate")
     left.set(xlabel="offered, requests/s", ylabel="answered, requests/s", xlim=(0, None), ylim=(0, None))
-    right.set(xlabel="offered, requests/s", ylabel="P99 latency from the schedule, s", xlim=(0, None), yscale="log")
+    right.set(xlabel="offered, requests/s", ylabel="P99 latency from the due time, s", xlim=(0, None), yscale="log")
     left.legend()
-    shown.savefig(path, dpi=120)
-    pyplot.close(shown)
+    chart.savefig(path, dpi=120)
+    pyplot.close(chart)
     return path

@@ -1,4 +1,4 @@
-"""What one run of a certification found, as kept on disk and mirrored to MLflow."""
+"""The result of one run of a certification, as kept on disk and mirrored to MLflow."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ UNITS = {
 
 @dataclass
 class FaultResult:
-    """One run.
+    """Result of one run.
 
     Attributes:
-        scenario: Its name.
+        scenario: Name of the scenario.
         mitigated: Whether the mitigation was in place.
-        repeat: Which repetition, from 0.
-        figures: Name -> figure; those that do not apply are left out.
-        words: Name -> what cannot be said in a figure, e.g. "who".
-        notes: What happened, in words.
-        doubts: Why the client's own figures are in doubt; empty where they are not.
-        disturbed: What else the machine did.
-        tables: Name -> rows of figures, of the stress test.
-        error: Why the run gave nothing, e.g. that the system does not allow it.
+        repeat: Number of the repetition, from 0.
+        figures: Name -> figure; figures that do not apply are left out.
+        words: Name -> text, e.g. "who" was affected.
+        notes: Remarks on the run.
+        doubts: Failed checks of the client's own audit.
+        disturbed: Disturbances of the measurement by other programs.
+        tables: Name -> rows of figures of the stress test.
+        error: Why the run has no figures, e.g. a missing permission.
         date: UTC date and time.
     """
 
@@ -57,7 +57,7 @@ class FaultResult:
         return self.scenario, self.mitigated, self.repeat
 
     def estimates(self) -> dict[str, Estimate]:
-        """Each figure as one reading."""
+        """Each figure as an estimate from one reading."""
         return {n: Estimate(v, v, v, 1, UNITS.get(n, "")) for n, v in self.figures.items()}
 
     def write(self, folder: Path) -> None:
@@ -65,13 +65,13 @@ class FaultResult:
 
 
 def read_all(folder: Path) -> Iterator[FaultResult]:
-    """Every run found below a folder, in order."""
+    """Results of all runs below a folder, in order."""
     for path in sorted(folder.glob(f"trials/*/{FILE}")):
         yield FaultResult(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def over_repeats(runs: Sequence[FaultResult], name: str) -> Estimate | None:
-    """Mean of a figure over those runs that have it, with Student's interval; None where none has it."""
+    """Mean of a figure over the runs that have it, with Student's interval; None where no run has it."""
     values = [r.figures[name] for r in runs if name in r.figures]
     if not values:
         return None
@@ -79,7 +79,7 @@ def over_repeats(runs: Sequence[FaultResult], name: str) -> Estimate | None:
 
 
 def mean_of(values: Sequence[float], unit: str) -> Estimate:
-    """Mean over repetitions with Student's interval; equal values have none. No figure here is negative."""
+    """Mean over repetitions with Student's interval, of width zero for equal values. No figure here is negative."""
     if len(set(values)) == 1:
         return Estimate(values[0], values[0], values[0], len(values), unit)
     value, low, high = repeats_interval(values)
@@ -87,7 +87,7 @@ def mean_of(values: Sequence[float], unit: str) -> Estimate:
 
 
 def grouped(runs: Sequence[FaultResult]) -> Mapping[tuple[str, bool], list[FaultResult]]:
-    """(scenario, mitigated) -> its runs."""
+    """(scenario, mitigated) -> runs."""
     groups: dict[tuple[str, bool], list[FaultResult]] = {}
     for run in runs:
         groups.setdefault((run.scenario, run.mitigated), []).append(run)

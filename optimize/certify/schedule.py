@@ -1,4 +1,4 @@
-"""Which runs a certification consists of, and what can be known to be wrong with its settings."""
+"""The runs of a certification, and the validation of its settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _POSITIVE = (
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run: a scenario, with or without its mitigation, for the so-manieth time."""
+    """The nth repetition of a scenario, with or without its mitigation."""
 
     scenario: str
     mitigated: bool
@@ -35,12 +35,12 @@ class Run:
 
 
 def runs(settings: Certify, repeats: int, done: Collection[tuple[str, bool, int]]) -> Iterator[Run]:
-    """All runs that are not done yet, repeat by repeat: what drifts with time hits all alike."""
-    chosen = settings.scenarios or list(SCENARIOS)
+    """All runs that remain, repetition by repetition, so that drift over time affects all scenarios alike."""
+    names = settings.scenarios or list(SCENARIOS)
     for repeat in range(repeats):
-        for name in chosen:
-            helped = name in FAULTS and FAULTS[name].mitigation is not None and settings.mitigations
-            for mitigated in (False, True) if helped else (False,):
+        for name in names:
+            mitigable = name in FAULTS and FAULTS[name].mitigation is not None and settings.mitigations
+            for mitigated in (False, True) if mitigable else (False,):
                 run = Run(name, mitigated, repeat)
                 if run.key not in done:
                     yield run

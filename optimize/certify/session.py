@@ -1,4 +1,4 @@
-"""A certification from its configuration to its certificate; it resumes like a study, run by run."""
+"""A certification from its configuration to its certificate; an interrupted one resumes run by run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,14 @@ from optimize.certify.report import Provenance, to_markdown, verdicts, write_rep
 from optimize.certify.results import FaultResult, grouped, read_all
 from optimize.certify.schedule import STRESS, Run, check, runs
 from optimize.certify.stress import run_stress
-from optimize.certify.testbed import Testbed
+from optimize.certify.testbed import Calibration, Testbed
 from optimize.config.schema import StudyConfig
 from optimize.driver.session import terminable
 from optimize.errors import EngineFailure, TransientFault
 from optimize.files import write_atomically
 from optimize.ledger import Ledger, TrialRecord
 from optimize.plan import Plan
-from optimize.serve.session import make_starter, say
+from optimize.serve.session import make_launcher, say
 from optimize.serve.validation import check as check_serve
 from optimize.study.info import make_info
 from optimize.study.target import Target, choose
@@ -35,14 +35,14 @@ from optimize.tracking.glossary import glossary
 from optimize.tracking.tracker import Tracker
 
 ROLE = "certification"
-_FIRST = "first.json"
+_CALIBRATION = "first.json"
 
 
 def run_certification(config: StudyConfig, config_yaml: str) -> int:
-    """Put a configuration through everything that is asked and not done yet, and write the certificate.
+    """Execute all runs that remain, and write the certificate.
 
     Returns:
-        0, whatever the verdicts are.
+        0, whatever the verdicts.
 
     Raises:
         ConfigError: bad input.
@@ -50,9 +50,9 @@ def run_certification(config: StudyConfig, config_yaml: str) -> int:
     """
     check(config.certify, config.repeats)
     check_serve(config.serve)
-    make_starter(config)
-    plan, chosen = choose(config, f"certify-{config.study.name}", say)
-    folder = folder_of(plan, chosen, config)
+    make_launcher(config)
+    plan, target = choose(config, f"certify-{config.study.name}", say)
+    folder = folder_of(plan, target, config)
     ledger = Ledger(folder)
     before = digest(Path(config.output_dir) / "studies" / config.study.name)
     write_atomically(folder / "config.yaml", config_yaml)
@@ -60,24 +60,24 @@ def run_certification(config: StudyConfig, config_yaml: str) -> int:
     info = make_info(plan, tags, glossary(plan.metrics, plan.objectives))
     info.write(folder)
     tracker, status = Tracker(config.tracking, ledger, info, say), "FAILED"
-    say(f"certifying the {chosen.title}: {chosen.in_words()}")
+    say(f"certifying the {target.title}: {target.in_words()}")
     try:
         with terminable():
             tracker.open(config_yaml)
-            _run_all(config, plan, chosen, ledger, tracker)
+            _run_all(config, plan, target, ledger, tracker)
         status = "FINISHED"
     finally:
-        _conclude(config, plan, chosen, ledger, tracker, status)
+        _conclude(config, plan, target, ledger, tracker, status)
     if before != digest(Path(config.output_dir) / "studies" / config.study.name):
-        say("warning: the study's own files changed meanwhile")
+        say("warning: the study's own files changed during the certification")
     return 0
 
 
-def folder_of(plan: Plan, chosen: Target, config: StudyConfig) -> Path:
-    """The folder of this configuration under these settings: with others, runs cannot be compared."""
+def folder_of(plan: Plan, target: Target, config: StudyConfig) -> Path:
+    """The folder of this configuration under these settings; runs under other settings are not comparable."""
     settings = dataclasses.asdict(dataclasses.replace(config.certify, scenarios=[], mitigations=True))
-    told = [chosen.config.engine.key, dataclasses.asdict(chosen.config.request), settings, dict(plan.signature)]
-    name = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:8]
+    identity = [target.config.engine.key, dataclasses.asdict(target.config.request), settings, dict(plan.signature)]
+    name = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
     folder = plan.folder.with_name(f"{plan.folder.name}-{name}")
     if config.study.fresh and folder.exists():
         folder.rename(folder.with_name(f"{folder.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"))
@@ -86,49 +86,47 @@ def folder_of(plan: Plan, chosen: Target, config: StudyConfig) -> Path:
 
 
 def digest(folder: Path) -> str:
-    """A hash of a study's trials, to show that nothing of it was lost; of no study, that of nothing."""
-    found = hashlib.sha256()
+    """A hash of a study's trials, to detect changes to them."""
+    sha = hashlib.sha256()
     for path in sorted(folder.glob("trials/*/trial.json")):
-        found.update(path.read_bytes())
-    return found.hexdigest()
+        sha.update(path.read_bytes())
+    return sha.hexdigest()
 
 
-def _run_all(config: StudyConfig, plan: Plan, chosen: Target, ledger: Ledger, tracker: Tracker) -> None:
-    left = list(runs(config.certify, config.repeats, {f.key for f in read_all(ledger.folder)}))
-    if not left:
-        say("nothing is left to run: study.fresh=true starts anew")
+def _run_all(config: StudyConfig, plan: Plan, target: Target, ledger: Ledger, tracker: Tracker) -> None:
+    remaining = list(runs(config.certify, config.repeats, {f.key for f in read_all(ledger.folder)}))
+    if not remaining:
+        say("all runs are done: study.fresh=true starts over")
         return
-    testbed = Testbed(plan, chosen, config.serve, config.certify, lambda: make_starter(config), ledger.folder, say)
-    with testbed:
-        testbed.know(_first(testbed, ledger.folder))
-        say(f"{len(left)} runs at {testbed.rate_per_s:.1f} requests/s")
-        for run in left:
-            _one(run, testbed, config, ledger, tracker)
+    with Testbed(plan, target, lambda: make_launcher(config), ledger.folder, say) as testbed:
+        testbed.calibrate(_calibration(testbed, ledger.folder))
+        say(f"{len(remaining)} runs at {testbed.rate_per_s:.1f} requests/s")
+        for run in remaining:
+            _record(run, testbed, config, ledger, tracker)
 
 
-def _first(testbed: Testbed, folder: Path) -> Mapping[str, float]:
-    """What is measured once and holds for all runs."""
-    path = folder / _FIRST
+def _calibration(testbed: Testbed, folder: Path) -> Calibration:
+    """The calibration of all runs, measured by the first."""
+    path = folder / _CALIBRATION
     if not path.is_file():
-        write_atomically(path, json.dumps(testbed.measure_first()))
-    found: dict[str, float] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+        write_atomically(path, json.dumps(dataclasses.asdict(testbed.measure_calibration())))
+    return Calibration(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def _one(run: Run, testbed: Testbed, config: StudyConfig, ledger: Ledger, tracker: Tracker) -> None:
+def _record(run: Run, testbed: Testbed, config: StudyConfig, ledger: Ledger, tracker: Tracker) -> None:
     say(f"- {run.in_words()}")
     number = 1 + max((r.number for r in ledger.records()), default=-1)
     record = TrialRecord(
         study=ledger.folder.name, number=number, role=ROLE,
         params={"scenario": run.scenario, "mitigation": run.mitigated, "repeat": run.repeat},
-        config=dataclasses.asdict(testbed.chosen.config), signature=dict(testbed.plan.signature),
+        config=dataclasses.asdict(testbed.target.config), signature=dict(testbed.plan.signature),
         started_at=time.time(),
     )  # fmt: skip
     ledger.write(record)
     tracker.begin(record)
     try:
         with tracker.held():
-            found, requests, series = _found(run, testbed)
+            result, requests, series = _execute(run, testbed)
     except KeyboardInterrupt:
         record.state, record.reason, record.ended_at = "failed", "interrupted", time.time()
         ledger.write(record)
@@ -137,48 +135,47 @@ def _one(run: Run, testbed: Testbed, config: StudyConfig, ledger: Ledger, tracke
         record.state, record.reason = "failed", str(failure)
         say(f"  failed: {failure}")
     else:
-        _keep(found, requests, series, record, ledger)
+        _keep(result, requests, series, record, ledger)
     record.ended_at = time.time()
     ledger.write(record)
     tracker.end(record)
 
 
-def _found(run: Run, testbed: Testbed) -> tuple[FaultResult, list[RequestRecord], Any]:
+def _execute(run: Run, testbed: Testbed) -> tuple[FaultResult, list[RequestRecord], Any]:
     if run.scenario == STRESS:
         return run_stress(run.repeat, testbed)
     return run_fault(FAULTS[run.scenario], run.mitigated, run.repeat, testbed)
 
 
-def _keep(found: FaultResult, requests: list[RequestRecord], series: Any, record: TrialRecord, ledger: Ledger) -> None:
-    found.date = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
+def _keep(result: FaultResult, requests: list[RequestRecord], series: Any, record: TrialRecord, ledger: Ledger) -> None:
+    result.date = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
     ledger.write_requests(record.number, requests, series)
-    found.write(ledger.trial_folder(record.number))
-    record.state, record.estimates = "completed", found.estimates()
-    record.reason = found.error
-    record.evidence = [*found.notes, *(f"{k}: {v}" for k, v in found.words.items() if v)]
-    record.disturbed = found.disturbed
-    shown = {k: f"{v:.3g}" for k, v in found.figures.items()}
-    say("  " + (found.error or ", ".join(f"{k} {v}" for k, v in shown.items())))
+    result.write(ledger.trial_folder(record.number))
+    record.state, record.estimates = "completed", result.estimates()
+    record.reason = result.error
+    record.evidence = [*result.notes, *(f"{k}: {v}" for k, v in result.words.items() if v)]
+    record.disturbed = result.disturbed
+    say("  " + (result.error or ", ".join(f"{name} {figure:.3g}" for name, figure in result.figures.items())))
 
 
 def _command(arguments: Sequence[str]) -> str:
-    """The command line, without the folders that differ from machine to machine."""
-    told = [a for a in arguments if not a.startswith(("output_dir=", "cache_dir="))]
-    return shlex.join(["python", "-m", "optimize.certify", *told])
+    """The command line without folders, which differ between machines."""
+    kept = [a for a in arguments if not a.startswith(("output_dir=", "cache_dir="))]
+    return shlex.join(["python", "-m", "optimize.certify", *kept])
 
 
-def _conclude(config: StudyConfig, plan: Plan, chosen: Target, ledger: Ledger, tracker: Tracker, status: str) -> None:
+def _conclude(config: StudyConfig, plan: Plan, target: Target, ledger: Ledger, tracker: Tracker, status: str) -> None:
     order = [STRESS, *FAULTS]
-    found = sorted(read_all(ledger.folder), key=lambda f: (order.index(f.scenario), f.mitigated, f.repeat))
-    if not found:
+    results = sorted(read_all(ledger.folder), key=lambda f: (order.index(f.scenario), f.mitigated, f.repeat))
+    if not results:
         tracker.close({}, "nothing was measured", [], status)
         return
-    title = f"{chosen.title}, {chosen.in_words()}"
-    about = Provenance(title, plan.signature, _command(sys.argv[1:]), f"{datetime.now(UTC):%Y-%m-%d}")
-    files = write_report(found, about, config.certify, ledger.folder / "report")
-    groups = grouped(found)
+    title = f"{target.title}, {target.in_words()}"
+    provenance = Provenance(title, plan.signature, _command(sys.argv[1:]), f"{datetime.now(UTC):%Y-%m-%d}")
+    files = write_report(results, provenance, config.certify, ledger.folder / "report")
+    groups = grouped(results)
     certified = {f"certified.{n}{'.mitigated' if m else ''}": float(v.certified or False)
                  for (n, m), v in verdicts(groups, config.certify).items()}  # fmt: skip
-    text = to_markdown(groups, about, config.certify)
+    text = to_markdown(groups, provenance, config.certify)
     tracker.close(certified, text[:5000], files, status)
     say(f"\n{text}\nwritten: {', '.join(str(path) for path in files)}")

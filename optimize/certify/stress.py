@@ -1,7 +1,7 @@
-"""The stress test: the curve up to and past saturation, a ramp to the target rate and on, and less regular arrivals.
+"""The stress test: a load curve past saturation, less regular arrivals, and a ramp to the target rate and beyond.
 
-Requests go to the engine itself, not through the front, so that it is the configuration that breaks. Rates are offered
-by the schedule, whatever becomes of the requests; latencies count from when they were due.
+Requests go directly to the engine and not through the front, so that the configuration is what breaks. The schedule
+offers its rate whatever becomes of the requests, and latencies count from when requests were due.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from objectives import RequestRecord
-from optimize.certify.recovery import normal_of, recovered_s
+from optimize.certify.recovery import baseline_of, recovered_s
 from optimize.certify.results import FaultResult
 from optimize.certify.testbed import SupervisedEngine, Testbed, watch
 from optimize.engine.base import Endpoint
@@ -27,130 +27,129 @@ from optimize.load.client_pool import LoadRun
 from optimize.load.steady_state import backlog
 
 _WARM_S, _DRAIN_S = 2.0, 10.0
-_KEPT_SHARE = 0.95
 _BIN_S, _PROBE_S = 1.0, 15.0
 _DOUBLINGS = 3
 _GROUPS = 10
 
 
 def run_stress(repeat: int, testbed: Testbed) -> tuple[FaultResult, list[RequestRecord], Any]:
-    """Do it once; returns what was found, the ramp's request records, and no telemetry of its own."""
-    found = FaultResult("stress", False, repeat)
-    # Under overload even a probe waits; the engine's own figures are wanted all the same.
-    patient = testbed.arrangement(probe_timeout_s=_PROBE_S)
-    with testbed.engine(patient, f"stress-{repeat}") as engine:
+    """One run of the stress test; returns the result, the ramp's request records, and no telemetry."""
+    result = FaultResult("stress", False, repeat)
+    # Under overload probes wait too, and the report needs their metrics.
+    setup = testbed.setup(probe_timeout_s=_PROBE_S)
+    with testbed.engine(setup, f"stress-{repeat}") as engine:
         current = engine.supervisor.current
         assert current is not None
         endpoint = current.engine.endpoint
         capacity = testbed.capacity_per_s(endpoint)
-        found.figures["capacity_per_s"] = capacity
-        found.tables["curve"] = [
-            _steady(testbed, endpoint, Poisson(share * capacity), found) for share in testbed.settings.stress_steps
+        result.figures["capacity_per_s"] = capacity
+        result.tables["curve"] = [
+            _steady(testbed, endpoint, Poisson(share * capacity), result) for share in testbed.settings.stress_steps
         ]
-        found.tables["patterns"] = _patterns(testbed, endpoint, found)
-        records = _ramps(testbed, engine, found)
+        result.tables["patterns"] = _patterns(testbed, endpoint, result)
+        records = _ramps(testbed, engine, result)
         restarts = list(engine.supervisor.restarts.read())
-        found.figures["restarts"] = len(restarts)
-        found.words["causes"] = "; ".join(dict.fromkeys(f"{r.cause}: {r.reason}"[:200] for r in restarts))
-    found.figures["orphans"] = engine.orphans()
-    _summarize(found)
-    return found, records, {}
+        result.figures["restarts"] = len(restarts)
+        result.words["causes"] = "; ".join(dict.fromkeys(f"{r.cause}: {r.reason}"[:200] for r in restarts))
+    result.figures["orphans"] = engine.orphans()
+    _summarize(result)
+    return result, records, {}
 
 
-def _patterns(testbed: Testbed, endpoint: Endpoint, found: FaultResult) -> list[dict[str, Any]]:
-    """Independent users, a heavy tail and bursts, at the same mean rate."""
+def _patterns(testbed: Testbed, endpoint: Endpoint, result: FaultResult) -> list[dict[str, Any]]:
+    """Poisson arrivals, a heavy tail and bursts at the same mean rate."""
     rate = testbed.rate_per_s
     patterns: list[OpenLoop] = [Poisson(rate), HeavyTailed(rate), Bursts(rate, _GROUPS)]
-    return [{"pattern": p.describe(), **_steady(testbed, endpoint, p, found)} for p in patterns]
+    return [{"pattern": p.describe(), **_steady(testbed, endpoint, p, result)} for p in patterns]
 
 
-def _steady(testbed: Testbed, endpoint: Endpoint, arrivals: OpenLoop, found: FaultResult) -> dict[str, Any]:
+def _steady(testbed: Testbed, endpoint: Endpoint, arrivals: OpenLoop, result: FaultResult) -> dict[str, Any]:
     start_s, end_s = _WARM_S, _WARM_S + testbed.settings.stress_step_s
-    with testbed.clients.loading(endpoint, testbed.asked()) as flow:
-        flow.follow(arrivals, 0.0)
-        watch(flow, lambda: flow.clock() >= end_s, end_s)
-        watch(flow, lambda: flow.oldest_due_s() >= end_s, end_s + _DRAIN_S)
-    audit = _audited(flow, arrivals, 0.0, testbed, (start_s, end_s))
-    _doubt(found, audit, testbed, arrivals.describe())
-    return summary([*flow.records, *flow.unanswered], start_s, end_s, arrivals.first_rate_per_s) | {
+    with testbed.clients.loading(endpoint, testbed.load_request()) as load:
+        load.follow(arrivals, 0.0)
+        watch(load, lambda: load.clock() >= end_s, end_s)
+        watch(load, lambda: load.oldest_due_s() >= end_s, end_s + _DRAIN_S)
+    audit = _audited(load, arrivals, 0.0, testbed, (start_s, end_s))
+    _doubt(result, audit, testbed, arrivals.describe())
+    return summary([*load.records, *load.unanswered], start_s, end_s, arrivals.first_rate_per_s) | {
         "send_lag_p99_s": audit.send_lag_p99_s, "client_cpu": audit.client_cpu,
     }  # fmt: skip
 
 
 def summary(records: Sequence[RequestRecord], start_s: float, end_s: float, rate: float) -> dict[str, Any]:
-    """What became of a steady rate. Pure.
+    """Summary of a steady rate. Pure.
 
     Returns:
-        offered_per_s (by the schedule), arrived_per_s (what this draw of it asked), answered_per_s (answers that came
-        in the window), p50_s, p99_s, errors by class, kept (whether answers kept up with arrivals).
+        offered_per_s (mean rate of the schedule), arrived_per_s (requests due in the window), answered_per_s (answers
+        completed in it), p50_s, p99_s, errors by class, kept (whether answers kept up with arrivals).
     """
     due = [r for r in records if start_s <= r.due_s < end_s]
-    ended = [r for r in records if r.error is None and start_s <= r.done_s < end_s]
+    answered = [r for r in records if r.error is None and start_s <= r.done_s < end_s]
     waits = [r.latency_s for r in due] or [0.0]
     failed = Counter(str(r.error) for r in due if r.error is not None)
-    piled = backlog(len(due), len(ended))
+    growth = backlog(len(due), len(answered))
     return {
         "offered_per_s": rate, "arrived_per_s": len(due) / (end_s - start_s),
-        "answered_per_s": len(ended) / (end_s - start_s), "p50_s": float(np.quantile(waits, 0.5)),
-        "p99_s": float(np.quantile(waits, 0.99)), "errors": dict(failed), "kept": piled is None and not failed,
+        "answered_per_s": len(answered) / (end_s - start_s), "p50_s": float(np.quantile(waits, 0.5)),
+        "p99_s": float(np.quantile(waits, 0.99)), "errors": dict(failed), "kept": growth is None and not failed,
     }  # fmt: skip
 
 
-def _ramps(testbed: Testbed, engine: SupervisedEngine, found: FaultResult) -> list[RequestRecord]:
-    """The ramp to the target rate; to twice the rate, and again, while that does not break it."""
+def _ramps(testbed: Testbed, engine: SupervisedEngine, result: FaultResult) -> list[RequestRecord]:
+    """The ramp to the target rate, then to twice that rate and again twice, until P99 breaks."""
     target, records = testbed.settings.stress_per_s, list[RequestRecord]()
     for number in range(_DOUBLINGS + 1):
-        records = _ramp(testbed, engine, found, target * 2**number)
-        if found.words["broke"]:
+        records = _ramp(testbed, engine, result, target * 2**number)
+        if result.words["broke"]:
             break
     return records
 
 
-def _ramp(testbed: Testbed, engine: SupervisedEngine, found: FaultResult, target: float) -> list[RequestRecord]:
+def _ramp(testbed: Testbed, engine: SupervisedEngine, result: FaultResult, target: float) -> list[RequestRecord]:
     settings, rate = testbed.settings, testbed.rate_per_s
     current = engine.supervisor.current
     assert current is not None
-    normal_until_s = _WARM_S + settings.normal_s
+    baseline_until_s = _WARM_S + settings.normal_s
     ramp, hold_s = bounded_ramp(
         rate, target, settings.stress_ramp_s, settings.stress_hold_s, settings.stress_requests_max
     )  # fmt: skip
-    with testbed.clients.loading(current.engine.endpoint, testbed.asked()) as flow:
-        flow.follow(Poisson(rate), 0.0)
-        watch(flow, lambda: flow.clock() >= normal_until_s, normal_until_s)
-        began_s = flow.clock() + 0.05
-        flow.follow(ramp, began_s)
+    with testbed.clients.loading(current.engine.endpoint, testbed.load_request()) as load:
+        load.follow(Poisson(rate), 0.0)
+        watch(load, lambda: load.clock() >= baseline_until_s, baseline_until_s)
+        began_s = load.clock() + 0.05
+        load.follow(ramp, began_s)
         end_s = began_s + ramp.ramp_s + hold_s
-        watch(flow, lambda: flow.clock() >= end_s, end_s)
-        flow.follow(Poisson(rate), end_s)
-        normal = normal_of(flow.records, _WARM_S, normal_until_s - 1.0)
-        recovery_s = _until_normal(flow, end_s, normal.limit_s(settings.tolerance), testbed)
-    records = [*flow.records, *flow.unanswered]
-    audit = _audited(flow, ramp, began_s, testbed, (began_s, end_s))
-    _doubt(found, audit, testbed, f"ramp to {target:g}/s")
-    bins = per_bin(records, began_s, end_s, ramp, engine.figures, flow.began)
-    broke = breaking_per_s(bins, normal.limit_s(settings.tolerance))
-    found.tables["ramp"] = bins
-    found.tables["ramp_audit"] = [asdict(audit)]
-    found.words |= {
+        watch(load, lambda: load.clock() >= end_s, end_s)
+        load.follow(Poisson(rate), end_s)
+        baseline = baseline_of(load.records, _WARM_S, baseline_until_s - 1.0)
+        recovery_s = _until_normal(load, end_s, baseline.limit_s(settings.tolerance), testbed)
+    records = [*load.records, *load.unanswered]
+    audit = _audited(load, ramp, began_s, testbed, (began_s, end_s))
+    _doubt(result, audit, testbed, f"ramp to {target:g}/s")
+    bins = per_bin(records, began_s, end_s, ramp, engine.metrics, load.began)
+    broke = breaking_per_s(bins, baseline.limit_s(settings.tolerance))
+    result.tables["ramp"] = bins
+    result.tables["ramp_audit"] = [asdict(audit)]
+    result.words |= {
         "audit": audit.in_words(), "broke": "" if broke is None else f"{broke:.0f} requests/s",
         "ramp": f"{ramp.describe()}, then {hold_s:.1f} s at {ramp.to_per_s:.0f}/s",
         "errors": _counted(r for r in records if began_s <= r.due_s < end_s),
     }  # fmt: skip
-    found.figures |= {
-        "rate_per_s": rate, "normal_p99_s": normal.p99_s,
+    result.figures |= {
+        "rate_per_s": rate, "normal_p99_s": baseline.p99_s,
         "peak_answered_per_s": max(b["answered_per_s"] for b in bins),
         "peak_p99_s": summary(records, began_s, end_s, target)["p99_s"],
         "waiting_max": max((b["waiting"] for b in bins if b["waiting"] is not None), default=0.0),
         "requests": sum(began_s <= r.due_s < end_s for r in records),
         "lost": sum(r.error is not None and began_s <= r.due_s < end_s for r in records),
     }  # fmt: skip
-    found.figures |= {} if broke is None else {"breaking_per_s": broke}
-    found.figures |= {} if recovery_s is None else {"recovery_s": recovery_s}
+    result.figures |= {} if broke is None else {"breaking_per_s": broke}
+    result.figures |= {} if recovery_s is None else {"recovery_s": recovery_s}
     return records
 
 
 def bounded_ramp(rate: float, target: float, ramp_s: float, hold_s: float, requests_max: int) -> tuple[Ramp, float]:
-    """A ramp and how long its end is held, so that no more than `requests_max` are sent. Pure."""
+    """A ramp and the seconds that its final rate is held, so that at most `requests_max` are sent. Pure."""
     target = max(target, rate)
     on_ramp = (rate + target) / 2 * ramp_s
     if on_ramp > requests_max:
@@ -159,41 +158,43 @@ def bounded_ramp(rate: float, target: float, ramp_s: float, hold_s: float, reque
     return Ramp(rate, target, ramp_s), max(0.0, min(hold_s, (requests_max - on_ramp) / target))
 
 
-def _until_normal(flow: LoadRun, end_s: float, limit_s: float, testbed: Testbed) -> float | None:
-    """Seconds from the end of the peak until P99 was normal again; None if that did not come."""
-    settings, seen = testbed.settings, list[float | None]([None])
+def _until_normal(load: LoadRun, end_s: float, limit_s: float, testbed: Testbed) -> float | None:
+    """Seconds from the end of the peak until P99 was normal again; None after `recovery_max_s`."""
+    settings = testbed.settings
+    recovery_s: float | None = None
 
     def done() -> bool:
-        seen[0] = recovered_s(
-            flow.records, end_s, flow.oldest_due_s(), limit_s, settings.window_s, settings.calm_s
+        nonlocal recovery_s
+        recovery_s = recovered_s(
+            load.records, end_s, load.oldest_due_s(), limit_s, settings.window_s, settings.calm_s
         )  # fmt: skip
-        return seen[0] is not None
+        return recovery_s is not None
 
-    watch(flow, done, end_s + settings.recovery_max_s)
-    return seen[0]
+    watch(load, done, end_s + settings.recovery_max_s)
+    return recovery_s
 
 
 def per_bin(
     records: Sequence[RequestRecord], start_s: float, end_s: float, ramp: Ramp,
-    figures: Sequence[tuple[float, Any]], began: float,
+    metrics: Sequence[tuple[float, Any]], began: float,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """The ramp second by second: what was offered, answered and lost, P99 by due time, and the engine's own queue."""
-    offset = time.time() - time.monotonic()  # figures carry unix time, the load counts from `began`
-    waiting = [(at - offset - began, f["requests_waiting"]) for at, f in figures if "requests_waiting" in f]
-    found = []
+    """The ramp in bins of a second: rates offered and answered, errors, P99 by due time, and the engine's queue."""
+    offset = time.time() - time.monotonic()  # metrics carry unix time, the load counts from `began`
+    waiting = [(at - offset - began, f["requests_waiting"]) for at, f in metrics if "requests_waiting" in f]
+    bins = []
     for number in range(int((end_s - start_s) / _BIN_S)):
         low, high = start_s + number * _BIN_S, start_s + (number + 1) * _BIN_S
         share = min(1.0, (number + 0.5) * _BIN_S / ramp.ramp_s)
         rate = ramp.from_per_s + share * (ramp.to_per_s - ramp.from_per_s)
         queue = [v for t, v in waiting if low <= t < high]
-        found.append(
+        bins.append(
             {"second": number, **summary(records, low, high, rate), "waiting": max(queue) if queue else None}
         )  # fmt: skip
-    return found
+    return bins
 
 
 def breaking_per_s(bins: Sequence[dict[str, Any]], limit_s: float) -> float | None:
-    """The offered rate of the first second from which on P99 is never normal again; None where it still is. Pure."""
+    """Offered rate of the first second after which P99 is never normal again; None if it is normal at the end. Pure."""
     bad = [b["p99_s"] > limit_s or bool(b["errors"]) for b in bins]
     if not bad or not bad[-1]:
         return None
@@ -201,18 +202,18 @@ def breaking_per_s(bins: Sequence[dict[str, Any]], limit_s: float) -> float | No
     return float(bins[first]["offered_per_s"])
 
 
-def _audited(flow: LoadRun, arrivals: OpenLoop, began_s: float, testbed: Testbed, window: tuple[float, float]) -> Audit:
+def _audited(load: LoadRun, arrivals: OpenLoop, began_s: float, testbed: Testbed, window: tuple[float, float]) -> Audit:
     start_s, end_s = window
-    due = [r for r in (*flow.records, *flow.unanswered) if start_s <= r.due_s < end_s]
+    due = [r for r in (*load.records, *load.unanswered) if start_s <= r.due_s < end_s]
     times = (began_s + t for t in arrivals.due_times_s(testbed.plan.config.study.seed))
-    asked = sum(t >= start_s for t in itertools.takewhile(lambda t: t < end_s, times))
-    return audit_of(flow, due, asked, start_s, end_s)
+    scheduled = sum(t >= start_s for t in itertools.takewhile(lambda t: t < end_s, times))
+    return audit_of(load, due, scheduled, start_s, end_s)
 
 
-def _doubt(found: FaultResult, audit: Audit, testbed: Testbed, where: str) -> None:
+def _doubt(result: FaultResult, audit: Audit, testbed: Testbed, where: str) -> None:
     guard = testbed.plan.config.load.guard
-    found.doubts += [f"{where}: {problem}" for problem in audit.problems(guard)]
-    found.notes += [f"{where}: {stall}" for stall in audit.stalls(guard)]
+    result.doubts += [f"{where}: {problem}" for problem in audit.problems(guard)]
+    result.notes += [f"{where}: {stall}" for stall in audit.stalls(guard)]
 
 
 def _counted(records: Any) -> str:
@@ -220,7 +221,7 @@ def _counted(records: Any) -> str:
     return ", ".join(f"{n} {kind}" for kind, n in sorted(counts.items()))
 
 
-def _summarize(found: FaultResult) -> None:
-    kept = [s["answered_per_s"] for s in itertools.takewhile(lambda s: s["kept"], found.tables["curve"])]
+def _summarize(result: FaultResult) -> None:
+    kept = [s["answered_per_s"] for s in itertools.takewhile(lambda s: s["kept"], result.tables["curve"])]
     if kept:
-        found.figures["sustained_per_s"] = max(kept)
+        result.figures["sustained_per_s"] = max(kept)

@@ -1,8 +1,8 @@
-"""Certified or not, and why: from the repetitions of one scenario. Pure."""
+"""Verdict on the repetitions of one scenario: certified or not, and why. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from optimize.certify.results import FaultResult, over_repeats
@@ -12,7 +12,12 @@ from optimize.formatting import figure
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Attributes: certified: Whether it is; None where the system did not let it be tested. why: In words."""
+    """The verdict on one scenario.
+
+    Attributes:
+        certified: Whether the configuration is certified; None where the system did not permit the test.
+        why: The reason, in words.
+    """
 
     certified: bool | None
     why: str
@@ -23,7 +28,7 @@ class Verdict:
 
 
 def judge(runs: Sequence[FaultResult], settings: Certify) -> Verdict:
-    """The verdict on a fault: in every repetition P99 came back, the engine stayed up then, and nothing was left."""
+    """The verdict on a fault: certified if P99 recovered in every repetition with at most one restart and no orphan."""
     if all(r.error for r in runs):
         return Verdict(None, runs[0].error)
     tested = [r for r in runs if not r.error]
@@ -34,28 +39,28 @@ def judge(runs: Sequence[FaultResult], settings: Certify) -> Verdict:
     ]
     if problems:
         return Verdict(False, "; ".join(problems))
-    back, lost = over_repeats(tested, "recovery_s"), over_repeats(tested, "lost")
-    assert back is not None and lost is not None
-    return Verdict(True, f"P99 back to normal after {figure(back)}, {lost.value:.3g} requests lost on average")
+    recovery, lost = over_repeats(tested, "recovery_s"), over_repeats(tested, "lost")
+    assert recovery is not None and lost is not None
+    return Verdict(True, f"P99 back to normal after {figure(recovery)}, {lost.value:.3g} requests lost on average")
 
 
 def judge_stress(runs: Sequence[FaultResult], settings: Certify) -> Verdict:
-    """The verdict on the target rate: sustained, or broken at which rate; and whether the engine came back."""
+    """The verdict on the target rate: sustained or not, the rate at which P99 broke, and the recovery afterwards."""
     problems = [
         *_in(runs, lambda r: "breaking_per_s" in r.figures, f"{settings.stress_per_s:g} requests/s not sustained"),
         *_in(runs, lambda r: "recovery_s" not in r.figures, "P99 not normal again after the peak"),
         *_in(runs, lambda r: r.figures.get("restarts", 0) > 0, "the engine had to be restarted"),
-        *_in(runs, lambda r: bool(r.doubts), "the client's own audit does not hold"),
+        *_in(runs, lambda r: bool(r.doubts), "the client failed its own audit"),
     ]
     parts = []
     for name, words in (("sustained_per_s", "sustains"), ("breaking_per_s", "breaks on the ramp at")):
-        if (found := over_repeats(runs, name)) is not None:
-            parts.append(f"{words} {figure(found)}")
-    if (back := over_repeats(runs, "recovery_s")) is not None:
-        parts.append(f"normal again {figure(back)} after the peak")
+        if (rate := over_repeats(runs, name)) is not None:
+            parts.append(f"{words} {figure(rate)}")
+    if (recovery := over_repeats(runs, "recovery_s")) is not None:
+        parts.append(f"normal again {figure(recovery)} after the peak")
     return Verdict(not problems, "; ".join([*problems, *parts]))
 
 
-def _in(runs: Sequence[FaultResult], holds: object, words: str) -> list[str]:
-    hit = sum(bool(holds(r)) for r in runs)  # type: ignore[operator]
-    return [words if hit == len(runs) else f"{words} in {hit} of {len(runs)} repetitions"] if hit else []
+def _in(runs: Sequence[FaultResult], holds: Callable[[FaultResult], bool], words: str) -> list[str]:
+    count = sum(holds(r) for r in runs)
+    return [words if count == len(runs) else f"{words} in {count} of {len(runs)} repetitions"] if count else []

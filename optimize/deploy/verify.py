@@ -13,8 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from optimize.engine.process import ColdTree
-from optimize.engine.vllm import free_port
+from optimize.engine.process import ColdTree, free_port
 from optimize.errors import OptimizeError
 
 _POLL_S = 0.2

@@ -1,4 +1,4 @@
-"""What an engine is to the rest of the project: a configuration in, a live endpoint out."""
+"""Interfaces of engines: a launcher turns a configuration into a live endpoint."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ Flags = tuple[tuple[str, Any], ...]
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """Everything that is fixed when an engine starts. Equal keys may share a live engine.
+    """Settings fixed at an engine's start. Configurations with equal keys may share a live engine.
 
     Attributes:
         checkpoint: Local folder or Hugging Face id of the weights.
-        quantization: Name of the recipe that made the checkpoint, for people.
-        flags: vLLM flags by name (underscores), None meaning vLLM's own default.
+        quantization: Name of the checkpoint's recipe, for display only.
+        flags: vLLM flags by name (with underscores); None means vLLM's own default.
     """
 
     checkpoint: str
@@ -38,11 +38,11 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True)
 class RequestConfig:
-    """What each request asks for; changing it needs no new engine.
+    """Settings of each request; changing them needs no new engine.
 
     Attributes:
         beam_size: Beams of beam search; 1 is greedy decoding.
-        fields: Further request fields, e.g. ("temperature", 0.7).
+        fields: Further fields of the request, e.g. ("temperature", 0.7).
     """
 
     beam_size: int = 1
@@ -59,11 +59,11 @@ class TrialConfig:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a live engine answers.
+    """Address of a live engine.
 
     Attributes:
         base_url: Scheme, host and port, without a trailing slash.
-        api_key: Sent as a bearer token; None where the endpoint asks for none.
+        api_key: Sent as a bearer token; None where the endpoint requires none.
         model: The model name that requests must carry.
     """
 
@@ -84,42 +84,42 @@ class Engine(Protocol):
 
     @property
     def pids(self) -> Sequence[int]:
-        """Processes of the engine; empty where they run on a machine that cannot be seen."""
+        """Processes of the engine; empty where they run on a machine that cannot be inspected."""
 
     def check(self) -> None:
         """Raise EngineFailure if any process of the engine has died."""
 
     def reset(self) -> None:
-        """Forget cached prefixes, so that one trial does not profit from another."""
+        """Clear the prefix cache, so that no trial profits from another, and start a new measurement of peak memory."""
 
     def memory(self) -> MemoryParts | None:
-        """What the engine holds; None where that cannot be seen."""
+        """Memory that the engine holds; None where that cannot be inspected."""
 
     def effective(self, names: Sequence[str]) -> dict[str, Any]:
-        """The values the engine really runs with, for those flags it can tell."""
+        """Values that the engine runs with, for those flags that it reports."""
 
     def stop(self) -> None:
-        """Stop every process of the engine; returns when none is left."""
+        """Stop every process of the engine; returns once none is left."""
 
 
 class Launcher(Protocol):
-    """Starts engines of one sort; configured by `conf/engine/`."""
+    """Starts engines of one kind; configured by `conf/engine/`."""
 
     @property
     def request_knobs_only(self) -> bool:
-        """Whether engine knobs are out of reach, as with an endpoint somebody else runs."""
+        """Whether only request knobs can be set, as for an endpoint that somebody else runs."""
 
     def preflight(self, flag_names: Sequence[str]) -> None:
-        """Raise ConfigError for whatever can be known to be wrong before an engine starts."""
+        """Raise ConfigError for errors that can be detected before an engine starts."""
 
     def refusals(self, engines: Mapping[str, EngineConfig]) -> dict[str, EngineFailure]:
-        """Name -> why its engine cannot run here, as far as that is known without starting it."""
+        """Name -> why its engine cannot run here, for those refusals that show without starting it."""
 
     def prepare(self) -> None:
-        """Begin in the background whatever makes later starts faster."""
+        """Begin in the background what makes later starts faster."""
 
     def close(self) -> None:
-        """End what `prepare` began."""
+        """End what `prepare` began, and release its processes."""
 
     def version(self) -> str:
         """Name and version of the engine software, for signatures."""
@@ -132,5 +132,5 @@ class Launcher(Protocol):
 
         Raises:
             EngineFailure: the configuration cannot run here.
-            TransientFault: something else got in the way.
+            TransientFault: the start failed for a reason other than the configuration.
         """

@@ -1,4 +1,4 @@
-"""From an engine's log and exit code to why it failed, with the lines that prove it."""
+"""Classifies an engine's failure by its log and exit code, with the decisive lines as evidence."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SECONDARY = (
     "EngineDeadError",
     "WorkerProc initialization failed",
     "EngineCore failed",
-    "validation error for",  # pydantic's headline; what was wrong stands in the line below it
+    "validation error for",  # pydantic's headline; the line below it says what is wrong
 )
 _DEVICE_OOM = re.compile(r"CUDA (?:error: )?out of memory|OutOfMemoryError|HIP out of memory", re.I)
 _HOST_OOM = re.compile(
@@ -36,46 +36,46 @@ _NO_KERNEL = re.compile(
     r"|is not supported for quantization method"
     r"|'_C' object has no attribute|_OpNamespace"
 )
-"""vLLM's words for: no kernel of this build serves these weights on this device, whatever else is set."""
+"""vLLM's messages for weights that no kernel of this build serves on this device, whatever the other flags."""
 MAX_EVIDENCE = 5
 MAX_LINE = 400
 
 
 def decisive_lines(log: str) -> tuple[str, ...]:
-    """The lines that name the cause: exceptions and parser errors, first causes before what they led to."""
+    """Lines that name the cause: exceptions and parser errors; consequences only where no cause is logged."""
     stripped = [_PREFIX.sub("", line).strip() for line in log.splitlines()]
-    hits = [line[:MAX_LINE] for line in stripped if _EXCEPTION.match(line)]
-    primary = [line for line in hits if not any(mark in line for mark in _SECONDARY)]
-    return tuple(dict.fromkeys(primary or hits))[:MAX_EVIDENCE]
+    exceptions = [line[:MAX_LINE] for line in stripped if _EXCEPTION.match(line)]
+    primary = [line for line in exceptions if not any(mark in line for mark in _SECONDARY)]
+    return tuple(dict.fromkeys(primary or exceptions))[:MAX_EVIDENCE]
 
 
 def lacks_kernel(evidence: Iterable[str]) -> bool:
-    """Whether an engine was refused for its checkpoint, not for a flag: then no other flag will help."""
+    """Whether an engine was refused for its checkpoint rather than a flag, so that no other flag will help."""
     return any(_NO_KERNEL.search(line) for line in evidence)
 
 
 def port_was_taken(log: str) -> bool:
-    """Whether the engine failed for want of its port, which says nothing about the configuration."""
+    """Whether the engine failed because its port was in use, which says nothing about the configuration."""
     return bool(_PORT_TAKEN.search(log))
 
 
 def classify(log: str, exit_code: int | None, oom_kills: int, phase: str) -> EngineFailure:
-    """Name the failure of an engine that ended.
+    """Classify the failure of an engine that ended.
 
     Args:
         log: The engine's log so far.
-        exit_code: Of its main process; negative is a signal; None while that still runs.
-        oom_kills: Kills by the kernel's out-of-memory killer seen in this control group since the engine started.
-        phase: What was going on, e.g. "start" or "load", for the message.
+        exit_code: Exit code of its main process; a negative one is a signal; None while the process still runs.
+        oom_kills: Kills by the kernel's out-of-memory killer in its control group since the engine started.
+        phase: "start" or "load", for the message.
 
     Returns:
         The failure, its message ending in the most decisive line.
     """
     evidence = decisive_lines(log)
     kind = _kind(log, exit_code, oom_kills, evidence, phase)
-    how = "ended" if exit_code is None else _exit_text(exit_code)
+    end = "ended" if exit_code is None else _exit_text(exit_code)
     cause = f": {evidence[0]}" if evidence else ""
-    return EngineFailure(kind, f"engine {how} during {phase}{cause}", evidence)
+    return EngineFailure(kind, f"engine {end} during {phase}{cause}", evidence)
 
 
 def _kind(log: str, exit_code: int | None, oom_kills: int, evidence: tuple[str, ...], phase: str) -> FailureKind:

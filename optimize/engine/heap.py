@@ -1,9 +1,9 @@
-"""Runs inside vLLM's worker: how much of the C library's heap came and went while somebody looked.
+"""Transient memory of the C library's heap in vLLM's worker: bytes that were allocated and freed again.
 
-The kernel cannot tell. What is freed between pieces that stay in use remains with the process, so its pages show every
-hole that was ever left: with INT8 on a CPU tens of megabytes that no forward pass needs, another amount in every
-engine. The C library knows what is in use. A peak between two looks is missed, so the figure may be too low.
-Imports nothing of the project: the worker process pays for it.
+The kernel cannot count it. Memory that is freed between pieces still in use remains with the process, so the kernel's
+count includes every hole in the heap: with INT8 on a CPU, tens of megabytes that no forward pass needs, and a different
+amount in every engine. The C library counts what is in use. A peak between two samples is missed, so the figure may be
+too low. Imports nothing of the project, because the worker process pays for it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import threading
 import time
 from collections.abc import Callable
 
-_LOOK_S = 0.02
-_LOOKING_SHARE = 0.01  # of one core at most: counting takes longer the more pieces there are
+_SAMPLE_S = 0.02
+_SAMPLING_SHARE = 0.01  # of one core at most: counting takes longer the more pieces there are
 
 
 class _Mallinfo2(ctypes.Structure):
@@ -29,32 +29,32 @@ class _Mallinfo2(ctypes.Structure):
 
 
 class HeapWatch:
-    """Looks now and then at the bytes in use, from its making until it is ended.
+    """Samples the bytes in use in a thread, from its construction until `end`.
 
     Attributes:
-        came_and_went_bytes: The most that was in use at one time and not at a later one: what stays is no part of it.
+        transient_bytes: Largest drop from one sample to a later one; memory that stays allocated is not part of it.
     """
 
     def __init__(self, in_use: Callable[[], int]) -> None:
-        self.came_and_went_bytes = 0
+        self.transient_bytes = 0
         self._in_use, self._ended = in_use, threading.Event()
-        threading.Thread(target=self._look, name="heap watch", daemon=True).start()
+        threading.Thread(target=self._sample, name="heap watch", daemon=True).start()
 
     def end(self) -> None:
         self._ended.set()
 
-    def _look(self) -> None:
-        most, wait_s = 0, 0.0
+    def _sample(self) -> None:
+        peak, wait_s = 0, 0.0
         while not self._ended.wait(wait_s):
             began = time.monotonic()
-            now = self._in_use()
-            wait_s = max(_LOOK_S, (time.monotonic() - began) / _LOOKING_SHARE)
-            most = max(most, now)
-            self.came_and_went_bytes = max(self.came_and_went_bytes, most - now)
+            in_use = self._in_use()
+            wait_s = max(_SAMPLE_S, (time.monotonic() - began) / _SAMPLING_SHARE)
+            peak = max(peak, in_use)
+            self.transient_bytes = max(self.transient_bytes, peak - in_use)
 
 
 def heap_in_use() -> Callable[[], int] | None:
-    """Counts the bytes that are allocated and not freed; None where the C library cannot tell."""
+    """A function that counts the bytes in use; None where the C library has none."""
     try:
         mallinfo2 = ctypes.CDLL(None).mallinfo2
     except (OSError, AttributeError):
@@ -62,7 +62,7 @@ def heap_in_use() -> Callable[[], int] | None:
     mallinfo2.restype = _Mallinfo2
 
     def count() -> int:
-        found = mallinfo2()
-        return int(found.uordblks + found.hblkhd)
+        info = mallinfo2()
+        return int(info.uordblks + info.hblkhd)
 
     return count

@@ -1,9 +1,9 @@
-"""Whether vLLM has kernels here for a checkpoint, asked of vLLM itself without loading a weight.
+"""Whether vLLM has kernels on this machine for a checkpoint, found out by vLLM itself without loading a weight.
 
-Runs in a fork of the preloaded process (`optimize.engine.fork_server`). vLLM composes the engine's configuration as
-it would for a server, and builds one linear layer of each shape and scheme, which is where it looks for a kernel. On
-a processor each layer computes once, with weights that mean nothing: vLLM's CPU build chooses kernels there that its
-library for this processor's instructions turns out to lack. What fails only later is learned from the first engine.
+Runs in a fork of the fork server (`optimize.engine.fork_server`). vLLM composes the engine's configuration as it would
+for a server, and builds one linear layer of each shape and scheme, which is where it selects a kernel. On a CPU each
+layer also computes once, with arbitrary weights, because vLLM's CPU build selects kernels that its library for this
+processor's instruction set may lack. Failures that come later show when the first engine starts.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from optimize.engine.serve import parsed
 
 _TIMEOUT_S = 60.0
 _REFUSALS = (ValueError, NotImplementedError, RuntimeError)
-"""As what vLLM says no; anything else says that the question was wrong."""
+"""Exceptions by which vLLM refuses; any other means that the check itself failed."""
 
 
-def ask(arguments: list[str], env: dict[str, str]) -> str | None:
-    """Fork, and have the child find out.
+def forked_refusal(arguments: list[str], env: dict[str, str]) -> str | None:
+    """`refusal`, computed in a forked child.
 
     Args:
         arguments: As `vllm serve` takes them.
         env: Complete environment of the engine.
 
     Returns:
-        Why vLLM refuses it; None where it does not, or where that could not be found out.
+        Why vLLM refuses the engine; None where it does not, or where the check failed.
     """
     reader, writer = os.pipe()
     pid = os.fork()
@@ -48,30 +48,30 @@ def ask(arguments: list[str], env: dict[str, str]) -> str | None:
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     try:
-        said: str | None = json.loads(text)
+        reason: str | None = json.loads(text)
     except ValueError:
         return None
-    return said
+    return reason
 
 
 def _answer(writer: int, arguments: list[str], env: dict[str, str]) -> None:
-    """In the child: find out, tell, and end."""
-    said: str | None = None
+    """In the child: check, write the answer, and end."""
+    reason: str | None = None
     try:
         restore_signals()
-        silence = os.open(os.devnull, os.O_RDWR)
+        null = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
-            os.dup2(silence, stream)
+            os.dup2(null, stream)
         os.environ.clear()
         os.environ.update(env)
-        said = refusal(arguments)
+        reason = refusal(arguments)
     finally:
-        os.write(writer, json.dumps(said).encode())
+        os.write(writer, json.dumps(reason).encode())
         os._exit(0)
 
 
 def refusal(arguments: list[str]) -> str | None:
-    """Why vLLM refuses an engine with these arguments; see `ask`."""
+    """Why vLLM refuses an engine with these arguments; see `forked_refusal`."""
     from vllm.config import set_current_vllm_config
     from vllm.engine.arg_utils import AsyncEngineArgs
 
@@ -84,20 +84,20 @@ def refusal(arguments: list[str]) -> str | None:
             _build_layers(config, matrices)
     except _REFUSALS as error:
         return _in_one_line(error)
-    except Exception:  # another release's internals: the first engine will tell
+    except Exception:  # internals of another release: the first engine will show it
         return None
     return None
 
 
 def _matrices(hf_config: Any) -> dict[str, tuple[int, int]]:
-    """Module -> (inputs, outputs) of one linear layer of each kind and shape; none where transformers cannot tell."""
+    """Module -> (inputs, outputs) of one linear layer of each kind and shape; empty for models that only vLLM knows."""
     import torch
     from transformers import AutoModelForCausalLM
 
     try:
         with torch.device("meta"):
             modules = dict(AutoModelForCausalLM.from_config(hf_config).named_modules())
-    except Exception:  # a model that only vLLM knows
+    except Exception:  # transformers does not have the model
         return {}
     kinds: dict[tuple[str, int, int], str] = {}
     for name, module in modules.items():
@@ -107,14 +107,14 @@ def _matrices(hf_config: Any) -> dict[str, tuple[int, int]]:
 
 
 def _build_layers(config: Any, matrices: dict[str, tuple[int, int]]) -> None:
-    """vLLM's own layers; on a GPU without memory behind them."""
+    """Build vLLM's own layers; on a GPU without allocating their memory."""
     import torch
     from vllm.model_executor.layers.linear import ReplicatedLinear
     from vllm.platforms import current_platform
 
     on_cpu, dtype = current_platform.is_cpu(), config.model_config.dtype
     if on_cpu:
-        _join_a_group_of_one()
+        _join_single_group()
     for name, (inputs, outputs) in matrices.items():
         with torch.device("cpu" if on_cpu else "meta"):
             layer = ReplicatedLinear(
@@ -125,21 +125,21 @@ def _build_layers(config: Any, matrices: dict[str, tuple[int, int]]) -> None:
             _compute(layer, torch.ones(1, inputs, dtype=dtype))
 
 
-def _join_a_group_of_one() -> None:
-    """Layers with memory behind them ask for their place among the processes that share a model."""
+def _join_single_group() -> None:
+    """Join a process group of one, which layers with allocated memory need."""
     from vllm.distributed import init_distributed_environment, initialize_model_parallel
 
     with tempfile.TemporaryDirectory() as scratch:
-        meeting = f"file://{scratch}/group"
-        init_distributed_environment(1, 0, distributed_init_method=meeting, local_rank=0, backend="gloo")
+        address = f"file://{scratch}/group"
+        init_distributed_environment(1, 0, distributed_init_method=address, local_rank=0, backend="gloo")
         initialize_model_parallel()
 
 
-def _compute(layer: Any, one: Any) -> None:
+def _compute(layer: Any, row: Any) -> None:
     """Pass ones through a layer of ones.
 
     Raises:
-        NotImplementedError: vLLM has no kernel for it. Whatever else goes wrong may be due to the weights.
+        NotImplementedError: vLLM has no kernel for it. Other errors are ignored: they may be due to the weights.
     """
     import torch
 
@@ -148,11 +148,11 @@ def _compute(layer: Any, one: Any) -> None:
             for weight in layer.parameters():
                 weight.fill_(1)
             layer.quant_method.process_weights_after_loading(layer)
-            layer(one)
+            layer(row)
     except Exception as error:
-        said = _in_one_line(error)
-        if lacks_kernel([said]):
-            raise NotImplementedError(f"no kernel on this processor: {said}") from error
+        line = _in_one_line(error)
+        if lacks_kernel([line]):
+            raise NotImplementedError(f"no kernel on this processor: {line}") from error
 
 
 def _in_one_line(error: Exception) -> str:

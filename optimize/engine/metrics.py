@@ -1,4 +1,4 @@
-"""vLLM's own metrics: which of them are sampled, under which names."""
+"""vLLM's metrics: those that are sampled, and their names in this project."""
 
 from __future__ import annotations
 
@@ -9,31 +9,26 @@ _GAUGES = {
     "vllm:num_requests_running": "requests_running",
     "vllm:num_requests_waiting": "requests_waiting",
 }
-
-
 _COUNTERS = {"vllm:num_preemptions_total": "preemptions", "vllm:generation_tokens_total": "generated_tokens"}
-
-
-_WANTED = tuple([*_GAUGES, *_COUNTERS])
-
-
+_SAMPLED = tuple([*_GAUGES, *_COUNTERS])
 ENGINE_SERIES = frozenset([*_GAUGES.values(), *_COUNTERS.values()])
-"""What the engine says of itself; all other series are the machine's."""
+"""Series of the engine; all other series are the machine's."""
 
 
 def parse_metrics(text: str) -> dict[str, float]:
-    """The sampled figures within a Prometheus exposition of vLLM's.
+    """The sampled figures of a Prometheus exposition of vLLM's.
 
-    Counters add up over engines and API servers; gauges too, except the KV cache's share, whose highest counts.
+    Counters and gauges are added up over engines and API servers, except the KV cache's share, of which the highest
+    counts.
     """
-    # The parser is slow and the exposition long: hand it only the lines that are wanted.
-    wanted = "\n".join(line for line in text.splitlines() if line.startswith(_WANTED))
-    found: dict[str, float] = {}
-    for family in text_string_to_metric_families(wanted + "\n"):
+    # The parser is slow and the exposition long, so it gets only the sampled lines.
+    lines = "\n".join(line for line in text.splitlines() if line.startswith(_SAMPLED))
+    figures: dict[str, float] = {}
+    for family in text_string_to_metric_families(lines + "\n"):
         for sample in family.samples:
             name = _GAUGES.get(sample.name) or _COUNTERS.get(sample.name)
             if name == "kv_cache_use":
-                found[name] = max(found.get(name, 0.0), sample.value)
+                figures[name] = max(figures.get(name, 0.0), sample.value)
             elif name is not None:
-                found[name] = found.get(name, 0.0) + sample.value
-    return found
+                figures[name] = figures.get(name, 0.0) + sample.value
+    return figures

@@ -1,4 +1,4 @@
-"""Engines by key: a live one is reused while the next trial wants the same configuration."""
+"""Engine pool: a live engine is reused while the next trial has the same engine configuration."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Lease:
         engine: The live engine.
         log_path: Its log.
         reused: Whether it was already running.
-        answered: Numbers of beams that it has given answers for, and so has kernels for; borrowers add theirs.
+        answered: Numbers of beams that it has answered with, and so has compiled kernels for; trials add theirs.
     """
 
     engine: Engine
@@ -46,7 +46,7 @@ class EnginePool:
 
     @contextmanager
     def lease(self, config: EngineConfig) -> Iterator[Lease]:
-        """Lend an engine of this configuration; one that fails while lent is stopped and never lent again.
+        """Lend an engine of this configuration; an engine that fails during the lease is stopped and not lent again.
 
         Raises:
             EngineFailure, TransientFault: as `Launcher.launch`.
@@ -69,7 +69,7 @@ class EnginePool:
         return self._live is not None and self._live[0] == config.key
 
     def last_log(self) -> Path | None:
-        """The log of the engine started last, living or not."""
+        """The log of the engine started last, whether it lives or not."""
         logs = sorted(self._log_folder.glob("*.log"))
         return logs[-1] if logs else None
 

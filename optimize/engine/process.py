@@ -1,6 +1,6 @@
 """A supervised process tree: its liveness, its memory, its end.
 
-Started cold here, warm by `optimize.engine.fork_server`.
+`ColdTree` starts one from scratch; `optimize.engine.fork_client` has one forked.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import select
+import socket
 import subprocess
 import sys
 import tempfile
@@ -25,10 +26,10 @@ _OOM_EVENTS = ("memory.events", "memory.oom_control")  # version 2 and version 1
 
 
 def oom_kills(groups: Sequence[str] = ()) -> int:
-    """Kills by the out-of-memory killer so far; 0 where the kernel does not tell.
+    """Number of kills by the out-of-memory killer so far; 0 where the kernel does not report it.
 
     Args:
-        groups: Folders of control groups; none for the one of this container.
+        groups: Folders of control groups; none for that of this container.
     """
     return sum(_oom_kills(Path(group)) for group in groups or [str(_CGROUP)])
 
@@ -44,7 +45,7 @@ def _oom_kills(group: Path) -> int:
 
 
 def make_scratch() -> str:
-    """A folder for a tree's temporary files; its reaper removes it. Short, for Unix sockets live in it."""
+    """A folder for a tree's temporary files, removed by its reaper. Its path is short: it holds Unix sockets."""
     return tempfile.mkdtemp(prefix="engine-")
 
 
@@ -52,64 +53,64 @@ class ProcessTree(ABC):
     """A command and all its descendants, ended together however the project ends.
 
     Attributes:
-        exit_code: Of the main process, once it ended by itself; negative is a signal.
-        ended: Set once the main process is known to have ended.
+        exit_code: Exit code of the main process, once it ended by itself; a negative one is a signal.
+        ended: Event that the main process has ended.
     """
 
     def __init__(self, reaper_pid: int) -> None:
         self._reaper_pid = reaper_pid
         self.exit_code: int | None = None
         self.ended = threading.Event()
-        self._watched: dict[int, str] = {}  # by process descriptor
+        self._names: dict[int, str] = {}  # of watched processes, by file descriptor
         self._deaths = select.poll()
 
     def processes(self) -> list[psutil.Process]:
-        """Living processes of the tree, the reaper left out."""
+        """Living processes of the tree, without its reaper."""
         try:
             return psutil.Process(self._reaper_pid).children(recursive=True)
         except psutil.NoSuchProcess:
             return []
 
     def watch(self) -> None:
-        """From now on, count the tree as broken as soon as any of its present processes is gone."""
+        """From now on, count the tree as broken as soon as one of its present processes is gone."""
         for process in self.processes():
             with contextlib.suppress(ProcessLookupError):
-                watched = os.pidfd_open(process.pid)  # turns readable when the process ends: one system call sees all
-                self._watched[watched] = f"{_name(process)} ({process.pid})"
-                self._deaths.register(watched, select.POLLIN)
+                handle = os.pidfd_open(process.pid)  # readable once the process ends: one system call checks them all
+                self._names[handle] = f"{_name(process)} ({process.pid})"
+                self._deaths.register(handle, select.POLLIN)
 
     def broken(self) -> str | None:
-        """What is wrong with the tree, or None while it is whole."""
+        """Which process died, in words; None while the tree is whole."""
         if self.ended.is_set():
             return "main process ended"
-        for watched, _ in self._deaths.poll(0):
-            return f"process {self._watched[watched]} died"
+        for handle, _ in self._deaths.poll(0):
+            return f"process {self._names[handle]} died"
         return None
 
     def pss_bytes(self) -> int:
-        """Proportional set size of the tree: memory shared between its processes is counted once."""
+        """Proportional set size of the tree in bytes: memory shared between its processes counts once."""
         return sum(_pss(p) for p in self.processes())
 
     def stop(self) -> None:
         """End the tree; returns when the reaper has verified that nothing of it is left."""
-        while self._watched:
-            watched, _ = self._watched.popitem()
-            self._deaths.unregister(watched)
-            os.close(watched)
+        while self._names:
+            handle, _ = self._names.popitem()
+            self._deaths.unregister(handle)
+            os.close(handle)
         self._end()
 
     @abstractmethod
     def _end(self) -> None:
-        """Have the reaper end the tree, and wait for its word."""
+        """Have the reaper end the tree, and wait until it has."""
 
 
 class ColdTree(ProcessTree):
-    """A command started from scratch, under a reaper of its own.
+    """A command started from scratch, with a reaper of its own.
 
     Args:
         command: Program and arguments.
         env: Complete environment of the command.
-        log_path: File to which its standard output and error are appended.
+        log_path: File to which its output and errors are appended.
         grace_s: Seconds between SIGTERM and SIGKILL at a stop.
     """
 
@@ -166,7 +167,7 @@ def _pss(process: psutil.Process) -> int:
 
 
 def cpu_seconds(pids: Sequence[int]) -> float:
-    """Processor seconds, user and system, that these processes have used so far."""
+    """Processor time, user and system, that these processes have used so far, in seconds."""
     total = 0.0
     for pid in pids:
         try:
@@ -175,3 +176,10 @@ def cpu_seconds(pids: Sequence[int]) -> float:
             continue
         total += times.user + times.system
     return total
+
+
+def free_port() -> int:
+    """A port on loopback that no program listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,11 +1,11 @@
-"""Keeps one engine's process tree: starts it, reports its end, and leaves nothing behind.
+"""Reaper of one engine's process tree: starts it, reports its end, and leaves nothing behind.
 
-Run as a program of its own with the standard library alone, so that it starts in a few hundredths of a second.
-Its standard input is a pipe from the project; when that closes, for whatever reason (a stop, an exception, kill -9 of
-the parent), the whole tree is ended. It makes itself the reaper of orphans, so a descendant cannot slip away by
-outliving its parent: "no children left" is then proof that the tree is dead.
+It runs as a program of its own with the standard library alone, so that it starts in a few hundredths of a second.
+Its standard input is a pipe from the launcher. When that closes for any reason (a stop, an exception, a kill -9 of the
+parent), the reaper ends the whole tree. It is the subreaper of orphans (prctl(2)), so no descendant can escape by
+outliving its parent: once it has no children left, the tree is proven dead.
 
-Events go to standard output as JSON lines: {"exit": code} (negative: signal), {"stopped": true}.
+Events go to standard output as JSON lines: {"exit": code} (negative: a signal), {"stopped": true}.
 Usage: reaper.py LOG SCRATCH GRACE_S COMMAND...; SCRATCH is the tree's folder for temporary files, removed at the end.
 """
 
@@ -23,11 +23,12 @@ import time
 PR_SET_CHILD_SUBREAPER = 36
 POLL_S = 0.02
 _SHM = "/dev/shm"
+_YOUNG_S, _SCAN_YOUNG_S, _SCAN_S = 60, 0.5, 30
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def report(**event: object) -> None:
-    """Tell the project, if it is still there."""
+    """Write an event for the launcher, if it is still there."""
     try:
         sys.stdout.write(json.dumps(event) + "\n")
         sys.stdout.flush()
@@ -37,7 +38,7 @@ def report(**event: object) -> None:
 
 
 def become_reaper() -> None:
-    """Inherit every orphaned descendant, and let only the pipe decide when the tree ends."""
+    """Adopt every orphaned descendant, and ignore signals: only the pipe decides when the tree ends."""
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -49,7 +50,7 @@ def restore_signals() -> None:
 
 
 def descendants(root: int) -> list[int]:
-    """Process ids of all living descendants of `root`, zombies left out, from /proc."""
+    """Process ids of all living descendants of `root`, without zombies, from /proc."""
     children: dict[int, list[int]] = {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
@@ -61,16 +62,16 @@ def descendants(root: int) -> list[int]:
             continue
         if state != "Z":
             children.setdefault(int(parent), []).append(int(entry))
-    found, queue = [], [root]
+    pids, queue = [], [root]
     while queue:
         below = children.get(queue.pop(), [])
-        found += below
+        pids += below
         queue += below
-    return found
+    return pids
 
 
 def reap(main: int) -> int | None:
-    """Collect every dead child; the exit code of `main` if it was among them."""
+    """Reap every dead child; returns the exit code of `main` if it was among them."""
     code = None
     while True:
         try:
@@ -84,7 +85,7 @@ def reap(main: int) -> int | None:
 
 
 def childless() -> bool:
-    """Whether nothing is left to wait for: a killed process with many threads is a zombie before it can be reaped."""
+    """Whether no child is left to wait for; a killed process with many threads is a zombie before it can be reaped."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -99,26 +100,26 @@ def signal_all(pids: list[int], number: int) -> None:
 
 
 class SharedMemory:
-    """Segments that a tree opens: processes that are killed do not remove them, and the system never does.
+    """Shared-memory segments of a tree, which neither killed processes nor the system would remove.
 
-    Only what the tree was seen to hold open, or what carries one of its process ids in its name (joblib's semaphores),
-    and what was not there before it, is removed.
+    A segment is removed only if it did not exist before the tree, and if the tree was observed to hold it open or its
+    name carries one of the tree's process ids (joblib's semaphores).
     """
 
     def __init__(self) -> None:
         self._before = set(_segments())
-        self._seen: set[str] = set()
+        self._opened: set[str] = set()
         self._pids: set[int] = set()
-        self._began = self._looked_at = time.monotonic()
+        self._began = self._scanned_at = time.monotonic()
 
-    def look_now_and_then(self) -> None:
-        """Often while the engine starts, when segments are made; rarely afterwards, when it is being measured."""
+    def scan_if_due(self) -> None:
+        """Scan often while the engine starts, when segments are made, and rarely afterwards, when it is measured."""
         now = time.monotonic()
-        if now - self._looked_at >= (0.5 if now - self._began < 60 else 30):
-            self.look()
+        if now - self._scanned_at >= (_SCAN_YOUNG_S if now - self._began < _YOUNG_S else _SCAN_S):
+            self.scan()
 
-    def look(self) -> None:
-        self._looked_at = time.monotonic()
+    def scan(self) -> None:
+        self._scanned_at = time.monotonic()
         for pid in descendants(os.getpid()):
             self._pids.add(pid)
             with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as handles:
@@ -126,12 +127,12 @@ class SharedMemory:
                     with contextlib.suppress(OSError):
                         folder, name = os.path.split(os.readlink(handle.path))
                         if folder == _SHM:
-                            self._seen.add(name)
+                            self._opened.add(name)
 
     def remove(self) -> None:
         marks = tuple(f"sem.loky-{pid}-" for pid in self._pids)
         for name in set(_segments()) - self._before:
-            if name not in self._seen and not name.startswith(marks):
+            if name not in self._opened and not name.startswith(marks):
                 continue
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(_SHM, name))
@@ -142,14 +143,14 @@ def _segments() -> list[str]:
 
 
 def end_tree(main: int, grace_s: float, scratch: str, memory: SharedMemory) -> None:
-    """SIGTERM the main process, SIGKILL what is left after the grace until nothing is, remove what the tree made."""
-    memory.look()
+    """SIGTERM the main process, SIGKILL what remains after the grace, and remove the files that the tree created."""
+    memory.scan()
     if main in descendants(os.getpid()):
         signal_all([main], signal.SIGTERM)
     deadline = time.monotonic() + grace_s
-    while (left := descendants(os.getpid())) or not childless():
+    while (alive := descendants(os.getpid())) or not childless():
         if time.monotonic() >= deadline:
-            signal_all(left, signal.SIGKILL)
+            signal_all(alive, signal.SIGKILL)
         time.sleep(POLL_S)
         reap(main)
     memory.remove()
@@ -176,7 +177,7 @@ def keep(log_path: str, scratch: str, grace_s: float, command: list[str]) -> Non
         if code is not None:
             report(exit=code)
             break
-        memory.look_now_and_then()
+        memory.scan_if_due()
     end_tree(child.pid, grace_s, scratch, memory)
     report(stopped=True)
 

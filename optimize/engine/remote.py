@@ -1,4 +1,4 @@
-"""An OpenAI-compatible endpoint that somebody else runs: only request knobs can be tuned against it."""
+"""An OpenAI-compatible endpoint that somebody else runs, for which only request knobs can be tuned."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TIMEOUT_S, _CHECK_EVERY_S = 4.0, 2.0
 
 
 class RemoteEngine:
-    """The endpoint; nothing of it is ours to stop or to look into."""
+    """The endpoint, which can be neither stopped nor inspected from here."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
@@ -27,7 +27,7 @@ class RemoteEngine:
         self._checked_at = -_CHECK_EVERY_S
 
     def check(self) -> None:
-        """Ask the endpoint whether it is there, but not so often that asking becomes a load of its own."""
+        """Check that the endpoint answers, at most every two seconds so that checks add no load."""
         if time.monotonic() - self._checked_at < _CHECK_EVERY_S:
             return
         self._checked_at = time.monotonic()
@@ -37,7 +37,7 @@ class RemoteEngine:
             raise EngineFailure(FailureKind.CRASH, f"endpoint {self.endpoint.base_url}: {error}") from error
 
     def reset(self) -> None:
-        """Its caches are its owner's."""
+        """Nothing: its caches cannot be cleared from here."""
 
     def memory(self) -> MemoryParts | None:
         return None
@@ -46,7 +46,7 @@ class RemoteEngine:
         return {}
 
     def stop(self) -> None:
-        """It goes on for its owner."""
+        """Nothing: it keeps running."""
 
 
 @dataclass
@@ -55,8 +55,8 @@ class RemoteLauncher:
 
     Attributes:
         base_url: Scheme, host and port.
-        model: Served model name; None takes the first one listed.
-        api_key_env: Environment variable that holds the key; the key itself never stands in a configuration.
+        model: Name of the served model; None takes the first one listed.
+        api_key_env: Environment variable that holds the key, which a configuration never contains.
     """
 
     base_url: str
@@ -75,13 +75,13 @@ class RemoteLauncher:
         self._served_model()
 
     def refusals(self, engines: Mapping[str, EngineConfig]) -> dict[str, EngineFailure]:
-        return {}  # nothing is known before
+        return {}  # none show before a start
 
     def prepare(self) -> None:
         """Nothing to prepare."""
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Nothing to close."""
 
     def version(self) -> str:
         return f"remote {self.base_url}"

@@ -1,7 +1,7 @@
-"""vLLM's own OpenAI server, started the same way for every build and release this project supports.
+"""Starts vLLM's OpenAI server in the same way for every build and release that this project supports.
 
-`vllm serve` looks up the metadata of a distribution called `vllm`, which the CPU build is not; calling the same
-subcommand directly works with both. Usage: `python -m optimize.engine.serve MODEL [vLLM flags]`.
+`vllm serve` reads the metadata of a distribution called `vllm`, which the CPU build is not; calling the same subcommand
+directly works with both. Usage: `python -m optimize.engine.serve MODEL [vLLM flags]`.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ import time
 from typing import Any
 
 CGROUPS = "OPTIMIZE_CGROUPS"
-"""Environment variable: control groups that the server joins before it allocates anything, by their folders."""
+"""Environment variable: folders of control groups that the server joins before it allocates anything."""
 NICENESS = "OPTIMIZE_NICENESS"
-"""Environment variable: how far the server gives way to other programs; see `give_way`."""
+"""Environment variable: the server's niceness; see `lower_priority`."""
 _TRIES, _RETRY_S = 10, 0.05
 
 
 def join_cgroups() -> None:
-    """Enter the control groups that the launcher names, this process and whatever it starts."""
+    """Join the control groups that the launcher names, with all processes that this one will start."""
     for folder in filter(None, os.environ.pop(CGROUPS, "").split(os.pathsep)):
         with open(os.path.join(folder, "cgroup.procs"), "w", encoding="utf-8") as procs:
             procs.write("0")
 
 
-def give_way() -> None:
-    """Take a processor only where no other program wants it, as far as the launcher says.
+def lower_priority() -> None:
+    """Yield the processors to other programs, by the niceness that the launcher sets.
 
-    Clients and whoever watches them stand for other machines: they must not queue for the cores behind the engine that
-    they measure. A nice value alone does not see to that, neither the engine's nor theirs: where Linux groups processes
-    by session (sched(7), "The autogroup feature"), it counts within a session only, and each session has its own.
+    Load clients and monitors stand for other machines, so they must not queue for processors behind the engine that
+    they measure. A nice value alone does not achieve that: where Linux groups processes by session (sched(7), "The
+    autogroup feature"), it counts only within its session. The session's own nice value is therefore set as well.
     """
     niceness = int(os.environ.pop(NICENESS, "0"))
     if not niceness:
@@ -42,9 +42,9 @@ def give_way() -> None:
             with open("/proc/self/autogroup", "w", encoding="ascii") as group:
                 group.write(str(niceness))
             return
-        except BlockingIOError:  # no more than ten such changes a second, all users together
+        except BlockingIOError:  # the kernel allows ten such changes a second
             time.sleep(_RETRY_S)
-        except OSError:  # this kernel has no such groups
+        except OSError:  # this kernel has no autogroups
             return
 
 
@@ -55,21 +55,21 @@ def serve(arguments: list[str]) -> None:
         arguments: As `vllm serve` takes them, the model first.
     """
     join_cgroups()
-    give_way()
+    lower_priority()
     from vllm.entrypoints.cli.serve import ServeSubcommand
 
     ServeSubcommand.cmd(parsed(arguments))
 
 
 def parsed(arguments: list[str]) -> Any:
-    """The arguments as vLLM's own parser reads and checks them."""
+    """The arguments as parsed and checked by vLLM's own parser."""
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     try:
         cli_args = importlib.import_module("vllm.entrypoints.launchers.cli_args")  # 0.32
     except ModuleNotFoundError:
         cli_args = importlib.import_module("vllm.entrypoints.openai.cli_args")  # 0.25
-    sys.argv = ["vllm serve", *arguments]  # parts of vLLM look here for what was asked
+    sys.argv = ["vllm serve", *arguments]  # parts of vLLM read the arguments here
     parser = cli_args.make_arg_parser(FlexibleArgumentParser(prog="vllm serve"))
     args = parser.parse_args(arguments)
     cli_args.validate_parsed_serve_args(args)

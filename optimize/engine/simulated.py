@@ -1,7 +1,7 @@
-"""A stand-in engine that speaks vLLM's protocol with made-up timings, in a process tree of its own.
+"""A simulated engine that speaks vLLM's protocol with artificial timings, in a process tree of its own.
 
-For testing search, tracking and supervision without a model. No figure from it is a measurement: its version, which
-stands in every signature, says so.
+It tests search, tracking and supervision without a model. No figure from it is a measurement, as its version says,
+which is part of every signature.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from typing import Any
 
 from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.flags import check_flags
-from optimize.engine.process import ColdTree
-from optimize.engine.vllm import ROOT, VllmEngine, free_port
+from optimize.engine.process import ColdTree, free_port
+from optimize.engine.vllm import ROOT
+from optimize.engine.vllm_engine import VllmEngine
 from optimize.errors import EngineFailure, FailureKind
 
 VERSION = "simulated (no measurement)"
@@ -33,14 +34,14 @@ _DEFAULTS = {"max_num_seqs": 128, "max_num_batched_tokens": 2048}
 
 @dataclass
 class SimulatedLauncher:
-    """Starts stand-ins; its fields are the keys of `conf/engine/simulated.yaml`.
+    """Starts simulated engines; its fields are the keys of `conf/engine/simulated.yaml`.
 
     Attributes:
-        flags: As for vLLM.
-        token_s: Time per output token of a lone request.
-        oom_above_seqs: Refuse to start, as if out of device memory, with more sequences than this.
-        die_after_requests: Crash after so many requests.
-        refuses: Quantizations that it says it cannot serve.
+        flags: vLLM flags held fixed in all trials.
+        token_s: Seconds per output token of a single request.
+        oom_above_seqs: More sequences than this fail at the start, as if out of device memory.
+        die_after_requests: Number of requests after which it crashes.
+        refuses: Quantizations that it refuses to serve.
     """
 
     flags: dict[str, Any] = field(default_factory=dict)
@@ -54,14 +55,14 @@ class SimulatedLauncher:
         check_flags([*self.flags, *flag_names])
 
     def refusals(self, engines: Mapping[str, EngineConfig]) -> dict[str, EngineFailure]:
-        why = EngineFailure(FailureKind.REFUSED, "no such kernel")
-        return {name: why for name, config in engines.items() if config.quantization in self.refuses}
+        failure = EngineFailure(FailureKind.REFUSED, "no such kernel")
+        return {name: failure for name, config in engines.items() if config.quantization in self.refuses}
 
     def prepare(self) -> None:
         """Nothing to prepare."""
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Nothing to close."""
 
     def version(self) -> str:
         return VERSION
@@ -69,7 +70,8 @@ class SimulatedLauncher:
     def deploy_command(self, config: EngineConfig) -> str:
         return ""
 
-    def launch(self, config: EngineConfig, log_path: Path) -> VllmEngine:
+    def launch(self, config: EngineConfig, log_path: Path, cgroups: Sequence[str] = ()) -> VllmEngine:
+        """Start one, as `Launcher.launch`; it joins no control groups."""
         port, key = free_port(), secrets.token_urlsafe(24)
         settings = {
             **_DEFAULTS, **self.flags, **dict(config.flags),
@@ -88,7 +90,7 @@ class SimulatedLauncher:
 
 
 class _Server:
-    """The stand-in's HTTP side. Requests hold a slot each; every token takes longer the more slots are held."""
+    """HTTP server. Each running request holds a slot, and tokens take longer the more slots are held."""
 
     def __init__(self, settings: dict[str, Any]) -> None:
         self._settings = settings
@@ -139,7 +141,7 @@ class _Server:
         return await _reply(web, {"results": [result]})
 
     async def tokenize(self, request: Any) -> Any:
-        """A token per word."""
+        """Tokenize: one token per word."""
         from aiohttp import web
 
         body = await request.json()
@@ -168,12 +170,12 @@ class _Server:
                 self._running -= 1
 
     def _logprobs(self, tokens: list[int]) -> list[dict[int, dict[str, float]] | None]:
-        """Less likely with fewer bits, as answers are worse."""
+        """Log-probabilities, lower with fewer bits."""
         share = _DROPPED_SHARE.get(self._settings["quantization"], 0.15)
         return [None, *({token: {"logprob": -10 * share - token % 7 / 10}} for token in tokens[1:])]
 
     def _answer(self, body: dict[str, Any]) -> list[str]:
-        """The prompt's words with some dropped: fewer with more beams, more with fewer bits."""
+        """The prompt without some of its words: fewer are dropped with more beams, more with fewer bits."""
         prompt = body["prompt"] if "prompt" in body else body["messages"][-1]["content"]
         share = _DROPPED_SHARE.get(self._settings["quantization"], 0.15) / int(body.get("n", 1)) ** 0.5
         rng = random.Random(prompt)

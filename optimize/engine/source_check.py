@@ -1,7 +1,7 @@
-"""What warm starts rely on in vLLM's source, checked in its text before anything of it is imported or replaced.
+"""Checks the text of vLLM's source for what the fork server relies on, before anything is imported or replaced.
 
-The facts of one release fit into a small outline (`outline`), so those of releases that are not installed can be kept
-beside the tests: `python -m optimize.engine.source_check FOLDER_OF_VLLM` prints one.
+The relevant facts of a release fit into a small outline (`outline`), so the tests hold those of releases that are not
+installed: `python -m optimize.engine.source_check FOLDER_OF_VLLM` prints one.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ Outline = Mapping[str, Mapping[str, list[str]]]
 
 
 def outline(root: Path) -> dict[str, dict[str, list[str]]]:
-    """What stands in those of vLLM's files that matter here.
+    """Facts about the relevant files of vLLM.
 
     Args:
         root: Folder of the package `vllm`, installed or unpacked.
 
     Returns:
-        File -> {"imports" (of multiprocessing), "functions" (methods as Class.method), "start_methods" (asked of
-        get_context), "variables" (of the environment, by any mention)}. Files that are not there are left out.
+        File -> {"imports" (of multiprocessing), "functions" (methods as Class.method), "start_methods" (arguments of
+        get_context), "variables" (environment variables, by any mention)}. Missing files are left out.
     """
     return {
         name: _facts(ast.parse((root / name).read_text(encoding="utf-8"))) for name in _FILES if (root / name).is_file()
@@ -74,11 +74,11 @@ def _functions(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.name}.{item.name}" for item in node.body if isinstance(item, ast.FunctionDef))
 
 
-def problems(found: Outline) -> list[str]:
-    """Why engines of a vLLM that looks like this cannot be forked as fresh ones; empty if they can."""
+def problems(facts: Outline) -> list[str]:
+    """Expectations of the fork server that a vLLM with this outline does not meet."""
 
     def has(file: str, kind: str, item: str) -> bool:
-        return item in found.get(file, {}).get(kind, [])
+        return item in facts.get(file, {}).get(kind, [])
 
     expectations: dict[str, Any] = {
         "v1/utils.py spawns API servers through its own `multiprocessing`": (
@@ -93,7 +93,7 @@ def problems(found: Outline) -> list[str]:
             and has("utils/system_utils.py", "variables", _START_METHOD)
         ),
         "utils/ompmultiprocessing.py binds workers by OpenMP's variables": (
-            _BINDINGS & set(found.get("utils/ompmultiprocessing.py", {}).get("variables", []))
+            _BINDINGS & set(facts.get("utils/ompmultiprocessing.py", {}).get("variables", []))
         ),
         "v1/metrics/prometheus.py shares metrics through PROMETHEUS_MULTIPROC_DIR": has(
             "v1/metrics/prometheus.py", "variables", "PROMETHEUS_MULTIPROC_DIR"
@@ -106,7 +106,7 @@ def problems(found: Outline) -> list[str]:
             for file in _CLI_ARGS
         ),
     }
-    return [f"not so: {text}" for text, holds in expectations.items() if not holds]
+    return [f"not as expected: {text}" for text, holds in expectations.items() if not holds]
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Runs inside vLLM's worker (`--worker-extension-cls`): tells what the worker holds and runs with.
+"""Worker extension for vLLM (`--worker-extension-cls`): reports what the worker holds and which values it runs with.
 
-vLLM mixes the class into its worker, so `self` is the worker. Reached through /collective_rpc, whose results must be
-JSON. Must import nothing heavy: the worker process pays for it.
+vLLM mixes the class into its worker, so `self` is the worker. It is called through /collective_rpc, whose results must
+be JSON. It must import nothing heavy, because the worker process pays for it.
 
-On CPU nobody counts the working memory of a forward pass. Two books tell of memory that came and went, neither of too
-much. The kernel's: at a reset the process's high-water mark is set to what it holds, and at a report the mark lies
-above what is held then by the large pieces, which go back to the kernel when they are freed. The C library's, of small
-pieces too, but only as often as it is looked at (`optimize.engine.heap`). On CUDA, torch's own counters tell the same.
+On CPU nothing counts the working memory of a forward pass. Two sources show memory that came and went, and neither
+overstates it. The kernel: a reset sets the process's high-water mark to what it holds, and at a report the mark lies
+above the present size by the large pieces, which return to the kernel when they are freed. The C library: small pieces
+too, but only as often as it is sampled (`optimize.engine.heap`). On CUDA, torch's own counters report the same.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _ALIASES = {"api_server_count": ("_api_process_count",)}
 _PAGE = 4096
 _DEPTH = 6
 _RESET_PEAK = "5"
-"""What /proc/self/clear_refs takes for: the high-water mark is what the process holds now."""
+"""Written to /proc/self/clear_refs, it sets the high-water mark to what the process holds now."""
 
 
 class WorkerExtension:
-    """Methods that vLLM's worker gains."""
+    """Methods added to vLLM's worker."""
 
     def memory_report(self) -> dict[str, Any]:
-        """Bytes of weights, KV pool and peak activations, and what of the device is in use."""
+        """Bytes of weights, KV pool and peak activations, and bytes of the device in use."""
         import torch
 
         pool_parts = self._kv_storages()
@@ -48,7 +48,7 @@ class WorkerExtension:
         }
 
     def reset_memory_peak(self) -> None:
-        """Start the peak of activations afresh."""
+        """Start a new measurement of peak activations."""
         import torch
 
         if torch.cuda.is_available():
@@ -56,42 +56,42 @@ class WorkerExtension:
             return
         if watch := getattr(self, "_heap_watch", None):
             watch.end()
-        _give_back()
+        _trim_heap()
         try:
             with open("/proc/self/clear_refs", "w", encoding="ascii") as switch:
                 switch.write(_RESET_PEAK)
-        except OSError:  # not allowed here: activations stay unknown
+        except OSError:  # not permitted: activations stay unknown
             return
         self._peak_is_reset = True
         in_use = heap_in_use()
         self._heap_watch = HeapWatch(in_use) if in_use is not None else None
 
     def _kv_storages(self) -> dict[int, int]:
-        found: dict[int, int] = {}
-        _collect(self.model_runner.kv_caches, found)  # type: ignore[attr-defined]
-        return found
+        storages: dict[int, int] = {}
+        _collect(self.model_runner.kv_caches, storages)  # type: ignore[attr-defined]
+        return storages
 
     def _cpu_peak(self) -> int | None:
-        """Peak of the working memory since the last reset; None without one, or where the kernel does not let us."""
+        """Peak of the working memory since the last reset; None without one, or where the kernel does not permit it."""
         if not getattr(self, "_peak_is_reset", False):
             return None
         watch = self._heap_watch
-        if watch is None:  # whatever has left holes in the heap is then counted with them, or it would not be at all
-            _give_back()
-        now = _status()
-        return max(0, now["VmHWM"] - now["VmRSS"], watch.came_and_went_bytes if watch else 0)
+        if watch is None:  # without counts of the heap, trimming shows small pieces, at the price of counting holes too
+            _trim_heap()
+        status = _status()
+        return max(0, status["VmHWM"] - status["VmRSS"], watch.transient_bytes if watch else 0)
 
     def effective_values(self, *names: str) -> dict[str, Any]:
-        """The values of flags as resolved by vLLM, for those found in its configuration."""
-        found: dict[str, Any] = {}
+        """Values of flags as vLLM resolved them, for those flags that its configuration has."""
+        values: dict[str, Any] = {}
         for name in names:
             for section in _SECTIONS:
                 holder = getattr(self.vllm_config, section, None)  # type: ignore[attr-defined]
                 for attribute in (name, *_ALIASES.get(name, ())):
                     value = getattr(holder, attribute, None)
-                    if isinstance(value, bool | int | float | str) and name not in found:
-                        found[name] = value
-        return found
+                    if isinstance(value, bool | int | float | str) and name not in values:
+                        values[name] = value
+        return values
 
 
 def _cuda_peak() -> int:
@@ -101,15 +101,15 @@ def _cuda_peak() -> int:
 
 
 def _cuda_in_use() -> int:
-    """Of the whole device, other processes included."""
+    """Bytes in use on the whole device, including other processes."""
     import torch
 
     free, total = torch.cuda.mem_get_info()
     return int(total - free)
 
 
-def _give_back() -> None:
-    """Have the C library return freed memory, which it otherwise keeps for the next allocation, to the kernel."""
+def _trim_heap() -> None:
+    """Have the C library return freed memory to the kernel, which it otherwise keeps for the next allocation."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
@@ -122,7 +122,7 @@ def _status() -> dict[str, int]:
 
 
 def _resident(storages: dict[int, int]) -> int:
-    """Bytes of these storages that have memory behind them: what was never touched has none."""
+    """Bytes of these storages that are backed by memory; pages that were never touched are not."""
     library, total = ctypes.CDLL(None, use_errno=True), 0
     for address, size in storages.items():
         begin = address - address % _PAGE
@@ -139,68 +139,78 @@ _LOWEST_BIT = bytes(value & 1 for value in range(256))
 def _weights(model: Any, dtype: Any, kv_storages: dict[int, int]) -> int | None:
     """Bytes of a model's weights as its kernels hold them; None where a kernel keeps them out of sight.
 
-    Kernels repack: oneDNN moves a matrix into a buffer of its own, of which only a handler with the matrix's sizes is
-    seen here, and others into tensors that the module's functions hold on to.
+    Kernels repack. oneDNN moves a matrix into a buffer of its own, of which only a handler with the matrix's sizes is
+    visible here; others move it into tensors that the module's functions hold.
     """
-    item = int(dtype.itemsize)
-    storages: dict[int, int] = {}
-    packed: dict[int, int] = {}
+    walk = _WeightWalk(int(dtype.itemsize))
     for module in model.modules():
-        before = len(storages) + len(packed)
         parts = {k: v for k, v in vars(module).items() if k not in ("_modules", "kv_cache")}
-        _reach(parts, 1, item, storages, packed, {}, _DEPTH)
+        grown = walk.visit_module(parts)
         emptied = "weight" in vars(module).get("_parameters", {}) and not _has_elements(module.weight)
-        if emptied and before == len(storages) + len(packed):
+        if emptied and not grown:
             return None
-    return sum(size for key, size in storages.items() if key not in kv_storages) + sum(packed.values())
+    return sum(size for key, size in walk.storages.items() if key not in kv_storages) + sum(walk.packed.values())
 
 
 def _has_elements(tensor: Any) -> bool:
     return tensor is not None and tensor.numel() > 0
 
 
-def _reach(
-    node: Any,
-    packed_item: int,
-    item: int,
-    storages: dict[int, int],
-    packed: dict[int, int],
-    seen: dict[int, Any],
-    depth: int,
-) -> None:
-    """Add the tensors and packed matrices that can be reached from a module's own attributes.
+class _WeightWalk:
+    """Collects the tensors and packed matrices that can be reached from the modules' own attributes.
 
     Args:
-        node: Where to look.
-        packed_item: Bytes per element of a packed matrix found from here: quantization schemes pack 8-bit integers.
-        item: The same within a function that a layer calls: those hold the model's own type.
-        storages: Address -> bytes of tensors, added to.
-        packed: Identity of a handler -> bytes, added to.
-        seen: Objects already looked at, by identity; held, so that no other object gets an identity a second time.
-        depth: How many steps to go at most.
+        item: Bytes per element of the model's type.
+
+    Attributes:
+        storages: Address -> bytes of tensors.
+        packed: Identity of a handler -> bytes of its matrix.
     """
-    if id(node) in seen or depth < 0:
-        return
-    seen[id(node)] = node
-    if hasattr(node, "untyped_storage"):
-        if node.device.type != "meta" and node.numel():
-            storage = node.untyped_storage()
-            storages[storage.data_ptr()] = storage.nbytes()
-    elif hasattr(node, "handler_tensor"):
-        packed[id(node)] = int(node.n) * int(node.k) * packed_item
-    elif isinstance(node, dict | list | tuple):
-        for value in node.values() if isinstance(node, dict) else node:
-            _reach(value, packed_item, item, storages, packed, seen, depth - 1)
-    elif getattr(node, "__closure__", None):
-        for cell in node.__closure__:
-            with contextlib.suppress(ValueError):  # a cell that was never filled
-                _reach(cell.cell_contents, item, item, storages, packed, seen, depth - 1)
-    elif type(node).__module__.startswith("vllm.model_executor") and not hasattr(node, "named_modules"):
-        _reach(getattr(node, "__dict__", {}), packed_item, item, storages, packed, seen, depth - 1)
+
+    def __init__(self, item: int) -> None:
+        self._item = item
+        self.storages: dict[int, int] = {}
+        self.packed: dict[int, int] = {}
+        self._visited: dict[int, Any] = {}  # holds the objects, so that no other object can take over an identity
+
+    def visit_module(self, parts: dict[str, Any]) -> bool:
+        """Walk one module's attributes; whether that found anything new."""
+        before = len(self.storages) + len(self.packed)
+        self._visited = {}
+        self._visit(parts, 1, _DEPTH)
+        return len(self.storages) + len(self.packed) > before
+
+    def _visit(self, node: Any, packed_item: int, depth: int) -> None:
+        """Visit an object and what it holds, up to `depth` steps away.
+
+        Args:
+            node: The object.
+            packed_item: Bytes per element of a packed matrix. Quantization schemes pack 8-bit integers; functions that
+                a layer calls hold the model's own type.
+            depth: Number of further steps.
+        """
+        if id(node) in self._visited or depth < 0:
+            return
+        self._visited[id(node)] = node
+        if hasattr(node, "untyped_storage"):
+            if node.device.type != "meta" and node.numel():
+                storage = node.untyped_storage()
+                self.storages[storage.data_ptr()] = storage.nbytes()
+        elif hasattr(node, "handler_tensor"):
+            self.packed[id(node)] = int(node.n) * int(node.k) * packed_item
+        elif isinstance(node, dict | list | tuple):
+            for value in node.values() if isinstance(node, dict) else node:
+                self._visit(value, packed_item, depth - 1)
+        elif getattr(node, "__closure__", None):
+            for cell in node.__closure__:
+                with contextlib.suppress(ValueError):  # a cell that was never filled
+                    self._visit(cell.cell_contents, self._item, depth - 1)
+        elif type(node).__module__.startswith("vllm.model_executor") and not hasattr(node, "named_modules"):
+            self._visit(getattr(node, "__dict__", {}), packed_item, depth - 1)
 
 
 def _collect(node: Any, tensors: dict[int, int]) -> None:
-    """Bytes of all distinct tensor storages within nested lists, tuples and dicts."""
+    """Add the bytes of all distinct tensor storages within nested lists, tuples and dicts, by address."""
     if isinstance(node, dict):
         node = list(node.values())
     if isinstance(node, list | tuple):

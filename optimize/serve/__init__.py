@@ -1,1 +1,1 @@
-"""A configuration served under supervision: restarted when it dies, limited where it would break."""
+"""One configuration served under supervision: restarted when it fails, limited before it overloads."""

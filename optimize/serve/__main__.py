@@ -1,4 +1,4 @@
-"""`python -m optimize.serve +study=chat`: the study's recommended row, served under supervision."""
+"""`python -m optimize.serve +study=chat`: serves the study's recommended row under supervision."""
 
 from __future__ import annotations
 

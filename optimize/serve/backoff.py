@@ -1,19 +1,21 @@
-"""How long to wait before the next restart. Pure."""
+"""Exponential back-off between restarts. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+_EXPONENT_MAX = 64  # a night of failures must not overflow
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """Pauses that grow exponentially while engines die young.
+    """Pauses that grow exponentially while engines fail soon after their start.
 
     Attributes:
-        first_s: Pause before the second restart in a row; the first comes at once.
+        first_s: Pause before the second consecutive restart; the first restart comes at once.
         factor: Growth from one pause to the next.
-        longest_s: No pause is longer.
-        healthy_s: A life of this length makes up for all restarts before it.
+        longest_s: Upper bound of a pause.
+        healthy_s: An engine that lived this long resets the count of consecutive restarts.
     """
 
     first_s: float
@@ -22,12 +24,11 @@ class Backoff:
     healthy_s: float
 
     def pause_s(self, restarts: int) -> float:
-        """Seconds to wait after so many restarts in a row; none before the first."""
+        """Seconds to wait after this number of consecutive restarts; none before the first."""
         if restarts == 0:
             return 0.0
-        # The exponent is bounded: a night of failures must not overflow.
-        return min(self.longest_s, self.first_s * self.factor ** min(restarts - 1, 64))
+        return min(self.longest_s, self.first_s * self.factor ** min(restarts - 1, _EXPONENT_MAX))
 
-    def in_a_row(self, restarts: int, lived_s: float) -> int:
-        """Restarts in a row that count against an engine that lived so long after them."""
-        return 0 if lived_s >= self.healthy_s else restarts
+    def consecutive(self, restarts: int, lifetime_s: float) -> int:
+        """Consecutive restarts that still count once the last engine has lived for `lifetime_s`."""
+        return 0 if lifetime_s >= self.healthy_s else restarts

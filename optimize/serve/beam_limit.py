@@ -1,7 +1,7 @@
-"""How many beams a request may ask for: a limit that follows what the engine can bear. Pure.
+"""Limit on the beams of a request, which adapts to the load of the engine. Pure.
 
 vLLM's beam search resubmits every beam as a request of its own for each token, and its gauge of the KV cache misses
-what is between two of them; so the limit looks at the beams of all requests in flight too, which the front knows.
+what is held between two of them. The limit therefore counts the beams of all requests in flight, too.
 """
 
 from __future__ import annotations
@@ -15,79 +15,79 @@ VLLM_MAX_LOGPROBS = 20
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What becomes of a request.
+    """Decision about a request.
 
     Attributes:
-        beams: Beams it is let through with; 0 for a request that is refused.
-        asked: Beams it asked for; 1 where it decodes greedily or by sampling.
+        beams: Beams it is admitted with; 0 for a refused request.
+        requested: Beams it requests; 1 where it decodes greedily or by sampling.
         reason: Why it is refused or clamped; empty where it is neither.
     """
 
     beams: int
-    asked: int
+    requested: int
     reason: str = ""
 
 
 def accepted_beams(flags: Mapping[str, Any]) -> int:
-    """The widest beam search that an engine with these flags takes: it needs twice as many log-probabilities."""
-    given = flags.get("max_logprobs")
-    return max(1, int(VLLM_MAX_LOGPROBS if given is None else given) // 2)
+    """The widest beam search that an engine with these flags accepts: it needs twice as many log-probabilities."""
+    max_logprobs = flags.get("max_logprobs")
+    return max(1, int(VLLM_MAX_LOGPROBS if max_logprobs is None else max_logprobs) // 2)
 
 
-def asked_beams(body: Mapping[str, Any]) -> int:
-    """Beams that a request's body asks for."""
-    wanted = body.get("n")
-    return wanted if body.get("use_beam_search") and isinstance(wanted, int) and wanted > 1 else 1
+def requested_beams(body: Mapping[str, Any]) -> int:
+    """Beams that the body of a request asks for."""
+    n = body.get("n")
+    return n if body.get("use_beam_search") and isinstance(n, int) and n > 1 else 1
 
 
 class BeamLimit:
     """Additive increase, multiplicative decrease.
 
     Args:
-        ceiling: Beams that a request may ask for at best.
-        together: Beams of all requests in flight together.
-        clamp: Whether requests beyond the limit get fewer beams, or are refused.
-        dynamic: Whether pressure lowers the limit.
+        ceiling: Most beams of one request.
+        total: Most beams of all requests in flight.
+        clamp: Whether a request beyond the limit gets fewer beams instead of a refusal.
+        dynamic: Whether load lowers the limit.
         kv_high: Share of the KV cache in use that halves the limit.
-        kv_low: Share below which, with nobody waiting, it grows by one.
+        kv_low: Share below which, with no request waiting, the limit grows by one.
 
     Source of the rule: Chiu and Jain, "Analysis of the increase and decrease algorithms for congestion avoidance in
     computer networks", 1989.
     """
 
     def __init__(
-        self, ceiling: int, together: int, clamp: bool, dynamic: bool, kv_high: float, kv_low: float
+        self, ceiling: int, total: int, clamp: bool, dynamic: bool, kv_high: float, kv_low: float
     ) -> None:  # fmt: skip
-        self.ceiling, self._together, self._clamp, self._dynamic = ceiling, together, clamp, dynamic
+        self.ceiling, self._total, self._clamp, self._dynamic = ceiling, total, clamp, dynamic
         self._kv_high, self._kv_low = kv_high, kv_low
-        self._bearable, self._in_flight = ceiling, 0
+        self._adaptive, self._in_flight = ceiling, 0
 
     @property
     def limit(self) -> int:
         """Beams that the next request may have; one is always allowed."""
-        return max(1, min(self._bearable, self._together - self._in_flight))
+        return max(1, min(self._adaptive, self._total - self._in_flight))
 
     def observe(self, kv_use: float, waiting: float) -> None:
-        """Take in what the engine says of itself: the share of its KV cache in use, and requests that wait."""
+        """Adapt the limit to the share of the KV cache in use and the number of waiting requests."""
         if not self._dynamic:
             return
         if kv_use >= self._kv_high or waiting > 0:
-            self._bearable = max(1, self._bearable // 2)
+            self._adaptive = max(1, self._adaptive // 2)
         elif kv_use <= self._kv_low:
-            self._bearable = min(self.ceiling, self._bearable + 1)
+            self._adaptive = min(self.ceiling, self._adaptive + 1)
 
     def judge(self, body: Mapping[str, Any]) -> Verdict:
-        """Whether a request may pass, and with how many beams."""
-        asked, limit = asked_beams(body), self.limit
-        if asked <= limit:
-            return Verdict(asked, asked)
-        why = "" if limit == self.ceiling else f" at the moment ({self.ceiling} when the engine is at ease)"
+        """Whether a request is admitted, and with how many beams."""
+        requested, limit = requested_beams(body), self.limit
+        if requested <= limit:
+            return Verdict(requested, requested)
+        under_load = "" if limit == self.ceiling else f" under the present load ({self.ceiling} without load)"
         if self._clamp:
-            return Verdict(limit, asked, f"{asked} beams asked for, {limit} given{why}")
-        return Verdict(0, asked, f"n={asked} beams are more than the {limit} allowed{why}: ask for fewer")
+            return Verdict(limit, requested, f"{requested} beams requested, {limit} granted{under_load}")
+        return Verdict(0, requested, f"n={requested} exceeds the {limit} beams allowed{under_load}: request fewer")
 
     def enter(self, beams: int) -> None:
-        """A request with so many beams is in flight; greedy ones do not count."""
+        """Count a request with this number of beams as in flight; greedy ones do not count."""
         self._in_flight += beams if beams > 1 else 0
 
     def leave(self, beams: int) -> None:

@@ -1,4 +1,4 @@
-"""The proxy on its address, with an event loop and a thread of its own."""
+"""The front of a supervised engine: its HTTP application on an address, in a thread of its own."""
 
 from __future__ import annotations
 
@@ -15,24 +15,25 @@ from optimize.config.serve import Serve
 from optimize.engine.base import Endpoint
 from optimize.errors import ConfigError
 from optimize.serve.beam_limit import BeamLimit, accepted_beams
-from optimize.serve.proxy import Counts, Proxy
+from optimize.serve.forwarder import Counts
+from optimize.serve.proxy import Proxy
 from optimize.serve.supervisor import Supervisor
 
 _MODEL_NAME = "model"
 _BACKLOG = 4096
-_NO_BOUND = 1 << 30
+_UNLIMITED = 1 << 30
 _POLL_S = 0.05
 
 
 class Front:
-    """Listens while it is entered, from before there is an engine: /health then says so.
+    """A context manager that listens from before the first engine is up; /health answers 503 until then.
 
     Args:
         supervisor: Keeps the engine up.
         settings: Limits and timeouts.
-        flags: vLLM flags of the engine, which say what beams it accepts.
-        api_key: What clients must send; None where none is asked for.
-        sock: Made by `bind`; closed at the end.
+        flags: vLLM flags of the engine, which determine how many beams it accepts.
+        api_key: Key that clients must send; None where none is required.
+        sock: Socket from `bind`; closed at the end.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Front:
         return self.proxy.counts
 
     def drain(self, timeout_s: float) -> int:
-        """Take no further requests, and wait for those in flight; returns how many did not end in time."""
+        """Refuse new requests and wait for those in flight; returns the number that did not end in time."""
         self.proxy.draining = True
         done = threading.Event()
         waited = 0.0
@@ -80,7 +81,7 @@ class Front:
 
     async def _run(self) -> None:
         self._proxy = Proxy(self._supervisor, self._settings, self._limit, self._api_key)
-        # A client that goes away cancels its request, and with it the engine's work on it.
+        # A client that disconnects cancels its request, and with it the engine's work on it.
         runner = web.AppRunner(self._proxy.app(), handler_cancellation=True, access_log=None, shutdown_timeout=0.5)
         await runner.setup()
         await web.SockSite(runner, self._socket, backlog=_BACKLOG).start()
@@ -91,20 +92,21 @@ class Front:
 
 
 def beam_limit(settings: Serve, flags: Mapping[str, Any]) -> BeamLimit:
+    """The limit that the settings ask for, within what an engine with these flags accepts."""
     accepted = accepted_beams(flags)
     ceiling = accepted if settings.beams_max is None else min(accepted, settings.beams_max)
-    together = settings.beams_together or flags.get("max_num_seqs") or _NO_BOUND
+    total = settings.beams_together or flags.get("max_num_seqs") or _UNLIMITED
     clamp = settings.beams_over == "clamp"
     return BeamLimit(
-        ceiling, int(together), clamp, settings.beams_dynamic, settings.kv_high, settings.kv_low
+        ceiling, int(total), clamp, settings.beams_dynamic, settings.kv_high, settings.kv_low
     )  # fmt: skip
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket on an address, taken before any engine starts; port 0 takes a free one.
+    """A listening socket, bound before any engine starts; port 0 takes a free port.
 
     Raises:
-        ConfigError: the address is taken, or not ours.
+        ConfigError: the address is in use, or is not one of this machine's.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)

@@ -1,26 +1,26 @@
-"""An engine that is up, and how one ended."""
+"""A live engine instance under supervision, and the record of its failure."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from optimize.engine.vllm import VllmEngine
+from optimize.engine.vllm_engine import VllmEngine
 from optimize.errors import EngineFailure, OptimizeError, TransientFault
 from optimize.serve.probe import Probe
 
 
 @dataclass(frozen=True, slots=True)
-class Running:
+class Instance:
     """An engine that is up.
 
     Attributes:
         engine: The engine.
-        slot: The starter that started it.
+        slot: Number of the launcher that started it.
         generation: Number of the engine, counted from 1.
         log: Its log.
         since: `time.monotonic()` when it was ready.
-        probe: Asks it.
+        probe: Its health probe.
     """
 
     engine: VllmEngine
@@ -32,25 +32,33 @@ class Running:
 
 
 @dataclass(frozen=True, slots=True)
-class End:
-    """How an engine ended, and when that was noticed."""
+class InstanceFailure:
+    """The end of an instance.
 
-    running: Running
-    failure: OptimizeError
+    Attributes:
+        instance: The engine that ended.
+        error: Why it ended, or why its latest replacement did not start.
+        detected: `time.monotonic()` of the detection.
+        detected_at: Unix time of the detection.
+        unseen_s: Seconds between the last healthy probe and the detection.
+    """
+
+    instance: Instance
+    error: OptimizeError
     detected: float
     detected_at: float
     unseen_s: float
 
-    def because(self, error: OptimizeError) -> End:
-        return End(self.running, error, self.detected, self.detected_at, self.unseen_s)
+    def with_error(self, error: OptimizeError) -> InstanceFailure:
+        return replace(self, error=error)
 
 
-def cause_of(old: Running, found: EngineFailure | str) -> OptimizeError:
-    """The failure as the engine's log and exit code tell it."""
-    if isinstance(found, EngineFailure):
-        return found
+def cause_of(instance: Instance, symptom: EngineFailure | str) -> OptimizeError:
+    """The cause of a failure, from the engine's log and exit code where they name one."""
+    if isinstance(symptom, EngineFailure):
+        return symptom
     try:
-        old.engine.check()
+        instance.engine.check()
     except (EngineFailure, TransientFault) as failure:
         return failure
-    return TransientFault(found)
+    return TransientFault(symptom)

@@ -1,4 +1,4 @@
-"""Launchers for supervised engines: one for each engine that may live at a time, renewed where it can be warm again."""
+"""Launchers of supervised engines: one for each engine that may live at a time."""
 
 from __future__ import annotations
 
@@ -7,49 +7,58 @@ from pathlib import Path
 
 from optimize.engine.base import EngineConfig
 from optimize.engine.simulated import SimulatedLauncher
-from optimize.engine.vllm import VllmEngine, VllmLauncher
+from optimize.engine.vllm import VllmLauncher
+from optimize.engine.vllm_engine import VllmEngine
 
-Starter = VllmLauncher | SimulatedLauncher
-"""A preloaded process forks one engine at a time (see `optimize.engine.fork_server`): a standby needs its own."""
+SupervisedLauncher = VllmLauncher | SimulatedLauncher
+"""A fork server starts one engine at a time (see `optimize.engine.fork_server`): a standby needs its own."""
 
 
-class Starters:
-    """A context manager that ends the launchers, but no engine that they started.
+class LauncherPool:
+    """A context manager that closes its launchers, but stops no engine that they started.
 
     Args:
         make: Makes a launcher.
-        count: Engines that may live at a time.
+        count: Number of engines that may live at a time.
     """
 
-    def __init__(self, make: Callable[[], Starter], count: int = 1) -> None:
+    def __init__(self, make: Callable[[], SupervisedLauncher], count: int = 1) -> None:
         self._make = make
-        self._starters = [make() for _ in range(count)]
-        self._was_warm = [False] * count
+        self._launchers = [make() for _ in range(count)]
+        self._started_warm = [False] * count
 
-    def __enter__(self) -> Starters:
-        for starter in self._starters:
-            starter.prepare()
+    def __enter__(self) -> LauncherPool:
+        for launcher in self._launchers:
+            launcher.prepare()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for starter in self._starters:
-            starter.close()
+        for launcher in self._launchers:
+            launcher.close()
 
-    @property
-    def all(self) -> Sequence[Starter]:
-        return self._starters
+    def launch(self, slot: int, config: EngineConfig, log_path: Path, cgroups: Sequence[str] = ()) -> VllmEngine:
+        """Start an engine.
 
-    def launch(self, slot: int, config: EngineConfig, log_path: Path) -> VllmEngine:
-        """Start an engine; raises as `Launcher.launch`.
+        A launcher that once started warm and now had to start cold has lost its fork server, e.g. to the kernel's
+        out-of-memory killer. A new launcher then takes its slot and prepares in the background for the next start.
 
-        One that could start warm before and had to start cold has lost its preloaded process, e.g. to the kernel's
-        out-of-memory killer: another one is prepared in the background, for the next time.
+        Args:
+            slot: Number of the launcher.
+            config: The configuration.
+            log_path: File for the engine's output.
+            cgroups: Folders of the control groups that the engine joins.
+
+        Raises:
+            EngineFailure, TransientFault: as `Launcher.launch`.
         """
-        engine = self._starters[slot].launch(config, log_path)
+        engine = self._launchers[slot].launch(config, log_path, cgroups)
         if engine.warm:
-            self._was_warm[slot] = True
-        elif self._was_warm[slot]:
-            self._starters[slot].close()
-            self._starters[slot] = self._make()
-            self._starters[slot].prepare()
+            self._started_warm[slot] = True
+        elif self._started_warm[slot]:
+            self._renew(slot)
         return engine
+
+    def _renew(self, slot: int) -> None:
+        self._launchers[slot].close()
+        self._launchers[slot] = self._make()
+        self._launchers[slot].prepare()

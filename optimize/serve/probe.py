@@ -1,7 +1,7 @@
-"""Looks at a living engine: does it answer, does it compute, how full is its KV cache?
+"""Health probe of a live engine: whether it answers, whether it computes, how full its KV cache is.
 
-An engine under more load than it can take may answer no probe for long, and must not be restarted for that. So silence
-counts as a failure only of an engine whose processes stand still, or after very long.
+An overloaded engine may answer no probe for long and must not be restarted for that. Silence therefore counts as a
+failure only of an engine whose processes are idle or stopped, or after `serve.unanswered_max_s`.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ import psutil
 from optimize.config.serve import Serve
 from optimize.engine.metrics import parse_metrics
 from optimize.engine.process import cpu_seconds
-from optimize.engine.vllm import VllmEngine
+from optimize.engine.vllm_engine import VllmEngine
 from optimize.errors import EngineFailure, FailureKind
 
 _IDLE_CORES = 0.1
-_SAYS_IT_IS_DEAD = 503
+_ENGINE_DEAD_STATUS = 503
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """What one probe saw.
+class ProbeResult:
+    """Result of one probe.
 
     Attributes:
-        failure: Why the engine is to be restarted; None where it is not, or not yet.
-        well: Whether it answered as a healthy engine does.
-        figures: Of its /metrics, by the names of `optimize.evaluation.telemetry`.
+        failure: Why the engine must be restarted; None while it need not be.
+        healthy: Whether it answered as a healthy engine does.
+        metrics: Figures of its /metrics, by the names of `optimize.engine.metrics`.
     """
 
     failure: EngineFailure | None
-    well: bool
-    figures: Mapping[str, float] = field(default_factory=dict)
+    healthy: bool
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class Probe:
-    """Probes one engine; `close` when done.
+    """Probes one engine; `close` ends it.
 
     Args:
         engine: The engine.
         settings: Timeouts and limits.
-        clock: Monotonic seconds.
+        clock: Monotonic clock in seconds.
     """
 
     def __init__(self, engine: VllmEngine, settings: Serve, clock: Callable[[], float] = time.monotonic) -> None:
-        self._engine, self._settings, self._clock = engine, settings, clock
+        self._engine, self._clock = engine, clock
         self._http = httpx.Client(
             base_url=engine.endpoint.base_url, headers=engine.endpoint.headers, timeout=settings.probe_timeout_s
         )
@@ -57,67 +57,67 @@ class Probe:
     def close(self) -> None:
         self._http.close()
 
-    def look(self) -> Look:
-        asked_at = self._clock()
+    def run(self) -> ProbeResult:
+        sent_at = self._clock()
         try:
             status = self._http.get("/health").status_code
             text = self._http.get("/metrics").text
-        except (httpx.HTTPError, RuntimeError):  # RuntimeError: closed while it was asking
-            return Look(self._unanswered(asked_at), False)
-        self._silence.end()
-        if status == _SAYS_IT_IS_DEAD:
-            return Look(EngineFailure(FailureKind.CRASH, "the API server says that its engine is dead"), False)
-        return Look(None, status == 200, parse_metrics(text))
+        except (httpx.HTTPError, RuntimeError):  # RuntimeError: the client was closed during the probe
+            return ProbeResult(self._unanswered(sent_at), False)
+        self._silence.reset()
+        if status == _ENGINE_DEAD_STATUS:
+            failure = EngineFailure(FailureKind.CRASH, "the API server reports that its engine is dead")
+            return ProbeResult(failure, False)
+        return ProbeResult(None, status == 200, parse_metrics(text))
 
-    def _unanswered(self, asked_at: float) -> EngineFailure | None:
+    def _unanswered(self, sent_at: float) -> EngineFailure | None:
         pids = self._engine.pids
-        still = _stopped(pids)
-        found = self._silence.add(asked_at, self._clock(), cpu_seconds(pids), still)
-        return None if found is None else EngineFailure(FailureKind.TIMEOUT, found)
+        reason = self._silence.add(sent_at, self._clock(), cpu_seconds(pids), _any_stopped(pids))
+        return None if reason is None else EngineFailure(FailureKind.TIMEOUT, reason)
 
 
 class Silence:
-    """Probes without an answer, in a row. Pure.
+    """Consecutive probes without an answer. Pure.
 
     Args:
-        enough: How many make a failure of an engine that does not compute.
-        longest_s: Silence that is a failure whatever the engine does.
+        probes_max: Number of unanswered probes that make a failure of an idle or stopped engine.
+        longest_s: Seconds of silence that make a failure whatever the engine does.
     """
 
-    def __init__(self, enough: int, longest_s: float) -> None:
-        self._enough, self._longest_s = enough, longest_s
-        self.end()
+    def __init__(self, probes_max: int, longest_s: float) -> None:
+        self._probes_max, self._longest_s = probes_max, longest_s
+        self.reset()
 
-    def end(self) -> None:
-        """It answered."""
+    def reset(self) -> None:
+        """The engine answered."""
         self._since: float | None = None
         self._missed, self._cpu_s, self._at = 0, 0.0, 0.0
 
-    def add(self, asked_at: float, now: float, cpu_s: float, still: bool) -> str | None:
-        """One more probe without an answer.
+    def add(self, sent_at: float, now: float, cpu_s: float, stopped: bool) -> str | None:
+        """Count one more probe without an answer.
 
         Args:
-            asked_at: When the probe was sent.
-            now: When it was given up.
-            cpu_s: Processor time of the engine's processes so far.
-            still: Whether one of them is stopped.
+            sent_at: When the probe was sent, in seconds.
+            now: When it timed out, in seconds.
+            cpu_s: Processor time that the engine's processes have used so far, in seconds.
+            stopped: Whether one of its processes is stopped.
 
         Returns:
-            Why the engine is to be restarted, or None.
+            Why the engine must be restarted, or None.
         """
         idle = self._missed > 0 and cpu_s - self._cpu_s < _IDLE_CORES * (now - self._at)
-        self._since = asked_at if self._since is None else self._since
+        self._since = sent_at if self._since is None else self._since
         self._missed, self._cpu_s, self._at = self._missed + 1, cpu_s, now
         silent_s = now - self._since
         if silent_s >= self._longest_s:
             return f"no probe was answered for {silent_s:.0f} s (serve.unanswered_max_s)"
-        if self._missed >= self._enough and (still or idle):
-            how = "one of its processes is stopped" if still else "it does not compute"
-            return f"{self._missed} probes in {silent_s:.1f} s were not answered, and {how}"
+        if self._missed >= self._probes_max and (stopped or idle):
+            state = "one of its processes is stopped" if stopped else "it does not compute"
+            return f"{self._missed} probes in {silent_s:.1f} s were not answered, and {state}"
         return None
 
 
-def _stopped(pids: list[int]) -> bool:
+def _any_stopped(pids: list[int]) -> bool:
     for pid in pids:
         try:
             if psutil.Process(pid).status() == psutil.STATUS_STOPPED:

@@ -1,4 +1,4 @@
-"""What the front says of its own in HTTP, and which headers it passes on."""
+"""HTTP responses of the front's own, and the headers it passes on."""
 
 from __future__ import annotations
 
@@ -7,18 +7,16 @@ from typing import Any
 
 from aiohttp import web
 
-_NOT_PASSED_ON = frozenset(
-    {"connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"}
-)  # fmt: skip
+_HOP_BY_HOP = frozenset({"connection", "content-length", "date", "keep-alive", "server", "transfer-encoding"})
 
 
-def passed(headers: Mapping[str, str], *but: str) -> dict[str, str]:
-    """Headers that concern both ends, not the connection between two of them."""
-    return {k: v for k, v in headers.items() if k.lower() not in _NOT_PASSED_ON and k.lower() not in but}
+def end_to_end_headers(headers: Mapping[str, str], *excluded: str) -> dict[str, str]:
+    """Headers meant for the other end, without those of the connection itself and without those `excluded`."""
+    return {k: v for k, v in headers.items() if k.lower() not in _HOP_BY_HOP and k.lower() not in excluded}
 
 
 def error_body(status: int, message: str, param: str | None = None) -> dict[str, Any]:
-    """An error as OpenAI's API words it, and vLLM's."""
+    """An error in the format of OpenAI's API, which vLLM uses too."""
     kind = "BadRequestError" if status < 500 else "ServiceUnavailableError"
     return {"error": {"message": message, "type": kind, "param": param, "code": status}}
 

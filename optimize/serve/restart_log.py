@@ -1,4 +1,4 @@
-"""Every restart, as one line of JSON in a file that is only ever appended to."""
+"""The log of restarts: one line of JSON each, in a file that is only appended to."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """One end of an engine and what took its place.
+    """The failure of one engine and its replacement.
 
     Attributes:
-        generation: Number of the engine that ended; the first is 1.
+        generation: Number of the engine that failed; the first is 1.
         cause: Kind of the failure: crash, host_oom, refused, timeout, unresponsive, ...
         reason: The failure in words.
-        how: What took over: "warm" or "cold" start, "standby"; "failed" for a restart that did not succeed.
-        detected_at: Unix time when the failure was noticed.
-        unseen_s: Time since the last look that found the engine well: the failure is no older than this.
-        down_s: From noticing until another engine answered; of a failed restart, until it had failed.
-        attempt: Of how many attempts in a row this was the last.
+        how: The replacement: "warm" or "cold" start, or "standby"; "failed" for a restart that did not succeed.
+        detected_at: Unix time of the detection.
+        unseen_s: Seconds between the last healthy probe and the detection: the failure is no older than this.
+        down_s: Seconds from the detection until another engine answered; of a failed restart, until it had failed.
+        attempt: Number of this attempt, counted from 1 for each failure.
         backoff_s: Pause before this attempt.
-        log: File name of the log of the engine that ended.
+        log: File name of the failed engine's log.
     """
 
     generation: int
@@ -39,7 +39,7 @@ class Restart:
 
 
 class RestartLog:
-    """The file; every line is whole, or the last."""
+    """Appends restarts to a file and reads them back; only the last line can be incomplete."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -50,7 +50,7 @@ class RestartLog:
             file.write(json.dumps(dataclasses.asdict(restart)) + "\n")
 
     def read(self) -> Iterator[Restart]:
-        """All restarts so far; a last line that a kill cut off is left out."""
+        """All restarts so far, without a last line that a kill cut off."""
         if not self.path.is_file():
             return
         for line in self.path.read_text(encoding="utf-8").splitlines():

@@ -1,12 +1,12 @@
-"""A server from its configuration to its end by SIGTERM."""
+"""One run of `optimize.serve`, from its configuration to SIGTERM."""
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from types import FrameType
 
 from optimize.config.instantiate import build
@@ -14,60 +14,62 @@ from optimize.config.schema import StudyConfig
 from optimize.engine.vllm import VllmLauncher
 from optimize.errors import ConfigError
 from optimize.serve.front import Front, bind
-from optimize.serve.launchers import Starter, Starters
+from optimize.serve.launchers import LauncherPool, SupervisedLauncher
 from optimize.serve.supervisor import Supervisor
 from optimize.serve.validation import api_key, check
 from optimize.study.target import choose
 
 
 def run_server(config: StudyConfig) -> int:
-    """Serve until SIGTERM or Ctrl-C, then let requests in flight end.
+    """Serve until SIGTERM or Ctrl-C, then wait for the requests in flight.
 
     Returns:
         0.
 
     Raises:
-        ConfigError: bad input, the port being taken included.
+        ConfigError: bad input, including a port that is in use.
         EngineFailure: the configuration does not start.
     """
     settings = config.serve
     check(settings)
     key, name = api_key(settings), f"serve-{config.study.name}"
-    with ExitStack() as held:
+    with ExitStack() as stack:
         sock = bind(settings.host, settings.port)
-        held.callback(sock.close)
-        make_starter(config)  # refuses what cannot be supervised
-        plan, chosen = choose(config, name, say)
-        end = held.enter_context(_terminated())
-        say(f"serving the {chosen.title}: {chosen.in_words()}")
-        starters = held.enter_context(Starters(lambda: make_starter(config, niceness=0), 2 if settings.standby else 1))
-        supervisor = Supervisor(chosen.config.engine, starters, settings, plan.folder, say)
-        front = held.enter_context(Front(supervisor, settings, dict(chosen.config.engine.flags), key, sock))
-        held.enter_context(supervisor)
-        say(f"up at {front.endpoint.base_url}/v1, {_key_in_words(settings.api_key_env, key)}; {_where(plan.folder)}")
-        end.wait()
-        say("draining: no further requests are taken")
-        left = front.drain(settings.drain_s)
-        say(f"stopping, with {left} requests still in flight" if left else "stopping")
+        stack.callback(sock.close)
+        make_launcher(config)  # refuses what cannot be supervised
+        plan, target = choose(config, name, say)
+        terminated = stack.enter_context(_terminated())
+        say(f"serving the {target.title}: {target.in_words()}")
+        count = 2 if settings.standby else 1
+        launchers = stack.enter_context(LauncherPool(lambda: make_launcher(config, niceness=0), count))
+        supervisor = Supervisor(target.config.engine, launchers, settings, plan.folder, say)
+        front = stack.enter_context(Front(supervisor, settings, dict(target.config.engine.flags), key, sock))
+        stack.enter_context(supervisor)
+        say(f"serving at {front.endpoint.base_url}/v1, {_key_in_words(settings.api_key_env, key)}")
+        say(f"restarts and engine logs: {plan.folder}")
+        terminated.wait()
+        say("draining: new requests are refused")
+        unfinished = front.drain(settings.drain_s)
+        say(f"stopping, with {unfinished} requests still in flight" if unfinished else "stopping")
     return 0
 
 
-def make_starter(config: StudyConfig, niceness: int | None = None) -> Starter:
-    """A launcher that can be supervised.
+def make_launcher(config: StudyConfig, niceness: int | None = None) -> SupervisedLauncher:
+    """A launcher whose engines can be supervised.
 
     Args:
-        config: What it is built from.
-        niceness: How far its engines give way to other programs, where not as configured.
+        config: Configuration that names the launcher.
+        niceness: Replaces the configured niceness of its engines.
 
     Raises:
-        ConfigError: the engine is somebody else's.
+        ConfigError: the engine is run by somebody else.
     """
-    made: object = build(config.engine, "engine")
-    if not isinstance(made, Starter):
-        raise ConfigError("engine=remote is somebody else's to restart: choose engine=vllm")
-    if niceness is not None and isinstance(made, VllmLauncher):
-        made.niceness = niceness
-    return made
+    launcher: object = build(config.engine, "engine")
+    if not isinstance(launcher, SupervisedLauncher):
+        raise ConfigError("engine=remote cannot be restarted from here: choose engine=vllm")
+    if niceness is not None and isinstance(launcher, VllmLauncher):
+        return dataclasses.replace(launcher, niceness=niceness)
+    return launcher
 
 
 def say(line: str) -> None:
@@ -75,27 +77,23 @@ def say(line: str) -> None:
 
 
 def _key_in_words(variable: str, key: str | None) -> str:
-    return f"asking for the key in ${variable}" if key else f"on loopback without a key (${variable} is not set)"
-
-
-def _where(folder: Path) -> str:
-    return f"restarts and logs in {folder}"
+    return f"requires the key in ${variable}" if key else f"on loopback without a key (${variable} is not set)"
 
 
 @contextmanager
 def _terminated() -> Iterator[threading.Event]:
-    """Set by SIGTERM and SIGINT; a second one ends the process as usual."""
-    end = threading.Event()
+    """An event that SIGTERM and SIGINT set; a second signal ends the process as usual."""
+    terminated = threading.Event()
     previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
-    def note(number: int, frame: FrameType | None) -> None:
-        end.set()
+    def handle(number: int, frame: FrameType | None) -> None:
+        terminated.set()
         signal.signal(number, previous[signal.Signals(number)])
 
     for number in previous:
-        signal.signal(number, note)
+        signal.signal(number, handle)
     try:
-        yield end
+        yield terminated
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

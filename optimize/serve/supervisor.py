@@ -1,8 +1,7 @@
-"""Keeps an engine up: notices its end, starts another, and writes down each time what happened.
+"""Keeps one engine up: detects its failure, starts a replacement, and records every restart.
 
-Two threads look at the living engine: one at its processes, which tells a death within a twentieth of a second; one
-asks it, which tells whether it answers. A standby, where there is one, takes over before the dead engine is cleared
-away.
+Two threads watch the live engine. One polls its processes and detects a death within a twentieth of a second; the
+other probes its HTTP side. A standby, where there is one, takes over before the failed engine is cleared away.
 """
 
 from __future__ import annotations
@@ -10,15 +9,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from optimize.config.serve import Serve
 from optimize.engine.base import Endpoint, EngineConfig
 from optimize.errors import EngineFailure, TransientFault
 from optimize.serve.backoff import Backoff
-from optimize.serve.instance import End, Running, cause_of
-from optimize.serve.launchers import Starters
+from optimize.serve.instance import Instance, InstanceFailure, cause_of
+from optimize.serve.launchers import LauncherPool
 from optimize.serve.probe import Probe
 from optimize.serve.restart_log import Restart, RestartLog
 from optimize.serve.warmup import warm_up
@@ -28,40 +27,43 @@ Say = Callable[[str], None]
 
 
 class Supervisor:
-    """One configuration, kept up; a context manager that stops every engine at the end.
+    """Keeps one configuration up; a context manager that stops every engine at the end.
 
     Args:
-        config: What is served.
-        starters: Start it; two of them where a standby is wanted.
+        config: The configuration that is served.
+        launchers: Start its engines; two of them where a standby is configured.
         settings: Probes, back-off, standby.
-        folder: For the engines' logs and `restarts.jsonl`.
-        say: Told of every restart, in one line.
+        folder: Folder of the engines' logs and `restarts.jsonl`.
+        say: Receives one line for every restart.
+        cgroups: Folders of the control groups that every engine joins.
     """
 
     def __init__(
-        self, config: EngineConfig, starters: Starters, settings: Serve, folder: Path, say: Say = lambda _: None
-    ) -> None:
-        self._config, self._starters, self._settings, self._folder, self._say = config, starters, settings, folder, say
+        self, config: EngineConfig, launchers: LauncherPool, settings: Serve, folder: Path,
+        say: Say = lambda _: None, cgroups: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        self._config, self._launchers, self._settings, self._folder = config, launchers, settings, folder
+        self._say, self._cgroups = say, tuple(cgroups)
         self.restarts = RestartLog(folder / "restarts.jsonl")
         self._backoff = Backoff(
             settings.backoff_first_s, settings.backoff_factor, settings.backoff_max_s, settings.healthy_s
         )  # fmt: skip
-        self._in_a_row, self._launched = 0, 0
-        self._current: Running | None = None
-        self._standby: Running | None = None
-        self._seen_well_at = 0.0
+        self._consecutive_restarts, self._launched = 0, 0
+        self._current: Instance | None = None
+        self._standby: Instance | None = None
+        self._healthy_at = 0.0
         self._unresponsive: tuple[int, EngineFailure] | None = None
-        self._figures: Mapping[str, float] = {}
-        self.missed: deque[float] = deque(maxlen=1000)
-        """Unix times at which a probe was given up."""
+        self._metrics: Mapping[str, float] = {}
+        self.missed_probes: deque[float] = deque(maxlen=1000)
+        """Unix times at which a probe found the engine unhealthy."""
         self._listeners: list[Callable[[], None]] = []
         self._closing, self._wake, self._lock = threading.Event(), threading.Event(), threading.Lock()
         self._threads: list[threading.Thread] = []
 
-    # -- what others see
+    # -- state
 
     @property
-    def current(self) -> Running | None:
+    def current(self) -> Instance | None:
         """The engine that serves; None while there is none."""
         return self._current
 
@@ -75,38 +77,38 @@ class Supervisor:
         return self._standby is not None
 
     @property
-    def figures(self) -> Mapping[str, float]:
-        """What the engine last said of itself."""
-        return self._figures
+    def metrics(self) -> Mapping[str, float]:
+        """Figures of the engine's /metrics at the last healthy probe."""
+        return self._metrics
 
     @property
     def pids(self) -> list[int]:
-        """Processes of all engines, the standby's too."""
+        """Processes of all engines, including the standby's."""
         with self._lock:
-            running = [r for r in (self._current, self._standby) if r is not None]
-        return [pid for r in running for pid in r.engine.pids]
+            instances = [i for i in (self._current, self._standby) if i is not None]
+        return [pid for i in instances for pid in i.engine.pids]
 
     def subscribe(self, listener: Callable[[], None]) -> None:
-        """Call `listener`, from whatever thread, whenever `current` or `figures` have changed."""
+        """Call `listener`, from any thread, whenever `current` or `metrics` has changed."""
         self._listeners.append(listener)
 
-    def look_now(self) -> None:
-        """Somebody was not answered: look at the engine at once."""
+    def check_now(self) -> None:
+        """Check the engine at once, e.g. after a request that was not answered."""
         self._wake.set()
 
-    # -- life
+    # -- start and stop
 
     def __enter__(self) -> Supervisor:
         """Start the first engine.
 
         Raises:
-            EngineFailure, TransientFault: it does not start; a configuration that never ran is not tried again.
+            EngineFailure, TransientFault: it does not start. A configuration that never ran is not retried.
         """
         self._install(self._launch(0))
         self._begin(self._watch)
         self._begin(self._probe)
         if self._settings.standby:
-            self._begin(lambda: self._fill_standby(1))
+            self._begin(lambda: self._start_standby(1))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -114,13 +116,13 @@ class Supervisor:
         self._wake.set()
         for thread in self._threads:
             thread.join()
-        for running in (self._current, self._standby):
-            if running is not None:
-                self._stop(running)
+        for instance in (self._current, self._standby):
+            if instance is not None:
+                self._stop(instance)
         self._current = self._standby = None
 
     def wait_for_standby(self, timeout_s: float) -> bool:
-        """Whether a standby is ready in time; True at once where none is wanted."""
+        """Whether a standby is ready in time; True at once where none is configured."""
         deadline = time.monotonic() + timeout_s
         while self._settings.standby and self._standby is None:
             if time.monotonic() > deadline or self._closing.wait(_CHECK_S):
@@ -132,17 +134,18 @@ class Supervisor:
         self._threads.append(thread)
         thread.start()
 
-    def _launch(self, slot: int) -> Running:
+    def _launch(self, slot: int) -> Instance:
         with self._lock:
             self._launched += 1
-            log = self._folder / f"engine-{self._launched:04d}.log"
-        engine = self._starters.launch(slot, self._config, log)
-        return Running(engine, slot, self._launched, log, time.monotonic(), Probe(engine, self._settings))
+            generation = self._launched
+        log = self._folder / f"engine-{generation:04d}.log"
+        engine = self._launchers.launch(slot, self._config, log, self._cgroups)
+        return Instance(engine, slot, generation, log, time.monotonic(), Probe(engine, self._settings))
 
-    def _install(self, running: Running) -> None:
+    def _install(self, instance: Instance) -> None:
         with self._lock:
-            self._seen_well_at = time.monotonic()
-            self._current = running
+            self._healthy_at = time.monotonic()
+            self._current = instance
         self._notify()
 
     def _notify(self) -> None:
@@ -150,23 +153,23 @@ class Supervisor:
             listener()
 
     @staticmethod
-    def _stop(running: Running) -> None:
-        running.probe.close()
-        running.engine.stop()
+    def _stop(instance: Instance) -> None:
+        instance.probe.close()
+        instance.engine.stop()
 
-    # -- the two looks
+    # -- detection
 
     def _watch(self) -> None:
         while not self._closing.is_set():
             self._wake.wait(_CHECK_S)
             self._wake.clear()
             current = self._current
-            if current is not None and (found := self._found(current)) is not None:
-                self._replace(current, found)
-            self._mend_standby()
+            if current is not None and (symptom := self._symptom(current)) is not None:
+                self._replace(current, symptom)
+            self._replace_dead_standby()
 
-    def _found(self, current: Running) -> EngineFailure | str | None:
-        """What is wrong with the engine, if anything."""
+    def _symptom(self, current: Instance) -> EngineFailure | str | None:
+        """The engine's fault, if it has one."""
         unresponsive = self._unresponsive
         if unresponsive is not None and unresponsive[0] == current.generation:
             return unresponsive[1]
@@ -177,88 +180,90 @@ class Supervisor:
             current = self._current
             if current is None:
                 continue
-            look = current.probe.look()
-            if look.failure is not None:
-                self._unresponsive = (current.generation, look.failure)
+            result = current.probe.run()
+            if result.failure is not None:
+                self._unresponsive = (current.generation, result.failure)
                 self._wake.set()
-            elif look.well:
-                self._seen_well_at = time.monotonic()
-                self._figures = look.figures
+            elif result.healthy:
+                self._healthy_at = time.monotonic()
+                self._metrics = result.metrics
                 self._notify()
-            if not look.well:
-                self.missed.append(time.time())
+            if not result.healthy:
+                self.missed_probes.append(time.time())
 
-    # -- replacing
+    # -- replacement
 
-    def _replace(self, old: Running, found: EngineFailure | str) -> None:
-        """Put another engine in the place of one that failed."""
+    def _replace(self, failed: Instance, symptom: EngineFailure | str) -> None:
+        """Replace a failed engine by the standby, or by a restart."""
         detected, detected_at = time.monotonic(), time.time()
-        unseen_s = detected - self._seen_well_at
+        unseen_s = detected - self._healthy_at
         with self._lock:
-            self._current, spare, self._standby = None, self._standby, None
+            self._current, standby, self._standby = None, self._standby, None
         self._notify()
-        if spare is not None:
-            self._install(spare)
-        taken_over_s = time.monotonic() - detected
-        failure = cause_of(old, found)
-        self._stop(old)
-        end = End(old, failure, detected, detected_at, unseen_s)
-        if spare is not None:
-            self._record(end, "standby", taken_over_s, 1, 0.0)
-            self._begin(lambda: self._fill_standby(old.slot))
+        if standby is not None:
+            self._install(standby)
+        takeover_s = time.monotonic() - detected
+        error = cause_of(failed, symptom)
+        self._stop(failed)
+        failure = InstanceFailure(failed, error, detected, detected_at, unseen_s)
+        if standby is not None:
+            self._record(failure, "standby", takeover_s, 1, 0.0)
+            self._begin(lambda: self._start_standby(failed.slot))
             return
-        self._restart(end)
+        self._restart(failure)
 
-    def _restart(self, end: End) -> None:
-        """Start again, with growing pauses, until it works or we are closed."""
-        self._in_a_row = self._backoff.in_a_row(self._in_a_row, end.detected - end.running.since)
+    def _restart(self, failure: InstanceFailure) -> None:
+        """Start again, with growing pauses, until it succeeds or the supervisor closes."""
+        lifetime_s = failure.detected - failure.instance.since
+        self._consecutive_restarts = self._backoff.consecutive(self._consecutive_restarts, lifetime_s)
         attempt = 0
         while not self._closing.is_set():
-            pause_s, attempt = self._backoff.pause_s(self._in_a_row), attempt + 1
+            pause_s, attempt = self._backoff.pause_s(self._consecutive_restarts), attempt + 1
             if self._closing.wait(pause_s):
                 return
-            self._in_a_row += 1
+            self._consecutive_restarts += 1
             try:
-                running = self._launch(end.running.slot)
+                instance = self._launch(failure.instance.slot)
             except (EngineFailure, TransientFault) as error:
-                self._record(end.because(error), "failed", time.monotonic() - end.detected, attempt, pause_s)
+                down_s = time.monotonic() - failure.detected
+                self._record(failure.with_error(error), "failed", down_s, attempt, pause_s)
                 continue
-            self._install(running)
-            how = "warm" if running.engine.warm else "cold"
-            self._record(end, how, time.monotonic() - end.detected, attempt, pause_s)
+            self._install(instance)
+            how = "warm" if instance.engine.warm else "cold"
+            self._record(failure, how, time.monotonic() - failure.detected, attempt, pause_s)
             return
 
-    def _fill_standby(self, slot: int) -> None:
-        """Have a second engine ready; tried again, with growing pauses, until it is."""
+    def _start_standby(self, slot: int) -> None:
+        """Start a standby; retried, with growing pauses, until it is ready."""
         failures = 0
         while not self._closing.wait(self._backoff.pause_s(failures)):
             try:
-                running = self._launch(slot)
+                instance = self._launch(slot)
             except (EngineFailure, TransientFault) as error:
                 failures += 1
                 self._say(f"the standby did not start: {error}")
                 continue
-            warm_up(running.engine.endpoint)
+            warm_up(instance.engine.endpoint)
             with self._lock:
-                self._standby = running
+                self._standby = instance
             return
 
-    def _mend_standby(self) -> None:
+    def _replace_dead_standby(self) -> None:
         standby = self._standby
-        if standby is None or (broken := standby.engine.broken()) is None:
+        if standby is None or (symptom := standby.engine.broken()) is None:
             return
         with self._lock:
             self._standby = None
-        self._say(f"the standby died ({broken}): another one is started")
+        self._say(f"the standby died ({symptom}): starting another")
         self._stop(standby)
-        self._begin(lambda: self._fill_standby(standby.slot))
+        self._begin(lambda: self._start_standby(standby.slot))
 
-    def _record(self, end: End, how: str, down_s: float, attempt: int, backoff_s: float) -> None:
-        kind = end.failure.kind.value if isinstance(end.failure, EngineFailure) else "transient"
+    def _record(self, failure: InstanceFailure, how: str, down_s: float, attempt: int, backoff_s: float) -> None:
+        instance, error = failure.instance, failure.error
         restart = Restart(
-            generation=end.running.generation, cause=kind, reason=str(end.failure), how=how,
-            detected_at=end.detected_at, unseen_s=end.unseen_s, down_s=down_s, attempt=attempt, backoff_s=backoff_s,
-            log=end.running.log.name,
+            generation=instance.generation, cause=error.kind.value if isinstance(error, EngineFailure) else "transient",
+            reason=str(error), how=how, detected_at=failure.detected_at, unseen_s=failure.unseen_s, down_s=down_s,
+            attempt=attempt, backoff_s=backoff_s, log=instance.log.name,
         )  # fmt: skip
         self.restarts.write(restart)
         self._say(f"engine {restart.generation} failed ({restart.reason}); {how} after {down_s:.2f} s")

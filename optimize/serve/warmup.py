@@ -1,4 +1,4 @@
-"""First answers of an engine that nobody waits for yet: they may have to compile kernels, for seconds."""
+"""Warm-up of an engine that no client waits for yet: its first answers may take seconds to compile kernels."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import httpx
 
 from optimize.engine.base import Endpoint
 
-_TOGETHER = 4
+_CONCURRENCY = 4
 _TIMEOUT_S = 120.0
 
 
 def warm_up(endpoint: Endpoint) -> None:
-    """Ask for a few short answers, one alone and several at once; what fails here fails again where it is seen."""
+    """Request a few short answers, first one alone and then several at once.
+
+    Errors are ignored: an engine that cannot answer is detected by its probe.
+    """
     body = {"model": endpoint.model, "prompt": "a", "max_tokens": 4, "temperature": 0.0, "ignore_eos": True}
 
     def ask(_: int) -> None:
@@ -25,5 +28,5 @@ def warm_up(endpoint: Endpoint) -> None:
             return
 
     ask(0)
-    with ThreadPoolExecutor(_TOGETHER) as pool:
-        list(pool.map(ask, range(_TOGETHER)))
+    with ThreadPoolExecutor(_CONCURRENCY) as pool:
+        list(pool.map(ask, range(_CONCURRENCY)))

@@ -13,7 +13,7 @@ import httpx
 
 from objectives import MemoryParts
 from optimize.engine.base import Endpoint
-from optimize.engine.vllm import free_port
+from optimize.engine.process import free_port
 
 
 class StubEngine:

@@ -18,7 +18,7 @@ from optimize.deploy.alerts import ENGINE_METRICS, alerts_of, decode_expr
 from optimize.deploy.bundle import make_deployment, make_folder, write_bundle
 from optimize.deploy.verify import Serving, ask, memory_after_answers, serving
 from optimize.engine.flags import vllm_distribution
-from optimize.engine.vllm import free_port
+from optimize.engine.process import free_port
 from tests.optimize.rows import CPU_COMMAND, chosen
 
 pytestmark = pytest.mark.live

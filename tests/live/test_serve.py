@@ -14,7 +14,7 @@ import httpx
 import psutil
 import pytest
 
-from optimize.engine.vllm import free_port
+from optimize.engine.process import free_port
 
 pytestmark = pytest.mark.live
 ROOT = Path(__file__).resolve().parents[2]

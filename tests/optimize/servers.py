@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 
-from optimize.engine.vllm import free_port
+from optimize.engine.process import free_port
 
 PASSWORD = "s3cret-of-the-database"
 

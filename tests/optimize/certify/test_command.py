@@ -97,5 +97,5 @@ def test_a_certification_of_the_stand_in_is_whole_resumes_and_leaves_its_study_a
     assert rows["kill", None]["figures"]["orphans"]["value"] == 0
     assert before == {path: path.read_bytes() for path in study.glob("trials/*/trial.json")}
     again = optimize([*simulated, *quick], verb="optimize.certify")
-    assert again.returncode == 0 and "nothing is left to run" in again.stdout
+    assert again.returncode == 0 and "all runs are done" in again.stdout
     assert re.search(r"\| engine process killed \(SIGKILL\) \| none \|", again.stdout)

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from optimize.engine.flags import vllm_root
-from optimize.engine.fork_server import SUPPORTED, Unfit, check_version
 from optimize.engine.source_check import outline, problems
+from optimize.engine.vllm_adaptation import SUPPORTED, Unsupported, check_version
 
 SEEN = {path.stem: json.loads(path.read_text()) for path in (Path(__file__).parent / "layouts").glob("*.json")}
 
@@ -67,5 +67,5 @@ def test_an_outline_is_read_from_the_text_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["0.24.1", "0.33.0", "1.0", "unknown"])
 def test_other_releases_are_refused(version: str) -> None:
-    with pytest.raises(Unfit, match=version):
+    with pytest.raises(Unsupported, match=version):
         check_version(version)

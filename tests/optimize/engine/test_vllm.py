@@ -8,7 +8,7 @@ from optimize.config.compose import configuration
 from optimize.engine.base import EngineConfig
 from optimize.engine.vllm import VllmLauncher
 from optimize.errors import ConfigError
-from optimize.serve.session import make_starter
+from optimize.serve.session import make_launcher
 
 ENV = {"VLLM_CPU_KVCACHE_SPACE": "1", "OTHER": "2"}
 
@@ -44,7 +44,7 @@ def test_how_far_engines_give_way_has_bounds() -> None:
 
 def test_engines_give_way_where_they_are_measured_and_not_where_they_serve() -> None:
     config = configuration(["+study=chat"])
-    measured, served = make_starter(config), make_starter(config, niceness=0)
+    measured, served = make_launcher(config), make_launcher(config, niceness=0)
     assert isinstance(measured, VllmLauncher) and isinstance(served, VllmLauncher)
     assert (measured.niceness, served.niceness) == (19, 0)
     assert measured._environment("key")["OPTIMIZE_NICENESS"] == "19"

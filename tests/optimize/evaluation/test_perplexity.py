@@ -14,7 +14,7 @@ import pytest
 from objectives.quality import Bleu, Perplexity
 from optimize.engine.base import Endpoint, EngineConfig, RequestConfig, TrialConfig
 from optimize.engine.simulated import SimulatedLauncher
-from optimize.engine.vllm import VllmEngine
+from optimize.engine.vllm_engine import VllmEngine
 from optimize.errors import TransientFault
 from optimize.evaluation.answers import answers_key
 from optimize.evaluation.perplexity import ask, logprobs_of

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from optuna.trial import TrialState
 
-from optimize.engine.vllm import free_port
+from optimize.engine.process import free_port
 from optimize.ledger import Ledger
 from tests.conftest import ROOT, Run
 from tests.optimize.driver.test_session import runs, start, stored

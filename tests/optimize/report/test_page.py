@@ -19,7 +19,7 @@ from urllib.request import urlopen
 import psutil
 import pytest
 
-from optimize.engine.vllm import free_port
+from optimize.engine.process import free_port
 from optimize.report.data import Facts
 from optimize.report.page import draw, html, ui_of, write_report
 from optimize.report.rationale import reasons, why

@@ -12,5 +12,5 @@ def test_a_night_of_failures_does_not_overflow() -> None:
 
 
 def test_a_healthy_life_makes_up_for_the_restarts_before_it() -> None:
-    assert BACKOFF.in_a_row(4, lived_s=59.9) == 4
-    assert BACKOFF.in_a_row(4, lived_s=60.0) == 0
+    assert BACKOFF.consecutive(4, lifetime_s=59.9) == 4
+    assert BACKOFF.consecutive(4, lifetime_s=60.0) == 0

@@ -1,10 +1,10 @@
 import pytest
 
-from optimize.serve.beam_limit import BeamLimit, accepted_beams, asked_beams
+from optimize.serve.beam_limit import BeamLimit, accepted_beams, requested_beams
 
 
-def limit(ceiling: int = 8, together: int = 100, clamp: bool = False, dynamic: bool = True) -> BeamLimit:
-    return BeamLimit(ceiling, together, clamp, dynamic, kv_high=0.9, kv_low=0.6)
+def limit(ceiling: int = 8, total: int = 100, clamp: bool = False, dynamic: bool = True) -> BeamLimit:
+    return BeamLimit(ceiling, total, clamp, dynamic, kv_high=0.9, kv_low=0.6)
 
 
 def beams(n: int) -> dict[str, object]:
@@ -24,7 +24,7 @@ def test_an_engine_accepts_half_as_many_beams_as_log_probabilities(flags: dict[s
     ],
 )  # fmt: skip
 def test_only_beam_search_asks_for_beams(body: dict[str, object], asked: int) -> None:
-    assert asked_beams(body) == asked
+    assert requested_beams(body) == asked
 
 
 def test_within_the_limit_a_request_passes_as_it_is() -> None:
@@ -34,12 +34,12 @@ def test_within_the_limit_a_request_passes_as_it_is() -> None:
 
 def test_beyond_it_a_request_is_refused_with_the_limit_in_words() -> None:
     verdict = limit().judge(beams(9))
-    assert verdict.beams == 0 and "n=9" in verdict.reason and "8 allowed" in verdict.reason
+    assert verdict.beams == 0 and "n=9" in verdict.reason and "8 beams allowed" in verdict.reason
 
 
 def test_or_clamped() -> None:
     verdict = limit(clamp=True).judge(beams(9))
-    assert (verdict.beams, verdict.asked) == (8, 9) and verdict.reason
+    assert (verdict.beams, verdict.requested) == (8, 9) and verdict.reason
 
 
 @pytest.mark.parametrize(("kv_use", "waiting"), [(0.95, 0), (0.1, 3)])
@@ -50,7 +50,7 @@ def test_pressure_halves_the_limit_down_to_one(kv_use: float, waiting: float) ->
         found.observe(kv_use, waiting)
         seen.append(found.limit)
     assert seen == [4, 2, 1, 1, 1]
-    assert "at the moment (8 when" in found.judge(beams(2)).reason
+    assert "under the present load (8 without" in found.judge(beams(2)).reason
 
 
 def test_ease_lets_it_grow_by_one_up_to_the_ceiling_and_what_is_between_leaves_it() -> None:
@@ -70,7 +70,7 @@ def test_a_fixed_limit_does_not_follow_pressure() -> None:
 
 
 def test_beams_in_flight_count_against_all_together_but_one_is_always_allowed() -> None:
-    found = limit(together=10)
+    found = limit(total=10)
     found.enter(8)
     assert found.limit == 2
     found.enter(8)

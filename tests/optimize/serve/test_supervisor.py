@@ -21,7 +21,7 @@ from optimize.engine.base import EngineConfig
 from optimize.engine.simulated import SimulatedLauncher
 from optimize.errors import EngineFailure
 from optimize.serve.front import Front, bind
-from optimize.serve.launchers import Starters
+from optimize.serve.launchers import LauncherPool
 from optimize.serve.supervisor import Supervisor
 
 QUICK = Serve(probe_s=0.1, probe_timeout_s=0.3, wait_s=30, backoff_first_s=0.01, healthy_s=0.0)
@@ -36,10 +36,10 @@ def serving(
     with ExitStack() as held:
         sock = bind("127.0.0.1", 0)
         held.callback(sock.close)
-        starters = held.enter_context(
-            Starters(lambda: SimulatedLauncher(token_s=token_s), 2 if settings.standby else 1)
+        launchers = held.enter_context(
+            LauncherPool(lambda: SimulatedLauncher(token_s=token_s), 2 if settings.standby else 1)
         )  # fmt: skip
-        supervisor = Supervisor(CONFIG, starters, settings, folder)
+        supervisor = Supervisor(CONFIG, launchers, settings, folder)
         front = held.enter_context(Front(supervisor, settings, {}, key, sock))
         held.enter_context(supervisor)
         yield supervisor, front
@@ -155,14 +155,14 @@ def test_a_stopped_engine_is_noticed_by_its_silence(tmp_path: Path) -> None:
 
 
 def test_a_configuration_that_never_ran_is_not_tried_again(tmp_path: Path) -> None:
-    starters = Starters(lambda: SimulatedLauncher(oom_above_seqs=1))
-    with starters, pytest.raises(EngineFailure, match="out of memory"), Supervisor(CONFIG, starters, QUICK, tmp_path):
+    launchers = LauncherPool(lambda: SimulatedLauncher(oom_above_seqs=1))
+    with launchers, pytest.raises(EngineFailure, match="out of memory"), Supervisor(CONFIG, launchers, QUICK, tmp_path):
         pass
 
 
 def test_restarts_that_fail_are_recorded_and_go_on_until_one_succeeds(tmp_path: Path) -> None:
     launcher = SimulatedLauncher()
-    with Starters(lambda: launcher) as starters, Supervisor(CONFIG, starters, QUICK, tmp_path) as supervisor:
+    with LauncherPool(lambda: launcher) as launchers, Supervisor(CONFIG, launchers, QUICK, tmp_path) as supervisor:
         launcher.oom_above_seqs = 1
         kill(supervisor)
         assert wait_for(lambda: restarts(supervisor)[:2] == ["failed", "failed"])

@@ -17,7 +17,7 @@ import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
-from optimize.engine.vllm import free_port
+from optimize.engine.process import free_port
 from optimize.ledger import Ledger
 from optimize.study.coordination import DRIVER
 from optimize.study.storage import open_storage

@@ -1,0 +1,147 @@
+"""What the fork server imports of vLLM and changes in it, so that engines can be forked.
+
+Runs in the fork server only. A forked engine must behave as a fresh one, so whatever it would inherit differently is
+corrected in the child: thread count, processor binding, metrics (`_apply_thread_environment` and its neighbour).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import multiprocessing
+import os
+import re
+from types import ModuleType
+from typing import Any
+
+SUPPORTED = ("0.25", "0.26", "0.27", "0.28", "0.29", "0.30", "0.31", "0.32")
+_PRELOADED = (
+    "vllm.entrypoints.cli.serve",
+    "vllm.entrypoints.openai.api_server",
+    "vllm.entrypoints.launchers.api_server.entry",
+    "vllm.v1.engine.async_llm",
+    "vllm.v1.engine.core",
+    "vllm.v1.executor.multiproc_executor",
+    "vllm.v1.worker.worker_base",
+    "vllm.v1.worker.cpu_worker",
+    "vllm.v1.worker.gpu_worker",
+    "vllm.model_executor.models.llama",
+    "vllm.model_executor.model_loader.default_loader",
+    "vllm.model_executor.layers.quantization.compressed_tensors.compressed_tensors",
+    "torch._dynamo",
+    "torch._inductor.compile_fx",
+    "torch._inductor.codegen.cpp",
+    "vllm.v1.core.sched.scheduler",
+    "uvicorn.protocols.websockets.websockets_sansio_impl",
+    "model_hosting_container_standards.sagemaker",
+    "optimize.engine.worker_extension",
+)
+_ROUTERS = ("entrypoints/openai", "entrypoints/serve", "entrypoints/generate", "entrypoints/anthropic")
+
+
+class Unsupported(Exception):
+    """Why engines cannot be forked here."""
+
+
+def _forking_multiprocessing() -> ModuleType:
+    """A `multiprocessing` for one of vLLM's modules that forks where "spawn" is asked for."""
+    replacement = ModuleType("multiprocessing")
+    vars(replacement).update(vars(multiprocessing))
+    vars(replacement)["get_context"] = lambda method=None: multiprocessing.get_context(
+        "fork" if method == "spawn" else method
+    )
+    return replacement
+
+
+def check_version(version: str) -> None:
+    """Raise Unsupported for a vLLM release whose internals `adapt` was not written for."""
+    if ".".join(version.split(".")[:2]) not in SUPPORTED:
+        raise Unsupported(f"vLLM {version} is not one of {SUPPORTED[0]} to {SUPPORTED[-1]}")
+
+
+def adapt() -> None:
+    """Make vLLM fork its own processes, too.
+
+    Raises:
+        Unsupported: vLLM does not look as expected.
+    """
+    import torch
+    import vllm.v1.utils
+    from vllm.platforms import current_platform
+
+    vllm.v1.utils.multiprocessing = _forking_multiprocessing()
+    if current_platform.is_cpu():
+        _fork_after_config_check(current_platform)
+        _register_kernels_once(current_platform)
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        raise Unsupported("importing vLLM initialized CUDA")
+    os.register_at_fork(after_in_child=_apply_thread_environment)
+    os.register_at_fork(after_in_child=_apply_metrics_environment)
+
+
+def _fork_after_config_check(platform: Any) -> None:
+    """Restore the start method "fork", which vLLM's CPU platform sets to "spawn" whenever it checks a configuration."""
+    cls: Any = platform if isinstance(platform, type) else type(platform)
+    original = cls.check_and_update_config.__func__
+
+    def check_and_update_config(this: Any, vllm_config: Any) -> None:
+        original(this, vllm_config)
+        os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "fork"
+
+    cls.check_and_update_config = classmethod(check_and_update_config)
+
+
+def _register_kernels_once(platform: Any) -> None:
+    """Search for replaceable kernels once, which each CPU worker does without Triton; forks inherit the result."""
+    cls: Any = platform if isinstance(platform, type) else type(platform)
+    if hasattr(cls, "register_triton_kernel_overrides"):  # from 0.27 on
+        cls.register_triton_kernel_overrides()
+        cls.register_triton_kernel_overrides = classmethod(lambda _: None)
+
+
+def _apply_thread_environment() -> None:
+    """Give a forked worker the thread count and processors that a fresh one reads from its environment.
+
+    vLLM sets these variables around the start of each CPU worker. An OpenMP runtime reads them only when it is loaded,
+    which has already happened in a fork. Other processes do not have the variables and stay as they are.
+    """
+    binding = os.environ.get("GOMP_CPU_AFFINITY") or os.environ.get("OMP_PLACES") or os.environ.get("KMP_AFFINITY")
+    if not binding:
+        return
+    import torch
+
+    processors = {int(number) for number in re.findall(r"\d+", binding)}
+    os.sched_setaffinity(0, processors)
+    torch.set_num_threads(len(processors))
+
+
+def _apply_metrics_environment() -> None:
+    """Let several API servers share their metrics, which the client library decides at its import, before the fork.
+
+    vLLM sets the variable where there is more than one API server, and adds their figures up from files.
+    """
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        values: Any = importlib.import_module("prometheus_client.values")
+        values.ValueClass = values.get_value_class()
+
+
+def preload() -> None:
+    """Import what engines need, without modules that a release or build does not have."""
+    for name in _PRELOADED:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            if name == _PRELOADED[0]:
+                raise
+    for name in _routers():
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+def _routers() -> list[str]:
+    """Names of vLLM's api_router modules, read from the disk: an API server imports most of them."""
+    from optimize.engine.flags import vllm_root
+
+    root = vllm_root()
+    paths = [path for folder in _ROUTERS for path in (root / folder).rglob("api_router.py")]
+    return [".".join(["vllm", *path.relative_to(root).with_suffix("").parts]) for path in sorted(paths)]

@@ -1,0 +1,154 @@
+"""A live vLLM server: readiness, failure, memory, stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from objectives import MemoryParts
+from optimize.checkpoint import tensor_bytes
+from optimize.engine.base import Endpoint, EngineConfig
+from optimize.engine.failures import classify, port_was_taken
+from optimize.engine.fork_client import ForkedTree
+from optimize.engine.process import ProcessTree, oom_kills
+from optimize.errors import EngineFailure, FailureKind, TransientFault
+
+_POLL_S = 0.1
+_HEALTH_TIMEOUT_S = 0.5  # short: an engine that dies during the request must be found dead at once
+_RPC_TIMEOUT_S = 30.0
+_RESET_TIMEOUT_S = 10.0
+_EXIT_CODE_S = 0.5
+
+
+class VllmEngine:
+    """A live vLLM server on loopback, with an API key of its own.
+
+    Args:
+        config: Its configuration.
+        tree: Its processes.
+        endpoint: Its address and key.
+        log_path: File with its output.
+        cgroups: Folders of the control groups that it joined.
+    """
+
+    def __init__(
+        self, config: EngineConfig, tree: ProcessTree, endpoint: Endpoint, log_path: Path, cgroups: Sequence[str] = ()
+    ) -> None:
+        self._config = config
+        self._tree = tree
+        self._log_path = log_path
+        self._cgroups = cgroups
+        self._oom_kills_before = oom_kills(cgroups)
+        self._http = httpx.Client(base_url=endpoint.base_url, headers=endpoint.headers, timeout=_RPC_TIMEOUT_S)
+        self.endpoint = endpoint
+
+    @property
+    def pids(self) -> list[int]:
+        return [p.pid for p in self._tree.processes()]
+
+    @property
+    def warm(self) -> bool:
+        """Whether it was forked by the fork server."""
+        return isinstance(self._tree, ForkedTree)
+
+    def wait_ready(self, timeout_s: float) -> None:
+        """Return once /health answers.
+
+        Raises:
+            EngineFailure: the engine ended first, or did not answer in time.
+            TransientFault: another program took its port.
+        """
+        deadline = time.monotonic() + timeout_s
+        while not self._healthy():
+            if self._tree.ended.wait(_POLL_S):
+                raise self._failure("start")
+            if time.monotonic() > deadline:
+                raise EngineFailure(
+                    FailureKind.TIMEOUT,
+                    f"engine was not ready within {timeout_s:.0f} s (engine.start_timeout_s)",
+                )
+        self._tree.watch()
+
+    def _healthy(self) -> bool:
+        try:
+            return self._http.get("/health", timeout=_HEALTH_TIMEOUT_S).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    def broken(self) -> str | None:
+        """Which of its processes died, known at once; None while all live. `check` takes longer and names the cause."""
+        return self._tree.broken()
+
+    def check(self) -> None:
+        if self._tree.broken():
+            self._tree.ended.wait(_EXIT_CODE_S)  # the exit code usually follows the first dead process at once
+            raise self._failure("load")
+
+    def _failure(self, phase: str) -> EngineFailure | TransientFault:
+        log = self._log_path.read_text(encoding="utf-8", errors="replace")
+        if phase == "start" and port_was_taken(log):
+            return TransientFault("the engine's port was taken between choosing and binding it")
+        failure = classify(log, self._tree.exit_code, oom_kills(self._cgroups) - self._oom_kills_before, phase)
+        if self._tree.exit_code is None and (broken := self._tree.broken()):
+            return EngineFailure(failure.kind, f"{failure} ({broken})", failure.evidence)
+        return failure
+
+    def reset(self) -> None:
+        # Requests that the last load abandoned hold their blocks for a moment, and a block in use cannot be reset.
+        deadline = time.monotonic() + _RESET_TIMEOUT_S
+        while not _succeeded(self._post("/reset_prefix_cache")):
+            if time.monotonic() > deadline:
+                raise TransientFault(f"the prefix cache could not be reset within {_RESET_TIMEOUT_S:.0f} s")
+            time.sleep(_POLL_S)
+        self._rpc("reset_memory_peak")
+
+    def memory(self) -> MemoryParts:
+        tree_bytes = self._tree.pss_bytes()  # before the report, which returns freed memory to the kernel
+        reports = self._rpc("memory_report")
+        checkpoint = tensor_bytes(self._config.checkpoint)
+        return MemoryParts(
+            weights_bytes=_total(reports, "weights_bytes") or checkpoint,
+            kv_pool_bytes=sum(int(r["kv_pool_bytes"]) for r in reports),
+            kv_block_tokens=int(reports[0]["kv_block_tokens"]),
+            kv_block_bytes=sum(int(r["kv_block_bytes"]) for r in reports),
+            max_sequences=int(reports[0]["max_sequences"]),
+            activations_bytes=_total(reports, "activations_bytes"),
+            process_tree_bytes=tree_bytes,
+            checkpoint_bytes=checkpoint,
+            kv_resident_bytes=_total(reports, "kv_resident_bytes"),
+            device_bytes=_total(reports, "device_bytes"),
+        )
+
+    def effective(self, names: Sequence[str]) -> dict[str, Any]:
+        return dict(self._rpc("effective_values", *names)[0])
+
+    def _rpc(self, method: str, *args: str) -> list[dict[str, Any]]:
+        answer = self._post("/collective_rpc", {"method": method, "args": list(args)})
+        results = answer.json()["results"] if answer.content else []
+        return list(results)
+
+    def _post(self, path: str, body: object = None) -> httpx.Response:
+        try:
+            return self._http.post(path, json=body).raise_for_status()
+        except httpx.HTTPError as error:
+            self.check()
+            raise TransientFault(f"engine did not answer {path}: {error}") from error
+
+    def stop(self) -> None:
+        self._http.close()
+        self._tree.stop()
+
+
+def _total(reports: Sequence[Mapping[str, Any]], name: str) -> int | None:
+    """Sum of one part over all workers; None where a worker does not report it."""
+    values = [report.get(name) for report in reports]
+    return None if None in values else sum(int(v) for v in values if v is not None)
+
+
+def _succeeded(answer: httpx.Response) -> bool:
+    """Whether a reset took effect; an answer without a body, as some releases give, counts as success."""
+    return not answer.content or bool(answer.json().get("success", True))
