@@ -26,7 +26,7 @@ from optimize.evaluation.evaluator import Evaluator
 from optimize.formatting import figure
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.client_pool import ClientPool
-from optimize.outcome import Completed
+from optimize.outcome import Completed, Role
 from optimize.plan import Plan, make_plan
 
 METRICS = ("qps", "output_tokens_per_s", "p50_latency_s", "p99_latency_s", "tpot_s", "bleu")
@@ -36,12 +36,14 @@ Readings = dict[int, list[dict[str, Estimate]]]
 
 def measure(number: int, config: TrialConfig, plan: Plan, evaluator: Evaluator) -> dict[str, Estimate]:
     """Measure once more, as a trial of a study would."""
-    record = TrialRecord("same", number, "confirmation", {}, {}, dict(plan.signature))
-    outcome = evaluator.evaluate(config, record)
+    record = TrialRecord("same", number, Role.CONFIRMATION, {}, {}, dict(plan.signature))
+    evaluation = evaluator.evaluate(config, record)
+    outcome = evaluation.outcome
     if not isinstance(outcome, Completed):
         raise SystemExit(f"measurement {number}: {outcome.reason}")
     shown = "  ".join(f"{name} {figure(outcome.estimates[name])}" for name in METRICS[:4])
-    print(f"{number}: {shown}{'  disturbed: ' + '; '.join(record.disturbed) if record.disturbed else ''}", flush=True)
+    disturbed = "; ".join(evaluation.disturbances)
+    print(f"{number}: {shown}{'  disturbed: ' + disturbed if disturbed else ''}", flush=True)
     return dict(outcome.estimates)
 
 

@@ -39,7 +39,7 @@ from optimize.evaluation.answers import answers_key
 from optimize.evaluation.evaluator import Evaluator
 from optimize.executor.inline import Inline
 from optimize.ledger import Ledger, TrialRecord
-from optimize.outcome import Completed, Infeasible, Outcome
+from optimize.outcome import Completed, Evaluation, Infeasible
 from optimize.plan import make_plan
 from optimize.study.info import StudyInfo
 from optimize.study.lifecycle import open_study
@@ -56,19 +56,19 @@ class Replayed(Evaluator):
     def evaluate(
         self, config: TrialConfig, record: TrialRecord, hold: Callable[[], None] = lambda: None,
         futility: Futility | None = None,
-    ) -> Outcome:  # fmt: skip
-        record.answers_key = answers_key(config)
+    ) -> Evaluation:  # fmt: skip
         hold()
         row = random.Random(record.number).choice(table().rows[key_of(nearest(record.params))])
-        record.seconds |= {"engine_start": table().start_s, "total": table().start_s + measuring_s(row)}
+        key = answers_key(config)
+        seconds = {"engine_start": table().start_s, "total": table().start_s + measuring_s(row)}
         if not is_measured(row):
             kind, _, why = str(row["reason"]).partition(": ")
-            return Infeasible(FailureKind(kind), why)
+            return Evaluation(Infeasible(FailureKind(kind), why), key, seconds)
         requests = [
             RequestRecord(i, 0.1 * i, 0.1 * i, None, 0.1 * i + 0.3, 20, 30, "a b " * 15) for i in range(ANSWERS)
         ]
         self.ledger.write_requests(record.number, requests, {"kv_cache_use": [(0.1 * i, 0.5) for i in range(ANSWERS)]})
-        return Completed(_figures(row))
+        return Evaluation(Completed(_figures(row)), key, seconds)
 
 
 def _figures(row: Row) -> dict[str, Any]:

@@ -34,7 +34,7 @@ from benchmarks.common import RESULTS, provenance, require_quiet
 from benchmarks.ground_truth import OBJECTIVES, Key, hypervolume, key_of, loss, table
 from benchmarks.tabular import ENDED, OVERRIDES
 from optimize.ledger import Ledger, TrialRecord
-from optimize.outcome import CONFIRMATION
+from optimize.outcome import Role
 
 SHARE = 0.95
 _POLL_S = 5.0
@@ -129,7 +129,7 @@ def run(name: str, limit_s: float, folder: Path) -> tuple[Tried, int | None]:
 
 def ended(ledger: Ledger) -> list[TrialRecord]:
     """The trials that ended with a result."""
-    return [r for r in ledger.records() if r.role != CONFIRMATION and r.ended_at and r.state in ENDED]
+    return [r for r in ledger.records() if r.role != Role.CONFIRMATION and r.ended_at and r.state in ENDED]
 
 
 def tried(records: Sequence[TrialRecord], began: float) -> Tried:

@@ -29,7 +29,7 @@ from optimize.evaluation.evaluator import Evaluator
 from optimize.formatting import figure, value_of
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.client_pool import ClientPool
-from optimize.outcome import Completed
+from optimize.outcome import Completed, Role
 from optimize.plan import Plan, make_plan
 from optimize.quantize.checkpoints import make_checkpoints
 from optimize.study.confirmation import recommendation
@@ -69,12 +69,12 @@ def later(pick: Candidate, plan: Plan) -> dict[str, Estimate]:
         plan.config.model, plan.space.recipes_needed(), Path(plan.config.cache_dir), lambda _: None
     )
     config = plan.space.vllm_defaults(checkpoints) if pick.baseline else plan.space.resolve(pick.params, checkpoints)
-    record = TrialRecord("later", 9999, "later", dict(pick.params), {}, dict(plan.signature))
+    record = TrialRecord("later", 9999, Role.MEASUREMENT, dict(pick.params), {}, dict(plan.signature))
     ledger = Ledger(plan.folder)
     for _ in range(_TRIES):
         with ClientPool() as clients, EnginePool(plan.launcher, plan.folder / "engines") as pool:
             evaluator = Evaluator(plan, pool, clients, ledger, lambda _: None, Answers(ledger))
-            outcome = evaluator.evaluate(config, record)
+            outcome = evaluator.evaluate(config, record).outcome
         if isinstance(outcome, Completed):
             return dict(outcome.estimates)
         print(f"{plan.config.study.name}'s pick: {outcome.reason}", flush=True)

@@ -31,14 +31,13 @@ from objectives.segments import SegmentScore
 from optimize.config.compose import configuration
 from optimize.driver.progress import Progress
 from optimize.driver.session import checkpoints_of, terminable
-from optimize.driver.single import settle
 from optimize.engine.pool import EnginePool
 from optimize.evaluation.answers import Answers
 from optimize.evaluation.evaluator import Evaluator, estimate_all
 from optimize.formatting import figure
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.client_pool import ClientPool
-from optimize.outcome import Infeasible
+from optimize.outcome import Evaluation, Infeasible, Role
 from optimize.plan import Plan, make_plan
 
 DATA = Path(__file__).resolve().parent / "data" / "table.parquet"
@@ -94,12 +93,14 @@ def measure(repeats: int, plan: Plan) -> None:
                 number = repeat * len(grid) + grid.index(point)
                 if number in done:
                     continue
-                record = TrialRecord("table", number, "search", point, {}, dict(plan.signature), started_at=time.time())
+                record = TrialRecord(
+                    "table", number, Role.SEARCH, point, {}, dict(plan.signature), started_at=time.time()
+                )
                 refusal = broken.get(point["quantization"])
                 if refusal is not None:
-                    settle(record, Infeasible(refusal.kind, str(refusal), refusal.evidence))
+                    record.conclude(Evaluation(Infeasible(refusal.kind, str(refusal), refusal.evidence)))
                 else:
-                    settle(record, evaluator.evaluate(plan.space.resolve(point, checkpoints), record))
+                    record.conclude(evaluator.evaluate(plan.space.resolve(point, checkpoints), record))
                 ledger.write(record)
                 print(f"{number}: {point} {_shown(record)}", flush=True)
 

@@ -1,10 +1,11 @@
-"""The study on disk: one folder per trial, complete in itself. Optuna and MLflow are told; this is what happened."""
+"""The study on disk: one folder per trial, complete in itself. Optuna and MLflow mirror it."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import shlex
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from objectives import Estimate, RequestRecord
 from optimize.config.schema import GIVEN
 from optimize.files import write_atomically
+from optimize.outcome import Completed, Evaluation, Failed, Infeasible, Outcome, Role, State
 
 
 @dataclass
@@ -25,39 +27,39 @@ class TrialRecord:
     Attributes:
         study: Name of the study.
         number: Optuna's trial number.
-        role: BASELINE, SEARCH or CONFIRMATION.
+        role: Why it is measured.
         params: Knob -> value.
-        config: What was really run: checkpoint, flags, request, command.
-        signature: What the figures depend on besides.
-        state: running, completed, infeasible or failed.
+        config: The configuration as run: checkpoint, flags, request, command.
+        signature: What else the figures depend on.
+        state: Where it stands.
         baseline: Whether it runs vLLM's defaults.
         answers_key: What its answers depend on; see `optimize.evaluation.answers`.
-        confirms: Number of the trial that it measures again; None where it is the first of its settings.
+        confirms: Number of the trial that it measures once more; None where it is the first of its settings.
         reason: Why it is infeasible or failed.
         evidence: Decisive lines of the engine's log.
         estimates: Metric -> figure.
-        paired: Quality metric -> how it compares with the baseline's on common rows (`objectives.segments.Paired`).
-        violations: Constraint -> violation, zero or less is kept.
+        paired: Quality metric -> comparison with the baseline on common rows (`objectives.segments.Paired`).
+        violations: Constraint -> violation; a constraint is kept at zero or less.
         feasible: Completed with every constraint kept.
         new_engine: Whether it needed an engine of its own, rather than the one that was live.
         audit: The client's own figures over the window; see `optimize.load.audit.Audit`.
         disturbed: What disturbed the machine during the window, in words.
-        cut_short: Why the window was closed early: the trial could come to nothing; else empty.
-        repeated: Why the measurements before this one were not believed, in words.
-        seconds: Phase -> seconds it took: "ask" (the sampler), "engine_start", "repeated" (measurements that were not
-            believed), "first_answer", "warmup", "window", "drain", "scoring" (the references), "total" (from the ask's
-            end to the measurement's), "wall" (from ask to told).
+        cut_short: Why the window was closed early; empty where it was not.
+        repeated: Why earlier measurements of the trial were rejected, in words.
+        seconds: Phase -> seconds it took: "ask" (the sampler), "engine_start", "repeated" (rejected measurements),
+            "first_answer", "warmup", "window", "drain", "scoring" (the references), "total" (from the end of the ask
+            to the end of the measurement), "wall" (from the ask until the study was told).
         started_at: Unix time.
         ended_at: Unix time; None while it runs.
     """
 
     study: str
     number: int
-    role: str
+    role: Role
     params: dict[str, Any]
     config: dict[str, Any]
     signature: dict[str, str]
-    state: str = "running"
+    state: State = State.RUNNING
     baseline: bool = False
     answers_key: str = ""
     confirms: int | None = None
@@ -76,6 +78,37 @@ class TrialRecord:
     started_at: float = 0.0
     ended_at: float | None = None
 
+    def conclude(
+        self, evaluation: Evaluation, violations: Mapping[str, float] | None = None, missing: Sequence[str] = ()
+    ) -> None:
+        """Take in the result of the trial, and end it.
+
+        Args:
+            evaluation: The result.
+            violations: Constraint -> violation; a trial is feasible if it is completed and none is above zero.
+            missing: Objectives that could not be measured: without them a measured configuration is infeasible.
+        """
+        self._take_outcome(evaluation.outcome)
+        if missing:
+            self.state, self.reason = State.INFEASIBLE, f"{', '.join(missing)} could not be measured"
+        self.violations = dict(violations or {})
+        self.feasible = self.state is State.COMPLETED and all(v <= 0 for v in self.violations.values())
+        self.answers_key, self.new_engine = evaluation.answers_key, evaluation.new_engine
+        self.audit, self.paired = dict(evaluation.audit), dict(evaluation.paired)
+        self.disturbed, self.repeated = list(evaluation.disturbances), list(evaluation.repeats)
+        self.cut_short = evaluation.cut_short
+        self.seconds = {**self.seconds, **evaluation.seconds}
+        self.ended_at = time.time()
+
+    def _take_outcome(self, outcome: Outcome) -> None:
+        match outcome:
+            case Completed(estimates):
+                self.state, self.estimates = State.COMPLETED, dict(estimates)
+            case Infeasible(kind, reason, evidence):
+                self.state, self.reason, self.evidence = State.INFEASIBLE, f"{kind}: {reason}", list(evidence)
+            case Failed(reason):
+                self.state, self.reason = State.FAILED, reason
+
     def to_json(self) -> str:
         raw = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "estimates"}
         raw["estimates"] = {name: e.to_dict() for name, e in self.estimates.items()}
@@ -84,6 +117,7 @@ class TrialRecord:
     @classmethod
     def from_json(cls, text: str) -> TrialRecord:
         raw = json.loads(text)
+        raw["role"], raw["state"] = Role(raw["role"]), State(raw["state"])
         raw["estimates"] = {name: Estimate.from_dict(e) for name, e in raw["estimates"].items()}
         return cls(**raw)
 

@@ -1,12 +1,37 @@
-"""What became of a trial. Infeasible is not failed: a configuration that cannot run is a result."""
+"""The result of a trial. Infeasible is not failed: a configuration that cannot run is a result."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
 
 from objectives import Estimate
 from optimize.errors import FailureKind
+
+ROLE = "role"
+"""Optuna's user attribute that holds a trial's `Role`."""
+
+
+class Role(StrEnum):
+    """Why a configuration is measured; stored by value."""
+
+    BASELINE = "baseline"
+    SEARCH = "search"
+    CONFIRMATION = "confirmation"
+    MEASUREMENT = "measurement"
+    TABLE = "table"
+    CERTIFICATION = "certification"
+
+
+class State(StrEnum):
+    """Where a trial stands; stored by value."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    INFEASIBLE = "infeasible"
+    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +43,7 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Infeasible:
-    """Cannot run, or not to be measured: told to the sampler as a violated constraint."""
+    """The configuration cannot run or cannot be measured: told to the sampler as a violated constraint."""
 
     kind: FailureKind
     reason: str
@@ -27,7 +52,7 @@ class Infeasible:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Went wrong for a reason that says nothing about the configuration."""
+    """The trial went wrong for a reason that says nothing about the configuration."""
 
     reason: str
 
@@ -35,4 +60,28 @@ class Failed:
 Outcome = Completed | Infeasible | Failed
 
 
-ROLE, BASELINE, SEARCH, CONFIRMATION = "role", "baseline", "search", "confirmation"
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The result of evaluating one configuration, together with how it was measured.
+
+    Attributes:
+        outcome: The figures, or why there are none.
+        answers_key: What the answers depend on; see `optimize.evaluation.answers`. Empty where nothing was started.
+        seconds: Phase -> seconds it took; the phases are those of `optimize.ledger.TrialRecord`.
+        audit: The client's own figures over the window; see `optimize.load.audit.Audit`.
+        disturbances: What disturbed the machine during the window, in words.
+        repeats: Why earlier measurements of the configuration were rejected, in words.
+        cut_short: Why the window was closed early; empty where it was not.
+        paired: Quality metric -> comparison with the baseline on common rows (`objectives.segments.Paired`).
+        new_engine: Whether the trial needed an engine of its own, rather than the one that was live.
+    """
+
+    outcome: Outcome
+    answers_key: str = ""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    audit: Mapping[str, Any] = field(default_factory=dict)
+    disturbances: Sequence[str] = ()
+    repeats: Sequence[str] = ()
+    cut_short: str = ""
+    paired: Mapping[str, Any] = field(default_factory=dict)
+    new_engine: bool = True

@@ -26,6 +26,7 @@ from optimize.driver.session import terminable
 from optimize.errors import EngineFailure, TransientFault
 from optimize.files import write_atomically
 from optimize.ledger import Ledger, TrialRecord
+from optimize.outcome import Completed, Evaluation, Failed, Role
 from optimize.plan import Plan
 from optimize.serve.session import make_launcher, say
 from optimize.serve.validation import check as check_serve
@@ -34,7 +35,6 @@ from optimize.study.target import Target, choose
 from optimize.tracking.glossary import glossary
 from optimize.tracking.tracker import Tracker
 
-ROLE = "certification"
 _CALIBRATION = "first.json"
 
 
@@ -117,7 +117,7 @@ def _record(run: Run, testbed: Testbed, config: StudyConfig, ledger: Ledger, tra
     say(f"- {run.in_words()}")
     number = 1 + max((r.number for r in ledger.records()), default=-1)
     record = TrialRecord(
-        study=ledger.folder.name, number=number, role=ROLE,
+        study=ledger.folder.name, number=number, role=Role.CERTIFICATION,
         params={"scenario": run.scenario, "mitigation": run.mitigated, "repeat": run.repeat},
         config=dataclasses.asdict(testbed.target.config), signature=dict(testbed.plan.signature),
         started_at=time.time(),
@@ -128,15 +128,14 @@ def _record(run: Run, testbed: Testbed, config: StudyConfig, ledger: Ledger, tra
         with tracker.held():
             result, requests, series = _execute(run, testbed)
     except KeyboardInterrupt:
-        record.state, record.reason, record.ended_at = "failed", "interrupted", time.time()
+        record.conclude(Evaluation(Failed("interrupted")))
         ledger.write(record)
         raise
     except (EngineFailure, TransientFault) as failure:
-        record.state, record.reason = "failed", str(failure)
+        record.conclude(Evaluation(Failed(str(failure))))
         say(f"  failed: {failure}")
     else:
         _keep(result, requests, series, record, ledger)
-    record.ended_at = time.time()
     ledger.write(record)
     tracker.end(record)
 
@@ -151,10 +150,10 @@ def _keep(result: FaultResult, requests: list[RequestRecord], series: Any, recor
     result.date = f"{datetime.now(UTC):%Y-%m-%d %H:%M}"
     ledger.write_requests(record.number, requests, series)
     result.write(ledger.trial_folder(record.number))
-    record.state, record.estimates = "completed", result.estimates()
+    record.conclude(Evaluation(Completed(result.estimates()), disturbances=result.disturbed))
+    record.feasible = False  # a certificate keeps no study's constraints
     record.reason = result.error
     record.evidence = [*result.notes, *(f"{k}: {v}" for k, v in result.words.items() if v)]
-    record.disturbed = result.disturbed
     say("  " + (result.error or ", ".join(f"{name} {figure:.3g}" for name, figure in result.figures.items())))
 
 

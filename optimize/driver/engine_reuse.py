@@ -13,10 +13,8 @@ from optuna.samplers import BaseSampler, PartialFixedSampler
 from optuna.trial import FrozenTrial
 
 from optimize.search.gp_sampler import EngineAware, LiveEngine
+from optimize.study.trial_attributes import NEW_ENGINE
 from optimize.study.trials import measured
-
-NEW_ENGINE = "new_engine"
-"""Trial attribute: whether the trial started an engine."""
 
 
 class EngineReuse:

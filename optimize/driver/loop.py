@@ -21,12 +21,13 @@ from optimize.errors import EngineFailure, OptimizeError
 from optimize.evaluation.answers import Answers, answers_key
 from optimize.executor.base import Done, Executor, Job
 from optimize.ledger import Ledger, TrialRecord
-from optimize.outcome import BASELINE, CONFIRMATION, ROLE, SEARCH, Completed, Failed, Infeasible, Outcome
+from optimize.outcome import ROLE, Completed, Evaluation, Failed, Infeasible, Outcome, Role
 from optimize.plan import Plan
 from optimize.search.space import QUANTIZATION
 from optimize.study.confirmation import Confirmation
-from optimize.study.coordination import Claims, record_of
-from optimize.study.lifecycle import CONFIRMS, RETRIES, enqueue, enqueue_again, is_queued
+from optimize.study.coordination import Claims
+from optimize.study.lifecycle import RETRIES, enqueue, enqueue_again, is_queued
+from optimize.study.trial_attributes import CONFIRMS, record_of, role_of
 from optimize.study.trials import (
     UNSPENT,
     baseline_estimates,
@@ -122,15 +123,15 @@ class Loop:
     def _search(self) -> str:
         """Returns why it ended."""
         while True:
-            self._drain(lambda _: self._budget.spent(self._claims.running(BASELINE, SEARCH)) is None)
+            self._drain(lambda _: self._budget.spent(self._claims.running(Role.BASELINE, Role.SEARCH)) is None)
             why = self._budget.spent()
-            if why is not None and not self._claims.elsewhere(SEARCH):
+            if why is not None and not self._claims.elsewhere(Role.SEARCH):
                 return why
             self._claims.pause()  # the rest of the budget is under way elsewhere, and may fail
 
     def _confirm(self, more: Callable[[int], bool]) -> None:
         self._drain(more, anywhere=False)
-        while self._claims.elsewhere(CONFIRMATION):
+        while self._claims.elsewhere(Role.CONFIRMATION):
             self._claims.pause()
             self._drain(more, anywhere=False)
 
@@ -139,17 +140,17 @@ class Loop:
     def _run_baseline(self) -> None:
         """Measure vLLM's defaults first: every gain is relative to them, so without them there is no study."""
         params = self._baseline.params()
-        if not is_queued(self._study, BASELINE) and not self._claims.elsewhere(BASELINE):
-            enqueue(self._study, params, **{ROLE: BASELINE})
+        if not is_queued(self._study, Role.BASELINE) and not self._claims.elsewhere(Role.BASELINE):
+            enqueue(self._study, params, **{ROLE: Role.BASELINE})
         looked_again = not self._claims.shared
         while baseline_estimates(self._study) is None:
-            if is_queued(self._study, BASELINE):
-                self._drain(lambda _: not self._running and is_queued(self._study, BASELINE))
-            elif self._claims.elsewhere(BASELINE) or not looked_again:
-                looked_again = not self._claims.elsewhere(BASELINE)  # it may just be queued again
+            if is_queued(self._study, Role.BASELINE):
+                self._drain(lambda _: not self._running and is_queued(self._study, Role.BASELINE))
+            elif self._claims.elsewhere(Role.BASELINE) or not looked_again:
+                looked_again = not self._claims.elsewhere(Role.BASELINE)  # it may just be queued again
                 self._claims.pause()
             else:
-                tried = [r for r in self._ledger.records() if r.role == BASELINE]
+                tried = [r for r in self._ledger.records() if r.role == Role.BASELINE]
                 reason = tried[-1].reason if tried else "another driver ran it"
                 raise OptimizeError(f"the baseline (vLLM's defaults) gave no measurement: {reason}")
 
@@ -187,7 +188,7 @@ class Loop:
         self._running[trial.number] = Running(trial, record, asked_at, ExitStack())
         config, outcome = self._resolve(record)
         if config is None or outcome is not None:
-            self._end(self._running[trial.number], record, outcome or Failed("not resolved"))
+            self._end(self._running[trial.number], record, Evaluation(outcome or Failed("not resolved")))
             return True
         self._executor.submit(slot, self._job(config, self._running[trial.number]))
         return True
@@ -199,19 +200,19 @@ class Loop:
 
     def _open(self, trial: optuna.Trial, asked_at: float) -> TrialRecord:
         """A record for a trial that begins."""
-        role = trial.user_attrs.get(ROLE, SEARCH)
+        role = role_of(trial.user_attrs)
         record = TrialRecord(
             study=self._study.study_name, number=trial.number, role=role, params=dict(trial.params), config={},
             signature=dict(self._plan.signature), started_at=time.time(),
             seconds={"ask": time.monotonic() - asked_at}, confirms=trial.user_attrs.get(CONFIRMS),
         )  # fmt: skip
-        record.baseline = role == BASELINE or self._is_baseline(record.confirms)
-        trial.set_user_attr(ROLE, role)
+        record.baseline = role == Role.BASELINE or self._is_baseline(record.confirms)
+        trial.set_user_attr(ROLE, str(role))
         self._progress.trial(record)
         return record
 
     def _is_baseline(self, number: int | None) -> bool:
-        return number is not None and trial_of(self._study, number).user_attrs.get(ROLE) == BASELINE
+        return number is not None and trial_of(self._study, number).user_attrs.get(ROLE) == Role.BASELINE
 
     def _resolve(self, record: TrialRecord) -> tuple[TrialConfig | None, Outcome | None]:
         """What to run, or the outcome where that is known already."""
@@ -223,7 +224,7 @@ class Loop:
         record.config = {**asdict(config), "engine_key": config.engine.key, "deploy_command": command}
         self._ledger.write(record)
         self._tracker.begin(record)
-        if record.role == CONFIRMATION:
+        if record.role == Role.CONFIRMATION:
             return config, None  # that is to be seen again
         for trial in self._claims.others():
             self._known.add(record_of(self._study, trial))
@@ -235,7 +236,7 @@ class Loop:
 
     def _futility(self, config: TrialConfig, record: TrialRecord) -> Futility | None:
         """What is known before a trial of the search; others are measured in full."""
-        if record.role != SEARCH or not self._plan.config.study.cut_short:
+        if record.role != Role.SEARCH or not self._plan.config.study.cut_short:
             return None
         rivals = [c for c in candidates(self._study) if c.feasible]
         directions = {name: o.direction for name, o in self._plan.objectives.items()}
@@ -249,31 +250,32 @@ class Loop:
         if done is None:
             return
         running = self._running[done.record.number]
-        if isinstance(done.outcome, Completed):
+        self._end(running, done.record, done.evaluation)
+        if isinstance(done.evaluation.outcome, Completed):
             self._answers.read(done.record)
-        self._end(running, done.record, done.outcome)
         self._live_params.pop(done.slot, None)
         if done.live and self._serves_the_like(done.record):
             self._live_params[done.slot] = dict(running.trial.params)
 
-    def _end(self, running: Running, record: TrialRecord, outcome: Outcome) -> None:
+    def _end(self, running: Running, record: TrialRecord, evaluation: Evaluation) -> None:
         """Tell, try again what failed for a passing reason, and stop a run of failures.
 
         Raises:
             OptimizeError: too many trials in a row gave nothing.
         """
         with running.quiet:
-            told = self._recorder.tell(running.trial, record, outcome)
+            told = self._recorder.tell(running.trial, record, evaluation)
         del self._running[record.number]
         self._claims.release(running.trial)
         if not running.trial.user_attrs.get(UNSPENT):
-            self._failures_in_a_row = 0 if isinstance(outcome, Completed) else self._failures_in_a_row + 1
+            completed = isinstance(evaluation.outcome, Completed)
+            self._failures_in_a_row = 0 if completed else self._failures_in_a_row + 1
         retries = int(running.trial.user_attrs.get(RETRIES, 0))
-        if told and isinstance(outcome, Failed) and retries < self._plan.config.executor.retries:
+        if told and isinstance(evaluation.outcome, Failed) and retries < self._plan.config.executor.retries:
             enqueue_again(self._study, running.trial, 1)
         record.seconds["wall"] = time.monotonic() - running.asked_at
         self._ledger.write(record)
-        if record.role == SEARCH and self._failures_in_a_row >= self._plan.config.study.max_failures_in_a_row:
+        if record.role == Role.SEARCH and self._failures_in_a_row >= self._plan.config.study.max_failures_in_a_row:
             raise OptimizeError(
                 f"{self._failures_in_a_row} trials in a row gave no measurement (study.max_failures_in_a_row): "
                 "see the reasons above, narrow the search space, and run the same command to go on"
@@ -290,6 +292,6 @@ class Loop:
         self._executor.interrupt()
         for running in list(self._running.values()):
             with running.quiet:
-                if self._recorder.tell(running.trial, running.record, Failed("interrupted")):
+                if self._recorder.tell(running.trial, running.record, Evaluation(Failed("interrupted"))):
                     enqueue_again(self._study, running.trial)
             self._running.pop(running.record.number)

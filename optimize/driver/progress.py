@@ -12,7 +12,7 @@ from rich.table import Table
 
 from optimize.formatting import figure
 from optimize.ledger import TrialRecord
-from optimize.outcome import CONFIRMATION
+from optimize.outcome import Role
 
 
 class Progress:
@@ -55,7 +55,7 @@ class Progress:
     def trial(self, record: TrialRecord) -> None:
         """Show what is tried now."""
         settings = "vLLM defaults" if record.baseline else " ".join(f"{k}={v}" for k, v in record.params.items())
-        self._confirming = record.role == CONFIRMATION
+        self._confirming = record.role == Role.CONFIRMATION
         if self._confirming:
             self._title = f"trial {record.number}, confirming trial {record.confirms}: {settings}"
         else:

@@ -1,23 +1,22 @@
-"""What becomes of a trial's outcome: told to storage first, then to disk, then to tracking."""
+"""Where a trial's result goes: to storage first, then to disk, then to tracking."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from objectives import Direction, Estimate
 from optimize.decision.constraints import RUNS, UNMEASURED, broken_without_figures, violations
-from optimize.driver.engine_reuse import NEW_ENGINE
 from optimize.driver.known_failures import KnownFailures
 from optimize.driver.progress import Progress
 from optimize.errors import EngineFailure, FailureKind
 from optimize.ledger import Ledger, TrialRecord
-from optimize.outcome import BASELINE, CONFIRMATION, Completed, Failed, Infeasible, Outcome
+from optimize.outcome import Completed, Evaluation, Failed, Infeasible, Role, State
 from optimize.plan import Plan
 from optimize.search.space import QUANTIZATION
 from optimize.study.confirmation import first_reading
 from optimize.study.lifecycle import TAKEN, tell_failed
+from optimize.study.trial_attributes import attributes_of
 from optimize.study.trials import IDLE, UNSPENT, baseline_estimates, levelled_quality, measured, ratios_of
 from optimize.tracking.dashboard import keep_log
 from optimize.tracking.tracker import Tracker
@@ -25,14 +24,9 @@ from optimize.tracking.tracker import Tracker
 if TYPE_CHECKING:
     import optuna
 
-_STORED = (
-    "estimates", "feasible", "reason", "config", "signature", "seconds", "state", "disturbed", "answers_key",
-    "cut_short", "paired",
-)  # fmt: skip
-
 
 class Recorder:
-    """Tells of trials.
+    """Records the results of trials.
 
     Args:
         plan: The study's parts.
@@ -52,42 +46,38 @@ class Recorder:
         self._tracker, self._progress, self._known = tracker, progress, known
         self._broken_recipes, self._unspent = broken_recipes, 0
 
-    def tell(self, trial: optuna.Trial, record: TrialRecord, outcome: Outcome) -> bool:
+    def tell(self, trial: optuna.Trial, record: TrialRecord, evaluation: Evaluation) -> bool:
         """Storage first, then disk, then tracking: a kill in between loses nothing that was told.
 
         Returns:
             False where storage had given the trial up meanwhile: then it is not told, and the record says so.
         """
-        self._fill(record, outcome)
+        self._conclude(record, evaluation)
         taken = False
         try:
             self._tell_storage(trial, record)
         except TAKEN:
             taken = True
-            record.state, record.reason = "failed", "storage had given this trial up: its driver was not heard of"
+            record.state, record.reason = State.FAILED, "storage had given this trial up: its driver was not heard of"
         if not taken:
             self._known.add(record)
         self._ledger.write(record)
         self._tracker.end(record, None if taken else trial)
-        counts = record.state != "failed" and record.role != CONFIRMATION and not trial.user_attrs.get(UNSPENT)
-        self._progress.finished(record, counts, self._best)
+        ended = record.state is not State.FAILED and record.role is not Role.CONFIRMATION
+        self._progress.finished(record, ended and not trial.user_attrs.get(UNSPENT), self._best)
         return not taken
 
     def _tell_storage(self, trial: optuna.Trial, record: TrialRecord) -> None:
-        for name in _STORED:
-            value = getattr(record, name)
-            as_json = {n: e.to_dict() for n, e in value.items()} if name == "estimates" else value
-            trial.set_user_attr(name, as_json)
+        for name, value in attributes_of(record).items():
+            trial.set_user_attr(name, value)
         keep_log(self._plan.config.tracking.storage_artifacts, trial, self._ledger.log(record.number))
-        trial.set_user_attr(NEW_ENGINE, record.new_engine)
         trial.set_user_attr(UNSPENT, self._is_unspent(record))
         trial.set_user_attr(IDLE, [k for k in trial.params if not self._plan.space.counts(k, trial.params)])
-        if record.state == "failed":
+        if record.state is State.FAILED:
             tell_failed(self._study, trial)
             return
         for name, violation in record.violations.items():
             trial.set_constraint(name, violation)
-        trial.set_user_attr("imputed", record.state != "completed")
         self._study.tell(trial, self._values(record))
 
     def _is_unspent(self, record: TrialRecord) -> bool:
@@ -97,38 +87,28 @@ class Recorder:
         self._unspent += unspent
         return unspent and self._unspent <= self._plan.config.study.trials
 
-    def _fill(self, record: TrialRecord, outcome: Outcome) -> None:
-        record.ended_at = time.time()
-        match outcome:
+    def _conclude(self, record: TrialRecord, evaluation: Evaluation) -> None:
+        limits = self._plan.limits
+        match evaluation.outcome:
             case Completed(estimates):
-                record.state, record.estimates = "completed", dict(estimates)
-                baseline = dict(estimates) if record.role == BASELINE else baseline_estimates(self._study)
-                figures = self._figures(record, baseline)
-                record.violations = violations(self._plan.limits, figures, baseline, ratios_of(record.paired))
                 missing = [name for name in self._plan.objectives if name not in estimates]
-                if missing:
-                    record.state, record.reason = "infeasible", f"{', '.join(missing)} could not be measured"
-                    record.violations[RUNS] = UNMEASURED
-            case Infeasible(kind, reason, evidence):
-                record.state, record.reason, record.evidence = (
-                    "infeasible",
-                    f"{kind}: {reason}",
-                    list(evidence),
-                )
-                record.violations = broken_without_figures(self._plan.limits, kind is FailureKind.TOO_SLOW)
-            case Failed(reason):
-                record.state, record.reason = "failed", reason
-        record.feasible = record.state == "completed" and all(v <= 0 for v in record.violations.values())
+                found = self._violations(record.role, estimates, evaluation.paired)
+                record.conclude(evaluation, found | ({RUNS: UNMEASURED} if missing else {}), missing)
+            case Infeasible(kind):
+                record.conclude(evaluation, broken_without_figures(limits, kind is FailureKind.TOO_SLOW))
+            case Failed():
+                record.conclude(evaluation)
 
-    def _figures(self, record: TrialRecord, baseline: Mapping[str, Estimate] | None) -> dict[str, Estimate]:
-        """What was measured; quality, where it rests on few prompts, as it would be on all of the baseline's."""
-        return {**record.estimates, **levelled_quality(record.estimates, record.paired, baseline or {})}
+    def _violations(self, role: Role, estimates: Mapping[str, Estimate], paired: Mapping[str, Any]) -> dict[str, float]:
+        baseline = dict(estimates) if role is Role.BASELINE else baseline_estimates(self._study)
+        figures = _levelled(estimates, paired, baseline)
+        return violations(self._plan.limits, figures, baseline, ratios_of(paired))
 
     def _values(self, record: TrialRecord) -> list[float]:
         """Values to tell: as measured, or the worst seen so far for a configuration that cannot be measured."""
-        values, figures = [], self._figures(record, baseline_estimates(self._study))
+        values, figures = [], _levelled(record.estimates, record.paired, baseline_estimates(self._study))
         for place, (name, objective) in enumerate(self._plan.objectives.items()):
-            if record.state == "completed":
+            if record.state is State.COMPLETED:
                 values.append(figures[name].value)
             else:
                 seen = [t.values[place] for t in measured(self._study)]
@@ -141,3 +121,10 @@ class Recorder:
         if found is None:
             return ""
         return f"trial {found.pick.number} ({found.score.value:.2f}x vLLM's defaults)"
+
+
+def _levelled(
+    estimates: Mapping[str, Estimate], paired: Mapping[str, Any], baseline: Mapping[str, Estimate] | None
+) -> dict[str, Estimate]:
+    """The figures, with quality that rests on few prompts as it would be on all of the baseline's."""
+    return {**estimates, **levelled_quality(estimates, paired, baseline or {})}

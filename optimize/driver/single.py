@@ -12,12 +12,12 @@ from optimize.driver.progress import Progress
 from optimize.engine.base import TrialConfig
 from optimize.evaluation.evaluator import Evaluator
 from optimize.ledger import TrialRecord
-from optimize.outcome import Completed, Infeasible, Outcome
+from optimize.outcome import Outcome, Role
 from optimize.plan import Plan
 from optimize.tracking.tracker import Tracker
 
 
-def record_of(plan: Plan, number: int, role: str, params: Mapping[str, Any], point: TrialConfig) -> TrialRecord:
+def record_of(plan: Plan, number: int, role: Role, params: Mapping[str, Any], point: TrialConfig) -> TrialRecord:
     """The record of a measurement that is about to begin."""
     return TrialRecord(
         study=plan.config.study.name, number=number, role=role, params=dict(params),
@@ -37,21 +37,9 @@ def measure_once(
     evaluator.ledger.write(record)
     tracker.begin(record)
     with ExitStack() as quiet:
-        outcome = evaluator.evaluate(point, record, lambda: quiet.enter_context(tracker.held()))
-    settle(record, outcome)
+        evaluation = evaluator.evaluate(point, record, lambda: quiet.enter_context(tracker.held()))
+    record.conclude(evaluation)
     evaluator.ledger.write(record)
     tracker.end(record)
     progress.finished(record, True, str)
-    return outcome
-
-
-def settle(record: TrialRecord, outcome: Outcome) -> None:
-    """Write down what came of a measurement."""
-    record.ended_at = time.time()
-    match outcome:
-        case Completed(estimates):
-            record.state, record.estimates, record.feasible = "completed", dict(estimates), True
-        case Infeasible(kind, reason, evidence):
-            record.state, record.reason, record.evidence = "infeasible", f"{kind}: {reason}", list(evidence)
-        case _:
-            record.state, record.reason = "failed", outcome.reason
+    return evaluation.outcome

@@ -40,8 +40,14 @@ class AnswerStore(Protocol):
     def of(self, key: str) -> Mapping[int, str]:
         """Workload row -> answer, of answers that depend on `key`."""
 
-    def add(self, record: TrialRecord, answered: Sequence[RequestRecord]) -> None:
-        """Remember what a measured trial was answered."""
+    def add(self, key: str, answers: Sequence[RequestRecord], baseline: bool) -> None:
+        """Remember the answers of a measured trial.
+
+        Args:
+            key: What they depend on.
+            answers: The trial's requests; those that failed are left out.
+            baseline: Whether the trial is the baseline.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +65,8 @@ class SentAnswers:
     def of(self, key: str) -> Mapping[int, str]:
         return self.answers.get(key, {})
 
-    def add(self, record: TrialRecord, answered: Sequence[RequestRecord]) -> None:
-        """Nothing: whoever gave them reads what the trial left in the ledger."""
+    def add(self, key: str, answers: Sequence[RequestRecord], baseline: bool) -> None:
+        """Nothing: whoever sent them reads the trial's answers from the ledger."""
 
 
 class Answers:
@@ -80,12 +86,12 @@ class Answers:
         for record in ledger.records():
             if record.state == "completed" and record.answers_key:
                 self._earlier.setdefault(record.answers_key, []).append(record.number)
-                self._notice(record)
+                self._note_baseline(record.answers_key, record.baseline)
         self._found: dict[str, dict[int, str]] = {}
 
-    def _notice(self, record: TrialRecord) -> None:
-        if record.baseline:
-            self.baseline = record.answers_key
+    def _note_baseline(self, key: str, baseline: bool) -> None:
+        if baseline:
+            self.baseline = key
 
     def of(self, key: str) -> Mapping[int, str]:
         """Workload row -> answer."""
@@ -102,18 +108,17 @@ class Answers:
         return SentAnswers({k: self.of(k) for k in keys}, self.baseline)
 
     def read(self, record: TrialRecord) -> None:
-        """Remember what a measured trial was answered, from what it left in the ledger."""
-        self._notice(record)
+        """Remember the answers of a measured trial, as the ledger keeps them."""
+        self._note_baseline(record.answers_key, record.baseline)
         found = dict(self.of(record.answers_key))
         for row, text in self._ledger.read_answers(record.number):
             found.setdefault(row, text)
         self._found[record.answers_key] = found
 
-    def add(self, record: TrialRecord, answered: Sequence[RequestRecord]) -> None:
-        """Remember what a measured trial was answered."""
-        self._notice(record)
-        found = dict(self.of(record.answers_key))
-        for answer in answered:
+    def add(self, key: str, answers: Sequence[RequestRecord], baseline: bool) -> None:
+        self._note_baseline(key, baseline)
+        found = dict(self.of(key))
+        for answer in answers:
             if answer.error is None:
                 found.setdefault(answer.prompt_id, answer.text)
-        self._found[record.answers_key] = found
+        self._found[key] = found

@@ -1,4 +1,4 @@
-"""One configuration to one outcome: the only place where engine, load, telemetry and objectives meet."""
+"""Evaluates one configuration: the only place where engine, load, telemetry and objectives meet."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from objectives import Estimate, Measurement, MemoryParts, Objective, RequestRecord
+from objectives import Estimate, Measurement, Objective, RequestRecord
 from objectives.segments import SegmentScore
 from optimize.decision.constraints import hopeless_after_s
 from optimize.decision.futility import Futility
@@ -23,11 +23,39 @@ from optimize.evaluation.telemetry import Telemetry
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.client_pool import ClientPool
 from optimize.load.generator import Glimpse, Hopeless, LoadResult, Precise, Traffic, run_load
-from optimize.outcome import Completed, Failed, Infeasible, Outcome
+from optimize.outcome import Completed, Evaluation, Failed, Infeasible, Outcome
 from optimize.plan import Plan
 
 Phase = Callable[[str], None]
-_CONFIRMING_TRIES = 3
+_CONFIRMATION_REPEATS = 3
+"""Times as many measurements a confirmation may take as a trial of the search."""
+
+
+@dataclass
+class _Notes:
+    """Notes on one evaluation, kept whatever its outcome is; the attributes are those of `Evaluation`."""
+
+    answers_key: str
+    seconds: dict[str, float] = field(default_factory=dict)
+    audit: dict[str, Any] = field(default_factory=dict)
+    disturbances: list[str] = field(default_factory=list)
+    repeats: list[str] = field(default_factory=list)
+    cut_short: str = ""
+    paired: dict[str, Any] = field(default_factory=dict)
+    new_engine: bool = True
+
+    def evaluation(self, outcome: Outcome) -> Evaluation:
+        return Evaluation(outcome, **vars(self))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """One configuration to evaluate; `record` is read only."""
+
+    config: TrialConfig
+    record: TrialRecord
+    futility: Futility | None
+    notes: _Notes
 
 
 @dataclass(frozen=True)
@@ -39,8 +67,8 @@ class Evaluator:
         pool: Lends the engines.
         clients: Sends the load.
         ledger: Takes the raw data.
-        phase: Told of each phase as it begins.
-        answers: What the study was answered so far, to score quality on all of it; None scores each trial by itself.
+        phase: Called with the name of each phase as it begins.
+        answers: The study's answers so far, to score quality on all of them; None scores each trial by itself.
     """
 
     plan: Plan
@@ -53,172 +81,184 @@ class Evaluator:
     def evaluate(
         self, config: TrialConfig, record: TrialRecord, hold: Callable[[], None] = lambda: None,
         futility: Futility | None = None,
-    ) -> Outcome:  # fmt: skip
+    ) -> Evaluation:  # fmt: skip
         """Measure one configuration.
 
-        Raw records, telemetry and the engine's log are left in the trial's folder; phase times in `record.seconds`,
-        what was found of the measurement's own quality in `record.audit` and `record.disturbed`.
+        Request records, telemetry and the engine's log are written to the trial's folder.
 
         Args:
-            config: What to run.
-            record: The trial's record, to be filled in.
-            hold: Called before the load: from then on nothing of ours may run in the background.
-            futility: Closes the window early where the trial can come to nothing; None measures it in full.
+            config: The configuration.
+            record: The trial's record, which is not changed: its number, and what it confirms.
+            hold: Called before the load; from then on nothing of ours may run in the background.
+            futility: Closes the window early where the trial cannot matter any more; None measures it in full.
+
+        Raises:
+            OptimizeError: a user's metric cannot score an answer.
         """
-        record.answers_key = answers_key(config)
+        task = _Task(config, record, futility, _Notes(answers_key(config)))
         began = time.monotonic()
         self.phase("reusing the live engine" if self.pool.is_live(config.engine) else "starting the engine")
         self.clients.begin()
         try:
-            with self.pool.lease(config.engine) as lease:
-                record.seconds["engine_start"] = time.monotonic() - began
-                record.new_engine = not lease.reused
-                self.phase("settling")
-                hold()
-                measurement = self._measure(config, lease, record, futility)
-                measurement = self._with_references(measurement, lease, record)
+            measurement = self._on_engine(task, hold, began)
         except EngineFailure as failure:
-            return Infeasible(failure.kind, str(failure), failure.evidence)
+            return self._ended(task, began, Infeasible(failure.kind, str(failure), failure.evidence))
         except TransientFault as fault:
-            return Failed(str(fault))
+            return self._ended(task, began, Failed(str(fault)))
         finally:
-            record.seconds["total"] = time.monotonic() - began
-            _keep_log(self.pool, self.ledger, record.number)
-        self.ledger.write_requests(record.number, measurement.records, measurement.series)
+            self._keep_log(record.number)
+        task.notes.seconds["total"] = time.monotonic() - began
+        self._keep(task, measurement)
+        return task.notes.evaluation(Completed(estimate_all(measurement, self.plan.metrics)))
+
+    def _ended(self, task: _Task, began: float, outcome: Outcome) -> Evaluation:
+        task.notes.seconds["total"] = time.monotonic() - began
+        return task.notes.evaluation(outcome)
+
+    def _on_engine(self, task: _Task, hold: Callable[[], None], began: float) -> Measurement:
+        notes = task.notes
+        with self.pool.lease(task.config.engine) as lease:
+            notes.seconds["engine_start"] = time.monotonic() - began
+            notes.new_engine = not lease.reused
+            self.phase("settling")
+            hold()
+            return self._with_references(self._measure(task, lease), lease, notes)
+
+    def _keep(self, task: _Task, measurement: Measurement) -> None:
+        """Write the raw data, and note how the answers compare with the baseline's."""
+        self.ledger.write_requests(task.record.number, measurement.records, measurement.series)
         if self.answers is not None:
-            self.answers.add(record, measurement.records)
-            record.paired = self._paired(record, measurement, self.answers)
-        return Completed(estimate_all(measurement, self.plan.metrics))
+            self.answers.add(task.notes.answers_key, measurement.records, task.record.baseline)
+            task.notes.paired = self._paired(measurement, task.record.baseline, self.answers)
 
-    def _measure(
-        self, config: TrialConfig, lease: Lease, record: TrialRecord, futility: Futility | None
-    ) -> Measurement:
-        """Measure, and again while the guard has doubts.
+    def _keep_log(self, number: int) -> None:
+        log = self.pool.last_log()
+        if log is not None and log.is_file():
+            shutil.copyfile(log, self.ledger.log(number))
 
-        A candidate that is measured again served its load before: a window of it that seems not to is the machine's
-        doing rather than the load's, and no reason to give it up.
+    # --- measurements -------------------------------------------------------------------------------------------
+
+    def _measure(self, task: _Task, lease: Lease) -> Measurement:
+        """Measure, and repeat the measurement while the guard rejects it.
+
+        A candidate of a confirmation has served its load before: where its window does not settle, that is the
+        machine's doing rather than the load's, and no reason to give it up.
 
         Raises:
-            EngineFailure: the engine died, or does not serve what is asked.
-            TransientFault: the client was not good enough for its figures.
+            EngineFailure: the engine died, or does not serve the load.
+            TransientFault: the client was too slow for its figures.
         """
-        guard, began = self.plan.config.load.guard, time.monotonic()
-        most = guard.repeats if record.confirms is None else _CONFIRMING_TRIES * guard.repeats
-        for again in range(most + 1):
-            if again:
-                record.seconds["repeated"] = time.monotonic() - began
+        guard, notes, began = self.plan.config.load.guard, task.notes, time.monotonic()
+        most = guard.repeats if task.record.confirms is None else _CONFIRMATION_REPEATS * guard.repeats
+        for repeat in range(most + 1):
+            if repeat:
+                notes.seconds["repeated"] = time.monotonic() - began
                 self.phase("measuring again")
                 lease.engine.reset()
-            result, measurement = self._load(config, lease, record, futility)
+            result, measurement = self._load(task, lease)
             unfit = result.audit.problems(guard)
-            record.disturbed = disturbances(measurement, guard) + result.audit.stalls(guard)
-            record.disturbed += [result.drift] if result.drift else []
-            record.audit, record.cut_short = asdict(result.audit), result.cut_short or ""
-            doubts = [*unfit, *record.disturbed, *([result.overload] if result.overload else [])]
-            if not doubts or (again >= guard.repeats and not result.overload):
+            self._note(result, measurement, notes)
+            doubts = [*unfit, *notes.disturbances, *([result.overload] if result.overload else [])]
+            if not doubts or (repeat >= guard.repeats and not result.overload):
                 break
-            if again < most:
-                record.repeated += doubts
+            if repeat < most:
+                notes.repeats += doubts
             if unfit and result.audit.client_cpu > guard.client_cpu_max / 2:
                 self.clients.grow(self.plan.config.load.clients_max or len(os.sched_getaffinity(0)))
-        if unfit:
-            raise TransientFault(f"the client was not good enough for its figures: {'; '.join(unfit)}")
-        if result.overload:
-            doubt = f"; {'; '.join(record.disturbed)}" if record.disturbed else ""
-            raise EngineFailure(FailureKind.UNSETTLED, f"{result.overload}: this load does not settle{doubt}")
+        _require_settled(result, unfit, notes.disturbances)
         return measurement
 
-    def _with_references(self, measurement: Measurement, lease: Lease, record: TrialRecord) -> Measurement:
-        """The same with what the model thinks of the references, where a metric wants to know; the load is over."""
-        self.phase("scoring")
-        began = time.monotonic()
-        found = logprobs_of(record.answers_key, self.plan, lease.engine)
-        record.seconds["scoring"] = time.monotonic() - began
-        return replace(measurement, reference_logprobs=found)
+    def _note(self, result: LoadResult, measurement: Measurement, notes: _Notes) -> None:
+        guard = self.plan.config.load.guard
+        notes.disturbances = disturbances(measurement, guard) + result.audit.stalls(guard)
+        notes.disturbances += [result.drift] if result.drift else []
+        notes.audit, notes.cut_short = asdict(result.audit), result.cut_short or ""
 
-    def _paired(self, record: TrialRecord, ours: Measurement, answers: AnswerStore) -> dict[str, Any]:
-        """Metric -> `Paired` with the study's baseline, on the rows that both answered."""
-        theirs = ours if record.baseline else self._of_baseline(ours, answers)
-        if theirs is None:
-            return {}
-        scores = {name: m for name, m in self.plan.metrics.items() if isinstance(m, SegmentScore)}
-        found = {name: score.paired(ours, theirs) for name, score in scores.items()}
-        return {name: paired.to_dict() for name, paired in found.items() if paired is not None}
-
-    def _of_baseline(self, ours: Measurement, answers: AnswerStore) -> Measurement | None:
-        if answers.baseline is None:
-            return None
-        known = logprobs_of(answers.baseline, self.plan)
-        return Measurement([], 0, 0, ours.references, answers=answers.of(answers.baseline), reference_logprobs=known)
-
-    def _load(
-        self, config: TrialConfig, lease: Lease, record: TrialRecord, futility: Futility | None
-    ) -> tuple[LoadResult, Measurement]:
-        """One load, and what was observed of it."""
-        engine, plan = lease.engine, self.plan
-        known = self._known(record)
+    def _load(self, task: _Task, lease: Lease) -> tuple[LoadResult, Measurement]:
+        """Run one load and observe it."""
+        engine, plan, config = lease.engine, self.plan, task.config
+        known = self._answers_so_far(task.notes.answers_key)
         traffic = Traffic(plan.workload, config.request, plan.arrivals, plan.config.load, plan.config.study.seed, known)
         machine = Machine(lambda: [*engine.pids, *self.clients.pids]) if engine.pids else None
         with Telemetry(engine, machine).sampling() as telemetry:
             result = run_load(
                 self.clients, engine, traffic, self.phase,
                 first_answers=config.request.beam_size not in lease.answered,
-                give_up_s=None if record.baseline else hopeless_after_s(plan.limits),
+                give_up_s=None if task.record.baseline else hopeless_after_s(plan.limits),
                 precise=self._precise(config),
-                hopeless=self._hopeless(config, futility, engine, telemetry),
+                hopeless=self._hopeless(task, engine, telemetry),
             )  # fmt: skip
         lease.answered.add(config.request.beam_size)
-        record.seconds |= {
-            "first_answer": result.first_answer_s,
-            "warmup": result.window_start_s,
-            "window": result.window_end_s - result.window_start_s,
-            "drain": result.drained_s - result.window_end_s,
-        }
+        task.notes.seconds |= _phases_s(result)
+        measurement = self._measurement(config, result.records, result.window_start_s, result.window_end_s)
         series = telemetry.series(result.began_at)
-        window = (result.window_start_s, result.window_end_s)
-        return result, self._measurement(config, result.records, *window, series, engine.memory(), known)
+        return result, replace(measurement, series=series, memory=engine.memory(), answers=known)
 
     def _measurement(
-        self, config: TrialConfig, records: Sequence[RequestRecord], start_s: float, end_s: float,
-        series: Mapping[str, Sequence[tuple[float, float]]] | None = None, memory: MemoryParts | None = None,
-        known: Mapping[int, str] | None = None,
-    ) -> Measurement:  # fmt: skip
+        self, config: TrialConfig, records: Sequence[RequestRecord], start_s: float, end_s: float
+    ) -> Measurement:
         references = dict(enumerate(self.plan.workload.references))
-        return Measurement(
-            records, start_s, end_s, references, series or {}, memory, config.request.beam_size, known or {}
-        )
+        return Measurement(records, start_s, end_s, references, beam_size=config.request.beam_size)
 
-    def _known(self, record: TrialRecord) -> Mapping[int, str]:
-        """Workload row -> what the study was answered to it before, by the same model and decoding."""
-        if self.answers is None or not self.plan.workload.references:
+    # --- quality ------------------------------------------------------------------------------------------------
+
+    def _with_references(self, measurement: Measurement, lease: Lease, notes: _Notes) -> Measurement:
+        """The measurement with the model's log probabilities of the references, where a metric needs them.
+
+        They are computed once the load is over.
+        """
+        self.phase("scoring")
+        began = time.monotonic()
+        logprobs = logprobs_of(notes.answers_key, self.plan, lease.engine)
+        notes.seconds["scoring"] = time.monotonic() - began
+        return replace(measurement, reference_logprobs=logprobs)
+
+    def _paired(self, ours: Measurement, baseline: bool, answers: AnswerStore) -> dict[str, Any]:
+        """Metric -> `Paired` with the study's baseline, on the rows that both answered."""
+        theirs = ours if baseline else self._of_baseline(ours, answers)
+        if theirs is None:
             return {}
-        return self.answers.of(record.answers_key)
+        scores = {name: m for name, m in self.plan.metrics.items() if isinstance(m, SegmentScore)}
+        pairs = {name: score.paired(ours, theirs) for name, score in scores.items()}
+        return {name: paired.to_dict() for name, paired in pairs.items() if paired is not None}
+
+    def _of_baseline(self, ours: Measurement, answers: AnswerStore) -> Measurement | None:
+        if answers.baseline is None:
+            return None
+        logprobs = logprobs_of(answers.baseline, self.plan)
+        texts = answers.of(answers.baseline)
+        return Measurement([], 0, 0, ours.references, answers=texts, reference_logprobs=logprobs)
+
+    def _answers_so_far(self, key: str) -> Mapping[int, str]:
+        """Workload row -> answer that the study got to it before, from the same model and decoding."""
+        return {} if self.answers is None or not self.plan.workload.references else self.answers.of(key)
+
+    # --- when a window may close --------------------------------------------------------------------------------
 
     def _precise(self, config: TrialConfig) -> Precise:
-        """Whether every metric named in `load.precision` is known well enough."""
+        """Whether every metric named in `load.precision` has an interval narrow enough."""
         targets = self.plan.config.load.precision
 
-        def precise(seen: Glimpse) -> bool:
-            measurement = self._measurement(config, seen.records, seen.start_s, seen.end_s)
-            found = {name: self.plan.metrics[name].estimate(measurement) for name in targets}
-            return all(e is None or relative_half_width(e) <= targets[name] for name, e in found.items())
+        def precise(glimpse: Glimpse) -> bool:
+            measurement = self._measurement(config, glimpse.records, glimpse.start_s, glimpse.end_s)
+            estimates = {name: self.plan.metrics[name].estimate(measurement) for name in targets}
+            return all(e is None or relative_half_width(e) <= targets[name] for name, e in estimates.items())
 
         return precise
 
-    def _hopeless(
-        self, config: TrialConfig, futility: Futility | None, engine: Engine, telemetry: Telemetry
-    ) -> Hopeless:
-        """Whether the trial can come to nothing, by what costs next to nothing to look at: quality is left out."""
+    def _hopeless(self, task: _Task, engine: Engine, telemetry: Telemetry) -> Hopeless:
+        """Why the trial cannot matter any more, judged by the cheap metrics alone: quality is left out."""
+        futility = task.futility
         if futility is None:
             return lambda _: None
-        wanted = {*futility.directions, *(limit.metric for limit in futility.limits)}
-        metrics = {name: m for name, m in self.plan.metrics.items() if name in wanted and not m.same_sample}
-        parts = engine.memory()
+        names = {*futility.directions, *(limit.metric for limit in futility.limits)}
+        metrics = {name: m for name, m in self.plan.metrics.items() if name in names and not m.same_sample}
+        memory = engine.memory()
 
-        def hopeless(seen: Glimpse) -> str | None:
-            series = telemetry.series(seen.began_at)
-            measurement = self._measurement(config, seen.records, seen.start_s, seen.end_s, series, parts)
-            return futility.hopeless(estimate_all(measurement, metrics))
+        def hopeless(glimpse: Glimpse) -> str | None:
+            series = telemetry.series(glimpse.began_at)
+            measurement = self._measurement(task.config, glimpse.records, glimpse.start_s, glimpse.end_s)
+            return futility.hopeless(estimate_all(replace(measurement, series=series, memory=memory), metrics))
 
         return hopeless
 
@@ -230,21 +270,33 @@ def relative_half_width(estimate: Estimate) -> float:
 
 
 def estimate_all(measurement: Measurement, metrics: Mapping[str, Objective]) -> dict[str, Estimate]:
-    """Every metric that applies.
+    """Metric -> figure, of every metric that applies.
 
     Raises:
         OptimizeError: a user's function cannot score an answer.
     """
-    found = {}
+    estimates = {}
     for name, metric in metrics.items():
         try:
-            found[name] = metric.estimate(measurement)
+            estimates[name] = metric.estimate(measurement)
         except ValueError as error:
             raise OptimizeError(f"{name}: {error}") from error
-    return {name: figure for name, figure in found.items() if figure is not None}
+    return {name: estimate for name, estimate in estimates.items() if estimate is not None}
 
 
-def _keep_log(pool: EnginePool, ledger: Ledger, number: int) -> None:
-    log = pool.last_log()
-    if log is not None and log.is_file():
-        shutil.copyfile(log, ledger.log(number))
+def _phases_s(result: LoadResult) -> dict[str, float]:
+    return {
+        "first_answer": result.first_answer_s,
+        "warmup": result.window_start_s,
+        "window": result.window_end_s - result.window_start_s,
+        "drain": result.drained_s - result.window_end_s,
+    }
+
+
+def _require_settled(result: LoadResult, unfit: Sequence[str], disturbed: Sequence[str]) -> None:
+    """Raises TransientFault of a client that was too slow, and EngineFailure of a load without a steady state."""
+    if unfit:
+        raise TransientFault(f"the client was not good enough for its figures: {'; '.join(unfit)}")
+    if result.overload:
+        doubt = f"; {'; '.join(disturbed)}" if disturbed else ""
+        raise EngineFailure(FailureKind.UNSETTLED, f"{result.overload}: this load does not settle{doubt}")

@@ -1,4 +1,4 @@
-"""What an executor is to the loop: a resolved trial in, its outcome out, sooner or later, from one of some places."""
+"""The loop's view of an executor: a resolved trial goes in, its evaluation comes out of one of several slots later."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from optimize.decision.futility import Futility
 from optimize.engine.base import EngineConfig, TrialConfig
 from optimize.evaluation.answers import SentAnswers
 from optimize.ledger import TrialRecord
-from optimize.outcome import Outcome
+from optimize.outcome import Evaluation
 
 
 def nothing() -> None:
@@ -24,7 +24,7 @@ class Job:
 
     Attributes:
         config: The configuration, resolved.
-        record: Its record so far; what comes back is a copy, filled in.
+        record: Its record so far.
         futility: What is known before it; None measures it in full.
         answers: What the study was answered before, by the same model and decoding, and by the baseline.
         hold: Called before the load by an executor of one engine: from then on nothing may run in the background.
@@ -39,18 +39,18 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What became of a job.
+    """A finished job.
 
     Attributes:
         slot: Where it ran.
-        record: Its record, filled in by the evaluation.
-        outcome: To be told.
+        record: Its record, with the signature of the machine it ran on; not concluded yet.
+        evaluation: The result, to be told.
         live: Whether an engine of its configuration still runs there.
     """
 
     slot: int
     record: TrialRecord
-    outcome: Outcome
+    evaluation: Evaluation
     live: bool
 
 

@@ -14,7 +14,7 @@ from optimize.executor.base import Done, Job, nothing
 from optimize.executor.concurrency import ConcurrencyLimit
 from optimize.executor.worker import ALIKE, Effective, JobError, Lost, Message, Ready, Rejected, Result
 from optimize.ledger import TrialRecord
-from optimize.outcome import Failed, Infeasible
+from optimize.outcome import Evaluation, Failed, Infeasible
 
 _STARTS_MAX = 3
 """Starts of a worker, one after the other, that come to nothing before its slot is given up."""
@@ -155,7 +155,7 @@ class Fleet:
             case Effective() | JobError() if slot in self._asked:
                 self._asked[slot] = word
             case JobError(outcome):
-                self._finish(slot, Done(slot, self._jobs[slot].record, outcome, False))
+                self._finish(slot, Done(slot, self._jobs[slot].record, Evaluation(outcome), False))
             case Lost(reason):
                 self._lose(slot, reason)
 
@@ -180,10 +180,10 @@ class Fleet:
 
     def _take_back(self, slot: int, result: Result) -> None:
         self._land(result.record, result.files)
-        said = self._concurrency.heard(beside=len(self._jobs) - 1, disturbed=bool(result.record.disturbed))
+        said = self._concurrency.heard(beside=len(self._jobs) - 1, disturbed=bool(result.evaluation.disturbances))
         if said:
             self._say(said)
-        self._finish(slot, Done(slot, result.record, result.outcome, result.live))
+        self._finish(slot, Done(slot, result.record, result.evaluation, result.live))
 
     def _finish(self, slot: int, done: Done) -> None:
         del self._jobs[slot]
@@ -205,7 +205,8 @@ class Fleet:
             if lost <= self._losses_max:
                 self._again.append(job)
             else:
-                self._done.append(Done(slot, job.record, Failed(f"its worker was lost {lost} times: {reason}"), False))
+                failure = Failed(f"its worker was lost {lost} times: {reason}")
+                self._done.append(Done(slot, job.record, Evaluation(failure), False))
         self._start(slot, reason)
 
     # --- workers ------------------------------------------------------------------------------------------------

@@ -66,12 +66,12 @@ class Inline:
         job = self._job
         assert job is not None
         try:
-            outcome = self._evaluation(job).evaluate(job.config, job.record, job.hold, job.futility)
+            evaluation = self._evaluator_of(job).evaluate(job.config, job.record, job.hold, job.futility)
         finally:
             self._job = None
-        return Done(0, job.record, outcome, self._pool.is_live(job.config.engine))
+        return Done(0, job.record, evaluation, self._pool.is_live(job.config.engine))
 
-    def _evaluation(self, job: Job) -> Evaluator:
+    def _evaluator_of(self, job: Job) -> Evaluator:
         ledger = Ledger(self._plan.folder)
         return self._evaluator(self._plan, self._pool, self._clients, ledger, self._phase, job.answers)
 

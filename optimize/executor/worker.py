@@ -23,7 +23,7 @@ from optimize.executor.base import Job
 from optimize.executor.placement import Place, taken
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.client_pool import ClientPool
-from optimize.outcome import Failed, Infeasible, Outcome
+from optimize.outcome import Evaluation, Failed, Infeasible
 from optimize.plan import Plan, make_plan
 from optimize.quantize.calibration import calibration_of
 from optimize.quantize.checkpoints import make_checkpoints
@@ -66,14 +66,14 @@ class Result:
     """What a worker sends back of a job.
 
     Attributes:
-        record: Filled in.
-        outcome: To be told.
+        record: The job's record, with the signature of this machine.
+        evaluation: The result, to be told.
         live: Whether the engine still runs.
         files: Name -> content of the trial's files, where the driver cannot see them.
     """
 
     record: TrialRecord
-    outcome: Outcome
+    evaluation: Evaluation
     live: bool
     files: Mapping[str, bytes] = field(default_factory=dict)
 
@@ -145,13 +145,11 @@ class Worker:
     def run(self, job: Job) -> Result:
         """Evaluate one job; see `optimize.evaluation.evaluator.Evaluator.evaluate`."""
         self._bring_checkpoint(job.config.engine)
-        record = job.record
-        record.signature = {**record.signature, "machine": self._plan.signature["machine"]}
-        evaluator = Evaluator(
-            self._plan, self._pool, self._clients, self._ledger, lambda _: None, job.answers
-        )  # fmt: skip
-        outcome = evaluator.evaluate(job.config, record, futility=job.futility)
-        return Result(record, outcome, self._is_live(job.config), {} if self._shared else self._files(record.number))
+        signature = {**job.record.signature, "machine": self._plan.signature["machine"]}
+        record = dataclasses.replace(job.record, signature=signature)
+        evaluator = Evaluator(self._plan, self._pool, self._clients, self._ledger, lambda _: None, job.answers)
+        evaluation = evaluator.evaluate(job.config, record, futility=job.futility)
+        return Result(record, evaluation, self._is_live(job.config), {} if self._shared else self._files(record.number))
 
     def _is_live(self, config: TrialConfig) -> bool:
         return self._pool.is_live(config.engine)

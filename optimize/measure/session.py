@@ -22,15 +22,13 @@ from optimize.formatting import figure
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.audit import Audit
 from optimize.load.client_pool import ClientPool
-from optimize.outcome import Completed, Infeasible
+from optimize.outcome import Completed, Infeasible, Role
 from optimize.plan import Plan, make_plan
 from optimize.search.space import QUANTIZATION
 from optimize.study.info import make_info
 from optimize.study.target import only_point
 from optimize.tracking.glossary import glossary
 from optimize.tracking.tracker import Tracker
-
-ROLE = "measurement"
 
 
 def run_measurement(config: StudyConfig, config_yaml: str) -> int:
@@ -103,7 +101,7 @@ def _repeat(
     Raises:
         OptimizeError: the configuration cannot run; the next repeat would not either.
     """
-    record = record_of(plan, number, ROLE, plan.config.at, point)
+    record = record_of(plan, number, Role.MEASUREMENT, plan.config.at, point)
     outcome = measure_once(record, point, evaluator, tracker, progress)
     if isinstance(outcome, Infeasible):
         raise OptimizeError(f"this configuration cannot be measured: {outcome.kind}: {outcome.reason}")

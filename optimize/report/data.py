@@ -12,7 +12,7 @@ from optimize.decision.constraints import Limit
 from optimize.decision.recommendation import Candidate, Evidence, Recommendation, SingleReadings
 from optimize.formatting import title_of, unit_of
 from optimize.ledger import Ledger, TrialRecord
-from optimize.outcome import CONFIRMATION
+from optimize.outcome import Role
 from optimize.report.importance import Share
 from optimize.study.confirmation import (
     confirmed,
@@ -187,7 +187,7 @@ class Facts:
 
     def unrunnable(self) -> list[TrialRecord]:
         """Trials of the search that could not be measured."""
-        return [r for r in self.records if r.state in ("infeasible", "failed") and r.role != CONFIRMATION]
+        return [r for r in self.records if r.state in ("infeasible", "failed") and r.role != Role.CONFIRMATION]
 
 
 def gather(

@@ -18,7 +18,8 @@ from optimize.report.importance import LEAST_TRIALS, Share, shares
 from optimize.search.designs import grid_values
 from optimize.search.gp_sampler import LOG_SCALE_ATTR
 from optimize.study.info import info_of
-from optimize.study.trials import estimates_of, measured
+from optimize.study.trial_attributes import estimates_of
+from optimize.study.trials import measured
 
 if TYPE_CHECKING:
     import optuna

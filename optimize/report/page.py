@@ -13,7 +13,7 @@ from typing import Any
 from optimize.decision.recommendation import Candidate
 from optimize.files import write_atomically
 from optimize.formatting import figure, interval_of, shown_settings, title_of, value_of
-from optimize.outcome import CONFIRMATION
+from optimize.outcome import Role
 from optimize.report.charts import evidence, requests, tradeoffs
 from optimize.report.charts.canvas import Drawing, style_sheet
 from optimize.report.charts.png import write_png
@@ -202,8 +202,8 @@ def _unused(facts: Facts, number: int, reason: str) -> dict[str, Any]:
 
 
 def _spent(facts: Facts) -> list[tuple[str, str]]:
-    searched = [r for r in facts.records if r.role != CONFIRMATION and r.state in ("completed", "infeasible")]
-    again = sum(r.role == CONFIRMATION for r in facts.records)
+    searched = [r for r in facts.records if r.role != Role.CONFIRMATION and r.state in ("completed", "infeasible")]
+    again = sum(r.role == Role.CONFIRMATION for r in facts.records)
     seconds = sum(r.seconds.get("wall", 0.0) for r in facts.records)
     found = [
         ("trials of the search", str(len(searched))),

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from optimize.ledger import TrialRecord
-from optimize.outcome import CONFIRMATION
+from optimize.outcome import Role
 
 _UNDER_LOAD = ("repeated", "first_answer", "warmup", "window", "drain")
 
@@ -63,7 +63,7 @@ class Costs:
 def costs_of(records: Iterable[TrialRecord]) -> Costs | None:
     """Costs of the measured trials among these; None where there are none."""
     every = [r for r in records if "wall" in r.seconds]
-    measured = [r for r in every if r.state == "completed" and r.role != CONFIRMATION]
+    measured = [r for r in every if r.state == "completed" and r.role != Role.CONFIRMATION]
     if not measured:
         return None
     return Costs(
@@ -74,7 +74,7 @@ def costs_of(records: Iterable[TrialRecord]) -> Costs | None:
         overhead_new_s=_median(_overhead_s(r) for r in measured if r.new_engine),
         overhead_live_s=_median(_overhead_s(r) for r in measured if not r.new_engine),
         thinking_s=statistics.median(r.seconds["ask"] for r in measured),
-        confirming_s=sum(r.seconds["wall"] for r in every if r.role == CONFIRMATION),
+        confirming_s=sum(r.seconds["wall"] for r in every if r.role == Role.CONFIRMATION),
     )
 
 

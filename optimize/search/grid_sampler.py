@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import GridSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from optimize.outcome import BASELINE, ROLE
+from optimize.outcome import ROLE, Role
 from optimize.search.designs import grid_values
 from optimize.search.gp_sampler import LiveEngine
 
@@ -44,7 +44,9 @@ class ExhaustiveSampler(GridSampler):
     def _get_unvisited_grid_ids(self, study: optuna.Study) -> list[int]:
         trials = study.get_trials(deepcopy=False)
         visited = [
-            t.params or t.system_attrs.get("fixed_params", {}) for t in trials if t.user_attrs.get(ROLE) != BASELINE
+            t.params or t.system_attrs.get("fixed_params", {})
+            for t in trials
+            if t.user_attrs.get(ROLE) != Role.BASELINE
         ]
         return [i for i in range(len(self._all_grids)) if self._point(i) not in visited]
 

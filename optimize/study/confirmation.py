@@ -15,13 +15,13 @@ from objectives import Direction, Estimate
 from optimize.config.schema import LEAST_ROUNDS, Confirm
 from optimize.decision.constraints import violations
 from optimize.decision.recommendation import Candidate, Recommendation, Rounds, recommend
-from optimize.outcome import CONFIRMATION, ROLE
+from optimize.outcome import ROLE, Role
 from optimize.study.info import info_of
-from optimize.study.lifecycle import CONFIRMING, CONFIRMS, ROUND, drop_queue, enqueue
+from optimize.study.lifecycle import drop_queue, enqueue
+from optimize.study.trial_attributes import CONFIRMING, CONFIRMS, ROUND, estimates_of
 from optimize.study.trials import (
     candidates,
     complete,
-    estimates_of,
     levelled_quality,
     paired_so_far,
     ratios_of,
@@ -51,7 +51,7 @@ class Cell:
     round: int
 
     def attributes(self) -> dict[str, Any]:
-        return {ROLE: CONFIRMATION, CONFIRMING: self.confirming, CONFIRMS: self.trial, ROUND: self.round}
+        return {ROLE: Role.CONFIRMATION, CONFIRMING: self.confirming, CONFIRMS: self.trial, ROUND: self.round}
 
     def is_of(self, trial: FrozenTrial) -> bool:
         return all(trial.user_attrs.get(name) == value for name, value in self.attributes().items())
@@ -82,7 +82,7 @@ class Confirmation:
         """Measure what is still to be measured of it; where no candidate keeps every constraint, go on to the next."""
         if not self._settings.candidates:
             return
-        drop_queue(self._study, CONFIRMATION)  # what the search had no time for must not run in between
+        drop_queue(self._study, Role.CONFIRMATION)  # what the search had no time for must not run in between
         confirming, numbers = self._plan()
         while numbers:
             self._measure_all(confirming, numbers)
@@ -129,7 +129,7 @@ class Confirmation:
 
     def _queue_next(self, rounds: Sequence[Sequence[Cell]], baseline: int, place: int) -> bool:
         """See that the next measurement of a place's round is queued; False where there is none for it now."""
-        trials = [t for t in self._study.get_trials(deepcopy=False) if t.user_attrs.get(ROLE) == CONFIRMATION]
+        trials = [t for t in self._study.get_trials(deepcopy=False) if t.user_attrs.get(ROLE) == Role.CONFIRMATION]
         if any(t.state.name == "WAITING" for t in trials):
             return True
         for number, cells in enumerate(rounds):

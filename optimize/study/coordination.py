@@ -22,10 +22,10 @@ from typing import Any, Self
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from optimize.ledger import TrialRecord
-from optimize.outcome import BASELINE, CONFIRMATION, ROLE, SEARCH
-from optimize.study.lifecycle import CONFIRMATION_ATTRS, enqueue_again, tell_failed
+from optimize.outcome import ROLE, Role
+from optimize.study.lifecycle import enqueue_again, tell_failed
 from optimize.study.storage import GRACE_S, HEARTBEAT_S, beat, end_stale, fail, is_shared
+from optimize.study.trial_attributes import CONFIRMATION_ATTRS
 
 DRIVER = "driver"
 """Attribute of a trial: the driver that runs it."""
@@ -64,7 +64,7 @@ class Claims:
 
     def claim(self, trial: optuna.Trial) -> bool:
         """Whether a trial just asked for is this driver's to run; given back if not, and no budget spent on it."""
-        role = trial.user_attrs.get(ROLE, SEARCH)
+        role = trial.user_attrs.get(ROLE, Role.SEARCH)
         if self.shared:
             beat(self._study, trial)
             trial.set_user_attr(DRIVER, self._me)
@@ -83,17 +83,17 @@ class Claims:
 
     def _is_mine(self, trial: optuna.Trial, role: str) -> bool:
         """Whether a driver that is alone runs the same point already: it need not ask storage for that."""
-        running = [t.params for t in self._mine.values() if t.user_attrs.get(ROLE, SEARCH) != CONFIRMATION]
-        return role == SEARCH and trial.params in running
+        running = [t.params for t in self._mine.values() if t.user_attrs.get(ROLE, Role.SEARCH) != Role.CONFIRMATION]
+        return role == Role.SEARCH and trial.params in running
 
     def _is_taken(self, trial: optuna.Trial, role: str) -> bool:
         before = [t for t in self._trials() if t.number < trial.number and t.state is not TrialState.FAIL]
         before = [t for t in before if t.state is not TrialState.WAITING]
-        if role == BASELINE:
-            return any(t.user_attrs.get(ROLE) == BASELINE and not t.user_attrs.get("imputed") for t in before)
-        if role == CONFIRMATION:
+        if role == Role.BASELINE:
+            return any(t.user_attrs.get(ROLE) == Role.BASELINE and not t.user_attrs.get("imputed") for t in before)
+        if role == Role.CONFIRMATION:
             cell = _cell(trial.user_attrs)
-            return any(t.user_attrs.get(ROLE) == CONFIRMATION and _cell(t.user_attrs) == cell for t in before)
+            return any(t.user_attrs.get(ROLE) == Role.CONFIRMATION and _cell(t.user_attrs) == cell for t in before)
         counting = [t for t in self._trials() if t.state is TrialState.COMPLETE and not _confirms(t)]
         searched = [t for t in before if not _confirms(t)]
         running = [t for t in searched if t.state is TrialState.RUNNING]
@@ -116,14 +116,14 @@ class Claims:
     def running(self, *roles: str) -> int:
         """How many trials of these roles run now, anywhere."""
         theirs = self._running() if self.shared else list(self._mine.values())
-        return sum(t.user_attrs.get(ROLE, SEARCH) in roles for t in theirs)
+        return sum(t.user_attrs.get(ROLE, Role.SEARCH) in roles for t in theirs)
 
     def elsewhere(self, *roles: str) -> bool:
         """Whether another driver runs a trial of these roles."""
         if not self.shared:
             return False
         theirs = [t for t in self._running() if t.number not in self._mine]
-        return any(t.user_attrs.get(ROLE, SEARCH) in roles for t in theirs)
+        return any(t.user_attrs.get(ROLE, Role.SEARCH) in roles for t in theirs)
 
     def others(self) -> list[FrozenTrial]:
         """Ended trials of other drivers."""
@@ -167,16 +167,6 @@ def agreed(study: optuna.Study, name: str, value: str) -> str:
     return str(study.user_attrs[name])
 
 
-def record_of(study: optuna.Study, trial: FrozenTrial) -> TrialRecord:
-    """What storage knows of an ended trial, as a record: all there is of one that another driver ran."""
-    known = trial.user_attrs
-    return TrialRecord(
-        study=study.study_name, number=trial.number, role=known.get(ROLE, SEARCH), params=dict(trial.params),
-        config=known.get("config", {}), signature=known.get("signature", {}), state=known.get("state", "failed"),
-        reason=known.get("reason", ""), seconds=known.get("seconds", {}), answers_key=known.get("answers_key", ""),
-    )  # fmt: skip
-
-
 def _is_orphan(trial: FrozenTrial) -> bool:
     """Whether a running trial's driver is known to be dead, or died between asking and its first heartbeat."""
     driver, asked = trial.user_attrs.get(DRIVER), trial.datetime_start
@@ -202,4 +192,4 @@ def _cell(attributes: Mapping[str, Any]) -> list[Any]:
 
 
 def _confirms(trial: FrozenTrial) -> bool:
-    return trial.user_attrs.get(ROLE) == CONFIRMATION
+    return trial.user_attrs.get(ROLE) == Role.CONFIRMATION

@@ -16,24 +16,23 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optimize.config.instantiate import build
 from optimize.errors import ConfigError, redacted
-from optimize.ledger import Ledger, TrialRecord
+from optimize.ledger import Ledger
 from optimize.load.arrivals import ClosedLoop
-from optimize.outcome import ROLE
+from optimize.outcome import ROLE, State
 from optimize.plan import Plan
 from optimize.search.gp_sampler import LOG_SCALE_ATTR
 from optimize.search.space import difference
 from optimize.study.info import ATTRIBUTE, info_of, is_readable, make_info, store_info
 from optimize.study.machine_class import check_machine
 from optimize.study.storage import end_stale, is_shared, open_storage, serves_many
-from optimize.study.trials import estimates_of, trial_of
+from optimize.study.trial_attributes import CONFIRMATION_ATTRS, close_record
+from optimize.study.trials import trial_of
 
 _FINGERPRINT, _ARCHIVED = "fingerprint", "archived"
 _CREATE_S = 5.0
 RETRIES = "retries"
 TAKEN = (optuna.exceptions.UpdateFinishedTrialError,)
 """What storage raises of a trial that it had given up."""
-CONFIRMS, CONFIRMING, ROUND = CONFIRMATION_ATTRS = ("confirms", "confirming", "round")
-"""Attributes of a confirmation's trial: which trial it measures again, for which confirmation, in which round."""
 
 
 def open_study(plan: Plan) -> optuna.Study:
@@ -147,23 +146,9 @@ def _requeue_stale(study: optuna.Study) -> None:
 def _close_records(study: optuna.Study, ledger: Ledger) -> None:
     """Bring the records that a killed session left open up to what storage knows; this session's folder is its own."""
     for record in ledger.records():
-        if record.state == "running":
-            _settle(record, trial_of(study, record.number))
+        if record.state is State.RUNNING:
+            close_record(record, trial_of(study, record.number))
             ledger.write(record)
-
-
-def _settle(record: TrialRecord, trial: FrozenTrial) -> None:
-    """Bring a record that a kill left open up to what storage was told: it is told first."""
-    if trial.state is TrialState.COMPLETE:
-        record.state, record.reason = trial.user_attrs["state"], trial.user_attrs["reason"]
-        record.feasible, record.seconds = trial.user_attrs["feasible"], trial.user_attrs["seconds"]
-        record.estimates = estimates_of(trial)
-        record.violations = dict(trial.constraints)
-        for name in ("answers_key", "cut_short", "disturbed", "new_engine", "paired"):
-            setattr(record, name, trial.user_attrs.get(name, getattr(record, name)))
-    else:
-        record.state, record.reason = "failed", "the session was killed"
-    record.ended_at = time.time()
 
 
 def enqueue(study: optuna.Study, params: Mapping[str, Any], **attributes: Any) -> None:

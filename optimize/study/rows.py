@@ -14,8 +14,9 @@ from optimize.errors import ConfigError, closest
 from optimize.files import check_sqlite
 from optimize.study.confirmation import recommendation
 from optimize.study.info import info_of
-from optimize.study.lifecycle import CONFIRMS, stored_studies
+from optimize.study.lifecycle import stored_studies
 from optimize.study.signatures import differences, warning
+from optimize.study.trial_attributes import CONFIRMS
 from optimize.study.trials import candidates, complete, told, trial_of
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from objectives import Estimate
 from objectives.segments import Paired, levelled
 from optimize.decision.constraints import Limit, violations
 from optimize.decision.recommendation import Candidate
-from optimize.outcome import BASELINE, CONFIRMATION, ROLE
+from optimize.outcome import ROLE, Role
 from optimize.study.info import info_of
+from optimize.study.trial_attributes import estimates_of
 
 T = TypeVar("T")
 IDLE = "idle"
@@ -54,17 +55,12 @@ def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
 
 def told(study: optuna.Study) -> list[FrozenTrial]:
     """Trials that used up budget: the search's and the baseline, measured or found infeasible."""
-    return [t for t in complete(study) if t.user_attrs.get(ROLE) != CONFIRMATION and not t.user_attrs.get(UNSPENT)]
+    return [t for t in complete(study) if t.user_attrs.get(ROLE) != Role.CONFIRMATION and not t.user_attrs.get(UNSPENT)]
 
 
 def measured(study: optuna.Study) -> list[FrozenTrial]:
     """Those of `told` whose values are measurements."""
     return [t for t in told(study) if not t.user_attrs.get("imputed", False)]
-
-
-def estimates_of(trial: FrozenTrial) -> dict[str, Estimate]:
-    """Metric -> figure of a measured trial."""
-    return {name: Estimate.from_dict(raw) for name, raw in trial.user_attrs["estimates"].items()}
 
 
 @remembered
@@ -77,7 +73,7 @@ def candidates(study: optuna.Study) -> list[Candidate]:
     quality, pairs = quality_so_far(study), paired_so_far(study)
     figures = {t.number: estimates_of(t) | quality.get(t.user_attrs.get("answers_key", ""), {}) for t in trials}
     paired = {t.number: pairs.get(t.user_attrs.get("answers_key", ""), {}) for t in trials}
-    baseline = next((t.number for t in trials if t.user_attrs.get(ROLE) == BASELINE), None)
+    baseline = next((t.number for t in trials if t.user_attrs.get(ROLE) == Role.BASELINE), None)
     reference = None if baseline is None else figures[baseline]
     return [
         Candidate(
@@ -113,7 +109,7 @@ def quality_so_far(study: optuna.Study) -> dict[str, dict[str, Estimate]]:
         for name in names:
             if name in estimates and (name not in known or estimates[name].n >= known[name].n):
                 known[name] = estimates[name]
-    baseline = next((t for t in complete(study) if t.user_attrs.get(ROLE) == BASELINE), None)
+    baseline = next((t for t in complete(study) if t.user_attrs.get(ROLE) == Role.BASELINE), None)
     reference = found.get("" if baseline is None else baseline.user_attrs.get("answers_key", ""), {})
     for key, paired in paired_so_far(study).items():
         if key in found:

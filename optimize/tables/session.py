@@ -27,6 +27,7 @@ from optimize.evaluation.evaluator import Evaluator, estimate_all
 from optimize.files import write_atomically
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.client_pool import ClientPool
+from optimize.outcome import Role
 from optimize.plan import Plan, make_plan
 from optimize.search.space import BEAM_SIZE, QUANTIZATION
 from optimize.study.info import make_info
@@ -39,7 +40,6 @@ from optimize.tables.spec import SPECS, Part, Point, Spec, values_of
 from optimize.tracking.glossary import glossary
 from optimize.tracking.tracker import Tracker
 
-ROLE = "table"
 _OF_THIS_MACHINE = ("output_dir=", "cache_dir=", "tables.into=", "tables.again=")
 
 
@@ -232,7 +232,7 @@ class _Runner:
         """Measure; again where it failed for a passing reason."""
         for _ in range(self.plan.config.executor.retries + 1):
             trial = len(list(self.evaluator.ledger.records()))
-            record = record_of(self.plan, trial, ROLE, table.params(row), config)
+            record = record_of(self.plan, trial, Role.TABLE, table.params(row), config)
             record.config["round"] = number
             measure_once(record, config, self.evaluator, self.tracker, self.progress)
             table.add(record)

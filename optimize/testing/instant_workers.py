@@ -12,7 +12,7 @@ from optimize.evaluation.answers import answers_key
 from optimize.executor.base import Job
 from optimize.executor.worker import Effective, Message, Ready, Result
 from optimize.ledger import Ledger
-from optimize.outcome import Completed
+from optimize.outcome import Completed, Evaluation
 from optimize.plan import Plan
 
 _ANSWERS, _MODELLED = 100, 32
@@ -40,10 +40,11 @@ class Instant:
             self._messages.append((slot, Effective({"max_num_seqs": 128})))
             return
         job: Job = arguments[0]
-        job.record.answers_key = answers_key(job.config)
-        job.record.seconds |= {"engine_start": 2.0, "total": 14.0}
         self._ledger.write_requests(job.record.number, self._requests, {"cpu_cores": [(1.0, 1.0)]})
-        self._messages.append((slot, Result(job.record, Completed(self._figures(job.config)), True)))
+        evaluation = Evaluation(
+            Completed(self._figures(job.config)), answers_key(job.config), {"engine_start": 2.0, "total": 14.0}
+        )
+        self._messages.append((slot, Result(job.record, evaluation, True)))
 
     def _figures(self, config: TrialConfig) -> dict[str, Estimate]:
         rng = random.Random(repr(config))

@@ -17,11 +17,12 @@ from optimize.decision.constraints import Limit, violations
 from optimize.engine.simulated import VERSION
 from optimize.files import write_atomically
 from optimize.ledger import Ledger, TrialRecord
-from optimize.outcome import BASELINE, SEARCH
+from optimize.outcome import ROLE, Role, State
 from optimize.report.data import Facts, gather
 from optimize.report.importance import Share
 from optimize.study.info import StudyInfo, store_info
 from optimize.study.rows import row_of
+from optimize.study.trial_attributes import attributes_of
 
 DIRECTIONS: dict[str, Any] = {
     "qps": "maximize",
@@ -85,16 +86,16 @@ def _info() -> StudyInfo:
 def _record(number: int, rng: random.Random, baseline: Mapping[str, Estimate]) -> TrialRecord:
     params = _DEFAULTS if number == 0 else _drawn(rng)
     record = TrialRecord(
-        study="made-up", number=number, role=SEARCH if number else BASELINE, params=dict(params),
+        study="made-up", number=number, role=Role.SEARCH if number else Role.BASELINE, params=dict(params),
         config={"request": {"beam_size": params["beam_size"], "fields": []}, "deploy_command": ""},
         signature=_SIGNATURE, baseline=number == 0, started_at=1000.0 + 20 * number, ended_at=1015.0 + 20 * number,
         seconds={"ask": 1.0, "engine_start": 2.0, "warmup": 1.0, "window": 8.0, "drain": 0.5, "wall": 15.0},
     )  # fmt: skip
     if number and rng.random() < 0.1:
-        record.state, record.reason = "infeasible", "device_oom: CUDA out of memory (made up)"
+        record.state, record.reason = State.INFEASIBLE, "device_oom: CUDA out of memory (made up)"
         record.violations = {"runs": 1.0, **{limit.name: 1.0 for limit in LIMITS}}
         return record
-    record.state, record.estimates = "completed", _figures(params, rng)
+    record.state, record.estimates = State.COMPLETED, _figures(params, rng)
     record.violations = violations(LIMITS, record.estimates, baseline or record.estimates)
     record.feasible = all(v <= 0 for v in record.violations.values())
     return record
@@ -121,12 +122,7 @@ def _figures(params: Mapping[str, Any], rng: random.Random) -> dict[str, Estimat
 
 
 def _keep(study: optuna.Study, ledger: Ledger, record: TrialRecord) -> None:
-    measured = record.state == "completed"
-    attributes = {
-        "role": record.role, "state": record.state, "reason": record.reason, "feasible": record.feasible,
-        "imputed": not measured, "estimates": {n: e.to_dict() for n, e in record.estimates.items()},
-        "signature": _SIGNATURE, "config": record.config, "seconds": record.seconds,
-    }  # fmt: skip
+    measured, attributes = record.state is State.COMPLETED, {ROLE: str(record.role), **attributes_of(record)}
     values = [record.estimates[name].value if measured else 1.0 for name in DIRECTIONS]
     study.add_trial(create_trial(params=record.params, distributions=SPACE, values=values, user_attrs=attributes))
     ledger.write(record)

@@ -14,7 +14,7 @@ from optimize.config.schema import Tracking
 from optimize.errors import redacted
 from optimize.files import write_atomically
 from optimize.ledger import Ledger, TrialRecord
-from optimize.outcome import SEARCH
+from optimize.outcome import Role
 from optimize.study.info import StudyInfo
 from optimize.tracking.metric_keys import EXPERIMENT_NOTE, Points, figures_of, in_time
 from optimize.tracking.notes import trial_note
@@ -117,9 +117,9 @@ class Mirror:
             start_time=int(record.started_at * 1000),
             tags={
                 **self._tags,
-                _NAME: f"{record.study}-{record.number:04d}" + ("" if record.role == SEARCH else f"-{record.role}"),
+                _NAME: f"{record.study}-{record.number:04d}{'' if record.role == Role.SEARCH else f'-{record.role}'}",
                 _PARENT: parent["run_id"] if parent else self.open_parent(),
-                "role": record.role,
+                "role": str(record.role),
                 "trial": str(record.number),
                 **({} if record.confirms is None else {"confirms": str(record.confirms)}),
             },

@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.ground_truth import as_estimates, table
 from benchmarks.race import seconds_to, trials_by_own_readings, verdict
 from optimize.ledger import TrialRecord
+from optimize.outcome import Role, State
 
 
 def test_a_share_is_reached_by_the_trial_that_completes_it() -> None:
@@ -24,7 +25,7 @@ def test_one_that_never_got_there_is_compared_by_how_long_it_ran() -> None:
 def _read(qps: float, feasible: bool = True) -> TrialRecord:
     figures = as_estimates({"qps": qps, "p99_latency_s": 1 / qps, "memory_bytes": 1.0, "bleu": 70.0})
     found = figures if feasible else {}
-    return TrialRecord("race", 0, "search", {}, {}, {}, state="completed", estimates=found, feasible=feasible)
+    return TrialRecord("race", 0, Role.SEARCH, {}, {}, {}, state=State.COMPLETED, estimates=found, feasible=feasible)
 
 
 def test_by_its_own_readings_a_search_had_found_it_with_the_trial_after_which_little_came() -> None:

@@ -9,11 +9,11 @@ import pytest
 from objectives import Estimate, RequestRecord
 from optimize.files import write_atomically
 from optimize.ledger import Ledger, TrialRecord
-from optimize.outcome import SEARCH
+from optimize.outcome import Role, State
 
 RECORD = TrialRecord(
-    study="chat", number=3, role=SEARCH, params={"batch_size": 8, "quantization": "fp16", "block_size": None},
-    config={"flags": {"max_num_seqs": 8}}, signature={"machine": "two cores"}, state="completed",
+    study="chat", number=3, role=Role.SEARCH, params={"batch_size": 8, "quantization": "fp16", "block_size": None},
+    config={"flags": {"max_num_seqs": 8}}, signature={"machine": "two cores"}, state=State.COMPLETED,
     evidence=["ValueError: naïve"], estimates={"qps": Estimate(10.0, 9.0, 11.5, 40, "1/s")},
     violations={"runs": -1.0, "bleu >= 0.95 x baseline": 0.1}, feasible=True, seconds={"total": 12.5},
     started_at=1.25, ended_at=None,
@@ -31,7 +31,7 @@ def test_a_record_survives_the_disk(tmp_path: Path) -> None:
 
 def test_a_later_state_replaces_the_earlier(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    for state in ("running", "infeasible"):
+    for state in (State.RUNNING, State.INFEASIBLE):
         ledger.write(replace(RECORD, state=state))
     assert [r.state for r in ledger.records()] == ["infeasible"]
 

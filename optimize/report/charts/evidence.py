@@ -11,7 +11,7 @@ from objectives import Direction
 from optimize.decision.recommendation import Candidate
 from optimize.formatting import title_of
 from optimize.ledger import TrialRecord
-from optimize.outcome import CONFIRMATION
+from optimize.outcome import Role
 from optimize.pareto import hypervolumes
 from optimize.report.charts.canvas import SHAPES, Block, Drawing, Label, Mark, Stroke
 from optimize.report.charts.scales import Scale, frame, scale_of
@@ -167,8 +167,9 @@ def spent_s(records: Sequence[TrialRecord]) -> dict[str, float]:
 
 def time_bar(facts: Facts) -> Drawing:
     """Where the time of search and confirmation went."""
-    searched = [r for r in facts.records if r.role != CONFIRMATION]
-    rows = {"search": spent_s(searched), "confirmation": spent_s([r for r in facts.records if r.role == CONFIRMATION])}
+    searched = [r for r in facts.records if r.role != Role.CONFIRMATION]
+    confirmed = [r for r in facts.records if r.role == Role.CONFIRMATION]
+    rows = {"search": spent_s(searched), "confirmation": spent_s(confirmed)}
     drawing = Drawing("time", "Where the time went", WIDTH, HEIGHT)
     scale = Scale(0.0, max(0.1, *(sum(r.values()) / 60 for r in rows.values())), 92, WIDTH - 14)
     drawing.add(Label(4, 20, "Time (minutes)", "ink", "start"))

@@ -9,9 +9,10 @@ import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 
-from optimize.driver.engine_reuse import NEW_ENGINE, EngineReuse
+from optimize.driver.engine_reuse import EngineReuse
 from optimize.search.gp_sampler import LiveEngine, LogScaleGPSampler
 from optimize.search.grid_sampler import grid
+from optimize.study.trial_attributes import NEW_ENGINE
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 SPACE: dict[str, BaseDistribution] = {

@@ -6,13 +6,14 @@ from pathlib import Path
 from optimize.driver.known_failures import KnownFailures
 from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.ledger import TrialRecord
+from optimize.outcome import Role, State
 
 ENGINE, OTHER = EngineConfig("m", "fp16", (("max_num_seqs", 4),)), EngineConfig("m", "fp16", (("max_num_seqs", 8),))
 
 
 def record(config: TrialConfig, state: str, reason: str, seconds: dict[str, float]) -> TrialRecord:
     described = {**asdict(config), "engine_key": config.engine.key}
-    made = TrialRecord("s", 3, "search", {}, described, {}, state=state, reason=reason, seconds=seconds)
+    made = TrialRecord("s", 3, Role.SEARCH, {}, described, {}, state=State(state), reason=reason, seconds=seconds)
     return TrialRecord.from_json(made.to_json())  # as a resumed study would read it
 
 

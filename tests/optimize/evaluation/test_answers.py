@@ -12,6 +12,7 @@ from objectives.segments import Paired
 from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.evaluation.answers import Answers, answers_key
 from optimize.ledger import Ledger, TrialRecord
+from optimize.outcome import Role, State
 from optimize.study.trials import levelled_quality
 from tests.conftest import Run
 from tests.optimize.driver.test_session import stored
@@ -47,7 +48,7 @@ def _request(row: int, text: str, error: str | None = None) -> RequestRecord:
 
 
 def _trial(number: int, key: str, ledger: Ledger, requests: list[RequestRecord]) -> TrialRecord:
-    record = TrialRecord("s", number, "search", {}, {}, {}, state="completed", answers_key=key)
+    record = TrialRecord("s", number, Role.SEARCH, {}, {}, {}, state=State.COMPLETED, answers_key=key)
     ledger.write(record)
     ledger.write_requests(number, requests, {})
     return record
@@ -57,8 +58,8 @@ def test_answers_are_kept_apart_by_key_and_the_first_counts(tmp_path: Path) -> N
     ledger = Ledger(tmp_path)
     answers = Answers(ledger)
     first = [_request(0, "a"), _request(1, "b"), _request(2, "late", error="timeout")]
-    answers.add(_trial(0, "fp16", ledger, first), first)
-    answers.add(_trial(1, "fp16", ledger, [_request(0, "other")]), [_request(0, "other"), _request(5, "c")])
+    answers.add("fp16", first, False)
+    answers.add("fp16", [_request(0, "other"), _request(5, "c")], False)
     assert answers.of("fp16") == {0: "a", 1: "b", 5: "c"}
     assert answers.of("int8") == {}
 

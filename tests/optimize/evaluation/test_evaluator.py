@@ -13,9 +13,10 @@ import pytest
 from objectives import Estimate, Measurement
 from optimize.config.measuring import Guard
 from optimize.errors import EngineFailure
-from optimize.evaluation.evaluator import Evaluator, relative_half_width
+from optimize.evaluation.evaluator import Evaluator, _Notes, _Task, relative_half_width
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.audit import Audit
+from optimize.outcome import Role
 from tests.conftest import Run
 
 AUDIT = Audit(0.0, 0.0, 0.0, 0.1, None, 100, 0.1, 1)
@@ -67,14 +68,15 @@ def test_what_settled_before_is_not_given_up_as_soon(
     confirms: int | None, unsettled: int, loads: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`loads`: how many it takes until one is believed; None where none is."""
-    record = TrialRecord("s", 1, "confirmation", {}, {}, {}, confirms=confirms)
+    record = TrialRecord("s", 1, Role.CONFIRMATION, {}, {}, {}, confirms=confirms)
     seen = [(None, "requests pile up")] * unsettled
     if loads is None:
         with pytest.raises(EngineFailure, match="requests pile up"):
             loads_made(record, seen, monkeypatch)
     else:
-        assert loads_made(record, seen, monkeypatch) == loads
-        assert record.repeated == ["requests pile up"] * unsettled and not record.disturbed
+        count, notes = loads_made(record, seen, monkeypatch)
+        assert count == loads
+        assert notes.repeats == ["requests pile up"] * unsettled and not notes.disturbances
 
 
 @pytest.mark.parametrize("confirms", [None, 4])
@@ -82,15 +84,16 @@ def test_what_settled_before_is_not_given_up_as_soon(
 def test_where_the_machine_drifts_it_is_measured_again_and_flagged(
     confirms: int | None, drifts: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    record = TrialRecord("s", 1, "trial", {}, {}, {}, confirms=confirms)
-    assert loads_made(record, [("latency went up", None)] * drifts, monkeypatch) == 2
-    assert record.repeated == ["latency went up"]
-    assert record.disturbed == ([] if drifts == 1 else ["latency went up"])
+    record = TrialRecord("s", 1, Role.SEARCH, {}, {}, {}, confirms=confirms)
+    count, notes = loads_made(record, [("latency went up", None)] * drifts, monkeypatch)
+    assert count == 2
+    assert notes.repeats == ["latency went up"]
+    assert notes.disturbances == ([] if drifts == 1 else ["latency went up"])
 
 
 def loads_made(
     record: TrialRecord, seen: Sequence[tuple[str | None, str | None]], monkeypatch: pytest.MonkeyPatch
-) -> int:
+) -> tuple[int, _Notes]:
     """How many loads a measurement takes that may be repeated once, with drift and overload of the first of them."""
     nothing: Any = None
     plan: Any = SimpleNamespace(config=SimpleNamespace(load=SimpleNamespace(guard=Guard(repeats=1))))
@@ -104,8 +107,9 @@ def loads_made(
 
     monkeypatch.setattr(Evaluator, "_load", load)
     lease: Any = SimpleNamespace(engine=SimpleNamespace(reset=lambda: None))
-    evaluator._measure(None, lease, record, None)
-    return len(made)
+    notes = _Notes("")
+    evaluator._measure(_Task(nothing, record, None, notes), lease)
+    return len(made), notes
 
 
 @pytest.mark.parametrize(

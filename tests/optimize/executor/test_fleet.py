@@ -14,7 +14,7 @@ from optimize.executor.base import Done, Job
 from optimize.executor.fleet import Fleet
 from optimize.executor.worker import Effective, JobError, Lost, Message, Ready, Rejected, Result
 from optimize.ledger import TrialRecord
-from optimize.outcome import Completed, Failed, Infeasible
+from optimize.outcome import Completed, Evaluation, Failed, Infeasible, Role
 
 SIGNATURE = {"machine": "box", "engine": "v 1", "model": "m", "workload": "w", "load": "l", "seed": "0"}
 CONFIG = TrialConfig(EngineConfig("model", "fp16"), RequestConfig())
@@ -22,13 +22,12 @@ READY = Ready(SIGNATURE, "host", 1)
 
 
 def job(number: int) -> Job:
-    return Job(CONFIG, TrialRecord("s", number, "search", {}, {}, dict(SIGNATURE)))
+    return Job(CONFIG, TrialRecord("s", number, Role.SEARCH, {}, {}, dict(SIGNATURE)))
 
 
 def result(number: int, **changes: Any) -> Result:
-    record = job(number).record
-    record.disturbed = changes.pop("disturbed", [])
-    return Result(record, Completed({}), True, **changes)
+    evaluation = Evaluation(Completed({}), disturbances=changes.pop("disturbed", []))
+    return Result(job(number).record, evaluation, True, **changes)
 
 
 class Script:
@@ -112,7 +111,7 @@ def test_what_loses_its_worker_too_often_is_called_failed() -> None:
             done = workers.wait(0)
             found += [done] if done else []
     (done,) = found
-    assert done.outcome == Failed("its worker was lost 2 times: killed")
+    assert done.evaluation.outcome == Failed("its worker was lost 2 times: killed")
 
 
 def test_a_slot_whose_worker_never_starts_is_given_up_and_without_any_there_is_no_study() -> None:

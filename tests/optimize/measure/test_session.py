@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 from objectives import Estimate
 from optimize.ledger import Ledger, TrialRecord
 from optimize.measure.session import combined
+from optimize.outcome import Role, State
 from tests.conftest import Run
 
 
@@ -51,7 +52,7 @@ def test_a_configuration_that_cannot_run_says_why(optimize: Run, simulated: list
 
 def record(number: int, **values: float) -> TrialRecord:
     estimates = {name: Estimate(value, value - 1, value + 1, 100, "s") for name, value in values.items()}
-    return TrialRecord("s", number, "measurement", {}, {}, {}, state="completed", estimates=estimates)
+    return TrialRecord("s", number, Role.MEASUREMENT, {}, {}, {}, state=State.COMPLETED, estimates=estimates)
 
 
 def test_repeats_are_combined_by_how_they_differ() -> None:

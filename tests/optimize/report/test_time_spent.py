@@ -1,13 +1,14 @@
 """What a trial costs beyond its measurement."""
 
 from optimize.ledger import TrialRecord
+from optimize.outcome import Role, State
 from optimize.report.time_spent import costs_of
 
 
 def trial(number: int, new_engine: bool, ask_s: float, overhead_s: float, state: str = "completed") -> TrialRecord:
     under_load = {"first_answer": 0.5, "warmup": 3.5, "window": 8.0, "drain": 1.0}
     seconds = {"ask": ask_s, **under_load, "wall": ask_s + 13.0 + overhead_s}
-    return TrialRecord("s", number, "search", {}, {}, {}, state=state, new_engine=new_engine, seconds=seconds)
+    return TrialRecord("s", number, Role.SEARCH, {}, {}, {}, state=State(state), new_engine=new_engine, seconds=seconds)
 
 
 def test_overhead_is_what_is_neither_thinking_nor_load() -> None:

@@ -15,10 +15,11 @@ from objectives import Direction, Estimate
 from optimize.config.schema import Confirm, Scenario
 from optimize.decision.constraints import Limit
 from optimize.decision.recommendation import Recommendation
-from optimize.outcome import BASELINE, CONFIRMATION, ROLE, SEARCH
+from optimize.outcome import ROLE, Role
 from optimize.study.confirmation import Confirmation, confirmed, first_reading, recommendation
 from optimize.study.info import StudyInfo, store_info
-from optimize.study.lifecycle import CONFIRMS, RETRIES, ROUND, enqueue_again
+from optimize.study.lifecycle import RETRIES, enqueue_again
+from optimize.study.trial_attributes import CONFIRMS, ROUND
 from optimize.study.trials import told
 from tests.conftest import Run
 from tests.optimize.driver.test_session import runs, stored
@@ -37,7 +38,7 @@ def _study(first: Mapping[int, Figures] = FIRST, limits: list[dict[str, Any]] | 
     bounds = tuple(Limit(**limit) for limit in limits or [])
     store_info(study, StudyInfo(Scenario(weights=weights), directions, bounds))
     for number in first:
-        study.enqueue_trial({"x": number}, user_attrs={ROLE: SEARCH if number else BASELINE})
+        study.enqueue_trial({"x": number}, user_attrs={ROLE: Role.SEARCH if number else Role.BASELINE})
         _run_next(study, lambda *_, number=number: first[number])
     return study
 
@@ -74,7 +75,7 @@ def _confirm(
 
 
 def _cells(study: optuna.Study) -> list[tuple[int, int]]:
-    again = [t for t in study.trials if t.user_attrs.get(ROLE) == CONFIRMATION]
+    again = [t for t in study.trials if t.user_attrs.get(ROLE) == Role.CONFIRMATION]
     return [(t.user_attrs[ROUND], t.user_attrs[CONFIRMS]) for t in again]
 
 
@@ -122,7 +123,7 @@ def test_a_confirmation_goes_on_where_it_was_interrupted() -> None:
     assert confirmed(study) is None, "fewer than two whole rounds are no confirmation"
     _confirm(study)
     complete = [t for t in study.trials if t.state.is_finished() and t.state.name == "COMPLETE"]
-    cells = [(t.user_attrs[ROUND], t.user_attrs[CONFIRMS]) for t in complete if t.user_attrs[ROLE] == CONFIRMATION]
+    cells = [(t.user_attrs[ROUND], t.user_attrs[CONFIRMS]) for t in complete if t.user_attrs[ROLE] == Role.CONFIRMATION]
     assert sorted(cells) == [(r, n) for r in range(3) for n in range(4)]
     before = len(study.trials)
     _confirm(study)
@@ -203,7 +204,7 @@ def test_where_nothing_of_the_front_keeps_them_the_confirmation_ends() -> None:
 
 def test_what_the_search_had_no_time_for_does_not_run_in_between() -> None:
     study = _study()
-    study.enqueue_trial({"x": 8}, user_attrs={ROLE: SEARCH})
+    study.enqueue_trial({"x": 8}, user_attrs={ROLE: Role.SEARCH})
     _confirm(study)
     assert len(told(study)) == len(FIRST)
     assert _found(study).rounds == 3
@@ -227,7 +228,7 @@ def test_a_candidate_that_fails_again_and_again_does_not_cost_the_others_their_c
 def test_a_front_that_changed_since_is_confirmed_anew() -> None:
     study = _study()
     _confirm(study)
-    study.enqueue_trial({"x": 9}, user_attrs={ROLE: SEARCH})
+    study.enqueue_trial({"x": 9}, user_attrs={ROLE: Role.SEARCH})
     _run_next(study, lambda *_: (20.0, 0.5))
     assert confirmed(study) is None, "the best of the search is not among those confirmed"
     new = study.trials[-1].number
@@ -239,7 +240,7 @@ def test_a_front_that_changed_since_is_confirmed_anew() -> None:
 def test_more_trials_that_change_nothing_at_the_front_need_no_new_confirmation() -> None:
     study = _study()
     _confirm(study)
-    study.enqueue_trial({"x": 9}, user_attrs={ROLE: SEARCH})
+    study.enqueue_trial({"x": 9}, user_attrs={ROLE: Role.SEARCH})
     _run_next(study, lambda *_: (1.0, 5.0))
     cells = _cells(study)
     _confirm(study)
@@ -275,7 +276,7 @@ def test_a_study_shows_first_reading_and_confirmed_value(optimize: Run, simulate
     found = _found(study)
     assert found.rounds == 2
     assert (out / "studies/smoke/report/confirmation.md").is_file()
-    again = [r for r in runs(out) if r.data.tags["role"] == CONFIRMATION]
+    again = [r for r in runs(out) if r.data.tags["role"] == Role.CONFIRMATION]
     assert len(again) == 4 and {r.data.tags["confirms"] for r in again} == {"0", str(found.considered[-1].number)}
     assert len(told(study)) == 4
 

@@ -13,9 +13,10 @@ from optuna.distributions import IntDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
-from optimize.outcome import BASELINE, CONFIRMATION, ROLE, SEARCH
+from optimize.outcome import ROLE, Role
 from optimize.study.coordination import DRIVER, Claims
-from optimize.study.lifecycle import CONFIRMING, CONFIRMS, RETRIES, ROUND, enqueue_again
+from optimize.study.lifecycle import RETRIES, enqueue_again
+from optimize.study.trial_attributes import CONFIRMING, CONFIRMS, ROUND
 
 SPACE = {"x": IntDistribution(0, 99)}
 
@@ -50,7 +51,7 @@ def states(study: optuna.Study) -> list[TrialState]:
 def test_different_points_are_both_run(drivers: tuple[optuna.Study, optuna.Study]) -> None:
     ours, theirs = (Claims(study, 9) for study in drivers)
     assert ours.claim(ask(drivers[0], 1)) and theirs.claim(ask(drivers[1], 2))
-    assert ours.running(SEARCH) == 2 and ours.elsewhere(SEARCH) and not ours.elsewhere(BASELINE)
+    assert ours.running(Role.SEARCH) == 2 and ours.elsewhere(Role.SEARCH) and not ours.elsewhere(Role.BASELINE)
 
 
 def test_of_equal_points_the_lower_number_stays(drivers: tuple[optuna.Study, optuna.Study]) -> None:
@@ -83,7 +84,7 @@ def test_the_budget_is_kept_to_the_trial(drivers: tuple[optuna.Study, optuna.Stu
 def test_a_confirmation_uses_up_no_budget_and_each_cell_runs_once(drivers: tuple[optuna.Study, optuna.Study]) -> None:
     ours, theirs = (Claims(study, 1) for study in drivers)
     drivers[0].tell(ask(drivers[0], 1), 1.0)
-    cell = {ROLE: CONFIRMATION, CONFIRMING: 0, CONFIRMS: 0, ROUND: 0}
+    cell = {ROLE: Role.CONFIRMATION, CONFIRMING: 0, CONFIRMS: 0, ROUND: 0}
     assert ours.claim(ask(drivers[0], 1, **cell))
     assert not theirs.claim(ask(drivers[1], 1, **cell))
     assert theirs.claim(ask(drivers[1], 1, **{**cell, ROUND: 1}))
@@ -91,11 +92,11 @@ def test_a_confirmation_uses_up_no_budget_and_each_cell_runs_once(drivers: tuple
 
 def test_there_is_one_baseline_unless_it_could_not_be_measured(drivers: tuple[optuna.Study, optuna.Study]) -> None:
     ours, theirs = (Claims(study, 9) for study in drivers)
-    first, second = ask(drivers[0], 1, **{ROLE: BASELINE}), ask(drivers[1], 1, **{ROLE: BASELINE})
+    first, second = ask(drivers[0], 1, **{ROLE: Role.BASELINE}), ask(drivers[1], 1, **{ROLE: Role.BASELINE})
     assert ours.claim(first) and not theirs.claim(second)
     first.set_user_attr("imputed", True)
     drivers[0].tell(first, 0.0)
-    assert theirs.claim(ask(drivers[1], 1, **{ROLE: BASELINE}))
+    assert theirs.claim(ask(drivers[1], 1, **{ROLE: Role.BASELINE}))
 
 
 def test_the_trials_of_a_dead_driver_are_queued_again_once(drivers: tuple[optuna.Study, optuna.Study]) -> None:
@@ -121,5 +122,5 @@ def test_alone_nothing_is_written_and_equal_points_of_ones_own_are_not_run_twice
     study = optuna.create_study()
     claims = Claims(study, 9)
     assert claims.claim(ask(study, 1)) and not claims.claim(ask(study, 1))
-    assert not claims.elsewhere(SEARCH) and claims.others() == []
+    assert not claims.elsewhere(Role.SEARCH) and claims.others() == []
     assert all(DRIVER not in t.user_attrs for t in study.get_trials())

@@ -8,6 +8,7 @@ from pathlib import Path
 from optimize.driver.known_failures import KnownFailures
 from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.ledger import TrialRecord
+from optimize.outcome import Role, State
 from tests.conftest import Run
 from tests.optimize.driver.test_session import stored
 
@@ -49,8 +50,9 @@ def test_an_unknown_study_is_named_with_the_nearest(optimize: Run, simulated: li
 def _failed(number: int, started: bool) -> TrialRecord:
     config = TrialConfig(EngineConfig("m", "fp16", (("max_num_seqs", number),)), RequestConfig())
     return TrialRecord(
-        "old", number, "search", {}, {"engine_key": config.engine.key, "request": {"beam_size": 1, "fields": ()}}, {},
-        state="infeasible", reason="device_oom: no room",
+        "old", number, Role.SEARCH, {},
+        {"engine_key": config.engine.key, "request": {"beam_size": 1, "fields": ()}}, {},
+        state=State.INFEASIBLE, reason="device_oom: no room",
         seconds={"total": 1.0, **({"engine_start": 0.5} if started else {})},
     )  # fmt: skip
 

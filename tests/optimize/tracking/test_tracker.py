@@ -8,7 +8,7 @@ import pytest
 
 from optimize.config.schema import Tracking
 from optimize.ledger import Ledger, TrialRecord
-from optimize.outcome import SEARCH
+from optimize.outcome import Role
 from optimize.study.info import StudyInfo
 from optimize.tracking.tracker import Tracker
 
@@ -36,7 +36,7 @@ class Heard:
 
 
 def record(number: int, ended_at: float | None = None) -> TrialRecord:
-    return TrialRecord("s", number, SEARCH, {}, {}, {}, ended_at=ended_at)
+    return TrialRecord("s", number, Role.SEARCH, {}, {}, {}, ended_at=ended_at)
 
 
 @pytest.fixture

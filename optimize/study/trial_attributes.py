@@ -1,0 +1,77 @@
+"""A trial's record in Optuna's storage: the user attributes that hold it, written and read back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from objectives import Estimate
+from optimize.ledger import TrialRecord
+from optimize.outcome import ROLE, Role, State
+
+IMPUTED = "imputed"
+"""Attribute of a told trial: whether its values are stand-ins, because it could not be measured."""
+NEW_ENGINE = "new_engine"
+"""Attribute of a trial: whether it started an engine."""
+CONFIRMS, CONFIRMING, ROUND = CONFIRMATION_ATTRS = ("confirms", "confirming", "round")
+"""Attributes of a confirmation's trial: which trial it measures again, for which confirmation, in which round."""
+_FIELDS = (
+    "answers_key", "config", "cut_short", "disturbed", "estimates", "feasible", NEW_ENGINE, "paired", "reason",
+    "seconds", "signature", "state",
+)  # fmt: skip
+"""Fields of a record that are stored under their own names; violations are stored as Optuna's constraints."""
+
+
+def attributes_of(record: TrialRecord) -> dict[str, Any]:
+    """User attributes that hold a concluded record."""
+    values = {name: getattr(record, name) for name in _FIELDS}
+    values["estimates"] = {name: estimate.to_dict() for name, estimate in record.estimates.items()}
+    values["state"] = str(record.state)
+    if record.state is not State.FAILED:
+        values[IMPUTED] = record.state is not State.COMPLETED
+    return values
+
+
+def estimates_of(trial: FrozenTrial) -> dict[str, Estimate]:
+    """Metric -> figure of a measured trial."""
+    return {name: Estimate.from_dict(raw) for name, raw in trial.user_attrs["estimates"].items()}
+
+
+def record_of(study: optuna.Study, trial: FrozenTrial) -> TrialRecord:
+    """The record of an ended trial as far as storage holds it: all there is where another driver ran it."""
+    record = TrialRecord(
+        study=study.study_name, number=trial.number, role=role_of(trial.user_attrs), params=dict(trial.params),
+        config={}, signature={}, confirms=trial.user_attrs.get(CONFIRMS), state=State.FAILED,
+    )  # fmt: skip
+    _read(record, trial)
+    return record
+
+
+def role_of(attributes: Mapping[str, Any]) -> Role:
+    """The role that a trial's attributes give it; without one it is the search's."""
+    return Role(attributes.get(ROLE, Role.SEARCH))
+
+
+def close_record(record: TrialRecord, trial: FrozenTrial) -> None:
+    """Bring a record that a kill left open up to what storage was told: storage is told first."""
+    if trial.state is TrialState.COMPLETE:
+        _read(record, trial)
+    else:
+        record.state, record.reason = State.FAILED, "the session was killed"
+    record.ended_at = time.time()
+
+
+def _read(record: TrialRecord, trial: FrozenTrial) -> None:
+    """Set every field of a record that the trial's attributes hold; those of earlier versions may lack some."""
+    stored = {name: trial.user_attrs[name] for name in _FIELDS if name in trial.user_attrs}
+    if "estimates" in stored:
+        stored["estimates"] = estimates_of(trial)
+    if "state" in stored:
+        stored["state"] = State(stored["state"])
+    for name, value in stored.items():
+        setattr(record, name, value)
+    record.violations = dict(trial.constraints)
