@@ -16,6 +16,8 @@ from optimize.config.reference import PATH, reference
 from optimize.errors import ConfigError
 from tests.conftest import ROOT, VERBS, Run
 from tests.made import QUICK
+from tests.test_layers import IMPORTS
+from tests.test_layers import _edges as edges_between
 
 pytestmark = pytest.mark.timeout(600)  # whoever comes first makes the studies
 
@@ -84,7 +86,7 @@ def test_the_reader_of_commands_sees_what_a_shell_would() -> None:
 
 def test_every_page_is_reachable_and_its_links_lead_somewhere() -> None:
     for page in [*PAGES, *(ROOT / "docs").glob("*/*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        for target in re.findall(r"(?:\]\(|src=\")([^)#\"]+)", page.read_text(encoding="utf-8")):
             assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
     index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
     assert all(f"({p.name})" in index for p in (ROOT / "docs").glob("*.md") if p.name != "index.md" and _ours(p))
@@ -93,6 +95,16 @@ def test_every_page_is_reachable_and_its_links_lead_somewhere() -> None:
 def _ours(page: Path) -> bool:
     """Pages of one topic are linked from the index, or from another page."""
     return not any(f"{page.name})" in other.read_text(encoding="utf-8") for other in PAGES if other.name != "index.md")
+
+
+def test_the_picture_of_the_packages_shows_all_of_them_above_what_they_import() -> None:
+    picture = re.search(r"```text\n(.*?)```", (ROOT / "docs/architecture.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert picture is not None
+    rows = [re.sub(r"\(\d\)", "", row).split() for row in re.findall(r"│ (\S[^│\n]*)│", picture[1])]
+    height = {unit: number for number, row in enumerate(reversed(rows)) for unit in row}
+    edges = {(a.removeprefix("optimize."), b.removeprefix("optimize.")) for a, b in edges_between(IMPORTS)}
+    assert height.keys() == {unit for edge in edges for unit in edge}
+    assert [(a, b) for a, b in edges if height[a] <= height[b]] == []
 
 
 def test_the_configuration_reference_is_up_to_date() -> None:
