@@ -97,6 +97,12 @@ def _ours(page: Path) -> bool:
     return not any(f"{page.name})" in other.read_text(encoding="utf-8") for other in PAGES if other.name != "index.md")
 
 
+def test_the_modules_that_pages_name_exist() -> None:
+    for page in [*PAGES, *(ROOT / "docs/decisions").glob("*.md")]:
+        for path in re.findall(r"`((?:\w+/)+\w+\.py)", page.read_text(encoding="utf-8")):
+            assert (ROOT / path).is_file() or (ROOT / "optimize" / path).is_file(), f"{page.name}: there is no {path}"
+
+
 def test_the_picture_of_the_packages_shows_all_of_them_above_what_they_import() -> None:
     picture = re.search(r"```text\n(.*?)```", (ROOT / "docs/architecture.md").read_text(encoding="utf-8"), re.DOTALL)
     assert picture is not None
