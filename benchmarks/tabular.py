@@ -29,8 +29,9 @@ from benchmarks.common import require_quiet
 from objectives import Estimate, Measurement, RequestRecord
 from objectives.segments import SegmentScore
 from optimize.config.compose import configuration
+from optimize.driver.checkpoints import checkpoints_of
 from optimize.driver.progress import Progress
-from optimize.driver.session import checkpoints_of, terminable
+from optimize.driver.signals import terminable
 from optimize.engine.pool import EnginePool
 from optimize.evaluation.answers import Answers
 from optimize.evaluation.evaluator import Evaluator, estimate_all

@@ -7,7 +7,7 @@ from optimize.config.schema import StudyConfig
 
 
 def _optimize(config: StudyConfig, config_yaml: str) -> int:
-    from optimize.driver.session import run_study  # here, so that a typo is answered before anything heavy is imported
+    from optimize.driver.run import run_study  # here, so that a typo is answered before anything heavy is imported
 
     return run_study(config, config_yaml)
 

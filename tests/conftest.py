@@ -97,12 +97,12 @@ def simulated(tmp_path: Path, workload_file: Path, empty_mlflow_db: Path, monkey
 
 
 @pytest.fixture(scope="session")
-def made_studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_studies(tmp_path_factory: pytest.TempPathFactory, empty_mlflow_db: Path) -> Path:
     """The output folder of four small studies; workers that run in parallel share it."""
     from tests.made import made
 
     base = tmp_path_factory.getbasetemp()
-    return made(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
+    return made(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base, empty_mlflow_db)
 
 
 VERBS = {

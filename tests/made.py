@@ -1,13 +1,23 @@
-"""Studies on the simulated engine that several tests read: made once, in one process, by whoever asks first."""
+"""Studies that several tests read: made once, on instant workers, by whoever asks first."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import math
+import shlex
+import shutil
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
+
+from objectives import Estimate, RequestRecord
+from optimize.config.compose import configuration
+from optimize.config.schema import GIVEN
+from optimize.engine.base import TrialConfig
+from optimize.plan import Plan, make_plan
+from optimize.testing.instant_workers import Instant, instant_fleet
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK = [
@@ -25,33 +35,70 @@ STUDIES = [
     ["+study=abtest", *QUICK, "load.arrivals.rate_per_s=40", "confirm.candidates=0"],
     ["+study=chat", "study.name=chat-other", "model.name=other", *QUICK, "confirm.candidates=0"],
 ]
+_REQUESTS = 60
 
 
-def made(shared: Path) -> Path:
+class Plausible(Instant):
+    """Instant workers whose trials leave all the files of a real trial, with figures of a plausible size."""
+
+    def send(self, slot: int, method: str, *arguments: Any) -> None:
+        super().send(slot, method, *arguments)
+        if method == "run":
+            job = arguments[0]
+            self._ledger.write_requests(job.record.number, _requests(self._speed(job.config)), _series())
+            self._ledger.log(job.record.number).write_text("engine started (made up)\n", encoding="utf-8")
+
+    def _figures(self, config: TrialConfig) -> dict[str, Estimate]:
+        figures, speed = super()._figures(config), self._speed(config)
+        values = {
+            "qps": (10 * speed, "1/s"), "p99_latency_s": (2 / speed, "s"), "memory_bytes": (2e6 * speed, "bytes"),
+            "bleu": (70 - speed, "BLEU"),
+        }  # fmt: skip
+        return figures | {n: Estimate(v, v * 0.95, v * 1.05, _REQUESTS, unit) for n, (v, unit) in values.items()}
+
+    def _speed(self, config: TrialConfig) -> float:
+        """1 to 4: grows with the batch, falls with the beams."""
+        batch = dict(config.engine.flags).get("max_num_seqs", 128)
+        return math.log2(2 + batch) / 2 / math.sqrt(config.request.beam_size)
+
+
+def _requests(speed: float) -> list[RequestRecord]:
+    latencies = [(1 + 0.01 * i) / speed for i in range(_REQUESTS)]
+    return [
+        RequestRecord(i, 0.1 * i, 0.1 * i, 0.1 * i + s / 4, 0.1 * i + s, 20, 30, "") for i, s in enumerate(latencies)
+    ]
+
+
+def _series() -> dict[str, list[tuple[float, float]]]:
+    names = ("cpu_cores", "requests_running", "requests_waiting", "generated_tokens")
+    return {name: [(0.5 * i, 1.0 + i % 3) for i in range(14)] for name in names}
+
+
+def made(shared: Path, empty_mlflow_db: Path) -> Path:
     """An output folder with all of STUDIES; test workers of one session share it."""
     out = shared / "made"
     with FileLock(shared / "made.lock"):
         if not (out / "done").is_file():
-            done = subprocess.run(
-                [sys.executable, "-m", "tests.made", str(out)], cwd=ROOT, capture_output=True, text=True, check=False,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
-            )  # fmt: skip
-            assert done.returncode == 0, done.stdout + done.stderr
+            out.mkdir()
+            shutil.copy(empty_mlflow_db, out / "mlflow.db")
+            for overrides in STUDIES:
+                make_study([*overrides, f"output_dir={out}", f"cache_dir={out}/cache"])
             (out / "done").touch()
     return out
 
 
-def _make(out: str) -> None:
-    from optimize.__main__ import main
+def make_study(overrides: Sequence[str], workers: type[Instant] = Plausible, slots: int = 1) -> Plan:
+    """Run a study as its command would, on instant workers in place of engines.
 
-    for overrides in STUDIES:
-        sys.argv = ["optimize", *overrides, f"output_dir={out}", f"cache_dir={out}/cache"]
-        try:
-            main()
-        except SystemExit as ended:
-            if ended.code:
-                raise
+    Returns:
+        Its plan.
+    """
+    from optimize.driver.progress import Progress
+    from optimize.driver.run import run_on
 
-
-if __name__ == "__main__":
-    _make(sys.argv[1])
+    plan = make_plan(configuration(overrides))
+    progress = Progress(plan.config.study.trials + 1, list(plan.objectives))
+    with warnings.catch_warnings():  # of other people's packages
+        warnings.simplefilter("default")
+        run_on(instant_fleet(workers(plan), plan, slots), plan, f"{GIVEN}{shlex.join(overrides)}\n", progress)
+    return plan

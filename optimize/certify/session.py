@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from optimize.certify.schedule import STRESS, Run, check, runs
 from optimize.certify.stress import run_stress
 from optimize.certify.testbed import Calibration, Testbed
 from optimize.config.schema import StudyConfig
-from optimize.driver.session import terminable
+from optimize.driver.session import tracked
+from optimize.driver.signals import terminable
 from optimize.errors import EngineFailure, TransientFault
 from optimize.files import write_atomically
 from optimize.ledger import Ledger, TrialRecord
@@ -30,9 +32,7 @@ from optimize.outcome import Completed, Evaluation, Failed, Role
 from optimize.plan import Plan
 from optimize.serve.session import make_launcher, say
 from optimize.serve.validation import check as check_serve
-from optimize.study.info import make_info
 from optimize.study.target import Target, choose
-from optimize.tracking.glossary import glossary
 from optimize.tracking.tracker import Tracker
 
 _CALIBRATION = "first.json"
@@ -55,19 +55,11 @@ def run_certification(config: StudyConfig, config_yaml: str) -> int:
     folder = folder_of(plan, target, config)
     ledger = Ledger(folder)
     before = digest(Path(config.output_dir) / "studies" / config.study.name)
-    write_atomically(folder / "config.yaml", config_yaml)
     tags = {"study": folder.name, "scenario": plan.config.scenario.name, "model": plan.config.model.name}
-    info = make_info(plan, tags, glossary(plan.metrics, plan.objectives))
-    info.write(folder)
-    tracker, status = Tracker(config.tracking, ledger, info, say), "FAILED"
     say(f"certifying the {target.title}: {target.in_words()}")
-    try:
-        with terminable():
-            tracker.open(config_yaml)
-            _run_all(config, plan, target, ledger, tracker)
-        status = "FINISHED"
-    finally:
-        _conclude(config, plan, target, ledger, tracker, status)
+    conclude = partial(_conclude, config, plan, target, ledger)
+    with terminable(), tracked(dataclasses.replace(plan, folder=folder), config_yaml, say, conclude, tags) as tracker:
+        _run_all(config, plan, target, ledger, tracker)
     if before != digest(Path(config.output_dir) / "studies" / config.study.name):
         say("warning: the study's own files changed during the certification")
     return 0

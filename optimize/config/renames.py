@@ -24,7 +24,7 @@ MOVED = {
     "optimize.random_model": "optimize.model.random_weights",
     "optimize.reading": "optimize.report.dataframes",
     "optimize.report.conclude": "optimize.report.summary",
-    "optimize.run": "optimize.driver.session",
+    "optimize.run": "optimize.driver.run",
     "optimize.samplers": "optimize.search.gp_sampler",
     "optimize.schema": "optimize.config.schema",
     "optimize.schema_measuring": "optimize.config.measuring",

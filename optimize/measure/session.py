@@ -10,14 +10,15 @@ from typing import Any
 from objectives import Estimate
 from objectives.intervals import repeats_interval
 from optimize.config.schema import StudyConfig
+from optimize.driver.checkpoints import checkpoints_of
 from optimize.driver.progress import Progress
-from optimize.driver.session import checkpoints_of, terminable
+from optimize.driver.session import FAILED, FINISHED, tracked
+from optimize.driver.signals import terminable
 from optimize.driver.single import measure_once, record_of
 from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool
 from optimize.errors import ConfigError, OptimizeError
 from optimize.evaluation.evaluator import Evaluator
-from optimize.files import write_atomically
 from optimize.formatting import figure
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.audit import Audit
@@ -25,9 +26,7 @@ from optimize.load.client_pool import ClientPool
 from optimize.outcome import Completed, Infeasible, Role
 from optimize.plan import Plan, make_plan
 from optimize.search.space import QUANTIZATION
-from optimize.study.info import make_info
 from optimize.study.target import only_point
-from optimize.tracking.glossary import glossary
 from optimize.tracking.tracker import Tracker
 
 
@@ -50,26 +49,27 @@ def run_measurement(config: StudyConfig, config_yaml: str) -> int:
     plan = make_plan(_only_point(config))
     progress = Progress(config.repeats, list(plan.objectives))
     tags = {"study": plan.config.study.name, "model": plan.config.model.name}
-    write_atomically(plan.folder / "config.yaml", config_yaml)
-    info = make_info(plan, tags, glossary(plan.metrics, plan.objectives))
-    info.write(plan.folder)
-    tracker = Tracker(plan.config.tracking, Ledger(plan.folder), info, progress.say)
-    done: list[TrialRecord] = []
-    try:
-        with terminable(), progress, ClientPool(config.load.clients) as clients, _pool(plan) as pool:
-            tracker.open(config_yaml)
-            point = _resolve(plan, config.at, progress)
-            evaluator = Evaluator(plan, pool, clients, Ledger(plan.folder), progress.phase)
-            for number in range(config.repeats):
-                done += _repeat(number, point, plan, evaluator, tracker, progress)
-                pool.close()  # what differs from one start to the next belongs into the interval
-    finally:
-        text = report(plan, done)
-        figures = {name: e.value for name, e in combined(done).items()}
-        tracker.close(figures, text, [], "FINISHED" if done else "FAILED")
-    if not done:
+    records: list[TrialRecord] = []
+
+    def conclude(tracker: Tracker, status: str) -> None:
+        figures = {name: estimate.value for name, estimate in combined(records).items()}
+        tracker.close(figures, report(plan, records), [], FINISHED if records else FAILED)
+
+    with (
+        terminable(),
+        tracked(plan, config_yaml, progress.say, conclude, tags) as tracker,
+        progress,
+        ClientPool(config.load.clients) as clients,
+        _pool(plan) as pool,
+    ):
+        point = _resolve(plan, config.at, progress)
+        evaluator = Evaluator(plan, pool, clients, Ledger(plan.folder), progress.phase)
+        for number in range(config.repeats):
+            records += _repeat(number, point, plan, evaluator, tracker, progress)
+            pool.close()  # the interval is to include how far engines differ from one start to the next
+    if not records:
         raise OptimizeError(f"no repeat gave a measurement: see {plan.folder}")
-    print(text)
+    print(report(plan, records))
     return 0
 
 

@@ -16,28 +16,27 @@ from rich.console import Console
 
 from objectives import Estimate, Measurement
 from optimize.config.schema import LEAST_ROUNDS, StudyConfig
+from optimize.driver.checkpoints import checkpoints_of
 from optimize.driver.progress import Progress
-from optimize.driver.session import checkpoints_of, terminable
+from optimize.driver.session import FAILED, FINISHED, tracked
+from optimize.driver.signals import terminable
 from optimize.driver.single import measure_once, record_of
 from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool
 from optimize.errors import ConfigError, EngineFailure, FailureKind, OptimizeError
 from optimize.evaluation.answers import Answers
 from optimize.evaluation.evaluator import Evaluator, estimate_all
-from optimize.files import write_atomically
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.client_pool import ClientPool
 from optimize.outcome import Role
 from optimize.plan import Plan, make_plan
 from optimize.search.space import BEAM_SIZE, QUANTIZATION
-from optimize.study.info import make_info
 from optimize.tables.anova import shares_of
 from optimize.tables.comparison import grid_of
 from optimize.tables.folklore import label
 from optimize.tables.quality import quality_of
 from optimize.tables.render import Result, metrics_of, put_into, show, to_markdown, write
 from optimize.tables.spec import SPECS, Part, Point, Spec, values_of
-from optimize.tracking.glossary import glossary
 from optimize.tracking.tracker import Tracker
 
 _OF_THIS_MACHINE = ("output_dir=", "cache_dir=", "tables.into=", "tables.again=")
@@ -70,29 +69,32 @@ def run_table(name: str, config: StudyConfig, config_yaml: str) -> int:
     if config.tables.again:
         return _again(name, spec, values, plan)
     tags = {"study": plan.config.study.name, "model": plan.config.model.name}
-    write_atomically(plan.folder / "config.yaml", config_yaml)
-    info = make_info(plan, tags, glossary(plan.metrics, plan.objectives))
-    info.write(plan.folder)
     tables = [Measured(part, part.points(values), config.at) for part in spec.parts]
     progress = Progress(plan.config.study.trials, list(plan.objectives))
-    tracker = Tracker(plan.config.tracking, Ledger(plan.folder), info, progress.say)
-    try:
-        pool = EnginePool(plan.launcher, plan.folder / "engines")
-        with terminable(), progress, ClientPool(plan.config.load.clients) as clients, pool:
-            tracker.open(config_yaml)
-            checkpoints, broken = checkpoints_of(plan, progress)
-            ledger = Ledger(plan.folder)
-            evaluator = Evaluator(plan, pool, clients, ledger, progress.phase, Answers(ledger))
-            for table in tables:
-                _Runner(plan, evaluator, tracker, progress).run(table, checkpoints, broken)
-    finally:
+    files: list[Path] = []
+
+    def conclude(tracker: Tracker, status: str) -> None:
         result = result_of(name, spec, plan, tables)
-        files = write(result, plan.folder / "report") if result else []
+        files.extend(write(result, plan.folder / "report") if result else [])
         text = to_markdown(result) if result else "no table"
-        tracker.close(metrics_of(result) if result else {}, text, files, "FINISHED" if result else "FAILED")
+        tracker.close(metrics_of(result) if result else {}, text, files, FINISHED if result else FAILED)
         if result:
             show(result, Console(highlight=False))
-    return _done(result, plan, files)
+
+    pool = EnginePool(plan.launcher, plan.folder / "engines")
+    with (
+        terminable(),
+        tracked(plan, config_yaml, progress.say, conclude, tags) as tracker,
+        progress,
+        ClientPool(plan.config.load.clients) as clients,
+        pool,
+    ):
+        checkpoints, broken = checkpoints_of(plan, progress)
+        ledger = Ledger(plan.folder)
+        evaluator = Evaluator(plan, pool, clients, ledger, progress.phase, Answers(ledger))
+        for table in tables:
+            _Runner(plan, evaluator, tracker, progress).run(table, checkpoints, broken)
+    return _done(result_of(name, spec, plan, tables), plan, files)
 
 
 def _again(name: str, spec: Spec, values: Mapping[str, Sequence[Any]], plan: Plan) -> int:

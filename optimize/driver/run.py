@@ -1,0 +1,188 @@
+"""A study from its plan to its report."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import httpx
+
+from optimize.cache.store import evict, using
+from optimize.config.schema import StudyConfig
+from optimize.driver.checkpoints import cache_entries, checkpoints_of, hint
+from optimize.driver.progress import Progress
+from optimize.driver.signals import exclusive, terminable
+from optimize.errors import ConfigError, OptimizeError, redacted
+from optimize.plan import Plan, make_plan
+
+if TYPE_CHECKING:
+    import optuna
+
+    from optimize.executor.factory import Executor
+    from optimize.tracking.tracker import Tracker
+
+
+_TIMEOUT_S = 5.0
+
+
+def run_study(config: StudyConfig, config_yaml: str) -> int:
+    """Run or resume a study and report its result.
+
+    Args:
+        config: The typed configuration.
+        config_yaml: The configuration as composed, interpolations of secrets unresolved.
+
+    Returns:
+        0, also when there was nothing left to do.
+
+    Raises:
+        ConfigError: bad input.
+        OptimizeError: the baseline gave no measurement, too many trials in a row failed, or the storage is gone.
+        KeyboardInterrupt: the session was interrupted; the results so far are reported.
+    """
+    plan = make_plan(config)
+    with exclusive(plan.folder, config.study.name), terminable():
+        return _run(plan, config_yaml)
+
+
+def _run(plan: Plan, config_yaml: str) -> int:
+    from optimize.executor.factory import make_executor
+    from optimize.study.storage import check_server
+
+    settings, began = plan.config.study, time.monotonic()
+    check_server(plan.config.tracking.storage)
+    check_credentials(plan.config.tracking.uri)
+    deadline = None if settings.minutes is None else began + settings.minutes * 60
+    progress = Progress(settings.trials + 1, list(plan.objectives), deadline)
+    return run_on(make_executor(plan, progress.say, progress.phase), plan, config_yaml, progress)
+
+
+def run_on(executor: Executor, plan: Plan, config_yaml: str, progress: Progress) -> int:
+    """Run or resume a planned study on an executor that is not entered yet; arguments and errors as `run_study`."""
+    from optimize.study.storage import FAULTS
+    from optimize.study.warm_start import earlier_studies
+
+    earlier = earlier_studies(plan)
+    try:
+        with ExitStack() as resources:
+            resources.enter_context(executor)  # before anything is written: without an engine there is no study
+            plan = replace(plan, signature={**plan.signature, "machine": executor.machine})
+            _run_session(executor, resources, plan, config_yaml, progress, earlier)
+    except FAULTS as fault:
+        address, reason = redacted(plan.config.tracking.storage), " ".join(str(fault).split())[:300]
+        raise OptimizeError(
+            f"storage {address} has gone away ({reason}): the same command goes on from here"
+        ) from fault
+    return 0
+
+
+def _run_session(
+    executor: Executor, resources: ExitStack, plan: Plan, config_yaml: str, progress: Progress,
+    earlier: Sequence[optuna.Study],
+) -> None:  # fmt: skip
+    """Run what is left of a study; the resources (the engines) are released before the report is written."""
+    from optimize.driver.loop import Loop
+    from optimize.driver.session import tracked
+    from optimize.study.lifecycle import open_study
+    from optimize.study.trials import told
+
+    study = open_study(plan)
+    progress.resume(len(told(study)))
+    conclude = partial(_conclude, plan, study)
+    agree = _agreement(plan, study)
+    with (
+        tracked(plan, config_yaml, progress.say, conclude, agree=agree) as tracker,
+        resources.pop_all() as running,
+        progress,
+    ):
+        progress.say(_opening(plan, study, executor.describe()))
+        checkpoints, broken = checkpoints_of(plan, progress)
+        if suggestion := hint(plan, executor.machine):
+            progress.say(suggestion)
+        cache = Path(plan.config.cache_dir)
+        running.enter_context(using(cache, cache_entries(plan, checkpoints)))
+        evict(cache, plan.config.cache_max_gib * 2**30)
+        Loop(plan, study, checkpoints, broken, executor, tracker, progress, progress.deadline, earlier).run()
+
+
+def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) -> None:
+    from optimize.driver.session import KILLED
+    from optimize.study.storage import FAULTS
+
+    if status == KILLED:
+        print("\ninterrupted: this is the result so far; the same command goes on from here", flush=True)
+    with suppress(*FAULTS):
+        _report(plan, study, tracker, status)
+
+
+def _report(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) -> None:
+    from optimize.report.importance_tables import read_importance
+    from optimize.report.summary import conclude, pair_looks, write
+    from optimize.study.lifecycle import stored_studies
+    from optimize.tracking.dashboard import show_study
+
+    tracker.catch_up()  # the report links every trial's run
+    files, metrics, note = conclude(plan, study)
+    try:
+        importance = plan.folder / "report" / "importance.json"
+        shares = read_importance(importance) if importance in files else None
+        page, figures = write(plan.config, study, stored_studies(plan.config.tracking.storage), shares)
+        print(f"report: {page}   compare: scripts/ui")
+        files = [page, figures, *files]
+        folder = plan.config.tracking.storage_artifacts
+        tracker.show(lambda: show_study(study, pair_looks(study), note, files, folder))
+    finally:
+        tracker.close(metrics, note, files, status)
+
+
+def _opening(plan: Plan, study: optuna.Study, where: str) -> str:
+    from optimize.study.trials import told
+
+    done, settings = len(told(study)), plan.config.study
+    resumed = f", resumed with {done} trials done" if done else ""
+    return (
+        f"study {settings.name}: {settings.trials} trials and the baseline{resumed}\n"
+        f"  model {plan.config.model.name}, workload {plan.workload.name} ({len(plan.workload.prompts)} prompts), "
+        f"{plan.arrivals.describe()}\n  {plan.launcher.version()} on {plan.signature['machine']}\n"
+        + (f"  {where}\n" if where else "")
+        + f"  results in {plan.folder}; watch them with scripts/ui"
+    )
+
+
+def _agreement(plan: Plan, study: optuna.Study) -> Callable[[str], str]:
+    """How the drivers of a study agree on one parent run in MLflow: the first to store its id wins."""
+    from optimize.study.coordination import agreed
+    from optimize.study.storage import is_shared
+
+    return partial(agreed, study, f"mlflow_parent {redacted(plan.config.tracking.uri)}") if is_shared(study) else str
+
+
+def check_credentials(uri: str) -> None:
+    """Ask the tracking server whether it takes the credentials; one that is down does not keep a study from running.
+
+    Raises:
+        ConfigError: it refuses them.
+    """
+    if not uri.startswith(("http://", "https://")):
+        return
+    name, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")
+    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    try:
+        answer = httpx.get(
+            f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search", params={"max_results": 1}, timeout=_TIMEOUT_S,
+            auth=(name, password) if name and password else None,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+        )  # fmt: skip
+    except (httpx.HTTPError, httpx.InvalidURL):
+        return
+    if answer.status_code in (401, 403):
+        raise ConfigError(
+            f"tracking.uri={redacted(uri)} refuses the credentials (HTTP {answer.status_code}): set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
