@@ -1,4 +1,14 @@
-"""Figures as text: value and interval with the digits the interval allows, in units people read."""
+"""Figures as text: value and interval with the digits that the interval allows, in units people read.
+
+One way of writing for Markdown, HTML, terminal and notes; files for machines (JSON, CSV) hold the exact figures.
+
+    figure            97.1 (92.0–102.3) requests/s
+    value_of          97.1 requests/s
+    interval_of       92.0–102.3 requests/s
+    ratio             2.04× (1.89–2.21)
+    versus_default    2.04× the default (95 % CI 1.89–2.21)
+    percentage        61 % (55–67 %)
+"""
 
 from __future__ import annotations
 
@@ -7,33 +17,80 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from objectives import Estimate
+from objectives import Direction, Estimate
 
 _SCALES: dict[str, list[tuple[float, str]]] = {
     "bytes": [(2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")],
     "s": [(1.0, "s"), (1e-3, "ms"), (1e-6, "µs")],
 }
+_NAMES = {"BLEU": "", "x": "×", "1/s": "requests/s"}
+"""Units as people read them, where they are not written as they are stored."""
+_NO_SPREAD = 1e-4
+"""Intervals narrower than this share of the value say nothing that three digits of the value do not."""
 _ACRONYMS = {"qps", "bleu", "ttft", "tpot", "kv", "cpu", "gpu"}
 
 
 def figure(estimate: Estimate) -> str:
-    """E.g. "97.1 [92.0, 102.3] 1/s"; without an interval where it is the value itself."""
-    factor, unit = _scale(estimate)
-    value, low, high = (x / factor for x in (estimate.value, estimate.low, estimate.high))
-    digits = _digits(value, high - low)
-    interval = f" [{low:.{digits}f}, {high:.{digits}f}]" if high > low else ""
-    return f"{value:.{digits}f}{interval} {unit}".rstrip()
+    """Value, interval and unit; the value and its unit alone where there is no interval."""
+    value, interval, unit = _parts(estimate)
+    if unit == "×":
+        return f"{value}×{_enclosed(interval)}"
+    return f"{value}{_enclosed(interval)} {unit}".rstrip()
 
 
 def value_of(estimate: Estimate) -> str:
     """The value alone, with the digits that its interval allows."""
-    return re.sub(r" \[.*\]", "", figure(estimate))
+    value, _, unit = _parts(estimate)
+    return f"{value}×" if unit == "×" else f"{value} {unit}".rstrip()
 
 
 def interval_of(estimate: Estimate) -> str:
-    """The interval alone, e.g. "[92.0, 102.3] 1/s"; "exact" where it is the value itself."""
-    text = figure(estimate)
-    return text[text.index("[") :] if "[" in text else "exact"
+    """The interval alone; "no measurable spread" if there is none."""
+    _, interval, unit = _parts(estimate)
+    if not interval:
+        return "no measurable spread"
+    return f"{interval}{'×' if unit == '×' else f' {unit}'}".rstrip()
+
+
+def ratio(estimate: Estimate) -> str:
+    """A ratio and its interval, whatever unit it carries."""
+    return figure(Estimate(estimate.value, estimate.low, estimate.high, estimate.n, "x"))
+
+
+def versus_default(estimate: Estimate, reference: str = " the default") -> str:
+    """A ratio to the default with its 95 % confidence interval; `reference` may be left out where it is clear."""
+    value, interval, _ = _parts(Estimate(estimate.value, estimate.low, estimate.high, estimate.n, "x"))
+    return f"{value}×{reference}" + (f" (95 % CI {interval})" if interval else "")
+
+
+def change_of(gain: Estimate, direction: Direction) -> Estimate:
+    """The figure itself as a multiple of the reference's.
+
+    A gain is above 1 where a figure is better; half the latency is a gain of 2, and reads as 0.5× the latency.
+
+    Args:
+        gain: How many times better, at least 0.
+        direction: Which way the figure improves.
+    """
+    if direction is Direction.MAXIMIZE or not gain.value > 0:
+        return gain
+    low, high = (1 / end if end > 0 else math.inf for end in (gain.high, gain.low))
+    return Estimate(1 / gain.value, low, high, gain.n, gain.unit)
+
+
+def percent(value: float) -> str:
+    """A share of 1 in whole percent."""
+    return f"{100 * value:.0f} %"
+
+
+def percentage(value: float, low: float, high: float) -> str:
+    """A share of 1 with its interval, in whole percent."""
+    return f"{percent(value)} ({100 * low:.0f}–{percent(high)})"
+
+
+def span(low: str, high: str) -> str:
+    """The ends of an interval; "to" where a dash could be read as a minus."""
+    return f"{low} to {high}" if {"-", "−", "+"} & {low[:1], high[:1]} else f"{low}–{high}"
 
 
 def unit_of(unit: str, value: float) -> tuple[float, str]:
@@ -41,7 +98,7 @@ def unit_of(unit: str, value: float) -> tuple[float, str]:
     for factor, name in _SCALES.get(unit, []):
         if abs(value) >= factor:
             return factor, name
-    return 1.0, "" if unit == "BLEU" else "×" if unit == "x" else unit
+    return 1.0, _NAMES.get(unit, unit)
 
 
 def title_of(name: str) -> str:
@@ -51,11 +108,7 @@ def title_of(name: str) -> str:
     return " ".join([shown[0][:1].upper() + shown[0][1:], *shown[1:]])
 
 
-def _scale(estimate: Estimate) -> tuple[float, str]:
-    return unit_of(estimate.unit, estimate.value)
-
-
-def _digits(value: float, width: float) -> int:
+def decimals(value: float, width: float) -> int:
     """Decimals: enough for two digits of the interval's width, or for three of an exact value."""
     scale, keep = (width, 2) if width > 0 else (abs(value), 3)
     if scale == 0 or not math.isfinite(scale):
@@ -63,13 +116,29 @@ def _digits(value: float, width: float) -> int:
     return min(4, max(0, keep - 1 - math.floor(math.log10(scale))))
 
 
+def _parts(estimate: Estimate) -> tuple[str, str, str]:
+    """(value, interval or nothing, unit) as text."""
+    factor, unit = unit_of(estimate.unit, estimate.value)
+    value, low, high = (x / factor for x in (estimate.value, estimate.low, estimate.high))
+    if not high - low > _NO_SPREAD * abs(value):
+        low = high = value
+    digits = decimals(value, high - low)
+    interval = span(f"{low:.{digits}f}", f"{high:.{digits}f}") if high > low else ""
+    return f"{value:.{digits}f}", interval, unit
+
+
+def _enclosed(interval: str) -> str:
+    return f" ({interval})" if interval else ""
+
+
 def markdown_line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
 def shown_settings(params: Mapping[str, Any]) -> str:
-    return " ".join(f"{k}={_shown(v)}" for k, v in params.items())
+    return " ".join(f"{knob}={shown_value(value)}" for knob, value in params.items())
 
 
-def _shown(value: Any) -> str:
+def shown_value(value: Any) -> str:
+    """A knob's value; real numbers with three digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)

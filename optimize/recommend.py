@@ -12,7 +12,7 @@ from optimize.errors import ConfigError, redacted
 def _recommend(config: StudyConfig, config_yaml: str) -> int:
     from optimize.files import check_sqlite
     from optimize.report.matrix import to_markdown, write_matrix
-    from optimize.report.summary import in_words
+    from optimize.report.terminal import in_words
     from optimize.study.confirmation import recommendation
     from optimize.study.lifecycle import stored_studies
     from optimize.study.rows import matrix_rows, signature_warning

@@ -123,7 +123,7 @@ def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) ->
 
 def _report(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) -> None:
     from optimize.report.importance_tables import read_importance
-    from optimize.report.summary import conclude, pair_looks, write
+    from optimize.report.summary import conclude, pareto_by_pair, write
     from optimize.study.lifecycle import stored_studies
     from optimize.tracking.dashboard import show_study
 
@@ -136,7 +136,7 @@ def _report(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) -> N
         print(f"report: {page}   compare: scripts/ui")
         files = [page, figures, *files]
         folder = plan.config.tracking.storage_artifacts
-        tracker.show(lambda: show_study(study, pair_looks(study), note, files, folder))
+        tracker.show(lambda: show_study(study, pareto_by_pair(study), note, files, folder))
     finally:
         tracker.close(metrics, note, files, status)
 

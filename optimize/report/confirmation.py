@@ -1,44 +1,42 @@
-"""What became of the search's readings when they were measured again."""
+"""The confirmation as a Markdown table: each candidate's confirmed figures beside the search's single measurement."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 from optimize.decision.recommendation import Candidate
-from optimize.formatting import figure, markdown_line, shown_settings, value_of
+from optimize.formatting import figure, markdown_line, ratio, shown_settings, value_of
 from optimize.study.rows import Row
+
+_LEGEND = (
+    "Geometric means of {rounds} rounds, each in a random order, with 95 % prediction intervals: where one further "
+    "measurement would fall. After “search:” stands the search's single measurement. Scores compare within the rounds."
+)
 
 
 def confirmation_markdown(row: Row, refuted: Mapping[int, str]) -> str:
-    """Every candidate measured again, best score first: each figure beside the search's single reading of it.
+    """Every confirmed candidate, best score first.
 
     Args:
         row: The recommendation.
-        refuted: Trial that could not be measured again -> why.
+        refuted: Trial that could not be measured again -> reason.
     """
-    found = row.found
-    ranked = sorted(found.considered, key=lambda c: -found.scores[c.number].value)
-    lines = [
-        markdown_line(["trial", "settings", "score", *row.objectives]),
-        markdown_line(["---"] * (3 + len(row.objectives))),
-    ]
-    for c in ranked:
-        score = "1" if c.baseline else figure(found.scores[c.number])
-        figures = [_beside_the_first(c, name) for name in row.objectives]
-        note = "" if c.feasible else " (breaks a constraint)"
+    scores = row.found.scores
+    head = ["trial", "settings", "score", *row.objectives]
+    lines = [markdown_line(head), markdown_line(["---"] * len(head))]
+    for c in sorted(row.found.considered, key=lambda c: -scores[c.number].value):
+        note = "" if c.feasible else " (violates a constraint)"
         settings = "vLLM's defaults" if c.baseline else shown_settings(c.params)
-        lines.append(markdown_line([f"{c.number}{note}", settings, score, *figures]))
-    about = (
-        f"Measured again in {found.rounds} rounds, each in a random order: geometric means, and the interval that a "
-        "further measurement falls in; in brackets what the search had read. Scores compare within the rounds."
-    )
-    gone = [f"- trial {number} could not be measured again: {why}" for number, why in refuted.items()]
-    return "\n".join([*lines, "", about, *(["", *gone] if gone else [])]) + "\n"
+        score = "1×" if c.baseline else ratio(scores[c.number])
+        cells = [_confirmed_figure(c, name) for name in row.objectives]
+        lines.append(markdown_line([f"{c.number}{note}", settings, score, *cells]))
+    dropped = [f"- trial {number} could not be measured again: {reason}" for number, reason in refuted.items()]
+    legend = _LEGEND.format(rounds=row.found.rounds)
+    return "\n".join([*lines, "", legend, *(["", *dropped] if dropped else [])]) + "\n"
 
 
-def _beside_the_first(candidate: Candidate, name: str) -> str:
-    now = candidate.estimates.get(name)
-    if now is None:
+def _confirmed_figure(candidate: Candidate, name: str) -> str:
+    confirmed, first = candidate.estimates.get(name), candidate.first.get(name)
+    if confirmed is None:
         return "–"
-    first = candidate.first.get(name)
-    return figure(now) + (f" ({value_of(first)})" if first is not None else "")
+    return figure(confirmed) + (f", search: {value_of(first)}" if first is not None else "")

@@ -1,34 +1,19 @@
-"""All that the report shows of a study, read from Optuna's storage and the ledger once."""
+"""Everything that the report shows of a study."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from objectives import Direction, Estimate
 from optimize.decision.constraints import Limit
-from optimize.decision.recommendation import Candidate, Evidence, Recommendation, SingleReadings
+from optimize.decision.recommendation import Candidate, Recommendation
 from optimize.formatting import title_of, unit_of
-from optimize.ledger import Ledger, TrialRecord
-from optimize.outcome import Role
+from optimize.ledger import TrialRecord
+from optimize.outcome import Role, State
 from optimize.report.importance import Share
-from optimize.study.confirmation import (
-    confirmed,
-    directions_of,
-    first_reading,
-    recommendation,
-    refuted,
-    weights_of,
-)
-from optimize.study.info import info_of
 from optimize.study.rows import Row
-from optimize.study.trials import candidates, told
-
-if TYPE_CHECKING:
-    import optuna
-    from optuna.trial import FrozenTrial
 
 KINDS = {
     "pick": "recommended",
@@ -36,9 +21,9 @@ KINDS = {
     "base": "vLLM's defaults",
     "front": "Pareto front",
     "plain": "dominated",
-    "broken": "breaks a constraint",
+    "broken": "violates a constraint",
 }
-"""How a measured trial stands, and what that is called; the first that fits counts."""
+"""The classes of measured trials and their names; a trial belongs to the first that applies."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +32,11 @@ class Knob:
 
     Attributes:
         name: Its name.
-        choices: Its values, in order; empty where it is a range.
+        choices: Its values, in order; empty if it is a range.
         low: Least value of the range.
         high: Greatest value of the range.
-        log: Whether the range was searched in logarithms.
-        whole: Whether it is one of whole numbers.
+        log: Whether the range is searched on a logarithmic scale.
+        whole: Whether it takes whole numbers only.
     """
 
     name: str
@@ -64,13 +49,13 @@ class Knob:
 
 @dataclass(frozen=True)
 class InspectedTrial:
-    """A configuration whose requests are looked at one by one.
+    """A configuration whose requests the report shows one by one.
 
     Attributes:
         kind: "pick", "runner" or "base".
         number: Its trial.
-        measured: Records of the measurements its figures rest on: its own, or its confirmation's.
-        latencies_s: Of every request due in a window, answered ones.
+        measured: Records of the measurements its figures rest on: those of its confirmation, else its own.
+        latencies_s: Latencies of all answered requests that were due within a window.
         last_s: (due, latency) of the last measurement's answered requests, in seconds since its load began.
         series: The last measurement's telemetry.
     """
@@ -89,27 +74,27 @@ class Facts:
 
     Attributes:
         study: Name of the study.
-        title: Its scenario, for people.
-        model: The model's name.
+        title: Title of its scenario.
+        model: Name of the model.
         directions: Objective -> direction.
         weights: Objective -> weight in the score.
         limits: The constraints.
         knobs: The search space.
-        candidates: Every measured trial, as the search read it.
-        found: The recommendation; None where there is none.
-        search: The recommendation as the search's single readings have it.
-        over_runner_up: Objective -> how many times better the pick is than the runner-up.
-        refuted: Trial that could not be measured again -> why.
+        candidates: Every measured trial, with the figures that the search saw.
+        recommendation: The recommendation; None if there is none.
+        search: The recommendation by the search's single measurements alone.
+        over_runner_up: Objective -> how many times better the recommendation is than the runner-up.
+        refuted: Trial that could not be confirmed -> reason.
         records: Every trial of the ledger.
         rows: The matrix over all studies.
-        importance: What the knobs explain.
-        chosen: Pick, runner-up and baseline.
+        importance: Shares of the variance that the knobs explain.
+        inspected: Recommendation, runner-up and baseline, request by request.
         runs: Trial -> id of its MLflow run.
-        parent_run: Id of the study's MLflow run; empty where MLflow was not told.
-        engine_starts: How many engines were started.
-        signature: What every figure depends on.
-        caution: Says so where signatures differ within the study; else empty.
-        overrides: What the study's command was given.
+        parent_run: Id of the study's MLflow run; empty if MLflow has none.
+        engine_starts: Number of engine starts.
+        signature: The conditions that every figure depends on.
+        caution: A sentence if the conditions differ within the study; else empty.
+        overrides: Words of the command that ran the study.
     """
 
     study: str
@@ -120,14 +105,14 @@ class Facts:
     limits: Sequence[Limit]
     knobs: Sequence[Knob]
     candidates: Sequence[Candidate]
-    found: Recommendation | None
+    recommendation: Recommendation | None
     search: Recommendation | None
     over_runner_up: Mapping[str, Estimate]
     refuted: Mapping[int, str]
     records: Sequence[TrialRecord]
     rows: Sequence[Row]
     importance: Sequence[Share]
-    chosen: Sequence[InspectedTrial]
+    inspected: Sequence[InspectedTrial]
     runs: Mapping[int, str]
     parent_run: str
     engine_starts: int
@@ -139,7 +124,7 @@ class Facts:
 
     @property
     def simulated(self) -> bool:
-        """Whether a stand-in answered: then no figure is a measurement."""
+        """Whether a simulated engine answered: then no figure is a measurement."""
         return self.signature.get("engine", "").startswith("simulated")
 
     @property
@@ -147,7 +132,7 @@ class Facts:
         return next((c for c in self.candidates if c.baseline), None)
 
     def record(self, number: int) -> TrialRecord | None:
-        """What the ledger has of a trial."""
+        """The ledger's record of a trial."""
         if not self._by_number:
             self._by_number.update({r.number: r for r in self.records})
         return self._by_number.get(number)
@@ -159,16 +144,17 @@ class Facts:
         return self._kinds[candidate.number]
 
     def _kind(self, c: Candidate) -> str:
-        if self.found is not None and c.number == self.found.pick.number:
+        final = self.recommendation
+        if final is not None and c.number == final.pick.number:
             return "pick"
         if c.baseline:
             return "base"
-        if self.found is not None and self.found.runner_up and c.number == self.found.runner_up.number:
+        if final is not None and final.runner_up and c.number == final.runner_up.number:
             return "runner"
         if not c.feasible:
             return "broken"
-        best = {p.number for p in self.search.front} if self.search else set()
-        return "front" if c.number in best else "plain"
+        front = {p.number for p in self.search.front} if self.search else set()
+        return "front" if c.number in front else "plain"
 
     def measured_at(self, name: str) -> list[Candidate]:
         """Candidates that have this figure."""
@@ -178,122 +164,13 @@ class Facts:
         return next((c.estimates[name].unit for c in self.candidates if name in c.estimates), "")
 
     def limit_text(self, limit: Limit) -> str:
-        """A constraint for people, e.g. "P99 latency ≤ 2 s"."""
+        """A constraint as the reader writes it, e.g. "P99 latency ≤ 2 s" or "BLEU ≥ 0.95× the default"."""
         sign = "≤" if limit.upper else "≥"
         if limit.relative:
-            return f"{title_of(limit.metric)} {sign} {limit.value:g} × the defaults'"
+            return f"{title_of(limit.metric)} {sign} {limit.value:g}× the default"
         factor, unit = unit_of(self.unit(limit.metric), limit.value)
         return f"{title_of(limit.metric)} {sign} {limit.value / factor:g} {unit}".rstrip()
 
     def unrunnable(self) -> list[TrialRecord]:
         """Trials of the search that could not be measured."""
-        return [r for r in self.records if r.state in ("infeasible", "failed") and r.role != Role.CONFIRMATION]
-
-
-def gather(
-    study: optuna.Study, ledger: Ledger, rows: Sequence[Row], importance: Sequence[Share], caution: str = "",
-) -> Facts:  # fmt: skip
-    """Read everything of one study.
-
-    Args:
-        study: From Optuna's storage.
-        ledger: Its folder.
-        rows: The matrix over all studies.
-        importance: What its knobs explain.
-        caution: Says so where its signatures differ; else empty.
-    """
-    info, records = info_of(study), list(ledger.records())
-    found = recommendation(study)
-    return Facts(
-        study=study.study_name,
-        title=info.scenario.title,
-        model=info.model,
-        directions=directions_of(study),
-        weights=weights_of(study),
-        limits=list(info.limits),
-        knobs=_knobs(told(study)),
-        candidates=candidates(study),
-        found=found,
-        search=first_reading(study),
-        over_runner_up=_over_runner_up(study, found),
-        refuted=refuted(study),
-        records=records,
-        rows=rows,
-        importance=importance,
-        chosen=[_chosen(kind, n, ledger, records) for kind, n in _choice(found, candidates(study)).items()],
-        runs={r.number: run for r in records if (run := _run_id(ledger, r.number))},
-        parent_run=_run_of(ledger.folder),
-        engine_starts=len(list((ledger.folder / "engines").glob("*.log"))),
-        signature=info.signature,
-        caution=caution,
-        overrides=ledger.overrides(),
-    )
-
-
-def _knobs(trials: Sequence[FrozenTrial]) -> list[Knob]:
-    return [_knob(name, d) for t in trials[:1] for name, d in t.distributions.items()]
-
-
-def _knob(name: str, distribution: Any) -> Knob:
-    if hasattr(distribution, "choices"):
-        return Knob(name, tuple(distribution.choices))
-    return Knob(
-        name,
-        (),
-        float(distribution.low),
-        float(distribution.high),
-        bool(distribution.log),
-        isinstance(distribution.low, int),
-    )
-
-
-def _over_runner_up(study: optuna.Study, found: Recommendation | None) -> dict[str, Estimate]:
-    if found is None or found.runner_up is None:
-        return {}
-    again = confirmed(study)
-    evidence: Evidence = SingleReadings(found.runner_up, directions_of(study), weights_of(study))
-    if found.rounds and again is not None:
-        evidence = again[1].against(found.runner_up.number)
-    return {name: evidence.gain(found.pick, name) for name in directions_of(study)}
-
-
-def _choice(found: Recommendation | None, measured: Sequence[Candidate]) -> dict[str, int]:
-    """Kind -> trial of those that are looked at closely; the baseline once, be it the pick or the runner-up."""
-    baseline = next((c.number for c in measured if c.baseline), None)
-    named = {"pick": found.pick.number if found else None}
-    named["runner"] = found.runner_up.number if found and found.runner_up else None
-    named["base"] = baseline
-    chosen: dict[str, int] = {}
-    for kind, number in named.items():
-        if number is not None and number not in chosen.values():
-            chosen[kind] = number
-    return chosen
-
-
-def _chosen(kind: str, number: int, ledger: Ledger, records: Sequence[TrialRecord]) -> InspectedTrial:
-    completed = [r for r in records if r.state == "completed"]
-    again = [r for r in completed if r.confirms == number]
-    measured = again or [r for r in completed if r.number == number]
-    windows = [_in_window(ledger.read_latencies(r.number), r) for r in measured]
-    return InspectedTrial(
-        kind=kind,
-        number=number,
-        measured=measured,
-        latencies_s=[latency for window in windows for _, latency in window],
-        last_s=ledger.read_latencies(measured[-1].number) if measured else [],
-        series=ledger.read_series(measured[-1].number) if measured else {},
-    )
-
-
-def _in_window(requests: Sequence[tuple[float, float]], record: TrialRecord) -> list[tuple[float, float]]:
-    start = record.seconds.get("warmup", 0.0)
-    return [(due, s) for due, s in requests if start <= due < start + record.seconds.get("window", float("inf"))]
-
-
-def _run_id(ledger: Ledger, number: int) -> str:
-    return _run_of(ledger.trial_folder(number))
-
-
-def _run_of(folder: Any) -> str:
-    path = folder / "mlflow.json"
-    return str(json.loads(path.read_text(encoding="utf-8"))["run_id"]) if path.is_file() else ""
+        return [r for r in self.records if r.state in (State.INFEASIBLE, State.FAILED) and r.role != Role.CONFIRMATION]

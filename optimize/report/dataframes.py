@@ -21,7 +21,7 @@ from optimize.decision.recommendation import Recommendation, recommend
 from optimize.errors import ConfigError, closest
 from optimize.formatting import figure
 from optimize.ledger import Ledger, TrialRecord
-from optimize.report.summary import in_words
+from optimize.report.terminal import in_words
 from optimize.study.confirmation import directions_of, first_reading, recommendation, weights_of
 from optimize.study.lifecycle import stored_studies
 from optimize.study.rows import matrix_rows

@@ -1,4 +1,4 @@
-"""Importance of knobs and pairs as tables, sentences and a heat map."""
+"""Importance of the knobs as a table and as sentences."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
-
 from optimize.files import write_files
-from optimize.formatting import markdown_line
-from optimize.report.figures import write_html
+from optimize.formatting import markdown_line, percent
 from optimize.report.importance import LEAST_TRIALS, Share, shares
 from optimize.search.designs import grid_values
 from optimize.search.gp_sampler import LOG_SCALE_ATTR
@@ -23,6 +19,11 @@ from optimize.study.trials import measured
 
 if TYPE_CHECKING:
     import optuna
+
+_LEGEND = (
+    "From {trials} measured trials, with 95 % intervals. A pair's share is what it explains beyond its two knobs. The "
+    "search samples good settings more often than others, so the shares hold for the region it searched."
+)
 
 
 def importance_of(study: optuna.Study) -> list[Share]:
@@ -35,70 +36,44 @@ def importance_of(study: optuna.Study) -> list[Share]:
     return shares([t.params for t in trials], figures, levels, logs)
 
 
-def to_markdown(found: Sequence[Share], trials: int) -> str:
-    """All shares as a table, and a sentence on each."""
-    if not found:
-        return f"Not enough evidence on any knob: {trials} measured trials, {LEAST_TRIALS} are the least to look at.\n"
-    lines = [markdown_line(["objective", "knob or pair", "share of the variance", "by chance", "evidence"])]
-    lines.append(markdown_line(["---"] * 5))
-    for share in found:
+def to_markdown(results: Sequence[Share], trials: int) -> str:
+    """All shares of a study as a table, and a sentence on each."""
+    if not results:
+        return f"Not enough evidence on any knob: {trials} measured trials, and at least {LEAST_TRIALS} are needed.\n"
+    return shares_markdown(results, _LEGEND.format(trials=trials))
+
+
+def shares_markdown(results: Sequence[Share], legend: str) -> str:
+    """Shares as a table with its legend, and a sentence on each."""
+    head = ["objective", "knob or pair", "share of the variance", "reached by chance", "evident"]
+    lines = [markdown_line(head), markdown_line(["---"] * len(head))]
+    for share in results:
         cells = [
-            share.figure, " x ".join(share.knobs), f"{share.value:.0%} [{share.low:.0%}, {share.high:.0%}]",
-            f"{share.chance:.0%}", "yes" if share.evident else "not enough",
+            share.figure, " × ".join(share.knobs), share.text, percent(share.chance), "yes" if share.evident else "no",
         ]  # fmt: skip
         lines.append(markdown_line(cells))
-    about = (
-        f"From {trials} measured trials. A pair's share is what it explains beyond its two knobs. The search tries "
-        "good settings more often than others, so shares hold for where it looked."
-    )
-    return "\n".join([*lines, "", about, "", *(f"- {share.in_words()}" for share in found)]) + "\n"
+    return "\n".join([*lines, "", legend, "", *(f"- {share.in_words()}" for share in results)]) + "\n"
 
 
-def evident(found: Sequence[Share]) -> str:
-    """What there is evidence for, strongest first, in sentences."""
-    sure = sorted((s for s in found if s.evident), key=lambda s: -s.value)
-    rest = len(found) - len(sure)
-    lines = [f"  {share.in_words()}" for share in sure]
-    return "\n".join([*lines, f"  For {rest} other shares there is not enough evidence (importance.md)."])
+def evident(results: Sequence[Share]) -> str:
+    """A sentence on each evident share, the largest first."""
+    shares = sorted((s for s in results if s.evident), key=lambda s: -s.value)
+    rest = len(results) - len(shares)
+    lines = [f"  {share.in_words()}" for share in shares]
+    return "\n".join([*lines, f"  Not enough evidence for the other {rest} shares; importance.md lists them."])
 
 
-def heat_map(found: Sequence[Share]) -> go.Figure:
-    """Knobs by knobs for each objective: what each explains alone on the diagonal, pairs beside it."""
-    figures = list(dict.fromkeys(share.figure for share in found))
-    knobs = list(dict.fromkeys(knob for share in found for knob in share.knobs))
-    drawn = make_subplots(rows=1, cols=len(figures), subplot_titles=figures, horizontal_spacing=0.12)
-    for column, name in enumerate(figures, start=1):
-        of = {frozenset(s.knobs): s for s in found if s.figure == name}
-        cells = [[of.get(frozenset((row, col))) for col in knobs] for row in knobs]
-        drawn.add_trace(
-            go.Heatmap(
-                z=[[None if c is None else c.value for c in row] for row in cells], x=knobs, y=knobs,
-                text=[["" if c is None else f"{c.value:.0%}{'' if c.evident else ' ?'}" for c in row] for row in cells],
-                texttemplate="%{text}", hovertext=[["" if c is None else c.in_words() for c in row] for row in cells],
-                hovertemplate="%{hovertext}<extra></extra>", zmin=0, zmax=1, colorscale="Cividis",
-                showscale=column == len(figures),
-            ),
-            row=1, col=column,
-        )  # fmt: skip
-    drawn.update_layout(
-        template="plotly_white", height=420, margin={"t": 90},
-        title={"text": "Share of the variance explained; ? where there is not enough evidence"},
-    )  # fmt: skip
-    return drawn
-
-
-def write_importance(found: Sequence[Share], trials: int, folder: Path) -> list[Path]:
-    """Write importance.md, importance.json and, where there is something to draw, importance.html."""
+def write_importance(results: Sequence[Share], trials: int, folder: Path) -> list[Path]:
+    """Write importance.md and importance.json; returns their paths."""
     texts = {
-        "importance.md": to_markdown(found, trials),
-        "importance.json": json.dumps([{**asdict(s), "evident": s.evident} for s in found], indent=1),
+        "importance.md": to_markdown(results, trials),
+        "importance.json": json.dumps([{**asdict(s), "evident": s.evident} for s in results], indent=1),
     }
-    files = write_files(texts, folder)
-    return [*files, write_html(heat_map(found), folder / "importance.html")] if found else files
+    return write_files(texts, folder)
 
 
 def read_importance(path: Path) -> list[Share]:
-    """What `write_importance` kept in importance.json."""
-    kept: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    """The shares in an importance.json that `write_importance` wrote."""
+    stored: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     names = [f.name for f in fields(Share)]
-    return [Share(**{n: raw[n] for n in names} | {"knobs": tuple(raw["knobs"])}) for raw in kept]
+    return [Share(**{n: raw[n] for n in names} | {"knobs": tuple(raw["knobs"])}) for raw in stored]

@@ -10,39 +10,43 @@ from typing import Any
 from objectives import Estimate
 from optimize.decision.recommendation import Candidate
 from optimize.files import to_csv_lines, write_files
-from optimize.formatting import _shown, figure, markdown_line, shown_settings
+from optimize.formatting import change_of, figure, markdown_line, ratio, shown_settings, shown_value
 from optimize.study.rows import Row
 from optimize.study.signatures import differences, warning
 
 _KNOBS = ("quantization", "batch_size", "beam_size", "workers")
+_LEGEND = (
+    "Figures have 95 % intervals: confidence intervals of single measurements, prediction intervals of confirmed ones. "
+    "Relative to vLLM's defaults: the figure as a multiple of the default's, with its 95 % confidence interval."
+)
 
 
 def knobs_of(rows: Sequence[Row]) -> list[str]:
-    """The four knobs first, then any others, as far as a row has them."""
-    seen = {name for row in rows for name in row.found.pick.params}
-    return [k for k in _KNOBS if k in seen] + sorted(seen.difference(_KNOBS))
+    """The knobs that the rows vary: the four main ones first, then the others by name."""
+    names = {name for row in rows for name in row.found.pick.params}
+    return [k for k in _KNOBS if k in names] + sorted(names.difference(_KNOBS))
 
 
 def to_markdown(rows: Sequence[Row]) -> str:
-    """The matrix as a Markdown table, with what its figures depend on below it."""
+    """The matrix as a Markdown table, with the conditions of each row below it."""
     knobs = knobs_of(rows)
     objectives = list(dict.fromkeys(name for row in rows for name in row.objectives))
-    head = ["scenario", *knobs, *objectives, "gain over vLLM defaults", "runner-up"]
+    head = ["scenario", *knobs, *objectives, "relative to vLLM's defaults", "runner-up"]
     lines = [markdown_line(head), markdown_line(["---"] * len(head))]
     for row in rows:
         pick = row.found.pick
         figures = [figure(pick.estimates[n]) if n in pick.estimates else "–" for n in objectives]
-        settings = [_shown(pick.params.get(k, "–")) for k in knobs]
+        settings = [shown_value(pick.params.get(k, "–")) for k in knobs]
         lines.append(markdown_line([row.title, *settings, *figures, _gains(row), _runner_up(row)]))
     notes = [
         f"- **{row.scenario}**: study `{row.study}`, trial {row.found.pick.number}, {_evidence(row)}, {row.date}; "
-        f"{_signed(row)}"
+        f"{_conditions(row)}"
         for row in rows
     ]
     # Workload and load differ from scenario to scenario; these must not.
     mixed = differences([(row.scenario, row.signature) for row in rows], ["machine", "engine", "model"])
-    caution = [warning(mixed, "compare within a row, not between rows"), ""] if mixed else []
-    head_note = ["", "Figures are means or quantiles [95 % interval].", ""]
+    caution = [warning(mixed, "compare figures within a row, not between rows"), ""] if mixed else []
+    head_note = ["", _LEGEND, ""]
     return "\n".join([*lines, *head_note, *caution, *notes]) + "\n"
 
 
@@ -54,7 +58,7 @@ def front_markdown(row: Row, front: Sequence[Candidate]) -> str:
         markdown_line(["---"] * (1 + len(knobs) + len(row.objectives))),
     ]
     for c in front:
-        settings = [_shown(c.params.get(k, "–")) for k in knobs]
+        settings = [shown_value(c.params.get(k, "–")) for k in knobs]
         lines.append(markdown_line([str(c.number), *settings, *(figure(c.estimates[n]) for n in row.objectives)]))
     return "\n".join(lines) + "\n"
 
@@ -106,22 +110,22 @@ def write_matrix(rows: Sequence[Row], folder: Path) -> list[Path]:
 
 
 def _columns(estimates: Mapping[str, Estimate], prefix: str) -> dict[str, float]:
-    found: dict[str, float] = {}
+    columns: dict[str, float] = {}
     for name, e in estimates.items():
-        found |= {f"{prefix}{name}": e.value, f"{prefix}{name}_low": e.low, f"{prefix}{name}_high": e.high}
-    return found
+        columns |= {f"{prefix}{name}": e.value, f"{prefix}{name}_low": e.low, f"{prefix}{name}_high": e.high}
+    return columns
 
 
 def _evidence(row: Row) -> str:
     if row.found.rounds:
-        return f"means of {row.found.rounds} rounds [where a further measurement falls]"
-    return "a single reading"
+        return f"means of {row.found.rounds} rounds"
+    return "a single measurement"
 
 
 def _gains(row: Row) -> str:
     if row.found.pick.baseline:
-        return "none: vLLM's defaults are best"
-    return ", ".join(f"{name} {figure(e)}" for name, e in row.found.gains.items())
+        return "the defaults are best"
+    return ", ".join(f"{name} {ratio(change_of(e, row.objectives[name]))}" for name, e in row.found.gains.items())
 
 
 def _runner_up(row: Row) -> str:
@@ -131,5 +135,5 @@ def _runner_up(row: Row) -> str:
     return f"trial {other.number}: {shown_settings(other.params)}" + (" (tied)" if row.found.tied else "")
 
 
-def _signed(row: Row) -> str:
+def _conditions(row: Row) -> str:
     return "; ".join(f"{key}: {value}" for key, value in row.signature.items())

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optimize.decision.recommendation import Candidate
 from optimize.files import write_atomically
-from optimize.formatting import figure, interval_of, shown_settings, title_of, value_of
-from optimize.outcome import Role
-from optimize.report.charts import evidence, requests, tradeoffs
+from optimize.formatting import figure, interval_of, shown_value, title_of, value_of
+from optimize.report import sections
+from optimize.report.charts import evidence, parallel, requests, space, tradeoffs
 from optimize.report.charts.canvas import Drawing, style_sheet
 from optimize.report.charts.png import write_png
-from optimize.report.data import KINDS, Facts, InspectedTrial
+from optimize.report.data import KINDS, Facts
 from optimize.report.matrix import knobs_of
-from optimize.report.rationale import AGAIN, reasons, verdict, why
-from optimize.report.time_spent import costs_of
+from optimize.report.rationale import rationale, verdict
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
-_SHOWN_OF_A_REASON, _RANKED = 5, 10
 _LOCAL_UI = "http://127.0.0.1:5000"
-_NOT_REPEATED = ("study.fresh=", "study.trials=", "study.minutes=", "study.name=", "output_dir=", "confirm.", "search.")
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class Figures:
 
 
 def draw(facts: Facts) -> Figures:
-    """Draw everything there is to draw; what has no data is left out."""
-    space = tradeoffs.in_space(facts)
+    """All figures that the study has data for."""
+    turning = space.in_space(facts)
     return Figures(
         confirmation=evidence.confirmation(facts),
         pairs=tradeoffs.pairs(facts) if facts.candidates else [],
-        space=[space] if space else [],
-        parallel=[tradeoffs.parallel(facts)] if facts.candidates else [],
+        space=[turning] if turning else [],
+        parallel=[parallel.parallel(facts)] if facts.candidates else [],
         importance=evidence.importance(facts),
         requests=requests.drawings(facts),
         search=[*evidence.convergence(facts), evidence.time_bar(facts)],
@@ -63,12 +63,12 @@ def write_report(facts: Facts, folder: Path, ui: str) -> list[Path]:
     """Write report.html, and every figure under figures/ as SVG and PNG.
 
     Args:
-        facts: What it shows.
-        folder: Where to.
+        facts: Content of the report.
+        folder: Destination.
         ui: Address of MLflow's pages.
 
     Returns:
-        The page, and the figures' folder.
+        The page, and the folder of its figures.
     """
     figures, page, beside = draw(facts), folder / "report.html", folder / "figures"
     beside.mkdir(parents=True, exist_ok=True)
@@ -83,13 +83,29 @@ def write_report(facts: Facts, folder: Path, ui: str) -> list[Path]:
 
 
 def ui_of(configured: str | None, tracking_uri: str) -> str:
-    """Where MLflow's pages are: as configured, else the tracking server, else what scripts/ui serves."""
+    """Address of MLflow's pages: as configured, else the tracking server, else what scripts/ui serves."""
     server = tracking_uri if tracking_uri.startswith(("http://", "https://")) else _LOCAL_UI
     return (configured or server).rstrip("/")
 
 
 def html(facts: Facts, figures: Figures, ui: str) -> str:
     """The page."""
+    from markupsafe import Markup
+
+    css, js = ((TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    return _environment().get_template("report.html.j2").render(
+        facts=facts, figures=figures, recommendation=facts.recommendation, objectives=list(facts.directions),
+        css=Markup(style_sheet() + css), js=Markup(js), data=Markup(data(facts, ui)),
+        verdict=verdict(facts.recommendation) if facts.recommendation else "", rationale=rationale(facts),
+        sections=sections, matrix_knobs=knobs_of(facts.rows), ranked=sections.ranked(facts),
+        inspected=sections.inspected(facts), deployment=sections.deployment(facts),
+        excluded=sections.excluded(facts), reproduction=sections.reproduction(facts),
+        written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", study_run=run_link(ui, facts.parent_run),
+        trial_run=lambda number: run_link(ui, facts.runs.get(number, "")), files=figures.every(),
+    )  # fmt: skip
+
+
+def _environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -98,175 +114,53 @@ def html(facts: Facts, figures: Figures, ui: str) -> str:
         lstrip_blocks=True,
     )  # fmt: skip
     environment.filters |= {
-        "figure": figure,
-        "value": value_of,
-        "interval": interval_of,
-        "title_of": title_of,
-        "settings": shown_settings,
-    }
-    environment.filters["svg"] = lambda drawing: Markup(drawing.svg())
-    read = (TEMPLATES / "report.css").read_text(encoding="utf-8"), (TEMPLATES / "report.js").read_text(encoding="utf-8")
-    return environment.get_template("report.html.j2").render(
-        facts=facts, figures=figures, found=facts.found, objectives=list(facts.directions),
-        css=Markup(style_sheet() + read[0]), js=Markup(read[1]), data=Markup(data(facts, ui)),
-        verdict=verdict(facts.found) if facts.found else "", why=why(facts), legend=_legend(facts),
-        kinds=KINDS, knobs=knobs_of(facts.rows), reasons=_reasons(facts), spent=_spent(facts),
-        reproduce=_reproduce(facts), generated=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", span=_span(facts),
-        parent=run_link(ui, facts.parent_run), gain=_gain, link=lambda n: run_link(ui, facts.runs.get(n, "")),
-        ranked=_ranked(facts), deploy=_deploy(facts), chosen=_chosen(facts), files=figures.every(),
-    )  # fmt: skip
+        "figure": figure, "value": value_of, "interval": interval_of, "title_of": title_of,
+        "setting": shown_value, "svg": lambda drawing: Markup(drawing.svg()), "nonbreaking": _nonbreaking,
+    }  # fmt: skip
+    return environment
+
+
+def _nonbreaking(text: str) -> str:
+    """Keep each interval in parentheses, and each percent sign with its number, on one line."""
+    joined = re.sub(r"\([^()]*\)", lambda match: match[0].replace("–", "\u2060–\u2060").replace(" ", "\u00a0"), text)
+    return joined.replace(" %", "\u00a0%")
 
 
 def run_link(ui: str, run: str) -> str:
-    """MLflow's page of a run; empty where MLflow was not told of it."""
+    """MLflow's page of a run; empty if MLflow has no such run."""
     return f"{ui}/#/runs/{run}" if run else ""
 
 
 def data(facts: Facts, ui: str) -> str:
     """What the page's script shows of each trial, as JSON that may stand within a script element."""
-    trials = [_trial(facts, c) for c in facts.candidates]
-    found = {
+    document = {
         "runs": run_link(ui, "@").removesuffix("@"), "kinds": KINDS, "knobs": [k.name for k in facts.knobs],
-        "objectives": [[n, title_of(n)] for n in facts.directions], "trials": trials,
+        "objectives": [[n, title_of(n)] for n in facts.directions],
+        "trials": [_trial(facts, c) for c in facts.candidates],
     }  # fmt: skip
-    return json.dumps(found, separators=(",", ":"), default=str, ensure_ascii=False).replace("<", "\\u003c")
+    return json.dumps(document, separators=(",", ":"), default=str, ensure_ascii=False).replace("<", "\\u003c")
 
 
 def _trial(facts: Facts, c: Candidate) -> dict[str, Any]:
-    record = facts.record(c.number)
-    broken = [n for n, v in record.violations.items() if v > 0] if record and not c.feasible else []
-    texts = {limit.name: facts.limit_text(limit) for limit in facts.limits}
-    notes = [f"breaks {texts.get(n, n)}" for n in broken]
-    if record is not None and record.disturbed:
-        notes.append("disturbed while it was measured")
+    figures = [c.estimates.get(name) for name in facts.directions]
     return {
         "n": c.number, "k": facts.kind(c), "p": {k: _short(v) for k, v in c.params.items()},
-        "f": [figure(c.estimates[n]) if n in c.estimates else "–" for n in facts.directions],
-        "v": [float(f"{c.estimates[n].value:.5g}") if n in c.estimates else None for n in facts.directions],
+        "f": [figure(e) if e else "–" for e in figures],
+        "v": [float(f"{e.value:.5g}") if e else None for e in figures],
         "s": value_of(facts.search.scores[c.number]) if facts.search else "–",
-        "r": facts.runs.get(c.number, ""), "w": notes,
+        "r": facts.runs.get(c.number, ""), "w": _warnings(facts, c),
     }  # fmt: skip
 
 
+def _warnings(facts: Facts, c: Candidate) -> list[str]:
+    record = facts.record(c.number)
+    if record is None:
+        return []
+    texts = {limit.name: facts.limit_text(limit) for limit in facts.limits}
+    violated = [] if c.feasible else [name for name, excess in record.violations.items() if excess > 0]
+    disturbed = ["The machine was disturbed during this measurement."] if record.disturbed else []
+    return [*(f"Violates {texts.get(name, name)}." for name in violated), *disturbed]
+
+
 def _short(value: Any) -> Any:
-    return f"{value:.3g}" if isinstance(value, float) else value
-
-
-def _legend(facts: Facts) -> list[dict[str, Any]]:
-    from markupsafe import Markup
-
-    return [
-        {"kind": kind, "name": name, "count": count, "symbol": Markup(symbol)}
-        for kind, name, count, symbol in tradeoffs.legend(facts)
-    ]
-
-
-def _gain(facts: Facts, name: str) -> tuple[str, str]:
-    """(how the pick compares with vLLM's defaults in one objective, class of that)."""
-    assert facts.found is not None
-    e = facts.found.gains[name]
-    if facts.found.pick.baseline:
-        return "this is the default", "even"
-    if e.low <= 1.0 <= e.high:
-        return f"not told apart: {figure(e)}", "even"
-    return f"{figure(e)} as good as the default", "better" if e.low > 1.0 else "worse"
-
-
-def _ranked(facts: Facts) -> list[Candidate]:
-    """Candidates of the comparison with the baseline, best score first."""
-    found = facts.found
-    if found is None:
-        return []
-    shown = found.considered if found.rounds else [*found.front, *(c for c in found.considered if c.baseline)]
-    ranked = sorted({c.number: c for c in shown}.values(), key=lambda c: -found.scores[c.number].value)
-    return [c for place, c in enumerate(ranked) if place < _RANKED or c.baseline]
-
-
-def _reasons(facts: Facts) -> list[dict[str, Any]]:
-    """Rows of the table of what could not be used."""
-    return [
-        {
-            "reason": reason, "count": len(numbers), "rest": len(numbers) - _SHOWN_OF_A_REASON,
-            "trials": [_unused(facts, n, reason) for n in numbers[:_SHOWN_OF_A_REASON]],
-        }
-        for reason, numbers in reasons(facts).items()
-    ]  # fmt: skip
-
-
-def _unused(facts: Facts, number: int, reason: str) -> dict[str, Any]:
-    """A trial that could not be used: its settings, and what is known beyond the reason."""
-    record = facts.record(number)
-    assert record is not None
-    more = facts.refuted[number] if reason == AGAIN else record.reason
-    return {"number": number, "params": record.params, "reason": more}
-
-
-def _spent(facts: Facts) -> list[tuple[str, str]]:
-    searched = [r for r in facts.records if r.role != Role.CONFIRMATION and r.state in ("completed", "infeasible")]
-    again = sum(r.role == Role.CONFIRMATION for r in facts.records)
-    seconds = sum(r.seconds.get("wall", 0.0) for r in facts.records)
-    found = [
-        ("trials of the search", str(len(searched))),
-        ("measured", str(len(facts.candidates))),
-        ("kept every constraint", str(sum(c.feasible for c in facts.candidates))),
-        ("confirming measurements", str(again)),
-        ("minutes in trials", f"{seconds / 60:.1f}"),
-        ("engine starts", str(facts.engine_starts)),
-    ]
-    costs = costs_of(facts.records)
-    if costs is not None and costs.overhead_new_s is not None:
-        found.append(("median overhead with a new engine", f"{costs.overhead_new_s:.1f} s"))
-    if costs is not None and costs.overhead_live_s is not None:
-        found.append(("median overhead on a live engine", f"{costs.overhead_live_s:.1f} s"))
-    return found
-
-
-def _span(facts: Facts) -> str:
-    times = [t for r in facts.records for t in (r.started_at, r.ended_at) if t]
-    if not times:
-        return ""
-    first, last = (datetime.fromtimestamp(t, UTC) for t in (min(times), max(times)))
-    same = f"{first:%Y-%m-%d %H:%M} to {last:%H:%M} UTC"
-    return same if first.date() == last.date() else f"{first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC"
-
-
-def _deploy(facts: Facts) -> list[str]:
-    """The serving command and what each request must say, of the pick."""
-    if facts.found is None:
-        return []
-    record = facts.record(facts.found.pick.number)
-    if record is None or not record.config:
-        return []
-    lines = [record.config["deploy_command"]] if record.config.get("deploy_command") else []
-    request = record.config["request"]
-    fields = dict(request["fields"])
-    if request["beam_size"] > 1:
-        fields = {"use_beam_search": True, "n": request["beam_size"], **fields}
-    return [*lines, *([f"in each request: {json.dumps(fields)}"] if fields else [])]
-
-
-def _reproduce(facts: Facts) -> list[dict[str, str]]:
-    """For each candidate the command that measures it again."""
-    given = [word for word in facts.overrides if not word.startswith(_NOT_REPEATED)]
-    if not any(word.startswith("+study=") for word in given):
-        return []
-    return [{"name": _name(c), "command": _measure(given, c.params)} for c in _ranked(facts)]
-
-
-def _name(c: Candidate) -> str:
-    return "vLLM's defaults" if c.baseline else f"trial {c.number}"
-
-
-def _measure(given: Sequence[str], params: Mapping[str, Any]) -> str:
-    words = [*given, *(f"+at.{knob}={value}" for knob, value in params.items()), "repeats=3"]
-    return f"python -m optimize.measure {shlex.join(words)}"
-
-
-def _chosen(facts: Facts) -> list[dict[str, Any]]:
-    return [_about(facts, c) for c in facts.chosen if c.latencies_s]
-
-
-def _about(facts: Facts, c: InspectedTrial) -> dict[str, Any]:
-    number = "vLLM's defaults" if c.kind == "base" else f"trial {c.number}"
-    times = f"{len(c.measured)} measurement{'s' if len(c.measured) != 1 else ''}"
-    return {"kind": c.kind, "name": KINDS[c.kind], "who": number, "n": len(c.latencies_s), "times": times}
+    return shown_value(value) if isinstance(value, float) else value

@@ -1,4 +1,4 @@
-"""Where a study's time went: what a trial costs beyond its measurement."""
+"""Time spent by a study: what a trial costs beyond its measurement."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from optimize.formatting import percent
 from optimize.ledger import TrialRecord
-from optimize.outcome import Role
+from optimize.outcome import Role, State
 
 _UNDER_LOAD = ("repeated", "first_answer", "warmup", "window", "drain")
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Of the measured trials of one study; medians are None where there was no such trial.
+    """Times of the measured trials of one study; a median is None if there was no such trial.
 
     Attributes:
-        trials: How many there are.
-        new_engines: How many of them started an engine.
-        wall_s: Seconds from ask to told, all added up.
-        measuring_s: Those of them spent under load: first answers, warm-up, window, drain, and what was measured again.
-        overhead_new_s: Median seconds of a trial that started an engine, less measuring and the sampler's thinking.
+        trials: Number of measured trials.
+        new_engines: Number of those that started an engine.
+        wall_s: Sum of the seconds from ask to tell.
+        measuring_s: Part of them under load: first answers, warm-up, window, drain, and repeated measurements.
+        overhead_new_s: Median seconds of a trial that started an engine, less measuring and the sampler's time.
         overhead_live_s: The same on a live engine.
-        thinking_s: Median seconds the sampler thought.
-        confirming_s: Seconds from ask to told of the confirmation's trials, all added up; the others leave them out.
+        thinking_s: Median seconds of the sampler.
+        confirming_s: Sum of the seconds from ask to tell of the confirmation's trials, which the others leave out.
     """
 
     trials: int
@@ -37,33 +38,34 @@ class Costs:
     confirming_s: float = 0.0
 
     def metrics(self) -> dict[str, float]:
-        """For the tracker."""
-        found = {
+        """Metric key -> value, for the tracker."""
+        figures = {
             "cost/wall_s": self.wall_s, "cost/measuring_s": self.measuring_s, "cost/new_engines": self.new_engines,
             "cost/overhead_new_s": self.overhead_new_s, "cost/overhead_live_s": self.overhead_live_s,
             "cost/thinking_s": self.thinking_s, "cost/confirming_s": self.confirming_s,
         }  # fmt: skip
-        return {name: float(value) for name, value in found.items() if value is not None}
+        return {name: float(value) for name, value in figures.items() if value is not None}
 
     def in_words(self) -> str:
         """One line."""
-        parts = [
-            f"{self.trials} measured trials took {self.wall_s / 60:.1f} min, "
-            f"{self.measuring_s / self.wall_s:.0%} of it measuring; beside that a trial took (median)"
-        ]
+        head = (
+            f"time: {self.trials} measured trials took {self.wall_s / 60:.1f} min, "
+            f"{percent(self.measuring_s / self.wall_s)} of it under load; median overhead of a trial: "
+        )
+        parts = []
         if self.overhead_new_s is not None:
-            parts.append(f"{self.overhead_new_s:.1f} s with a new engine ({self.new_engines})")
+            parts.append(f"{self.overhead_new_s:.1f} s with a new engine ({self.new_engines} trials)")
         if self.overhead_live_s is not None:
-            parts.append(f"{self.overhead_live_s:.1f} s on a live one ({self.trials - self.new_engines})")
-        parts.append(f"{self.thinking_s:.1f} s of the sampler's thinking")
+            parts.append(f"{self.overhead_live_s:.1f} s on a live engine ({self.trials - self.new_engines} trials)")
+        parts.append(f"{self.thinking_s:.1f} s for the sampler")
         confirming = f"; the confirmation took {self.confirming_s / 60:.1f} min" if self.confirming_s else ""
-        return "time: " + ", ".join(parts) + confirming
+        return head + ", ".join(parts) + confirming
 
 
 def costs_of(records: Iterable[TrialRecord]) -> Costs | None:
-    """Costs of the measured trials among these; None where there are none."""
-    every = [r for r in records if "wall" in r.seconds]
-    measured = [r for r in every if r.state == "completed" and r.role != Role.CONFIRMATION]
+    """Costs of the measured trials among these; None if there are none."""
+    timed = [r for r in records if "wall" in r.seconds]
+    measured = [r for r in timed if r.state == State.COMPLETED and r.role != Role.CONFIRMATION]
     if not measured:
         return None
     return Costs(
@@ -74,12 +76,12 @@ def costs_of(records: Iterable[TrialRecord]) -> Costs | None:
         overhead_new_s=_median(_overhead_s(r) for r in measured if r.new_engine),
         overhead_live_s=_median(_overhead_s(r) for r in measured if not r.new_engine),
         thinking_s=statistics.median(r.seconds["ask"] for r in measured),
-        confirming_s=sum(r.seconds["wall"] for r in every if r.role == Role.CONFIRMATION),
+        confirming_s=sum(r.seconds["wall"] for r in timed if r.role == Role.CONFIRMATION),
     )
 
 
 def measuring_s(record: TrialRecord) -> float:
-    """Seconds a measured trial spent under load: first answers, warm-up, window, drain, and what was measured again."""
+    """Seconds a measured trial spent under load: first answers, warm-up, window, drain, and repeated measurements."""
     return sum(record.seconds.get(name, 0.0) for name in _UNDER_LOAD)
 
 
@@ -88,5 +90,5 @@ def _overhead_s(record: TrialRecord) -> float:
 
 
 def _median(values: Iterable[float]) -> float | None:
-    found = list(values)
-    return statistics.median(found) if found else None
+    listed = list(values)
+    return statistics.median(listed) if listed else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from objectives import Direction
 from optimize.checkpoint import content_hash
 from optimize.config.schema import StudyConfig
 from optimize.decision.recommendation import Candidate, Recommendation
@@ -33,7 +34,7 @@ class Row:
         title: Scenario for people.
         study: Study name.
         found: The recommendation.
-        objectives: The study's objectives, in order.
+        objectives: Objective -> direction, in the study's order.
         config: What was run: checkpoint, flags, request, deploy command.
         signature: What the figures depend on besides.
         date: UTC date of the measurement.
@@ -43,7 +44,7 @@ class Row:
     title: str
     study: str
     found: Recommendation
-    objectives: Sequence[str]
+    objectives: Mapping[str, Direction]
     config: Mapping[str, Any]
     signature: Mapping[str, str]
     date: str
@@ -179,7 +180,7 @@ def row_of(study: optuna.Study, found: Recommendation) -> Row:
         title=info.scenario.title,
         study=study.study_name,
         found=found,
-        objectives=list(info.directions),
+        objectives=info.directions,
         config=trial.user_attrs["config"],
         signature=trial.user_attrs["signature"],
         date=f"{measured_at.astimezone(UTC):%Y-%m-%d}",

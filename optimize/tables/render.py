@@ -19,17 +19,21 @@ from optimize.files import to_csv_lines, write_atomically, write_files
 from optimize.formatting import figure, markdown_line
 from optimize.report.figures import write_html
 from optimize.report.importance import Share
-from optimize.report.importance_tables import heat_map
-from optimize.report.importance_tables import to_markdown as shares_markdown
+from optimize.report.importance_tables import shares_markdown
+from optimize.tables.changes import change_text
 from optimize.tables.comparison import Grid, Row
-from optimize.tables.folklore import change_text, folklore, label
+from optimize.tables.folklore import folklore, label
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_READ = (
-    "Each figure with its 95 % interval: of quality, that of other prompts; of the rest, the one that a further "
-    "measurement falls in. In brackets the change against the first row: of quality on the prompts that both "
-    "answered, with the p value of approximate randomization; of the rest within the rounds. **Bold** where it is "
-    "beyond chance."
+_LEGEND = (
+    "Figures have 95 % intervals: for quality, confidence intervals over other prompts; for the others, prediction "
+    "intervals of one further measurement. After the semicolon stands the change against the first row with its 95 % "
+    "confidence interval: for quality on the prompts that both rows answered, with the p value of approximate "
+    "randomization; for the others within the rounds. **Bold** changes are significant."
+)
+_SHARES_LEGEND = (
+    "From {measurements} measurements, with 95 % intervals. A pair's share is what it explains beyond its two knobs. "
+    "Every combination was measured equally often; the variation from round to round is removed."
 )
 
 
@@ -41,8 +45,8 @@ class Result:
         title: Its heading.
         columns: Metric -> heading.
         grids: Its parts.
-        shares: Of each part, what knobs and pairs explain; empty for parts of one knob.
-        notes: What the reader must know: load, machine, versions, what disturbed the measurements.
+        shares: Per part, the shares of variance that knobs and pairs explain; empty for parts of one knob.
+        notes: Conditions of the measurements: load, machine, versions, disturbances.
     """
 
     title: str
@@ -64,7 +68,7 @@ def lines_of(grid: Grid, columns: Mapping[str, str], strong: str = "**") -> list
 
 
 def refused(grid: Grid) -> list[str]:
-    """A sentence on every row that has no figures."""
+    """A sentence on every row without figures."""
     return [f"{label(row.settings)} could not be measured: {row.refused}" for row in grid.rows if row.refused]
 
 
@@ -74,8 +78,10 @@ def _cell(row: Row, metric: str, strong: str) -> str:
         return "–"
     change, paired = row.changes.get(metric), row.paired.get(metric)
     text = change_text(change, paired)
-    sure = paired.significant if paired else change is not None and not change.low <= 1 <= change.high
-    return figure(level) + (f" ({strong}{text}{strong})" if text and sure else f" ({text})" if text else "")
+    if not text:
+        return figure(level)
+    significant = paired.significant if paired else change is not None and not change.low <= 1 <= change.high
+    return f"{figure(level)}; {strong}{text}{strong}" if significant else f"{figure(level)}; {text}"
 
 
 def to_markdown(result: Result) -> str:
@@ -84,22 +90,18 @@ def to_markdown(result: Result) -> str:
     for grid, shares in zip(result.grids, result.shares, strict=True):
         lines += _markdown_table(grid, result.columns)
         lines += ["", *(f"- {sentence}" for sentence in refused(grid))] if refused(grid) else []
-        if said := folklore(grid):
-            lines += ["", "What people say, and what these measurements say:", "", *(f"- {line}" for line in said)]
+        if verdicts := folklore(grid):
+            lines += ["", "Common claims, checked against these measurements:", "", *(f"- {v}" for v in verdicts)]
         if len(grid.part.knobs) > 1:
-            measurements = grid.rounds * len(grid.readings)
-            lines += ["", *_importance(shares, measurements)]
+            lines += ["", *_importance(shares, grid.rounds * len(grid.readings))]
         lines.append("")
-    return "\n".join([*lines, _READ, "", *(f"- {note}" for note in result.notes)]) + "\n"
+    return "\n".join([*lines, _LEGEND, "", *(f"- {note}" for note in result.notes)]) + "\n"
 
 
 def _importance(shares: Sequence[Share], measurements: int) -> list[str]:
     if not shares:
-        return ["Not enough evidence on these knobs: a combination is missing, or nothing could be told apart."]
-    text = shares_markdown(shares, measurements)
-    searched = "The search tries good settings more often than others, so shares hold for where it looked."
-    grid = "Every combination was measured equally often; what changed from round to round is taken out."
-    return text.replace("measured trials", "measurements").replace(searched, grid).rstrip("\n").split("\n")
+        return ["Not enough evidence on these knobs: a combination is missing, or no figure varies."]
+    return shares_markdown(shares, _SHARES_LEGEND.format(measurements=measurements)).splitlines()
 
 
 def _markdown_table(grid: Grid, columns: Mapping[str, str]) -> list[str]:
@@ -145,14 +147,14 @@ def _ends(name: str, estimate: Estimate) -> dict[str, float]:
 
 
 def metrics_of(result: Result) -> dict[str, float]:
-    """For the tracker: row and metric -> figure, and its change."""
-    found: dict[str, float] = {}
+    """Metric key, of row and metric -> figure or change, for the tracker."""
+    metrics: dict[str, float] = {}
     for grid in result.grids:
         for row in grid.rows:
             name = label(row.settings).replace("=", " ")
-            found |= {f"{name}/{metric}": e.value for metric, e in row.levels.items()}
-            found |= {f"{name}/{metric}.change": e.value for metric, e in row.changes.items()}
-    return found
+            metrics |= {f"{name}/{metric}": e.value for metric, e in row.levels.items()}
+            metrics |= {f"{name}/{metric}.change": e.value for metric, e in row.changes.items()}
+    return metrics
 
 
 def drawing(grid: Grid, columns: Mapping[str, str]) -> go.Figure:
@@ -171,7 +173,7 @@ def drawing(grid: Grid, columns: Mapping[str, str]) -> go.Figure:
     drawn.update_xaxes(title_text=along, type="category")
     drawn.update_layout(
         template="plotly_white", height=330 * height + 90,
-        title={"text": f"{' x '.join(grid.part.knobs)}, 95 % intervals"},
+        title={"text": f"{' × '.join(grid.part.knobs)}, 95 % intervals"},
     )  # fmt: skip
     return drawn
 
@@ -207,19 +209,17 @@ def write(result: Result, folder: Path) -> list[Path]:
         "table.md": to_markdown(result), "table.csv": to_csv_lines(lines), "table.json": json.dumps(document, indent=1),
     }  # fmt: skip
     files = write_files(texts, folder)
-    for grid, shares in zip(result.grids, result.shares, strict=True):
-        name = "-".join(grid.part.knobs)
-        files.append(write_html(drawing(grid, result.columns), folder / f"{name}.html"))
-        if shares:
-            files.append(write_html(heat_map(shares), folder / f"{name}-importance.html"))
+    for grid in result.grids:
+        path = folder / f"{'-'.join(grid.part.knobs)}.html"
+        files.append(write_html(drawing(grid, result.columns), path))
     return files
 
 
 def put_into(path: Path, title: str, section: str) -> None:
     """Put a section into a Markdown document, in place of the one of the same heading, or at its end."""
     text = path.read_text(encoding="utf-8") if path.is_file() else "# Tables\n"
-    before, found, after = text.partition(f"## {title}\n")
-    if not found:
+    before, heading, after = text.partition(f"## {title}\n")
+    if not heading:
         write_atomically(path, f"{text.rstrip()}\n\n{section}")
         return
     _, following, rest = after.partition("\n## ")

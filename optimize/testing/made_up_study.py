@@ -18,8 +18,9 @@ from optimize.engine.simulated import VERSION
 from optimize.files import write_atomically
 from optimize.ledger import Ledger, TrialRecord
 from optimize.outcome import ROLE, Role, State
-from optimize.report.data import Facts, gather
+from optimize.report.data import Facts
 from optimize.report.importance import Share
+from optimize.report.loader import gather
 from optimize.study.info import StudyInfo, store_info
 from optimize.study.rows import row_of
 from optimize.study.trial_attributes import attributes_of

@@ -42,5 +42,14 @@ def chosen(
         "seed": "0",
     }
     config = {"deploy_command": command, "request": request or {"beam_size": 1, "fields": []}}
-    row = Row("chat", "Real-time chat (low latency first)", "chat", found, ["qps"], config, signature, "2026-11-24")
+    row = Row(
+        "chat",
+        "Real-time chat (low latency first)",
+        "chat",
+        found,
+        {"qps": Direction.MAXIMIZE},
+        config,
+        signature,
+        "2026-11-24",
+    )
     return StudyRow(row, "demo", hardware, True)

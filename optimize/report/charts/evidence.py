@@ -1,4 +1,4 @@
-"""What the recommendation rests on: the confirmation, what the knobs explain, the search, and where time went."""
+"""The evidence behind the recommendation: confirmation, importance of the knobs, convergence, and time spent."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ import numpy as np
 
 from objectives import Direction
 from optimize.decision.recommendation import Candidate
-from optimize.formatting import title_of
+from optimize.formatting import percent, title_of
 from optimize.ledger import TrialRecord
 from optimize.outcome import Role
 from optimize.pareto import hypervolumes
 from optimize.report.charts.canvas import SHAPES, Block, Drawing, Label, Mark, Stroke
+from optimize.report.charts.marks import HEIGHT, WIDTH, axis_title
 from optimize.report.charts.scales import Scale, frame, scale_of
-from optimize.report.charts.tradeoffs import HEIGHT, WIDTH, axis_title
 from optimize.report.data import Facts
+from optimize.report.importance import Share
 from optimize.report.time_spent import measuring_s
 
-_ROW = 24.0
+_ROW, _SHARE_ROW = 24.0, 20.0
 _SHARES_SHOWN = 10
 
 
 def confirmation(facts: Facts) -> list[Drawing]:
-    """Per objective: each candidate's figure with its interval, beside what the search had read."""
-    found = facts.found
-    if found is None:
+    """Per objective: each candidate's figure with its interval, beside the search's single measurement."""
+    recommendation = facts.recommendation
+    if recommendation is None:
         return []
-    ranked = sorted(found.considered, key=lambda c: -found.scores[c.number].value)
-    best = list(found.front[:6])
-    shown = ranked if found.rounds else [*best, *(c for c in ranked if c.baseline and c not in best)]
+    ranked = sorted(recommendation.considered, key=lambda c: -recommendation.scores[c.number].value)
+    best = list(recommendation.front[:6])
+    shown = ranked if recommendation.rounds else [*best, *(c for c in ranked if c.baseline and c not in best)]
     return [_forest(facts, name, shown) for name in facts.directions if all(name in c.estimates for c in shown)]
 
 
@@ -67,26 +68,30 @@ def _forest_row(drawing: Drawing, facts: Facts, c: Candidate, name: str, scale: 
 
 
 def importance(facts: Facts) -> list[Drawing]:
-    """Per objective: what each knob explains, and each pair beyond its knobs, with what chance reaches."""
+    """Per objective: the share of each knob, and of each pair beyond its knobs, with the level that chance reaches."""
     return [_shares(facts, name) for name in dict.fromkeys(s.figure for s in facts.importance)]
 
 
 def _shares(facts: Facts, name: str) -> Drawing:
-    found = sorted((s for s in facts.importance if s.figure == name), key=lambda s: -s.value)[:_SHARES_SHOWN]
-    row, bottom = 20.0, 34 + 20.0 * len(found)
-    drawing = Drawing(f"importance_{name}", f"What the knobs explain of {title_of(name)}", WIDTH, bottom + 34)
-    scale = Scale(0.0, max(0.2, *(s.high for s in found)), 150, WIDTH - 14)
+    largest = sorted((s for s in facts.importance if s.figure == name), key=lambda s: -s.value)[:_SHARES_SHOWN]
+    bottom = 34 + _SHARE_ROW * len(largest)
+    drawing = Drawing(f"importance_{name}", f"Importance of the knobs for {title_of(name)}", WIDTH, bottom + 34)
+    scale = Scale(0.0, max(0.2, *(s.high for s in largest)), 150, WIDTH - 14)
     drawing.add(Label(4, 14, title_of(name), "ink", "start", 12, bold=True))
     for value, _ in scale.ticks(4):
         drawing.add(Stroke([[(scale.at(value), 26), (scale.at(value), bottom)]], "grid"))
-        drawing.add(Label(scale.at(value), bottom + 15, f"{value:.0%}"))
-    for i, share in enumerate(found):
-        y, role = 30 + row * (i + 0.5), "strong" if share.evident else "weak"
-        drawing.add(Label(143, y + 4, " × ".join(share.knobs), "ink" if share.evident else "muted", "end", 10.5))
-        drawing.add(Block(scale.at(0), y - 5, scale.at(share.value) - scale.at(0), 10, role))
-        drawing.add(Stroke([[(scale.at(share.low), y), (scale.at(share.high), y)]], "ink", 1.2))
-        drawing.add(Stroke([[(scale.at(share.chance), y - 7), (scale.at(share.chance), y + 7)]], "pick", 1.8))
+        drawing.add(Label(scale.at(value), bottom + 15, percent(value)))
+    for i, share in enumerate(largest):
+        _share_row(drawing, share, scale, 30 + _SHARE_ROW * (i + 0.5))
     return drawing
+
+
+def _share_row(drawing: Drawing, share: Share, scale: Scale, y: float) -> None:
+    role = "strong" if share.evident else "weak"
+    drawing.add(Label(143, y + 4, " × ".join(share.knobs), "ink" if share.evident else "muted", "end", 10.5))
+    drawing.add(Block(scale.at(0), y - 5, scale.at(share.value) - scale.at(0), 10, role))
+    drawing.add(Stroke([[(scale.at(share.low), y), (scale.at(share.high), y)]], "ink", 1.2))
+    drawing.add(Stroke([[(scale.at(share.chance), y - 7), (scale.at(share.chance), y + 7)]], "pick", 1.8))
 
 
 # --- convergence --------------------------------------------------------------------------------------------------
@@ -104,8 +109,8 @@ def convergence(facts: Facts) -> list[Drawing]:
         scores.append(best)
     numbers = [c.number for c in ordered]
     return [
-        _steps("hypervolume", "Hypervolume, share of the last", numbers, volumes, "share"),
-        _steps("best_score", "Best score so far (× vLLM's defaults)", numbers, scores, "x"),
+        _steps("hypervolume", "Hypervolume, share of the final one", numbers, volumes, "share"),
+        _steps("best_score", "Best score so far (× the default)", numbers, scores, "x"),
     ]
 
 
@@ -118,14 +123,14 @@ def volume_shares(facts: Facts, ordered: Sequence[Candidate]) -> list[float]:
     names = [n for n in facts.directions if all(n in c.estimates for c in ordered)]
     columns = [[_scaled(facts, n, c) for c in ordered] for n in names]
     values = np.array(columns, dtype=float).T
-    keeps = np.array([c.feasible for c in ordered])
-    if not keeps.any() or values.shape[1] < 2:
+    feasible = np.array([c.feasible for c in ordered])
+    if not feasible.any() or values.shape[1] < 2:
         return [0.0] * len(ordered)
-    low, high = values[keeps].min(0), values[keeps].max(0)
+    low, high = values[feasible].min(0), values[feasible].max(0)
     values = (values - low) / np.where(high > low, high - low, 1.0)
-    values[~keeps] = np.inf
-    found = hypervolumes(values, np.full(values.shape[1], 1.1))
-    return [v / found[-1] if found[-1] else 0.0 for v in found]
+    values[~feasible] = np.inf
+    volumes = hypervolumes(values, np.full(values.shape[1], 1.1))
+    return [v / volumes[-1] if volumes[-1] else 0.0 for v in volumes]
 
 
 def _scaled(facts: Facts, name: str, c: Candidate) -> float:
@@ -148,29 +153,31 @@ def _steps(name: str, title: str, numbers: Sequence[int], values: Sequence[float
     return drawing
 
 
-# --- what was spent -----------------------------------------------------------------------------------------------
+# --- time spent -----------------------------------------------------------------------------------------------
 
 _PARTS = {
-    "under load": "part1", "starting engines": "part2", "the sampler's thinking": "part3", "everything else": "part4",
+    "under load": "part1", "starting engines": "part2", "sampler": "part3", "everything else": "part4",
 }  # fmt: skip
 
 
 def spent_s(records: Sequence[TrialRecord]) -> dict[str, float]:
-    """Seconds by what they went into, of trials that ended."""
+    """Seconds of ended trials by activity."""
     ended = [r for r in records if "wall" in r.seconds]
     load = sum(map(measuring_s, ended))
     start = sum(r.seconds.get("engine_start", 0.0) for r in ended)
-    think = sum(r.seconds.get("ask", 0.0) for r in ended)
-    rest = sum(r.seconds["wall"] for r in ended) - load - start - think
-    return dict(zip(_PARTS, (load, start, think, max(0.0, rest)), strict=True))
+    sampler = sum(r.seconds.get("ask", 0.0) for r in ended)
+    rest = sum(r.seconds["wall"] for r in ended) - load - start - sampler
+    return dict(zip(_PARTS, (load, start, sampler, max(0.0, rest)), strict=True))
 
 
 def time_bar(facts: Facts) -> Drawing:
-    """Where the time of search and confirmation went."""
+    """Minutes of search and confirmation by activity."""
     searched = [r for r in facts.records if r.role != Role.CONFIRMATION]
-    confirmed = [r for r in facts.records if r.role == Role.CONFIRMATION]
-    rows = {"search": spent_s(searched), "confirmation": spent_s(confirmed)}
-    drawing = Drawing("time", "Where the time went", WIDTH, HEIGHT)
+    rows = {
+        "search": spent_s(searched),
+        "confirmation": spent_s([r for r in facts.records if r.role == Role.CONFIRMATION]),
+    }
+    drawing = Drawing("time", "Time spent", WIDTH, HEIGHT)
     scale = Scale(0.0, max(0.1, *(sum(r.values()) / 60 for r in rows.values())), 92, WIDTH - 14)
     drawing.add(Label(4, 20, "Time (minutes)", "ink", "start"))
     for value, text in scale.ticks(4):

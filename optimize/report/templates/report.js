@@ -48,7 +48,7 @@
     const trial = describe(t);
     tip.classList.toggle("pinned", pinned);
     if (pinned && trial.r) {
-      const a = element("a", "Open its MLflow run", tip);
+      const a = element("a", "Open the MLflow run", tip);
       a.href = data.runs + trial.r; a.target = "_blank"; a.rel = "noopener";
     }
     tip.hidden = false;
@@ -181,7 +181,7 @@
 
   const table = document.getElementById("every");
   const columns = [
-    ["trial", (t) => t.n, (t) => t.n], ["stands as", (t) => data.kinds[t.k], (t) => data.kinds[t.k]],
+    ["trial", (t) => t.n, (t) => t.n], ["class", (t) => data.kinds[t.k], (t) => data.kinds[t.k]],
     ...data.knobs.map((k) => [k, (t) => t.p[k] ?? "–", (t) => t.p[k] ?? "–"]),
     ...data.objectives.map(([, title], i) => [title, (t) => t.v[i], (t) => t.f[i], true]),
     ["score", (t) => parseFloat(t.s), (t) => t.s, true],

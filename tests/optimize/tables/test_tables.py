@@ -20,8 +20,9 @@ from optimize.load.arrivals import ClosedLoop, Poisson, Ramp
 from optimize.load.fixed_length import by_iterations
 from optimize.report.importance import Share
 from optimize.tables.anova import explained, shares_of
+from optimize.tables.changes import change_text, ratio_text
 from optimize.tables.comparison import Grid, Quality, grid_of, whole
-from optimize.tables.folklore import FAILS, HOLDS, OPEN, change_text, folklore, times
+from optimize.tables.folklore import FAILS, HOLDS, OPEN, folklore
 from optimize.tables.render import put_into
 from optimize.tables.spec import SPECS, Claim, Gain, Part, values_of
 
@@ -108,7 +109,7 @@ def test_folklore_fails_only_where_the_interval_says_so() -> None:
 
 def test_each_row_gets_its_own_verdict() -> None:
     said = _verdict([[1.0, 1.01, 0.99], [2.0, 2.02, 1.99], [0.5, 0.505, 0.495]])
-    assert FAILS + " for 4 (p99_latency_s × 2.0" in said and HOLDS + " for 16 (p99_latency_s " in said
+    assert FAILS + " for 4 (p99_latency_s 2.0" in said and HOLDS + " for 16 (p99_latency_s " in said
 
 
 def test_equal_rows_are_called_different_about_as_rarely_as_promised() -> None:
@@ -201,18 +202,18 @@ def test_a_grid_with_a_gap_has_no_shares() -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (Estimate(1.12, 1.03, 1.21, 3, "x"), "+12 [+3, +21] %"),
+        (Estimate(1.12, 1.03, 1.21, 3, "x"), "+12 % (+3 to +21 %)"),
         (Estimate(0.527, 0.527, 0.527, 3, "x"), "−47.3 %"),
-        (Estimate(7.4, 6.9, 8.0, 3, "x"), "× 7.4 [6.9, 8.0]"),
+        (Estimate(7.4, 6.9, 8.0, 3, "x"), "7.4× (6.9–8.0)"),
         (Estimate(1.0, 1.0, 1.0, 3, "x"), "unchanged"),
     ],
 )
 def test_changes_in_words(change: Estimate, said: str) -> None:
-    assert times(change) == said
+    assert ratio_text(change) == said
 
 
 def test_a_change_of_quality_brings_its_test() -> None:
-    assert change_text(None, _paired(-1.2, 0.004)) == "−1.2 [−1.7, −0.7]; p = 0.004, significant"
+    assert change_text(None, _paired(-1.2, 0.004)) == "−1.2 (−1.7 to −0.7), p = 0.004, significant"
 
 
 def test_a_section_takes_the_place_of_its_own_heading(tmp_path: Path) -> None:
