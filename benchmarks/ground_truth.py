@@ -17,13 +17,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
-from optuna._hypervolume import compute_hypervolume
 
 from benchmarks.tabular import BASELINE, DATA, GRID, P99_MAX_S
 from objectives import Direction, Estimate
 from optimize.config.measuring import Bound
 from optimize.decision.constraints import Limit, make_limits, violations
 from optimize.errors import FailureKind
+from optimize.search import optuna_compat
 
 OBJECTIVES = {
     "qps": (Direction.MAXIMIZE, True),
@@ -84,7 +84,7 @@ def loss(value: float, name: str) -> float:
 
 def hypervolume(scaled: np.ndarray) -> float:
     """Of points x objectives, each objective's losses scaled to 0 at the best of all that counts and 1 at the worst."""
-    return float(compute_hypervolume(scaled, np.full(len(OBJECTIVES), _REFERENCE)))
+    return optuna_compat.hypervolume(scaled, np.full(len(OBJECTIVES), _REFERENCE))
 
 
 class Table:

@@ -40,10 +40,11 @@ from benchmarks.ground_truth import (
     measuring_s,
     table,
 )
-from benchmarks.replay import ENOUGH, SPACE, Policy, Step, live_engine, params_of, point_of, tell, tell_infeasible
+from benchmarks.replay import SATURATION, SPACE, Policy, Step, live_engine, params_of, point_of, tell, tell_infeasible
 from benchmarks.scoring import shares, trials_to
 from benchmarks.tabular import BASELINE
-from optimize.search.gp_sampler import LOG_SCALE_ATTR, EngineAware, LogScaleGPSampler
+from optimize.search.gp_sampler import LOG_SCALE_ATTR, LogScaleGPSampler
+from optimize.search.live_engine import EngineAware
 
 WORKERS = (1, 2, 4, 8)
 SHARES = (0.90, 0.95)
@@ -59,8 +60,8 @@ class Blind(LogScaleGPSampler):
 
 
 POLICIES = {
-    "ours": Policy(lambda seed: LogScaleGPSampler(seed=seed, enough=ENOUGH), trials=60),
-    "ours, blind to trials under way": Policy(lambda seed: Blind(seed=seed, enough=ENOUGH), trials=60),
+    "ours": Policy(lambda seed: LogScaleGPSampler(seed=seed, saturation=SATURATION), trials=60),
+    "ours, blind to trials under way": Policy(lambda seed: Blind(seed=seed, saturation=SATURATION), trials=60),
     "TPE multivariate, constant liar": Policy(
         lambda seed: TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=8), trials=160
     ),

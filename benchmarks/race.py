@@ -35,6 +35,7 @@ from benchmarks.ground_truth import OBJECTIVES, Key, hypervolume, key_of, loss, 
 from benchmarks.tabular import ENDED, OVERRIDES
 from optimize.ledger import Ledger, TrialRecord
 from optimize.outcome import Role
+from optimize.search.optuna_compat import suggest
 
 SHARE = 0.95
 _POLL_S = 5.0
@@ -69,7 +70,7 @@ class PlainTPE(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         assert self._trial is not None
-        return self._trial._suggest(param_name, param_distribution)
+        return suggest(self._trial, param_name, param_distribution)
 
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None

@@ -34,7 +34,8 @@ from benchmarks.tabular import BASELINE, GRID, Point
 from objectives import Direction, Estimate
 from optimize.decision.constraints import broken_without_figures, violations
 from optimize.decision.recommendation import Candidate
-from optimize.search.gp_sampler import GIVEN_POINTS_ATTR, LOG_SCALE_ATTR, EngineAware, LiveEngine
+from optimize.search.gp_sampler import GIVEN_POINTS_ATTR, LOG_SCALE_ATTR
+from optimize.search.live_engine import EngineAware, LiveEngine
 
 COLD_START_S = 33.0
 """Of an engine without the warm start; docs/results/warm_parity.md."""
@@ -44,7 +45,7 @@ SPACE: dict[str, BaseDistribution] = {
     "workers": IntDistribution(min(GRID["workers"]), max(GRID["workers"])),
     "beam_size": CategoricalDistribution(GRID["beam_size"]),
 }
-ENOUGH = {"batch_size": GRID["batch_size"].index(16)}
+SATURATION = {"batch_size": GRID["batch_size"].index(16)}
 """The table's four users have no more than four beams each."""
 _REQUEST_KNOB = "beam_size"
 

@@ -9,7 +9,6 @@ Replays studies (`benchmarks/replay.py`), judges them by the table's means (`ben
 from __future__ import annotations
 
 import argparse
-import copy
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -18,31 +17,36 @@ from typing import Any
 import optuna
 from optuna.distributions import BaseDistribution
 from optuna.samplers import GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from scipy import stats
 
 from benchmarks.common import RESULTS, processes, provenance
 from benchmarks.ground_truth import BULK_P99_MAX_S, CHAT_P99_MAX_S, described, is_measured, table
 from benchmarks.plots import draw
-from benchmarks.replay import COLD_START_S, ENOUGH, SPACE, Policy, Step, replay
+from benchmarks.replay import COLD_START_S, SATURATION, SPACE, Policy, Step, replay
 from benchmarks.scoring import Cut, Stop, best_points, cut_short, regret, repeated_failures, shares, stop, trials_to
 from objectives.intervals import proportion_interval
 from optimize.config.compose import configuration
-from optimize.search.gp_sampler import LOG_SCALE_ATTR, LogScaleGPSampler, log_scaled
+from optimize.search.gp_sampler import LOG_SCALE_ATTR, LogScaleGPSampler
 from optimize.search.grid_sampler import grid
+from optimize.search.history import log_scaled
 
 
 class LogGPSampler(GPSampler):
     """Optuna's own Gaussian process, on logarithms where ratios matter, constraints as they are."""
 
-    def _sample_relative_impl(
-        self, study: optuna.Study, completed_trials: list[FrozenTrial], running_trials: list[FrozenTrial],
-        search_space: dict[str, BaseDistribution],
-    ) -> dict[str, Any]:  # fmt: skip
-        log_scale, scaled = study.user_attrs[LOG_SCALE_ATTR], [copy.copy(t) for t in completed_trials]
-        for trial in scaled:
-            trial.values = log_scaled(trial.values, log_scale)
-        return super()._sample_relative_impl(study, scaled, running_trials, search_space)
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        scaled = optuna.create_study(directions=study.directions)
+        scaled.add_trials([_on_logarithms(t, study.user_attrs[LOG_SCALE_ATTR]) for t in study.get_trials()])
+        return super().sample_relative(scaled, scaled.trials[trial.number], search_space)
+
+
+def _on_logarithms(trial: FrozenTrial, log_scale: Sequence[bool]) -> FrozenTrial:
+    if trial.state is TrialState.COMPLETE:
+        trial.values = log_scaled(trial.values, log_scale)
+    return trial
 
 
 IMAGE = RESULTS.parent / "images" / "search.png"
@@ -60,7 +64,7 @@ POLICIES = {
         lambda seed: TPESampler(seed=seed, multivariate=True, n_startup_trials=8), trials=160
     ),
     "GP on logarithms": Policy(lambda seed: LogGPSampler(seed=seed, n_startup_trials=8)),
-    "ours": Policy(lambda seed: LogScaleGPSampler(seed=seed, enough=ENOUGH)),
+    "ours": Policy(lambda seed: LogScaleGPSampler(seed=seed, saturation=SATURATION)),
 }
 OURS, PEER = "ours", "TPE, failures told as FAIL"
 DRAWN = {"ours": "#0072b2", PEER: "#d55e00", "random": "#666666", "TPE multivariate, constraints": "#009e73"}

@@ -171,12 +171,50 @@ def test_the_engines_own_modules_are_not_imported_by_ours() -> None:
 def test_optuna_stays_where_studies_are_kept_and_searched() -> None:
     packages = ("optimize.search.", "optimize.study.", "optimize.testing.", "optimize.tracking.dashboard")
     allowed = [module for module in MODULES if module.startswith(packages)]
-    allowed.append("optimize.driver.engine_reuse")
     for_types = [
         *(module for module in MODULES if module.startswith(("optimize.driver.", "optimize.report."))),
         "optimize.tracking.tracker",
     ]
     assert _offenders({"optuna"}, allowed, for_types) == []
+
+
+OPTUNA_COMPAT = ROOT / "optimize" / "search" / "optuna_compat.py"
+OPTUNA_PRIVATE = {"_fixed_params", "_get_trials", "_relative_params", "_thread_local"}
+"""Private attributes of Optuna's classes, beside those that optuna_compat.py uses."""
+
+
+def _private_uses(source: str, names: Collection[str]) -> list[str]:
+    """Private modules and names that are imported from Optuna, and private attributes of objects other than `self`."""
+    nodes = list(ast.walk(ast.parse(source)))
+    targets = [target for node in nodes for target in _targets(node, "module", False)]
+    attributes = [n for n in nodes if isinstance(n, ast.Attribute) and n.attr in names]
+    return [
+        *(t for t in targets if t.split(".")[0] == "optuna" and any(part.startswith("_") for part in t.split("."))),
+        *(ast.unparse(n) for n in attributes if ast.unparse(n.value) not in ("self", "cls")),
+    ]
+
+
+def _private_attributes(source: str) -> set[str]:
+    return {n.attr for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Attribute) and n.attr.startswith("_")}
+
+
+def test_private_names_of_optuna_are_seen() -> None:
+    source = """
+import optuna._hypervolume
+from optuna.storages import _CachedStorage, get_storage
+def f(self, study): return self._storage, study._storage, self.study._storage
+"""
+    uses = {"optuna._hypervolume", "optuna.storages._CachedStorage", "study._storage", "self.study._storage"}
+    assert set(_private_uses(source, {"_storage"})) == uses
+
+
+def test_private_names_of_optuna_stand_in_one_module() -> None:
+    used = _private_attributes(OPTUNA_COMPAT.read_text(encoding="utf-8"))
+    assert "_storage" in used and _private_uses(OPTUNA_COMPAT.read_text(encoding="utf-8"), used)
+    files = [p for package in ("optimize", "benchmarks", "tests") for p in (ROOT / package).rglob("*.py")]
+    sources = {p: p.read_text(encoding="utf-8") for p in files if p not in (OPTUNA_COMPAT, Path(__file__))}
+    uses = {str(p.relative_to(ROOT)): _private_uses(s, used | OPTUNA_PRIVATE) for p, s in sources.items()}
+    assert {path: found for path, found in uses.items() if found} == {}
 
 
 def test_mlflow_stays_in_its_mirror() -> None:

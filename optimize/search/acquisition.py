@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
-from optuna._hypervolume.box_decomposition import get_non_dominated_box_bounds
 from scipy.special import log_ndtr, ndtri
 from scipy.stats import qmc
 
 from optimize.pareto import non_dominated
 from optimize.search.encoding import Array
 from optimize.search.gaussian_process import GaussianProcess
+from optimize.search.optuna_compat import box_bounds
 
 _DRAWS, _FIRST_DRAWS, _BEST = 64, 8, 200
 _FRONT, _FRONT_OF_MANY = 40, 12
@@ -84,10 +83,7 @@ def _boxes(feasible: Array, reference: Array, rng: np.random.RandomState) -> tup
     most = _FRONT if objectives <= 4 else _FRONT_OF_MANY  # boxes grow steeply with both
     if len(front) > most:
         front = front[rng.choice(len(front), most, replace=False)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that more than four objectives are slow
-        lower, upper = get_non_dominated_box_bounds(front, reference)
-    return lower, upper
+    return box_bounds(front, reference)
 
 
 def _mean_improvement(mean: Array, deviation: Array, draws: Array, lower: Array, upper: Array) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from optimize.search.encoding import is_unordered
+from optimize.search.encoding import Space, is_unordered
 
 _HYPERCUBES = 50
 _CLOSE = 0.1
@@ -17,7 +17,7 @@ _HALVINGS = 4
 _GRID_STEPS = 5
 
 
-def filling(space: Mapping[str, BaseDistribution], n: int, rng: np.random.RandomState) -> list[dict[str, Any]]:
+def filling(space: Space, n: int, rng: np.random.RandomState) -> list[dict[str, Any]]:
     """Points that fill a space: every choice, and every stretch of a range, about equally often, and far apart."""
     best, widest = np.empty((0, len(space))), -1.0
     for _ in range(_HYPERCUBES):
@@ -28,15 +28,13 @@ def filling(space: Mapping[str, BaseDistribution], n: int, rng: np.random.Random
     return [{name: _at(d, share) for (name, d), share in zip(space.items(), row, strict=True)} for row in best]
 
 
-def scattered(space: Mapping[str, BaseDistribution], n: int, rng: np.random.RandomState) -> list[dict[str, Any]]:
+def scattered(space: Space, n: int, rng: np.random.RandomState) -> list[dict[str, Any]]:
     """Points drawn evenly from a space."""
     return [{name: _at(d, share) for (name, d), share in zip(space.items(), row, strict=True)}
             for row in rng.random((n, len(space)))]  # fmt: skip
 
 
-def neighbours(
-    space: Mapping[str, BaseDistribution], points: Sequence[Mapping[str, Any]], rng: np.random.RandomState
-) -> list[dict[str, Any]]:
+def neighbours(space: Space, points: Sequence[Mapping[str, Any]], rng: np.random.RandomState) -> list[dict[str, Any]]:
     """Points that differ from others in one knob: twice anywhere, and twice by up to a tenth of its range."""
     found = []
     for point in points:
@@ -46,7 +44,7 @@ def neighbours(
     return found
 
 
-def one_choice_apart(space: Mapping[str, BaseDistribution], point: Mapping[str, Any]) -> list[dict[str, Any]]:
+def one_choice_apart(space: Space, point: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Points that differ from another in one choice, of those that are not all numbers."""
     return [
         {**point, name: choice}

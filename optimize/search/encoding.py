@@ -13,41 +13,48 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Point = dict[str, Any]
+PointKey = tuple[tuple[str, str], ...]
+Space = Mapping[str, BaseDistribution]
 Levels = Mapping[str, Sequence[Any]]
-_BEYOND_ENOUGH = 0.1
+_SATURATED = 0.1
+"""What distances beyond saturation count, as a share of those below it."""
 _GRID_MAX = 20_000
 
 
 class Encoding:
-    """Each knob from 0 to 1: numbers by their place in the range, of its logarithm where that is the scale; numbers
-    among choices by their rank, for a model that knows no order must learn 8 apart from 4; other choices by a number
-    that means nothing but alike or not.
+    """Each knob as a number from 0 to 1.
+
+    Numbers are encoded by their place in the range, of its logarithm where that is the scale. Numbers among choices are
+    encoded by their rank: a model that knows no order would have to learn 8 apart from 4. Other choices get numbers
+    that mean nothing but alike or not.
 
     Args:
         space: Knob -> distribution.
-        enough: Knob -> a value beyond which more of it changes little: there, distances count a tenth.
+        saturation: Knob -> a value beyond which more of it changes little; distances beyond it count a tenth.
 
     Attributes:
         categorical: Shape (knobs,): whether a knob's numbers mean nothing but alike or not.
     """
 
-    def __init__(self, space: Mapping[str, BaseDistribution], enough: Mapping[str, float] | None = None) -> None:
+    def __init__(self, space: Space, saturation: Mapping[str, float] | None = None) -> None:
         self._space = space
-        self._enough = {
-            n: _place(d, enough[n]) for n, d in space.items() if enough and n in enough and not is_unordered(d)
+        self._saturation = {
+            n: _position(d, saturation[n])
+            for n, d in space.items()
+            if saturation and n in saturation and not is_unordered(d)
         }
         self.categorical = np.array([is_unordered(d) for d in space.values()], dtype=bool)
 
     def rows(self, points: Sequence[Mapping[str, Any]]) -> Array:
         """Shape (points, knobs)."""
-        columns = [[self._compressed(name, _place(d, p[name])) for p in points] for name, d in self._space.items()]
+        columns = [[self._saturated(name, _position(d, p[name])) for p in points] for name, d in self._space.items()]
         return np.array(columns, dtype=float).reshape(len(self._space), len(points)).T
 
-    def _compressed(self, name: str, place: float) -> float:
-        """A place among those from 0 to 1, where those beyond enough lie close together."""
-        enough = min(max(self._enough.get(name, 1.0), 0.0), 1.0)
-        beyond = max(place - enough, 0.0)
-        return (place - (1 - _BEYOND_ENOUGH) * beyond) / (enough + _BEYOND_ENOUGH * (1 - enough))
+    def _saturated(self, name: str, position: float) -> float:
+        """A position, rescaled to 0 to 1, where those beyond saturation lie close together."""
+        limit = min(max(self._saturation.get(name, 1.0), 0.0), 1.0)
+        beyond = max(position - limit, 0.0)
+        return (position - (1 - _SATURATED) * beyond) / (limit + _SATURATED * (1 - limit))
 
 
 def is_unordered(distribution: BaseDistribution) -> bool:
@@ -57,7 +64,12 @@ def is_unordered(distribution: BaseDistribution) -> bool:
     )
 
 
-def _place(distribution: BaseDistribution, value: Any) -> float:
+def point_key(point: Mapping[str, Any]) -> PointKey:
+    """Equal for equal points; True and 1 are different values."""
+    return tuple(sorted((name, repr(value)) for name, value in point.items()))
+
+
+def _position(distribution: BaseDistribution, value: Any) -> float:
     if is_unordered(distribution):
         return float(distribution.to_internal_repr(value))
     if isinstance(distribution, CategoricalDistribution):
@@ -70,8 +82,8 @@ def _place(distribution: BaseDistribution, value: Any) -> float:
     return (number - low) / (high - low)
 
 
-def every_point(space: Mapping[str, BaseDistribution], most: int) -> list[Point] | None:
-    """All points of a space; None where there are more than so many."""
+def every_point(space: Space, most: int) -> list[Point] | None:
+    """All points of a space; None where there are more than `most`."""
     sizes = [_size(d) for d in space.values()]
     if math.prod(sizes) > most:
         return None

@@ -2,58 +2,80 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import GridSampler
-from optuna.trial import FrozenTrial, TrialState
+from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial
 
 from optimize.outcome import ROLE, Role
 from optimize.search.designs import grid_values
-from optimize.search.gp_sampler import LiveEngine
+from optimize.search.encoding import Point
+from optimize.search.live_engine import LiveEngine
 
 
-class ExhaustiveSampler(GridSampler):
+class ExhaustiveSampler(BaseSampler):
     """A grid for the ask/tell loop: every point once, over any number of sessions.
 
     Optuna's own counts points by their place in a seeded order, which a resumed study draws anew; here a point is known
-    by its values. All of the grid will be measured, so what the live engine can serve comes first: that makes for the
-    fewest starts. The loop looks at `is_exhausted` instead of being stopped from within.
+    by its values. All of the grid will be measured, so the points that the live engine can serve come first: that makes
+    for the fewest starts. The loop looks at `is_exhausted` instead of being stopped from within.
+
+    Args:
+        space: Knob -> distribution.
+        seed: Of the order in which points are tried, and of knobs that are not in the space.
 
     Attributes:
         live: The live engine; None where nothing runs or reuse is switched off.
     """
 
-    live: LiveEngine | None = None
+    def __init__(self, space: Mapping[str, BaseDistribution], seed: int | None = None) -> None:
+        self._space = dict(sorted(space.items()))
+        values = list(itertools.product(*map(grid_values, self._space.values())))
+        np.random.RandomState(seed or 0).shuffle(values)
+        self._points: list[Point] = [dict(zip(self._space, point, strict=True)) for point in values]
+        self._random = RandomSampler(seed=seed)
+        self.live: LiveEngine | None = None
 
-    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        if "fixed_params" in trial.system_attrs:
-            return
-        unvisited = self._get_unvisited_grid_ids(study) or list(range(len(self._all_grids)))
-        here = [i for i in unvisited if self.live is not None and self.live.serves(self._point(i))]
-        study._storage.set_trial_system_attr(trial._trial_id, "search_space", self._search_space)
-        study._storage.set_trial_system_attr(trial._trial_id, "grid_id", (here or unvisited)[0])
+    def reseed_rng(self) -> None:
+        self._random.reseed_rng()
 
-    def after_trial(
-        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
-    ) -> None:
-        """Nothing: Optuna's own calls `study.stop()`, which exists only under `study.optimize`."""
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {name: distribution for name, distribution in self._space.items() if not distribution.single()}
 
-    def _get_unvisited_grid_ids(self, study: optuna.Study) -> list[int]:
-        trials = study.get_trials(deepcopy=False)
-        visited = [
-            t.params or t.system_attrs.get("fixed_params", {})
-            for t in trials
-            if t.user_attrs.get(ROLE) != Role.BASELINE
-        ]
-        return [i for i in range(len(self._all_grids)) if self._point(i) not in visited]
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        candidates = self._untried(study) or self._points
+        served = (p for p in candidates if self.live is not None and self.live.serves(p))
+        point = next(served, candidates[0])
+        return {name: point[name] for name in search_space}
 
-    def _point(self, grid_id: int) -> dict[str, Any]:
-        return dict(zip(self._param_names, self._all_grids[grid_id], strict=True))
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """A knob that is not in the grid is drawn at random."""
+        return self._random.sample_independent(study, trial, param_name, param_distribution)
+
+    def is_exhausted(self, study: optuna.Study) -> bool:
+        """Whether every point was tried, or is under way."""
+        return not self._untried(study)
+
+    def _untried(self, study: optuna.Study) -> list[Point]:
+        """Points of no trial but the baseline, in the order in which they come."""
+        trials = [t for t in study.get_trials(deepcopy=False) if t.user_attrs.get(ROLE) != Role.BASELINE]
+        tried = {_key((t.params or t.system_attrs.get("fixed_params", {})).items()) for t in trials}
+        return [point for point in self._points if _key(point.items()) not in tried]
+
+
+def _key(settings: Iterable[tuple[str, Any]]) -> frozenset[tuple[str, Any]]:
+    return frozenset(settings)
 
 
 def grid(space: Mapping[str, BaseDistribution], seed: int | None = None) -> ExhaustiveSampler:
     """Every combination of choices and of a few steps of each range, in a seeded order."""
-    return ExhaustiveSampler({name: grid_values(distribution) for name, distribution in space.items()}, seed=seed)
+    return ExhaustiveSampler(space, seed)

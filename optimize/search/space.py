@@ -64,11 +64,11 @@ class SearchSpace:
         conditions = self.conditions.get(knob, {})
         return all(other not in params or params[other] in values for other, values in conditions.items())
 
-    def settled(self, params: Mapping[str, Any]) -> Params:
-        """The same point with every knob that does not count at one fixed value: equal engines become equal points."""
+    def canonical(self, params: Mapping[str, Any]) -> Params:
+        """The same point with every knob that has no effect at one fixed value: equal engines become equal points."""
         return {k: v if self.counts(k, params) else domain.values(self.distributions[k])[0] for k, v in params.items()}
 
-    def enough(self, users: int) -> dict[str, float]:
+    def saturation(self, users: int) -> dict[str, float]:
         """Knob -> a value beyond which more of it changes little: no engine ever has more sequences at once than all
         beams of so many users.
         """

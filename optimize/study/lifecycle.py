@@ -21,6 +21,7 @@ from optimize.load.arrivals import ClosedLoop
 from optimize.outcome import ROLE, State
 from optimize.plan import Plan
 from optimize.search.gp_sampler import LOG_SCALE_ATTR
+from optimize.search.live_engine import engine_aware
 from optimize.search.space import difference
 from optimize.study.info import ATTRIBUTE, info_of, is_readable, make_info, store_info
 from optimize.study.machine_class import check_machine
@@ -47,21 +48,8 @@ def open_study(plan: Plan) -> optuna.Study:
     settings, storage = plan.config.study, open_storage(plan.config.tracking.storage, enqueue_again)
     if settings.fresh:
         _set_aside(plan, storage)
-    study, asked = _existing(plan, storage), 0
-    if study is not None:
-        asked = len(study.get_trials(deepcopy=False))
-    # A resumed sampler must not draw again what the session before it drew, nor what another driver draws.
-    shift = os.getpid() if serves_many(storage) else 0
-    arrivals = plan.arrivals
-    sampler = build(
-        plan.config.sampler, "sampler", seed=settings.seed + asked + shift, space=plan.space.distributions,
-        settle=plan.space.settled,
-        enough=plan.space.enough(arrivals.users) if isinstance(arrivals, ClosedLoop) else {},
-    )  # fmt: skip
-    if study is not None:
-        study.sampler = sampler  # a second study would read all trials once more
-    else:
-        study = _created(plan, storage, sampler)
+    exists = settings.name in optuna.get_all_study_names(storage)
+    study = _existing(plan, storage) if exists else _created(plan, storage)
     store_info(study, make_info(plan))
     if is_shared(study):
         end_stale(study)  # others may run: only those that fell silent are ended
@@ -71,21 +59,34 @@ def open_study(plan: Plan) -> optuna.Study:
     return study
 
 
-def _existing(plan: Plan, storage: BaseStorage) -> optuna.Study | None:
-    """The study of this name, checked to be of this plan; None where there is none."""
+def _sampler(plan: Plan, storage: BaseStorage, trials: int) -> BaseSampler:
+    """The configured sampler, of a study that has so many trials."""
+    # A resumed sampler must not draw again what the session before it drew, nor what another driver draws.
+    shift = os.getpid() if serves_many(storage) else 0
+    arrivals = plan.arrivals
+    sampler = build(
+        plan.config.sampler, "sampler", seed=plan.config.study.seed + trials + shift, space=plan.space.distributions,
+        canonical=plan.space.canonical,
+        saturation=plan.space.saturation(arrivals.users) if isinstance(arrivals, ClosedLoop) else {},
+    )  # fmt: skip
+    return engine_aware(sampler)
+
+
+def _existing(plan: Plan, storage: BaseStorage) -> optuna.Study:
+    """The study of this name, checked to be of this plan."""
     name = plan.config.study.name
-    if name not in optuna.get_all_study_names(storage):
-        return None
-    study = _whole(optuna.load_study(study_name=name, storage=storage))
+    trials = storage.get_n_trials(storage.get_study_id_from_name(name))
+    sampler = _sampler(plan, storage, trials)
+    study = _whole(optuna.load_study(study_name=name, storage=storage, sampler=sampler))
     _check_fingerprint(plan, study)
     check_machine(name, info_of(study), make_info(plan))
     return study
 
 
-def _created(plan: Plan, storage: BaseStorage, sampler: BaseSampler) -> optuna.Study:
+def _created(plan: Plan, storage: BaseStorage) -> optuna.Study:
     """A new study, or one that another driver has begun to create this very moment."""
     study = optuna.create_study(
-        study_name=plan.config.study.name, storage=storage, sampler=sampler, load_if_exists=True,
+        study_name=plan.config.study.name, storage=storage, sampler=_sampler(plan, storage, 0), load_if_exists=True,
         directions=[o.direction.value for o in plan.objectives.values()],
     )  # fmt: skip
     with warnings.catch_warnings():

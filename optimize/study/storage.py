@@ -16,6 +16,7 @@ from sqlalchemy import NullPool, create_engine, event
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from optimize.errors import ConfigError, redacted
+from optimize.search.optuna_compat import end_trial, record_heartbeat, storage_of
 
 HEARTBEAT_S, GRACE_S = 10, 60
 """How often a driver says that it lives, and after how long a silence its trials are given to others."""
@@ -29,7 +30,7 @@ OnStale = Callable[[optuna.Study, FrozenTrial], None]
 
 
 def open_storage(url: str, on_stale: OnStale | None = None) -> BaseStorage:
-    """Open a storage by its URL.
+    """Open a storage by its URL, with one cache of the trials for all that read it.
 
     SQLite keeps a write-ahead log: a commit costs no wait for the disk, survives the death of the process, and does not
     block those who read (a dashboard). Only a power cut may take the last commits (https://www.sqlite.org/wal.html,
@@ -46,9 +47,9 @@ def open_storage(url: str, on_stale: OnStale | None = None) -> BaseStorage:
         storage = RDBStorage(url)
         event.listen(storage.engine, "connect", _write_ahead)
         storage.engine.dispose()  # connections made before this line know nothing of it
-        return storage
+        return get_storage(storage)
     try:
-        return _open_server(url, on_stale) if url.startswith(_SERVERS) else get_storage(url)
+        return get_storage(_open_server(url, on_stale) if url.startswith(_SERVERS) else url)
     except _UNFIT as error:
         raise ConfigError(f"tracking.storage={redacted(url)}: {_why(error)}") from None
 
@@ -105,7 +106,7 @@ def _line(error: BaseException) -> str:
 
 def is_shared(study: optuna.Study) -> bool:
     """Whether several drivers may write to the study's storage at a time."""
-    return serves_many(study._storage)
+    return serves_many(storage_of(study))
 
 
 def serves_many(storage: BaseStorage) -> bool:
@@ -117,13 +118,13 @@ def serves_many(storage: BaseStorage) -> bool:
 def beat(study: optuna.Study, trial: optuna.Trial) -> None:
     """Say that a trial's driver lives; a storage that does not answer is somebody else's to report."""
     with contextlib.suppress(*FAULTS):
-        study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+        record_heartbeat(study, trial)
 
 
 def fail(study: optuna.Study, trial: FrozenTrial) -> bool:
     """End a running trial that is not this driver's; False where somebody else did."""
     with contextlib.suppress(UpdateFinishedTrialError):
-        return bool(study._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL))
+        return end_trial(study, trial, TrialState.FAIL)
     return False
 
 

@@ -89,10 +89,12 @@ def _remove_files(study: optuna.Study, store: FileSystemArtifactStore) -> None:
     """As the dashboard itself removes a file: its attribute becomes null, for attributes cannot be deleted."""
     from optuna.artifacts.exceptions import ArtifactNotFound
 
-    storage, study_id = study._storage, study._study_id
-    for key, value in storage.get_study_system_attrs(study_id).items():
+    from optimize.search.optuna_compat import storage_of, study_id
+
+    storage, number = storage_of(study), study_id(study)
+    for key, value in storage.get_study_system_attrs(number).items():
         if key.startswith(_PREFIX) and json.loads(value) is not None:
-            storage.set_study_system_attr(study_id, key, json.dumps(None))
+            storage.set_study_system_attr(number, key, json.dumps(None))
             try:
                 store.remove(key.removeprefix(_PREFIX))
             except ArtifactNotFound:

@@ -10,8 +10,9 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, IntD
 from optuna.samplers import BaseSampler, RandomSampler
 
 from optimize.driver.engine_reuse import EngineReuse
-from optimize.search.gp_sampler import LiveEngine, LogScaleGPSampler
+from optimize.search.gp_sampler import LogScaleGPSampler
 from optimize.search.grid_sampler import grid
+from optimize.search.live_engine import EngineReuseSampler, LiveEngine
 from optimize.study.trial_attributes import NEW_ENGINE
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -77,7 +78,7 @@ def test_the_model_goes_elsewhere_once_everything_here_was_tried() -> None:
 
 @pytest.mark.parametrize(("start_s", "settings"), [(1.0, 1), (108.0, 3), (192.0, 4)])
 def test_other_samplers_stay_for_the_square_root_of_the_cost_ratio(start_s: float, settings: int) -> None:
-    study = study_with(RandomSampler(seed=0), 3, start_s=start_s, trial_s=12.0)
+    study = study_with(EngineReuseSampler(RandomSampler(seed=0)), 3, start_s=start_s, trial_s=12.0)
     reuse = EngineReuse(study, ["beam_size"])
     last = dict(study.trials[-1].params)
     stayed = 1
@@ -92,11 +93,21 @@ def test_other_samplers_stay_for_the_square_root_of_the_cost_ratio(start_s: floa
 
 
 def test_without_a_live_engine_or_request_knobs_nothing_is_fixed() -> None:
-    study = study_with(RandomSampler(seed=0), 3, start_s=1e6)
-    sampler = study.sampler
+    sampler = EngineReuseSampler(RandomSampler(seed=0))
+    study = study_with(sampler, 3, start_s=1e6)
+    last = {"batch_size": 1, "recipe": "fp16", "beam_size": 1}
+    EngineReuse(study, ["beam_size"]).offer(last)
+    assert {engine_of(study.ask(SPACE).params)["batch_size"] for _ in range(5)} == {1}
     EngineReuse(study, ["beam_size"]).offer(None)
-    EngineReuse(study, ["temperature"]).offer({"batch_size": 1, "recipe": "fp16"})
-    assert study.sampler is sampler
+    assert sampler.live is None
+    EngineReuse(study, ["temperature"]).offer(last)
+    assert sampler.live is None
+    assert {engine_of(study.ask(SPACE).params)["batch_size"] for _ in range(5)} != {1}
+
+
+def test_a_sampler_that_takes_no_account_of_the_engine_is_refused() -> None:
+    with pytest.raises(TypeError, match="RandomSampler must be wrapped"):
+        EngineReuse(study_with(RandomSampler(seed=0), 0), ["beam_size"])
 
 
 def test_a_grid_exhausts_the_live_engine_first() -> None:

@@ -10,9 +10,11 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, create_trial
 
-from optimize.search.gp_sampler import GIVEN_POINTS_ATTR, LOG_SCALE_ATTR, LogScaleGPSampler, log_scaled, subsample
+from optimize.search.gp_sampler import GIVEN_POINTS_ATTR, LOG_SCALE_ATTR, LogScaleGPSampler
+from optimize.search.history import History, log_scaled
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 SPACE: dict[str, BaseDistribution] = {"x": FloatDistribution(0.0, 1.0), "k": CategoricalDistribution(["a", "b"])}
@@ -104,9 +106,10 @@ def test_where_such_choices_are_very_many_the_first_points_fill_the_space() -> N
 
 def test_points_that_fill_the_space_are_not_those_that_a_session_before_has_tried() -> None:
     space: dict[str, BaseDistribution] = {"x": IntDistribution(0, 9), "k": CategoricalDistribution(["a", "b"])}
-    study = optuna.create_study()
+    storage = optuna.storages.InMemoryStorage()
     for seed in range(8):  # each as a session of its own, that was killed after a trial
-        study.sampler = LogScaleGPSampler(seed=seed)
+        sampler = LogScaleGPSampler(seed=seed)
+        study = optuna.create_study(storage=storage, study_name="one", sampler=sampler, load_if_exists=True)
         study.tell(study.ask(space), float(seed))
     tried = [t.params for t in study.trials]
     assert all(tried.count(params) == 1 for params in tried)
@@ -132,11 +135,12 @@ def test_of_very_many_trials_the_front_the_latest_and_some_others_are_modelled()
     trials[5] = _trial(0.5, "b", [9.0, 0.0])
     for number, trial in enumerate(trials):
         trial.number = number
-    kept = subsample(trials, np.array([-1.0, 1.0]), np.random.RandomState(0))
+    directions = [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE]
+    kept = History(SPACE, trials, []).subsample(directions, np.random.RandomState(0))
     numbers = [t.number for t in kept]
     assert len(kept) == 160 and numbers == sorted(set(numbers))
     assert 5 in numbers and numbers[-40:] == list(range(960, 1000))
-    assert subsample(trials[:160], np.array([-1.0, 1.0]), np.random.RandomState(0)) == trials[:160]
+    assert History(SPACE, trials[:160], []).subsample(directions, np.random.RandomState(0)) == trials[:160]
 
 
 # Choices that are numbers

@@ -252,9 +252,9 @@ def test_float_ranges_are_understood() -> None:
 
 @pytest.mark.parametrize("knob", ["batch_size", "max_num_seqs"])
 def test_users_and_their_beams_bound_how_many_sequences_are_enough(knob: str) -> None:
-    assert _space({knob: [1, 64], "beam_size": [1, 2, 4]}).enough(users=4) == {knob: 16.0}
-    assert _space({knob: [1, 64], "workers": [1, 2]}).enough(users=4) == {knob: 4.0}
-    assert _space({"workers": [1, 2]}).enough(users=4) == {}
+    assert _space({knob: [1, 64], "beam_size": [1, 2, 4]}).saturation(users=4) == {knob: 16.0}
+    assert _space({knob: [1, 64], "workers": [1, 2]}).saturation(users=4) == {knob: 4.0}
+    assert _space({"workers": [1, 2]}).saturation(users=4) == {}
 
 
 # Conditional knobs
@@ -273,16 +273,16 @@ def test_a_knob_that_does_not_count_is_not_set_and_equal_engines_are_equal_point
     space = _space(CONDITIONAL)
     one, other = ({"quantization": "int8", "beam_size": 1, "block_size": k} for k in (16, 32))
     assert space.resolve(one, CHECKPOINTS) == space.resolve(other, CHECKPOINTS)
-    assert space.settled(one) == space.settled(other) == one
+    assert space.canonical(one) == space.canonical(other) == one
     counts = {**other, "quantization": "fp16"}
     assert dict(space.resolve(counts, CHECKPOINTS).engine.flags)["block_size"] == 32
-    assert space.settled(counts) == counts
+    assert space.canonical(counts) == counts
     assert "block_size" not in dict(space.resolve(other, CHECKPOINTS).engine.flags)
 
 
 def test_a_knob_without_choice_may_be_left_out() -> None:
     space = _space(CONDITIONAL)
-    assert space.settled({"beam_size": 2, "block_size": 32}) == {"beam_size": 2, "block_size": 32}
+    assert space.canonical({"beam_size": 2, "block_size": 32}) == {"beam_size": 2, "block_size": 32}
 
 
 def test_a_changed_condition_is_another_space() -> None:

@@ -12,6 +12,7 @@ from optuna.artifacts import get_all_artifact_meta
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from optuna_dashboard._note import get_note
 
+from optimize.search.optuna_compat import storage_of, study_id
 from optimize.tracking.dashboard import keep_log, show_study
 
 
@@ -26,7 +27,7 @@ def test_the_end_of_a_log_is_kept_with_its_trial(study: optuna.Study, tmp_path: 
     trial = study.ask()
     keep_log(str(tmp_path / "files"), trial, log)
     study.tell(trial, [1.0, 2.0])
-    (meta,) = get_all_artifact_meta(study.trials[0], storage=study._storage)
+    (meta,) = get_all_artifact_meta(study.trials[0], storage=storage_of(study))
     assert (meta.filename, meta.mimetype) == ("engine-log-end.txt", "text/plain")
     kept = (tmp_path / "files" / meta.artifact_id).read_bytes()
     assert kept.endswith(b"the end") and len(kept) == 64 * 1024
@@ -45,7 +46,7 @@ def test_a_study_shown_again_shows_the_latest_only(study: optuna.Study, tmp_path
         report.write_text(text)
         show_study(study, {"pareto-a-b": go.Figure(go.Scatter(x=[x]))}, f"note {text}", [report], str(files))
     assert get_note(study) == "note second"
-    attributes = study._storage.get_study_system_attrs(study._study_id)
+    attributes = storage_of(study).get_study_system_attrs(study_id(study))
     plots = get_plotly_graph_objects(attributes)
     assert list(plots) == ["pareto-a-b"] and json.loads(plots["pareto-a-b"])["data"][0]["x"] == [2]
     (kept,) = [json.loads(v) for k, v in attributes.items() if k.startswith("artifacts:") and json.loads(v)]

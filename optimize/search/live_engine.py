@@ -1,0 +1,108 @@
+"""The live engine as samplers see it, and the rule by which a sampler that knows nothing of costs stays on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+
+@dataclass(frozen=True, slots=True)
+class LiveEngine:
+    """The engine that is running now, as far as a sampler needs to know it.
+
+    Attributes:
+        knobs: Its engine knobs; a trial that shares them needs no start.
+        start_s: Seconds that starting another engine takes.
+        trial_s: Seconds that a trial takes in addition.
+        trials: Trials it has served so far, the one that started it included.
+    """
+
+    knobs: Mapping[str, Any]
+    start_s: float
+    trial_s: float
+    trials: int = 1
+
+    def serves(self, params: Mapping[str, Any]) -> bool:
+        """Whether a trial with these settings needs no other engine."""
+        return all(params.get(name) == value for name, value in self.knobs.items())
+
+    def is_due_to_end(self) -> bool:
+        """Whether it has served as many trials as its start was worth.
+
+        The rule is that of two-stage sampling: where a cluster (an engine) costs `start_s` and each element in it (a
+        request setting) `trial_s`, and the variances are unknown, sqrt(start_s / trial_s) elements per cluster give
+        the most for the money (Cochran 1977, "Sampling Techniques", section 10.6).
+        """
+        return self.trials >= round(math.sqrt(self.start_s / self.trial_s))
+
+
+@runtime_checkable
+class EngineAware(Protocol):
+    """A sampler that takes the live engine into account; None where nothing runs or reuse is switched off."""
+
+    live: LiveEngine | None
+
+
+class EngineReuseSampler(BaseSampler):
+    """Any sampler, kept to the knobs of the live engine until that has served as many trials as its start was worth.
+
+    Args:
+        sampler: Samples all knobs, or those of requests only while the engine stays.
+
+    Attributes:
+        sampler: As the argument.
+        live: The live engine; None where nothing runs or reuse is switched off.
+    """
+
+    def __init__(self, sampler: BaseSampler) -> None:
+        self.sampler = sampler
+        self.live: LiveEngine | None = None
+
+    @property
+    def _fixed(self) -> Mapping[str, Any]:
+        """Knobs that the next trial must keep, and their values."""
+        return {} if self.live is None or self.live.is_due_to_end() else self.live.knobs
+
+    def reseed_rng(self) -> None:
+        self.sampler.reseed_rng()
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        space = self.sampler.infer_relative_search_space(study, trial)
+        return {name: distribution for name, distribution in space.items() if name not in self._fixed}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self.sampler.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        if param_name in self._fixed:
+            return self._fixed[param_name]
+        return self.sampler.sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        self.sampler.before_trial(study, trial)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        self.sampler.after_trial(study, trial, state, values)
+
+    def is_exhausted(self, study: optuna.Study) -> bool:
+        """Whether the sampler has nothing left to try; one that has no end never is."""
+        exhausted = getattr(self.sampler, "is_exhausted", None)
+        return exhausted is not None and bool(exhausted(study))
+
+
+def engine_aware(sampler: BaseSampler) -> BaseSampler:
+    """The sampler itself where it takes the live engine into account, else one that stays on the engine by a rule."""
+    return sampler if isinstance(sampler, EngineAware) else EngineReuseSampler(sampler)
