@@ -34,7 +34,7 @@ from optimize.evaluation.interference import Machine, disturbances
 from optimize.evaluation.telemetry import PERIOD_S, Telemetry
 from optimize.load.arrivals import ClosedLoop
 from optimize.load.client_pool import ClientPool
-from optimize.load.generator import Traffic, run_load
+from optimize.load.generator import LoadControl, Traffic, run_load
 from optimize.load.workload import Workload, load_workload
 from optimize.plan import make_plan
 from optimize.testing.stub_engine import stub
@@ -54,7 +54,8 @@ Generators = Mapping[str, Callable[[], Run]]
 def ours(engine: Engine, workload: Workload, clients: ClientPool) -> Run:
     """Mean figures over a window that is asked to hold as many requests as the peers send."""
     load = Load(warmup_s=0.5, warmup_max_s=3, window_min_s=1, window_requests=REQUESTS, window_max_s=120)
-    result = run_load(clients, engine, Traffic(workload, RequestConfig(), ClosedLoop(USERS), load), first_answers=False)
+    traffic = Traffic(workload, RequestConfig(), ClosedLoop(USERS), load)
+    result = run_load(clients, engine, traffic, LoadControl(first_answers=False))
     measured = Measurement(result.records, result.window_start_s, result.window_end_s, {})
     answers = measured.answered
     return {

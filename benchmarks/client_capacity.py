@@ -22,7 +22,7 @@ from optimize.config.measuring import Load
 from optimize.engine.base import RequestConfig
 from optimize.load.arrivals import Arrivals, ClosedLoop, Constant, Poisson
 from optimize.load.client_pool import ClientPool
-from optimize.load.generator import LoadResult, Traffic, run_load
+from optimize.load.generator import LoadControl, LoadResult, Traffic, run_load
 from optimize.load.workload import Workload, load_workload
 from optimize.testing.stub_engine import StubEngine, stub
 
@@ -35,7 +35,9 @@ def loaded(
     engine: StubEngine, workload: Workload, arrivals: Arrivals, clients: ClientPool, seconds: float
 ) -> LoadResult:
     load = Load(warmup_s=1, warmup_max_s=2, window_min_s=seconds, window_requests=1, window_max_s=seconds)
-    return run_load(clients, engine, Traffic(workload, RequestConfig(), arrivals, load), first_answers=False)
+    return run_load(
+        clients, engine, Traffic(workload, RequestConfig(), arrivals, load), LoadControl(first_answers=False)
+    )
 
 
 def rate(result: LoadResult) -> float:
@@ -104,7 +106,7 @@ def many(workload: Workload) -> str:
 
         load = Load(warmup_s=1, warmup_max_s=2, window_min_s=1, window_requests=MANY, window_max_s=600)
         traffic = Traffic(workload, RequestConfig(), Poisson(RATE_PER_S), load)
-        result = run_load(clients, engine, traffic, phase, first_answers=False, precise=look)
+        result = run_load(clients, engine, traffic, LoadControl(phase, first_answers=False, precise=look))
     inside = [r for r in result.records if result.window_start_s <= r.due_s < result.window_end_s]
     whole = sum(r.error is None and r.output_tokens == 8 and r.first_token_s is not None for r in inside)
     lines = [

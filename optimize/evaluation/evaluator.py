@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
@@ -21,8 +20,10 @@ from optimize.evaluation.interference import Machine, disturbances
 from optimize.evaluation.perplexity import logprobs_of
 from optimize.evaluation.telemetry import Telemetry
 from optimize.ledger import Ledger, TrialRecord
-from optimize.load.client_pool import ClientPool
-from optimize.load.generator import Glimpse, Hopeless, LoadResult, Precise, Traffic, run_load
+from optimize.load.clients import Clients
+from optimize.load.clock import Clock, MonotonicClock
+from optimize.load.generator import LoadControl, LoadResult, Traffic, run_load
+from optimize.load.window import Glimpse, Hopeless, Precise
 from optimize.outcome import Completed, Evaluation, Failed, Infeasible, Outcome
 from optimize.plan import Plan
 
@@ -69,14 +70,18 @@ class Evaluator:
         ledger: Takes the raw data.
         phase: Called with the name of each phase as it begins.
         answers: The study's answers so far, to score quality on all of them; None scores each trial by itself.
+        clock: Times everything; the clients must use the same one.
+        telemetry: Makes the sampler of an engine and the machine, for the duration of a load.
     """
 
     plan: Plan
     pool: EnginePool
-    clients: ClientPool
+    clients: Clients
     ledger: Ledger
     phase: Phase
     answers: AnswerStore | None = None
+    clock: Clock = field(default_factory=MonotonicClock)
+    telemetry: Callable[[Engine, Machine | None], Telemetry] = Telemetry
 
     def evaluate(
         self, config: TrialConfig, record: TrialRecord, hold: Callable[[], None] = lambda: None,
@@ -96,7 +101,7 @@ class Evaluator:
             OptimizeError: a user's metric cannot score an answer.
         """
         task = _Task(config, record, futility, _Notes(answers_key(config)))
-        began = time.monotonic()
+        began = self.clock.now()
         self.phase("reusing the live engine" if self.pool.is_live(config.engine) else "starting the engine")
         self.clients.begin()
         try:
@@ -107,18 +112,18 @@ class Evaluator:
             return self._ended(task, began, Failed(str(fault)))
         finally:
             self._keep_log(record.number)
-        task.notes.seconds["total"] = time.monotonic() - began
+        task.notes.seconds["total"] = self.clock.now() - began
         self._keep(task, measurement)
         return task.notes.evaluation(Completed(estimate_all(measurement, self.plan.metrics)))
 
     def _ended(self, task: _Task, began: float, outcome: Outcome) -> Evaluation:
-        task.notes.seconds["total"] = time.monotonic() - began
+        task.notes.seconds["total"] = self.clock.now() - began
         return task.notes.evaluation(outcome)
 
     def _on_engine(self, task: _Task, hold: Callable[[], None], began: float) -> Measurement:
         notes = task.notes
         with self.pool.lease(task.config.engine) as lease:
-            notes.seconds["engine_start"] = time.monotonic() - began
+            notes.seconds["engine_start"] = self.clock.now() - began
             notes.new_engine = not lease.reused
             self.phase("settling")
             hold()
@@ -148,11 +153,11 @@ class Evaluator:
             EngineFailure: the engine died, or does not serve the load.
             TransientFault: the client was too slow for its figures.
         """
-        guard, notes, began = self.plan.config.load.guard, task.notes, time.monotonic()
+        guard, notes, began = self.plan.config.load.guard, task.notes, self.clock.now()
         most = guard.repeats if task.record.confirms is None else _CONFIRMATION_REPEATS * guard.repeats
         for repeat in range(most + 1):
             if repeat:
-                notes.seconds["repeated"] = time.monotonic() - began
+                notes.seconds["repeated"] = self.clock.now() - began
                 self.phase("measuring again")
                 lease.engine.reset()
             result, measurement = self._load(task, lease)
@@ -180,14 +185,15 @@ class Evaluator:
         known = self._answers_so_far(task.notes.answers_key)
         traffic = Traffic(plan.workload, config.request, plan.arrivals, plan.config.load, plan.config.study.seed, known)
         machine = Machine(lambda: [*engine.pids, *self.clients.pids]) if engine.pids else None
-        with Telemetry(engine, machine).sampling() as telemetry:
-            result = run_load(
-                self.clients, engine, traffic, self.phase,
+        with self.telemetry(engine, machine).sampling() as telemetry:
+            control = LoadControl(
+                self.phase, clock=self.clock,
                 first_answers=config.request.beam_size not in lease.answered,
                 give_up_s=None if task.record.baseline else hopeless_after_s(plan.limits),
                 precise=self._precise(config),
                 hopeless=self._hopeless(task, engine, telemetry),
             )  # fmt: skip
+            result = run_load(self.clients, engine, traffic, control)
         lease.answered.add(config.request.beam_size)
         task.notes.seconds |= _phases_s(result)
         measurement = self._measurement(config, result.records, result.window_start_s, result.window_end_s)
@@ -208,9 +214,9 @@ class Evaluator:
         They are computed once the load is over.
         """
         self.phase("scoring")
-        began = time.monotonic()
+        began = self.clock.now()
         logprobs = logprobs_of(notes.answers_key, self.plan, lease.engine)
-        notes.seconds["scoring"] = time.monotonic() - began
+        notes.seconds["scoring"] = self.clock.now() - began
         return replace(measurement, reference_logprobs=logprobs)
 
     def _paired(self, ours: Measurement, baseline: bool, answers: AnswerStore) -> dict[str, Any]:

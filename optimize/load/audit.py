@@ -10,7 +10,7 @@ import numpy as np
 from objectives import RequestRecord
 from objectives.intervals import quantile_interval
 from optimize.config.measuring import Guard
-from optimize.load.client_pool import LoadRun
+from optimize.load.clients import OngoingLoad
 
 _FEWEST_SHARE = 0.99
 
@@ -84,11 +84,11 @@ class Audit:
         )
 
 
-def audit_of(flow: LoadRun, due: Sequence[RequestRecord], asked: int | None, start_s: float, end_s: float) -> Audit:
+def audit_of(run: OngoingLoad, due: Sequence[RequestRecord], asked: int | None, start_s: float, end_s: float) -> Audit:
     """The audit of one window.
 
     Args:
-        flow: The load, ended.
+        run: The load, ended.
         due: Requests due in the window, whatever became of them.
         asked: How many the schedule placed in the window; None in a closed loop.
         start_s: Start of the window.
@@ -103,8 +103,8 @@ def audit_of(flow: LoadRun, due: Sequence[RequestRecord], asked: int | None, sta
         latency_median_s=float(np.median([r.latency_s for r in due] or [0.0])),
         asked=asked,
         sent=len(due),
-        client_cpu=max((_share(points, start_s, end_s) for points in flow.cpu), default=0.0),
-        processes=len(flow.cpu),
+        client_cpu=max((_share(points, start_s, end_s) for points in run.cpu), default=0.0),
+        processes=len(run.cpu),
     )
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from optimize.errors import ConfigError
-from optimize.load.arrivals import Steady
+from optimize.load.stationary import Stationary
 
 
 @dataclass
-class HeavyTailed(Steady):
+class HeavyTailed(Stationary):
     """Gaps with a Pareto (Lomax) distribution: long silences, and crowds between them.
 
     Attributes:
@@ -38,7 +38,7 @@ class HeavyTailed(Steady):
 
 
 @dataclass
-class Bursts(Steady):
+class Bursts(Stationary):
     """Groups of requests at once; the groups come as independent users do.
 
     Attributes:

@@ -81,19 +81,19 @@ class ClientPool:
         return self.size > before
 
     @contextmanager
-    def loading(self, endpoint: Endpoint, asked: LoadRequest, processes: int | None = None) -> Iterator[LoadRun]:
+    def loading(self, endpoint: Endpoint, request: LoadRequest, processes: int | None = None) -> Iterator[LoadRun]:
         """A load that begins now, with nothing to send yet; what is unanswered at the end is dropped.
 
         Raises:
             TransientFault: a client process ended.
         """
         self.begin()
-        flow = LoadRun(self._members[: processes or self.size], endpoint, asked)
+        run = LoadRun(self._members[: processes or self.size], endpoint, request)
         try:
-            yield flow
+            yield run
         finally:
             try:
-                flow.stop()
+                run.stop()
             except TransientFault:
                 self.__exit__()  # the next load gets processes that work
                 raise
@@ -112,24 +112,24 @@ class LoadRun:
 
     members: Sequence[_Member]
     endpoint: Endpoint
-    asked: LoadRequest
+    request: LoadRequest
     records: list[RequestRecord] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
     unanswered: list[RequestRecord] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        asked, rows = self.asked, list(range(len(self.asked.workload.prompts)))
-        if not asked.workload.in_order:
-            random.Random(asked.seed).shuffle(rows)
-            rows.sort(key=frozenset(asked.later).__contains__)
+        request, rows = self.request, list(range(len(self.request.workload.prompts)))
+        if not request.workload.in_order:
+            random.Random(request.seed).shuffle(rows)
+            rows.sort(key=frozenset(request.later).__contains__)
         self.cpu: list[list[tuple[float, float]]] = [[] for _ in self.members]
         self._reports: list[Report | None] = [None] * len(self.members)
         for index, member in enumerate(self.members):
-            member.show(asked.workload)
+            member.show(request.workload)
             member.send(
                 ClientShare(
-                    self.endpoint, asked.request, asked.max_tokens, asked.timeout_s, rows, index, len(self.members),
-                    self.began,
+                    self.endpoint, request.request, request.max_tokens, request.timeout_s, rows, index,
+                    len(self.members), self.began,
                 )
             )  # fmt: skip
 
@@ -141,7 +141,7 @@ class LoadRun:
         """Send by these arrivals from a second of the load on (now), in place of others."""
         start_s = self.clock() if start_s is None else start_s
         for member in self.members:
-            member.send(Follow(arrivals, self.asked.seed, start_s))
+            member.send(Follow(arrivals, self.request.seed, start_s))
 
     def update(self) -> None:
         """Take in what the processes have reported."""

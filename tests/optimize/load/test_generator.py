@@ -1,533 +1,344 @@
-"""The load against a real HTTP server that misbehaves in every way a server can."""
+"""The phases of a load, in virtual time: no test here waits, and none depends on the speed of the machine."""
 
 from __future__ import annotations
 
-import asyncio
-import functools
-import gc
 import itertools
-import json
 import math
-import os
-import signal
-import subprocess
-import sys
-import threading
-import time
-import warnings
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
-import psutil
 import pytest
-from aiohttp import web
 
-from objectives import Measurement, MemoryParts, RequestRecord
+from objectives import Measurement, RequestRecord
 from objectives.latency import LatencyQuantile
-from optimize.config.measuring import Load
-from optimize.engine.base import Endpoint, RequestConfig
-from optimize.errors import EngineFailure, FailureKind, TransientFault
+from optimize.config.measuring import Iterations, Load
+from optimize.engine.base import RequestConfig
+from optimize.errors import EngineFailure, FailureKind
 from optimize.load.arrivals import Arrivals, ClosedLoop, Constant, Poisson, Ramp, Steps
-from optimize.load.client import request_body
-from optimize.load.client_pool import ClientPool
-from optimize.load.generator import Glimpse, LoadResult, Precise, Traffic, run_load
+from optimize.load.generator import LoadControl, LoadResult, Traffic, run_load
+from optimize.load.window import Glimpse
 from optimize.load.workload import Workload
-from tests.conftest import ROOT
+from optimize.testing.scripted_load import (
+    ScriptedAnswer,
+    ScriptedClients,
+    ScriptedEngine,
+    ScriptedRequest,
+    Server,
+    SingleServer,
+    VirtualClock,
+)
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 WORKLOAD = Workload("test", ["one", "two", "three"], ["1", "2", "3"], max_tokens=5)
-USAGE = {"prompt_tokens": 3, "completion_tokens": 2}
+SETTINGS: dict[str, Any] = {
+    "warmup_s": 0.5, "warmup_requests": 4, "warmup_max_s": 30.0, "window_min_s": 4.0, "window_requests": 20,
+    "window_max_s": 60.0,
+}  # fmt: skip
 
 
-class Stub:
-    """An engine whose server runs in a thread of this process."""
-
-    def __init__(self, port: int) -> None:
-        self.endpoint = Endpoint(f"http://127.0.0.1:{port}", "key", "model")
-        self.pids: Sequence[int] = ()
-        self.dead = False
-
-    def check(self) -> None:
-        if self.dead:
-            raise EngineFailure(FailureKind.CRASH, "died")
-
-    def reset(self) -> None: ...
-
-    def memory(self) -> MemoryParts | None:
-        return None
-
-    def effective(self, names: Sequence[str]) -> dict[str, Any]:
-        return {}
-
-    def stop(self) -> None: ...
+def steady(request: ScriptedRequest) -> ScriptedAnswer:
+    return ScriptedAnswer(0.05)
 
 
-@contextmanager
-def serving(handler: Handler) -> Iterator[Stub]:
-    loop = asyncio.new_event_loop()
-    app = web.Application()
-    app.router.add_post("/v1/completions", handler)
-    app.router.add_post("/v1/chat/completions", handler)
-    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+class Bench:
+    """One load on a server that follows a script.
 
-    async def start() -> int:
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        return int(runner.addresses[0][1])
+    Args:
+        server: The script.
+        dies_at_s: Seconds until the engine dies.
+        send_lag_s: How late the clients send.
 
-    port = loop.run_until_complete(start())
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield Stub(port)
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-        with warnings.catch_warnings():  # a connection that was just being accepted is nobody's to close
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
+    Attributes:
+        events: Phases and resets in the order in which they happened.
+        phase_at: Phase -> the clock when it began.
+    """
 
+    def __init__(self, server: Server = steady, dies_at_s: float = math.inf, send_lag_s: float = 0.0) -> None:
+        self.clock = VirtualClock()
+        self.clients = ScriptedClients(self.clock, server, send_lag_s)
+        self.engine = ScriptedEngine(self.clock, self.clock.now() + dies_at_s)
+        self.events: list[str] = []
+        self.phase_at: dict[str, float] = {}
 
-@pytest.fixture(scope="module")
-def clients() -> Iterator[ClientPool]:
-    with ClientPool() as made:
-        yield made
+    def run(self, arrivals: Arrivals, control: dict[str, Any] | None = None, **load: Any) -> LoadResult:
+        settings = Load(arrivals=None, **{**SETTINGS, **load})
+        options = {"phase": self._phase, **(control or {})}
+        traffic = Traffic(WORKLOAD, RequestConfig(), arrivals, settings)
+        return run_load(self.clients, self.engine, traffic, LoadControl(clock=self.clock, **options))
+
+    def _phase(self, name: str) -> None:
+        self.phase_at[name] = self.clock.now()
+        self.events.append(f"{name} after {self.engine.resets} resets")
 
 
-def measure(
-    clients: ClientPool, stub: Stub, arrivals: Arrivals, request: RequestConfig | None = None,
-    workload: Workload = WORKLOAD,
-    phase: Callable[[str], None] = lambda _: None, precise: Precise = lambda _: True, **load: float,
-) -> LoadResult:  # fmt: skip
-    # Long limits: a window ends with its answers, however little of a processor the test is given.
-    settings: dict[str, Any] = {
-        "warmup_s": 0.1, "warmup_requests": 1, "warmup_max_s": 30.0, "window_min_s": 0.5, "window_requests": 5,
-        "window_max_s": 30.0, "drain_max_s": 30.0, "request_timeout_s": 60.0, **load,
-    }  # fmt: skip
-    traffic = Traffic(workload, request or RequestConfig(), arrivals, Load(arrivals=None, **settings))
-    return run_load(clients, stub, traffic, phase, precise=precise)
-
-
-async def stream(request: web.Request, tokens: Sequence[str] = ("a", "b"), delay_s: float = 0.01) -> web.StreamResponse:
-    response = web.StreamResponse()
-    await response.prepare(request)
-    for token in tokens:
-        await asyncio.sleep(delay_s)
-        await response.write(f"data: {json.dumps({'choices': [{'text': token}]})}\n\n".encode())
-    await response.write(f"data: {json.dumps({'choices': [], 'usage': USAGE})}\n\ndata: [DONE]\n\n".encode())
-    return response
-
-
-async def slow_stream(request: web.Request) -> web.StreamResponse:
-    return await stream(request, delay_s=0.15)
-
-
-def ended_in_window(result: LoadResult) -> list[RequestRecord]:
+def due_in_window(result: LoadResult) -> list[RequestRecord]:
     return [r for r in result.records if result.window_start_s <= r.due_s < result.window_end_s]
 
 
-def test_streamed_answers_carry_text_tokens_and_ordered_times(clients: ClientPool) -> None:
-    with serving(stream) as stub:
-        result = measure(clients, stub, ClosedLoop(users=2))
-    for record in ended_in_window(result):
-        assert record.error is None and record.text == "ab"
-        assert (record.prompt_tokens, record.output_tokens) == (3, 2)
-        assert record.first_token_s is not None
-        assert record.due_s <= record.sent_s <= record.first_token_s <= record.done_s
+def window_s(result: LoadResult) -> float:
+    return result.window_end_s - result.window_start_s
 
 
-def test_beam_requests_do_not_stream_and_take_the_best_choice(clients: ClientPool) -> None:
-    seen: list[dict[str, Any]] = []
-
-    async def beams(request: web.Request) -> web.StreamResponse:
-        seen.append(await request.json())
-        return web.json_response({"choices": [{"text": "best"}, {"text": "second"}], "usage": USAGE})
-
-    with serving(beams) as stub:
-        result = measure(clients, stub, ClosedLoop(users=1, think_s=0.01), RequestConfig(beam_size=2))
-    assert all(r.text == "best" and r.first_token_s is None and r.output_tokens == 1 for r in result.records)
-    assert seen[0]["use_beam_search"] is True and seen[0]["n"] == 2 and "stream" not in seen[0]
+# --- first answers and warm-up --------------------------------------------------------------------------------------
 
 
-def test_chat_messages_go_to_the_chat_endpoint(clients: ClientPool) -> None:
-    paths: list[str] = []
-
-    async def chat(request: web.Request) -> web.StreamResponse:
-        paths.append(request.path)
-        body = await request.json()
-        assert body["messages"] == [{"role": "user", "content": "hi"}]
-        return web.json_response({"choices": [{"message": {"content": "yo"}}], "usage": USAGE})
-
-    workload = Workload("chat", [[{"role": "user", "content": "hi"}]], ["yo"], 5)
-    with serving(chat) as stub:
-        result = measure(clients, stub, ClosedLoop(users=1, think_s=0.01), RequestConfig(beam_size=2), workload)
-    assert set(paths) == {"/v1/chat/completions"} and result.records[0].text == "yo"
+def test_what_first_answers_compiled_or_cached_is_cleared_before_the_load() -> None:
+    bench = Bench()
+    bench.run(ClosedLoop(users=2))
+    assert bench.events == ["first answers after 0 resets", "warm-up after 1 resets", "measuring after 1 resets"]
 
 
-def test_more_than_a_hundred_requests_are_in_flight_at_once(clients: ClientPool) -> None:
-    in_flight = most = 0
-    loading = False
-    full = asyncio.Event()
+def test_first_answers_are_one_short_request_and_then_several_at_once() -> None:
+    requests: list[ScriptedRequest] = []
 
-    async def slow(request: web.Request) -> web.StreamResponse:
-        nonlocal in_flight, most
-        in_flight += 1
-        most = max(most, in_flight)
-        if most == 150:
-            full.set()
-        try:
-            if loading:
-                await asyncio.wait_for(full.wait(), 30)
-            return await stream(request)
-        finally:
-            in_flight -= 1
+    def server(request: ScriptedRequest) -> ScriptedAnswer:
+        requests.append(request)
+        return ScriptedAnswer(0.7)
 
-    def phase(name: str) -> None:
-        nonlocal loading
-        loading = name != "first answers"
-
-    with serving(slow) as stub:
-        measure(clients, stub, ClosedLoop(users=150), phase=phase)
-    assert most == 150
+    result = Bench(server).run(ClosedLoop(users=1))
+    first, several = requests[0], requests[1:5]
+    assert [r.max_tokens for r in requests[:6]] == [4, 4, 4, 4, 4, 5]
+    assert first.at + 0.7 <= several[0].at and len({r.at for r in several}) == 1
+    assert result.first_answer_s == pytest.approx(1.4, abs=0.05)
 
 
-@pytest.mark.parametrize("arrivals", [ClosedLoop(users=3), Poisson(rate_per_s=30)])
-def test_a_stall_of_the_server_shows_in_the_latencies(clients: ClientPool, arrivals: Arrivals) -> None:
-    """Coordinated omission: requests due during a freeze have waited since they were due."""
-    measuring_since = math.inf
-
-    async def freezing(request: web.Request) -> web.StreamResponse:
-        since = time.monotonic() - measuring_since
-        if 0.2 < since < 0.7:  # every answer waits for the freeze to end
-            await asyncio.sleep(0.7 - since)
-        return await stream(request, delay_s=0.04)  # so few answers that those that were held up are one in a hundred
-
-    def phase(name: str) -> None:
-        nonlocal measuring_since
-        if name == "measuring":
-            measuring_since = time.monotonic()
-
-    with serving(freezing) as stub:
-        result = measure(clients, stub, arrivals, phase=phase, window_min_s=4.0, window_requests=10)
-    p99 = LatencyQuantile(0.99).estimate(
-        Measurement(result.records, result.window_start_s, result.window_end_s, references={})
-    )
-    assert p99 is not None and p99.value > 0.4
+def test_without_first_answers_the_load_begins_at_once() -> None:
+    bench = Bench()
+    result = bench.run(ClosedLoop(users=2), {"first_answers": False})
+    assert bench.events[0] == "warm-up after 0 resets" and result.first_answer_s == 0
 
 
-def test_the_load_goes_on_while_the_last_requests_of_the_window_drain(clients: ClientPool) -> None:
-    with serving(slow_stream) as stub:
-        result = measure(clients, stub, ClosedLoop(users=4))
-    late = [r for r in result.records if r.due_s >= result.window_end_s]
-    slowest = max(r.done_s for r in ended_in_window(result))
-    assert all(r.error is None for r in ended_in_window(result))
-    assert slowest > result.window_end_s
-    assert late == [] or min(r.due_s for r in late) < slowest
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "error"),
-    [
-        (400, "too many beams", "refused"),
-        (503, "overloaded", "server"),
-        (200, "data: {broken\n\n", "malformed"),
-        (200, 'data: {"choices": [{"text": "a"}]}\n\n', "malformed"),  # ends without its end mark
-        (200, 'data: {"error": {"message": "engine died"}}\n\n', "server"),
-    ],
-)
-def test_each_way_to_fail_is_counted_as_what_it_is(clients: ClientPool, status: int, body: str, error: str) -> None:
-    count = 0
-
-    async def failing(request: web.Request) -> web.StreamResponse:
-        nonlocal count
-        count += 1
-        answers = bool(count % 2)
-        await asyncio.sleep(0.01)
-        if answers:
-            return await stream(request)
-        return web.Response(status=status, text=body)
-
-    with serving(failing) as stub:
-        result = measure(clients, stub, ClosedLoop(users=2))
-    errors = {r.error for r in ended_in_window(result)}
-    assert errors == {None, error}
-
-
-def test_a_request_that_is_never_answered_times_out(clients: ClientPool) -> None:
-    count = 0
-
-    async def hanging(request: web.Request) -> web.StreamResponse:
-        nonlocal count
-        count += 1
-        if count == 12:  # after the first answers
-            await asyncio.sleep(60)
-        return await stream(request)
-
-    with serving(hanging) as stub:
-        result = measure(clients, stub, ClosedLoop(users=2), request_timeout_s=1.5, window_min_s=2.0)
-    lost = [r for r in result.records if r.error == "timeout"]
-    assert lost and all(1.4 < r.latency_s < 30 for r in lost)
-
-
-def test_a_reset_connection_is_an_error_and_hangs_nothing(clients: ClientPool) -> None:
-    count = 0
-
-    async def resetting(request: web.Request) -> web.StreamResponse:
-        nonlocal count
-        count += 1
-        if count % 3 == 0 and request.transport is not None:
-            request.transport.abort()
-        return await stream(request)
-
-    with serving(resetting) as stub:
-        result = measure(clients, stub, ClosedLoop(users=2))
-    assert {r.error for r in ended_in_window(result)} == {None, "connection"}
-
-
-def test_a_server_that_answers_nothing_is_too_slow(clients: ClientPool) -> None:
-    async def silent(request: web.Request) -> web.StreamResponse:
-        await asyncio.sleep(2)
-        raise AssertionError
-
-    with serving(silent) as stub, pytest.raises(EngineFailure) as caught:
-        measure(clients, stub, ClosedLoop(users=2), first_answer_max_s=0.5)
+def test_a_server_that_answers_nothing_is_too_slow() -> None:
+    with pytest.raises(EngineFailure, match=r"no first answer within 7 s") as caught:
+        Bench(lambda _: ScriptedAnswer(math.inf)).run(ClosedLoop(users=2), first_answer_max_s=7)
     assert caught.value.kind is FailureKind.TOO_SLOW
 
 
-def test_a_server_that_refuses_everything_says_why(clients: ClientPool) -> None:
-    async def refusing(request: web.Request) -> web.StreamResponse:
-        return web.Response(status=400, text="beam width exceeds max_logprobs")
-
-    with serving(refusing) as stub, pytest.raises(EngineFailure, match="beam width exceeds max_logprobs"):
-        measure(clients, stub, ClosedLoop(users=2), warmup_max_s=0.3)
-
-
-def test_what_first_answers_compiled_or_cached_is_forgotten_before_the_load(clients: ClientPool) -> None:
-    seen: list[str] = []
-    with serving(stream) as stub:
-        stub.reset = lambda: seen.append("reset")  # type: ignore[method-assign]
-        measure(clients, stub, ClosedLoop(users=2), phase=seen.append)
-    assert seen[:3] == ["first answers", "reset", "warm-up"]
+def test_a_server_that_refuses_everything_is_quoted() -> None:
+    refusal = ScriptedAnswer(0.01, "refused", "beam width exceeds max_logprobs")
+    with pytest.raises(EngineFailure, match="beam width exceeds max_logprobs") as caught:
+        Bench(lambda _: refusal).run(ClosedLoop(users=2))
+    assert caught.value.kind is FailureKind.REFUSED
 
 
-def test_the_death_of_the_engine_ends_the_load(clients: ClientPool) -> None:
-    with serving(stream) as stub:
-        threading.Timer(0.5, lambda: setattr(stub, "dead", True)).start()
-        with pytest.raises(EngineFailure, match="died"):
-            measure(clients, stub, ClosedLoop(users=2), window_min_s=20, window_max_s=30)
+@pytest.mark.parametrize("error", ["server", "connection"])
+def test_other_errors_of_the_first_answers_may_pass(error: str) -> None:
+    def server(request: ScriptedRequest) -> ScriptedAnswer:
+        return ScriptedAnswer(0.05, error if request.max_tokens == 4 else None)
 
-
-def test_open_loop_requests_are_due_on_schedule_whatever_the_server_does(clients: ClientPool) -> None:
-    with serving(slow_stream) as stub:
-        result = measure(clients, stub, Poisson(rate_per_s=40), window_min_s=1.0, window_requests=10)
-    due = [r.due_s for r in ended_in_window(result)]
-    schedule = Poisson(rate_per_s=40).due_times_s(0)
-    times = (next(schedule) for _ in range(4000))
-    expected = [t for t in times if result.window_start_s <= t < result.window_end_s]
-    assert sorted(due) == pytest.approx(expected)
-
-
-def test_greedy_requests_ask_for_greedy_decoding() -> None:
-    body = request_body("m", RequestConfig(), 7)
-    assert body["temperature"] == 0.0 and body["max_tokens"] == 7 and body["stream"] is True
-    assert request_body("m", RequestConfig(fields=(("temperature", 0.5),)), 7)["temperature"] == 0.5
+    assert due_in_window(Bench(server).run(ClosedLoop(users=2)))
 
 
 @pytest.mark.parametrize(("give_up_s", "waits"), [(0.4, False), (None, True)])
-def test_without_a_single_answer_the_load_is_given_up_when_told_and_not_before(
-    clients: ClientPool, give_up_s: float | None, waits: bool
-) -> None:
-    async def slow(request: web.Request) -> web.StreamResponse:
-        return await stream(request, delay_s=0.6)
-
-    with serving(slow) as stub:
-        load = Load(arrivals=None, warmup_s=0.1, warmup_requests=1, warmup_max_s=0.3, window_min_s=1, window_requests=5)
-        traffic = Traffic(WORKLOAD, RequestConfig(), ClosedLoop(users=4), load)
-        run = functools.partial(run_load, clients, stub, traffic, first_answers=False, give_up_s=give_up_s)
-        if waits:
-            assert run().records
-        else:
-            with pytest.raises(EngineFailure, match=r"0 answers in \d+ s of warm-up"):
-                run()
+def test_a_load_without_answers_is_given_up_at_the_limit_and_not_before(give_up_s: float | None, waits: bool) -> None:
+    bench = Bench(lambda _: ScriptedAnswer(1.2))
+    control = {"first_answers": False, "give_up_s": give_up_s}
+    lengths = {"warmup_s": 0.1, "warmup_requests": 1, "warmup_max_s": 0.3, "window_requests": 5}
+    if waits:
+        assert bench.run(ClosedLoop(users=4), control, **lengths).records
+    else:
+        with pytest.raises(EngineFailure, match=r"0 answers in 0 s of warm-up"):
+            bench.run(ClosedLoop(users=4), control, **lengths)
 
 
-def test_the_window_opens_where_the_slow_start_ends(clients: ClientPool) -> None:
-    answered = 0
+def test_a_load_of_failures_alone_is_too_slow_and_quotes_the_last() -> None:
+    with pytest.raises(EngineFailure, match=r"0 answers .*\d+ requests failed, the last as server boom") as caught:
+        Bench(lambda _: ScriptedAnswer(0.05, "server", "boom")).run(ClosedLoop(users=2), first_answer_max_s=5)
+    assert caught.value.kind is FailureKind.TOO_SLOW
 
-    async def slow_at_first(request: web.Request) -> web.StreamResponse:
-        nonlocal answered
-        answered += 1
-        return await stream(request, delay_s=0.01 + 0.4 * math.exp(-answered / 25))
 
-    with serving(slow_at_first) as stub:
-        result = measure(clients, stub, ClosedLoop(users=4), window_requests=60)
-    slow = [r.latency_s > 0.1 for r in result.records]
-    in_window = [r.latency_s > 0.1 for r in ended_in_window(result)]
-    assert sum(slow) >= 20 and sum(in_window) <= sum(slow) / 3
+def test_the_warm_up_is_as_long_and_has_as_many_requests_as_asked() -> None:
+    result = Bench().run(ClosedLoop(users=2), warmup_s=3.0)
+    assert result.window_start_s >= 3.0
+    bench = Bench(lambda _: ScriptedAnswer(0.4))
+    few = bench.run(ClosedLoop(users=1), warmup_requests=40)
+    assert bench.phase_at["measuring"] - bench.phase_at["warm-up"] == pytest.approx(16.0, abs=0.2)
+    assert few.window_start_s < 16.0  # it had settled among the forty
+
+
+def test_the_window_opens_where_the_slow_start_ends() -> None:
+    def server(request: ScriptedRequest) -> ScriptedAnswer:
+        return ScriptedAnswer(0.02 + 0.8 * math.exp(-request.number / 25))
+
+    result = Bench(server).run(ClosedLoop(users=4), window_requests=60)
+    slow = sum(r.latency_s > 0.2 for r in result.records)
+    assert slow >= 20 and sum(r.latency_s > 0.2 for r in due_in_window(result)) <= slow / 3
     assert result.drift is None
 
 
-@pytest.mark.parametrize(
-    ("arrivals", "per_request_s", "drift", "overload"),
-    [
-        (ClosedLoop(users=2), 0.0005, True, False),  # users wait: a queue cannot grow
-        (Constant(rate_per_s=30), 0.0005, False, True),
-        (Constant(rate_per_s=30), -0.0005, True, False),
-    ],
-)
-def test_who_is_to_blame_where_speed_changes_all_the_time(
-    clients: ClientPool, arrivals: Arrivals, per_request_s: float, drift: bool, overload: bool
-) -> None:
-    served = 0
-
-    async def ever_changing(request: web.Request) -> web.StreamResponse:
-        nonlocal served
-        served += 1
-        return await stream(request, delay_s=max(0.0, (0.0 if per_request_s > 0 else 0.1) + per_request_s * served))
-
-    with serving(ever_changing) as stub:
-        result = measure(clients, stub, arrivals, warmup_max_s=3.0, window_min_s=3.0, window_requests=90)
-    for said, expected in ((result.drift, drift), (result.overload, overload)):
-        assert ("mean latency went from" in (said or "")) == expected
+def test_a_load_that_never_settles_is_measured_after_the_longest_warm_up() -> None:
+    server = SingleServer(lambda number: 0.02 + 0.0002 * number)
+    result = Bench(server).run(ClosedLoop(users=2), warmup_max_s=3.0)
+    assert result.window_start_s == pytest.approx(3.0, abs=0.2)
 
 
-def test_a_window_stays_open_until_it_is_precise_or_at_its_longest(clients: ClientPool) -> None:
-    asked: list[float] = []
+# --- the window -----------------------------------------------------------------------------------------------------
 
-    def precise(seen: Glimpse) -> bool:
-        asked.append(seen.end_s - seen.start_s)
-        return asked[-1] > 1.5
 
-    with serving(stream) as stub:
-        patient = measure(clients, stub, ClosedLoop(users=2), precise=precise)
-        never = measure(clients, stub, ClosedLoop(users=2), precise=lambda _: False, window_max_s=1.0)
-    assert 1.5 < patient.window_end_s - patient.window_start_s < 20
-    assert asked[0] >= 0.5
-    assert never.window_end_s - never.window_start_s >= 1.0
+def test_a_window_has_its_shortest_length_and_its_requests() -> None:
+    long, many = Bench().run(ClosedLoop(users=4)), Bench().run(ClosedLoop(users=1), window_requests=200)
+    assert window_s(long) == pytest.approx(4.0, abs=0.15)
+    assert len(due_in_window(many)) >= 200 and window_s(many) == pytest.approx(10.0, abs=0.2)
+
+
+def test_a_window_stays_open_until_it_is_precise_or_at_its_longest() -> None:
+    lengths_s: list[float] = []
+
+    def precise(glimpse: Glimpse) -> bool:
+        lengths_s.append(glimpse.end_s - glimpse.start_s)
+        return lengths_s[-1] > 10
+
+    patient = Bench().run(ClosedLoop(users=2), {"precise": precise})
+    never = Bench().run(ClosedLoop(users=2), {"precise": lambda _: False}, window_max_s=20.0)
+    assert lengths_s[0] >= 4.0 and window_s(patient) == pytest.approx(10.0, abs=0.2)
+    assert window_s(never) == pytest.approx(20.0)
+
+
+def test_looking_at_the_records_takes_a_tenth_of_a_core_at_most() -> None:
+    bench, looks_at = Bench(), list[float]()
+
+    def precise(_: Glimpse) -> bool:
+        looks_at.append(bench.clock.now())
+        bench.clock.sleep(0.3)
+        return len(looks_at) == 3
+
+    bench.run(ClosedLoop(users=2), {"precise": precise})
+    assert [b - a for a, b in itertools.pairwise(looks_at)] == pytest.approx([3.3, 3.3])
+
+
+def test_a_hopeless_window_is_cut_short_with_its_reason() -> None:
+    lengths_s: list[float] = []
+
+    def hopeless(glimpse: Glimpse) -> str | None:
+        lengths_s.append(glimpse.end_s - glimpse.start_s)
+        return "beaten" if len(lengths_s) == 2 else None
+
+    result = Bench().run(ClosedLoop(users=2), {"hopeless": hopeless}, window_look_s=2.5, window_min_s=20)
+    assert result.cut_short == "beaten"
+    assert lengths_s[0] >= 2.5 and window_s(result) == pytest.approx(lengths_s[1])
+
+
+def test_a_window_that_may_close_is_not_asked_whether_it_is_hopeless() -> None:
+    result = Bench().run(ClosedLoop(users=2), {"hopeless": lambda _: "beaten"}, window_look_s=4.0, window_min_s=4.0)
+    assert result.cut_short is None
+
+
+def test_a_fixed_number_of_iterations_is_measured_without_looking_for_a_steady_state() -> None:
+    fixed: dict[str, Any] = {
+        "iterations": Iterations(warmup=5, measured=10), "warmup_s": 0.0, "warmup_requests": 10, "window_min_s": 0.0,
+        "window_requests": 20,
+    }  # fmt: skip
+    whole = Bench().run(ClosedLoop(users=2), None, **fixed)
+    short = Bench().run(ClosedLoop(users=2), None, **fixed, window_max_s=0.3)
+    assert whole.cut_short is None and window_s(whole) == pytest.approx(0.5, abs=0.2)
+    assert short.cut_short is not None and short.cut_short.endswith(" of 20 requests in 0.3 s")
 
 
 @pytest.mark.parametrize("arrivals", [Ramp(10.0, 60.0, ramp_s=2.0), Steps([10.0, 60.0], step_s=1.0, random=False)])
-def test_a_profile_is_measured_from_its_start_to_its_end(clients: ClientPool, arrivals: Ramp | Steps) -> None:
-    with serving(stream) as stub:
-        result = measure(clients, stub, arrivals)
-    due = sorted(r.due_s - result.window_start_s for r in ended_in_window(result))
+def test_a_profile_is_measured_from_its_start_to_its_end(arrivals: Ramp | Steps) -> None:
+    result = Bench().run(arrivals)
+    due = sorted(r.due_s - result.window_start_s for r in due_in_window(result))
     expected = list(itertools.takewhile(lambda t: t < 2.0, arrivals.due_times_s(0)))
     assert due == pytest.approx(expected)
-    assert result.window_end_s - result.window_start_s == pytest.approx(2.0)
+    assert window_s(result) == pytest.approx(2.0)
     assert any(r.due_s < result.window_start_s for r in result.records)  # warmed up before
     assert (result.audit.asked, result.audit.sent) == (len(expected), len(expected))
     assert result.drift is None
 
 
-@pytest.mark.parametrize("arrivals", [ClosedLoop(users=5), Poisson(rate_per_s=40)])
-def test_processes_share_a_load_without_losing_or_doubling_a_request(arrivals: Arrivals) -> None:
-    with ClientPool(2) as pair, serving(stream) as stub:
-        result = measure(pair, stub, arrivals, window_min_s=1.0)
-        assert len(pair.pids) == 2
-    assert result.audit.processes == 2
-    if isinstance(arrivals, ClosedLoop):
-        assert max_together(result.records) == 5
-    else:
-        times = itertools.takewhile(lambda t: t < result.window_end_s, arrivals.due_times_s(0))
-        expected = [t for t in times if t >= result.window_start_s]
-        assert sorted(r.due_s for r in ended_in_window(result)) == pytest.approx(expected)
-        assert result.audit.asked == len(expected)
+def test_open_loop_requests_are_due_on_schedule_whatever_the_server_does() -> None:
+    result = Bench(lambda _: ScriptedAnswer(0.3)).run(Poisson(rate_per_s=40))
+    due = sorted(r.due_s for r in due_in_window(result))
+    times = itertools.takewhile(lambda t: t < result.window_end_s, Poisson(rate_per_s=40).due_times_s(0))
+    expected = [t for t in times if t >= result.window_start_s]
+    assert due == pytest.approx(expected)
+    assert (result.audit.asked, result.audit.sent) == (len(expected), len(expected))
 
 
-def max_together(records: Sequence[RequestRecord]) -> int:
-    """Most requests in flight at once."""
-    steps = sorted([(r.sent_s, 1) for r in records] + [(r.done_s, -1) for r in records])
-    return max(itertools.accumulate(step for _, step in steps))
+def test_the_audit_tells_how_late_and_how_busy_the_clients_were() -> None:
+    audit = Bench(send_lag_s=0.03).run(Poisson(rate_per_s=20)).audit
+    assert (audit.send_lag_median_s, audit.send_lag_p99_s) == pytest.approx((0.03, 0.03))
+    assert audit.client_cpu == pytest.approx(0.1) and audit.processes == 1
+    assert Bench().run(ClosedLoop(users=2)).audit.asked is None
 
 
-def test_a_user_is_due_again_when_answered_however_late_the_client(clients: ClientPool) -> None:
-    with serving(stream) as stub:
-        result = measure(clients, stub, ClosedLoop(users=1, think_s=0.02))
-    ordered = sorted(result.records, key=lambda r: r.due_s)
-    gaps = [b.due_s - a.done_s for a, b in itertools.pairwise(ordered)]
-    assert gaps == pytest.approx([0.02] * len(gaps), abs=1e-6)
+@pytest.mark.parametrize("arrivals", [ClosedLoop(users=3), Poisson(rate_per_s=30)])
+def test_a_stall_of_the_server_shows_in_the_latencies(arrivals: Arrivals) -> None:
+    """Coordinated omission: requests due during a freeze have waited since they were due."""
+
+    def freezing(request: ScriptedRequest) -> ScriptedAnswer:
+        since = request.at - bench.phase_at.get("measuring", math.inf)
+        return ScriptedAnswer(0.08 + (1.0 - since if 0.2 < since < 1.0 else 0.0))
+
+    bench = Bench(freezing)
+    result = bench.run(arrivals)
+    measurement = Measurement(result.records, result.window_start_s, result.window_end_s, references={})
+    p99 = LatencyQuantile(0.99).estimate(measurement)
+    assert p99 is not None and p99.value > 0.6
 
 
-def test_a_client_process_that_is_killed_is_a_passing_fault_and_the_next_load_works() -> None:
-    with ClientPool() as own, serving(stream) as stub:
-        measure(own, stub, ClosedLoop(users=2))
-        threading.Timer(0.5, lambda: os.kill(own.pids[0], signal.SIGKILL)).start()
-        with pytest.raises(TransientFault, match="client process"):
-            measure(own, stub, ClosedLoop(users=2), window_min_s=20)
-        assert measure(own, stub, ClosedLoop(users=2)).records
+@pytest.mark.parametrize(
+    ("arrivals", "service_s", "drift", "overload"),
+    [
+        (ClosedLoop(users=2), lambda n: 0.01 + 0.0005 * n, True, False),  # users wait: a queue cannot grow
+        (Constant(rate_per_s=30), lambda n: 0.02 + 0.0004 * n, False, True),
+        (Constant(rate_per_s=30), lambda n: 0.05, False, True),  # fifty milliseconds each: twenty per second at most
+        (Constant(rate_per_s=30), lambda n: max(0.001, 0.03 - 0.0001 * n), True, False),
+        (Constant(rate_per_s=30), lambda n: 0.01, False, False),
+    ],
+)
+def test_a_load_whose_speed_changes_drifts_or_is_overloaded(
+    arrivals: Arrivals, service_s: Callable[[int], float], drift: bool, overload: bool
+) -> None:
+    result = Bench(SingleServer(service_s)).run(arrivals, warmup_max_s=3.0, window_requests=90)
+    assert (result.drift is not None, result.overload is not None) == (drift, overload)
+    for text, expected in ((result.drift, drift), (result.overload, overload)):
+        assert not expected or "mean latency went from" in str(text) or "requests pile up" in str(text)
 
 
-def test_client_processes_end_with_the_crew() -> None:
-    with ClientPool(2) as own:
-        own.begin()
-        pids = own.pids
-        assert all(psutil.pid_exists(pid) for pid in pids)
-    assert not any(psutil.pid_exists(pid) for pid in pids)
+# --- the end --------------------------------------------------------------------------------------------------------
 
 
-def test_client_processes_end_with_a_parent_that_is_killed() -> None:
-    script = (
-        "from optimize.load.client_pool import Crew; crew = Crew(2); crew.begin(); "
-        "print(*crew.pids, flush=True); input()"
-    )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with parent:
-        assert parent.stdout is not None
-        clients = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
-        parent.kill()
-    gone, alive = psutil.wait_procs(clients, timeout=30)
-    assert len(gone) == 2 and alive == []
+def test_the_load_goes_on_while_the_last_requests_of_the_window_drain() -> None:
+    result = Bench(lambda request: ScriptedAnswer(1.5 if request.row == 0 else 0.2)).run(ClosedLoop(users=4))
+    late = [r for r in result.records if r.due_s >= result.window_end_s]
+    slowest = max(r.done_s for r in due_in_window(result))
+    assert all(r.error is None for r in due_in_window(result))
+    assert result.window_end_s < slowest <= result.drained_s
+    assert late and min(r.due_s for r in late) < slowest
 
 
-def test_a_crew_grows_up_to_its_limit() -> None:
-    clients = ClientPool(1)
-    assert [clients.grow(3), clients.size, clients.grow(3), clients.size, clients.grow(3)] == [True, 2, True, 3, False]
+def test_a_request_that_outlasts_the_drain_counts_with_its_wait() -> None:
+
+    def server(request: ScriptedRequest) -> ScriptedAnswer:
+        return ScriptedAnswer(50.0 if request.at > bench.phase_at.get("measuring", math.inf) + 2.0 else 0.05)
+
+    bench = Bench(server)
+    result = bench.run(ClosedLoop(users=2), drain_max_s=5.0)
+    hanging = [r for r in due_in_window(result) if r.error == "timeout"]
+    assert len(hanging) == 2 and all(r.done_s == result.drained_s for r in hanging)
+    assert result.drained_s == pytest.approx(result.window_end_s + 5.0)
 
 
-def test_answers_run_to_their_length_and_a_recorded_order_is_kept(clients: ClientPool) -> None:
-    seen: list[tuple[str, int, bool]] = []
+def test_a_request_that_is_never_answered_times_out_and_the_load_goes_on() -> None:
+    def server(request: ScriptedRequest) -> ScriptedAnswer:
+        return ScriptedAnswer(math.inf if request.number == 60 else 0.05)
 
-    async def noting(request: web.Request) -> web.StreamResponse:
-        body = await request.json()
-        seen.append((body["prompt"], body["max_tokens"], body.get("ignore_eos", False)))
-        return await stream(request)
-
-    workload = Workload("test", ["one", "two", "three"], [], 9, output_tokens=[3, 9, 6], in_order=True)
-    with serving(noting) as stub:
-        result = measure(clients, stub, Steps([20.0, 20.0], step_s=1.0, random=False), workload=workload)
-    assert set(seen[:5]) <= {("one", 3, True), ("two", 4, True), ("three", 4, True)}  # the first answers are short
-    assert {("one", 3, True), ("two", 9, True), ("three", 6, True)} <= set(seen[5:])
-    in_window = sorted(ended_in_window(result), key=lambda r: r.due_s)
-    assert [r.prompt_id for r in in_window[:7]] == [0, 1, 2, 0, 1, 2, 0]  # from the start, whatever warmed up
+    result = Bench(server).run(ClosedLoop(users=2), request_timeout_s=1.5)
+    (lost,) = [r for r in result.records if r.error == "timeout"]
+    assert lost.latency_s == pytest.approx(1.5) and lost in due_in_window(result)
 
 
-def test_a_window_is_cut_short_where_it_is_hopeless_and_says_why(clients: ClientPool) -> None:
-    asked: list[float] = []
-
-    def hopeless(seen: Glimpse) -> str | None:
-        asked.append(seen.end_s - seen.start_s)
-        return "beaten" if len(asked) == 2 else None
-
-    with serving(stream) as stub:
-        load = Load(
-            warmup_s=0.2, warmup_requests=2, warmup_max_s=1.0, window_look_s=0.5, window_min_s=20, window_max_s=20,
-        )  # fmt: skip
-        traffic = Traffic(WORKLOAD, RequestConfig(), ClosedLoop(users=2), load)
-        result = run_load(clients, stub, traffic, hopeless=hopeless)
-    assert result.cut_short == "beaten"
-    assert asked[0] >= 0.5
-    assert result.window_end_s - result.window_start_s < 20
+def test_too_few_answers_in_the_longest_window_are_too_slow_to_be_measured() -> None:
+    bench = Bench(lambda _: ScriptedAnswer(20.0))
+    with pytest.raises(EngineFailure, match=r"[0-4] answers in 60 s of window \(load.window_max_s\)") as caught:
+        bench.run(ClosedLoop(users=1), warmup_requests=1, warmup_max_s=25.0, drain_max_s=5.0)
+    assert caught.value.kind is FailureKind.TOO_SLOW
 
 
-def test_rows_whose_answers_are_known_are_asked_last(clients: ClientPool) -> None:
-    known = range(1, len(WORKLOAD.prompts))
-    with serving(stream) as stub:
-        load = Load(warmup_s=0.2, warmup_requests=2, warmup_max_s=1.0, window_min_s=0.2, window_requests=8)
-        result = run_load(clients, stub, Traffic(WORKLOAD, RequestConfig(), ClosedLoop(users=1), load, 0, known))
-    assert min(result.records, key=lambda r: r.due_s).prompt_id == 0
+@pytest.mark.parametrize("dies_at_s", [0.02, 0.4, 3.0])
+def test_the_death_of_the_engine_ends_the_load_in_every_phase(dies_at_s: float) -> None:
+    bench = Bench(dies_at_s=dies_at_s)
+    began = bench.clock.now()
+    with pytest.raises(EngineFailure, match="died"):
+        bench.run(ClosedLoop(users=2), window_min_s=20)
+    assert bench.clock.now() - began < dies_at_s + 0.2

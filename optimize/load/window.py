@@ -1,0 +1,166 @@
+"""The phases of one load (warm-up, measured window, drain) and the rules that end each."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from objectives import RequestRecord
+from optimize.config.measuring import Load
+from optimize.engine.base import Engine
+from optimize.errors import EngineFailure, FailureKind
+from optimize.load import steady_state
+from optimize.load.clients import OngoingLoad
+from optimize.load.clock import Clock
+
+_WATCH_S = 0.1
+_LOOKING_SHARE = 0.1  # of one core at most: looking at the records must not take the cores from the load
+MIN_ANSWERS = 5
+"""With fewer answers in the longest window allowed, a configuration is too slow to be measured at all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """A window that is still open.
+
+    Attributes:
+        records: Every request that ended so far, warm-up included.
+        start_s: Start of the window.
+        end_s: Now.
+        began_at: The clock at second 0.
+    """
+
+    records: Sequence[RequestRecord]
+    start_s: float
+    end_s: float
+    began_at: float
+
+
+Precise = Callable[[Glimpse], bool]
+"""Whether a window that is long enough may close."""
+Hopeless = Callable[[Glimpse], str | None]
+"""Why a window need not be measured any longer; None where it must be."""
+
+
+class Window:
+    """The phases of one load.
+
+    Args:
+        run: The load under way.
+        engine: The engine under load; its death ends the phase at once.
+        load: Lengths and limits of the phases.
+        patience_s: How long the load may go on without a single answer.
+        clock: Times the waits.
+
+    Attributes:
+        profile_start_s: Second of the load at which the arrivals' own clock stands at 0.
+        cut_short: Why the window was closed early; None where it was not.
+    """
+
+    def __init__(self, run: OngoingLoad, engine: Engine, load: Load, patience_s: float, clock: Clock) -> None:
+        self.run, self._engine, self._load, self._patience_s, self._clock = run, engine, load, patience_s, clock
+        self.profile_start_s = 0.0
+        self.cut_short: str | None = None
+
+    def until(self, done: Callable[[float], bool], limit_s: float) -> float:
+        """Wait for `done(now)` or the limit while watching the engine; returns the second at which it ended."""
+        while True:
+            self.run.update()
+            now = self.run.clock()
+            if done(now) or now >= limit_s:
+                return now
+            self._engine.check()
+            looking_s = self.run.clock() - now
+            self._clock.sleep(min(max(_WATCH_S, looking_s / _LOOKING_SHARE), max(0.0, limit_s - now)))
+
+    def warm_up(self) -> None:
+        """Wait until enough requests have ended to look at them.
+
+        Raises:
+            EngineFailure: no request was answered.
+        """
+        load, records = self._load, self.run.records
+        self.until(
+            lambda now: now >= load.warmup_s and len(records) >= load.warmup_requests and self._any_answer(),
+            min(load.warmup_max_s, self._patience_s),
+        )
+        now = self.until(lambda _: bool(records), self._patience_s)
+        if not self._any_answer():
+            raise self._too_slow(0, now, "warm-up")
+
+    def opening_s(self) -> float:
+        """When the window opens: with the first request of the steady state, but not before the shortest warm-up.
+
+        A load that has not settled by `load.warmup_max_s` is measured from then on, and `LoadResult` says whether it
+        did. After a fixed number of iterations the steady state is not looked for.
+        """
+        if self._load.iterations.measured:
+            return self.run.clock()
+        openings: list[float] = []
+
+        def steady(_: float) -> bool:
+            since_s = self._steady_since_s()
+            if since_s is not None:
+                openings.append(max(since_s, self._load.warmup_s))
+            return bool(openings)
+
+        end_s = self.until(steady, self._load.warmup_max_s)
+        return openings[0] if openings else end_s
+
+    def _steady_since_s(self) -> float | None:
+        records, until_s = self.run.records, self.run.oldest_due_s()
+        in_flight = steady_state.in_flight(records, self._load.warmup_s / 2, until_s)
+        return steady_state.steady_since_s(records, until_s, in_flight)
+
+    def measure(self, start_s: float, precise: Precise, hopeless: Hopeless) -> float:
+        """Wait until the window may close; returns its end."""
+        load, answers = self._load, _Answers(self.run.records, start_s)
+
+        def may_close(now: float) -> bool:
+            count, glimpse = answers.count(), Glimpse(self.run.records, start_s, now, self.run.began)
+            if now - start_s >= load.window_min_s and count >= load.window_requests:
+                return precise(glimpse)
+            if now - start_s >= load.window_look_s and count >= MIN_ANSWERS:
+                self.cut_short = hopeless(glimpse)
+            return self.cut_short is not None
+
+        end_s = self.until(may_close, start_s + load.window_max_s)
+        if load.iterations.measured and (count := answers.count()) < load.window_requests:
+            self.cut_short = f"{count} of {load.window_requests} requests in {load.window_max_s:g} s"
+        return end_s
+
+    def drain(self, start_s: float, end_s: float) -> None:
+        """Wait until no request due in the window is unanswered; one that outlasts the limit counts with its wait.
+
+        Raises:
+            EngineFailure: fewer than `MIN_ANSWERS` requests due in the window were answered.
+        """
+        self.until(lambda _: self.run.oldest_due_s() >= end_s, end_s + self._load.drain_max_s)
+        answers = _Answers(self.run.records, start_s, end_s).count()
+        if answers < MIN_ANSWERS:
+            raise self._too_slow(answers, end_s - start_s, "window (load.window_max_s)")
+
+    def _any_answer(self) -> bool:
+        return any(r.error is None for r in self.run.records)
+
+    def _too_slow(self, answers: int, seconds: float, phase: str) -> EngineFailure:
+        text = f"{answers} answers in {seconds:.0f} s of {phase}: too slow, or failing, to be measured"
+        failed = [r for r in self.run.records if r.error is not None]
+        if failed:
+            text += f"; {len(failed)} requests failed, the last as {failed[-1].error} {failed[-1].text[:200]}".rstrip()
+        return EngineFailure(FailureKind.TOO_SLOW, text)
+
+
+class _Answers:
+    """Counts answers to the requests due in a window; looks at each record once, however often it is asked."""
+
+    def __init__(self, records: Sequence[RequestRecord], start_s: float, end_s: float = float("inf")) -> None:
+        self._records, self._start_s, self._end_s = records, start_s, end_s
+        self._looked_at = self._count = 0
+
+    def count(self) -> int:
+        for record in itertools.islice(self._records, self._looked_at, None):
+            self._count += record.error is None and self._start_s <= record.due_s < self._end_s
+        self._looked_at = len(self._records)
+        return self._count
