@@ -11,9 +11,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from optimize.config import schema
 from optimize.config.compose import composed, explain, from_hydra, to_typed
+from optimize.config.locations import split_config_dirs
 from optimize.config.schema import GIVEN
 from optimize.errors import ConfigError, OptimizeError, closest
 
@@ -54,13 +56,12 @@ def run_named(verb: Callable[[str, schema.StudyConfig, str], int], names: Sequen
 def _guarded(verb: Verb) -> int:
     words = sys.argv[1:]
     try:
-        # Words such as --help and --cfg are for Hydra's own command line, which ends there.
-        node = from_hydra() if any(word.startswith("-") for word in words) else composed(words)
+        node = from_hydra(words) if _asks_hydra(words) else composed(words)
         return verb(to_typed(node), _as_yaml(node, words)) if node is not None else 0
     except ConfigError as error:
         return _complain(str(error), BAD_INPUT)
-    except (HydraException, OmegaConfBaseException) as error:
-        return _complain(explain(error), BAD_INPUT)
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        return _complain(explain(error, words), BAD_INPUT)
     except OptimizeError as error:
         return _complain(str(error), FAILED)
     except KeyboardInterrupt:
@@ -69,12 +70,18 @@ def _guarded(verb: Verb) -> int:
         GlobalHydra.instance().clear()
 
 
-def _as_yaml(node: DictConfig, words: list[str]) -> str:
-    """The configuration as composed, headed by what the command was given, as it was given: a report repeats it, and
-    an interpolation of the environment may be a secret.
+def _asks_hydra(words: Sequence[str]) -> bool:
+    """Whether there are words such as --help and --cfg, which are for Hydra's own command line to answer."""
+    return any(word.startswith("-") for word in split_config_dirs(words)[1])
+
+
+def _as_yaml(node: DictConfig, words: Sequence[str]) -> str:
+    """The configuration as composed, headed by the command's words as they were typed: a report repeats them, and an
+    interpolation of the environment may be a secret.
     """
-    given = [word for word in words if not word.startswith("-")]
-    return f"{GIVEN}{shlex.join(given)}\n{OmegaConf.to_yaml(node)}"
+    folders, others = split_config_dirs(words)
+    repeated = [*(word for word in others if not word.startswith("-")), *(f"--config-dir={path}" for path in folders)]
+    return f"{GIVEN}{shlex.join(repeated)}\n{OmegaConf.to_yaml(node)}"
 
 
 def _complain(message: str, code: int) -> int:

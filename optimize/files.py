@@ -6,12 +6,27 @@ import csv
 import io
 import os
 import sqlite3
+import sysconfig
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from optimize.errors import ConfigError
+
+SOURCE = Path(__file__).resolve().parents[1]
+"""The folder that holds the package `optimize`: the root of a checkout, or an environment's site-packages."""
+
+
+def python_path() -> str:
+    """PYTHONPATH for a child process that is to import this very package, wherever it starts.
+
+    Left as it is where the package is installed: entries of PYTHONPATH come before the standard library, and
+    site-packages must not.
+    """
+    installed = SOURCE in {Path(sysconfig.get_path(kind)).resolve() for kind in ("purelib", "platlib")}
+    inherited = os.environ.get("PYTHONPATH")
+    return os.pathsep.join(filter(None, [None if installed else str(SOURCE), inherited]))
 
 
 def check_writable(key: str, path: Path) -> None:

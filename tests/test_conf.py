@@ -12,8 +12,9 @@ from optuna.samplers import BaseSampler
 
 from objectives import Objective
 from optimize.config import schema
-from optimize.config.compose import CONF, to_typed
+from optimize.config.compose import to_typed
 from optimize.config.instantiate import build
+from optimize.config.locations import CONF
 from optimize.decision.constraints import make_limits, read_bounds
 from optimize.errors import ConfigError
 from optimize.search.space import SearchSpace, make_space

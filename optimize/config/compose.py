@@ -4,40 +4,61 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig, OmegaConf
+from yaml import YAMLError
 
 from optimize.config import schema
+from optimize.config.locations import CONF, refuse_ambiguous, split_config_dirs, user_folders, with_installed_files
 from optimize.errors import ConfigError, closest
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+_SEARCH_PATH = "hydra.searchpath"
 
 
-def composed(overrides: Sequence[str]) -> DictConfig:
-    """The configuration with these overrides. Hydra's own command line takes twice as long: it composes first to see
-    whether it is to run once or many times.
+def composed(words: Sequence[str]) -> DictConfig:
+    """The configuration of a command line: its overrides and `--config-dir`.
+
+    Hydra's own command line takes twice as long: it composes first to see whether it is to run once or many times.
+
+    Raises:
+        ConfigError: a folder that does not exist, or a choice of which two files exist.
     """
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose("config", list(overrides))
+        return hydra.compose("config", _with_search_path(words))
 
 
-def from_hydra() -> DictConfig | None:
-    """The configuration by Hydra's command line; None where that only answered a question."""
-    found: list[DictConfig] = []
+def from_hydra(words: Sequence[str]) -> DictConfig | None:
+    """The configuration by Hydra's own command line; None where that only answered a question (--help, --cfg)."""
+    nodes: list[DictConfig] = []
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def compose(node: DictConfig) -> None:
-        found.append(node)
+        nodes.append(node)
 
+    sys.argv[1:] = _with_search_path(words)
     compose()
-    return found[0] if found else None
+    return nodes[0] if nodes else None
+
+
+def _with_search_path(words: Sequence[str]) -> list[str]:
+    """The words with the user's folders as an override, which both of Hydra's ways to compose understand."""
+    config_dirs, others = split_config_dirs(words)
+    folders = user_folders(config_dirs)
+    refuse_ambiguous(others, folders)
+    if not folders or any(word.startswith(_SEARCH_PATH) for word in others):
+        return others
+    sources = ",".join("'file://" + str(folder).replace("'", "\\'") + "'" for folder in folders)
+    # Beside the other overrides: Hydra's parser takes only those that stand together.
+    at = next((i for i, word in enumerate(others) if "=" in word and not word.startswith("-")), len(others))
+    return [*others[:at], f"{_SEARCH_PATH}=[{sources}]", *others[at:]]
 
 
 def to_typed(node: DictConfig) -> schema.StudyConfig:
-    """The configuration as dataclasses, every interpolation resolved.
+    """The configuration as dataclasses: every interpolation resolved, the demo's files found wherever it is installed.
 
     Raises:
         ConfigError: a value that must be given is missing.
@@ -47,11 +68,19 @@ def to_typed(node: DictConfig) -> schema.StudyConfig:
         raise ConfigError(f"{sorted(missing)[0]} is not set: give it, e.g. {sorted(missing)[0]}=...")
     typed = OmegaConf.to_object(node)
     assert isinstance(typed, schema.StudyConfig)
-    return typed
+    return with_installed_files(typed)
 
 
-def explain(error: Exception) -> str:
-    """One line for an error of Hydra or OmegaConf, naming the closest valid key or choice."""
+def explain(error: Exception, words: Sequence[str] = ()) -> str:
+    """One line for an error of Hydra, OmegaConf or YAML, naming the closest valid key or choice.
+
+    Args:
+        error: The error.
+        words: The command line that led to it.
+    """
+    folders = [CONF, *user_folders(split_config_dirs(words)[0])]
+    if isinstance(error, YAMLError):
+        return f"a configuration file is not valid YAML: {error}"
     text = " ".join(str(part) for part in (error, error.__cause__) if part)
     unknown_key = re.search(r"Key '([^']+)' (?:is not in struct|not in '(\w+)')", text)
     if unknown_key:
@@ -59,27 +88,34 @@ def explain(error: Exception) -> str:
     unknown_group = re.search(r"Could not override '([^']+)'", text)
     if unknown_group:
         name = unknown_group.group(1)
-        return f"no such key or group {name!r}; {closest(name, [*_fields(), *_groups()])}"
+        return f"no such key or group {name!r}; {closest(name, [*_fields(), *_groups(folders)])}"
     unknown_choice = re.search(r"Could not (?:find|load) '([^'/]+)/([^']+)'", text)
     if unknown_choice:
         group, choice = unknown_choice.groups()
-        return f"{group} has no choice {choice!r}; {closest(choice, [p.stem for p in (CONF / group).glob('*.yaml')])}"
+        return f"{group} has no choice {choice!r}; {closest(choice, _choices(group, folders))}"
     return text
 
 
 def _explain_key(error: Exception, text: str, key: str) -> str:
     full = re.search(r"full_key: (\S+)", text)
+    path = full.group(1) if full else key
+    if path == f"{key}.{key}":
+        return f"unknown key {path!r} in the configuration; a YAML file that sets {key} begins with # @package _global_"
     parent = getattr(error.__cause__ or error, "parent_node", None)
     valid = [str(k) for k in parent] if isinstance(parent, DictConfig) else _fields()
-    return f"unknown key {full.group(1) if full else key!r} in the configuration; {closest(key, valid)}"
+    return f"unknown key {path!r} in the configuration; {closest(key, valid)}"
 
 
 def _fields() -> list[str]:
     return [f.name for f in dataclasses.fields(schema.StudyConfig)]
 
 
-def _groups() -> list[str]:
-    return [p.name for p in CONF.iterdir() if p.is_dir()]
+def _groups(folders: Sequence[Path]) -> set[str]:
+    return {path.name for folder in folders for path in folder.iterdir() if path.is_dir()}
+
+
+def _choices(group: str, folders: Sequence[Path]) -> set[str]:
+    return {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
 
 
 def configuration(overrides: Sequence[str]) -> schema.StudyConfig:

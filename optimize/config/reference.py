@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from optimize.config import schema
-from optimize.config.compose import CONF
+from optimize.config.locations import CONF
 
 _MISSING = "???"
 """How OmegaConf writes a value that must be given."""

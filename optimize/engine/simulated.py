@@ -22,9 +22,9 @@ from typing import Any
 from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.flags import check_flags
 from optimize.engine.process import ColdTree, free_port
-from optimize.engine.vllm import ROOT
 from optimize.engine.vllm_engine import VllmEngine
 from optimize.errors import EngineFailure, FailureKind
+from optimize.files import python_path
 
 VERSION = "simulated (no measurement)"
 _POOL_BLOCKS, _BLOCK_BYTES = 1000, 1 << 20
@@ -79,7 +79,9 @@ class SimulatedLauncher:
             "oom_above_seqs": self.oom_above_seqs, "die_after_requests": self.die_after_requests,
         }  # fmt: skip
         command = [sys.executable, "-m", "optimize.engine.simulated", str(port), json.dumps(settings)]
-        tree = ColdTree(command, {**os.environ, "PYTHONPATH": str(ROOT), "VLLM_API_KEY": key}, log_path, grace_s=0.5)
+        tree = ColdTree(
+            command, {**os.environ, "PYTHONPATH": python_path(), "VLLM_API_KEY": key}, log_path, grace_s=0.5
+        )
         engine = VllmEngine(config, tree, Endpoint(f"http://127.0.0.1:{port}", key, "model"), log_path)
         try:
             engine.wait_ready(timeout_s=30.0)

@@ -18,9 +18,9 @@ from optimize.engine.fork_client import ForkClient
 from optimize.engine.process import ColdTree, ProcessTree, free_port
 from optimize.engine.vllm_engine import VllmEngine
 from optimize.errors import ConfigError, EngineFailure, FailureKind, OptimizeError
+from optimize.files import python_path
 
 _log = logging.getLogger(__name__)
-ROOT = Path(__file__).resolve().parents[2]
 _MODEL_NAME = "model"
 _CGROUPS, _NICENESS = "OPTIMIZE_CGROUPS", "OPTIMIZE_NICENESS"  # read by optimize.engine.serve
 _KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
@@ -169,7 +169,7 @@ class VllmLauncher:
             "VLLM_API_KEY": api_key,  # not on the command line, where every user of the machine could read it
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_SERVER_DEV_MODE": "1",  # /collective_rpc and /reset_prefix_cache; loopback only
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+            "PYTHONPATH": python_path(),
         }
         if self.niceness:
             own[_NICENESS] = str(self.niceness)

@@ -8,15 +8,14 @@ import signal
 import socket
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from optimize.config.schema import Executor
 from optimize.errors import ConfigError, OptimizeError
 from optimize.executor.processes import Make, Processes
 from optimize.executor.worker import Lost, Message, Rejected, Worker, WorkerSpec
+from optimize.files import python_path
 
-ROOT = Path(__file__).resolve().parents[2]
 _CONNECT_S = 5.0
 _STOP_S = 20.0
 _ONLY = 0
@@ -144,14 +143,13 @@ def connect(settings: Executor) -> Any:
             "executor=local"
         ) from None
     _check_reachable(settings.address)
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     ours = signal.getsignal(signal.SIGTERM)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ray.init(
                 address=settings.address, log_to_driver=False, logging_level=logging.CRITICAL,
-                runtime_env={"env_vars": {"PYTHONPATH": path}},
+                runtime_env={"env_vars": {"PYTHONPATH": python_path()}},
             )  # fmt: skip
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise ConfigError(_unreachable(settings.address, _first_line(error))) from None

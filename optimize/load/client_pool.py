@@ -11,17 +11,16 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from objectives import RequestRecord
 from optimize.engine.base import Endpoint, RequestConfig
 from optimize.errors import TransientFault
+from optimize.files import python_path
 from optimize.load.arrivals import Arrivals
 from optimize.load.channel import Channel
 from optimize.load.protocol import ClientShare, Follow, Prompts, Report, Stop
 from optimize.load.workload import Workload
 
-_ROOT = Path(__file__).resolve().parents[2]
 _STOP_S, _WAIT_S = 10.0, 0.005
 
 
@@ -183,7 +182,7 @@ class _Member:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "optimize.load.client_process", str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
-                env={**os.environ, "PYTHONPATH": os.pathsep.join([str(_ROOT), os.environ.get("PYTHONPATH", "")])},
+                env={**os.environ, "PYTHONPATH": python_path()},
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # a Ctrl-C at the terminal is the project's to handle
             )

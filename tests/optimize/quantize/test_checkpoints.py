@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.weight_deviation import deviations
-from optimize.config.compose import CONF
+from optimize.config.locations import CONF
 from optimize.config.measuring import WorkloadSource
 from optimize.config.schema import Model, Recipe
 from optimize.load.workload import load_workload
