@@ -12,8 +12,7 @@ from objectives import Estimate
 from optimize.decision.futility import Futility
 from optimize.decision.recommendation import Candidate, SingleReadings, recommend
 from optimize.pareto import front, spread
-from optimize.search.designs import grid_values
-from optimize.search.stopping import LEAST_TRIALS, what_is_left
+from optimize.search.stopping import LEAST_TRIALS, stopping_criterion
 
 ROUNDS = 3
 """Of a confirmation, as configured by default."""
@@ -129,16 +128,15 @@ def stop(
     steps: Sequence[Step], known: Table, p99_max_s: float, weights: dict[str, float], since: int = LEAST_TRIALS
 ) -> Stop | None:
     """After how many trials, at least so many; None where it would have gone on to the end."""
-    levels = {knob: grid_values(distribution) for knob, distribution in SPACE.items()}
     for n in range(since, len(steps) + 1):
         found = recommend(candidates(steps[:n], p99_max_s), DIRECTIONS, weights)
         if found is None:
             continue
         scores = {c.number: found.scores[c.number] for c in found.considered if c.feasible}
         params = [params_of(dict(zip(GRID, s.key, strict=True))) for s in steps[:n]]
-        gain, least = what_is_left(params, [scores.get(i) for i in range(n)], levels, ROUNDS)
-        if gain < least:
-            return Stop(n, regret([s.key for s in steps[:n]], known, weights), gain)
+        criterion = stopping_criterion(SPACE, params, [scores.get(i) for i in range(n)], ROUNDS)
+        if criterion.met:
+            return Stop(n, regret([s.key for s in steps[:n]], known, weights), criterion.gain)
     return None
 
 

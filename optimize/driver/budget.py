@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from optimize.config.schema import NOISE
 from optimize.plan import Plan
-from optimize.search.designs import grid_values
-from optimize.search.stopping import LEAST_TRIALS, what_is_left
+from optimize.search.stopping import LEAST_TRIALS, stopping_criterion
 from optimize.study.confirmation import first_reading
 from optimize.study.trials import told
 
@@ -28,7 +27,6 @@ class Budget:
 
     def __init__(self, plan: Plan, study: optuna.Study, deadline: float | None) -> None:
         self._plan, self._study, self._deadline = plan, study, deadline
-        self._levels = {knob: grid_values(d) for knob, d in plan.space.distributions.items()}
 
     def spent(self, running: int = 0) -> str | None:
         """Why the search ends, in words; None while it goes on.
@@ -54,15 +52,16 @@ class Budget:
             return None
         scores = {c.number: found.scores[c.number] for c in found.considered if c.feasible}
         trials, confirm = told(self._study), self._plan.config.confirm
-        gain, least = what_is_left(
+        criterion = stopping_criterion(
+            self._plan.space.distributions,
             [t.params for t in trials],
             [scores.get(t.number) for t in trials],
-            self._levels,
             confirm.rounds if confirm.candidates else 1,
         )
-        if gain >= least:
+        if not criterion.met:
             return None
+        gain, error = math.expm1(criterion.gain), math.expm1(criterion.standard_error)
         return (
-            f"to go on is expected to gain {math.expm1(gain):.1%} of the score, and the standard error of a confirmed "
-            f"gain is {math.expm1(least):.1%} (search.until=noise)"
+            f"more trials are expected to gain {gain:.1%} of the score, below the standard error of a confirmed gain "
+            f"({error:.1%}; search.until=noise)"
         )

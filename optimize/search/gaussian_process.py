@@ -61,6 +61,19 @@ class GaussianProcess:
         variance = np.maximum(self._split()[1].sum() - known, 1e-12)
         return mean * self._scale + self._mean, np.sqrt(variance) * self._scale
 
+    def sample(self, rows: Array, n: int, rng: np.random.Generator) -> Array:
+        """Joint draws of the values at these rows, without the noise of a measurement; shape (n, rows)."""
+        covariance = self._kernel(self._apart(rows, self._rows))
+        mean = covariance @ cho_solve(self._factor, self._values)
+        remaining = self._kernel(self._apart(rows, rows)) - covariance @ cho_solve(self._factor, covariance.T)
+        drawn: Array = rng.multivariate_normal(mean, remaining, size=n, method="eigh", check_valid="ignore")
+        return drawn * self._scale + self._mean
+
+    @property
+    def noise(self) -> float:
+        """Standard deviation of the noise of a measurement."""
+        return math.sqrt(self._noise()) * self._scale
+
     def fantasize(self, rows: Array) -> None:
         """Take for measured what is expected at these rows, which are under way (Ginsbourger, Le Riche and Carraro
         2010, "Kriging is well-suited to parallelize optimization", section 3.2)."""

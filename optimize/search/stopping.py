@@ -1,114 +1,109 @@
-"""When a search has found what can be shown: is the gain to expect from going on below the noise? Pure.
+"""When to end a search: is the gain to expect from more trials below the noise of a confirmed one? Pure.
 
-A Gaussian process on the logarithm of the score says what the best point of the whole space is worth, on average over
-draws from its posterior, beyond the best that was found: the expected simple regret (Ishibashi, Karasuyama, Takeuchi
-and Hino, "A stopping criterion for Bayesian optimization by the gap of expected minimum simple regrets", 2023). Points
-that are probably not feasible do not count. The gain is held against the standard error of a confirmed one: what is
-smaller could not be told from chance.
+The search's own Gaussian process, fitted to the logarithm of the score, gives the expected simple regret: by how much
+the best point of the whole space exceeds the best one found, on average over draws from the posterior (Ishibashi,
+Karasuyama, Takeuchi and Hino, "A stopping criterion for Bayesian optimization by the gap of expected minimum simple
+regrets", 2023). Points that are probably infeasible do not count. The gain is held against the standard error of a
+confirmed gain: a smaller gain could not be told from chance.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 import statistics
-import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from objectives import Estimate
 from objectives.intervals import log_half
-from optimize.search.encoding import Array, Coding, Levels
+from optimize.search.designs import grid_values, scattered
+from optimize.search.encoding import Array, Encoding, Space
+from optimize.search.gaussian_process import GaussianProcess
 
 LEAST_TRIALS = 12
-_LENGTHS = (0.1, 1.0)
-"""Few trials fit any length; none so long that what lies beyond them all seems known. A knob spans 0 to 1."""
-_SEED, _DRAWS, _POINTS = 0, 256, 500
+_LEAST_FEASIBLE = 3
+_SEED, _DRAWS, _GRID, _POINTS = 0, 256, 2000, 500
 _Z = 1.96
 """Half of a 95 % interval in standard errors."""
 
 
-def what_is_left(
-    params: Sequence[Mapping[str, Any]], scores: Sequence[Estimate | None], levels: Levels, rounds: int
-) -> tuple[float, float]:
-    """The gain to expect from searching on, and the standard error of a confirmed gain, in logarithms of the score.
+@dataclass(frozen=True)
+class StoppingCriterion:
+    """Whether a search should end; both figures are in logarithms of the score.
+
+    Attributes:
+        gain: Expected from searching on to the best point of the space.
+        standard_error: Of a gain that was confirmed.
+    """
+
+    gain: float
+    standard_error: float
+
+    @property
+    def met(self) -> bool:
+        """Whether the expected gain could not be told from chance."""
+        return self.gain < self.standard_error
+
+
+def stopping_criterion(
+    space: Space, params: Sequence[Mapping[str, Any]], scores: Sequence[Estimate | None], rounds: int
+) -> StoppingCriterion:
+    """The gain to expect from more trials, beside the noise of confirming it.
 
     Args:
+        space: Knob -> distribution.
         params: Knob -> value of each trial.
-        scores: Its score, each of two independent readings (its own and the baseline's); None where not feasible.
-        levels: Knob -> the values that stand for its range.
+        scores: Its score, each from two independent readings (its own and the baseline's); None where infeasible.
         rounds: How often a confirmation measures each of the two.
     """
-    known = [score if score is not None and score.value > 0 else None for score in scores]
-    gain, noise = expected_regret(params, [None if s is None else math.log(s.value) for s in known], levels)
-    # Few trials hide their noise from a model; their own intervals do not. The baseline's score is exact.
-    claimed = [half / _Z / math.sqrt(2) for s in known if s is not None and (half := log_half(s)) > 0]
+    positive = [score if score is not None and score.value > 0 else None for score in scores]
+    gain, noise = expected_regret(space, params, [None if s is None else math.log(s.value) for s in positive])
+    # A model takes the noise of few trials for structure; their own intervals show it. The baseline's score is exact.
+    claimed = [half / _Z / math.sqrt(2) for s in positive if s is not None and (half := log_half(s)) > 0]
     noise = max(noise, statistics.median(claimed)) if claimed else noise
-    return gain, noise * math.sqrt(2 / rounds)
+    return StoppingCriterion(gain, noise * math.sqrt(2 / rounds))
 
 
 def expected_regret(
-    params: Sequence[Mapping[str, Any]], log_scores: Sequence[float | None], levels: Levels
+    space: Space, params: Sequence[Mapping[str, Any]], log_scores: Sequence[float | None]
 ) -> tuple[float, float]:
-    """The gain to expect from searching on to the best point, and the noise of a reading, in logarithms of the score.
+    """Expected gap between the best point of the space and the best trial, and the noise of a reading.
 
     Args:
+        space: Knob -> distribution.
         params: Knob -> value of each trial.
-        log_scores: Logarithm of its score; None where it is not feasible.
-        levels: Knob -> the values that stand for its range.
+        log_scores: Logarithm of its score; None where it is infeasible.
 
     Returns:
-        (gain, noise); an infinite gain where fewer than three trials are feasible.
+        (regret, standard deviation of the noise), both in logarithms of the score; the regret is infinite where fewer
+        than three trials are feasible.
     """
-    feasible = [i for i, score in enumerate(log_scores) if score is not None]
-    if len(feasible) < 3:
+    feasible = np.array([score is not None for score in log_scores])
+    if feasible.sum() < _LEAST_FEASIBLE:
         return math.inf, 0.0
-    coded = Coding(levels)
-    tried = coded.rows(params)
-    y = np.array([score for score in log_scores if score is not None])
-    model = _Process(tried[feasible], y)
-    grid = coded.grid
-    if len(feasible) < len(params):
-        kept = _Process(tried, np.array([float(score is not None) for score in log_scores]))
-        grid = grid[kept.mean(grid) > 0.5]
+    space = {name: distribution for name, distribution in space.items() if not distribution.single()}
+    encoding = Encoding(space)
+    tried, values = encoding.rows(params), np.array([score for score in log_scores if score is not None])
+    model = GaussianProcess(tried[feasible], values, encoding.categorical)
+    grid = _grid(space, encoding)
+    if not feasible.all():
+        feasibility = GaussianProcess(tried, feasible.astype(float), encoding.categorical)
+        grid = grid[feasibility.predict(grid)[0] > 0.5]
     rng = np.random.default_rng(_SEED)
     if len(grid) > _POINTS:
         grid = grid[rng.choice(len(grid), size=_POINTS, replace=False)]
-    best = model.mean(tried[feasible]).max()
-    points = np.vstack([grid, tried[feasible]])
-    gain = float(np.mean(model.draws(points, rng).max(axis=1))) - float(best)
-    return max(0.0, gain), model.noise
+    best = model.predict(tried[feasible])[0].max()
+    draws = model.sample(np.vstack([grid, tried[feasible]]), _DRAWS, rng)
+    return max(0.0, float(draws.max(axis=1).mean() - best)), model.noise
 
 
-class _Process:
-    """A Gaussian process through noisy values.
-
-    Attributes:
-        noise: Standard deviation of the values' noise.
-    """
-
-    def __init__(self, x: Array, y: Array) -> None:
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.gaussian_process import GaussianProcessRegressor
-        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-
-        self._center, self._scale = float(y.mean()), float(y.std()) or 1.0
-        kernel = ConstantKernel(1.0, (0.1, 10.0)) * Matern(np.full(x.shape[1], 0.5), _LENGTHS, nu=2.5)
-        self._model = GaussianProcessRegressor(kernel + WhiteKernel(0.1, (1e-4, 1.0)), random_state=_SEED)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # a length at its bound is an answer too
-            self._model.fit(x, (y - self._center) / self._scale)
-        self._noise_variance = float(self._model.kernel_.k2.noise_level)
-        self.noise = math.sqrt(self._noise_variance) * self._scale
-
-    def mean(self, rows: Array) -> Array:
-        found: Array = self._model.predict(rows) * self._scale + self._center
-        return found
-
-    def draws(self, rows: Array, rng: np.random.Generator) -> Array:
-        """What the values without noise may be, shape (draws, rows)."""
-        mean, covariance = self._model.predict(rows, return_cov=True)
-        covariance = covariance - self._noise_variance * np.eye(len(rows))
-        drawn: Array = rng.multivariate_normal(mean, covariance, size=_DRAWS, method="eigh", check_valid="ignore")
-        return drawn * self._scale + self._center
+def _grid(space: Space, encoding: Encoding) -> Array:
+    """Encoded grid of the space, or as many random points as it may have where it would be larger."""
+    values = [grid_values(distribution) for distribution in space.values()]
+    if math.prod(map(len, values)) > _GRID:
+        return encoding.rows(scattered(space, _GRID, np.random.RandomState(_SEED)))
+    return encoding.rows([dict(zip(space, point, strict=True)) for point in itertools.product(*values)])

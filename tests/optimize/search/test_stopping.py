@@ -1,19 +1,24 @@
-"""When a search has found what can be shown."""
+"""When a search should end."""
 
 from __future__ import annotations
 
 import math
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from optimize.search.stopping import expected_regret
-from tests.conftest import Run
-from tests.optimize.driver.test_session import stored
+from objectives import Estimate
+from optimize.search.stopping import StoppingCriterion, expected_regret, stopping_criterion
 
-LEVELS: dict[str, list[Any]] = {"quantization": ["fp16", "int8", "int4"], "batch_size": [1, 2, 4, 8, 16, 32]}
+SPACE: dict[str, BaseDistribution] = {
+    "quantization": CategoricalDistribution(["fp16", "int8", "int4"]),
+    "batch_size": IntDistribution(1, 32, log=True),
+}
+GRID: list[dict[str, Any]] = [
+    {"quantization": q, "batch_size": b} for q in ("fp16", "int8", "int4") for b in (1, 2, 4, 8, 16, 32)
+]
 NOISE = 0.05
 
 
@@ -22,50 +27,69 @@ def _score(point: dict[str, Any]) -> float:
     return -0.3 * abs(math.log2(point["batch_size"]) - 3) + (0.4 if point["quantization"] == "int8" else 0.0)
 
 
-def _tried(points: list[dict[str, Any]], noise: float = NOISE) -> list[float | None]:
+def _readings(points: list[dict[str, Any]]) -> list[float]:
     rng = random.Random(0)
-    return [_score(p) + rng.gauss(0, noise) for p in points]
+    return [_score(p) + rng.gauss(0, NOISE) for p in points]
 
 
-GRID = [{"quantization": q, "batch_size": b} for q in LEVELS["quantization"] for b in LEVELS["batch_size"]]
-
-
-def test_much_is_to_be_expected_while_the_best_is_ahead_and_little_once_it_was_found() -> None:
-    ahead = [p for p in GRID if p["batch_size"] <= 2]
-    gain, _ = expected_regret(ahead, _tried(ahead), LEVELS)
-    everywhere, noise = expected_regret(GRID * 2, _tried(GRID * 2), LEVELS)
-    assert gain > 3 * everywhere
-    assert everywhere < noise
+def test_regret_is_high_while_the_best_points_are_untried_and_below_the_noise_once_all_were_tried() -> None:
+    few = [p for p in GRID if p["batch_size"] <= 2]
+    regret_of_few, _ = expected_regret(SPACE, few, _readings(few))
+    regret_of_all, noise = expected_regret(SPACE, GRID * 2, _readings(GRID * 2))
+    assert regret_of_few > 3 * regret_of_all
+    assert regret_of_all < noise
     assert noise == pytest.approx(NOISE, rel=0.6)
 
 
-def test_what_is_surely_infeasible_promises_nothing() -> None:
-    def scores(points: list[dict[str, Any]]) -> list[float | None]:
-        return [None if p["batch_size"] > 2 else s for p, s in zip(points, _tried(points), strict=True)]
-
-    blocked, _ = expected_regret(GRID * 2, scores(GRID * 2), LEVELS)
-    unknown = [p for p in GRID * 2 if p["batch_size"] <= 2]
-    open_, _ = expected_regret(unknown, _tried(unknown), LEVELS)
-    assert blocked < open_ / 2
+def test_points_that_are_surely_infeasible_add_no_regret() -> None:
+    values = [s if p["batch_size"] <= 2 else None for p, s in zip(GRID * 2, _readings(GRID * 2), strict=True)]
+    regret_of_feasible, _ = expected_regret(SPACE, GRID * 2, values)
+    untried = [p for p in GRID * 2 if p["batch_size"] <= 2]
+    regret_of_untried, _ = expected_regret(SPACE, untried, _readings(untried))
+    assert regret_of_feasible < regret_of_untried / 2
 
 
-def test_without_feasible_trials_everything_is_to_be_expected() -> None:
-    gain, _ = expected_regret(GRID, [None] * len(GRID), LEVELS)
-    assert gain == math.inf
+def test_regret_is_infinite_without_three_feasible_trials() -> None:
+    readings: list[float | None] = [0.0, 0.0, *[None] * (len(GRID) - 2)]
+    assert expected_regret(SPACE, GRID, readings) == (math.inf, 0.0)
+    assert expected_regret(SPACE, GRID, [0.0, *readings[:-1]])[0] < math.inf
 
 
-def test_a_search_ends_where_nothing_can_be_gained_any_more(
-    optimize: Run, simulated: list[str], tmp_path: Path
-) -> None:
-    narrow = ["~search_space.batch_size", "~search_space.beam_size", "+search_space.batch_size=[4,5]"]
-    options = ["study.trials=60", "search.until=noise", "load.window_min_s=0.4", "sampler=random"]
-    done = optimize([*simulated, *narrow, *options, "+baseline.batch_size=4"])
-    assert done.returncode == 0, done.stderr
-    assert "the search ends: to go on is expected to gain" in done.stdout
-    assert 12 <= len(stored(tmp_path / "out").trials) < 61
+def test_knobs_without_a_choice_change_nothing() -> None:
+    fixed = {**SPACE, "workers": IntDistribution(2, 2, log=True)}
+    points = [{**p, "workers": 2} for p in GRID]
+    assert expected_regret(fixed, points, _readings(GRID)) == expected_regret(SPACE, GRID, _readings(GRID))
+    regret, _ = expected_regret({"workers": IntDistribution(2, 2)}, [{"workers": 2}] * 3, [0.0, 0.1, -0.1])
+    assert regret < 0.1
 
 
-def test_an_unknown_end_is_refused(optimize: Run, simulated: list[str]) -> None:
-    refused = optimize([*simulated, "search.until=tomorrow"])
-    assert refused.returncode == 2
-    assert "search.until must be one of budget, noise, got 'tomorrow'" in refused.stderr
+def test_a_space_too_large_for_a_grid_is_sampled() -> None:
+    space: dict[str, BaseDistribution] = {f"x{i}": FloatDistribution(0.0, 1.0) for i in range(6)}
+    rng = random.Random(0)
+    points = [{name: rng.random() for name in space} for _ in range(20)]
+    regret, _ = expected_regret(space, points, [p["x0"] for p in points])
+    assert 0.0 < regret < 1.0
+
+
+def _estimates(points: list[dict[str, Any]], half: float) -> list[Estimate | None]:
+    values = [math.exp(score) for score in _readings(points)]
+    return [Estimate(v, v * math.exp(-half), v * math.exp(half), 1, "x") for v in values]
+
+
+def test_the_criterion_is_met_once_the_gain_is_below_the_error_of_confirming_it() -> None:
+    assert StoppingCriterion(0.01, 0.02).met and not StoppingCriterion(0.02, 0.02).met
+    few = [p for p in GRID if p["batch_size"] <= 2]
+    assert not stopping_criterion(SPACE, few, _estimates(few, 0.1), rounds=3).met
+    assert stopping_criterion(SPACE, GRID * 2, _estimates(GRID * 2, 0.1), rounds=3).met
+
+
+def test_the_error_of_a_confirmed_gain_falls_with_its_rounds_and_is_no_less_than_readings_claim() -> None:
+    three, twelve = (stopping_criterion(SPACE, GRID, _estimates(GRID, 1.0), rounds) for rounds in (3, 12))
+    assert three.standard_error == pytest.approx(2 * twelve.standard_error)
+    assert three.standard_error == pytest.approx(1.0 / 1.96 / math.sqrt(2) * math.sqrt(2 / 3))
+    assert three.gain == twelve.gain
+
+
+def test_scores_that_are_not_positive_count_as_infeasible() -> None:
+    nothing = Estimate(0.0, 0.0, 0.0, 0, "x")
+    assert stopping_criterion(SPACE, GRID, [nothing] * len(GRID), rounds=3).gain == math.inf
