@@ -28,9 +28,10 @@ from benchmarks.common import RESULTS, provenance
 from optimize.config.compose import configuration
 from optimize.driver.loop import Loop
 from optimize.driver.progress import Progress
+from optimize.driver.session import Session
 from optimize.errors import redacted
-from optimize.executor.factory import Landing
-from optimize.executor.fleet import Fleet
+from optimize.executor.factory import FileStore
+from optimize.executor.fleet import Fleet, FleetSpec
 from optimize.ledger import Ledger
 from optimize.plan import make_plan
 from optimize.study.info import StudyInfo
@@ -41,17 +42,17 @@ from optimize.tracking.tracker import Tracker
 WORKERS = (1, 8, 64)
 PARTS = {
     "asking (sampler and storage)": ("loop.py", "_ask"),
-    "telling storage": ("telling.py", "_tell_storage"),
-    "the best so far, for people": ("telling.py", "_best"),
-    "what is known before a trial": ("loop.py", "_prospects"),
+    "telling storage": ("recorder.py", "_tell_storage"),
+    "the best so far, for people": ("recorder.py", "_best"),
+    "what is known before a trial": ("preparation.py", "_futility"),
     "the ledger": ("ledger.py", "write"),
     "the budget": ("budget.py", "spent"),
-    "claims": ("claims.py", "running"),
+    "claims": ("coordination.py", "running"),
 }
 
 
 @dataclass(frozen=True)
-class Session:
+class Case:
     """What one study is run with."""
 
     workers: int
@@ -68,19 +69,17 @@ class Session:
         ]  # fmt: skip
 
 
-def run(session: Session, folder: Path) -> dict[str, Any]:
+def run(case: Case, folder: Path) -> dict[str, Any]:
     """One study in this process: seconds of its trials and of their parts."""
-    plan = make_plan(configuration(session.overrides(folder)))
+    plan = make_plan(configuration(case.overrides(folder)))
     study, ledger = open_study(plan), Ledger(plan.folder)
-    progress = Progress(session.trials + 1, list(plan.objectives))
+    progress = Progress(case.trials + 1, list(plan.objectives))
     tracker = Tracker(plan.config.tracking, ledger, StudyInfo(tags={"study": plan.config.study.name}), lambda _: None)
     checkpoints = {recipe.name: plan.config.model.path for recipe in plan.space.recipes_needed()}
-    fleet = Fleet(
-        Instant(plan), session.workers, plan.signature, None, 3, 60.0, lambda _: None, Landing(ledger), "instant"
-    )
+    fleet = Fleet(Instant(plan), FleetSpec(case.workers, plan.signature), lambda _: None, FileStore(ledger))
     profile = cProfile.Profile()
     with progress, fleet as executor:
-        loop = Loop(plan, study, checkpoints, {}, executor, tracker, progress, None)
+        loop = Loop(Session(plan, study, ledger, tracker, progress, checkpoints, {}), executor)
         tracker.open("")
         began = time.perf_counter()
         profile.runcall(loop.run)
@@ -111,9 +110,9 @@ def _parts(profile: cProfile.Profile, trials: int) -> dict[str, float]:
     return found
 
 
-def in_a_process(session: Session, folder: Path) -> dict[str, Any]:
+def in_a_process(case: Case, folder: Path) -> dict[str, Any]:
     """A session in a process of its own, as a user's command would be."""
-    asked = json.dumps([session.workers, session.sampler, session.trials, session.storage])
+    asked = json.dumps([case.workers, case.sampler, case.trials, case.storage])
     command = [sys.executable, "-m", "benchmarks.coordinator", "--session", asked, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -168,7 +167,7 @@ def main() -> None:
     if asked.session:
         workers, sampler, trials, storage = json.loads(asked.session[0])
         with redirect_stdout(sys.stderr):
-            result = run(Session(workers, sampler, trials, storage), Path(asked.session[1]))
+            result = run(Case(workers, sampler, trials, storage), Path(asked.session[1]))
         print(json.dumps(result))
         return
     if asked.only_write:
@@ -182,7 +181,7 @@ def main() -> None:
         for workers in WORKERS:
             with TemporaryDirectory() as folder:
                 trials = asked.trials if sampler == "random" else workers + _MODELLED
-                row = in_a_process(Session(workers, sampler, trials, storages[name]), Path(folder))
+                row = in_a_process(Case(workers, sampler, trials, storages[name]), Path(folder))
             found[f"{name} {sampler} {workers}"] = {"storage": name, "sampler": sampler, "workers": workers, **row}
             print(table(found).splitlines()[-1], flush=True)
             write(found, asked.trials, asked.postgres)

@@ -33,6 +33,7 @@ from optimize.config.compose import configuration
 from optimize.decision.futility import Futility
 from optimize.driver.loop import Loop
 from optimize.driver.progress import Progress
+from optimize.driver.session import Session
 from optimize.engine.base import TrialConfig
 from optimize.errors import FailureKind
 from optimize.evaluation.answers import answers_key
@@ -100,7 +101,7 @@ def session(folder: Path, trials: int, sampler: str) -> dict[str, Any]:
     checkpoints = {recipe.name: plan.config.model.path for recipe in plan.space.recipes_needed()}
     with progress, Inline(plan, lambda _: None, Replayed) as executor:
         tracker.open("")
-        Loop(plan, study, checkpoints, {}, executor, tracker, progress, None).run()
+        Loop(Session(plan, study, ledger, tracker, progress, checkpoints, {}), executor).run()
     finished = time.time()
     tracker.close({}, "", [], "FINISHED")
     records = [r for r in ledger.records() if r.number > before]

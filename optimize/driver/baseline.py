@@ -1,69 +1,66 @@
-"""vLLM's defaults as a point of the search space: what the baseline runs, and what to call it."""
+"""vLLM's defaults as a point of the search space: the configuration of the baseline."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from optimize.driver.progress import Progress
+from optimize.driver.session import Session
 from optimize.engine.base import TrialConfig
 from optimize.errors import EngineFailure, OptimizeError, TransientFault
 from optimize.executor.base import Executor
-from optimize.plan import Plan
-
-if TYPE_CHECKING:
-    import optuna
 
 _PARAMS, _OUTSIDE = "baseline_params", "baseline_outside"
+"""User attributes of the study: the baseline's settings, and the knobs whose defaults lie outside the space."""
 
 
 class Baseline:
-    """Of one study.
+    """The baseline of a study.
 
     Args:
-        plan: The study's parts.
-        study: Remembers what they are.
-        checkpoints: Recipe name -> checkpoint.
-        executor: Has an engine to ask.
-        progress: Told where they lie outside the space.
+        session: The session; its study keeps the baseline's settings.
+        executor: Starts the engine that reports its settings.
     """
 
-    def __init__(
-        self, plan: Plan, study: optuna.Study, checkpoints: Mapping[str, str], executor: Executor, progress: Progress
-    ) -> None:
-        self._plan, self._study, self._checkpoints = plan, study, checkpoints
-        self._executor, self._progress = executor, progress
+    def __init__(self, session: Session, executor: Executor) -> None:
+        self._session, self._executor = session, executor
+        self._space = session.plan.space
 
     def params(self) -> dict[str, Any]:
-        """Knob -> value, asked of an engine the first time.
+        """Knob -> value; the first session of a study reads them from an engine.
 
         Raises:
-            OptimizeError: it does not run here.
+            OptimizeError: vLLM's defaults do not run here.
         """
-        known: dict[str, Any] = self._study.user_attrs.get(_PARAMS) or self._ask()
-        return known
+        stored: dict[str, Any] | None = self._session.study.user_attrs.get(_PARAMS)
+        return stored or self._read()
 
-    def _ask(self) -> dict[str, Any]:
-        """Start an engine without flags and read what it runs with; the baseline trial then reuses it."""
-        space, config = self._plan.space, self._plan.space.vllm_defaults(self._checkpoints)
-        effective: dict[str, Any] = {}
-        if not self._plan.launcher.request_knobs_only:
-            self._progress.phase("starting vLLM with its defaults")
-            try:
-                effective = self._executor.effective(config.engine, space.engine_flags)
-            except (EngineFailure, TransientFault) as failure:
-                raise OptimizeError(f"vLLM's own defaults do not run here: {failure}") from failure
-        params, outside = space.baseline_params(effective)
+    def _read(self) -> dict[str, Any]:
+        """Start an engine without flags and read its settings; the baseline's trial then reuses the engine."""
+        progress, study = self._session.progress, self._session.study
+        params, outside = self._space.baseline_params(self._effective())
         for knob in outside:
-            self._progress.say(
+            progress.say(
                 f"note: vLLM's default {knob} lies outside the search space; the baseline uses {params[knob]} instead"
             )
-        self._study.set_user_attr(_OUTSIDE, outside)
-        self._study.set_user_attr(_PARAMS, params)
+        study.set_user_attr(_OUTSIDE, outside)
+        study.set_user_attr(_PARAMS, params)
         return params
 
+    def _effective(self) -> dict[str, Any]:
+        """Flag -> value of an engine that was started without flags; empty where no engine can be started."""
+        if self._session.plan.launcher.request_knobs_only:
+            return {}
+        self._session.progress.phase("starting vLLM with its defaults")
+        config = self._space.vllm_defaults(self._session.checkpoints)
+        try:
+            return self._executor.effective(config.engine, self._space.engine_flags)
+        except (EngineFailure, TransientFault) as failure:
+            raise OptimizeError(f"vLLM's own defaults do not run here: {failure}") from failure
+
     def config_of(self, params: Mapping[str, Any], baseline: bool = False) -> TrialConfig:
-        """What to run for a point; for the baseline no flag at all, unless it had to be moved into the space."""
-        if baseline and not self._study.user_attrs.get(_OUTSIDE):
-            return self._plan.space.vllm_defaults(self._checkpoints)
-        return self._plan.space.resolve(params, self._checkpoints)
+        """The configuration of a point; the baseline runs without flags, unless it had to be moved into the space."""
+        checkpoints = self._session.checkpoints
+        if baseline and not self._session.study.user_attrs.get(_OUTSIDE):
+            return self._space.vllm_defaults(checkpoints)
+        return self._space.resolve(params, checkpoints)

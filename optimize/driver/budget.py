@@ -4,35 +4,25 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING
 
 from optimize.config.schema import NOISE
-from optimize.plan import Plan
+from optimize.driver.session import Session
 from optimize.search.stopping import LEAST_TRIALS, stopping_criterion
 from optimize.study.confirmation import first_reading
 from optimize.study.trials import told
 
-if TYPE_CHECKING:
-    import optuna
-
 
 class Budget:
-    """Of one session.
+    """Budget of one session."""
 
-    Args:
-        plan: The study's parts.
-        study: The study.
-        deadline: `time.monotonic()` after which no further trial is asked for; None for no limit.
-    """
-
-    def __init__(self, plan: Plan, study: optuna.Study, deadline: float | None) -> None:
-        self._plan, self._study, self._deadline = plan, study, deadline
+    def __init__(self, session: Session) -> None:
+        self._plan, self._study, self._deadline = session.plan, session.study, session.deadline
 
     def spent(self, running: int = 0) -> str | None:
-        """Why the search ends, in words; None while it goes on.
+        """The reason why the search ends, for people; None while it goes on.
 
         Args:
-            running: Trials that are under way, and may still come to count.
+            running: Number of trials under way, which may still use up budget.
         """
         done = len(told(self._study))
         if done + running >= self._plan.config.study.trials + 1:
@@ -43,14 +33,14 @@ class Budget:
         if exhausted is not None and exhausted(self._study):  # a grid ends before the budget may
             return "the grid is done"
         if self._plan.config.search.until == NOISE and done >= LEAST_TRIALS:
-            return self._nothing_to_show()
+            return self._gain_within_noise()
         return None
 
-    def _nothing_to_show(self) -> str | None:
-        found = first_reading(self._study)
-        if found is None:
+    def _gain_within_noise(self) -> str | None:
+        recommendation = first_reading(self._study)
+        if recommendation is None:
             return None
-        scores = {c.number: found.scores[c.number] for c in found.considered if c.feasible}
+        scores = {c.number: recommendation.scores[c.number] for c in recommendation.considered if c.feasible}
         trials, confirm = told(self._study), self._plan.config.confirm
         criterion = stopping_criterion(
             self._plan.space.distributions,

@@ -88,7 +88,8 @@ def _run_session(
 ) -> None:  # fmt: skip
     """Run what is left of a study; the resources (the engines) are released before the report is written."""
     from optimize.driver.loop import Loop
-    from optimize.driver.session import tracked
+    from optimize.driver.session import Session, tracked
+    from optimize.ledger import Ledger
     from optimize.study.lifecycle import open_study
     from optimize.study.trials import told
 
@@ -108,7 +109,10 @@ def _run_session(
         cache = Path(plan.config.cache_dir)
         running.enter_context(using(cache, cache_entries(plan, checkpoints)))
         evict(cache, plan.config.cache_max_gib * 2**30)
-        Loop(plan, study, checkpoints, broken, executor, tracker, progress, progress.deadline, earlier).run()
+        session = Session(
+            plan, study, Ledger(plan.folder), tracker, progress, checkpoints, broken, progress.deadline, earlier
+        )
+        Loop(session, executor).run()
 
 
 def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) -> None:

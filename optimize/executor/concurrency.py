@@ -1,4 +1,4 @@
-"""How many engines at a time are safe: what the interference guard found beside others is held against it. Pure."""
+"""Limit on the number of engines at a time, lowered where their measurements disturb each other. Pure."""
 
 from __future__ import annotations
 
@@ -7,34 +7,37 @@ _SHARE = 0.5
 
 
 class ConcurrencyLimit:
-    """Fewer engines at a time where the guard keeps finding measurements disturbed that ran beside others.
+    """Lowers the limit by one engine each time most of the last measurements beside others were disturbed.
 
     Args:
-        slots: How many there are.
+        slots: Number of slots; the first limit.
+
+    Attributes:
+        limit: Engines at a time.
     """
 
     def __init__(self, slots: int) -> None:
         self.limit = slots
-        self._heard: list[bool] = []
+        self._disturbed: list[bool] = []
 
-    def heard(self, beside: int, disturbed: bool) -> str:
-        """Take note of a measurement.
+    def observe(self, beside: int, disturbed: bool) -> str:
+        """Count a measurement.
 
         Args:
-            beside: How many others ran when it ended.
-            disturbed: Whether the guard found it disturbed, repeats included.
+            beside: Number of other measurements that ran when it ended.
+            disturbed: Whether the interference guard found it disturbed, after its repeats.
 
         Returns:
-            What people should know; empty if nothing.
+            A message for people where the limit was lowered; else empty.
         """
         if beside < 1 or self.limit < 2:
             return ""
-        self._heard.append(disturbed)
+        self._disturbed.append(disturbed)
         window = max(_LEAST, 2 * self.limit)
-        recent = self._heard[-window:]
+        recent = self._disturbed[-window:]
         if len(recent) < window or sum(recent) <= _SHARE * len(recent):
             return ""
-        self._heard.clear()
+        self._disturbed.clear()
         self.limit -= 1
         return (
             f"the guard found {sum(recent)} of the last {len(recent)} measurements beside other engines disturbed: "

@@ -10,7 +10,7 @@ from pathlib import Path
 from optimize.config.schema import StudyConfig, Tracking
 from optimize.errors import ConfigError, closest
 from optimize.executor.base import Executor
-from optimize.executor.fleet import Fleet, Transport
+from optimize.executor.fleet import Fleet, FleetSpec, Transport
 from optimize.executor.inline import Inline
 from optimize.executor.placement import Place, cpu_places, gpu_places, read_cpus
 from optimize.executor.worker import WorkerSpec
@@ -26,11 +26,11 @@ def make_executor(plan: Plan, say: Callable[[str], None], phase: Callable[[str],
 
     Args:
         plan: The study's parts.
-        say: Told what people should know.
-        phase: Told of each phase of a trial, by an executor of one engine.
+        say: Receives messages for the terminal.
+        phase: Receives the name of each phase of a trial, from an executor of one engine.
 
     Raises:
-        ConfigError: it cannot be had here.
+        ConfigError: the executor's settings make no sense, or it cannot run here.
     """
     check(plan.config)
     settings = plan.config.executor
@@ -43,10 +43,10 @@ def make_executor(plan: Plan, say: Callable[[str], None], phase: Callable[[str],
 
 
 def check(config: StudyConfig) -> None:
-    """Refuse settings of an executor that make no sense.
+    """Check the executor's settings.
 
     Raises:
-        ConfigError: naming the first of them.
+        ConfigError: the first setting that makes no sense.
     """
     settings = config.executor
     if settings.kind not in KINDS:
@@ -61,7 +61,7 @@ def check(config: StudyConfig) -> None:
 
 
 def places_here(plan: Plan) -> list[Place]:
-    """This machine's places for engines: the sets of processors that are named, else its GPUs, else all of it."""
+    """This machine's places for engines: the configured sets of processors, else its GPUs, else the whole machine."""
     settings = plan.config.executor
     if plan.launcher.request_knobs_only:
         if settings.cpu_sets:
@@ -80,8 +80,8 @@ def _on_this_machine(plan: Plan, places: list[Place], say: Callable[[str], None]
 
     folder = plan.folder.resolve()
     specs = [_spec(plan, [place], slot, folder) for slot, place in enumerate(places)]
-    what = "; ".join(map(str, places))
-    return _fleet(plan, Processes(specs), len(specs), say, f"{len(specs)} engines at a time on this machine ({what})")
+    title = f"{len(specs)} engines at a time on this machine ({'; '.join(map(str, places))})"
+    return _fleet(plan, Processes(specs), len(specs), say, title)
 
 
 def _on_ray(plan: Plan, say: Callable[[str], None]) -> Executor:
@@ -108,25 +108,23 @@ def _spec(plan: Plan, places: list[Place], slot: int, folder: Path | None) -> Wo
 
 
 def _for_workers(plan: Plan) -> StudyConfig:
-    """The configuration without what is the driver's alone, and with paths that hold wherever a worker starts."""
+    """The configuration without the driver's addresses, with paths that hold in any current folder."""
     config = plan.config
     cache = str(Path(config.cache_dir).resolve())
     return dataclasses.replace(config, tracking=Tracking(uri="", storage=""), cache_dir=cache)
 
 
 def _fleet(plan: Plan, transport: Transport, slots: int, say: Callable[[str], None], title: str) -> Fleet:
-    settings = plan.config.executor
-    return Fleet(
-        transport, slots, plan.signature, plan.config.hardware.machine_class, settings.losses,
-        settings.start_timeout_s, say, Landing(Ledger(plan.folder)), title,
-    )  # fmt: skip
+    settings, machine_class = plan.config.executor, plan.config.hardware.machine_class
+    spec = FleetSpec(slots, plan.signature, machine_class, settings.losses, settings.start_timeout_s, title)
+    return Fleet(transport, spec, say, FileStore(Ledger(plan.folder)))
 
 
-class Landing:
-    """Puts a trial's files, where they came over the network, into the study's folder.
+class FileStore:
+    """Writes the files of a trial that came over the network to the study's folder.
 
     Args:
-        ledger: Of the study.
+        ledger: The study's folder.
     """
 
     def __init__(self, ledger: Ledger) -> None:

@@ -1,10 +1,11 @@
-"""Several workers, wherever they are: who is idle, who does what, and what is done about those that are lost."""
+"""An executor of several workers, wherever they run: hands out jobs and replaces workers that are lost."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -17,63 +18,75 @@ from optimize.ledger import TrialRecord
 from optimize.outcome import Evaluation, Failed, Infeasible
 
 _STARTS_MAX = 3
-"""Starts of a worker, one after the other, that come to nothing before its slot is given up."""
-Land = Callable[[TrialRecord, Mapping[str, bytes]], None]
+"""Failed starts of a worker in a row before its slot is given up."""
+Store = Callable[[TrialRecord, Mapping[str, bytes]], None]
 
 
 class Transport(Protocol):
-    """How workers are started and spoken to."""
+    """Starts workers, and exchanges messages with them."""
 
     def start(self, slot: int) -> None:
-        """Begin to start a slot's worker; its first word is Ready, Unfit or Lost."""
+        """Begin to start the worker of a slot; its first message is Ready, Rejected or Lost."""
 
     def send(self, slot: int, method: str, *arguments: Any) -> None:
-        """Ask a worker for something; it answers with one word."""
+        """Send a worker a request, which it answers with one message."""
 
     def wait(self, timeout_s: float | None) -> list[tuple[int, Message]]:
-        """Words since the last call, at least one unless time is over."""
+        """(slot, message) pairs since the last call; empty if none came in time."""
 
     def stop(self, slot: int) -> None:
-        """End a worker and its engine, whatever it is doing."""
+        """End a worker and its engine, busy or not."""
 
     def close(self) -> None:
-        """End all of them."""
+        """End all workers."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSpec:
+    """The workers of a fleet.
+
+    Attributes:
+        slots: Number of workers.
+        signature: What figures of the study depend on, as the driver has it; workers must match it.
+        machine_class: Class that all machines are taken to be of; None demands equal descriptions.
+        losses_max: How often a job may lose its worker before it has failed: it may be what kills them.
+        start_timeout_s: How long to wait for all workers before going on with those that are ready.
+        title: Name of the workers, for people.
+    """
+
+    slots: int
+    signature: Mapping[str, str]
+    machine_class: str | None = None
+    losses_max: int = 2
+    start_timeout_s: float = 60.0
+    title: str = "workers"
 
 
 class Fleet:
     """An executor of several workers.
 
-    A job whose worker is lost runs again elsewhere, under its own number: the sampler is told once.
+    A job whose worker is lost runs again elsewhere under its own number: the sampler is told once.
 
     Args:
-        transport: How they are reached.
-        slots: How many there are to be.
-        signature: What figures of this study depend on, as the driver has it.
-        machine_class: The name of the class that all machines are taken to be of; None has them be alike.
-        losses_max: How often a job may lose its worker before it is called failed: it may be what kills them.
-        start_s: How long to wait for all of them before going on with those that are there.
-        say: Told what people should know.
-        land: Takes the files of a trial that ran where the driver cannot see them.
-        title: What the workers are, for people.
+        transport: Starts workers and talks to them.
+        spec: Describes them.
+        say: Receives messages for the terminal.
+        store: Receives the files of a trial that ran where the driver cannot see them.
     """
 
-    def __init__(
-        self, transport: Transport, slots: int, signature: Mapping[str, str], machine_class: str | None,
-        losses_max: int, start_s: float, say: Callable[[str], None], land: Land, title: str,
-    ) -> None:  # fmt: skip
-        self._transport, self.slots, self._signature = transport, slots, signature
-        self._class, self._losses_max, self._start_s = machine_class, losses_max, start_s
-        self._say, self._land, self._title = say, land, title
+    def __init__(self, transport: Transport, spec: FleetSpec, say: Callable[[str], None], store: Store) -> None:
+        self._transport, self._spec, self._say, self._store = transport, spec, say, store
+        self.slots, self.machine = spec.slots, spec.machine_class or ""
         self._idle: list[int] = []
-        self._jobs: dict[int, Job] = {}
-        self._again: deque[Job] = deque()
+        self._jobs: dict[int, Job] = {}  # by slot
+        self._lost_jobs: deque[Job] = deque()
         self._done: deque[Done] = deque()
-        self._losses: Counter[int] = Counter()
-        self._starts: Counter[int] = Counter()
-        self._gone: dict[int, str] = {}
-        self._asked: dict[int, Effective | JobError | Lost | None] = {}
-        self._concurrency = ConcurrencyLimit(slots)
-        self.machine = machine_class or ""
+        self._losses: Counter[int] = Counter()  # by trial number
+        self._starts: Counter[int] = Counter()  # by slot
+        self._gone: dict[int, str] = {}  # slot -> why it was given up
+        self._answers: dict[int, Effective | JobError | Lost | None] = {}  # slot -> answer to a question, None so far
+        self._concurrency = ConcurrencyLimit(spec.slots)
+        self._entered = False
 
     def __enter__(self) -> Self:
         try:
@@ -83,6 +96,7 @@ class Fleet:
         except BaseException:
             self._transport.close()
             raise
+        self._entered = True
         return self
 
     def __exit__(
@@ -91,11 +105,11 @@ class Fleet:
         self._transport.close()
 
     def describe(self) -> str:
-        return f"{self._title}: {len(self._idle) + len(self._jobs)} of {self.slots} ready, on {self.machine}"
+        return f"{self._spec.title}: {len(self._idle) + len(self._jobs)} of {self.slots} ready, on {self.machine}"
 
     def idle(self) -> list[int]:
-        while self._again and self._idle:
-            self._give(self._idle[0], self._again.popleft())
+        while self._lost_jobs and self._idle:
+            self._give(self._idle[0], self._lost_jobs.popleft())
         free = self._concurrency.limit - len(self._jobs)
         return self._idle[: max(0, free)]
 
@@ -104,15 +118,15 @@ class Fleet:
 
     def effective(self, config: EngineConfig, names: Sequence[str]) -> dict[str, Any]:
         answer: Effective | JobError | Lost | None = None
-        for _ in range(self._losses_max + 1):
+        for _ in range(self._spec.losses_max + 1):
             while not self._idle:
                 self._listen(None)
             slot = self._idle.pop(0)
-            self._asked[slot] = None
+            self._answers[slot] = None
             self._transport.send(slot, "effective", config, names)
-            while self._asked[slot] is None:
+            while self._answers[slot] is None:
                 self._listen(None)
-            answer = self._asked.pop(slot)
+            answer = self._answers.pop(slot)
             if not isinstance(answer, Lost):
                 self._idle.insert(0, slot)
                 break
@@ -134,41 +148,41 @@ class Fleet:
         for slot in list(self._jobs):
             self._transport.stop(slot)
         self._jobs.clear()
-        self._again.clear()
+        self._lost_jobs.clear()
 
-    # --- words --------------------------------------------------------------------------------------------------
+    # --- messages -----------------------------------------------------------------------------------------------
 
     def _listen(self, timeout_s: float | None) -> None:
-        for slot, word in self._transport.wait(timeout_s):
-            self._hear(slot, word)
+        for slot, message in self._transport.wait(timeout_s):
+            self._handle(slot, message)
         if len(self._gone) == self.slots:
             raise OptimizeError(f"no worker is left: {self._gone[max(self._gone)]}; the same command goes on from here")
 
-    def _hear(self, slot: int, word: Message) -> None:
-        match word:
+    def _handle(self, slot: int, message: Message) -> None:
+        match message:
             case Ready():
-                self._welcome(slot, word)
+                self._admit(slot, message)
             case Rejected(reason, host):
                 self._give_up(slot, f"the worker on {host} cannot serve this study: {reason}")
             case Result():
-                self._take_back(slot, word)
-            case Effective() | JobError() if slot in self._asked:
-                self._asked[slot] = word
+                self._receive(slot, message)
+            case Effective() | JobError() if slot in self._answers:
+                self._answers[slot] = message
             case JobError(outcome):
                 self._finish(slot, Done(slot, self._jobs[slot].record, Evaluation(outcome), False))
             case Lost(reason):
                 self._lose(slot, reason)
 
-    def _welcome(self, slot: int, worker: Ready) -> None:
+    def _admit(self, slot: int, worker: Ready) -> None:
         self._starts[slot] = 0
-        other = [part for part in ALIKE if worker.signature[part] != self._signature[part]]
-        if other:
-            part = other[0]
-            reason = f"its {part} is {worker.signature[part]!r}, not {self._signature[part]!r}"
+        differing = [part for part in ALIKE if worker.signature[part] != self._spec.signature[part]]
+        if differing:
+            part = differing[0]
+            reason = f"its {part} is {worker.signature[part]!r}, not {self._spec.signature[part]!r}"
             self._transport.stop(slot)
             self._give_up(slot, f"the worker on {worker.host} cannot serve this study: {reason}")
             return
-        machine = self._class or worker.signature["machine"]
+        machine = self._spec.machine_class or worker.signature["machine"]
         if machine != (self.machine or machine):
             self._transport.stop(slot)
             self._give_up(slot, f"the worker on {worker.host} is another machine ({machine}, not {self.machine}): "
@@ -178,11 +192,11 @@ class Fleet:
         self.machine = machine
         self._idle.append(slot)
 
-    def _take_back(self, slot: int, result: Result) -> None:
-        self._land(result.record, result.files)
-        said = self._concurrency.heard(beside=len(self._jobs) - 1, disturbed=bool(result.evaluation.disturbances))
-        if said:
-            self._say(said)
+    def _receive(self, slot: int, result: Result) -> None:
+        self._store(result.record, result.files)
+        note = self._concurrency.observe(beside=len(self._jobs) - 1, disturbed=bool(result.evaluation.disturbances))
+        if note:
+            self._say(note)
         self._finish(slot, Done(slot, result.record, result.evaluation, result.live))
 
     def _finish(self, slot: int, done: Done) -> None:
@@ -191,19 +205,19 @@ class Fleet:
         self._done.append(done)
 
     def _lose(self, slot: int, reason: str) -> None:
-        """Start the worker anew; what it was doing is done again elsewhere."""
+        """Start the worker again; its job runs again elsewhere."""
         if slot in self._idle:
             self._idle.remove(slot)
-        if slot in self._asked:
-            self._asked[slot] = Lost(reason)
+        if slot in self._answers:
+            self._answers[slot] = Lost(reason)
         job = self._jobs.pop(slot, None)
         if job is not None:
             self._losses[job.record.number] += 1
             lost = self._losses[job.record.number]
             self._say(f"trial {job.record.number} lost its worker ({reason}); " + (
-                "it is run again" if lost <= self._losses_max else "that was once too often"))  # fmt: skip
-            if lost <= self._losses_max:
-                self._again.append(job)
+                "it is run again" if lost <= self._spec.losses_max else "it has failed"))  # fmt: skip
+            if lost <= self._spec.losses_max:
+                self._lost_jobs.append(job)
             else:
                 failure = Failed(f"its worker was lost {lost} times: {reason}")
                 self._done.append(Done(slot, job.record, Evaluation(failure), False))
@@ -220,7 +234,8 @@ class Fleet:
 
     def _give_up(self, slot: int, reason: str) -> None:
         self._gone[slot] = reason
-        self._say(f"note: {reason}")
+        if self._entered:  # before, it is an error, and said as one
+            self._say(f"note: {reason}")
 
     def _give(self, slot: int, job: Job) -> None:
         self._idle.remove(slot)
@@ -228,13 +243,12 @@ class Fleet:
         self._transport.send(slot, "run", self._jobs[slot])
 
     def _await_workers(self) -> None:
-        """Return once all workers are ready, or some of them and time is over.
+        """Return once all workers are ready, or some of them when time is over.
 
         Raises:
-            ConfigError: one is unfit, or none came.
+            ConfigError: one was rejected, or none is ready.
         """
-        say, self._say = self._say, nothing_said
-        deadline = time.monotonic() + self._start_s
+        deadline = time.monotonic() + self._spec.start_timeout_s
         while len(self._idle) < self.slots and (left := deadline - time.monotonic()) > 0:
             try:
                 self._listen(left)
@@ -242,12 +256,8 @@ class Fleet:
                 raise ConfigError(self._gone[min(self._gone)]) from error
             if self._gone:
                 raise ConfigError(self._gone[min(self._gone)])
-        self._say = say
         if not self._idle:
             raise ConfigError(
-                f"{self._title}: no worker was ready within {self._start_s:g} s (executor.start_timeout_s)"
+                f"{self._spec.title}: no worker was ready within {self._spec.start_timeout_s:g} s "
+                "(executor.start_timeout_s)"
             )
-
-
-def nothing_said(line: str) -> None:
-    """Says nothing."""

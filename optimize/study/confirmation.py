@@ -17,7 +17,7 @@ from optimize.decision.constraints import violations
 from optimize.decision.recommendation import Candidate, Recommendation, Rounds, recommend
 from optimize.outcome import ROLE, Role
 from optimize.study.info import info_of
-from optimize.study.lifecycle import drop_queue, enqueue
+from optimize.study.queue import drop_queue, enqueue
 from optimize.study.trial_attributes import CONFIRMING, CONFIRMS, ROUND, estimates_of
 from optimize.study.trials import (
     candidates,

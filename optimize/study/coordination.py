@@ -1,4 +1,4 @@
-"""Who runs which trial: no two places, and no two drivers on one study, do the same work.
+"""Coordination of the drivers of one study: no two of them, and no two slots of one, do the same work.
 
 Storage gives every trial a number, and a queued trial to one driver only (a compare-and-set from WAITING to RUNNING).
 On top of that one rule decides whatever two drivers may begin at the same moment: the lower number stays, the other is
@@ -23,7 +23,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from optimize.outcome import ROLE, Role
-from optimize.study.lifecycle import enqueue_again, tell_failed
+from optimize.study.queue import requeue, tell_failed
 from optimize.study.storage import GRACE_S, HEARTBEAT_S, beat, end_stale, fail, is_shared
 from optimize.study.trial_attributes import CONFIRMATION_ATTRS
 
@@ -32,21 +32,24 @@ DRIVER = "driver"
 _POLL_S, _ASKED_S = 0.5, 10.0
 
 
-class Claims:
-    """A driver's claims; a context manager that keeps them fresh where storage is shared.
+class Coordinator:
+    """Claims trials for one driver; a context manager that writes heartbeats where storage is shared.
 
     Args:
         study: The study.
-        budget: Trials of search and baseline that there may be in all.
+        budget: Most trials of the search and the baseline together.
+
+    Attributes:
+        shared: Whether other drivers may work on the study.
     """
 
     def __init__(self, study: optuna.Study, budget: int) -> None:
         self._study, self._budget = study, budget
         self.shared = is_shared(study)
-        self._me = f"{_here()}/{os.getpid()}/{uuid.uuid4().hex[:6]}"
-        self._mine: dict[int, optuna.Trial] = {}
-        self._lock, self._over = threading.Lock(), threading.Event()
-        self._thread = threading.Thread(target=self._keep_fresh, name="heartbeat", daemon=True)
+        self._driver = f"{_here()}/{os.getpid()}/{uuid.uuid4().hex[:6]}"
+        self._claimed: dict[int, optuna.Trial] = {}
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._write_heartbeats, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
         if self.shared:
@@ -56,39 +59,41 @@ class Claims:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self._ended.set()
         if self.shared:
             self._thread.join()
 
-    # --- claiming -----------------------------------------------------------------------------------------------
+    # --- claims -------------------------------------------------------------------------------------------------------
 
     def claim(self, trial: optuna.Trial) -> bool:
-        """Whether a trial just asked for is this driver's to run; given back if not, and no budget spent on it."""
+        """Claim a trial that was just asked for; False where it is another's to run: then it is ended, at no cost."""
         role = trial.user_attrs.get(ROLE, Role.SEARCH)
         if self.shared:
             beat(self._study, trial)
-            trial.set_user_attr(DRIVER, self._me)
+            trial.set_user_attr(DRIVER, self._driver)
             trial.set_user_attr(ROLE, role)
-        if self._is_taken(trial, role) if self.shared else self._is_mine(trial, role):
+        is_taken = self._is_taken if self.shared else self._is_duplicate
+        if is_taken(trial, role):
             tell_failed(self._study, trial)
             return False
         with self._lock:
-            self._mine[trial.number] = trial
+            self._claimed[trial.number] = trial
         return True
 
     def release(self, trial: optuna.Trial) -> None:
-        """A claimed trial has been told."""
+        """Give up the claim on a trial that was told."""
         with self._lock:
-            self._mine.pop(trial.number, None)
+            self._claimed.pop(trial.number, None)
 
-    def _is_mine(self, trial: optuna.Trial, role: str) -> bool:
-        """Whether a driver that is alone runs the same point already: it need not ask storage for that."""
-        running = [t.params for t in self._mine.values() if t.user_attrs.get(ROLE, Role.SEARCH) != Role.CONFIRMATION]
+    def _is_duplicate(self, trial: optuna.Trial, role: str) -> bool:
+        """Whether this driver, which is alone, runs the same point already; asks no storage."""
+        running = [t.params for t in self._claimed.values() if t.user_attrs.get(ROLE, Role.SEARCH) != Role.CONFIRMATION]
         return role == Role.SEARCH and trial.params in running
 
     def _is_taken(self, trial: optuna.Trial, role: str) -> bool:
-        before = [t for t in self._trials() if t.number < trial.number and t.state is not TrialState.FAIL]
-        before = [t for t in before if t.state is not TrialState.WAITING]
+        """Whether a trial of a lower number does the same work, or uses up the budget."""
+        earlier = [t for t in self._trials() if t.number < trial.number]
+        before = [t for t in earlier if t.state not in (TrialState.FAIL, TrialState.WAITING)]
         if role == Role.BASELINE:
             return any(t.user_attrs.get(ROLE) == Role.BASELINE and not t.user_attrs.get("imputed") for t in before)
         if role == Role.CONFIRMATION:
@@ -104,47 +109,47 @@ class Claims:
         return any(self._params_of(t, set(trial.params)) == trial.params for t in unseen)
 
     def _params_of(self, running: FrozenTrial, names: set[str]) -> Mapping[str, Any]:
-        """A running trial's settings, once the driver that asks for it has them all."""
+        """The settings of a running trial; waits while the driver that asks for it is still drawing them."""
         deadline = time.monotonic() + _ASKED_S
         while not names <= set(running.params) and time.monotonic() < deadline and self.shared:
             time.sleep(_POLL_S / 5)
             running = self._trials()[running.number]
         return running.params
 
-    # --- others -------------------------------------------------------------------------------------------------
+    # --- other drivers ------------------------------------------------------------------------------------------------
 
     def running(self, *roles: str) -> int:
-        """How many trials of these roles run now, anywhere."""
-        theirs = self._running() if self.shared else list(self._mine.values())
-        return sum(t.user_attrs.get(ROLE, Role.SEARCH) in roles for t in theirs)
+        """Number of running trials of these roles, of all drivers."""
+        trials = self._running() if self.shared else list(self._claimed.values())
+        return sum(t.user_attrs.get(ROLE, Role.SEARCH) in roles for t in trials)
 
-    def elsewhere(self, *roles: str) -> bool:
+    def runs_elsewhere(self, *roles: str) -> bool:
         """Whether another driver runs a trial of these roles."""
         if not self.shared:
             return False
-        theirs = [t for t in self._running() if t.number not in self._mine]
-        return any(t.user_attrs.get(ROLE, Role.SEARCH) in roles for t in theirs)
+        trials = [t for t in self._running() if t.number not in self._claimed]
+        return any(t.user_attrs.get(ROLE, Role.SEARCH) in roles for t in trials)
 
-    def others(self) -> list[FrozenTrial]:
-        """Ended trials of other drivers."""
+    def trials_elsewhere(self) -> list[FrozenTrial]:
+        """Completed trials of other drivers."""
         if not self.shared:
             return []
         ended = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return [t for t in ended if t.user_attrs.get(DRIVER) != self._me]
+        return [t for t in ended if t.user_attrs.get(DRIVER) != self._driver]
 
     def pause(self) -> None:
-        """Wait a moment for what others do; the trials of a driver that fell silent are queued again."""
+        """Wait a moment for other drivers, and queue the trials of those that fell silent."""
         time.sleep(_POLL_S)
-        self.reap()
+        self.requeue_orphans()
 
-    def reap(self) -> None:
-        """End the trials of drivers that fell silent; each is queued again by whoever ends it."""
+    def requeue_orphans(self) -> None:
+        """End the trials of drivers that fell silent; whoever ends a trial queues it again."""
         if not self.shared:
             return
         end_stale(self._study)
         for trial in self._running():
             if _is_orphan(trial) and fail(self._study, trial):
-                enqueue_again(self._study, trial)
+                requeue(self._study, trial)
 
     def _running(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -152,16 +157,16 @@ class Claims:
     def _trials(self) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False)
 
-    def _keep_fresh(self) -> None:
-        while not self._over.wait(HEARTBEAT_S):
+    def _write_heartbeats(self) -> None:
+        while not self._ended.wait(HEARTBEAT_S):
             with self._lock:
-                mine = list(self._mine.values())
-            for trial in mine:
+                claimed = list(self._claimed.values())
+            for trial in claimed:
                 beat(self._study, trial)
 
 
 def agreed(study: optuna.Study, name: str, value: str) -> str:
-    """What the drivers of a study agree on under a name: what the first of them wrote."""
+    """The value that all drivers of a study use under a name: the one that the first of them stored."""
     if name not in study.user_attrs:
         study.set_user_attr(name, value)
     return str(study.user_attrs[name])

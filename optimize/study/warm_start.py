@@ -1,4 +1,4 @@
-"""What earlier studies know: configurations worth trying first, and engines that do not start here."""
+"""Warm start from earlier studies: configurations to try first, and engines that are known not to start here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from optimize.plan import Plan
 from optimize.search.gp_sampler import GIVEN_POINTS_ATTR
 from optimize.study.confirmation import directions_of
 from optimize.study.info import info_of
-from optimize.study.lifecycle import enqueue, stored_studies
+from optimize.study.lifecycle import stored_studies
+from optimize.study.queue import enqueue
 from optimize.study.trials import candidates
 
 if TYPE_CHECKING:
@@ -47,33 +48,44 @@ def earlier_studies(plan: Plan) -> list[optuna.Study]:
 def best_points(plan: Plan, studies: Sequence[optuna.Study], baseline: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The best configurations of earlier studies, as points of this study's space.
 
-    Of each the best by this study's weights, and others of its front that differ most in what they are good at. A knob
-    that only this study has is at its baseline; points outside the space are left out, as is the baseline.
+    Of each study the best by this study's weights, and the configurations of its front that trade the objectives off
+    most differently. A knob that only this study has is at its baseline; the baseline itself and points outside the
+    space are left out.
     """
-    found: list[dict[str, Any]] = []
+    points: list[dict[str, Any]] = []
     for study in studies:
-        fitting: list[tuple[dict[str, Any], Candidate]] = []
-        best = recommend(candidates(study), directions_of(study), plan.config.scenario.weights)
-        for candidate in best.front if best else []:
-            point = {knob: candidate.params.get(knob, baseline[knob]) for knob in plan.space.distributions}
-            if plan.space.contains(point) and point != baseline and point not in [*found, *(p for p, _ in fitting)]:
-                fitting.append((point, candidate))
-        figures = [candidate.estimates for _, candidate in fitting]
-        found += [fitting[i][0] for i in spread(figures, directions_of(study), plan.config.search.warm_start_points)]
-    return found
+        points += _points_of(study, plan, baseline, points)
+    return points
 
 
-def queue_best(plan: Plan, study: optuna.Study, earlier: Sequence[optuna.Study], baseline: Mapping[str, Any]) -> str:
-    """Queue the best configurations of earlier studies, once; what to say of it, empty where it was done before."""
+def _points_of(
+    study: optuna.Study, plan: Plan, baseline: Mapping[str, Any], points: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The best configurations of one study that are not among the points yet."""
+    directions = directions_of(study)
+    fitting: list[tuple[dict[str, Any], Candidate]] = []
+    best = recommend(candidates(study), directions, plan.config.scenario.weights)
+    for candidate in best.front if best else []:
+        point = {knob: candidate.params.get(knob, baseline[knob]) for knob in plan.space.distributions}
+        if plan.space.contains(point) and point != baseline and point not in [*points, *(p for p, _ in fitting)]:
+            fitting.append((point, candidate))
+    figures = [candidate.estimates for _, candidate in fitting]
+    return [fitting[i][0] for i in spread(figures, directions, plan.config.search.warm_start_points)]
+
+
+def queue_best(
+    plan: Plan, study: optuna.Study, earlier: Sequence[optuna.Study], baseline: Mapping[str, Any]
+) -> list[str]:
+    """Queue the best configurations of earlier studies, once in a study's life; returns messages for the terminal."""
     if study.user_attrs.get(_WARM_STARTED):
-        return ""
+        return []
     names = [other.study_name for other in earlier]
     study.set_user_attr(_WARM_STARTED, names)
     points = best_points(plan, earlier, baseline)
     study.set_user_attr(GIVEN_POINTS_ATTR, len(points))
     for point in points:
         enqueue(study, point)
-    return f"starting from {', '.join(names)}: {len(points)} configurations to try first"
+    return [f"starting from {', '.join(names)}: {len(points)} configurations to try first"]
 
 
 def failures_elsewhere(plan: Plan, studies: Sequence[optuna.Study]) -> Iterator[TrialRecord]:

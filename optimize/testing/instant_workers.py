@@ -10,8 +10,8 @@ from objectives import Estimate, RequestRecord
 from optimize.engine.base import TrialConfig
 from optimize.evaluation.answers import answers_key
 from optimize.executor.base import Job
-from optimize.executor.factory import Landing
-from optimize.executor.fleet import Fleet
+from optimize.executor.factory import FileStore
+from optimize.executor.fleet import Fleet, FleetSpec
 from optimize.executor.worker import Effective, Message, Ready, Result
 from optimize.ledger import Ledger
 from optimize.outcome import Completed, Evaluation
@@ -62,5 +62,6 @@ class Instant:
 
 
 def instant_fleet(transport: Instant, plan: Plan, slots: int) -> Fleet:
-    """An executor of a planned study on such workers."""
-    return Fleet(transport, slots, plan.signature, None, 1, 5.0, print, Landing(Ledger(plan.folder)), "instant workers")
+    """An executor of a planned study on instant workers."""
+    spec = FleetSpec(slots, plan.signature, losses_max=1, start_timeout_s=5.0, title="instant workers")
+    return Fleet(transport, spec, print, FileStore(Ledger(plan.folder)))

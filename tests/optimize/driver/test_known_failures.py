@@ -19,29 +19,31 @@ def record(config: TrialConfig, state: str, reason: str, seconds: dict[str, floa
 
 def test_an_engine_that_did_not_start_is_known_for_every_request() -> None:
     failed = record(TrialConfig(ENGINE, RequestConfig(1)), "infeasible", "refused: no such flag", {"total": 1.0})
-    known = KnownFailures([failed])
+    failures = KnownFailures([failed])
     for beams in (1, 2):
-        found = known.of(TrialConfig(ENGINE, RequestConfig(beams)))
+        found = failures.find(TrialConfig(ENGINE, RequestConfig(beams)))
         assert found is not None and found.kind == "refused"
         assert "trial 3" in found.reason and "no such flag" in found.reason
-    assert known.of(TrialConfig(OTHER, RequestConfig(1))) is None
+    assert failures.find(TrialConfig(OTHER, RequestConfig(1))) is None
 
 
 def test_a_failure_under_load_is_known_for_its_request_only() -> None:
     seconds = {"engine_start": 2.0, "total": 20.0}
-    known = KnownFailures([record(TrialConfig(ENGINE, RequestConfig(4)), "infeasible", "too_slow: 1 answer", seconds)])
-    assert known.of(TrialConfig(ENGINE, RequestConfig(4))) is not None
-    assert known.of(TrialConfig(ENGINE, RequestConfig(1))) is None
+    failures = KnownFailures(
+        [record(TrialConfig(ENGINE, RequestConfig(4)), "infeasible", "too_slow: 1 answer", seconds)]
+    )
+    assert failures.find(TrialConfig(ENGINE, RequestConfig(4))) is not None
+    assert failures.find(TrialConfig(ENGINE, RequestConfig(1))) is None
 
 
 def test_a_trial_that_was_spared_says_nothing_about_other_requests() -> None:
     seconds = {"engine_start": 2.0, "total": 20.0}
     config = TrialConfig(ENGINE, RequestConfig(4))
-    known = KnownFailures([record(config, "infeasible", "too_slow: 1 answer", seconds)])
-    spared = known.of(config)
+    failures = KnownFailures([record(config, "infeasible", "too_slow: 1 answer", seconds)])
+    spared = failures.find(config)
     assert spared is not None
-    known.add(record(config, "infeasible", f"{spared.kind}: {spared.reason}", {}))
-    assert known.of(TrialConfig(ENGINE, RequestConfig(1))) is None
+    failures.add(record(config, "infeasible", f"{spared.kind}: {spared.reason}", {}))
+    assert failures.find(TrialConfig(ENGINE, RequestConfig(1))) is None
 
 
 def test_measured_failed_and_unmeasurable_trials_are_not_failures_of_the_configuration(tmp_path: Path) -> None:
@@ -51,20 +53,20 @@ def test_measured_failed_and_unmeasurable_trials_are_not_failures_of_the_configu
         record(config, "failed", "port taken", {"total": 1.0}),
         record(config, "infeasible", "bleu could not be measured", {"total": 1.0}),
     ]
-    assert KnownFailures(trials).of(config) is None
+    assert KnownFailures(trials).find(config) is None
 
 
 def test_a_checkpoint_without_a_kernel_is_known_for_every_engine_of_it() -> None:
     reason = (
         "refused: engine exited during start: ValueError: Failed to find a kernel that can implement the WNA16 layer"
     )
-    known = KnownFailures([record(TrialConfig(ENGINE, RequestConfig(1)), "infeasible", reason, {"total": 1.0})])
-    found = known.of(TrialConfig(OTHER, RequestConfig(2)))
+    failures = KnownFailures([record(TrialConfig(ENGINE, RequestConfig(1)), "infeasible", reason, {"total": 1.0})])
+    found = failures.find(TrialConfig(OTHER, RequestConfig(2)))
     assert found is not None and found.kind == "refused" and "trial 3" in found.reason
     elsewhere = EngineConfig("another/checkpoint", "int4", ENGINE.flags)
-    assert known.of(TrialConfig(elsewhere, RequestConfig(1))) is None
+    assert failures.find(TrialConfig(elsewhere, RequestConfig(1))) is None
     other_type = EngineConfig("m", "fp16", (*ENGINE.flags, ("dtype", "bfloat16")))
-    assert known.of(TrialConfig(other_type, RequestConfig(1))) is None, "another type may have another kernel"
+    assert failures.find(TrialConfig(other_type, RequestConfig(1))) is None, "another type may have another kernel"
 
 
 def test_a_kernel_missed_at_the_first_answer_is_known_for_every_engine_and_study() -> None:
@@ -72,12 +74,12 @@ def test_a_kernel_missed_at_the_first_answer_is_known_for_every_engine_and_study
     missed = "AttributeError: '_OpNamespace' '_C' object has no attribute 'cpu_gemm_wna16'"
     reason = f"crash: engine ended during load: {missed}"
     failed = record(TrialConfig(ENGINE, RequestConfig(1)), "infeasible", reason, seconds)
-    for known in (KnownFailures([failed]), KnownFailures([], [failed])):
-        assert known.of(TrialConfig(OTHER, RequestConfig(2))) is not None
-        assert known.of(TrialConfig(EngineConfig("another", "fp16", ENGINE.flags), RequestConfig(1))) is None
+    for failures in (KnownFailures([failed]), KnownFailures([], [failed])):
+        assert failures.find(TrialConfig(OTHER, RequestConfig(2))) is not None
+        assert failures.find(TrialConfig(EngineConfig("another", "fp16", ENGINE.flags), RequestConfig(1))) is None
 
 
 def test_what_else_happens_under_load_says_nothing_about_other_studies() -> None:
     seconds = {"engine_start": 2.0, "total": 20.0}
     failed = record(TrialConfig(ENGINE, RequestConfig(1)), "infeasible", "crash: engine ended during load", seconds)
-    assert KnownFailures([], [failed]).of(TrialConfig(ENGINE, RequestConfig(1))) is None
+    assert KnownFailures([], [failed]).find(TrialConfig(ENGINE, RequestConfig(1))) is None

@@ -13,16 +13,15 @@ from optuna.trial import TrialState
 from optimize.config.compose import configuration
 from optimize.driver.loop import Loop
 from optimize.driver.progress import Progress
+from optimize.driver.session import Session
 from optimize.errors import FailureKind, OptimizeError
 from optimize.executor.base import Job
-from optimize.executor.factory import Landing
-from optimize.executor.fleet import Fleet
 from optimize.executor.worker import JobError, Message
 from optimize.ledger import Ledger
 from optimize.outcome import Failed, Infeasible
 from optimize.plan import Plan, make_plan
 from optimize.study.lifecycle import open_study
-from optimize.testing.instant_workers import Instant
+from optimize.testing.instant_workers import Instant, instant_fleet
 
 
 class Slow(Instant):
@@ -53,9 +52,9 @@ def looped(plan: Plan, transport: Instant, slots: int, study: optuna.Study | Non
     progress = Progress(plan.config.study.trials + 1, list(plan.objectives))
     tracker: Any = Silent()
     checkpoints = {recipe.name: plan.config.model.path for recipe in plan.space.recipes_needed()}
-    fleet = Fleet(transport, slots, plan.signature, None, 1, 5.0, print, Landing(Ledger(plan.folder)), "workers")
-    with fleet as executor:
-        Loop(plan, study, checkpoints, {}, executor, tracker, progress, None).run()
+    session = Session(plan, study, Ledger(plan.folder), tracker, progress, checkpoints, {})
+    with instant_fleet(transport, plan, slots) as executor:
+        Loop(session, executor).run()
     return study
 
 

@@ -11,7 +11,7 @@ import pytest
 from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.errors import ConfigError, EngineFailure, FailureKind, OptimizeError, TransientFault
 from optimize.executor.base import Done, Job
-from optimize.executor.fleet import Fleet
+from optimize.executor.fleet import Fleet, FleetSpec
 from optimize.executor.worker import Effective, JobError, Lost, Message, Ready, Rejected, Result
 from optimize.ledger import TrialRecord
 from optimize.outcome import Completed, Evaluation, Failed, Infeasible, Role
@@ -56,29 +56,28 @@ class Script:
         self.closed = True
 
 
-class Landed(dict[int, Mapping[str, bytes]]):
+class Stored(dict[int, Mapping[str, bytes]]):
     def __call__(self, record: TrialRecord, files: Mapping[str, bytes]) -> None:
         self[record.number] = files
 
 
-def fleet(script: Script, slots: int = 2, said: list[str] | None = None, **changes: Any) -> Fleet:
-    settings: dict[str, Any] = {
-        "machine_class": None, "losses_max": 2, "start_s": 0.2, "say": (said if said is not None else []).append,
-        "land": Landed(), "title": "workers",
-    }  # fmt: skip
-    return Fleet(script, slots, SIGNATURE, **{**settings, **changes})
+def fleet(
+    script: Script, slots: int = 2, said: list[str] | None = None, store: Stored | None = None, **changes: Any
+) -> Fleet:
+    spec = FleetSpec(slots, SIGNATURE, **{"start_timeout_s": 0.2, **changes})
+    return Fleet(script, spec, (said if said is not None else []).append, store if store is not None else Stored())
 
 
 def test_jobs_go_to_idle_workers_and_come_back_with_their_files() -> None:
-    script, landed = Script((0, READY), (1, READY)), Landed()
-    with fleet(script, land=landed) as workers:
+    script, stored = Script((0, READY), (1, READY)), Stored()
+    with fleet(script, store=stored) as workers:
         assert workers.idle() == [0, 1] and workers.machine == "box"
         workers.submit(0, job(7))
         assert workers.idle() == [1]
         script.words.append((0, result(7, files={"trial.json": b"x"})))
         done = workers.wait()
         assert done is not None and (done.slot, done.record.number, done.live) == (0, 7, True)
-        assert landed == {7: {"trial.json": b"x"}}
+        assert stored == {7: {"trial.json": b"x"}}
         assert workers.idle() == [0, 1], "the engine that was used last is offered first"
     assert script.closed
 
@@ -132,14 +131,14 @@ def test_an_unfit_worker_at_the_start_is_bad_input() -> None:
 
 def test_no_worker_in_time_is_bad_input() -> None:
     script = Script()
-    with pytest.raises(ConfigError, match="no worker was ready within 0.05 s"), fleet(script, start_s=0.05):
+    with pytest.raises(ConfigError, match="no worker was ready within 0.05 s"), fleet(script, start_timeout_s=0.05):
         pass
     assert script.closed
 
 
 def test_some_in_time_are_enough_and_the_others_join_later() -> None:
     script = Script((1, READY))
-    with fleet(script, start_s=0.05) as workers:
+    with fleet(script, start_timeout_s=0.05) as workers:
         assert workers.idle() == [1]
         script.words.append((0, READY))
         assert workers.wait(0) is None

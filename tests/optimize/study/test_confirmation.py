@@ -18,7 +18,7 @@ from optimize.decision.recommendation import Recommendation
 from optimize.outcome import ROLE, Role
 from optimize.study.confirmation import Confirmation, confirmed, first_reading, recommendation
 from optimize.study.info import StudyInfo, store_info
-from optimize.study.lifecycle import RETRIES, enqueue_again
+from optimize.study.queue import RETRIES, requeue
 from optimize.study.trial_attributes import CONFIRMS, ROUND
 from optimize.study.trials import told
 from tests.conftest import Run
@@ -119,7 +119,7 @@ def test_a_confirmation_goes_on_where_it_was_interrupted() -> None:
         _confirm(study, until_interrupted)
     (running,) = [t for t in study.trials if not t.state.is_finished()]
     study.tell(running.number, state=optuna.trial.TrialState.FAIL)
-    enqueue_again(study, running)
+    requeue(study, running)
     assert confirmed(study) is None, "fewer than two whole rounds are no confirmation"
     _confirm(study)
     complete = [t for t in study.trials if t.state.is_finished() and t.state.name == "COMPLETE"]
@@ -140,7 +140,7 @@ def test_a_trial_that_fails_is_tried_as_often_as_it_is_queued_and_its_round_left
         trial = study.ask({"x": IntDistribution(0, 9)})
         study.tell(trial, state=optuna.trial.TrialState.FAIL)
         if trial.user_attrs[RETRIES] < 1:
-            enqueue_again(study, trial, 1)
+            requeue(study, trial, 1)
 
     Confirmation(study, Confirm(3, 3), 0, run_next).run()
     assert _cells(study).count((1, 2)) == 2

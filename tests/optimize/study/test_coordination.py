@@ -14,8 +14,8 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from optimize.outcome import ROLE, Role
-from optimize.study.coordination import DRIVER, Claims
-from optimize.study.lifecycle import RETRIES, enqueue_again
+from optimize.study.coordination import DRIVER, Coordinator
+from optimize.study.queue import RETRIES, requeue
 from optimize.study.trial_attributes import CONFIRMING, CONFIRMS, ROUND
 
 SPACE = {"x": IntDistribution(0, 99)}
@@ -27,9 +27,7 @@ def drivers(tmp_path: Path) -> Iterator[tuple[optuna.Study, optuna.Study]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         storages = [
-            RDBStorage(
-                f"sqlite:///{tmp_path}/optuna.db", heartbeat_interval=60, heartbeat_stale_trial_callback=enqueue_again
-            )
+            RDBStorage(f"sqlite:///{tmp_path}/optuna.db", heartbeat_interval=60, heartbeat_stale_trial_callback=requeue)
             for _ in range(2)
         ]
         first = optuna.create_study(study_name="s", storage=storages[0])
@@ -49,13 +47,14 @@ def states(study: optuna.Study) -> list[TrialState]:
 
 
 def test_different_points_are_both_run(drivers: tuple[optuna.Study, optuna.Study]) -> None:
-    ours, theirs = (Claims(study, 9) for study in drivers)
+    ours, theirs = (Coordinator(study, 9) for study in drivers)
     assert ours.claim(ask(drivers[0], 1)) and theirs.claim(ask(drivers[1], 2))
-    assert ours.running(Role.SEARCH) == 2 and ours.elsewhere(Role.SEARCH) and not ours.elsewhere(Role.BASELINE)
+    assert ours.running(Role.SEARCH) == 2
+    assert ours.runs_elsewhere(Role.SEARCH) and not ours.runs_elsewhere(Role.BASELINE)
 
 
 def test_of_equal_points_the_lower_number_stays(drivers: tuple[optuna.Study, optuna.Study]) -> None:
-    ours, theirs = (Claims(study, 9) for study in drivers)
+    ours, theirs = (Coordinator(study, 9) for study in drivers)
     first, second = ask(drivers[0], 1), ask(drivers[1], 1)
     assert not theirs.claim(second), "claimed first, and yet the higher number"
     assert ours.claim(first)
@@ -65,7 +64,7 @@ def test_of_equal_points_the_lower_number_stays(drivers: tuple[optuna.Study, opt
 def test_a_point_that_ended_elsewhere_while_it_was_asked_for_is_not_run_again(
     drivers: tuple[optuna.Study, optuna.Study],
 ) -> None:
-    ours, theirs = (Claims(study, 9) for study in drivers)
+    ours, theirs = (Coordinator(study, 9) for study in drivers)
     first = ask(drivers[0], 1)
     assert ours.claim(first)
     second = ask(drivers[1], 1)
@@ -75,14 +74,14 @@ def test_a_point_that_ended_elsewhere_while_it_was_asked_for_is_not_run_again(
 
 
 def test_the_budget_is_kept_to_the_trial(drivers: tuple[optuna.Study, optuna.Study]) -> None:
-    ours, theirs = (Claims(study, 2) for study in drivers)
+    ours, theirs = (Coordinator(study, 2) for study in drivers)
     drivers[0].tell(ask(drivers[0], 1), 1.0)
     trials = [ask(drivers[0], 2), ask(drivers[1], 3)]
     assert [ours.claim(trials[0]), theirs.claim(trials[1])] == [True, False]
 
 
 def test_a_confirmation_uses_up_no_budget_and_each_cell_runs_once(drivers: tuple[optuna.Study, optuna.Study]) -> None:
-    ours, theirs = (Claims(study, 1) for study in drivers)
+    ours, theirs = (Coordinator(study, 1) for study in drivers)
     drivers[0].tell(ask(drivers[0], 1), 1.0)
     cell = {ROLE: Role.CONFIRMATION, CONFIRMING: 0, CONFIRMS: 0, ROUND: 0}
     assert ours.claim(ask(drivers[0], 1, **cell))
@@ -91,7 +90,7 @@ def test_a_confirmation_uses_up_no_budget_and_each_cell_runs_once(drivers: tuple
 
 
 def test_there_is_one_baseline_unless_it_could_not_be_measured(drivers: tuple[optuna.Study, optuna.Study]) -> None:
-    ours, theirs = (Claims(study, 9) for study in drivers)
+    ours, theirs = (Coordinator(study, 9) for study in drivers)
     first, second = ask(drivers[0], 1, **{ROLE: Role.BASELINE}), ask(drivers[1], 1, **{ROLE: Role.BASELINE})
     assert ours.claim(first) and not theirs.claim(second)
     first.set_user_attr("imputed", True)
@@ -101,26 +100,26 @@ def test_there_is_one_baseline_unless_it_could_not_be_measured(drivers: tuple[op
 
 def test_the_trials_of_a_dead_driver_are_queued_again_once(drivers: tuple[optuna.Study, optuna.Study]) -> None:
     lost = ask(drivers[1], 7)
-    Claims(drivers[1], 9).claim(lost)
+    Coordinator(drivers[1], 9).claim(lost)
     where = drivers[0].get_trials()[0].user_attrs[DRIVER].split("/")[0]
     lost.set_user_attr(DRIVER, f"{where}/{2**22 + 1}/dead")  # no process has such a number
-    ours = Claims(drivers[0], 9)
-    ours.reap()
-    ours.reap()
+    ours = Coordinator(drivers[0], 9)
+    ours.requeue_orphans()
+    ours.requeue_orphans()
     assert states(drivers[0]) == [TrialState.FAIL, TrialState.WAITING]
     again = ask(drivers[0])
     assert again.params == {"x": 7} and ours.claim(again)
 
 
 def test_the_trials_of_the_living_are_left_alone(drivers: tuple[optuna.Study, optuna.Study]) -> None:
-    Claims(drivers[1], 9).claim(ask(drivers[1], 7))
-    Claims(drivers[0], 9).reap()
+    Coordinator(drivers[1], 9).claim(ask(drivers[1], 7))
+    Coordinator(drivers[0], 9).requeue_orphans()
     assert states(drivers[0]) == [TrialState.RUNNING]
 
 
 def test_alone_nothing_is_written_and_equal_points_of_ones_own_are_not_run_twice() -> None:
     study = optuna.create_study()
-    claims = Claims(study, 9)
-    assert claims.claim(ask(study, 1)) and not claims.claim(ask(study, 1))
-    assert not claims.elsewhere(Role.SEARCH) and claims.others() == []
+    coordinator = Coordinator(study, 9)
+    assert coordinator.claim(ask(study, 1)) and not coordinator.claim(ask(study, 1))
+    assert not coordinator.runs_elsewhere(Role.SEARCH) and coordinator.trials_elsewhere() == []
     assert all(DRIVER not in t.user_attrs for t in study.get_trials())

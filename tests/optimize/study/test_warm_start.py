@@ -58,7 +58,7 @@ def _failed(number: int, started: bool) -> TrialRecord:
 
 
 def test_of_other_studies_only_engines_that_did_not_start_are_known() -> None:
-    known = KnownFailures([], [_failed(3, started=False), _failed(4, started=True)])
-    found = known.of(TrialConfig(EngineConfig("m", "fp16", (("max_num_seqs", 3),)), RequestConfig(2)))
+    failures = KnownFailures([], [_failed(3, started=False), _failed(4, started=True)])
+    found = failures.find(TrialConfig(EngineConfig("m", "fp16", (("max_num_seqs", 3),)), RequestConfig(2)))
     assert found is not None and "trial 3 of old" in found.reason
-    assert known.of(TrialConfig(EngineConfig("m", "fp16", (("max_num_seqs", 4),)), RequestConfig())) is None
+    assert failures.find(TrialConfig(EngineConfig("m", "fp16", (("max_num_seqs", 4),)), RequestConfig())) is None
