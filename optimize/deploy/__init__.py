@@ -1,1 +1,1 @@
-"""From a measured row to files that somebody can start: `python -m optimize.deploy`."""
+"""Deployment bundles: from a measured row to files that start it (`python -m optimize.deploy`)."""

@@ -1,4 +1,4 @@
-"""`python -m optimize.deploy +study=chat`: the bundle of a study's row."""
+"""`python -m optimize.deploy +study=chat`: writes the bundle of a study's row."""
 
 from __future__ import annotations
 

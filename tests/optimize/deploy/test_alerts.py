@@ -125,7 +125,7 @@ def test_a_certificate_counts_for_its_own_row_only(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", ["", "[]", json.dumps({"title": ROW, "rows": [{}]})])
 def test_what_is_no_certificate_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "c.json").write_text(content)
-    with pytest.raises(ConfigError, match="is no certificate"):
+    with pytest.raises(ConfigError, match="is not a certificate"):
         read_load_curve(tmp_path / "c.json", ROW)
 
 

@@ -270,7 +270,7 @@ def test_dashboard_is_json_with_a_panel_for_every_alert_of_the_mission() -> None
         p["title"]: [s["value"] for s in p["fieldConfig"]["defaults"]["thresholds"]["steps"]] for p in board["panels"]
     }
     assert lines["Waiting before the first run (quantile)"] == [None, 0.5, 1.0]
-    assert lines["Time per token"] == [None, 0.2, 0.5] and lines["Busy processors"] == [None, 0.95, 0.98]
+    assert lines["Time per token"] == [None, 0.2, 0.5] and lines["Busy CPUs"] == [None, 0.95, 0.98]
     assert len({tuple(p["gridPos"].values()) for p in board["panels"]}) == len(board["panels"])
 
 
@@ -283,7 +283,7 @@ def test_a_bundle_is_written_over_and_nothing_else_is(tmp_path: Path) -> None:
     assert make_folder(folder) == folder
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/letter.txt").touch()
-    with pytest.raises(ConfigError, match="holds files and is no bundle"):
+    with pytest.raises(ConfigError, match="holds files and is not a bundle"):
         make_folder(tmp_path / "mine")
 
 
