@@ -10,17 +10,14 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 import pytest
 
-if TYPE_CHECKING:
-    from optimize.engine.vllm import VllmLauncher
+from tests.live.fixtures import cold_start, live_engines, live_vllm, real_smoke, smoke_command  # noqa: F401
 
 ROOT = Path(__file__).resolve().parents[1]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -149,45 +146,6 @@ def in_a_process(
 def optimize_process() -> Run:
     """Runs `python -m optimize` (or another verb) in a process of its own, as a user would."""
     return in_a_process
-
-
-# The machine of a test is anybody's: what disturbs a measurement is tested by itself.
-BELIEVE = [
-    "load.guard={repeats: 0, steal_max: 1, other_cores_max: 1, throttled_max: 1, drift_p: 0}",
-    "load.guard.send_lag_p99_max_s=60", "load.guard.client_cpu_max=2", "load.window_max_s=60", "load.drain_max_s=60",
-    "load.precision={}", "load.window_min_s=2", "load.window_requests=20",  # measured, if not well
-]  # fmt: skip
-CACHE = f"cache_dir={ROOT / '.cache'}"
-
-
-@pytest.fixture(scope="session")
-def live_vllm() -> Iterator[VllmLauncher]:
-    """Starts engines warm for all live tests: vLLM is imported once."""
-    from optimize.engine.vllm import VllmLauncher
-
-    env = {"VLLM_CPU_KVCACHE_SPACE": "1"}
-    launcher = VllmLauncher(env=env, start="warm", compile_cache=str(ROOT / ".cache/compiled"))
-    launcher.prepare()
-    yield launcher
-    launcher.close()
-
-
-@dataclass(frozen=True)
-class RealStudy:
-    """A study on live vLLM: its output folder, and the command that made it."""
-
-    out: Path
-    done: subprocess.CompletedProcess[str]
-
-
-@pytest.fixture(scope="session")
-def real_smoke(tmp_path_factory: pytest.TempPathFactory) -> RealStudy:
-    """The smoke study on live vLLM, run once for all live tests that look at it."""
-    out = tmp_path_factory.mktemp("smoke")
-    # Beams on a processor without AVX-512 answer a request in a second: a few are enough here.
-    few = ["load.arrivals.users=2", "load.window_requests=10", "load.warmup_requests=2", "load.warmup_max_s=5",
-           "confirm.rounds=2"]  # fmt: skip
-    return RealStudy(out, in_a_process(["+study=smoke", f"output_dir={out}", CACHE, *BELIEVE, *few], timeout=580))
 
 
 def engine_processes(marker: str) -> list[psutil.Process]:

@@ -49,6 +49,11 @@ class ForkClient:
         self._reader = threading.Thread(target=self._read_events, daemon=True)
         self._reader.start()
 
+    @property
+    def pid(self) -> int:
+        """Process id of the fork server."""
+        return self._process.pid
+
     def unavailable_reason(self) -> str | None:
         """Wait until vLLM is imported; returns why engines cannot be forked here, or None if they can."""
         if not self._ready.wait(_IMPORT_TIMEOUT_S):

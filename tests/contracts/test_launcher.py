@@ -1,4 +1,4 @@
-"""What every launcher promises, run on each of them."""
+"""The contract of launchers, tested on each of them; `tests/live/test_contract.py` tests it on vLLM."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import httpx
 import psutil
 import pytest
 
-from optimize.engine.base import EngineConfig, Launcher
+from optimize.engine.base import Endpoint, EngineConfig, Launcher
 from optimize.engine.remote import RemoteLauncher
 from optimize.engine.simulated import SimulatedLauncher
 from optimize.errors import ConfigError, EngineFailure
@@ -21,11 +21,9 @@ CONFIG = EngineConfig(
 )
 
 
-@pytest.fixture(params=["simulated", "remote", pytest.param("vllm", marks=pytest.mark.live)])
+@pytest.fixture(params=["simulated", "remote"])
 def launcher(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Launcher]:
-    if request.param == "vllm":
-        yield request.getfixturevalue("live_vllm")
-    elif request.param == "simulated":
+    if request.param == "simulated":
         yield SimulatedLauncher()
     else:
         engine = SimulatedLauncher().launch(CONFIG, tmp_path / "served.log")
@@ -38,7 +36,7 @@ def launcher(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Launche
 def test_a_started_engine_answers_until_it_is_stopped(launcher: Launcher, tmp_path: Path) -> None:
     assert launcher.version()
     launcher.preflight([])
-    for number in range(2):  # a launcher starts engines again and again
+    for number in range(2):  # a launcher starts one engine after another
         engine = launcher.launch(CONFIG, tmp_path / f"{number}.log")
         engine.check()
         engine.reset()
@@ -52,6 +50,13 @@ def test_a_started_engine_answers_until_it_is_stopped(launcher: Launcher, tmp_pa
         assert (memory is None) == launcher.request_knobs_only
         engine.stop()
         assert not any(psutil.pid_exists(pid) for pid in pids)
+        assert launcher.request_knobs_only or not listens(engine.endpoint)
+
+
+def listens(endpoint: Endpoint) -> bool:
+    port = int(endpoint.base_url.rpartition(":")[2])
+    connections = [c for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port]
+    return any(c.status == psutil.CONN_LISTEN for c in connections)
 
 
 def test_unknown_flags_are_refused_before_anything_starts(launcher: Launcher) -> None:

@@ -40,7 +40,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     config = StudyConfig(deploy=Deploy(port=free_port()), alerts=alerts)
     made = make_deployment(chosen(CPU_COMMAND, " ".join(vllm_distribution())), config, folder)
     write_bundle(made, alerts, None)
-    with serving(folder, 240, config.deploy.port) as running:
+    with serving(folder, 300, config.deploy.port) as running:
         yield Started(folder, alerts, running)
     assert running.tree.processes() == []
 

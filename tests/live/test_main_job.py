@@ -9,7 +9,9 @@ from pathlib import Path
 import optuna
 import pytest
 
-from tests.conftest import BELIEVE, CACHE, ROOT, RealStudy, Run, engine_processes
+from tests.conftest import ROOT, Run
+from tests.live.engines import SHARED, LiveEngines
+from tests.live.fixtures import BELIEVE, CACHE, RealStudy
 
 pytestmark = pytest.mark.live
 
@@ -30,31 +32,33 @@ def test_smoke_ends_with_a_measured_recommendation(real_smoke: RealStudy) -> Non
     # Where the defaults are better in everything, as they may turn out in so short a study, nothing is to be confirmed.
     assert (row["rounds"], roles["confirmation"]) in ((2, 4), (0, 0)), roles
     assert row["rounds"] or row["trial"] == 0, "a configuration recommended that was not measured again"
-    assert engine_processes(str(out)) == [] and engine_processes("VLLM::") == []
+    assert real_smoke.left_behind == []
 
 
 @pytest.mark.timeout(600)
-def test_a_flag_knob_and_a_custom_workload_need_no_code(optimize_process: Run, tmp_path: Path) -> None:
+def test_a_flag_knob_and_a_custom_workload_need_no_code(
+    optimize: Run, live_engines: LiveEngines, tmp_path: Path
+) -> None:
     rows = [json.loads(line) for line in (ROOT / "demo/workloads/chat.jsonl").read_text().splitlines()[:40]]
     own = tmp_path / "mine.jsonl"
     own.write_text("\n".join(json.dumps({"question": r["prompt"], "answer": r["reference"]}) for r in rows))
     between = "_target_: optuna.distributions.IntDistribution, low: 256, high: 4096, log: true"
     knob = f"+search_space.max_num_batched_tokens={{{between}}}"
     refused = "+search_space.num_gpu_blocks_override=[1,512]"
-    done = optimize_process(
+    live_engines.stop()
+    done = optimize(
         [
             "+study=smoke", f"output_dir={tmp_path}/out", CACHE, *BELIEVE, "study.trials=2", knob, refused,
             "+baseline.num_gpu_blocks_override=512", "search_space.quantization=null", "sampler=grid",
             "workload=file", f"workload.path={own}", "workload.prompt_column=question",
             "workload.reference_column=answer",
-            "load.window_min_s=2", "study.reuse_engines=false", "confirm.candidates=0",
-        ],
-        timeout=580,
+            "study.reuse_engines=false", "confirm.candidates=0", *SHARED,
+        ]
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     trials = optuna.load_study(study_name="smoke", storage=f"sqlite:///{tmp_path}/out/optuna.db").trials
     assert all("max_num_batched_tokens" in t.params for t in trials)
-    assert trials[0].params["max_num_batched_tokens"] == 2048  # vLLM's own default, as the engine told
+    assert trials[0].params["max_num_batched_tokens"] == 2048  # vLLM's own default, as the engine reported it
     for trial in trials:
         too_small = trial.params["num_gpu_blocks_override"] == 1
         assert trial.user_attrs["imputed"] is too_small

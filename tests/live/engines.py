@@ -1,0 +1,92 @@
+"""Live engines of the tests: one fork server for all of them, and one engine at a time, reused by key."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from optimize.engine.base import EngineConfig
+from optimize.engine.pool import EnginePool, Lease
+from optimize.engine.vllm import VllmLauncher
+from optimize.engine.vllm_engine import VllmEngine
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = str(ROOT / "demo/model")
+FLAGS = (("dtype", "float16"), ("enforce_eager", True), ("max_model_len", 256))
+ENV = {"VLLM_CPU_KVCACHE_SPACE": "1"}
+PLAIN = EngineConfig(MODEL, "fp16", (*FLAGS, ("max_num_seqs", 16)))
+"""The configuration of every test that needs no other, so that they share an engine."""
+QUIET = ["engine.niceness=0"]
+"""An engine under test must not starve where other programs keep the processors busy."""
+
+
+class LiveEngines:
+    """Engines forked by one launcher, one at a time.
+
+    Attributes:
+        launcher: Launcher whose fork server forks them.
+    """
+
+    def __init__(self, launcher: VllmLauncher, log_folder: Path) -> None:
+        self.launcher = launcher
+        self._folder, self._numbers = log_folder, itertools.count()
+        self._pool = EnginePool(launcher, log_folder)
+        self._kept: set[int] = set()
+
+    @contextmanager
+    def lease(self, config: EngineConfig = PLAIN) -> Iterator[Lease]:
+        """An engine of this configuration, which lives on for the next test that leases the same."""
+        with self._pool.lease(config) as lease:
+            self._kept = set(lease.engine.pids)
+            yield lease
+
+    @contextmanager
+    def launch(self, config: EngineConfig) -> Iterator[VllmEngine]:
+        """An engine of the test's own, e.g. one to be killed."""
+        self.stop()
+        engine = self.launcher.launch(config, self._folder / f"own-{next(self._numbers)}.log")
+        try:
+            yield engine
+        finally:
+            engine.stop()
+
+    def stop(self) -> None:
+        """Stop the engine that is kept for reuse."""
+        self._pool.close()
+        self._kept = set()
+
+    def strays(self) -> list[str]:
+        """Processes below the fork server that do not belong to the engine that is kept for reuse."""
+        client = self.launcher._fork_client
+        below = [] if client is None else psutil.Process(client.pid).children(recursive=True)
+        alive = [p for p in below if p.status() != psutil.STATUS_ZOMBIE]
+        return [f"{p.name()} ({p.pid})" for p in alive if p.pid not in self._kept]
+
+
+_SHARED: list[VllmLauncher] = []
+
+
+def share(launcher: VllmLauncher | None) -> None:
+    """Set the launcher whose fork server `SharedLauncher` uses, or none."""
+    _SHARED[:] = [] if launcher is None else [launcher]
+
+
+@dataclass
+class SharedLauncher(VllmLauncher):
+    """A launcher of commands that run within the tests' process: it uses the tests' fork server and leaves it open."""
+
+    def prepare(self) -> None:
+        (launcher,) = _SHARED
+        launcher.prepare()
+        self._fork_client = launcher._fork_client
+
+    def close(self) -> None:
+        self._fork_client = None
+
+
+SHARED = ["engine._target_=tests.live.engines.SharedLauncher", *QUIET]

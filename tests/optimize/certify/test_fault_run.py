@@ -1,0 +1,46 @@
+"""One fault on the simulated engine: real processes, really killed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from optimize.certify import testbed as testbeds
+from optimize.certify.fault_run import run_fault
+from optimize.certify.faults import FAULTS
+from optimize.certify.verdict import judge
+from optimize.config.compose import configuration
+from optimize.serve.session import make_launcher
+from optimize.study.target import choose
+
+
+def quiet(line: str) -> None:
+    """Takes the lines that are printed for a user."""
+
+
+@pytest.fixture
+def testbed(tmp_path: Path, workload_file: Path) -> Iterator[testbeds.Testbed]:
+    config = configuration(
+        [
+            "+study=chat", "engine=simulated", "+at.batch_size=8", "workload=file", f"workload.path={workload_file}",
+            f"output_dir={tmp_path}/out", f"cache_dir={tmp_path}/cache", "certify.mitigations=false",
+            "certify.rate_per_s=20", "certify.normal_s=1", "certify.calm_s=0.5", "certify.window_s=0.5",
+            "certify.tolerance=1000", "load.clients=1",
+        ]
+    )  # fmt: skip
+    plan, target = choose(config, "certify-chat", quiet)
+    with testbeds.Testbed(plan, target, lambda: make_launcher(config), tmp_path / "certify", quiet) as testbed:
+        testbed.calibrate(testbeds.Calibration(capacity_per_s=50.0, fewest_blocks=3.0))
+        yield testbed
+
+
+def test_a_kill_is_detected_repaired_and_certified(testbed: testbeds.Testbed) -> None:
+    result, records, series = run_fault(FAULTS["kill"], False, 0, testbed)
+    assert result.error == "" and records and series
+    assert result.figures["restarts"] == 1 and result.figures["orphans"] == 0
+    assert result.figures["rate_per_s"] == 20
+    assert result.figures["detection_s"] >= 0 and result.figures["down_s"] > 0
+    assert "SIGKILL" in result.words["causes"] and result.words["how"] == "cold"
+    assert judge([result], testbed.settings).certified
