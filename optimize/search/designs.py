@@ -1,4 +1,4 @@
-"""Points chosen without a model: those that fill a space, those near or one choice apart from others, and a grid's."""
+"""Points chosen without a model: those that fill a space, neighbours of other points, and the values of a grid."""
 
 from __future__ import annotations
 
@@ -9,43 +9,47 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from optimize.search.encoding import Space, is_unordered
+from optimize.search.encoding import Array, Point, Space, is_unordered
 
 _HYPERCUBES = 50
 _CLOSE = 0.1
 _HALVINGS = 4
 _GRID_STEPS = 5
+_BELOW_ONE = 1 - 1e-9
 
 
-def filling(space: Space, n: int, rng: np.random.RandomState) -> list[dict[str, Any]]:
-    """Points that fill a space: every choice, and every stretch of a range, about equally often, and far apart."""
+def filling(space: Space, n: int, rng: np.random.RandomState) -> list[Point]:
+    """Points that fill a space: every choice, and every stretch of a range, about equally often, and far apart.
+
+    The Latin hypercube, of fifty, whose closest two points are farthest apart.
+    """
     best, widest = np.empty((0, len(space))), -1.0
     for _ in range(_HYPERCUBES):
         cube = np.column_stack([(rng.permutation(n) + rng.random(n)) / n for _ in space])
-        apart = np.linalg.norm(cube[:, None] - cube[None], axis=2)[np.triu_indices(n, 1)].min() if n > 1 else 0.0
-        if apart > widest:
-            best, widest = cube, apart
-    return [{name: _at(d, share) for (name, d), share in zip(space.items(), row, strict=True)} for row in best]
+        least = np.linalg.norm(cube[:, None] - cube[None], axis=2)[np.triu_indices(n, 1)].min() if n > 1 else 0.0
+        if least > widest:
+            best, widest = cube, least
+    return [_point(space, positions) for positions in best]
 
 
-def scattered(space: Space, n: int, rng: np.random.RandomState) -> list[dict[str, Any]]:
+def scattered(space: Space, n: int, rng: np.random.RandomState) -> list[Point]:
     """Points drawn evenly from a space."""
-    return [{name: _at(d, share) for (name, d), share in zip(space.items(), row, strict=True)}
-            for row in rng.random((n, len(space)))]  # fmt: skip
+    return [_point(space, positions) for positions in rng.random((n, len(space)))]
 
 
-def neighbours(space: Space, points: Sequence[Mapping[str, Any]], rng: np.random.RandomState) -> list[dict[str, Any]]:
+def neighbours(space: Space, points: Sequence[Mapping[str, Any]], rng: np.random.RandomState) -> list[Point]:
     """Points that differ from others in one knob: twice anywhere, and twice by up to a tenth of its range."""
-    found = []
+    near: list[Point] = []
     for point in points:
         for name, distribution in space.items():
-            shares = [*rng.random(2), *(_share(distribution, point[name]) + rng.uniform(-_CLOSE, _CLOSE, 2))]
-            found += [{**point, name: _at(distribution, min(max(s, 0.0), 1 - 1e-9))} for s in shares]
-    return found
+            close = _position(distribution, point[name]) + rng.uniform(-_CLOSE, _CLOSE, 2)
+            positions = [*rng.random(2), *close]
+            near += [{**point, name: _value(distribution, min(max(p, 0.0), _BELOW_ONE))} for p in positions]
+    return near
 
 
-def one_choice_apart(space: Space, point: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Points that differ from another in one choice, of those that are not all numbers."""
+def one_choice_apart(space: Space, point: Mapping[str, Any]) -> list[Point]:
+    """Points that differ from another in one choice, among choices that are not all numbers."""
     return [
         {**point, name: choice}
         for name, distribution in space.items()
@@ -56,22 +60,29 @@ def one_choice_apart(space: Space, point: Mapping[str, Any]) -> list[dict[str, A
 
 
 def outwards_in(distribution: BaseDistribution, value: Any) -> list[Any]:
-    """Values of an ordered knob other than this one: the end that is farther away, then each time half as far."""
+    """Other values of an ordered knob: the end that is farther away, then each time half as far."""
     if isinstance(distribution, CategoricalDistribution):
-        if is_unordered(distribution):
-            return []
-        choices = sorted(distribution.choices)  # type: ignore[type-var]
-        here, last = choices.index(value), len(choices) - 1
-        places = [here + round((last - here if here < last / 2 else -here) * 0.5**i) for i in range(_HALVINGS)]
-        return [choices[i] for i in dict.fromkeys(places) if i != here]
-    share = _share(distribution, value)
-    end = 1.0 if share < 0.5 else 0.0
-    found = [_at(distribution, min(share + (end - share) * 0.5**i, 1 - 1e-9)) for i in range(_HALVINGS)]
-    return [v for v in dict.fromkeys(found) if v != value]
+        return [] if is_unordered(distribution) else _choices_outwards_in(distribution, value)
+    position = _position(distribution, value)
+    end = 1.0 if position < 0.5 else 0.0
+    halvings = [min(position + (end - position) * 0.5**i, _BELOW_ONE) for i in range(_HALVINGS)]
+    return [v for v in dict.fromkeys(_value(distribution, p) for p in halvings) if v != value]
 
 
-def _share(distribution: BaseDistribution, value: Any) -> float:
-    """Where in its range a value lies; the opposite of `_at`."""
+def _choices_outwards_in(distribution: CategoricalDistribution, value: Any) -> list[Any]:
+    choices = sorted(distribution.choices)  # type: ignore[type-var]
+    here, last = choices.index(value), len(choices) - 1
+    end = last if here < last / 2 else 0
+    ranks = [here + round((end - here) * 0.5**i) for i in range(_HALVINGS)]
+    return [choices[rank] for rank in dict.fromkeys(ranks) if rank != here]
+
+
+def _point(space: Space, positions: Array) -> Point:
+    return {name: _value(d, float(position)) for (name, d), position in zip(space.items(), positions, strict=True)}
+
+
+def _position(distribution: BaseDistribution, value: Any) -> float:
+    """Where in its range a value lies, 0 to 1; the inverse of `_value`."""
     if isinstance(distribution, CategoricalDistribution):
         return (distribution.choices.index(value) + 0.5) / len(distribution.choices)
     assert isinstance(distribution, IntDistribution | FloatDistribution)
@@ -79,19 +90,22 @@ def _share(distribution: BaseDistribution, value: Any) -> float:
     return math.log(value / low) / math.log(high / low) if distribution.log else (value - low) / (high - low)
 
 
-def _at(distribution: BaseDistribution, share: float) -> Any:
-    """The value at a share of a range, 0 to 1, of its logarithm where that is its scale; or that of the choices."""
+def _value(distribution: BaseDistribution, position: float) -> Any:
+    """The value at a position from 0 to 1 in a range, on the range's own scale, or among the choices."""
     if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices[int(share * len(distribution.choices))]
+        return distribution.choices[int(position * len(distribution.choices))]
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     low, high, step = float(distribution.low), float(distribution.high), distribution.step
     if isinstance(distribution, IntDistribution):
         low, high = low - 0.5, high + 0.5
-    value = math.exp(math.log(low) + share * math.log(high / low)) if distribution.log else low + share * (high - low)
+    if distribution.log:
+        value = math.exp(math.log(low) + position * math.log(high / low))
+    else:
+        value = low + position * (high - low)
     if step is not None and not distribution.log:
         value = distribution.low + step * round((value - distribution.low) / step)
     value = min(max(value, distribution.low), distribution.high)
-    return round(value) if isinstance(distribution, IntDistribution) else value
+    return round(value) if isinstance(distribution, IntDistribution) else float(value)
 
 
 def grid_values(distribution: BaseDistribution) -> list[Any]:
@@ -99,15 +113,14 @@ def grid_values(distribution: BaseDistribution) -> list[Any]:
     if isinstance(distribution, CategoricalDistribution):
         return list(distribution.choices)
     assert isinstance(distribution, IntDistribution | FloatDistribution)
-    low, high, step = distribution.low, distribution.high, distribution.step
+    low, high = distribution.low, distribution.high
     if isinstance(distribution, IntDistribution) and distribution.log:
         return sorted({min(high, low * 2**i) for i in range(64) if low * 2 ** (i - 1) < high})
+    fractions = [i / (_GRID_STEPS - 1) for i in range(_GRID_STEPS)]
     if distribution.log:
-        return [low * (high / low) ** (i / (_GRID_STEPS - 1)) for i in range(_GRID_STEPS)]
-    if step is None:
-        return [low + (high - low) * i / (_GRID_STEPS - 1) for i in range(_GRID_STEPS)]
-    count = round((high - low) / step)
-    picked = (
-        range(count + 1) if count < _GRID_STEPS else [round(count * i / (_GRID_STEPS - 1)) for i in range(_GRID_STEPS)]
-    )
-    return [low + i * step for i in picked]
+        return [low * (high / low) ** fraction for fraction in fractions]
+    if distribution.step is None:
+        return [low + (high - low) * fraction for fraction in fractions]
+    steps = round((high - low) / distribution.step)
+    multiples = range(steps + 1) if steps < _GRID_STEPS else [round(steps * fraction) for fraction in fractions]
+    return [low + multiple * distribution.step for multiple in multiples]

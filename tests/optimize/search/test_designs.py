@@ -33,6 +33,7 @@ def test_the_first_points_take_every_choice_and_every_stretch_equally_often() ->
     for point in points:
         assert all(distribution_contains(d, point[name]) for name, d in MIXED.items())
         assert type(point["batch_size"]) is int and type(point["workers"]) is int
+        assert type(point["share"]) is float
 
 
 def test_points_one_choice_apart_leave_ordered_knobs_alone() -> None:
