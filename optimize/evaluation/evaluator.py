@@ -18,7 +18,7 @@ from optimize.errors import EngineFailure, FailureKind, OptimizeError, Transient
 from optimize.evaluation.answers import AnswerStore, answers_key
 from optimize.evaluation.interference import Machine, disturbances
 from optimize.evaluation.perplexity import logprobs_of
-from optimize.evaluation.telemetry import Telemetry
+from optimize.evaluation.telemetry import Sampler, Telemetry
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.clients import Clients
 from optimize.load.clock import Clock, MonotonicClock
@@ -81,7 +81,7 @@ class Evaluator:
     phase: Phase
     answers: AnswerStore | None = None
     clock: Clock = field(default_factory=MonotonicClock)
-    telemetry: Callable[[Engine, Machine | None], Telemetry] = Telemetry
+    telemetry: Callable[[Engine, Machine | None], Sampler] = Telemetry
 
     def evaluate(
         self, config: TrialConfig, record: TrialRecord, hold: Callable[[], None] = lambda: None,
@@ -252,7 +252,7 @@ class Evaluator:
 
         return precise
 
-    def _hopeless(self, task: _Task, engine: Engine, telemetry: Telemetry) -> Hopeless:
+    def _hopeless(self, task: _Task, engine: Engine, telemetry: Sampler) -> Hopeless:
         """Why the trial cannot matter any more, judged by the cheap metrics alone: quality is left out."""
         futility = task.futility
         if futility is None:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 import httpx
@@ -29,6 +29,15 @@ class Observed(Protocol):
 
     @property
     def pids(self) -> Sequence[int]: ...
+
+
+class Sampler(Protocol):
+    """Samples for the duration of a load."""
+
+    def sampling(self) -> AbstractContextManager[Sampler]: ...
+
+    def series(self, began_at: float) -> Series:
+        """The samples so far, in seconds since `began_at`."""
 
 
 class Telemetry:

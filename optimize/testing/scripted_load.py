@@ -1,17 +1,15 @@
-"""A load in virtual time: clients and an engine that follow a script, so that a window takes no real seconds."""
+"""A load in virtual time: clients that follow a script, so that a window takes no real seconds."""
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
-from objectives import MemoryParts, RequestRecord
+from objectives import RequestRecord
 from optimize.engine.base import Endpoint
-from optimize.errors import EngineFailure, FailureKind
 from optimize.load.arrivals import Arrivals, ClosedLoop
 from optimize.load.client_pool import LoadRequest
 
@@ -84,40 +82,6 @@ class SingleServer:
         return ScriptedAnswer(self._free_at - request.at)
 
 
-class ScriptedEngine:
-    """An engine without a process.
-
-    Args:
-        clock: The clock.
-        dies_at: The clock when it dies.
-
-    Attributes:
-        resets: How often it was reset.
-    """
-
-    endpoint = Endpoint("http://scripted", None, "model")
-    pids: Sequence[int] = ()
-
-    def __init__(self, clock: VirtualClock, dies_at: float = float("inf")) -> None:
-        self._clock, self._dies_at = clock, dies_at
-        self.resets = 0
-
-    def check(self) -> None:
-        if self._clock.now() >= self._dies_at:
-            raise EngineFailure(FailureKind.CRASH, "died")
-
-    def reset(self) -> None:
-        self.resets += 1
-
-    def memory(self) -> MemoryParts | None:
-        return None
-
-    def effective(self, names: Sequence[str]) -> dict[str, Any]:
-        return {}
-
-    def stop(self) -> None: ...
-
-
 class ScriptedClients:
     """Clients whose requests a script answers.
 
@@ -182,6 +146,7 @@ class ScriptedLoad:
         self._order, self._sent, self._generation = itertools.count(), itertools.count(), 0
         self._think_s: float | None = None
         self._due_times: Iterator[float] = iter(())
+        self._rows = sorted(range(len(request.workload.prompts)), key=frozenset(request.later).__contains__)
 
     def clock(self) -> float:
         return self._clock.now() - self.began
@@ -232,7 +197,7 @@ class ScriptedLoad:
 
     def _send(self, event: _Event) -> None:
         number, sent_s, request = next(self._sent), event.at_s + self._send_lag_s, self._request
-        row = number % len(request.workload.prompts)
+        row = self._rows[number % len(self._rows)]
         answer = self._server(ScriptedRequest(self.began + sent_s, number, row, request.max_tokens))
         if answer.latency_s > request.timeout_s:
             answer = ScriptedAnswer(request.timeout_s, "timeout", "", 0)

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from objectives import Estimate, Measurement, RequestRecord
-from objectives.quality import scored_rows
+from objectives.quality import Bleu, scored_rows
 from objectives.segments import Paired
 from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.evaluation.answers import Answers, answers_key
 from optimize.ledger import Ledger, TrialRecord
-from optimize.outcome import Role, State
+from optimize.outcome import Completed, Role, State
 from optimize.study.trials import levelled_quality
-from tests.conftest import Run
-from tests.optimize.driver.test_session import stored
+from optimize.testing.scripted_load import ScriptedAnswer
+from tests.optimize.evaluation.scripted import ROWS, WORKLOAD, Rig, trial
 
 PLAIN = {"dtype": "float16", "max_num_seqs": 8}
 
@@ -79,15 +79,17 @@ def test_quality_is_scored_on_earlier_answers_too() -> None:
     assert scored_rows(measurement) == {0: ("before", "r0"), 1: ("b", "r1"), 3: ("d", "r3")}
 
 
-def test_quality_tightens_as_a_study_goes(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
+def test_quality_tightens_as_a_study_goes(tmp_path: Path) -> None:
     """Two engines that answer alike, slowly enough that neither is asked everything."""
-    options = ["study.trials=2", "engine.token_s=0.01", "study.cut_short=false", "~search_space.beam_size"]
-    done = optimize([*simulated, *options, "search_space.batch_size.high=8", "+baseline.batch_size=4"])
-    assert done.returncode == 0, done.stderr
-    trials = stored(tmp_path / "out").trials
-    scored = [t.user_attrs["estimates"]["bleu"]["n"] for t in trials]
-    assert scored == sorted(scored) and scored[0] < scored[-1]
-    assert len({t.user_attrs["answers_key"] for t in trials}) == 1
+    rig = Rig(tmp_path, lambda r: ScriptedAnswer(1.0, text=WORKLOAD.references[r.row]), {"bleu": Bleu()})
+    rig.answers = Answers(rig.ledger)
+    other = TrialConfig(EngineConfig("model", "fp16", (("max_num_seqs", 9),)), RequestConfig())
+    first, second = rig.evaluate(), rig.evaluate(other, trial(1))
+    assert isinstance(first.outcome, Completed) and isinstance(second.outcome, Completed)
+    counts = [outcome.estimates["bleu"].n for outcome in (first.outcome, second.outcome)]
+    assert counts[0] < counts[1] <= ROWS and first.answers_key == second.answers_key
+    asked = [{r.prompt_id for r in rig.ledger.read_requests(number)} for number in (0, 1)]
+    assert len(asked[0] | asked[1]) > 1.3 * len(asked[0])  # what has an answer already is asked last
 
 
 def test_quality_of_few_answers_is_put_on_the_baselines_prompts_and_of_enough_is_left() -> None:

@@ -1,115 +1,260 @@
-"""Measurements that are not believed: measured again, flagged, refused."""
+"""One configuration to one evaluation, in virtual time: repeated, flagged, refused, or measured."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from objectives import Estimate, Measurement
+from objectives import Direction, Estimate
+from objectives.latency import LatencyQuantile
+from objectives.quality import UserMetric
 from optimize.config.measuring import Guard
-from optimize.errors import EngineFailure
-from optimize.evaluation.evaluator import Evaluator, _Notes, _Task, relative_half_width
-from optimize.ledger import Ledger, TrialRecord
-from optimize.load.audit import Audit
-from optimize.outcome import Role
-from tests.conftest import Run
+from optimize.decision.constraints import Limit
+from optimize.decision.futility import Futility
+from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
+from optimize.errors import EngineFailure, FailureKind, OptimizeError, TransientFault
+from optimize.evaluation.answers import answers_key
+from optimize.evaluation.evaluator import relative_half_width
+from optimize.load.arrivals import Constant
+from optimize.outcome import Completed, Failed, Infeasible
+from optimize.testing.scripted_engine import ScriptedTelemetry
+from optimize.testing.scripted_load import ScriptedAnswer, ScriptedClients, ScriptedRequest
+from tests.optimize.evaluation.scripted import CONFIG, METRICS, Rig, steady, trial
 
-AUDIT = Audit(0.0, 0.0, 0.0, 0.1, None, 100, 0.1, 1)
-
-
-def only_record(out: Path) -> TrialRecord:
-    (folder,) = (out / "studies").iterdir()
-    (record,) = Ledger(folder).records()
-    return record
-
-
-def test_a_disturbed_window_is_measured_again_and_flagged_if_it_stays_so(
-    optimize: Run, simulated: list[str], tmp_path: Path
-) -> None:
-    guard = ["load.guard.repeats=1", "load.guard.other_cores_max=-1"]  # whatever others use is too much
-    done = optimize([*simulated, *guard, "repeats=1"], verb="optimize.measure")
-    assert done.returncode == 0, done.stderr
-    record = only_record(tmp_path / "out")
-    assert record.state == "completed" and record.estimates
-    (again,), (flag,) = record.repeated, record.disturbed
-    assert again.startswith("other programs used") and flag.startswith("other programs used")
-    assert record.seconds["repeated"] > 1.0
-    assert "machine: other programs used" in done.stdout and "not believed: other programs used" in done.stdout
+BUSY = {"other_cores": 0.5}
 
 
-def test_a_client_that_is_not_good_enough_gives_no_figure(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
-    guard = ["load.guard.send_lag_p99_max_s=0", "load.guard.send_lag_share_max=0"]
-    done = optimize([*simulated, *guard, "repeats=1"], verb="optimize.measure")
-    assert done.returncode == 1 and "no repeat gave a measurement" in done.stderr
-    record = only_record(tmp_path / "out")
-    assert record.state == "failed" and record.estimates == {}
-    assert "requests were sent" in record.reason and record.audit["send_lag_p99_s"] > 0
+def test_a_measured_configuration_has_figures_and_the_seconds_of_every_phase(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    evaluation = rig.evaluate()
+    assert isinstance(evaluation.outcome, Completed)
+    assert evaluation.outcome.estimates["qps"].value == pytest.approx(40.0, rel=0.05)  # four users, ten a second each
+    assert evaluation.outcome.estimates["p99_latency_s"].value == pytest.approx(0.1)
+    assert list(evaluation.seconds) == ["engine_start", "first_answer", "warmup", "window", "drain", "scoring", "total"]
+    assert evaluation.seconds["engine_start"] == pytest.approx(2.0)
+    assert evaluation.seconds["window"] == pytest.approx(4.0, abs=0.2)
+    parts = sum(seconds for phase, seconds in evaluation.seconds.items() if phase != "total")
+    assert parts <= evaluation.seconds["total"] + 0.01
+    assert evaluation.answers_key == answers_key(CONFIG) and evaluation.audit["sent"] >= 100
+    assert (evaluation.disturbances, evaluation.repeats, evaluation.cut_short) == ([], [], "")
 
 
-def test_a_load_beyond_what_the_engine_serves_never_settles(
-    optimize: Run, simulated: list[str], tmp_path: Path
-) -> None:
-    # One at a time, 14 words of 10 ms: seven per second, asked for forty.
-    overload = ["load=poisson", "load.arrivals.rate_per_s=40", "engine.token_s=0.01", "+at.batch_size=1"]
-    limits = ["load.warmup_max_s=1.5", "load.window_min_s=4", "load.drain_max_s=3", "load.guard.drift_p=0.001"]
-    done = optimize([*simulated, *overload, *limits, "repeats=1"], verb="optimize.measure")
-    assert done.returncode == 1
-    assert "cannot be measured: unsettled: requests pile up" in done.stderr
-    assert only_record(tmp_path / "out").state == "infeasible"
+def test_an_evaluation_leaves_raw_data_and_the_engines_log_and_changes_no_record(tmp_path: Path) -> None:
+    rig, record = Rig(tmp_path), trial(7)
+    rig.telemetry = ScriptedTelemetry(rig.clock, {"cpu_cores": 1.5})
+    before = dataclasses.asdict(record)
+    rig.evaluate(record=record)
+    assert dataclasses.asdict(record) == before
+    assert len(rig.ledger.read_requests(7)) >= 100
+    assert rig.ledger.read_series(7)["cpu_cores"][0] == (0.0, 1.5)
+    assert rig.ledger.log(7).read_text() == "starting fp16\n"
+
+
+def test_nothing_of_ours_runs_in_the_background_from_before_the_load(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.evaluate()
+    assert rig.phases == [
+        "starting the engine", "settling", "held", "first answers", "warm-up", "measuring", "scoring",
+    ]  # fmt: skip
+
+
+def test_a_live_engine_is_reused_and_compiles_anew_for_other_numbers_of_beams_only(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    first, second = rig.evaluate(), rig.evaluate(record=trial(1))
+    assert (first.new_engine, second.new_engine, len(rig.engines.engines)) == (True, False, 1)
+    assert "reusing the live engine" in rig.phases and rig.phases.count("first answers") == 1
+    assert second.seconds["engine_start"] == pytest.approx(0.0, abs=1e-3)
+    beams = TrialConfig(CONFIG.engine, RequestConfig(beam_size=4))
+    assert not rig.evaluate(beams, trial(2)).new_engine and rig.phases.count("first answers") == 2
+    other = TrialConfig(EngineConfig("model", "fp16", (("max_num_seqs", 9),)), RequestConfig())
+    assert rig.evaluate(other, trial(3)).new_engine
+
+
+# --- what cannot be measured ----------------------------------------------------------------------------------------
+
+
+def test_an_engine_that_does_not_start_is_infeasible_and_its_log_is_kept(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.fail_starts(fp16=EngineFailure(FailureKind.DEVICE_OOM, "no room", ("CUDA out of memory",)))
+    evaluation = rig.evaluate()
+    assert evaluation.outcome == Infeasible(FailureKind.DEVICE_OOM, "no room", ("CUDA out of memory",))
+    assert set(evaluation.seconds) == {"total"} and evaluation.new_engine
+    assert rig.ledger.log(0).is_file()
+
+
+def test_a_start_that_fails_for_a_passing_reason_is_a_failure(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.fail_starts(fp16=TransientFault("port taken"))
+    assert rig.evaluate().outcome == Failed("port taken")
+
+
+def test_an_engine_that_dies_under_load_is_infeasible_and_not_lent_again(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.engines.next_dies_at = rig.clock.now() + 5.0
+    evaluation = rig.evaluate()
+    assert evaluation.outcome == Infeasible(FailureKind.CRASH, "died")
+    assert evaluation.seconds["engine_start"] == pytest.approx(2.0)
+    assert not rig.pool.is_live(CONFIG.engine)
+
+
+def _grumble(answer: str, reference: str) -> float:
+    raise KeyError(answer)
+
+
+def test_a_users_metric_that_fails_ends_the_study_with_its_name(tmp_path: Path) -> None:
+    metrics = {**METRICS, "mine": UserMetric(f"{__name__}._grumble")}
+    with pytest.raises(OptimizeError, match=r"^mine: .*_grumble fails on the answer"):
+        Rig(tmp_path, metrics=metrics).evaluate()
+
+
+# --- measurements that the guard rejects ----------------------------------------------------------------------------
+
+
+def test_a_disturbed_window_is_measured_again_and_flagged_if_it_stays_so(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.telemetry = ScriptedTelemetry(rig.clock, BUSY)
+    evaluation = rig.evaluate()
+    assert isinstance(evaluation.outcome, Completed)
+    (repeat,), (flag,) = evaluation.repeats, evaluation.disturbances
+    assert repeat == flag == "other programs used 50% of the processors (load.guard.other_cores_max=0.12)"
+    assert evaluation.seconds["repeated"] > 4.0 and "measuring again" in rig.phases
+    assert rig.engines.engines[0].resets == 3  # for the trial, after the first answers, before the repeat
+
+
+def test_a_window_that_is_disturbed_once_is_measured_again_and_not_flagged(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    busy, quiet = ScriptedTelemetry(rig.clock, BUSY), ScriptedTelemetry(rig.clock)
+    windows = iter((busy, quiet))
+    rig.telemetry = cast(Any, lambda *_: next(windows))
+    evaluation = rig.evaluate()
+    assert isinstance(evaluation.outcome, Completed)
+    assert len(evaluation.repeats) == 1 and evaluation.disturbances == []
+
+
+def test_without_repeats_a_disturbed_window_is_flagged_at_once(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, guard=Guard(repeats=0))
+    rig.telemetry = ScriptedTelemetry(rig.clock, BUSY)
+    evaluation = rig.evaluate()
+    assert len(evaluation.disturbances) == 1 and evaluation.repeats == [] and "repeated" not in evaluation.seconds
+
+
+def test_a_client_that_sends_late_gives_no_figure_and_its_audit_is_kept(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.clients = ScriptedClients(rig.clock, steady, send_lag_s=0.05, cpu_share=0.3)
+    evaluation = rig.evaluate()
+    assert isinstance(evaluation.outcome, Failed)
+    assert "the client was not good enough for its figures: requests were sent" in evaluation.outcome.reason
+    assert evaluation.audit["send_lag_p99_s"] == pytest.approx(0.05) and len(evaluation.repeats) == 1
+    assert rig.clients.size == 1  # more clients would not help idle ones
+
+
+def test_busy_clients_get_more_processes_for_the_repeat(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, load={"clients_max": 2})
+    rig.clients = ScriptedClients(rig.clock, steady, cpu_share=0.95)
+    evaluation = rig.evaluate()
+    assert isinstance(evaluation.outcome, Failed) and "a client process used 95% of a core" in evaluation.repeats[0]
+    assert rig.clients.size == evaluation.audit["processes"] == 2
+
+
+def test_a_load_beyond_what_the_engine_serves_never_settles(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, _queue(lambda load, number: 0.05), arrivals=Constant(40.0), load={"warmup_max_s": 2.0})
+    evaluation = rig.evaluate()
+    assert isinstance(evaluation.outcome, Infeasible) and evaluation.outcome.kind is FailureKind.UNSETTLED
+    assert evaluation.outcome.reason.endswith("this load does not settle") and len(evaluation.repeats) == 1
+
+
+def _queue(service_s: Callable[[int, int], float]) -> Callable[[ScriptedRequest], ScriptedAnswer]:
+    """A server of one request at a time; `service_s` gets the number of the load, from 1, and of the request in it."""
+    load, free_at = 0, 0.0
+
+    def server(request: ScriptedRequest) -> ScriptedAnswer:
+        nonlocal load, free_at
+        if request.number == 0:
+            free_at = request.at
+            load += request.max_tokens > 4  # the first answers are shorter
+        free_at = max(free_at, request.at) + service_s(load, request.number)
+        return ScriptedAnswer(free_at - request.at)
+
+    return server
 
 
 @pytest.mark.parametrize(("confirms", "unsettled", "loads"), [(None, 1, 2), (None, 2, None), (4, 3, 4), (4, 4, None)])
-def test_what_settled_before_is_not_given_up_as_soon(
-    confirms: int | None, unsettled: int, loads: int | None, monkeypatch: pytest.MonkeyPatch
+def test_a_candidate_that_settled_before_is_given_up_later(
+    confirms: int | None, unsettled: int, loads: int | None, tmp_path: Path
 ) -> None:
-    """`loads`: how many it takes until one is believed; None where none is."""
-    record = TrialRecord("s", 1, Role.CONFIRMATION, {}, {}, {}, confirms=confirms)
-    seen = [(None, "requests pile up")] * unsettled
+    """`loads`: how many it takes until one is accepted; None where none is."""
+    server = _queue(lambda load, number: 0.05 if load <= unsettled else 0.01)
+    rig = Rig(tmp_path, server, arrivals=Constant(40.0), load={"warmup_max_s": 2.0})
+    evaluation = rig.evaluate(record=trial(confirms=confirms))
     if loads is None:
-        with pytest.raises(EngineFailure, match="requests pile up"):
-            loads_made(record, seen, monkeypatch)
+        assert isinstance(evaluation.outcome, Infeasible) and evaluation.outcome.kind is FailureKind.UNSETTLED
     else:
-        count, notes = loads_made(record, seen, monkeypatch)
-        assert count == loads
-        assert notes.repeats == ["requests pile up"] * unsettled and not notes.disturbances
+        assert isinstance(evaluation.outcome, Completed)
+        assert rig.phases.count("measuring") == loads and rig.phases.count("measuring again") == loads - 1
+        assert len(evaluation.repeats) == unsettled and not evaluation.disturbances
 
 
 @pytest.mark.parametrize("confirms", [None, 4])
 @pytest.mark.parametrize("drifts", [1, 2, 9])
-def test_where_the_machine_drifts_it_is_measured_again_and_flagged(
-    confirms: int | None, drifts: int, monkeypatch: pytest.MonkeyPatch
+def test_a_window_whose_speed_drifts_is_measured_again_once_and_flagged_if_it_stays_so(
+    confirms: int | None, drifts: int, tmp_path: Path
 ) -> None:
-    record = TrialRecord("s", 1, Role.SEARCH, {}, {}, {}, confirms=confirms)
-    count, notes = loads_made(record, [("latency went up", None)] * drifts, monkeypatch)
-    assert count == 2
-    assert notes.repeats == ["latency went up"]
-    assert notes.disturbances == ([] if drifts == 1 else ["latency went up"])
+    server = _queue(lambda load, number: 0.01 + (0.0005 * number if load <= drifts else 0.0))
+    rig = Rig(tmp_path, server, load={"warmup_max_s": 3.0, "window_requests": 90})
+    evaluation = rig.evaluate(record=trial(confirms=confirms))
+    assert isinstance(evaluation.outcome, Completed) and rig.phases.count("measuring") == 2
+    (repeat,) = evaluation.repeats
+    assert repeat.startswith("mean latency went from")
+    assert len(evaluation.disturbances) == (0 if drifts == 1 else 1)
 
 
-def loads_made(
-    record: TrialRecord, seen: Sequence[tuple[str | None, str | None]], monkeypatch: pytest.MonkeyPatch
-) -> tuple[int, _Notes]:
-    """How many loads a measurement takes that may be repeated once, with drift and overload of the first of them."""
-    nothing: Any = None
-    plan: Any = SimpleNamespace(config=SimpleNamespace(load=SimpleNamespace(guard=Guard(repeats=1))))
-    evaluator: Any = Evaluator(plan, nothing, nothing, nothing, phase=lambda _: None)
-    ahead, made = iter(seen), []
+# --- when the window closes -----------------------------------------------------------------------------------------
 
-    def load(*_: object) -> tuple[Any, Measurement]:
-        made.append(1)
-        drift, overload = next(ahead, (None, None))
-        return SimpleNamespace(audit=AUDIT, drift=drift, overload=overload, cut_short=None), Measurement([], 0, 1, {})
 
-    monkeypatch.setattr(Evaluator, "_load", load)
-    lease: Any = SimpleNamespace(engine=SimpleNamespace(reset=lambda: None))
-    notes = _Notes("")
-    evaluator._measure(_Task(nothing, record, None, notes), lease)
-    return len(made), notes
+@pytest.mark.parametrize(("target", "low_s", "high_s"), [(0.5, 3.9, 4.5), (0.1, 10.0, 25.0), (1e-6, 29.9, 30.5)])
+def test_a_window_closes_once_the_named_figures_are_precise(
+    target: float, low_s: float, high_s: float, tmp_path: Path
+) -> None:
+    def noisy(request: ScriptedRequest) -> ScriptedAnswer:
+        return ScriptedAnswer(random.Random(request.number).uniform(0.1, 0.5))
+
+    metrics, load = {"p50_latency_s": LatencyQuantile(0.5)}, {"precision": {"p50_latency_s": target}}
+    rig = Rig(tmp_path, noisy, metrics, Constant(10.0), load=load)
+    assert low_s <= rig.evaluate().seconds["window"] <= high_s
+
+
+class _Beaten(Futility):
+    def hopeless(self, found: Mapping[str, Estimate]) -> str | None:
+        assert set(found) == {"qps", "p99_latency_s"}, "cheap metrics alone are looked at"
+        return "beaten"
+
+
+def test_a_trial_that_cannot_matter_is_cut_short_with_the_reason(tmp_path: Path) -> None:
+    directions = {"qps": Direction.MAXIMIZE, "p99_latency_s": Direction.MINIMIZE}
+    rig = Rig(tmp_path, load={"window_look_s": 1.0})
+    evaluation = rig.evaluate(futility=_Beaten([], directions, [], {}))
+    assert isinstance(evaluation.outcome, Completed) and evaluation.cut_short == "beaten"
+    assert evaluation.seconds["window"] < 4.0
+
+
+@pytest.mark.parametrize(("baseline", "infeasible"), [(False, True), (True, False)])
+def test_without_an_answer_for_longer_than_a_limit_allows_a_trial_is_given_up_and_the_baseline_is_not(
+    baseline: bool, infeasible: bool, tmp_path: Path
+) -> None:
+    def slow_at_first(request: ScriptedRequest) -> ScriptedAnswer:
+        return ScriptedAnswer(40.0 if request.number < 4 and request.max_tokens > 4 else 0.1)
+
+    rig = Rig(tmp_path, slow_at_first, load={"request_timeout_s": 100.0})
+    rig.limits = [Limit("p99_latency_s", True, 1.0, False)]
+    outcome = rig.evaluate(record=trial(baseline=baseline)).outcome
+    assert isinstance(outcome, Infeasible) is infeasible
+    assert not isinstance(outcome, Infeasible) or outcome.kind is FailureKind.TOO_SLOW
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ from optimize.errors import TransientFault
 from optimize.evaluation.answers import answers_key
 from optimize.evaluation.perplexity import ask, logprobs_of
 from optimize.load.workload import Workload
+from optimize.outcome import Completed
 from optimize.plan import Plan
-from tests.conftest import Run
+from tests.optimize.evaluation.scripted import Rig
 
 PROMPTS, REFERENCES = ["two birds\n", "the dog sees\n"], ["zwei", "der Hund sieht das Haus"]
 
@@ -91,15 +92,14 @@ def test_an_engine_that_cannot_be_reached_is_a_passing_fault(tmp_path: Path) -> 
         logprobs_of(_key(), _plan(tmp_path, {"p": Perplexity()}), cast(VllmEngine, gone))
 
 
-def test_perplexity_is_a_metric_like_any_other(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
-    metric = "+metrics.perplexity={_target_: objectives.quality.Perplexity, rows: 20}"
-    done = optimize([*simulated, metric, "repeats=2", "+at.batch_size=4"], verb="optimize.measure")
-    assert done.returncode == 0, done.stderr
-    assert "| perplexity |" in done.stdout
+def test_perplexity_is_a_metric_like_any_other(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, metrics={"perplexity": Perplexity(rows=20)})
+    rig.launcher = SimulatedLauncher()
+    with rig.pool:
+        outcome = rig.evaluate(TrialConfig(EngineConfig("m", "fp16"), RequestConfig())).outcome
+    assert isinstance(outcome, Completed)
     (kept,) = (tmp_path / "cache/perplexity").iterdir()
-    found = json.loads(kept.read_text())
-    assert len(found) == 20
-    total, tokens = (sum(v[i] for v in found.values()) for i in (0, 1))
-    (study,) = (tmp_path / "out/studies").iterdir()
-    estimate = json.loads((study / "trials/0000/trial.json").read_text())["estimates"]["perplexity"]
-    assert estimate["value"] == pytest.approx(math.exp(-total / tokens))
+    scores = json.loads(kept.read_text())
+    assert len(scores) == 20
+    total, tokens = (sum(score[i] for score in scores.values()) for i in (0, 1))
+    assert outcome.estimates["perplexity"].value == pytest.approx(math.exp(-total / tokens))

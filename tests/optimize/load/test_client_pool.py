@@ -31,7 +31,8 @@ from optimize.load.arrivals import Burst, ClosedLoop, Poisson, Steps
 from optimize.load.client_pool import ClientPool, LoadRequest, LoadRun
 from optimize.load.generator import Traffic, run_load
 from optimize.load.workload import Workload
-from optimize.testing.scripted_load import ScriptedEngine, VirtualClock
+from optimize.testing.scripted_engine import ScriptedEngine
+from optimize.testing.scripted_load import VirtualClock
 from tests.conftest import ROOT
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -18,10 +18,10 @@ from optimize.load.arrivals import Arrivals, ClosedLoop, Constant, Poisson, Ramp
 from optimize.load.generator import LoadControl, LoadResult, Traffic, run_load
 from optimize.load.window import Glimpse
 from optimize.load.workload import Workload
+from optimize.testing.scripted_engine import ScriptedEngine
 from optimize.testing.scripted_load import (
     ScriptedAnswer,
     ScriptedClients,
-    ScriptedEngine,
     ScriptedRequest,
     Server,
     SingleServer,
