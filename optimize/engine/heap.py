@@ -33,10 +33,11 @@ class HeapWatch:
 
     Attributes:
         transient_bytes: Largest drop from one sample to a later one; memory that stays allocated is not part of it.
+        samples: Number of samples so far.
     """
 
     def __init__(self, in_use: Callable[[], int]) -> None:
-        self.transient_bytes = 0
+        self.transient_bytes, self.samples = 0, 0
         self._in_use, self._ended = in_use, threading.Event()
         threading.Thread(target=self._sample, name="heap watch", daemon=True).start()
 
@@ -51,6 +52,7 @@ class HeapWatch:
             wait_s = max(_SAMPLE_S, (time.monotonic() - began) / _SAMPLING_SHARE)
             peak = max(peak, in_use)
             self.transient_bytes = max(self.transient_bytes, peak - in_use)
+            self.samples += 1
 
 
 def heap_in_use() -> Callable[[], int] | None:

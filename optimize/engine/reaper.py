@@ -19,6 +19,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 PR_SET_CHILD_SUBREAPER = 36
 POLL_S = 0.02
@@ -106,20 +107,21 @@ class SharedMemory:
     name carries one of the tree's process ids (joblib's semaphores).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._before = set(_segments())
         self._opened: set[str] = set()
         self._pids: set[int] = set()
-        self._began = self._scanned_at = time.monotonic()
+        self._began = self._scanned_at = clock()
 
     def scan_if_due(self) -> None:
         """Scan often while the engine starts, when segments are made, and rarely afterwards, when it is measured."""
-        now = time.monotonic()
+        now = self._clock()
         if now - self._scanned_at >= (_SCAN_YOUNG_S if now - self._began < _YOUNG_S else _SCAN_S):
             self.scan()
 
     def scan(self) -> None:
-        self._scanned_at = time.monotonic()
+        self._scanned_at = self._clock()
         for pid in descendants(os.getpid()):
             self._pids.add(pid)
             with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as handles:

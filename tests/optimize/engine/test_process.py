@@ -7,13 +7,18 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 
 import psutil
 import pytest
 
+from optimize.engine import reaper
 from optimize.engine.process import ColdTree
+
+ROOT = Path(__file__).resolve().parents[3]
+SHM = Path("/dev/shm")
 
 # A process that starts a grandchild which ignores SIGTERM and leaves its parent's session.
 STUBBORN = """
@@ -29,10 +34,10 @@ def tree_of(code: str, log: Path, grace_s: float = 0.2) -> ColdTree:
     return ColdTree([sys.executable, "-c", code], os.environ, log, grace_s)
 
 
-def wait_for(condition: object, seconds: float = 10) -> bool:
+def wait_for(condition: Callable[[], bool], seconds: float = 60) -> bool:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if condition():  # type: ignore[operator]
+        if condition():
             return True
         time.sleep(0.02)
     return False
@@ -48,7 +53,7 @@ def test_stop_ends_descendants_that_left_the_session_and_ignore_sigterm(tmp_path
 
 def test_exit_code_is_reported(tmp_path: Path) -> None:
     tree = tree_of("raise SystemExit(3)", tmp_path / "log")
-    assert tree.ended.wait(10)
+    assert tree.ended.wait(60)
     assert tree.exit_code == 3
     assert tree.broken() == "main process ended"
     tree.stop()
@@ -56,16 +61,19 @@ def test_exit_code_is_reported(tmp_path: Path) -> None:
 
 def test_signal_is_reported_as_negative_code(tmp_path: Path) -> None:
     tree = tree_of("import os; os.kill(os.getpid(), 9)", tmp_path / "log")
-    assert tree.ended.wait(10)
+    assert tree.ended.wait(60)
     assert tree.exit_code == -signal.SIGKILL
     tree.stop()
 
 
 def test_orphans_of_a_dead_main_process_are_ended(tmp_path: Path) -> None:
-    tree = tree_of(STUBBORN.replace("time.sleep(300)\n", "time.sleep(0.3)\n"), tmp_path / "log")
+    flag = tmp_path / "flag"
+    until_flag = f"while not os.path.exists({str(flag)!r}): time.sleep(0.02)\n"
+    tree = tree_of(STUBBORN.replace("time.sleep(300)\n", until_flag), tmp_path / "log")
     assert wait_for(lambda: len(tree.processes()) == 2)
     pids = [p.pid for p in tree.processes()]
-    assert tree.ended.wait(10)
+    flag.touch()
+    assert tree.ended.wait(60)
     assert wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))
     tree.stop()
 
@@ -82,7 +90,7 @@ def test_death_of_a_watched_child_breaks_the_tree(tmp_path: Path) -> None:
 
 def test_output_is_kept_in_the_log(tmp_path: Path) -> None:
     tree = tree_of("print('hello')", tmp_path / "log")
-    assert tree.ended.wait(10)
+    assert tree.ended.wait(60)
     tree.stop()
     assert (tmp_path / "log").read_text() == "hello\n"
 
@@ -100,7 +108,7 @@ def test_death_of_the_owner_ends_the_tree(tmp_path: Path, number: signal.Signals
         ],
         stdout=subprocess.PIPE,
         text=True,
-        cwd=Path(__file__).parents[3],
+        cwd=ROOT,
     )
     assert owner.stdout is not None
     pids = [int(pid) for pid in owner.stdout.readline().split()]
@@ -111,56 +119,84 @@ def test_death_of_the_owner_ends_the_tree(tmp_path: Path, number: signal.Signals
     assert wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))
 
 
-@pytest.mark.parametrize("ends", ["stopped", "killed"])
-def test_shared_memory_of_a_tree_is_removed_and_nobody_elses(tmp_path: Path, ends: str) -> None:
-    code = (
-        "import time\nfrom multiprocessing import resource_tracker\n"
-        "from multiprocessing.shared_memory import SharedMemory\n"
-        "resource_tracker.register = lambda *_: None  # as in vLLM, whose tracker is killed with the rest\n"
-        "s = SharedMemory(create=True, size=4096); print(s.name, flush=True); time.sleep(300)"
-    )
-    mine = SharedMemory(create=True, size=4096)
-    try:
-        tree = tree_of(code, tmp_path / "log")
-        log = tmp_path / "log"
-        assert wait_for(lambda: log.exists() and log.read_text().endswith("\n"))
-        segment = Path("/dev/shm") / log.read_text().strip()
-        later = SharedMemory(create=True, size=4096)
-        assert segment.exists()
-        time.sleep(0.7)  # the reaper looks twice a second while a tree is young
-        if ends == "killed":
-            tree.processes()[0].kill()
-            assert tree.ended.wait(10)
-        tree.stop()
-        assert not segment.exists()
-        assert all((Path("/dev/shm") / s.name).exists() for s in (mine, later))
-        later.close()
-        later.unlink()
-    finally:
-        mine.close()
-        mine.unlink()
+SEGMENT = """
+import time
+from multiprocessing import resource_tracker
+from collections.abc import Callable, Iterator
+from multiprocessing.shared_memory import SharedMemory
+resource_tracker.register = lambda *_: None  # as in vLLM, whose tracker is killed with the rest
+segment = SharedMemory(create=True, size=4096)
+print(segment.name, flush=True)
+time.sleep(300)
+"""
+SEMAPHORE = """
+import os, pathlib, time
+path = pathlib.Path(f"/dev/shm/sem.loky-{os.getpid()}-abc")  # joblib's named semaphore, which no process holds open
+path.touch()
+print(path.name, flush=True)
+time.sleep(300)
+"""
 
 
-def test_semaphores_that_carry_a_process_id_of_the_tree_are_removed_with_it(tmp_path: Path) -> None:
-    """Joblib's named semaphores: nobody holds their files open."""
-    code = (
-        "import os, pathlib, time\npath = pathlib.Path(f'/dev/shm/sem.loky-{os.getpid()}-abc'); path.touch()\n"
-        "print(path, flush=True); time.sleep(300)"
+@pytest.fixture
+def foreign() -> Iterator[list[Path]]:
+    """Shared memory from before the tree that it never opened, and another process's semaphore."""
+    earlier, semaphore = SharedMemory(create=True, size=4096), SHM / "sem.loky-1-abc"
+    semaphore.touch()
+    paths = [SHM / earlier.name, semaphore]
+    yield paths
+    semaphore.unlink()
+    earlier.close()
+    earlier.unlink()
+
+
+@pytest.mark.parametrize("code", [SEGMENT, SEMAPHORE], ids=["segment", "semaphore"])
+def test_shared_memory_of_a_stopped_tree_is_removed_and_no_other(
+    tmp_path: Path, code: str, foreign: list[Path]
+) -> None:
+    log = tmp_path / "log"
+    tree = tree_of(code, log)
+    assert wait_for(lambda: log.exists() and log.read_text().endswith("\n"))
+    own = SHM / log.read_text().strip()
+    later = SharedMemory(create=True, size=4096)
+    assert own.exists()
+    tree.stop()
+    assert not own.exists()
+    assert all(path.exists() for path in [*foreign, SHM / later.name])
+    later.close()
+    later.unlink()
+
+
+@pytest.mark.parametrize("code", [SEGMENT, SEMAPHORE], ids=["segment", "semaphore"])
+def test_shared_memory_of_a_killed_process_is_removed_once_a_scan_saw_it(code: str, foreign: list[Path]) -> None:
+    """In a process of its own, below which nothing else runs."""
+    script = (
+        "import signal, subprocess, sys\nfrom optimize.engine.reaper import SharedMemory\n"
+        "now = [0.0]\nmemory = SharedMemory(clock=lambda: now[0])\n"
+        f"child = subprocess.Popen([sys.executable, '-c', {code!r}], stdout=subprocess.PIPE, text=True)\n"
+        "name = child.stdout.readline().strip()\n"
+        "now[0] = 0.6\nmemory.scan_if_due()\n"
+        "child.send_signal(signal.SIGKILL); child.wait(); memory.remove(); print(name)"
     )
-    log, other = tmp_path / "log", Path("/dev/shm/sem.loky-1-abc")
-    other.touch()
-    try:
-        tree = tree_of(code, log)
-        assert wait_for(lambda: log.exists() and log.read_text().endswith("\n"))
-        semaphore = Path(log.read_text().strip())
-        assert semaphore.exists()
-        time.sleep(0.7)  # the reaper looks twice a second while a tree is young
-        tree.processes()[0].kill()
-        assert tree.ended.wait(10)
-        tree.stop()
-        assert not semaphore.exists() and other.exists()
-    finally:
-        other.unlink()
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() and not (SHM / done.stdout.strip()).exists()
+    assert all(path.exists() for path in foreign)
+
+
+def test_scans_are_frequent_while_an_engine_starts_and_rare_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, scans = [0.0], list[float]()
+
+    def descendants(_: int) -> list[int]:
+        scans.append(now[0])
+        return []
+
+    memory = reaper.SharedMemory(clock=lambda: now[0])
+    monkeypatch.setattr(reaper, "descendants", descendants)
+    for tenth in range(1, 1000):
+        now[0] = tenth / 10
+        memory.scan_if_due()
+    assert len([at for at in scans if at < 60]) == 119
+    assert len([at for at in scans if at >= 60]) == 1
 
 
 def test_niceness_applies_to_the_engine_s_session_too(tmp_path: Path) -> None:
@@ -170,7 +206,7 @@ def test_niceness_applies_to_the_engine_s_session_too(tmp_path: Path) -> None:
         "print(os.nice(0)); print(open(group).read() if os.path.exists(group) else '')"
     )
     tree = ColdTree([sys.executable, "-c", code], {**os.environ, "OPTIMIZE_NICENESS": "7"}, tmp_path / "log", 0.2)
-    assert tree.ended.wait(30)
+    assert tree.ended.wait(60)
     tree.stop()
     lines = (tmp_path / "log").read_text().split("\n")
     assert int(lines[0]) == min(19, 7 + os.nice(0))

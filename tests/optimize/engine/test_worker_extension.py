@@ -1,4 +1,4 @@
-"""What a worker tells of its memory, on a stand-in for vLLM's worker with real tensors and real pages."""
+"""The worker extension's memory report, on a stub of vLLM's worker with real tensors and real pages."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ MIB = 1 << 20
 
 
 class Handler:
-    """As vLLM keeps a matrix that oneDNN has repacked: its sizes, and an address that nobody else can read."""
+    """vLLM's handler of a matrix that oneDNN has repacked: the sizes are visible, the memory is not."""
 
     def __init__(self, n: int, k: int) -> None:
         self.n, self.k, self.handler_tensor = n, k, torch.zeros(1, dtype=torch.int64)
 
 
 class Scheme:
-    """As vLLM's quantization schemes hold their kernel."""
+    """A quantization scheme of vLLM, which holds its kernel."""
 
     __module__ = "vllm.model_executor.layers.quantization"
 
@@ -31,7 +31,7 @@ class Scheme:
 
 
 def linear(emptied: bool) -> torch.nn.Module:
-    """16 weights of 2 bytes; `emptied` as after repacking."""
+    """A layer of 16 weights of 2 bytes; `emptied` as after repacking."""
     layer = torch.nn.Module()
     layer.weight = torch.nn.Parameter(torch.empty(0 if emptied else (4, 4), dtype=torch.float16), requires_grad=False)
     return layer
@@ -65,7 +65,7 @@ def test_packed_tensors_that_a_function_holds_count() -> None:
     assert _weights(layer, torch.float16, {}) == 64
 
 
-def test_weights_that_are_nowhere_to_be_seen_are_not_guessed() -> None:
+def test_weights_out_of_sight_are_unknown() -> None:
     assert _weights(linear(True), torch.float16, {}) is None
 
 
@@ -102,6 +102,11 @@ def touched(size):
     piece = library.malloc(size)
     ctypes.memset(piece, 1, size)
     return piece
+def sampled():                    # the heap was counted anew, whatever the speed of this machine
+    watch = worker._heap_watch
+    before = watch.samples
+    while watch.samples < before + 2:
+        time.sleep(0.005)
 worker.reset_memory_peak()
 pool[: 32 << 20].zero_()          # pages of the KV cache: not working memory
 """
@@ -111,28 +116,28 @@ del passing
 """
 SMALL_PIECES = """
 pieces = [touched(16 << 10) for _ in range(3 << 10)]
-time.sleep(0.5)
+sampled()
 pieces.pop()                      # the last one stays: the heap below it is not given back
 for piece in pieces:
     library.free(piece)
-time.sleep(0.5)
+sampled()
 """
 HOLES = """
 for size in range(20 << 10, 100 << 10, 200):    # each a little larger than any hole that was left before
     passing = touched(size)
     touched(size + 100)           # stays
     library.free(passing)
-time.sleep(0.5)
+sampled()
 """
 
 
 @pytest.mark.parametrize(
-    ("passing", "least_mib", "most_mib"), [(LARGE_PIECE, 47, 53), (SMALL_PIECES, 47, 53), (HOLES, 0, 2)]
+    ("passing", "least_mib", "most_mib"),
+    [(LARGE_PIECE, 47, 53), (SMALL_PIECES, 47, 53), (HOLES, 0, 2)],
+    ids=["large piece", "small pieces", "holes"],
 )
-def test_the_peak_is_what_was_in_use_and_is_not_any_more_without_the_kv_cache(
-    passing: str, least_mib: int, most_mib: int
-) -> None:
-    """In a process of its own, whose memory nobody else changes meanwhile."""
+def test_the_peak_is_transient_memory_without_the_kv_cache(passing: str, least_mib: int, most_mib: int) -> None:
+    """In a process of its own, whose memory nothing else changes."""
     command = [sys.executable, "-c", f"{BEGIN}{passing}\nprint(worker._cpu_peak())"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert least_mib * MIB <= int(done.stdout) < most_mib * MIB
