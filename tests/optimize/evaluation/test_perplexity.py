@@ -96,7 +96,7 @@ def test_perplexity_is_a_metric_like_any_other(tmp_path: Path) -> None:
     rig = Rig(tmp_path, metrics={"perplexity": Perplexity(rows=20)})
     rig.launcher = SimulatedLauncher()
     with rig.pool:
-        outcome = rig.evaluate(TrialConfig(EngineConfig("m", "fp16"), RequestConfig())).outcome
+        outcome = rig.evaluate(TrialConfig(EngineConfig(str(tmp_path), "fp16"), RequestConfig())).outcome
     assert isinstance(outcome, Completed)
     (kept,) = (tmp_path / "cache/perplexity").iterdir()
     scores = json.loads(kept.read_text())
