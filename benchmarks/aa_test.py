@@ -19,7 +19,7 @@ from objectives import Estimate
 from objectives.intervals import proportion_interval
 from optimize.config.compose import configuration
 from optimize.config.schema import Confirm
-from optimize.decision.recommendation import Candidate, Rounds, SingleReadings
+from optimize.decision.recommendation import AnswerPairs, Candidate, Rounds, SingleReadings
 from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.engine.pool import EnginePool
 from optimize.evaluation.evaluator import Evaluator
@@ -65,7 +65,7 @@ def confirmations(count: int, config: TrialConfig, plan: Plan, evaluator: Evalua
 def evidence(readings: Readings, plan: Plan) -> Rounds:
     directions = {name: m.direction for name, m in plan.metrics.items()}
     same_sample = [name for name, m in plan.metrics.items() if m.same_sample]
-    return Rounds(readings, 0, directions, plan.config.scenario.weights, same_sample)
+    return Rounds(readings, 0, directions, plan.config.scenario.weights, AnswerPairs(same_sample))
 
 
 def gains(readings: Readings, plan: Plan, metric: str) -> list[Estimate]:

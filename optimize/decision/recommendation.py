@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from objectives import Direction, Estimate
 from optimize.decision.candidate import Candidate
 from optimize.decision.evidence import Evidence, SingleReadings
-from optimize.decision.rounds import Rounds
+from optimize.decision.rounds import AnswerPairs, Rounds
 from optimize.pareto import front
 
-__all__ = ["Candidate", "Evidence", "Recommendation", "Rounds", "SingleReadings", "recommend"]
+__all__ = ["AnswerPairs", "Candidate", "Evidence", "Recommendation", "Rounds", "SingleReadings", "recommend"]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from objectives import Direction, Estimate
 from optimize.config.schema import LEAST_ROUNDS, Confirm
 from optimize.decision.constraints import violations
-from optimize.decision.recommendation import Candidate, Recommendation, Rounds, recommend
+from optimize.decision.recommendation import AnswerPairs, Candidate, Recommendation, Rounds, recommend
 from optimize.outcome import ROLE, Role
 from optimize.study.info import info_of
 from optimize.study.queue import drop_queue, enqueue
@@ -201,7 +201,12 @@ def confirmed(study: optuna.Study) -> tuple[list[Candidate], Rounds] | None:
     ratios = {n: ratios_of(pairs) for n, pairs in paired.items()}
     first = {n: estimates_of(trial_of(study, n)) for n in readings}
     rounds = Rounds(
-        readings, baseline, directions_of(study), weights_of(study), info.same_sample, answers, ratios, first
+        readings,
+        baseline,
+        directions_of(study),
+        weights_of(study),
+        AnswerPairs(info.same_sample, answers, ratios),
+        first,
     )
     levels, limits = {n: rounds.levels(n) for n in readings}, info.limits
     levels = {n: {**found, **levelled_quality(found, paired[n], levels[baseline])} for n, found in levels.items()}

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from objectives import Direction, Estimate
-from optimize.decision.recommendation import Candidate, Rounds, recommend
+from optimize.decision.recommendation import AnswerPairs, Candidate, Rounds, recommend
 
 DIRECTIONS = {"qps": Direction.MAXIMIZE, "p99_latency_s": Direction.MINIMIZE}
 QPS = {"qps": 1.0}
@@ -70,7 +70,7 @@ def test_rounds_that_agree_by_luck_do_not_hide_what_the_measurements_claim() -> 
 
 def test_repeats_on_the_same_sample_are_no_further_evidence() -> None:
     readings = {n: [_figures(10.0, own=0.05)] * 50 for n in (0, 1)}
-    same = Rounds(readings, 0, DIRECTIONS, QPS, same_sample=["qps"])
+    same = Rounds(readings, 0, DIRECTIONS, QPS, AnswerPairs(["qps"]))
     assert _width(same.gain(_candidate(1), "qps")) == pytest.approx(2 * math.hypot(0.05, 0.05))
     assert _width(same.levels(1)["qps"]) == pytest.approx(0.1)
     assert _width(Rounds(readings, 0, DIRECTIONS, QPS).gain(_candidate(1), "qps")) < 0.05
@@ -78,7 +78,7 @@ def test_repeats_on_the_same_sample_are_no_further_evidence() -> None:
 
 def test_between_candidates_that_answer_alike_stands_no_sampling() -> None:
     readings = {n: [_figures(10.0, own=0.05)] * 3 for n in (0, 1, 2)}
-    rounds = Rounds(readings, 0, DIRECTIONS, QPS, same_sample=["qps"], answers={0: "fp16", 1: "fp16", 2: "int8"})
+    rounds = Rounds(readings, 0, DIRECTIONS, QPS, AnswerPairs(["qps"], {0: "fp16", 1: "fp16", 2: "int8"}))
     assert _width(rounds.gain(_candidate(1), "qps")) == pytest.approx(0.0)
     assert _width(rounds.score(_candidate(1))) == pytest.approx(0.0)
     assert _width(rounds.gain(_candidate(2), "qps")) == pytest.approx(2 * math.hypot(0.05, 0.05))
@@ -88,13 +88,13 @@ def test_pairs_of_answers_take_the_place_of_two_figures_on_different_prompts() -
     """Read as 5 % worse, on harder prompts: on those that both answered it is 1 % better."""
     readings = {0: [_figures(10.0, own=0.1)] * 3, 1: [_figures(9.5, own=0.1)] * 3, 2: [_figures(9.0, own=0.1)] * 3}
     ratios = {n: {"qps": Estimate(v, v * 0.99, v / 0.99, 40, "x")} for n, v in ((1, 1.01), (2, 0.97))}
-    rounds = Rounds(readings, 0, DIRECTIONS, QPS, same_sample=["qps"], ratios=ratios)
+    rounds = Rounds(readings, 0, DIRECTIONS, QPS, AnswerPairs(["qps"], ratios=ratios))
     gain = rounds.gain(_candidate(1), "qps")
     assert gain.value == pytest.approx(1.01) and _width(gain) == pytest.approx(2 * math.log(1 / 0.99))
     assert rounds.score(_candidate(1)).value == pytest.approx(1.01)
     assert not rounds.tied(_candidate(1), _candidate(2))
     assert rounds.levels(1)["qps"].value == pytest.approx(9.5)  # what it read stays what it read
-    apart = Rounds(readings, 0, DIRECTIONS, QPS, same_sample=["qps"])
+    apart = Rounds(readings, 0, DIRECTIONS, QPS, AnswerPairs(["qps"]))
     assert apart.gain(_candidate(1), "qps").value == pytest.approx(0.95) and apart.tied(_candidate(1), _candidate(2))
 
 
