@@ -71,7 +71,7 @@ def test_a_configuration_that_cannot_run_is_an_engine_failure_with_its_cause(tmp
     assert caught.value.kind == "device_oom" and caught.value.evidence
 
 
-def test_an_endpoint_that_is_not_there_is_bad_input() -> None:
+def test_an_endpoint_that_does_not_answer_is_bad_input() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         launcher = RemoteLauncher(base_url=f"http://127.0.0.1:{free.getsockname()[1]}")

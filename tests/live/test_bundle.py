@@ -1,4 +1,4 @@
-"""A bundle as its reader uses it: the command serves, and Prometheus with the generated files reads it."""
+"""A bundle as its user runs it: its command serves, and Prometheus reads it with the generated files."""
 
 from __future__ import annotations
 
@@ -25,69 +25,69 @@ pytestmark = pytest.mark.live
 
 
 @dataclass(frozen=True)
-class Started:
+class RunningBundle:
     """A bundle whose command serves, and the settings of its alerts."""
 
     folder: Path
     alerts: Alerts
-    running: Serving
+    server: Serving
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBundle]:
     folder = make_folder(tmp_path_factory.mktemp("bundle"))
     alerts = Alerts(node_exporter=f"127.0.0.1:{free_port()}")
     config = StudyConfig(deploy=Deploy(port=free_port()), alerts=alerts)
-    made = make_deployment(chosen(CPU_COMMAND, " ".join(vllm_distribution())), config, folder)
-    write_bundle(made, alerts, None)
-    with serving(folder, 300, config.deploy.port) as running:
-        yield Started(folder, alerts, running)
-    assert running.tree.processes() == []
+    deployment = make_deployment(chosen(CPU_COMMAND, " ".join(vllm_distribution())), config, folder)
+    write_bundle(deployment, alerts, None)
+    with serving(folder, 300, config.deploy.port) as server:
+        yield RunningBundle(folder, alerts, server)
+    assert server.tree.processes() == []
 
 
-def test_the_bundles_command_serves_those_who_have_the_key_and_nobody_else(started: Started) -> None:
-    running = started.running
-    assert ask(running, "demo", "the old man sees the dog\n", 20)
+def test_the_bundles_command_serves_only_clients_with_the_key(bundle: RunningBundle) -> None:
+    server = bundle.server
+    assert ask(server, "demo", "the old man sees the dog\n", 20)
     body = {"model": "demo", "prompt": "a", "max_tokens": 1}
-    assert httpx.post(f"{running.base_url}/v1/completions", json=body, timeout=30).status_code == 401
+    assert httpx.post(f"{server.base_url}/v1/completions", json=body, timeout=30).status_code == 401
     for path in ("/collective_rpc", "/reset_prefix_cache", "/sleep", "/server_info"):
-        answer = httpx.post(f"{running.base_url}{path}", headers=running.headers, json={}, timeout=30)
+        answer = httpx.post(f"{server.base_url}{path}", headers=server.headers, json={}, timeout=30)
         assert answer.status_code == 404, path
-    port = int(running.base_url.rpartition(":")[2])
+    port = int(server.base_url.rpartition(":")[2])
     listening = {c.laddr.ip for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port}
     assert listening == {"127.0.0.1"}
-    commands = [" ".join(process.cmdline()) for process in running.tree.processes()]
-    assert commands and not any(running.api_key in command for command in commands)
+    commands = [" ".join(process.cmdline()) for process in server.tree.processes()]
+    assert commands and not any(server.api_key in command for command in commands)
 
 
-def test_memory_is_that_of_all_processes(started: Started) -> None:
-    held = memory_after_answers(started.running, "demo")
-    parts = [process.memory_info().rss for process in started.running.tree.processes()]
-    assert max(parts) < held < sum(parts)
+def test_memory_covers_all_processes(bundle: RunningBundle) -> None:
+    used_bytes = memory_after_answers(bundle.server, "demo")
+    parts = [process.memory_info().rss for process in bundle.server.tree.processes()]
+    assert max(parts) < used_bytes < sum(parts)
 
 
-def test_the_engine_has_every_metric_that_alerts_and_dashboard_use(started: Started) -> None:
-    ask(started.running, "demo", "a dog", 5)
-    text = httpx.get(f"{started.running.base_url}/metrics", timeout=30).raise_for_status().text
+def test_the_engine_has_every_metric_that_alerts_and_dashboard_use(bundle: RunningBundle) -> None:
+    ask(bundle.server, "demo", "a dog", 5)
+    text = httpx.get(f"{bundle.server.base_url}/metrics", timeout=30).raise_for_status().text
     offered = {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
     assert [name for name in ENGINE_METRICS if name not in offered] == []
 
 
 @pytest.mark.skipif(bool(missing()), reason=f"not installed: {missing()}; requirements/debian.txt names their packages")
-def test_prometheus_reads_the_engine_with_the_generated_configuration(started: Started, tmp_path: Path) -> None:
+def test_prometheus_reads_the_engine_with_the_generated_configuration(bundle: RunningBundle, tmp_path: Path) -> None:
     def decodes() -> bool:
-        ask(started.running, "demo", "two birds", 30)
-        return bool(reader.query(f"{decode_expr(started.alerts, 1)} > 0"))
+        ask(bundle.server, "demo", "two birds", 30)
+        return bool(reader.query(f"{decode_expr(bundle.alerts, 1)} > 0"))
 
     with (
-        node_exporter(started.alerts.node_exporter),
-        prometheus(started.folder / "prometheus.yml", tmp_path / "data") as reader,
+        node_exporter(bundle.alerts.node_exporter),
+        prometheus(bundle.folder / "prometheus.yml", tmp_path / "data") as reader,
     ):
         assert until(lambda: len(reader.query('up{job=~"vllm|node"} == 1')) == 2), reader.query("up")
         assert until(decodes)
         assert all(reader.query(f"count({name})") for name in ENGINE_METRICS)
         assert until(lambda: all(rule["health"] == "ok" for rule in reader.rules())), reader.rules()
-        assert [rule["name"] for rule in reader.rules()] == [alert.name for alert in alerts_of(started.alerts)]
+        assert [rule["name"] for rule in reader.rules()] == [alert.name for alert in alerts_of(bundle.alerts)]
         assert "firing" not in {rule["state"] for rule in reader.rules() if rule["name"].startswith("Vllm")}
         labels = reader.query('up{job="vllm"}')[0]["metric"]
         assert (labels["study"], labels["scenario"]) == ("chat", "chat")

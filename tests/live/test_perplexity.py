@@ -15,7 +15,7 @@ pytestmark = pytest.mark.live
 ROWS = 60
 
 
-def test_perplexity_through_the_engine_is_that_of_transformers(live_engines: LiveEngines) -> None:
+def test_perplexity_of_the_engine_equals_that_of_transformers(live_engines: LiveEngines) -> None:
     rows = read(ROOT / "demo/workloads/chat.jsonl")[:ROWS]
     prompts, references = [r["prompt"] for r in rows], [r["reference"] for r in rows]
     with live_engines.lease() as lease:

@@ -60,7 +60,7 @@ def test_vllm_refuses_what_it_cannot_serve_without_a_start(live_vllm: VllmLaunch
     assert {"fp16", "w8a8 static"} & set(refusals) == set()
 
 
-def test_a_launcher_that_starts_cold_leaves_it_to_the_first_engine(tmp_path: Path) -> None:
+def test_a_launcher_that_starts_cold_reports_no_refusal_in_advance(tmp_path: Path) -> None:
     refused = config_of(described(tmp_path / "c", _weights(3), None, "pack-quantized"))
     assert VllmLauncher(start="cold").refusals({"w3a16": refused}) == {}
 

@@ -30,7 +30,7 @@ def engines_below() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("verb", "override", "said"),
+    ("verb", "override", "message"),
     [
         ("optimize.certify", "certify.scenarios=[kil]", "did you mean 'kill'"),
         ("optimize.certify", "certify.scenario=[kill]", "did you mean 'scenarios'"),
@@ -40,11 +40,11 @@ def engines_below() -> list[str]:
     ],
 )
 def test_settings(
-    optimize: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, override: str, said: str
+    optimize: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str, override: str, message: str
 ) -> None:
     monkeypatch.delenv("OPTIMIZE_API_KEY", raising=False)
     folders = [f"output_dir={tmp_path}/out", f"cache_dir={tmp_path}/cache", "serve.port=0"]
-    assert said in refused(optimize(["+study=chat", *folders, override], verb=verb))
+    assert message in refused(optimize(["+study=chat", *folders, override], verb=verb))
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -37,7 +37,7 @@ def stress(repeat: int) -> FaultResult:
     return FaultResult("stress", False, repeat, figures, words, tables=tables)
 
 
-def test_the_certificate_holds_every_scenario_with_and_without_help(tmp_path: Path) -> None:
+def test_the_certificate_has_every_scenario_with_and_without_mitigation(tmp_path: Path) -> None:
     runs = [fault(k, m) for k in range(3) for m in (False, True)] + [stress(k) for k in range(3)]
     paths = write_report(runs, ABOUT, Certify(), tmp_path)
     assert [p.name for p in paths] == ["certify.md", "certify.json", "stress.png"]
@@ -54,13 +54,13 @@ def test_the_certificate_holds_every_scenario_with_and_without_help(tmp_path: Pa
     assert paths[2].stat().st_size > 10_000
 
 
-def test_what_the_system_did_not_allow_is_said_and_not_shown_as_a_figure(tmp_path: Path) -> None:
+def test_a_fault_that_was_not_possible_is_reported_without_figures(tmp_path: Path) -> None:
     denied = FaultResult("oom", False, 0, error="not possible here: no control groups")
     text = write_report([denied], ABOUT, Certify(), tmp_path)[0].read_text()
     assert "not tested: not possible here: no control groups" in text and "normal P99" not in text
 
 
-def test_runs_are_kept_and_read_back(tmp_path: Path) -> None:
+def test_runs_are_written_and_read_back(tmp_path: Path) -> None:
     folder = tmp_path / "trials/0003"
     folder.mkdir(parents=True)
     fault(1, True).write(folder)

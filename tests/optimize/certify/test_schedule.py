@@ -8,26 +8,26 @@ from optimize.config.certify import Certify
 from optimize.errors import ConfigError
 
 
-def test_all_scenarios_are_run_repeat_by_repeat_faults_with_their_mitigation_too() -> None:
-    found = [r.key for r in runs(Certify(), 2, set())]
-    half = len(found) // 2
-    assert {name for name, _, _ in found} == set(SCENARIOS)
-    assert [k[:2] for k in found[:half]] == [k[:2] for k in found[half:]]
-    assert ("kill", True, 0) in found and ("stress", True, 0) not in found and ("freeze", True, 0) not in found
+def test_all_scenarios_run_repetition_by_repetition_and_faults_with_their_mitigation_too() -> None:
+    planned = [r.key for r in runs(Certify(), 2, set())]
+    half = len(planned) // 2
+    assert {name for name, _, _ in planned} == set(SCENARIOS)
+    assert [k[:2] for k in planned[:half]] == [k[:2] for k in planned[half:]]
+    assert ("kill", True, 0) in planned and ("stress", True, 0) not in planned and ("freeze", True, 0) not in planned
 
 
 def test_without_mitigations_each_is_run_bare() -> None:
-    found = list(runs(Certify(scenarios=["kill", "oom"], mitigations=False), 1, set()))
-    assert [r.key for r in found] == [("kill", False, 0), ("oom", False, 0)]
+    planned = list(runs(Certify(scenarios=["kill", "oom"], mitigations=False), 1, set()))
+    assert [r.key for r in planned] == [("kill", False, 0), ("oom", False, 0)]
 
 
-def test_what_is_done_is_not_run_again() -> None:
-    found = list(runs(Certify(scenarios=["kill"]), 2, {("kill", False, 0), ("kill", True, 1)}))
-    assert [r.key for r in found] == [("kill", True, 0), ("kill", False, 1)]
+def test_completed_runs_are_not_repeated() -> None:
+    planned = list(runs(Certify(scenarios=["kill"]), 2, {("kill", False, 0), ("kill", True, 1)}))
+    assert [r.key for r in planned] == [("kill", True, 0), ("kill", False, 1)]
 
 
 @pytest.mark.parametrize(
-    ("changed", "repeats", "said"),
+    ("changed", "repeats", "message"),
     [
         ({"scenarios": ["kil"]}, 3, "unknown scenario 'kil'; did you mean 'kill'"),
         ({}, 0, "repeats must be at least 1"),
@@ -37,6 +37,6 @@ def test_what_is_done_is_not_run_again() -> None:
         ({"stress_steps": []}, 3, "certify.stress_steps"),
     ],
 )
-def test_settings_that_cannot_be_are_named(changed: dict[str, Any], repeats: int, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_invalid_settings_are_named(changed: dict[str, Any], repeats: int, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         check(replace(Certify(), **changed), repeats)

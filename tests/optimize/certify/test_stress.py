@@ -10,23 +10,25 @@ def request(due_s: float, latency_s: float = 0.1, error: str | None = None) -> R
     return RequestRecord(0, due_s, due_s, None, due_s + latency_s, 1, 1, "", error)
 
 
-def test_a_rate_that_is_answered_as_it_comes_is_kept() -> None:
-    found = summary([request(k / 10) for k in range(100)], 2.0, 8.0, 10.0)
-    assert found["arrived_per_s"] == pytest.approx(10.0) and found["answered_per_s"] == pytest.approx(10.0, rel=0.05)
-    assert found["p99_s"] == pytest.approx(0.1) and found["errors"] == {} and found["kept"]
+def test_answers_keep_up_with_a_sustainable_rate() -> None:
+    figures = summary([request(k / 10) for k in range(100)], 2.0, 8.0, 10.0)
+    assert figures["arrived_per_s"] == pytest.approx(10.0) and figures["answered_per_s"] == pytest.approx(
+        10.0, rel=0.05
+    )
+    assert figures["p99_s"] == pytest.approx(0.1) and figures["errors"] == {} and figures["kept"]
 
 
-def test_one_that_piles_up_is_not() -> None:
-    found = summary([request(k / 10, latency_s=k / 10) for k in range(100)], 2.0, 8.0, 10.0)
-    assert found["answered_per_s"] < 6 and not found["kept"]
+def test_answers_do_not_keep_up_while_requests_pile_up() -> None:
+    figures = summary([request(k / 10, latency_s=k / 10) for k in range(100)], 2.0, 8.0, 10.0)
+    assert figures["answered_per_s"] < 6 and not figures["kept"]
 
 
-def test_errors_are_counted_by_class_and_are_not_kept() -> None:
-    found = summary([*[request(k / 10) for k in range(100)], request(3.0, 0.2, "timeout")], 2.0, 8.0, 10.0)
-    assert found["errors"] == {"timeout": 1} and not found["kept"]
+def test_errors_are_counted_by_class_and_do_not_keep_up() -> None:
+    figures = summary([*[request(k / 10) for k in range(100)], request(3.0, 0.2, "timeout")], 2.0, 8.0, 10.0)
+    assert figures["errors"] == {"timeout": 1} and not figures["kept"]
 
 
-def test_a_ramp_within_its_bound_is_what_was_asked_for() -> None:
+def test_a_ramp_within_its_bound_is_unchanged() -> None:
     ramp, hold_s = bounded_ramp(10, 1000, 10, 2, 8000)
     assert (ramp.from_per_s, ramp.to_per_s, ramp.ramp_s, hold_s) == (10, 1000, 10, 2)
 
@@ -42,7 +44,7 @@ def bins(*p99: float) -> list[dict[str, Any]]:
     return [{"offered_per_s": 100.0 * (k + 1), "p99_s": value, "errors": {}} for k, value in enumerate(p99)]
 
 
-def test_it_breaks_where_p99_leaves_what_is_normal_for_good() -> None:
+def test_the_breaking_rate_is_where_p99_leaves_the_normal_range_for_good() -> None:
     assert breaking_per_s(bins(0.1, 0.5, 0.1, 0.6, 2.0), 0.2) == 400
     assert breaking_per_s(bins(0.1, 0.5, 0.1), 0.2) is None
     assert breaking_per_s(bins(1.0, 1.0), 0.2) == 100

@@ -21,7 +21,7 @@ CURVE = [
 ]
 
 
-def test_the_missions_thresholds_are_the_default() -> None:
+def test_the_missions_thresholds_are_the_defaults() -> None:
     levels = {a.name: (a.expr, a.for_s) for a in alerts_of(Alerts())}
     assert set(levels) == {
         "VllmPagingWarning", "VllmPagingCritical", "VllmDecodeSlowWarning", "VllmDecodeSlowCritical",
@@ -33,7 +33,7 @@ def test_the_missions_thresholds_are_the_default() -> None:
     assert levels["CpuExhaustedCritical"][0].endswith("> 0.98") and levels["CpuExhaustedCritical"][1] == 5
 
 
-def test_every_alert_names_what_helps() -> None:
+def test_every_alert_names_its_mitigation() -> None:
     helps = {a.name: a.mitigation for a in alerts_of(Alerts())}
     assert "KV cache" in helps["VllmPagingWarning"] and "preload" in helps["VllmPagingWarning"]
     assert "beam_size" in helps["VllmDecodeSlowCritical"] and "scale out" in helps["CpuExhaustedWarning"]
@@ -52,7 +52,7 @@ def test_beam_search_is_judged_by_its_steps() -> None:
     assert "e2e_request_latency" in slow[4]
 
 
-def test_all_metrics_used_are_those_that_a_live_engine_is_asked_for() -> None:
+def test_the_metrics_used_are_those_that_a_live_test_checks() -> None:
     used = [a.expr for beams in (1, 2) for a in alerts_of(Alerts(), beams)]
     used += [dashboard("t", Alerts(), beams) for beams in (1, 2)]
     names = {word for text in used for word in _metrics(text)}
@@ -67,31 +67,31 @@ def _metrics(text: str) -> set[str]:
 
 
 def test_the_knee_is_the_last_rate_before_latency_turns_up() -> None:
-    bend = knee(CURVE)
-    assert bend is not None and bend.rate_per_s in (30, 40)
-    assert knee(list(reversed(CURVE))) == bend
+    knee_point = knee(CURVE)
+    assert knee_point is not None and knee_point.rate_per_s in (30, 40)
+    assert knee(list(reversed(CURVE))) == knee_point
 
 
 @pytest.mark.parametrize("points", [[], CURVE[:3], [LoadPoint(r, float(r), 0) for r in range(1, 8)]])
-def test_no_knee_where_there_is_no_bend(points: list[LoadPoint]) -> None:
+def test_a_curve_without_a_bend_has_no_knee(points: list[LoadPoint]) -> None:
     assert knee(points) is None
 
 
-def test_at_the_knee_warn_is_what_was_measured_there_and_critical_keeps_its_proportion() -> None:
-    found = at_knee(Alerts(), LoadPoint(30, 0.25, 0.08))
-    assert (found.queue_s.warn, found.queue_s.critical) == (0.08, 0.16)
-    assert (found.decode_s, found.cpu) == (Alerts().decode_s, Alerts().cpu)
+def test_at_the_knee_warn_is_the_measured_wait_and_critical_keeps_its_proportion() -> None:
+    settings = at_knee(Alerts(), LoadPoint(30, 0.25, 0.08))
+    assert (settings.queue_s.warn, settings.queue_s.critical) == (0.08, 0.16)
+    assert (settings.decode_s, settings.cpu) == (Alerts().decode_s, Alerts().cpu)
 
 
-def test_the_knee_makes_no_alert_laxer_and_none_jumpy() -> None:
+def test_the_knee_raises_no_threshold_and_lowers_none_to_nothing() -> None:
     assert at_knee(Alerts(), LoadPoint(30, 9, 9.0)).queue_s == Alerts().queue_s
     assert at_knee(Alerts(), LoadPoint(30, 9, 0.0)).queue_s.warn == 0.05
 
 
-def test_the_knee_is_left_alone_on_request() -> None:
-    bend = LoadPoint(30, 0.25, 0.08)
-    assert alerts_of(Alerts(from_knee=False), 1, bend) == alerts_of(Alerts())
-    assert alerts_of(Alerts(), 1, bend) != alerts_of(Alerts())
+def test_the_knee_is_ignored_on_request() -> None:
+    knee_point = LoadPoint(30, 0.25, 0.08)
+    assert alerts_of(Alerts(from_knee=False), 1, knee_point) == alerts_of(Alerts())
+    assert alerts_of(Alerts(), 1, knee_point) != alerts_of(Alerts())
 
 
 ROW = "of study chat (trial 4)"
@@ -106,7 +106,7 @@ def _certificate(*curves: list[tuple[float, float, float]], title: str = f"recom
     return json.dumps({"title": title, "rows": rows})
 
 
-def test_the_load_curve_is_the_certificates_and_its_repetitions_mean(tmp_path: Path) -> None:
+def test_the_load_curve_is_the_mean_of_the_certificates_repetitions(tmp_path: Path) -> None:
     path = tmp_path / "certify.json"
     path.write_text(_certificate([(10, 0.1, 0.2), (20, 0.2, 0.5)], [(12, 0.1, 0.3), (24, 0.2, 0.7)]))
     first, second = read_load_curve(path, ROW)
@@ -123,22 +123,22 @@ def test_a_certificate_counts_for_its_own_row_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["", "[]", json.dumps({"title": ROW, "rows": [{}]})])
-def test_what_is_no_certificate_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_not_a_certificate_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "c.json").write_text(content)
     with pytest.raises(ConfigError, match="is not a certificate"):
         read_load_curve(tmp_path / "c.json", ROW)
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         (Alerts(queue_s=Levels(1.0, 0.5)), "alerts.queue_s"), (Alerts(decode_s=Levels(0, 0.5)), "alerts.decode_s"),
         (Alerts(cpu=Levels(0.9, 1.0)), "alerts.cpu.critical"), (Alerts(quantile=1.0), "alerts.quantile"),
         (Alerts(window_s=1.0), "alerts.window_s"), (Alerts(scrape_s=0.0), "at least two readings"),
     ],
 )  # fmt: skip
-def test_settings_that_contradict_themselves(settings: Alerts, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_contradictory_settings_are_refused(settings: Alerts, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         alerts_of(settings)
 
 

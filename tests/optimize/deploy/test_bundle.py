@@ -29,7 +29,7 @@ BEAMS = chosen(request={"beam_size": 4, "fields": [["length_penalty", 0.8]]})
 ROWS = {"cpu": CPU, "gpu": GPU, "beams": BEAMS}
 
 
-def made(row: StudyRow, folder: Path = Path("/srv/bundle"), **settings: Any) -> Deployment:
+def deployment_of(row: StudyRow, folder: Path = Path("/srv/bundle"), **settings: Any) -> Deployment:
     config = StudyConfig(deploy=Deploy(**settings))
     return make_deployment(row, config, folder)
 
@@ -37,14 +37,14 @@ def made(row: StudyRow, folder: Path = Path("/srv/bundle"), **settings: Any) -> 
 @pytest.fixture(params=list(ROWS))
 def bundle(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     folder = make_folder(tmp_path / "bundle")
-    write_bundle(made(ROWS[request.param], folder), Alerts(), None)
+    write_bundle(deployment_of(ROWS[request.param], folder), Alerts(), None)
     return folder
 
 
 # The command
 
 
-def test_the_command_is_taken_apart_and_loses_only_what_the_bundle_sets_itself() -> None:
+def test_the_command_is_parsed_and_loses_only_what_the_bundle_sets_itself() -> None:
     serve = parse_command(
         "A='x y' vllm serve org/model --host=127.0.0.1 --port=1 --served-model-name=m --dtype=float16"
     )
@@ -52,45 +52,45 @@ def test_the_command_is_taken_apart_and_loses_only_what_the_bundle_sets_itself()
     assert not serve.local and parse_command(f"vllm serve {MODEL} --x=1").local
 
 
-def test_development_mode_is_dropped_whatever_the_command_says() -> None:
+def test_development_mode_is_dropped_from_the_command() -> None:
     assert parse_command("VLLM_SERVER_DEV_MODE=1 vllm serve org/model --x=1").environment == {}
 
 
 @pytest.mark.parametrize("command", ["", "python -m something", "vllm serve"])
-def test_what_is_no_command_is_refused(command: str) -> None:
+def test_other_commands_are_refused(command: str) -> None:
     with pytest.raises(ConfigError, match="no command to deploy"):
         parse_command(command)
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"port": 0}, "deploy.port"), ({"port": 70000}, "deploy.port"), ({"headroom": -0.1}, "deploy.headroom"),
         ({"replicas": 0}, "deploy.replicas"),
     ],
 )  # fmt: skip
-def test_settings(settings: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         check_settings(Deploy(**settings))
 
 
 # Resources
 
 
-def test_memory_is_what_was_measured_and_the_headroom() -> None:
-    assert made(CPU).memory_mib == 960
-    assert made(CPU, headroom=0.5).memory_mib == 1200
-    assert dataclasses.replace(made(CPU), memory=Memory(100 * 2**20, "seen")).memory_mib == 120
-    assert made(GPU).memory_mib is None
+def test_memory_is_the_measured_memory_plus_headroom() -> None:
+    assert deployment_of(CPU).memory_mib == 960
+    assert deployment_of(CPU, headroom=0.5).memory_mib == 1200
+    assert dataclasses.replace(deployment_of(CPU), memory=Memory(100 * 2**20, "seen")).memory_mib == 120
+    assert deployment_of(GPU).memory_mib is None
 
 
-def test_processors_are_reserved_as_measured_and_gpus_as_the_flags_say() -> None:
-    assert (made(CPU).cpu_millicores, made(CPU).gpus) == (1900, 0)
-    assert (made(GPU).cpu_millicores, made(GPU).gpus) == (None, 4)
+def test_cpus_are_reserved_as_measured_and_gpus_as_the_flags_require() -> None:
+    assert (deployment_of(CPU).cpu_millicores, deployment_of(CPU).gpus) == (1900, 0)
+    assert (deployment_of(GPU).cpu_millicores, deployment_of(GPU).gpus) == (None, 4)
 
 
-def test_limits_stand_in_every_file_that_has_them(tmp_path: Path) -> None:
-    texts = render(made(CPU), Alerts())
+def test_every_file_that_can_has_the_memory_limit(tmp_path: Path) -> None:
+    texts = render(deployment_of(CPU), Alerts())
     assert "MemoryMax=960M" in texts["vllm-chat.service"]
     compose = yaml.safe_load(texts["compose.yaml"])
     assert compose["services"]["vllm"]["deploy"]["resources"]["limits"] == {"memory": "960M"}
@@ -99,8 +99,8 @@ def test_limits_stand_in_every_file_that_has_them(tmp_path: Path) -> None:
     assert container["resources"] == {"requests": {"cpu": "1900m", "memory": "960Mi"}, "limits": {"memory": "960Mi"}}
 
 
-def test_gpus_are_asked_for() -> None:
-    texts = render(made(GPU), Alerts())
+def test_gpus_are_requested() -> None:
+    texts = render(deployment_of(GPU), Alerts())
     deployment, _ = yaml.safe_load_all(texts["kubernetes.yaml"])
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["resources"] == {"limits": {"nvidia.com/gpu": 4}}
@@ -113,7 +113,7 @@ def test_gpus_are_asked_for() -> None:
 
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_no_development_endpoint_and_no_secret_in_any_file(row: StudyRow) -> None:
-    for name, text in render(made(row), Alerts()).items():
+    for name, text in render(deployment_of(row), Alerts()).items():
         lines = [line for line in text.splitlines() if "VLLM_SERVER_DEV_MODE" in line]
         assert [line for line in lines if not line.startswith("unset ")] == [], name
         for line in text.splitlines():
@@ -123,7 +123,7 @@ def test_no_development_endpoint_and_no_secret_in_any_file(row: StudyRow) -> Non
 
 
 def test_served_on_loopback_or_behind_a_key() -> None:
-    texts = render(made(CPU), Alerts())
+    texts = render(deployment_of(CPU), Alerts())
     assert '--host="${HOST:-127.0.0.1}"' in texts["serve.sh"] and "VLLM_API_KEY:?" in texts["serve.sh"]
     compose = yaml.safe_load(texts["compose.yaml"])
     ports = [p for service in compose["services"].values() for p in service.get("ports", [])]
@@ -142,15 +142,15 @@ def test_served_on_loopback_or_behind_a_key() -> None:
 
 def test_without_a_key_the_script_ends_at_once(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "bundle")
-    write_bundle(made(CPU, folder), Alerts(), None)
+    write_bundle(deployment_of(CPU, folder), Alerts(), None)
     done = subprocess.run(
         [folder / "serve.sh"], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False
     )
     assert done.returncode != 0 and "VLLM_API_KEY: is not set" in done.stderr
 
 
-def test_the_three_ways_serve_the_same_flags() -> None:
-    texts = render(made(CPU), Alerts())
+def test_all_files_serve_with_the_same_flags() -> None:
+    texts = render(deployment_of(CPU), Alerts())
     deployment, _ = yaml.safe_load_all(texts["kubernetes.yaml"])
     arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
     assert yaml.safe_load(texts["compose.yaml"])["services"]["vllm"]["command"] == arguments
@@ -162,7 +162,7 @@ def test_the_three_ways_serve_the_same_flags() -> None:
 # What readers say
 
 
-def test_compose_keeps_its_schema(bundle: Path) -> None:
+def test_the_compose_file_is_valid_by_its_schema(bundle: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", bundle / "compose.yaml"],
         capture_output=True, text=True, check=False,
@@ -170,7 +170,7 @@ def test_compose_keeps_its_schema(bundle: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_the_compose_schema_refuses_what_is_wrong(bundle: Path) -> None:
+def test_the_compose_schema_refuses_an_error(bundle: Path) -> None:
     path = bundle / "compose.yaml"
     path.write_text(path.read_text().replace("    image:", "    imige:"))
     done = subprocess.run(
@@ -180,7 +180,7 @@ def test_the_compose_schema_refuses_what_is_wrong(bundle: Path) -> None:
     assert done.returncode == 1 and "imige" in done.stdout
 
 
-def test_kubernetes_objects_keep_their_schemas(bundle: Path) -> None:
+def test_kubernetes_objects_are_valid_by_their_schemas(bundle: Path) -> None:
     objects = list(yaml.safe_load_all((bundle / "kubernetes.yaml").read_text()))
     assert [o["kind"] for o in objects] == ["Deployment", "Service"]
     for one in objects:
@@ -199,7 +199,7 @@ def _program(name: str) -> str:
     return path
 
 
-def test_systemd_takes_the_unit(bundle: Path) -> None:
+def test_systemd_accepts_the_unit(bundle: Path) -> None:
     (unit,) = bundle.glob("*.service")
     done = subprocess.run([_program("systemd-analyze"), "verify", unit], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
@@ -208,7 +208,7 @@ def test_systemd_takes_the_unit(bundle: Path) -> None:
     assert "no-such-script" in done.stderr
 
 
-def test_prometheus_takes_its_configurations(bundle: Path) -> None:
+def test_prometheus_accepts_its_configurations(bundle: Path) -> None:
     for name in ("prometheus.yml", "prometheus.compose.yml"):
         done = subprocess.run(
             [_program("promtool"), "check", "config", bundle / name], capture_output=True, text=True, check=False
@@ -218,12 +218,12 @@ def test_prometheus_takes_its_configurations(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("row", ["cpu", "beams"])
-@pytest.mark.parametrize("bend", [None, LoadPoint(20.0, 0.5, 0.123)], ids=["row 9", "knee"])
-def test_every_rule_is_raised_by_what_it_is_for_and_silent_otherwise(
-    tmp_path: Path, row: str, bend: LoadPoint | None
+@pytest.mark.parametrize("knee_point", [None, LoadPoint(20.0, 0.5, 0.123)], ids=["row 9", "knee"])
+def test_every_rule_fires_on_its_problem_and_is_silent_otherwise(
+    tmp_path: Path, row: str, knee_point: LoadPoint | None
 ) -> None:
     folder = make_folder(tmp_path / "bundle")
-    write_bundle(made(ROWS[row], folder), Alerts(), bend)
+    write_bundle(deployment_of(ROWS[row], folder), Alerts(), knee_point)
     tests = yaml.safe_load((folder / "alerts.test.yml").read_text())["tests"]
     names = {t["name"] for t in tests}
     rules = yaml.safe_load((folder / "alerts.yml").read_text())["groups"][0]["rules"]
@@ -233,9 +233,9 @@ def test_every_rule_is_raised_by_what_it_is_for_and_silent_otherwise(
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_promtools_tests_notice_a_rule_that_no_longer_fires(tmp_path: Path) -> None:
+def test_promtool_detects_a_rule_that_no_longer_fires(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "bundle")
-    write_bundle(made(CPU, folder), Alerts(), None)
+    write_bundle(deployment_of(CPU, folder), Alerts(), None)
     rules = folder / "alerts.yml"
     rules.write_text(rules.read_text().replace("request_queue_time_seconds", "queue_time_seconds"))
     command = [_program("promtool"), "test", "rules", "alerts.test.yml"]
@@ -246,8 +246,8 @@ def test_promtools_tests_notice_a_rule_that_no_longer_fires(tmp_path: Path) -> N
 # What people read
 
 
-def test_readme_has_the_figures_with_their_intervals_and_circumstances() -> None:
-    text = render(made(CPU), Alerts())["README.md"]
+def test_the_readme_has_the_figures_with_intervals_and_signature() -> None:
+    text = render(deployment_of(CPU), Alerts())["README.md"]
     assert "| qps | 10.0 (8.0–12.0) requests/s |" in text
     for said in (
         "two cores",
@@ -260,12 +260,15 @@ def test_readme_has_the_figures_with_their_intervals_and_circumstances() -> None
     assert "use_beam_search" not in text
 
 
-def test_readme_says_what_each_request_must_carry() -> None:
-    assert '`{"use_beam_search": true, "n": 4, "length_penalty": 0.8}`' in render(made(BEAMS), Alerts())["README.md"]
+def test_the_readme_has_the_fields_that_each_request_must_carry() -> None:
+    assert (
+        '`{"use_beam_search": true, "n": 4, "length_penalty": 0.8}`'
+        in render(deployment_of(BEAMS), Alerts())["README.md"]
+    )
 
 
-def test_dashboard_is_json_with_a_panel_for_every_alert_of_the_mission() -> None:
-    board = json.loads(render(made(CPU), Alerts())["dashboard.json"])
+def test_the_dashboard_is_json_with_a_panel_for_every_alert() -> None:
+    board = json.loads(render(deployment_of(CPU), Alerts())["dashboard.json"])
     lines = {
         p["title"]: [s["value"] for s in p["fieldConfig"]["defaults"]["thresholds"]["steps"]] for p in board["panels"]
     }
@@ -277,9 +280,9 @@ def test_dashboard_is_json_with_a_panel_for_every_alert_of_the_mission() -> None
 # The folder
 
 
-def test_a_bundle_is_written_over_and_nothing_else_is(tmp_path: Path) -> None:
+def test_only_a_bundle_is_overwritten(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "bundle")
-    write_bundle(made(CPU, folder), Alerts(), None)
+    write_bundle(deployment_of(CPU, folder), Alerts(), None)
     assert make_folder(folder) == folder
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/letter.txt").touch()

@@ -58,11 +58,11 @@ VALIDATION = START + (
 # Evidence
 
 
-def test_the_first_cause_counts_not_what_it_led_to() -> None:
+def test_the_first_cause_is_evidence_and_its_consequences_are_not() -> None:
     assert decisive_lines(_core_failure(NO_KERNEL)) == (NO_KERNEL,)
 
 
-def test_what_it_led_to_counts_where_the_cause_is_not_in_the_log() -> None:
+def test_a_consequence_is_evidence_where_the_log_has_no_cause() -> None:
     line = "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace (above)"
     assert decisive_lines(START + f"(APIServer pid=12709) {line}\n") == (line,)
 
@@ -76,7 +76,7 @@ def test_the_parsers_complaint_is_evidence_and_its_usage_is_not() -> None:
     assert decisive_lines(PARSER) == ("vllm serve: error: argument --max-num-seqs: invalid int value: 'x'",)
 
 
-def test_a_validation_error_is_followed_by_what_was_wrong() -> None:
+def test_the_line_below_a_validation_error_is_evidence() -> None:
     assert any("must be greater than or equal to max_num_seqs" in line for line in decisive_lines(VALIDATION))
 
 
@@ -101,7 +101,7 @@ def test_evidence_is_bounded() -> None:
         "ERROR 11-22 14:02:11 [registry.py:654] ",
     ],
 )
-def test_the_loggers_prefix_is_taken_off(prefix: str) -> None:
+def test_the_loggers_prefix_is_removed(prefix: str) -> None:
     assert decisive_lines(f"{prefix}ValueError: no\n") == ("ValueError: no",)
 
 
@@ -126,7 +126,7 @@ def test_out_of_host_memory(cause: str, phase: str) -> None:
     assert classify(_core_failure(cause), 1, 0, phase).kind is FailureKind.HOST_OOM
 
 
-def test_a_kill_by_the_kernel_is_host_memory_though_the_log_is_silent() -> None:
+def test_a_kill_by_the_kernel_is_host_memory_even_with_a_silent_log() -> None:
     failure = classify(START, -9, 1, "load")
     assert failure.kind is FailureKind.HOST_OOM
     assert str(failure) == "engine was killed by SIGKILL during load"
@@ -142,7 +142,7 @@ def test_a_kill_by_the_kernel_is_host_memory_though_the_log_is_silent() -> None:
         (START, 0, "load"),
     ],
 )
-def test_all_else_is_a_crash(log: str, exit_code: int, phase: str) -> None:
+def test_other_failures_are_crashes(log: str, exit_code: int, phase: str) -> None:
     assert classify(log, exit_code, 0, phase).kind is FailureKind.CRASH
 
 
@@ -150,13 +150,13 @@ def test_all_else_is_a_crash(log: str, exit_code: int, phase: str) -> None:
     ("exit_code", "how"),
     [(1, "exited with code 1"), (-11, "was killed by SIGSEGV"), (-250, "was killed by signal 250"), (None, "ended")],
 )
-def test_the_message_says_how_when_and_why(exit_code: int | None, how: str) -> None:
+def test_the_message_has_exit_phase_and_cause(exit_code: int | None, how: str) -> None:
     failure = classify(_core_failure(NO_KERNEL), exit_code, 0, "start")
     assert str(failure) == f"engine {how} during start: {NO_KERNEL}"
     assert failure.evidence == (NO_KERNEL,)
 
 
-def test_a_taken_port_is_told_apart() -> None:
+def test_a_port_in_use_is_recognized() -> None:
     assert port_was_taken(START + "OSError: [Errno 98] Address already in use\n")
     assert not port_was_taken(_core_failure(NO_KERNEL))
 
@@ -175,9 +175,9 @@ def test_a_taken_port_is_told_apart() -> None:
         "ValueError: torch.float16 is not supported for quantization method quark. Supported dtypes: [torch.bfloat16]",
     ],
 )
-def test_a_missing_kernel_is_told_from_a_refused_flag(line: str) -> None:
+def test_a_missing_kernel_is_recognized(line: str) -> None:
     assert lacks_kernel(["something else", line])
 
 
-def test_a_refused_flag_is_no_missing_kernel() -> None:
+def test_a_refused_flag_is_not_a_missing_kernel() -> None:
     assert not lacks_kernel([*decisive_lines(VALIDATION), *decisive_lines(PARSER), HOST_OOM])

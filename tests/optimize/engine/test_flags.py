@@ -21,7 +21,7 @@ def test_flags_of_vllm_are_found_in_its_source(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["batch_size", "beam_size", "max-num-seqs", "no_such_flag", ""])
-def test_what_is_no_flag_is_not_found(name: str) -> None:
+def test_other_names_are_not_flags(name: str) -> None:
     assert name not in known_flags()
 
 
@@ -30,14 +30,14 @@ def test_flags_of_the_search_space_pass() -> None:
     check_flags([])
 
 
-def test_a_misspelt_flag_is_named_with_the_nearest_and_the_release() -> None:
+def test_the_error_of_a_misspelt_flag_names_the_nearest_flag_and_the_release() -> None:
     with pytest.raises(ConfigError, match="did you mean 'max_num_seqs'") as caught:
         check_flags(["block_size", "max_num_seq"])
     assert vllm_distribution()[1] in str(caught.value)
 
 
 @pytest.mark.parametrize("name", sorted(OWNED))
-def test_flags_this_project_sets_are_not_the_users(name: str) -> None:
+def test_flags_that_this_project_sets_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="set by this project itself"):
         check_flags([name])
 
@@ -63,7 +63,7 @@ def test_values_as_arguments(value: Any, arguments: list[str]) -> None:
     assert to_arguments((("some_flag", value),)) == arguments
 
 
-def test_lists_that_vllm_reads_as_json_are_written_so() -> None:
+def test_lists_that_vllm_reads_as_json_are_written_as_json() -> None:
     assert to_arguments((("allowed_origins", ["a", "b"]),)) == ['--allowed-origins=["a", "b"]']
 
 

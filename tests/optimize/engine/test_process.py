@@ -199,7 +199,7 @@ def test_scans_are_frequent_while_an_engine_starts_and_rare_afterwards(monkeypat
     assert len([at for at in scans if at >= 60]) == 1
 
 
-def test_niceness_applies_to_the_engine_s_session_too(tmp_path: Path) -> None:
+def test_niceness_applies_to_the_session_of_the_engine_too(tmp_path: Path) -> None:
     code = (
         "import os\nfrom optimize.engine.serve import lower_priority\n"
         "lower_priority()\ngroup = '/proc/self/autogroup'\n"

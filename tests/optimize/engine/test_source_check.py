@@ -25,7 +25,7 @@ def test_the_installed_release_looks_as_expected() -> None:
 
 
 @pytest.mark.parametrize(
-    ("file", "kind", "said"),
+    ("file", "kind", "message"),
     [
         ("v1/utils.py", "imports", "API servers"),
         ("v1/utils.py", "start_methods", "API servers"),
@@ -38,11 +38,11 @@ def test_the_installed_release_looks_as_expected() -> None:
         ("entrypoints/launchers/cli_args.py", "functions", "arguments"),
     ],
 )
-def test_whatever_is_missing_is_named(file: str, kind: str, said: str) -> None:
+def test_a_missing_feature_is_named(file: str, kind: str, message: str) -> None:
     changed: dict[str, Any] = copy.deepcopy(SEEN["0.32.0"])
     changed[file][kind] = []
     (problem,) = problems(changed)
-    assert said in problem
+    assert message in problem
 
 
 def test_an_outline_is_read_from_the_text_alone(tmp_path: Path) -> None:

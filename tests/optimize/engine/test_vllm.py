@@ -25,24 +25,24 @@ def test_the_deploy_command_holds_environment_fixed_flags_and_the_trials_own() -
     ]  # fmt: skip
 
 
-def test_the_flag_for_the_kv_cache_wins_over_the_older_variable() -> None:
+def test_the_flag_for_the_kv_cache_overrides_the_older_variable() -> None:
     """vLLM itself would let the variable win, and whole GiB are more than a small model needs."""
-    found = command(("kv_cache_memory_bytes", 1 << 28))
-    assert "--kv-cache-memory-bytes=268435456" in found and "OTHER=2" in found
-    assert not any("VLLM_CPU_KVCACHE_SPACE" in word for word in found)
+    words = command(("kv_cache_memory_bytes", 1 << 28))
+    assert "--kv-cache-memory-bytes=268435456" in words and "OTHER=2" in words
+    assert not any("VLLM_CPU_KVCACHE_SPACE" in word for word in words)
 
 
-def test_a_way_to_start_must_be_a_known_one() -> None:
+def test_the_kind_of_start_must_be_valid() -> None:
     with pytest.raises(ConfigError, match="engine.start must be auto, warm or cold, got 'hot'"):
         VllmLauncher(start="hot")
 
 
-def test_how_far_engines_give_way_has_bounds() -> None:
+def test_niceness_has_bounds() -> None:
     with pytest.raises(ConfigError, match=r"engine.niceness must be 0 to 19, got 20"):
         VllmLauncher(niceness=20)
 
 
-def test_engines_give_way_where_they_are_measured_and_not_where_they_serve() -> None:
+def test_engines_are_nice_where_they_are_measured_and_not_where_they_serve() -> None:
     config = configuration(["+study=chat"])
     measured, served = make_launcher(config), make_launcher(config, niceness=0)
     assert isinstance(measured, VllmLauncher) and isinstance(served, VllmLauncher)

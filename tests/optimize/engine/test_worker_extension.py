@@ -69,7 +69,7 @@ def test_weights_out_of_sight_are_unknown() -> None:
     assert _weights(linear(True), torch.float16, {}) is None
 
 
-def test_the_kv_cache_is_no_weight() -> None:
+def test_the_kv_cache_is_not_a_weight() -> None:
     layer, cache = linear(False), torch.zeros(1024)
     layer.kv_cache = cache
     vars(layer)["held_elsewhere"] = [cache]

@@ -11,6 +11,6 @@ def test_a_night_of_failures_does_not_overflow() -> None:
     assert Backoff(0.5, 10.0, 30.0, 60.0).pause_s(10_000) == 30.0
 
 
-def test_a_healthy_life_makes_up_for_the_restarts_before_it() -> None:
+def test_a_healthy_life_resets_the_count_of_restarts() -> None:
     assert BACKOFF.consecutive(4, lifetime_s=59.9) == 4
     assert BACKOFF.consecutive(4, lifetime_s=60.0) == 0

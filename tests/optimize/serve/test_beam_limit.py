@@ -23,59 +23,59 @@ def test_an_engine_accepts_half_as_many_beams_as_log_probabilities(flags: dict[s
         ({"use_beam_search": True, "n": "4"}, 1),
     ],
 )  # fmt: skip
-def test_only_beam_search_asks_for_beams(body: dict[str, object], asked: int) -> None:
+def test_only_beam_search_requests_beams(body: dict[str, object], asked: int) -> None:
     assert requested_beams(body) == asked
 
 
-def test_within_the_limit_a_request_passes_as_it_is() -> None:
+def test_a_request_within_the_limit_is_admitted_unchanged() -> None:
     assert limit().judge(beams(8)).beams == 8
     assert limit().judge({"n": 50}).beams == 1
 
 
-def test_beyond_it_a_request_is_refused_with_the_limit_in_words() -> None:
+def test_a_request_beyond_the_limit_is_refused_with_the_limit_in_words() -> None:
     verdict = limit().judge(beams(9))
     assert verdict.beams == 0 and "n=9" in verdict.reason and "8 beams allowed" in verdict.reason
 
 
-def test_or_clamped() -> None:
+def test_a_request_beyond_the_limit_is_clamped_on_demand() -> None:
     verdict = limit(clamp=True).judge(beams(9))
     assert (verdict.beams, verdict.requested) == (8, 9) and verdict.reason
 
 
 @pytest.mark.parametrize(("kv_use", "waiting"), [(0.95, 0), (0.1, 3)])
-def test_pressure_halves_the_limit_down_to_one(kv_use: float, waiting: float) -> None:
-    found = limit()
-    seen = []
+def test_load_halves_the_limit_down_to_one(kv_use: float, waiting: float) -> None:
+    beam_limit = limit()
+    limits = []
     for _ in range(5):
-        found.observe(kv_use, waiting)
-        seen.append(found.limit)
-    assert seen == [4, 2, 1, 1, 1]
-    assert "under the present load (8 without" in found.judge(beams(2)).reason
+        beam_limit.observe(kv_use, waiting)
+        limits.append(beam_limit.limit)
+    assert limits == [4, 2, 1, 1, 1]
+    assert "under the present load (8 without" in beam_limit.judge(beams(2)).reason
 
 
-def test_ease_lets_it_grow_by_one_up_to_the_ceiling_and_what_is_between_leaves_it() -> None:
-    found = limit()
-    found.observe(1.0, 0)
-    found.observe(0.7, 0)
-    assert found.limit == 4
+def test_without_load_the_limit_grows_by_one_up_to_the_ceiling_and_moderate_load_keeps_it() -> None:
+    beam_limit = limit()
+    beam_limit.observe(1.0, 0)
+    beam_limit.observe(0.7, 0)
+    assert beam_limit.limit == 4
     for _ in range(10):
-        found.observe(0.5, 0)
-    assert found.limit == 8
+        beam_limit.observe(0.5, 0)
+    assert beam_limit.limit == 8
 
 
-def test_a_fixed_limit_does_not_follow_pressure() -> None:
-    found = limit(dynamic=False)
-    found.observe(1.0, 5)
-    assert found.limit == 8
+def test_a_fixed_limit_ignores_load() -> None:
+    beam_limit = limit(dynamic=False)
+    beam_limit.observe(1.0, 5)
+    assert beam_limit.limit == 8
 
 
-def test_beams_in_flight_count_against_all_together_but_one_is_always_allowed() -> None:
-    found = limit(total=10)
-    found.enter(8)
-    assert found.limit == 2
-    found.enter(8)
-    assert found.limit == 1
-    found.enter(1)  # greedy requests are no beams
-    found.leave(8)
-    found.leave(8)
-    assert found.limit == 8
+def test_beams_in_flight_count_against_the_total_but_one_is_always_allowed() -> None:
+    beam_limit = limit(total=10)
+    beam_limit.enter(8)
+    assert beam_limit.limit == 2
+    beam_limit.enter(8)
+    assert beam_limit.limit == 1
+    beam_limit.enter(1)  # greedy requests are no beams
+    beam_limit.leave(8)
+    beam_limit.leave(8)
+    assert beam_limit.limit == 8

@@ -14,7 +14,7 @@ def test_restarts_are_appended_and_read_back(tmp_path: Path) -> None:
     assert list(log.read()) == [restart(1), restart(2)]
 
 
-def test_a_line_that_a_kill_cut_off_hides_no_other(tmp_path: Path) -> None:
+def test_an_incomplete_line_hides_no_other(tmp_path: Path) -> None:
     log = RestartLog(tmp_path / "restarts.jsonl")
     log.write(restart(1))
     with log.path.open("a") as file:
@@ -22,5 +22,5 @@ def test_a_line_that_a_kill_cut_off_hides_no_other(tmp_path: Path) -> None:
     assert list(log.read()) == [restart(1)]
 
 
-def test_no_restart_is_no_line(tmp_path: Path) -> None:
+def test_a_new_log_is_empty(tmp_path: Path) -> None:
     assert list(RestartLog(tmp_path / "restarts.jsonl").read()) == []

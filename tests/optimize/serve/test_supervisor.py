@@ -155,7 +155,7 @@ def test_a_stopped_engine_is_detected_by_its_silence(tmp_path: Path) -> None:
         assert ask(front).status_code == 200
 
 
-def test_a_configuration_that_never_ran_is_not_tried_again(tmp_path: Path) -> None:
+def test_a_configuration_that_never_ran_is_not_retried(tmp_path: Path) -> None:
     launchers = LauncherPool(lambda: SimulatedLauncher(oom_above_seqs=1))
     with launchers, pytest.raises(EngineFailure, match="out of memory"), Supervisor(CONFIG, launchers, QUICK, tmp_path):
         pass
@@ -175,7 +175,7 @@ def test_restarts_that_fail_are_recorded_and_go_on_until_one_succeeds(tmp_path: 
         assert last.attempt > 2 and last.backoff_s > 0
 
 
-def test_the_front_asks_for_its_key_and_gives_the_engine_its_own(tmp_path: Path) -> None:
+def test_the_front_requires_its_key_and_sends_the_engine_its_own(tmp_path: Path) -> None:
     with serving(tmp_path, key="secret") as (_, front):
         assert ask(front).status_code == 200
         url = f"{front.endpoint.base_url}/v1/completions"

@@ -15,7 +15,7 @@ def test_the_defaults_pass() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"probe_s": 0}, "serve.probe_s must be positive"),
         ({"retries": -1}, "serve.retries must not be negative"),
@@ -25,8 +25,8 @@ def test_the_defaults_pass() -> None:
         ({"kv_low": 0.95}, "serve.kv_low and serve.kv_high"),
     ],
 )
-def test_values_that_cannot_be_are_named(changed: dict[str, Any], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_invalid_values_are_named(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         check(replace(Serve(), **changed))
 
 
@@ -42,13 +42,13 @@ def test_loopback_needs_no_key(monkeypatch: pytest.MonkeyPatch, host: str) -> No
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "example.org"])
-def test_what_others_can_reach_needs_one(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+def test_an_address_that_others_can_reach_needs_a_key(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
     monkeypatch.delenv("OPTIMIZE_API_KEY", raising=False)
     with pytest.raises(ConfigError, match="OPTIMIZE_API_KEY"):
         api_key(Serve(host=host))
 
 
-def test_a_taken_port_is_named() -> None:
+def test_a_port_in_use_is_named() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -57,6 +57,6 @@ def test_a_taken_port_is_named() -> None:
             bind("127.0.0.1", port)
 
 
-def test_no_port_of_this_size_is_named_too() -> None:
+def test_an_impossible_port_is_named() -> None:
     with pytest.raises(ConfigError, match="serve.port=70000"):
         bind("127.0.0.1", 70000)
