@@ -36,10 +36,11 @@ from optimize.ledger import Ledger
 from optimize.plan import make_plan
 from optimize.study.info import StudyInfo
 from optimize.study.lifecycle import open_study
-from optimize.testing.instant_workers import _ANSWERS, _MODELLED, Instant
+from optimize.testing.instant_workers import _ANSWERS, Instant
 from optimize.tracking.tracker import Tracker
 
 WORKERS = (1, 8, 64)
+_MODELLED = 32
 PARTS = {
     "asking (sampler and storage)": ("loop.py", "_ask"),
     "telling storage": ("recorder.py", "_tell_storage"),

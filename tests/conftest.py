@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -156,3 +157,13 @@ def engine_processes(marker: str) -> list[psutil.Process]:
         if marker in line and process.pid != os.getpid() and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process)
     return found
+
+
+def gone(marker: str, timeout_s: float = 60.0) -> bool:
+    """Whether all processes whose command line holds `marker` end, waited for generously."""
+    deadline = time.monotonic() + timeout_s
+    while engine_processes(marker):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True

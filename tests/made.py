@@ -6,9 +6,8 @@ import math
 import shlex
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
@@ -16,6 +15,8 @@ from objectives import Estimate, RequestRecord
 from optimize.config.compose import configuration
 from optimize.config.schema import GIVEN
 from optimize.engine.base import TrialConfig
+from optimize.executor.base import Job
+from optimize.outcome import Evaluation
 from optimize.plan import Plan, make_plan
 from optimize.testing.instant_workers import Instant, instant_fleet
 
@@ -41,15 +42,14 @@ _REQUESTS = 60
 class Plausible(Instant):
     """Instant workers whose trials leave all the files of a real trial, with figures of a plausible size."""
 
-    def send(self, slot: int, method: str, *arguments: Any) -> None:
-        super().send(slot, method, *arguments)
-        if method == "run":
-            job = arguments[0]
-            self._ledger.write_requests(job.record.number, _requests(self._speed(job.config)), _series())
-            self._ledger.log(job.record.number).write_text("engine started (made up)\n", encoding="utf-8")
+    def evaluate(self, job: Job) -> Evaluation:
+        evaluation = super().evaluate(job)
+        self._ledger.write_requests(job.record.number, _requests(self._speed(job.config)), _series())
+        self._ledger.log(job.record.number).write_text("engine started (made up)\n", encoding="utf-8")
+        return evaluation
 
-    def _figures(self, config: TrialConfig) -> dict[str, Estimate]:
-        figures, speed = super()._figures(config), self._speed(config)
+    def figures(self, config: TrialConfig) -> dict[str, Estimate]:
+        figures, speed = super().figures(config), self._speed(config)
         values = {
             "qps": (10 * speed, "1/s"), "p99_latency_s": (2 / speed, "s"), "memory_bytes": (2e6 * speed, "bytes"),
             "bleu": (70 - speed, "BLEU"),
@@ -87,7 +87,7 @@ def made(shared: Path, empty_mlflow_db: Path) -> Path:
     return out
 
 
-def make_study(overrides: Sequence[str], workers: type[Instant] = Plausible, slots: int = 1) -> Plan:
+def make_study(overrides: Sequence[str], workers: Callable[[Plan], Instant] = Plausible, slots: int = 1) -> Plan:
     """Run a study as its command would, on instant workers in place of engines.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Workers that answer at once, for studies that need no engine."""
+"""Workers that return a result at once, for studies that need no engine."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from optimize.ledger import Ledger
 from optimize.outcome import Completed, Evaluation
 from optimize.plan import Plan
 
-_ANSWERS, _MODELLED = 100, 32
+_ANSWERS = 100
 
 
 class Instant:
-    """A transport whose workers have answered before they are asked twice.
+    """A transport whose workers return a made-up result as soon as they are sent a job.
 
     Args:
         plan: The study's parts, for its signature and metrics.
@@ -42,13 +42,17 @@ class Instant:
             self._messages.append((slot, Effective({"max_num_seqs": 128})))
             return
         job: Job = arguments[0]
-        self._ledger.write_requests(job.record.number, self._requests, {"cpu_cores": [(1.0, 1.0)]})
-        evaluation = Evaluation(
-            Completed(self._figures(job.config)), answers_key(job.config), {"engine_start": 2.0, "total": 14.0}
-        )
-        self._messages.append((slot, Result(job.record, evaluation, True)))
+        evaluation = self.evaluate(job)
+        self._messages.append((slot, Result(job.record, evaluation, isinstance(evaluation.outcome, Completed))))
 
-    def _figures(self, config: TrialConfig) -> dict[str, Estimate]:
+    def evaluate(self, job: Job) -> Evaluation:
+        """The result of a job; its requests and telemetry are written to the ledger."""
+        self._ledger.write_requests(job.record.number, self._requests, {"cpu_cores": [(1.0, 1.0)]})
+        outcome = Completed(self.figures(job.config))
+        return Evaluation(outcome, answers_key(job.config), {"engine_start": 2.0, "total": 14.0})
+
+    def figures(self, config: TrialConfig) -> dict[str, Estimate]:
+        """Metric -> figure, drawn at random; equal configurations have equal figures."""
         rng = random.Random(repr(config))
         values = {name: 0.0 if name == "error_rate" else rng.uniform(1.0, 2.0) for name in self._plan.metrics}
         return {name: Estimate(v, v * 0.9, v * 1.1, _ANSWERS, "") for name, v in values.items()}

@@ -1,4 +1,4 @@
-"""Whole studies on the simulated engine, run as a user would run them."""
+"""Whole studies: one on the simulated engine as a user would run it, the others on instant workers."""
 
 from __future__ import annotations
 
@@ -17,9 +17,15 @@ import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
+from optimize.driver.signals import exclusive
 from optimize.engine.reaper import restore_signals
+from optimize.errors import ConfigError, FailureKind
+from optimize.executor.base import Job
 from optimize.ledger import Ledger
-from tests.conftest import ROOT, Run, engine_processes
+from optimize.outcome import Evaluation, Infeasible
+from optimize.testing.instant_workers import Instant
+from tests.conftest import ROOT, Run, engine_processes, gone
+from tests.made import make_study
 
 
 def stored(out: Path, name: str = "smoke") -> optuna.Study:
@@ -76,53 +82,50 @@ def test_a_study_ends_with_a_recommendation_and_everything_is_tracked(
 
 
 def test_the_same_command_resumes_and_adds_nothing_when_the_budget_is_spent(
-    optimize: Run, optimize_process: Run, simulated: list[str], tmp_path: Path
+    optimize_process: Run, simulated: list[str], tmp_path: Path
 ) -> None:
-    assert optimize([*simulated, "study.trials=1"]).returncode == 0
+    make_study([*simulated, "study.trials=1"])
     # In a process that has imported nothing: what runs in the background imports as much as the report does.
     again = optimize_process([*simulated, "study.trials=1"])
     assert again.returncode == 0, again.stderr
     assert len(stored(tmp_path / "out").trials) == 2
-    assert optimize([*simulated, "study.trials=2"]).returncode == 0
+    make_study([*simulated, "study.trials=2"])
     assert len(stored(tmp_path / "out").trials) == 3
 
 
 def test_a_changed_space_is_refused_with_the_difference_and_fresh_keeps_the_old_study(
-    optimize: Run, simulated: list[str], tmp_path: Path
+    simulated: list[str], tmp_path: Path
 ) -> None:
-    assert optimize([*simulated, "study.trials=0"]).returncode == 0
+    make_study([*simulated, "study.trials=0"])
     changed = [*simulated, "study.trials=0", "search_space.batch_size.high=256"]
-    refused = optimize(changed)
-    assert refused.returncode == 2
-    assert "batch_size" in refused.stderr and "128" in refused.stderr and "256" in refused.stderr
-    assert refused.stderr.count("\n") == 1
-    assert optimize([*changed, "study.fresh=true"]).returncode == 0
+    with pytest.raises(ConfigError, match="batch_size.*128.*256"):
+        make_study(changed)
+    make_study([*changed, "study.fresh=true"])
     names = optuna.get_all_study_names(f"sqlite:///{tmp_path}/out/optuna.db")
     assert len(names) == 2 and "smoke" in names
 
 
-def test_what_cannot_run_is_infeasible_and_never_a_measurement(
-    optimize: Run, simulated: list[str], tmp_path: Path
+def test_a_configuration_that_cannot_run_is_infeasible_and_never_a_measurement(
+    simulated: list[str], tmp_path: Path
 ) -> None:
-    space = "+search_space.batch_size=[128,512]"
-    done = optimize(
-        [
-            *simulated,
-            "study.trials=4",
-            "engine.oom_above_seqs=200",
-            "sampler=grid",
-            "~search_space.batch_size",
-            space,
-        ]
-    )
-    assert done.returncode == 0, done.stderr
+    started: list[int] = []
+
+    class OutOfMemory(Instant):
+        def evaluate(self, job: Job) -> Evaluation:
+            batch = dict(job.config.engine.flags).get("max_num_seqs", 128)
+            if batch < 200:
+                return super().evaluate(job)
+            started.append(batch)
+            return Evaluation(Infeasible(FailureKind.DEVICE_OOM, "out of memory"), seconds={"total": 3.0})
+
+    space = ["sampler=grid", "~search_space.batch_size", "+search_space.batch_size=[128,512]"]
+    make_study([*simulated, "study.trials=4", *space], OutOfMemory)
     trials = stored(tmp_path / "out").get_trials()
     imputed = [t for t in trials if t.user_attrs["imputed"]]
     assert len(imputed) == 2 and all(t.params["batch_size"] == 512 for t in imputed)
     # The second differs in its beams only: the engine that did not start is not started again.
     assert f"known from trial {imputed[0].number}" in imputed[1].user_attrs["reason"]
-    doomed = [p for p in (tmp_path / "out/studies/smoke/engines").iterdir() if "out of memory" in p.read_text()]
-    assert len(doomed) == 1
+    assert started == [512]
     assert all(t.state is TrialState.COMPLETE and t.constraints["runs"] > 0 for t in imputed)
     assert all("device_oom" in t.user_attrs["reason"] and not t.user_attrs["estimates"] for t in imputed)
     first = imputed[0]
@@ -161,7 +164,14 @@ def read_until(process: subprocess.Popen[str], pattern: str) -> None:
     raise AssertionError(f"never printed {pattern!r}: {process.stderr and process.stderr.read()}")
 
 
-@pytest.mark.parametrize("moment", [r"^study smoke", r"^trial 0 ", r"^trial 1 "])
+@pytest.mark.parametrize(
+    "moment",
+    [
+        pytest.param(r"^study smoke", marks=pytest.mark.slow),
+        pytest.param(r"^trial 0 ", marks=pytest.mark.slow),
+        r"^trial 1 ",
+    ],
+)
 def test_kill_9_loses_at_most_the_running_trial(
     optimize: Run, simulated: list[str], tmp_path: Path, moment: str
 ) -> None:
@@ -171,10 +181,7 @@ def test_kill_9_loses_at_most_the_running_trial(
     time.sleep(0.3)
     process.kill()
     process.communicate()
-    deadline = time.monotonic() + 10
-    while (left := engine_processes(str(tmp_path))) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert left == []
+    assert gone(str(tmp_path))
     again = optimize(overrides)
     assert again.returncode == 0, again.stderr
     trials = stored(tmp_path / "out").get_trials()
@@ -186,8 +193,8 @@ def test_kill_9_loses_at_most_the_running_trial(
     assert all(r.state != "running" for r in Ledger(tmp_path / "out/studies/smoke").records())
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_reports_what_there_is_and_the_same_command_goes_on(
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_an_interrupt_reports_the_results_so_far_and_the_same_command_goes_on(
     optimize: Run, simulated: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
     overrides = [*simulated, "study.trials=2"]
@@ -202,24 +209,20 @@ def test_an_interrupt_reports_what_there_is_and_the_same_command_goes_on(
     assert sum(t.state is TrialState.COMPLETE for t in stored(tmp_path / "out").get_trials()) == 3
 
 
-def test_two_sessions_on_one_study_are_refused(optimize: Run, simulated: list[str]) -> None:
-    process = start([*simulated, "study.trials=3"])
-    try:
-        read_until(process, r"^trial 0 ")
+def test_two_sessions_on_one_study_are_refused(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
+    (tmp_path / "out/studies/smoke").mkdir(parents=True)
+    with exclusive(tmp_path / "out/studies/smoke", "smoke"):
         second = optimize([*simulated, "study.trials=3"])
-        assert second.returncode == 2
-        assert "running in another process" in second.stderr
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
+    assert second.returncode == 2
+    assert "running in another process" in second.stderr
+    assert not (tmp_path / "out/optuna.db").exists()
 
 
 def test_a_tracking_server_that_is_down_costs_no_trial_and_sync_catches_up(
-    optimize: Run, simulated: list[str], tmp_path: Path
+    optimize: Run, simulated: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = optimize([*simulated, "study.trials=1", "tracking.uri=http://127.0.0.1:9", "tracking.artifacts=null"])
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("MLflow did not take the results") == 1
+    make_study([*simulated, "study.trials=1", "tracking.uri=http://127.0.0.1:9", "tracking.artifacts=null"])
+    assert capsys.readouterr().out.count("MLflow did not take the results") == 1
     assert sum(t.state is TrialState.COMPLETE for t in stored(tmp_path / "out").get_trials()) == 2
     synced = optimize(simulated, verb="optimize.sync")
     assert synced.returncode == 0, synced.stderr
@@ -229,10 +232,10 @@ def test_a_tracking_server_that_is_down_costs_no_trial_and_sync_catches_up(
 
 
 def test_recommend_combines_the_studies_of_all_scenarios(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
-    assert optimize([*simulated, "study.trials=0"]).returncode == 0
-    assert optimize([*simulated, "study.trials=1", "scenario=bulk", "study.name=other"]).returncode == 0
+    make_study([*simulated, "study.trials=0"])
+    make_study([*simulated, "study.trials=1", "scenario=bulk", "study.name=other"])
     # A smaller study of a scenario, a smoke test say, does not take the row of a larger one.
-    assert optimize([*simulated, "study.trials=0", "scenario=bulk", "study.name=small"]).returncode == 0
+    make_study([*simulated, "study.trials=0", "scenario=bulk", "study.name=small"])
     done = optimize([f"output_dir={tmp_path}/out"], verb="optimize.recommend")
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "out/matrix.json").read_text())
@@ -253,7 +256,7 @@ def test_secrets_of_the_environment_are_not_written(
 
 
 def test_a_recipe_that_cannot_be_served_is_known_before_and_costs_no_trial(
-    optimize: Run, simulated: list[str], tmp_path: Path
+    simulated: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ready_made = ["recipes.int4.scheme=null", "recipes.int4.checkpoint=demo/model"]
     space = [
@@ -261,9 +264,8 @@ def test_a_recipe_that_cannot_be_served_is_known_before_and_costs_no_trial(
         "+search_space.batch_size=[4,8]",
     ]  # fmt: skip
     overrides = [o for o in simulated if o != "search_space.quantization=null"]
-    done = optimize([*overrides, *ready_made, *space, "sampler=grid", "engine.refuses=[int4]", "study.trials=2"])
-    assert done.returncode == 0, done.stderr
-    assert "note: int4 cannot be served here, and is not tried: no such kernel" in done.stdout
+    make_study([*overrides, *ready_made, *space, "sampler=grid", "engine.refuses=[int4]", "study.trials=2"])
+    assert "note: int4 cannot be served here, and is not tried: no such kernel" in capsys.readouterr().out
     trials = list(Ledger(tmp_path / "out/studies/smoke").records())
     refused = [t for t in trials if t.params["quantization"] == "int4"]
     assert all(t.state == "infeasible" and "total" not in t.seconds for t in refused)

@@ -21,7 +21,7 @@ from optimize.study.info import StudyInfo, store_info
 from optimize.study.queue import RETRIES, requeue
 from optimize.study.trial_attributes import CONFIRMS, ROUND
 from optimize.study.trials import told
-from tests.conftest import Run
+from tests.made import make_study
 from tests.optimize.driver.test_session import runs, stored
 
 Figures = tuple[float, float]
@@ -266,12 +266,14 @@ def test_further_rounds_add_to_those_there_are() -> None:
     assert _found(study).rounds == 4
 
 
-def test_a_study_shows_first_reading_and_confirmed_value(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
-    searched = optimize([*simulated, "study.trials=3", "confirm.candidates=0"])
-    assert "not confirmed" in searched.stdout
-    done = optimize([*simulated, "study.trials=3", "confirm={candidates: 1, rounds: 2}"])
-    assert done.returncode == 0, done.stderr
-    assert "confirmation:" in done.stdout and "2 rounds of interleaved measurements" in done.stdout
+def test_a_study_shows_first_reading_and_confirmed_value(
+    simulated: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_study([*simulated, "study.trials=3", "confirm.candidates=0"])
+    assert "not confirmed" in capsys.readouterr().out
+    make_study([*simulated, "study.trials=3", "confirm={candidates: 1, rounds: 2}"])
+    printed = capsys.readouterr().out
+    assert "confirmation:" in printed and "2 rounds of interleaved measurements" in printed
     study, out = stored(tmp_path / "out"), tmp_path / "out"
     found = _found(study)
     assert found.rounds == 2

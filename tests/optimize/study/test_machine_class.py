@@ -1,41 +1,48 @@
-"""A study names the class of its machines, and refuses others unless told."""
+"""A study names the class of its machines, and refuses others unless told that they are alike."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import optuna
 import pytest
 
-from optimize import hardware as signature
-from optimize.study.info import ATTRIBUTE
-from tests.conftest import Run
+from optimize import hardware
+from optimize.errors import ConfigError
+from optimize.study.info import StudyInfo, info_of
+from optimize.study.machine_class import check_machine
+from tests.made import make_study
+from tests.optimize.driver.test_session import stored
+
+HERE, NAMED = StudyInfo(machine_class="two cores"), StudyInfo(machine_class="rack-7")
 
 
-def about(out: Path) -> dict[str, object]:
-    study = optuna.load_study(study_name="smoke", storage=f"sqlite:///{out}/optuna.db")
-    found: dict[str, object] = study.user_attrs[ATTRIBUTE]
-    return found
+def test_another_class_is_refused_with_the_remedy() -> None:
+    with pytest.raises(ConfigError, match="figures of different hardware are not ranked together") as refusal:
+        check_machine("chat", HERE, NAMED)
+    assert str(refusal.value).endswith("hardware.machine_class='two cores'")
 
 
-def test_another_class_is_refused_in_one_line_and_the_remedy_works(
-    optimize: Run, simulated: list[str], tmp_path: Path
-) -> None:
-    assert optimize([*simulated, "study.trials=0"]).returncode == 0
-    assert about(tmp_path / "out")["machine_class"] == signature.machine()
-    refused = optimize([*simulated, "study.trials=0", "hardware.machine_class=other"])
-    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
-    assert "figures of different hardware are not ranked together" in refused.stderr
-    remedy = refused.stderr.rpartition("hardware.machine_class=")[2].strip()
-    again = optimize([*simulated, "study.trials=1", f"hardware.machine_class={remedy}"])
-    assert again.returncode == 0, again.stderr
+@pytest.mark.parametrize("stored", [HERE, StudyInfo(signature={"machine": "two cores"}), StudyInfo()])
+def test_the_same_class_is_accepted_also_of_studies_that_did_not_store_it(stored: StudyInfo) -> None:
+    check_machine("chat", stored, HERE)
 
 
-def test_a_named_class_takes_in_whatever_carries_its_name(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
+def test_a_study_stores_its_class_and_resumes_on_it(simulated: list[str], tmp_path: Path) -> None:
+    make_study([*simulated, "study.trials=0"])
+    assert info_of(stored(tmp_path / "out")).machine_class == hardware.machine()
+    with pytest.raises(ConfigError) as refusal:
+        make_study([*simulated, "study.trials=0", "hardware.machine_class=other"])
+    remedy = str(refusal.value).rpartition("hardware.machine_class=")[2]
+    make_study([*simulated, "study.trials=1", f"hardware.machine_class={remedy}"])
+    assert len(stored(tmp_path / "out").get_trials()) == 2
+
+
+def test_a_named_class_includes_every_machine_of_its_name(simulated: list[str], tmp_path: Path) -> None:
     named = [*simulated, "hardware.machine_class=rack-7"]
-    assert optimize([*named, "study.trials=0"]).returncode == 0
-    assert about(tmp_path / "out")["machine_class"] == "rack-7"
-    assert optimize([*named, "study.trials=1"]).returncode == 0
+    make_study([*named, "study.trials=0"])
+    assert info_of(stored(tmp_path / "out")).machine_class == "rack-7"
+    make_study([*named, "study.trials=1"])
+    assert len(stored(tmp_path / "out").get_trials()) == 2
 
 
 @pytest.mark.parametrize(
@@ -48,4 +55,4 @@ def test_gpus_are_those_that_cuda_would_show(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert signature.visible_gpus(3) == gpus
+    assert hardware.visible_gpus(3) == gpus

@@ -7,9 +7,12 @@ import json
 import sqlite3
 from pathlib import Path
 
+import pytest
+
 from optimize.report.matrix import to_markdown
 from optimize.study.signatures import differences, warning
 from tests.conftest import Run
+from tests.made import make_study
 from tests.optimize.report.test_matrix import CHAT, DEFAULTS
 
 A = {"machine": "two cores", "engine": "vllm 0.32"}
@@ -39,15 +42,17 @@ def test_rows_from_two_machines_come_with_a_warning() -> None:
     assert "machine: two cores (chat); one H200 (abtest)" in text and "seed:" not in text.split("- **chat**")[0]
 
 
-def test_a_study_measured_on_two_machines_says_so(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
+def test_a_study_measured_on_two_machines_says_so(
+    optimize: Run, simulated: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     overrides = [*simulated, "search_space.beam_size=null"]
-    first = optimize([*overrides, "study.trials=0"])
-    assert first.returncode == 0 and "warning" not in first.stdout
+    make_study([*overrides, "study.trials=0"])
+    assert "warning" not in capsys.readouterr().out
     with sqlite3.connect(tmp_path / "out/optuna.db") as storage:  # as if the baseline had been measured elsewhere
         (raw,) = storage.execute("select value_json from trial_user_attributes where key = 'signature'").fetchone()
         moved = json.dumps({**json.loads(raw), "machine": "another machine"})
         storage.execute("update trial_user_attributes set value_json = ? where key = 'signature'", (moved,))
-    second = optimize([*overrides, "study.trials=1"])
-    assert second.returncode == 0, second.stderr
-    assert "differ in more than the configuration (machine: another machine (trial 0); " in second.stdout
+    make_study([*overrides, "study.trials=1"])
+    differing = "differ in more than the configuration (machine: another machine (trial 0); "
+    assert differing in capsys.readouterr().out
     assert "differ in more than the configuration" in optimize(overrides, verb="optimize.recommend").stdout

@@ -1,50 +1,59 @@
-"""A study starts from what earlier ones know."""
+"""Warm start from earlier studies."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
+import pytest
+
+from objectives import Estimate
 from optimize.driver.known_failures import KnownFailures
 from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
+from optimize.errors import ConfigError
 from optimize.ledger import TrialRecord
 from optimize.outcome import Role, State
-from tests.conftest import Run
+from optimize.testing.instant_workers import Instant
+from tests.made import make_study
 from tests.optimize.driver.test_session import stored
 
 
-def test_the_best_of_an_earlier_study_is_tried_first(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
-    # Four at a time of sixteen users: other trials than the baseline are faster, whatever the machine does meanwhile.
-    overloaded = [*simulated, "load.arrivals.users=16", "+baseline.batch_size=4"]
-    assert optimize([*overloaded, "study.name=old", "study.trials=3", "sampler=random"]).returncode == 0
-    options = ["study.name=new", "study.trials=2", "search.warm_start=[old]", "search.warm_start_points=2"]
-    done = optimize([*overloaded, *options, "scenario=bulk"])
-    assert done.returncode == 0, done.stderr
-    found = re.search(r"starting from old: ([12]) configurations to try first", done.stdout)
-    assert found is not None, done.stdout
-    old, new = stored(tmp_path / "out", "old"), stored(tmp_path / "out", "new")
-    tried = [t.params for t in old.trials]
-    assert all(t.params in tried for t in new.trials[: 1 + int(found[1])])
-    again = optimize([*overloaded, *options, "scenario=bulk", "study.trials=3"])
-    assert "starting from" not in again.stdout, "only once"
+class FasterWithFewer(Instant):
+    """The smaller the batch, the better in everything: other trials than the baseline are better."""
+
+    def figures(self, config: TrialConfig) -> dict[str, Estimate]:
+        batch = dict(config.engine.flags).get("max_num_seqs", 128)
+        values = {"qps": 1 + 1 / batch, "p99_latency_s": 1 - 0.5 / batch, "error_rate": 0.0}
+        every = {name: values.get(name, 1.0) for name in self._plan.metrics}
+        return {name: Estimate(v, v * 0.99, v * 1.01, 100, "") for name, v in every.items()}
 
 
-def test_points_that_the_new_space_does_not_have_are_left_out(
-    optimize: Run, simulated: list[str], tmp_path: Path
+def test_the_best_of_an_earlier_study_is_tried_first(
+    simulated: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert optimize([*simulated, "study.name=old", "study.trials=1", "sampler=random"]).returncode == 0
+    make_study([*simulated, "study.name=old", "study.trials=3", "sampler=random"], FasterWithFewer)
+    options = ["study.name=new", "search.warm_start=[old]", "search.warm_start_points=2", "scenario=bulk"]
+    make_study([*simulated, *options, "study.trials=2"], FasterWithFewer)
+    message = re.search(r"starting from old: ([12]) configurations to try first", capsys.readouterr().out)
+    assert message is not None
+    old, new = stored(tmp_path / "out", "old"), stored(tmp_path / "out", "new")
+    params = [t.params for t in old.trials]
+    assert all(t.params in params for t in new.trials[: 1 + int(message[1])])
+    make_study([*simulated, *options, "study.trials=3"], FasterWithFewer)
+    assert "starting from" not in capsys.readouterr().out, "only once"
+
+
+def test_points_outside_the_new_space_are_left_out(simulated: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    make_study([*simulated, "study.name=old", "study.trials=1", "sampler=random"])
     narrow = ["search_space.batch_size.high=5", "study.trials=0", "+baseline.batch_size=4"]
-    done = optimize([*simulated, "study.name=new", "search.warm_start=[old]", *narrow])
-    assert done.returncode == 0, done.stderr
-    assert "starting from old: 0 configurations" in done.stdout
+    make_study([*simulated, "study.name=new", "search.warm_start=[old]", *narrow])
+    assert "starting from old: 0 configurations" in capsys.readouterr().out
 
 
-def test_an_unknown_study_is_named_with_the_nearest(optimize: Run, simulated: list[str]) -> None:
-    assert optimize([*simulated, "study.name=old", "study.trials=0"]).returncode == 0
-    refused = optimize([*simulated, "study.name=new", "search.warm_start=[odl]"])
-    assert refused.returncode == 2
-    assert "no study 'odl'" in refused.stderr and "old" in refused.stderr
-    assert refused.stderr.count("\n") == 1
+def test_an_unknown_study_is_refused_with_the_nearest_name(simulated: list[str]) -> None:
+    make_study([*simulated, "study.name=old", "study.trials=0"])
+    with pytest.raises(ConfigError, match="no study 'odl' in .*old"):
+        make_study([*simulated, "study.name=new", "search.warm_start=[odl]"])
 
 
 def _failed(number: int, started: bool) -> TrialRecord:
