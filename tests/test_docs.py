@@ -59,8 +59,12 @@ def _lines(block: str) -> Iterator[list[str]]:
 
 
 def _cases() -> list[tuple[str, list[str]]]:
-    found = {(page.name, tuple(words)): None for page in PAGES for words in commands(page.read_text(encoding="utf-8"))}
-    return [(page, list(words)) for page, words in found]
+    """(first page, words) of each command; one that several pages give is tested once."""
+    pages: dict[tuple[str, ...], str] = {}
+    for page in PAGES:
+        for words in commands(page.read_text(encoding="utf-8")):
+            pages.setdefault(tuple(words), page.name)
+    return [(page, list(words)) for words, page in pages.items()]
 
 
 def _verb(words: list[str]) -> tuple[str, list[str]] | None:
@@ -119,19 +123,19 @@ def test_the_configuration_reference_is_up_to_date() -> None:
 
 @pytest.mark.parametrize(("page", "words"), _cases(), ids=lambda x: x if isinstance(x, str) else " ".join(x)[:60])
 def test_a_command_can_be_given(page: str, words: list[str], optimize: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    found = _verb(words)
-    if found is None:
+    verb = _verb(words)
+    if verb is None:
         # An assignment before a script: MLFLOW_PORT=5001 scripts/ui
         program = next(word for word in words if not _ASSIGNMENT.match(word))
         assert program in _SCRIPTS or program in _OTHER, f"{page}: nothing tests {shlex.join(words)}"
         return
-    module, arguments = found
+    module, arguments = verb
     if module == "optimize.cache":
         assert set(arguments) <= {"list", "clear"}  # its own words; run below
     elif module in VERBS:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
         monkeypatch.setattr("optimize.cli.to_typed", _typed)
-        done = optimize(arguments or ["--help"], verb=module)  # a program may be named without what it needs
+        done = optimize(arguments or ["--help"], verb=module)  # a page may name a program without its arguments
         # Words for Hydra's own command line end there.
         assert done.stderr == f"error: {_COMPOSED}\n" or (done.returncode == 0 and done.stdout), (
             f"{page}: {done.stderr}"
@@ -145,9 +149,9 @@ def test_a_command_can_be_given(page: str, words: list[str], optimize: Run, monk
 def test_the_quick_start_on_the_simulated_engine(made_studies: Path, optimize: Run) -> None:
     """What the quick start says is printed, is."""
     folders = [f"output_dir={made_studies}", f"cache_dir={made_studies}/cache"]
-    again = optimize(["+study=chat", *QUICK, *folders])  # goes on where it stopped: nothing is left to do
-    assert again.returncode == 0 and "resumed with 3 trials done" in again.stdout
-    assert re.search(r"recommended for Real-time chat .*\n(.*\n)*  score  ", again.stdout)
+    resumed = optimize(["+study=chat", *QUICK, *folders])  # a finished study: nothing is left to do
+    assert resumed.returncode == 0 and "resumed with 3 trials done" in resumed.stdout
+    assert re.search(r"recommended for Real-time chat .*\n(.*\n)*  score  ", resumed.stdout)
     matrix = optimize(folders, verb="optimize.recommend")
     assert matrix.returncode == 0 and matrix.stdout.count("recommended for") == 4
     cached = optimize(folders, verb="optimize.cache")
