@@ -1,4 +1,4 @@
-"""`python -m optimize.recommend`: the matrix over all studies tracked so far."""
+"""`python -m optimize.recommend`: the matrix over all studies so far."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ def _recommend(config: StudyConfig, config_yaml: str) -> int:
         )
     by_name = {study.study_name: study for study in studies}
     for row in rows:
-        found = recommendation(by_name[row.study])
-        assert found is not None
-        print(in_words(by_name[row.study], found))
-        if mixed := signature_warning(by_name[row.study]):
-            print(mixed)
+        study = by_name[row.study]
+        final = recommendation(study)
+        assert final is not None  # it has a row
+        print(in_words(study, final))
+        if caution := signature_warning(study):
+            print(caution)
     paths = write_matrix(rows, Path(config.output_dir))
     print(f"\n{to_markdown(rows)}\nwritten: {', '.join(str(p) for p in paths)}")
     return 0

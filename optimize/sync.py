@@ -1,4 +1,4 @@
-"""`python -m optimize.sync`: mirror to MLflow what it did not take while a study ran."""
+"""`python -m optimize.sync`: mirror to MLflow the trials that it could not receive while a study ran."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from optimize.study.info import FILE, StudyInfo
 def _sync(config: StudyConfig, config_yaml: str) -> int:
     folders = sorted(Path(config.output_dir).glob(f"studies/*/{FILE}"))
     total = sum(sync_study(path.parent, config.tracking) for path in folders)
-    print(f"{total} trials mirrored to {redacted(config.tracking.uri)} ({len(folders)} studies looked at)")
+    print(f"{total} trials mirrored to {redacted(config.tracking.uri)} ({len(folders)} studies checked)")
     return 0
 
 
 def sync_study(folder: Path, tracking: Tracking) -> int:
-    """Mirror every ended trial of one study that MLflow does not hold yet.
+    """Mirror every ended trial of one study that MLflow lacks.
 
     Returns:
-        How many there were.
+        Number of mirrored trials.
 
     Raises:
-        OptimizeError: MLflow still does not take them.
+        OptimizeError: MLflow still rejects them.
     """
     from optimize.tracking.mlflow_mirror import Mirror
     from optimize.tracking.tracker import summary_of
@@ -42,8 +42,10 @@ def sync_study(folder: Path, tracking: Tracking) -> int:
                 mirror.end(record)
             metrics, note, status = summary_of(folder)
             mirror.close_parent(metrics, note, sorted((folder / "report").glob("*")), status)
-    except Exception as error:  # MLflow raises whatever its stores and transports raise
-        raise OptimizeError(f"{redacted(tracking.uri)} does not take results: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # MLflow passes on any exception of its stores and transports
+        raise OptimizeError(
+            f"{redacted(tracking.uri)} does not accept results: {str(error).splitlines()[0]}"
+        ) from error
     return len(pending)
 
 

@@ -1,7 +1,8 @@
 """`python -m optimize.ui`: one page that links every study with its report, its MLflow run and its dashboard.
 
-Made anew at each request from what lies on disk, so it may be open while a study runs. Serves the reports too, and
-nothing else, to this machine only. Used by scripts/ui; needs nothing but the standard library, so it is up at once.
+The page is built at each request from the files on disk, so it may stay open while a study runs. The server also serves
+the reports, and nothing else, to this machine only. scripts/ui uses it; it needs the standard library alone, so it
+starts at once.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 section { border: 1px solid #8886; border-radius: .5rem; padding: .5rem 1rem 1rem; margin: 1rem 0; }
 h2 { margin: .3rem 0; } p { margin: .3rem 0; } nav { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; }
 h2 { overflow-wrap: anywhere; }
-.what { opacity: .75; }
+.summary { opacity: .75; }
 """
-_NONE = "<p>No study ran yet: <code>scripts/optimize +study=smoke</code> makes the first, and it shows up here.</p>"
+_NONE = "<p>There are no studies yet. <code>scripts/optimize +study=smoke</code> runs a first one.</p>"
 
 
 @dataclass(frozen=True)
@@ -37,12 +38,12 @@ class Entry:
     """One study on the page.
 
     Attributes:
-        name: Of the study.
-        tags: Scenario and model.
-        trials: How many ended.
-        ended: Whether the study ended; else it runs, or was killed.
-        run: (experiment id, run id) in MLflow's database; None where it is not known there.
-        number: In Optuna's database; None where it is not known there.
+        name: Name of the study.
+        tags: Scenario and model, among others.
+        trials: Number of ended trials.
+        ended: Whether the study ended; otherwise it runs or was killed.
+        run: (experiment id, run id) in MLflow's database; None if it is not there.
+        number: Id in Optuna's database; None if it is not there.
         reports: Files of its report that a browser can show.
         changed_at: Unix time of its last change.
     """
@@ -58,11 +59,11 @@ class Entry:
 
 
 def entries(folder: Path) -> list[Entry]:
-    """All studies under an output folder, the one that changed last first."""
-    numbers = dict(_ask(folder / "optuna.db", "select study_name, study_id from studies"))
-    runs = dict(_ask(folder / "mlflow.db", "select run_uuid, experiment_id from runs"))
-    found = [_entry(path.parent, numbers, runs) for path in (folder / "studies").glob("*/about.json")]
-    return sorted(found, key=lambda entry: -entry.changed_at)
+    """All studies under an output folder, the last changed first."""
+    numbers = dict(_query(folder / "optuna.db", "select study_name, study_id from studies"))
+    runs = dict(_query(folder / "mlflow.db", "select run_uuid, experiment_id from runs"))
+    listed = [_entry(path.parent, numbers, runs) for path in (folder / "studies").glob("*/about.json")]
+    return sorted(listed, key=lambda entry: -entry.changed_at)
 
 
 def _entry(study: Path, numbers: Mapping[str, int], runs: Mapping[str, int]) -> Entry:
@@ -86,22 +87,22 @@ def _json(path: Path) -> dict[str, Any]:
     return raw if isinstance(raw, dict) else {}
 
 
-def _ask(database: Path, query: str) -> Iterator[tuple[Any, Any]]:
-    """Rows of somebody else's database, read only; none where it is not there or not ready."""
+def _query(database: Path, query: str) -> Iterator[tuple[Any, Any]]:
+    """Rows of a database, read-only; none if it does not exist or is not ready."""
     if database.is_file():
         with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
             yield from connection.execute(query).fetchall()
 
 
-def page(found: Sequence[Entry], mlflow: str, optuna: str) -> str:
-    """The page, as HTML that needs nothing else."""
-    sections = "".join(_section(entry, mlflow, optuna) for entry in found) or _NONE
+def page(studies: Sequence[Entry], mlflow: str, optuna: str) -> str:
+    """The page as HTML that needs no other file."""
+    sections = "".join(_section(entry, mlflow, optuna) for entry in studies) or _NONE
     return (
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         "<link rel=icon href='data:,'>"
         f"<title>Studies</title><style>{_STYLE}</style><h1>Studies</h1>"
         f"<nav><a href='{mlflow}'>MLflow: all runs</a><a href='{optuna}/dashboard'>Optuna dashboard: all studies</a>"
-        f"<a href='matrix.md'>matrix over all studies</a></nav>{sections}</html>"
+        f"<a href='matrix.md'>Matrix over all studies</a></nav>{sections}</html>"
     )
 
 
@@ -110,27 +111,28 @@ def _section(entry: Entry, mlflow: str, optuna: str) -> str:
     if entry.run is not None:
         experiment, run = entry.run
         only = f"tags.study = '{entry.name}' and tags.role != 'study'"
-        # Sorted by time, its default, MLflow folds the trials away under their study.
+        # Sorted by time, the default, MLflow folds the trials under their study.
         children = f"searchFilter={quote(only)}&orderByKey=metrics.%60qps%60&orderByAsc=false"
-        links.append((f"{mlflow}/#/experiments/{experiment}/runs/{run}", "result in MLflow"))
-        links.append((f"{mlflow}/#/experiments/{experiment}/runs?{children}", "trials in MLflow"))
+        links.append((f"{mlflow}/#/experiments/{experiment}/runs/{run}", "MLflow: result"))
+        links.append((f"{mlflow}/#/experiments/{experiment}/runs?{children}", "MLflow: trials"))
     if entry.number is not None:
         links.append((f"{optuna}/dashboard/studies/{entry.number}", "Optuna dashboard"))
     tags = ", ".join(f"{key} {value}" for key, value in entry.tags.items() if key in ("scenario", "model"))
-    state = "ended" if entry.ended else "running, or cut off"
+    count = "1 trial" if entry.trials == 1 else f"{entry.trials} trials"
+    state = "ended" if entry.ended else "running or interrupted"
     shown = "".join(f"<a href='{escape(target)}'>{escape(text)}</a>" for target, text in links)
     return (
-        f"<section><h2>{escape(entry.name)}</h2><p class=what>{escape(tags)}; {entry.trials} trials; {state}</p>"
+        f"<section><h2>{escape(entry.name)}</h2><p class=summary>{escape(tags)}; {count}; {state}</p>"
         f"<nav>{shown}</nav></section>"
     )
 
 
 def _title(file: str) -> str:
-    return "report" if file == "report.html" else file.removesuffix(".html").replace("_", " ") + " figure"
+    return "report" if file == "report.html" else f"{file.removesuffix('.html').replace('_', ' ')} figure"
 
 
 class Pages(SimpleHTTPRequestHandler):
-    """Answers with the page, the reports and the matrix; everything else is not there."""
+    """Serves the page, the reports and the matrix; every other path is 404."""
 
     def __init__(self, *args: Any, folder: Path, mlflow: str, optuna: str, **kwargs: Any) -> None:
         self._folder, self._mlflow, self._optuna = folder, mlflow, optuna
@@ -139,7 +141,7 @@ class Pages(SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
         if self.headers.get("Host", "").partition(":")[0] not in (_ADDRESS, "localhost"):
-            self.send_error(HTTPStatus.FORBIDDEN)  # a page elsewhere that had its name point here
+            self.send_error(HTTPStatus.FORBIDDEN)  # DNS rebinding: the name of another site that points here
         elif path == "/":
             self._send(page(entries(self._folder), self._mlflow, self._optuna))
         elif self._is_public(path):
@@ -165,7 +167,7 @@ class Pages(SimpleHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing: it is one reader's own page."""
+        """Silent: the server has one reader."""
 
 
 Pages.extensions_map = {**Pages.extensions_map, ".md": "text/plain; charset=utf-8"}
@@ -179,12 +181,15 @@ def server(folder: Path, port: int, mlflow: str, optuna: str) -> ThreadingHTTPSe
 
 def main() -> None:
     options = argparse.ArgumentParser(prog="python -m optimize.ui", description=__doc__.partition("\n")[0])
-    options.add_argument("--folder", type=Path, default=Path("mlruns"), help="where studies are (output_dir)")
+    options.add_argument("--folder", type=Path, default=Path("mlruns"), help="folder of the studies (output_dir)")
     options.add_argument("--port", type=int, default=8000)
     options.add_argument("--mlflow", default=f"http://{_ADDRESS}:5000", help="address of the MLflow UI")
     options.add_argument("--optuna", default=f"http://{_ADDRESS}:8080", help="address of the Optuna dashboard")
-    given = options.parse_args()
-    with suppress(KeyboardInterrupt), server(given.folder, given.port, given.mlflow, given.optuna) as serving:
+    arguments = options.parse_args()
+    with (
+        suppress(KeyboardInterrupt),
+        server(arguments.folder, arguments.port, arguments.mlflow, arguments.optuna) as serving,
+    ):
         serving.serve_forever()
 
 

@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom on studies that the tests made, and carry no outputs in git."""
+"""The notebooks run from top to bottom on the made studies, and carry no outputs in git."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.made import QUICK, ROOT
 
-pytestmark = pytest.mark.timeout(600)  # whoever comes first makes the studies
+pytestmark = pytest.mark.timeout(600)  # the first of these tests makes the studies
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
@@ -31,7 +31,9 @@ def test_outputs_are_stripped(path: Path) -> None:
 def test_it_runs_from_top_to_bottom(path: Path, made_studies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     monkeypatch.setenv("OUTPUT_DIR", str(made_studies))
-    monkeypatch.setenv("OVERRIDES", shlex.join([*QUICK, f"cache_dir={made_studies}/cache"]))
+    monkeypatch.setenv(
+        "OVERRIDES", shlex.join([*QUICK, "study.trials=1", "confirm.candidates=0", f"cache_dir={made_studies}/cache"])
+    )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(notebook, timeout=200, resources={"metadata": {"path": str(ROOT / "notebooks")}})

@@ -1,4 +1,4 @@
-"""`python -m optimize.price +study=chat`: what a row's work costs, on the instances of `conf/hardware/`."""
+"""`python -m optimize.price +study=chat`: the cost of a row's throughput on the instances of `conf/hardware/`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def _price(config: StudyConfig, config_yaml: str) -> int:
     if config.hardware.hourly_usd is not None:
         machines[config.hardware.name] = config.hardware
     check_inputs(machines, config.price.factors)
-    chosen = chosen_row(config)
-    lines = price_lines(chosen, machines, config.price.factors)
-    text = to_markdown(chosen, lines)
+    row = chosen_row(config)
+    lines = price_lines(row, machines, config.price.factors)
+    text = to_markdown(row, lines)
     folder = Path(config.output_dir) / "studies" / config.study.name / "report"
     raw = json.dumps([line.to_dict() for line in lines], indent=1)
     paths = write_files({"price.md": text, "price.json": raw}, folder)

@@ -1,10 +1,10 @@
-"""Studies as pandas DataFrames: for notebooks, and for whoever wants to look at the figures in another way.
+"""Studies as pandas DataFrames, for notebooks and for analyses of your own.
 
     from optimize.report.dataframes import read_study, studies
     study = read_study("chat")
     study.trials()
 
-Nothing is measured or changed here: what lies under the output folder is read.
+Nothing is measured or changed: the files under the output folder are read.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One study, as it stands.
+class StudyReader:
+    """One study in its current state.
 
     Attributes:
-        study: In Optuna's storage.
-        ledger: Its folder on disk.
+        study: The study in Optuna's storage.
+        ledger: Its folder.
     """
 
     study: optuna.Study
@@ -49,7 +49,7 @@ class Reading:
 
     @property
     def directions(self) -> dict[str, Direction]:
-        """Objective -> which way it improves."""
+        """Objective -> direction in which it improves."""
         return directions_of(self.study)
 
     @property
@@ -58,24 +58,24 @@ class Reading:
         return weights_of(self.study)
 
     def trials(self) -> pd.DataFrame:
-        """A row per ended trial: how it ended, its knobs, and each metric as value, `_low` and `_high`.
+        """A row per ended trial: its state, its knobs, and each metric as value, `_low` and `_high`.
 
-        What could not be measured has its reason, and no figures.
+        A trial that could not be measured has a reason and no figures.
         """
         rows = [_row(record) for record in self.ledger.records() if record.ended_at is not None]
         return pd.DataFrame(rows).set_index("trial")
 
     def front(self) -> pd.DataFrame:
-        """The Pareto front as the search read it, best score first."""
-        found = first_reading(self.study)
-        return pd.DataFrame() if found is None else self.trials().loc[[c.number for c in found.front]]
+        """The Pareto front by the search's single measurements, best score first."""
+        search = first_reading(self.study)
+        return pd.DataFrame() if search is None else self.trials().loc[[c.number for c in search.front]]
 
     def recommendation(self, weights: Mapping[str, float] | None = None) -> Recommendation | None:
-        """What to deploy; None where nothing measured keeps every constraint.
+        """The configuration to deploy; None if no measured one keeps every constraint.
 
         Args:
-            weights: Objective -> weight, to see what another scenario would pick from the search's readings (those are
-                single, so trust it less); None for the study's own weights and its confirmed figures.
+            weights: Objective -> weight of another scenario, applied to the search's single measurements, which are
+                weaker evidence; None for the study's own weights and its confirmed figures.
         """
         if weights is None:
             return recommendation(self.study)
@@ -83,27 +83,29 @@ class Reading:
 
     def in_words(self) -> str:
         """The recommendation as the study printed it."""
-        found = self.recommendation()
-        return "no recommendation yet" if found is None else in_words(self.study, found).strip()
+        final = self.recommendation()
+        return "no recommendation yet" if final is None else in_words(self.study, final).strip()
 
     def requests(self, trial: int) -> pd.DataFrame:
-        """Every request of one trial's load, times in seconds since it began; `latency_s` counts from `due_s`.
+        """Every request of one trial's load, in seconds since its beginning; `latency_s` counts from `due_s`.
 
         Raises:
-            ConfigError: the trial left none.
+            ConfigError: the trial has no requests.
         """
-        found = pd.read_parquet(self._file(trial, "requests.parquet"))
-        return found.assign(latency_s=found["done_s"] - found["due_s"], ttft_s=found["first_token_s"] - found["due_s"])
+        rows = pd.read_parquet(self._file(trial, "requests.parquet"))
+        return rows.assign(latency_s=rows["done_s"] - rows["due_s"], ttft_s=rows["first_token_s"] - rows["due_s"])
 
     def telemetry(self, trial: int) -> pd.DataFrame:
-        """What was sampled over one trial's load: a column per series, indexed by seconds since the load began.
+        """Telemetry of one trial's load: a column per series, indexed by seconds since its beginning.
 
         Raises:
-            ConfigError: the trial left none.
+            ConfigError: the trial has no telemetry.
         """
-        found = pd.read_parquet(self._file(trial, "telemetry.parquet"))
-        wide = found.pivot_table(index="time_s", columns="name", values="value")
-        return wide.groupby(wide.index.to_series().round(1)).mean()  # one row per look: its readings are ms apart
+        samples = pd.read_parquet(self._file(trial, "telemetry.parquet"))
+        wide = samples.pivot_table(index="time_s", columns="name", values="value")
+        return wide.groupby(
+            wide.index.to_series().round(1)
+        ).mean()  # one row per sampling: its series are milliseconds apart
 
     def _file(self, trial: int, name: str) -> Path:
         path = self.ledger.folder / "trials" / f"{trial:04d}" / name
@@ -112,34 +114,34 @@ class Reading:
         return path
 
 
-def studies(output_dir: str | Path = "mlruns") -> dict[str, Reading]:
+def studies(output_dir: str | Path = "mlruns") -> dict[str, StudyReader]:
     """All studies under an output folder, by name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: there are no studies.
     """
     folder = Path(output_dir)
     if not (folder / "optuna.db").is_file():
         raise ConfigError(f"{folder} holds no studies: run one first, e.g. scripts/optimize +study=smoke")
-    found = stored_studies(f"sqlite:///{folder}/optuna.db")
-    return {s.study_name: Reading(s, Ledger(folder / "studies" / s.study_name)) for s in found}
+    stored = stored_studies(f"sqlite:///{folder}/optuna.db")
+    return {s.study_name: StudyReader(s, Ledger(folder / "studies" / s.study_name)) for s in stored}
 
 
-def read_study(name: str, output_dir: str | Path = "mlruns") -> Reading:
+def read_study(name: str, output_dir: str | Path = "mlruns") -> StudyReader:
     """One study.
 
     Raises:
         ConfigError: there is no such study.
     """
-    found = studies(output_dir)
-    if name not in found:
-        raise ConfigError(f"{output_dir} holds no study {name!r}; {closest(name, found)}")
-    return found[name]
+    by_name = studies(output_dir)
+    if name not in by_name:
+        raise ConfigError(f"{output_dir} holds no study {name!r}; {closest(name, by_name)}")
+    return by_name[name]
 
 
-def matrix(found: Mapping[str, Reading]) -> pd.DataFrame:
-    """The recommendations beside each other, a row per scenario and model: knobs, then figures with their intervals."""
-    rows = matrix_rows([reading.study for reading in found.values()])
+def matrix(readers: Mapping[str, StudyReader]) -> pd.DataFrame:
+    """The recommendations, a row per scenario and model: knobs, then figures with their intervals."""
+    rows = matrix_rows([reader.study for reader in readers.values()])
     return pd.DataFrame(
         {
             "scenario": row.title, "model": row.signature["model"].split()[0], "study": row.study,
@@ -151,9 +153,9 @@ def matrix(found: Mapping[str, Reading]) -> pd.DataFrame:
     ).set_index("study")  # fmt: skip
 
 
-def gains(found: Recommendation) -> pd.DataFrame:
-    """Objective -> how many times better than vLLM's defaults, with the 95 % interval."""
-    return pd.DataFrame({name: _ends(e) for name, e in found.gains.items()}).T
+def gains(recommendation: Recommendation) -> pd.DataFrame:
+    """A row per objective: the improvement factor over vLLM's defaults and its 95 % interval; above 1 is better."""
+    return pd.DataFrame({name: _ends(e) for name, e in recommendation.gains.items()}).T
 
 
 def _ends(estimate: Estimate) -> dict[str, float]:

@@ -1,1 +1,1 @@
-"""What one knob does, or two together, measured: a table per question, compared within interleaved rounds."""
+"""Tables: the measured effect of one knob, or of two together, compared within interleaved rounds."""

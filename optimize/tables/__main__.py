@@ -1,4 +1,4 @@
-"""`python -m optimize.tables batch_size +study=chat 'tables.batch_size=[4,16,64]'`: what a knob does, measured."""
+"""`python -m optimize.tables batch_size +study=chat 'tables.batch_size=[4,16,64]'`: the measured effect of a knob."""
 
 from __future__ import annotations
 

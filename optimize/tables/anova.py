@@ -1,8 +1,9 @@
-"""What each of two knobs, and the two together, explain of a figure that a whole grid was measured for. Pure.
+"""Shares of the variance that each of two knobs, and their interaction, explain on a complete grid. Pure.
 
 Analysis of variance of a complete factorial in blocks, the rounds (Montgomery, "Design and Analysis of Experiments",
-sections 5.3 and 5.6), on logarithms: ratios are what matters. It is what the forests of `optimize.report.importance`
-estimate where points are scattered over a space; a complete grid needs no model, and tells more from as few readings.
+sections 5.3 and 5.6), on logarithms, because ratios matter. The forests of `optimize.report.importance` estimate the
+same shares from points scattered over a space; a complete grid needs no model and gives tighter intervals from as few
+measurements.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ _DRAWS, _SEED = 400, 0
 
 
 def shares_of(grid: Grid, objectives: Mapping[str, Objective]) -> list[Share]:
-    """Shares of both knobs and of their pair for each objective; none where the grid has gaps.
+    """Shares of both knobs and of their pair for each objective; none if the grid has gaps.
 
-    Quality is left out: its repeats score the same prompts, and would look like evidence on others. The table compares
-    it in pairs of answers.
+    Quality is left out: its repeats score the same prompts, so they are no evidence on other prompts. The table
+    compares it in pairs of answers.
     """
     if len(grid.readings) < len(grid.rows):
         return []
@@ -36,30 +37,32 @@ def shares_of(grid: Grid, objectives: Mapping[str, Objective]) -> list[Share]:
 
 
 def _everywhere(grid: Grid, name: str) -> bool:
-    return all(name in r and r[name].value > 0 for found in grid.readings.values() for r in found)
+    return all(name in r and r[name].value > 0 for rounds in grid.readings.values() for r in rounds)
 
 
 def _shares(name: str, grid: Grid) -> list[Share]:
-    """The share of each effect; its interval by drawing from the rest, and what chance reaches by the F test."""
+    """The share of each effect, its interval by resampling the residuals, and the share of chance by the F test."""
     one, other = grid.part.knobs
     first, second = (len({str(row.settings[knob]) for row in grid.rows}) for knob in (one, other))
     logs = [[math.log(r[name].value) for r in grid.readings[row]] for row in range(len(grid.rows))]
     y = np.array(logs).reshape(first, second, grid.rounds)
     means, dof = y.mean(2), (first * second - 1) * (grid.rounds - 1)
-    rest = y - means[:, :, np.newaxis] - y.mean((0, 1)) + y.mean()
-    found = explained(means)
-    if not found.sum() > 0:
+    residuals = y - means[:, :, np.newaxis] - y.mean((0, 1)) + y.mean()
+    sums = explained(means)
+    if not sums.sum() > 0:
         return []
-    drawn = np.random.default_rng(_SEED).choice(rest.ravel() * math.sqrt(rest.size / dof), size=(_DRAWS, *y.shape))
-    again = np.array([_relative(explained(means + noise)) for noise in drawn.mean(-1)])
-    low, high = np.quantile(again, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
-    error = float((rest**2).sum()) / dof / grid.rounds
+    drawn = np.random.default_rng(_SEED).choice(
+        residuals.ravel() * math.sqrt(residuals.size / dof), size=(_DRAWS, *y.shape)
+    )
+    resampled = np.array([_relative(explained(means + noise)) for noise in drawn.mean(-1)])
+    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+    error = float((residuals**2).sum()) / dof / grid.rounds
     sizes = (first - 1, second - 1, (first - 1) * (second - 1))
     shares = []
     for place, (knobs, size) in enumerate(zip(((one,), (other,), (one, other)), sizes, strict=True)):
-        value = float(_relative(found)[place])
+        value = float(_relative(sums)[place])
         reached = float(fdtri(size, dof, CONFIDENCE)) * size * error
-        chance = reached / (reached + float(found.sum() - found[place])) if reached else 0.0
+        chance = reached / (reached + float(sums.sum() - sums[place])) if reached else 0.0
         shares.append(Share(name, knobs, value, float(min(low[place], value)), float(max(high[place], value)), chance))
     return shares
 

@@ -1,7 +1,7 @@
-"""From readings in rounds to a table: levels, and changes against the first row. Pure.
+"""From measurements in rounds to a table: levels, and changes against the first row. Pure.
 
-How far two readings of speed differ for no reason is the machine's doing, and estimated over all rows together. Of
-memory it is the kernels' and the allocator's, from next to nothing to several times over: each row speaks for itself.
+The variance of speed comes from the machine, and is estimated over all rows together. The variance of memory comes from
+kernels and allocator, and spans orders of magnitude between rows, so each row has its own.
 """
 
 from __future__ import annotations
@@ -27,11 +27,10 @@ class Row:
 
     Attributes:
         settings: Knob -> value.
-        levels: Metric -> figure, with the interval that a further measurement falls in; of quality, with that of other
-            prompts.
-        changes: Metric -> ratio to the first row's, within the rounds; of the first row none.
-        paired: Quality metric -> how it compares with the first row's on common prompts.
-        refused: Why it has no figures; else empty.
+        levels: Metric -> figure with its prediction interval; for quality, with its confidence interval over prompts.
+        changes: Metric -> ratio to the first row's, within the rounds; empty for the first row.
+        paired: Quality metric -> comparison with the first row on common prompts.
+        refused: Reason why it has no figures; else empty.
     """
 
     settings: Point
@@ -43,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Quality:
-    """Of one row, over all of its rounds: each score on all answers, and compared with every other row's.
+    """Quality of one row over all of its rounds: each score on all answers, and compared with other rows.
 
     Attributes:
         levels: Metric -> figure.
@@ -59,10 +58,10 @@ class Grid:
     """One measured part of a table.
 
     Attributes:
-        part: Its knobs, and what is said of them.
+        part: Its knobs, and the claims about them.
         rows: In the order of their values.
-        readings: Of the rows that have figures, in the rounds that all of them have.
-        quality: Row -> its quality; empty where answers cannot be scored.
+        readings: Row -> figures per round, of the rows with figures and the rounds that all of them have.
+        quality: Row -> its quality; empty if answers cannot be scored.
     """
 
     part: Part
@@ -75,14 +74,14 @@ class Grid:
         return len(next(iter(self.readings.values()), ()))
 
     def change(self, metric: str, row: int, other: int) -> Estimate | None:
-        """Ratio of one row's figure to another's; None where not both have it."""
+        """Ratio of one row's figure to another's; None unless both have it."""
         if metric in self.quality.get(row, _NO_QUALITY).levels:
             paired = self.quality[row].paired.get(other, {}).get(metric)
             return None if paired is None else paired.ratio
         return _ratio(_common(self.readings, metric), metric, row, other)
 
     def contrast(self, metric: str, weights: Mapping[int, float]) -> Estimate | None:
-        """exp of a weighted sum of the logarithms of rows' figures; None where not all of them have it."""
+        """exp of a weighted sum of the logarithms of rows' figures; None unless all of them have it."""
         having = _common(self.readings, metric)
         if not weights.keys() <= having.keys() or not _positive(having, metric):
             return None
@@ -91,7 +90,7 @@ class Grid:
 
 _NO_QUALITY = Quality({}, {})
 _BY_ITSELF = "bytes"
-"""Unit of figures whose scatter belongs to the row."""
+"""Unit of figures whose variance is estimated per row."""
 _ROUNDING = 1e-9
 
 
@@ -101,24 +100,24 @@ def whole(readings: Readings) -> tuple[dict[int, list[Mapping[str, Estimate]]], 
     Returns:
         (row -> its figures in each of them, rows with fewer rounds than two, which are left out).
     """
-    left = {row for row, rounds in readings.items() if len(rounds) >= LEAST_ROUNDS}
-    common = sorted(set.intersection(*(set(readings[row]) for row in left))) if left else []
+    kept = {row for row, rounds in readings.items() if len(rounds) >= LEAST_ROUNDS}
+    common = sorted(set.intersection(*(set(readings[row]) for row in kept))) if kept else []
     if len(common) < LEAST_ROUNDS:
         return {}, set(readings)
-    return {row: [readings[row][r] for r in common] for row in sorted(left)}, set(readings) - left
+    return {row: [readings[row][r] for r in common] for row in sorted(kept)}, set(readings) - kept
 
 
 def grid_of(
     part: Part, points: Sequence[Point], readings: Readings, quality: Mapping[int, Quality], troubles: Mapping[int, str]
 ) -> Grid:
-    """The part of a table that these readings make.
+    """The grid of these measurements.
 
     Args:
-        part: What was to be measured.
+        part: The part of the table.
         points: Its rows.
-        readings: What was.
-        quality: Of rows with readings; those scores do not come from the rounds.
-        troubles: Row -> why it could not be measured, altogether or at times.
+        readings: Its measurements.
+        quality: Row -> quality, which is scored over all rounds.
+        troubles: Row -> reason of a refusal or of its last failure.
     """
     rounds, few = whole(readings)
     first = next(iter(rounds), None)
@@ -138,12 +137,12 @@ def grid_of(
 
 
 def _common(readings: Mapping[int, Sequence[Mapping[str, Estimate]]], metric: str) -> dict[int, Any]:
-    """Those rows that have a metric in every round."""
-    return {row: found for row, found in readings.items() if all(metric in r for r in found)}
+    """The rows that have a metric in every round."""
+    return {row: rounds for row, rounds in readings.items() if all(metric in r for r in rounds)}
 
 
 def _positive(readings: Mapping[int, Sequence[Mapping[str, Estimate]]], metric: str) -> bool:
-    return all(r[metric].value > 0 for found in readings.values() for r in found)
+    return all(r[metric].value > 0 for rounds in readings.values() for r in rounds)
 
 
 def _levels(rounds: Mapping[int, Sequence[Mapping[str, Estimate]]], row: int) -> dict[str, Estimate]:
@@ -152,7 +151,7 @@ def _levels(rounds: Mapping[int, Sequence[Mapping[str, Estimate]]], row: int) ->
 
 
 def _exact(estimate: Estimate) -> Estimate:
-    """Without the width that rounding alone gives to what never varied."""
+    """The estimate without an interval that is rounding error alone."""
     if estimate.high - estimate.low > _ROUNDING * abs(estimate.value):
         return estimate
     value = round(estimate.value, 9)
@@ -160,7 +159,7 @@ def _exact(estimate: Estimate) -> Estimate:
 
 
 def _rounds(readings: Mapping[int, Sequence[Mapping[str, Estimate]]], first: int) -> Rounds:
-    directions = {name: Direction.MAXIMIZE for found in readings.values() for r in found for name in r}
+    directions = {name: Direction.MAXIMIZE for rounds in readings.values() for r in rounds for name in r}
     return Rounds(readings, first, directions, {})
 
 
@@ -171,5 +170,5 @@ def _ratio(
         return None
     if having[row][0][metric].unit == _BY_ITSELF:
         having = {row: having[row], other: having[other]}
-    found = _rounds(having, other).gain(Candidate(row, {}, {}, True), metric)
-    return _exact(found) if found.value > 0 and math.isfinite(found.value) else None
+    ratio = _rounds(having, other).gain(Candidate(row, {}, {}, True), metric)
+    return _exact(ratio) if ratio.value > 0 and math.isfinite(ratio.value) else None

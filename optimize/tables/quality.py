@@ -1,4 +1,4 @@
-"""Quality of a table's rows: on all answers that the rounds gave, and in pairs with the row before and the first."""
+"""Quality of a table's rows: over the answers of all rounds, and paired with the previous and the first row."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ def quality_of(keys: Mapping[int, str], plan: Plan, answers: AnswerStore) -> dic
     """Row -> its quality.
 
     Args:
-        keys: Row -> what its answers depend on.
+        keys: Row -> key of its answers.
         plan: Workload and metrics.
-        answers: What the rounds were answered.
+        answers: The answers of all rounds.
     """
     references = dict(enumerate(plan.workload.references))
     scores = {name: m for name, m in plan.metrics.items() if isinstance(m, SegmentScore)}
     if not references or not scores:
         return {}
-    seen = {
+    measurements = {
         row: Measurement([], 0, 0, references, answers=answers.of(key), reference_logprobs=logprobs_of(key, plan))
         for row, key in keys.items()
     }
-    found, before = {}, sorted(seen)
-    for row, measurement in seen.items():
-        others = dict.fromkeys([before[0], *(other for other in before if other < row)][-1:] + [before[0]])
+    quality, rows = {}, sorted(measurements)
+    for row, measurement in measurements.items():
+        others = dict.fromkeys([rows[0], *(other for other in rows if other < row)][-1:] + [rows[0]])
         paired = {
-            other: {name: p for name, score in scores.items() if (p := score.paired(measurement, seen[other]))}
+            other: {name: p for name, score in scores.items() if (p := score.paired(measurement, measurements[other]))}
             for other in others
             if other != row
         }
         levels = {name: e for name, score in scores.items() if (e := score.estimate(measurement)) is not None}
-        found[row] = Quality(levels, paired)
-    return found
+        quality[row] = Quality(levels, paired)
+    return quality

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from optimize.report.importance_tables import shares_markdown
 from optimize.tables.changes import change_text
 from optimize.tables.comparison import Grid, Row
 from optimize.tables.folklore import folklore, label
+from optimize.tables.result import Result
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _LEGEND = (
@@ -35,25 +35,6 @@ _SHARES_LEGEND = (
     "From {measurements} measurements, with 95 % intervals. A pair's share is what it explains beyond its two knobs. "
     "Every combination was measured equally often; the variation from round to round is removed."
 )
-
-
-@dataclass(frozen=True)
-class Result:
-    """A measured table.
-
-    Attributes:
-        title: Its heading.
-        columns: Metric -> heading.
-        grids: Its parts.
-        shares: Per part, the shares of variance that knobs and pairs explain; empty for parts of one knob.
-        notes: Conditions of the measurements: load, machine, versions, disturbances.
-    """
-
-    title: str
-    columns: Mapping[str, str]
-    grids: Sequence[Grid]
-    shares: Sequence[Sequence[Share]]
-    notes: Sequence[str]
 
 
 def lines_of(grid: Grid, columns: Mapping[str, str], strong: str = "**") -> list[list[str]]:

@@ -1,4 +1,4 @@
-"""Which tables there are: their knobs, their columns, and what folklore says about them. Pure."""
+"""The tables: their knobs, their columns, and the claims of folklore about them. Pure."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ Point = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What people say of a figure.
+    """A common claim about one figure.
 
     Attributes:
-        says: In words.
+        says: The claim, as a sentence.
         metric: The figure.
-        rises: Whether it is said to rise, or to fall, against the first row.
-        steps: Whether it is said of every step from one row to the next, rather than of every row against the first.
+        rises: Whether the figure is claimed to rise, or to fall, against the first row.
+        steps: Whether the claim is about every step from one row to the next, rather than every row against the first.
     """
 
     says: str
@@ -32,12 +32,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Gain:
-    """What people say of two knobs: that one does more for a figure the further the other is turned.
+    """A common claim about two knobs: the effect of one on a figure grows with the other.
 
     Attributes:
-        says: In words.
+        says: The claim, as a sentence.
         metric: The figure.
-        rises: Whether the second knob is said to raise the figure more, or less, with the first one turned.
+        rises: Whether the second knob is claimed to raise the figure more, or less, as the first one changes.
     """
 
     says: str
@@ -51,8 +51,8 @@ class Part:
 
     Attributes:
         knobs: Its one or two knobs.
-        claims: What folklore says of them.
-        gain: What it says of the two together.
+        claims: Claims about them.
+        gain: Claim about the two together.
     """
 
     knobs: tuple[str, ...]
@@ -72,7 +72,7 @@ class Spec:
     Attributes:
         title: Its heading.
         parts: Its grids.
-        columns: Metric -> heading, in order; those that a study does not have are left out.
+        columns: Metric -> heading, in order; metrics that the study lacks are left out.
         metrics: `_target_` of metrics that a study may lack.
     """
 
@@ -89,9 +89,9 @@ class Spec:
 _QUALITY = {"bleu": "BLEU", "chrf": "chrF", "exact_match": "exact match"}
 _MEMORY = {
     "weight_memory_bytes": "weights",
-    "kv_memory_bytes": "KV cache at its peak",
-    "activation_memory_bytes": "activations at their peak",
-    "memory_bytes": "memory in all",
+    "kv_memory_bytes": "KV cache, peak",
+    "activation_memory_bytes": "activations, peak",
+    "memory_bytes": "memory, total",
 }
 _PERPLEXITY = {"perplexity": "objectives.quality.Perplexity"}
 
@@ -103,11 +103,11 @@ SPECS: dict[str, Spec] = {
                 ("quantization",),
                 (
                     Claim("Lower precision serves more requests per second", "qps", True),
-                    Claim("Lower precision shows its first token sooner", "ttft_p50_s", False),
+                    Claim("Lower precision shortens the time to first token", "ttft_p50_s", False),
                     Claim("Lower precision needs less memory", "memory_bytes", False),
-                    Claim("Lower precision keeps the processor less busy", "cpu_cores", False),
-                    Claim("Lower precision finds the references less likely", "perplexity", True),
-                    Claim("Lower precision answers worse", "bleu", False),
+                    Claim("Lower precision lowers the CPU use", "cpu_cores", False),
+                    Claim("Lower precision raises the perplexity of the references", "perplexity", True),
+                    Claim("Lower precision lowers the quality of answers", "bleu", False),
                 ),
             ),
         ),
@@ -125,7 +125,7 @@ SPECS: dict[str, Spec] = {
                 (
                     Claim("Larger batches serve more requests per second", "qps", True),
                     Claim("Larger batches lower P99", "p99_latency_s", False),
-                    Claim("Smaller batches show the first token sooner", "ttft_p50_s", True),
+                    Claim("Smaller batches shorten the time to first token", "ttft_p50_s", True),
                     Claim("Larger batches need more memory", "memory_bytes", True),
                 ),
             ),
@@ -133,7 +133,7 @@ SPECS: dict[str, Spec] = {
         {
             "qps": "QPS", "p50_latency_s": "median latency", "p99_latency_s": "P99 latency",
             "ttft_p50_s": "time to first token (median)", **_MEMORY,
-            "process_memory_bytes": "engine's processes in all", "cpu_cores": "CPU use",
+            "process_memory_bytes": "memory of all engine processes", "cpu_cores": "CPU use",
         },
         {},
     ),
@@ -143,14 +143,14 @@ SPECS: dict[str, Spec] = {
             Part(
                 ("beam_size",),
                 (
-                    Claim("More beams always answer better", "bleu", True, steps=True),
+                    Claim("More beams always improve the answers", "bleu", True, steps=True),
                     Claim("More beams take longer", "p50_latency_s", True, steps=True),
                 ),
             ),
         ),
         {
             **_QUALITY, "p50_latency_s": "median latency", "p99_latency_s": "P99 latency", "qps": "QPS",
-            "memory_bytes": "memory in all",
+            "memory_bytes": "memory, total",
         },
         {},
     ),
@@ -163,7 +163,7 @@ SPECS: dict[str, Spec] = {
             ),
             Part(
                 ("beam_size", "workers"),
-                gain=Gain("More workers help the more, the more beams there are", "qps", True),
+                gain=Gain("More workers help more with more beams", "qps", True),
             ),
         ),
         {},
@@ -177,13 +177,13 @@ def values_of(spec: Spec, tables: Tables, fixed: Mapping[str, Any]) -> dict[str,
 
     Args:
         spec: The table.
-        tables: Where the values stand.
-        fixed: Knobs that are held at one value (`at`).
+        tables: Settings that hold the values.
+        fixed: Knobs held at one value (`at`).
 
     Raises:
         ConfigError: fewer than two values of a knob, one of them twice, or a knob that is also held fixed.
     """
-    found: dict[str, list[Any]] = {}
+    levels: dict[str, list[Any]] = {}
     for knob in spec.knobs:
         values = list(getattr(tables, knob))
         if knob in fixed:
@@ -193,5 +193,5 @@ def values_of(spec: Spec, tables: Tables, fixed: Mapping[str, Any]) -> dict[str,
         for value in values:
             if isinstance(value, list | dict) or values.count(value) > 1:
                 raise ConfigError(f"tables.{knob} must hold plain values, each once, got {value!r} in {values}")
-        found[knob] = values
-    return found
+        levels[knob] = values
+    return levels

@@ -1,1 +1,1 @@
-"""Mirrors of a study for people: MLflow and the Optuna dashboard. The ledger is the truth."""
+"""Mirrors of a study in MLflow and the Optuna dashboard; the ledger is the record."""

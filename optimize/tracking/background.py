@@ -1,4 +1,4 @@
-"""Work in the background that holds still while something is being measured."""
+"""Background work that pauses during measurements."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 
 class Background:
-    """A thread that does what it is handed, in order.
+    """A thread that runs actions in the order of their submission.
 
     Args:
-        name: Of the thread.
+        name: Name of the thread.
     """
 
     def __init__(self, name: str) -> None:
@@ -22,17 +22,17 @@ class Background:
         self._held = self._working = False
 
     def submit(self, action: Callable[[], None]) -> None:
-        """Do this after all that was handed over before."""
+        """Run an action after all submitted before it."""
         self._pending.append(self._executor.submit(self._run, action))
 
     def step(self) -> None:
-        """For actions to call between their steps: returns once work may go on."""
+        """Called by actions between their steps: returns once work may go on."""
         self._leave()
         self._enter()
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """No work is done within; entering waits for the step that is being taken."""
+        """No action proceeds within; entering waits for the current step to end."""
         try:
             with self._changed:
                 self._held = True
@@ -44,14 +44,14 @@ class Background:
                 self._changed.notify_all()
 
     def catch_up(self) -> None:
-        """Wait for everything handed over so far; what an action raised is kept for `finish`."""
+        """Wait for all submitted actions; their exceptions are kept for `finish`."""
         wait(self._pending)
 
     def finish(self) -> None:
-        """Wait for everything handed over, and end the thread.
+        """Wait for all submitted actions, and end the thread.
 
         Raises:
-            Exception: what an action raised.
+            Exception: the first exception of an action.
         """
         self._executor.shutdown()
         for future in self._pending:

@@ -1,7 +1,7 @@
-"""What Optuna's dashboard shows beside the trials' values: notes, files, and a Pareto plot that knows what is feasible.
+"""Notes, files and Pareto plots for Optuna's dashboard.
 
-The dashboard's own Pareto view reads constraints as Optuna stored them before 5.0, so it takes infeasible trials for
-best; ours stands among the study's plots.
+The dashboard's own Pareto view reads constraints as Optuna stored them before 5.0, so it shows infeasible trials as
+best; these plots respect feasibility and stand among the study's plots.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
 
 _TAIL_BYTES = 64 * 1024
 _PREFIX = "artifacts:"
-"""Of Optuna's attributes that name files (optuna.artifacts)."""
+"""Prefix of Optuna's attributes that name files (optuna.artifacts)."""
 
 
 def annotate(trial: optuna.Trial, record: TrialRecord) -> None:
-    """Give a trial its note."""
+    """Store the trial's note."""
     from optuna_dashboard import save_note
 
     save_note(trial, trial_note(record))
 
 
 def keep_log(folder: str | None, trial: optuna.Trial, log: Path) -> None:
-    """Keep the end of an engine's log with its trial; Optuna takes it only before the trial is told.
+    """Store the end of an engine's log with its trial; Optuna accepts files of running trials only.
 
     Args:
-        folder: Of the dashboard's files; None keeps nothing.
+        folder: Folder of the dashboard's files; None stores nothing.
         trial: A running trial.
-        log: The engine's log; nothing is kept where there is none.
+        log: The engine's log; nothing is stored if the file does not exist.
     """
     if folder is None or not log.is_file():
         return
@@ -51,20 +51,20 @@ def keep_log(folder: str | None, trial: optuna.Trial, log: Path) -> None:
 def show_study(
     study: optuna.Study, plots: Mapping[str, go.Figure], note: str, files: Sequence[Path], folder: str | None
 ) -> None:
-    """Give the study its note, its Pareto plots and its files; what it had of these before is replaced.
+    """Store the study's note, Pareto plots and files, in place of its earlier ones.
 
     Args:
         study: The study.
-        plots: Id -> plot; the dashboard cuts off what is higher than half a screen, so one per pair of objectives.
+        plots: Id -> plot, one per pair of objectives: the dashboard crops plots higher than half a screen.
         note: Markdown.
-        files: Of its report; folders among them are left out.
-        folder: Of the dashboard's files; None keeps none.
+        files: Files of its report; folders are skipped.
+        folder: Folder of the dashboard's files; None stores no files.
     """
     from optuna_dashboard import save_note, save_plotly_graph_object
 
     save_note(study, note)
-    for name, drawn in plots.items():
-        save_plotly_graph_object(study, drawn, graph_object_id=name)
+    for name, plot in plots.items():
+        save_plotly_graph_object(study, plot, graph_object_id=name)
     if folder is not None:
         store = _store(folder)
         _remove_files(study, store)
@@ -86,7 +86,7 @@ def _upload(store: FileSystemArtifactStore, file: Path, owner: Any) -> None:
 
 
 def _remove_files(study: optuna.Study, store: FileSystemArtifactStore) -> None:
-    """As the dashboard itself removes a file: its attribute becomes null, for attributes cannot be deleted."""
+    """Remove files as the dashboard does: an attribute becomes null, because attributes cannot be deleted."""
     from optuna.artifacts.exceptions import ArtifactNotFound
 
     from optimize.search.optuna_compat import storage_of, study_id

@@ -1,4 +1,4 @@
-"""Under which keys MLflow is told what, so that its own tools sort, chart and compare runs."""
+"""The metric keys of MLflow runs, chosen so that its own tools sort, chart and compare them."""
 
 from __future__ import annotations
 
@@ -10,32 +10,33 @@ from optimize.ledger import TrialRecord
 
 Points = list[tuple[float, int, float]]
 """(Unix time, step, value) of one metric."""
-EXPERIMENT_NOTE = """A run per study, a child run per trial, by `python -m optimize`. A study's run explains metrics.
+EXPERIMENT_NOTE = """A run per study, a child run per trial, by `python -m optimize`. Each study's run explains metrics.
 
-- one study's trials: `tags.study = 'chat' and tags.role != 'study'`; one scenario's: `tags.scenario = 'chat'`
-- measurements only: `tags.outcome = 'completed'`; those that keep every constraint: `tags.feasible = 'true'`
-- the recommendations side by side: `tags.role = 'study'`, columns `recommended/…` and `gain/…`
+- trials of one study: `tags.study = 'chat' and tags.role != 'study'`; of one scenario: `tags.scenario = 'chat'`
+- measured trials: `tags.outcome = 'completed'`; feasible ones, which keep every constraint: `tags.feasible = 'true'`
+- recommendations side by side: `tags.role = 'study'`, columns `recommended/…` and `gain/…`
 
-To compare trials, select them and choose Compare: parameters are the knobs, and nothing else.
+To compare trials, select them and choose Compare: their parameters are the knobs alone.
 """
 SCHEME = """
-| metric key | what it is |
+| metric key | meaning |
 |---|---|
-| `<metric>` | the trial's figure |
+| `<metric>` | figure of the trial |
 | `interval/<metric>.low`, `.high` | ends of its 95 % interval |
-| `load/<name>` | what the engine said of itself, over the load |
-| `system/<name>` | processors and GPUs over the load: the tab "System metrics" |
-| `seconds/<phase>` | where the trial's time went |
-| `audit/<name>` | how well the client kept its schedule |
-| `recommended/<metric>`, `gain/<objective>` | of a study: the recommended figures, their gain over vLLM's defaults |
-| `score`, `trials`, `measured`, `feasible`, `cost/<name>` | of a study: its result in one number, and what was spent |
+| `load/<name>` | the engine's own metrics during the load |
+| `system/<name>` | processors and GPUs during the load: the tab "System metrics" |
+| `seconds/<phase>` | time of each phase of the trial |
+| `audit/<name>` | accuracy of the client's schedule |
+| `recommended/<metric>` | study: the recommended figures |
+| `gain/<objective>` | study: improvement factor over vLLM's defaults; above 1 is better |
+| `score`, `trials`, `measured`, `feasible`, `cost/<name>` | study: weighted score, number of trials, time spent |
 
-Steps of `load/` and `system/` are milliseconds since the load began; their times are the clock's.
+Steps of `load/` and `system/` are milliseconds since the load began; their timestamps are those of the clock.
 """
 
 
 def figures_of(record: TrialRecord) -> dict[str, float]:
-    """Metric key -> value: all of a trial that is one number."""
+    """Metric key -> value: everything of a trial that is a single number."""
     estimates = record.estimates.items()
     ends = {f"interval/{name}.{end}": float(getattr(e, end)) for name, e in estimates for end in ("low", "high")}
     return {
@@ -47,14 +48,14 @@ def figures_of(record: TrialRecord) -> dict[str, float]:
 
 
 def _load_began(record: TrialRecord) -> float:
-    """Unix time at which the load began, where the telemetry's clock stands at zero."""
+    """Unix time of the load's beginning, the zero of the telemetry's clock."""
     return (record.ended_at or time.time()) - sum(
         record.seconds.get(phase, 0.0) for phase in ("warmup", "window", "drain")
     )
 
 
 def in_time(series: Mapping[str, list[tuple[float, float]]], record: TrialRecord) -> dict[str, Points]:
-    """Telemetry under the keys by which MLflow's UI sorts charts, at the clock's time; steps are milliseconds."""
+    """Metric key -> telemetry at Unix times, with milliseconds as steps; MLflow's UI groups charts by the keys."""
     began = _load_began(record)
     return {
         f"{'load' if name in ENGINE_SERIES else 'system'}/{name}": [(began + t, round(t * 1000), v) for t, v in points]

@@ -1,4 +1,4 @@
-"""Trials and studies as MLflow keeps them: runs with their metrics, tags and files."""
+"""Studies and trials as MLflow runs with their metrics, tags and files; the only module that imports mlflow."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SOURCE = {"mlflow.source.name": "python -m optimize", "mlflow.source.type": "LO
 _LOGGED = ("trial.json", "found.json", "engine.log", "requests.parquet", "telemetry.parquet")
 _STATUS = {"completed": "FINISHED", "infeasible": "FINISHED", "failed": "FAILED"}
 _BATCH = 500
-# An unreachable server must cost seconds, not the minutes of MLflow's defaults.
+# An unreachable server must cost seconds instead of the minutes of MLflow's defaults.
 _ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -44,11 +44,11 @@ class Mirror:
     """Writes trials and studies to MLflow; every call is safe to repeat.
 
     Args:
-        tracking: Where to.
+        tracking: MLflow's address and experiment.
         ledger: The study's folder.
         info: Description of the study: tags, workload, glossary.
-        step: Called before every call of MLflow; may hold it back.
-        agree: From the id of a parent run just made to the one that all drivers of the study use.
+        step: Called before every call to MLflow; may delay it.
+        agree: From the id of a parent run just created to the id that all drivers of the study use.
     """
 
     def __init__(
@@ -57,51 +57,55 @@ class Mirror:
     ) -> None:  # fmt: skip
         self._tracking, self._ledger, self._info, self._step = tracking, ledger, info, step
         self._tags, self._agree = {**info.tags, **_SOURCE}, agree
-        self._opened: MlflowClient | None = None
+        self._connection: MlflowClient | None = None
 
     @property
     def _client(self) -> MlflowClient:
         self._step()
-        if self._opened is None:
+        if self._connection is None:
             for name, value in _ENVIRONMENT.items():
                 os.environ.setdefault(name, value)
             from mlflow import MlflowClient
 
             for noisy in ("mlflow", "alembic"):
                 logging.getLogger(noisy).setLevel(logging.ERROR)
-            self._opened = MlflowClient(tracking_uri=self._tracking.uri)
-        return self._opened
+            self._connection = MlflowClient(tracking_uri=self._tracking.uri)
+        return self._connection
 
     def open_parent(self, config_yaml: str | None = None) -> str:
-        """The study's parent run, made or reopened; returns its id."""
+        """Create or reopen the study's parent run; returns its id."""
         state = self._state(self._ledger.folder)
         if state is None:
-            run = self._client.create_run(
-                self._experiment(), tags={**self._tags, _NAME: self._tags["study"], "role": "study"}
-            )
-            run_id = self._agree(run.info.run_id)
-            made = run_id == run.info.run_id
-            if not made:
-                self._client.delete_run(run.info.run_id)
-            state = self._remember(self._ledger.folder, run_id, complete=False)
-            if made:
-                self._log_workload(run_id)
-                self._client.set_tag(run_id, _NOTE, f"No result yet.\n\n{self._info.glossary}")
+            run_id = self._create_parent()
         else:
-            self._client.update_run(state["run_id"], status="RUNNING")
+            run_id = str(state["run_id"])
+            self._client.update_run(run_id, status="RUNNING")
         if config_yaml is not None:
-            self._client.log_text(state["run_id"], config_yaml, "config.yaml")
-        return str(state["run_id"])
+            self._client.log_text(run_id, config_yaml, "config.yaml")
+        return run_id
+
+    def _create_parent(self) -> str:
+        """A new parent run, unless another driver of the study was faster; returns the id of the one in use."""
+        tags = {**self._tags, _NAME: self._tags["study"], "role": "study"}
+        run = self._client.create_run(self._experiment(), tags=tags)
+        run_id = self._agree(run.info.run_id)
+        self._store_state(self._ledger.folder, run_id, complete=False)
+        if run_id != run.info.run_id:
+            self._client.delete_run(run.info.run_id)
+            return run_id
+        self._log_workload(run_id)
+        self._client.set_tag(run_id, _NOTE, f"No result yet.\n\n{self._info.glossary}")
+        return run_id
 
     def close_parent(self, metrics: Mapping[str, float], note: str, files: list[Path], status: str) -> None:
         """Log the study's result and end the parent run."""
         run_id, now = self.open_parent(), time.time()
-        told = {_NOTE: f"{note}\n\n{self._info.glossary}"} if note else {}
-        self._log(run_id, {name: [(now, 0, value)] for name, value in metrics.items()}, told)
+        tags = {_NOTE: f"{note}\n\n{self._info.glossary}"} if note else {}
+        self._log(run_id, {name: [(now, 0, value)] for name, value in metrics.items()}, tags)
         for file in files:
             self._client.log_artifact(run_id, str(file), "report")
         self._client.set_terminated(run_id, status)
-        self._remember(self._ledger.folder, run_id, complete=True)
+        self._store_state(self._ledger.folder, run_id, complete=True)
 
     def begin(self, record: TrialRecord) -> str:
         """Open the trial's run; returns its id."""
@@ -124,15 +128,15 @@ class Mirror:
                 **({} if record.confirms is None else {"confirms": str(record.confirms)}),
             },
         )
-        self._remember(folder, run.info.run_id, complete=False)
-        # The knobs alone: what they were resolved to stands in trial.json, and would crowd every comparison.
+        self._store_state(folder, run.info.run_id, complete=False)
+        # The knobs alone: the resolved configuration is in trial.json, and would crowd every comparison.
         params = [Param(name, str(value)) for name, value in record.params.items()]
         self._client.log_batch(run.info.run_id, params=params)
         self._log_workload(run.info.run_id)
         return str(run.info.run_id)
 
     def end(self, record: TrialRecord) -> None:
-        """Log everything of an ended trial and end its run."""
+        """Log an ended trial, and end its run."""
         run_id, folder = self.begin(record), self._ledger.trial_folder(record.number)
         ended = record.ended_at or time.time()
         tags = {
@@ -153,7 +157,7 @@ class Mirror:
                 self._client.log_artifact(run_id, str(folder / name))
         status = "KILLED" if record.reason in ("interrupted", "the session was killed") else _STATUS[record.state]
         self._client.set_terminated(run_id, status, end_time=int(ended * 1000))
-        self._remember(folder, run_id, complete=True)
+        self._store_state(folder, run_id, complete=True)
 
     def is_complete(self, folder: Path) -> bool:
         state = self._state(folder)
@@ -161,36 +165,36 @@ class Mirror:
 
     def _experiment(self) -> str:
         name = self._tracking.experiment
-        found = self._client.get_experiment_by_name(name)
-        if found is not None:
-            return str(found.experiment_id)
+        experiment = self._client.get_experiment_by_name(name)
+        if experiment is not None:
+            return str(experiment.experiment_id)
         location = None if self._tracking.artifacts is None else Path(self._tracking.artifacts).resolve().as_uri()
-        made = str(self._client.create_experiment(name, artifact_location=location))
-        # The second spares readers the parts of MLflow's UI that are for chat traces.
+        experiment_id = str(self._client.create_experiment(name, artifact_location=location))
+        # The second tag hides the parts of MLflow's UI that are for chat traces.
         for tag, value in ((_NOTE, EXPERIMENT_NOTE), ("mlflow.experimentKind", "custom_model_development")):
-            self._client.set_experiment_tag(made, tag, value)
-        return made
+            self._client.set_experiment_tag(experiment_id, tag, value)
+        return experiment_id
 
     def _log_workload(self, run_id: str) -> None:
-        """The workload as a dataset: what MLflow groups and filters runs by."""
+        """Log the workload as a dataset, by which MLflow groups and filters runs."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
 
-        known = self._info.workload
-        if not known:
+        workload = self._info.workload
+        if not workload:
             return
-        local = Path(known["source"]).is_file()
+        local = Path(workload["source"]).is_file()
         columns = [{"name": name, "type": "string", "required": True} for name in ("prompt", "reference")]
-        workload = Dataset(
-            name=known["name"], digest=known["digest"], source_type="local" if local else "hugging_face",
-            source=json.dumps({"uri" if local else "path": known["source"]}),
-            schema=json.dumps({"mlflow_colspec": columns[: 2 if known["sizes"]["scored"] else 1]}),
-            profile=json.dumps(known["sizes"]),
+        dataset = Dataset(
+            name=workload["name"], digest=workload["digest"], source_type="local" if local else "hugging_face",
+            source=json.dumps({"uri" if local else "path": workload["source"]}),
+            schema=json.dumps({"mlflow_colspec": columns[: 2 if workload["sizes"]["scored"] else 1]}),
+            profile=json.dumps(workload["sizes"]),
         )  # fmt: skip
-        used_for = [InputTag("mlflow.data.context", "load")]
-        self._client.log_inputs(run_id, datasets=[DatasetInput(workload, used_for)])
+        context = [InputTag("mlflow.data.context", "load")]
+        self._client.log_inputs(run_id, datasets=[DatasetInput(dataset, context)])
 
     def _log(self, run_id: str, series: Mapping[str, Points], tags: Mapping[str, str]) -> None:
-        """Metrics and tags, in as few calls as MLflow takes them."""
+        """Log metrics and tags in as few calls as MLflow allows."""
         from mlflow.entities import Metric, RunTag
 
         self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
@@ -199,14 +203,14 @@ class Mirror:
             self._client.log_batch(run_id, metrics=points[first : first + _BATCH])
 
     def _state(self, folder: Path) -> dict[str, Any] | None:
-        """What MLflow knows of a folder; None if nothing, or if it was another tracking store."""
+        """The stored state of a folder's run; None if there is none in this tracking store."""
         path = folder / _STATE
         if not path.is_file():
             return None
         state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         return state if state["uri"] == redacted(self._tracking.uri) else None
 
-    def _remember(self, folder: Path, run_id: str, complete: bool) -> dict[str, Any]:
+    def _store_state(self, folder: Path, run_id: str, complete: bool) -> dict[str, Any]:
         state = {"uri": redacted(self._tracking.uri), "run_id": run_id, "complete": complete}
         write_atomically(folder / _STATE, json.dumps(state))
         return state

@@ -1,29 +1,30 @@
-"""What is said of one trial where people meet it: as Markdown, in MLflow and in Optuna's dashboard."""
+"""The note of a trial in MLflow and in Optuna's dashboard, as Markdown."""
 
 from __future__ import annotations
 
 from optimize.formatting import figure
 from optimize.ledger import TrialRecord
+from optimize.outcome import State
 
 
 def trial_note(record: TrialRecord) -> str:
-    """Whether the trial counts and why not, its figures, and the command that starts such an engine."""
+    """Feasibility with its reasons, the figures, and the command that starts such an engine."""
     command = record.config.get("deploy_command")
-    how = f"\n\nthe engine:\n\n    {command}" if command else ""
-    return (_figures(record) if record.state == "completed" else _why_none(record)) + how
+    engine = f"\n\nEngine command:\n\n    {command}" if command else ""
+    return (_figures(record) if record.state == State.COMPLETED else _reason(record)) + engine
 
 
-def _why_none(record: TrialRecord) -> str:
+def _reason(record: TrialRecord) -> str:
     evidence = "\n".join(f"    {line}" for line in record.evidence)
-    return f"**{record.state}**, not a measurement: {record.reason}\n\n{evidence}"
+    return f"**{record.state}**, not measured: {record.reason}\n\n{evidence}"
 
 
 def _figures(record: TrialRecord) -> str:
-    broken = [name for name, v in record.violations.items() if v > 0]
-    verdict = "**feasible**" if record.feasible else f"**infeasible**: breaks {', '.join(broken)}"
+    violated = [name for name, excess in record.violations.items() if excess > 0]
+    verdict = "**feasible**" if record.feasible else f"**infeasible**: violates {', '.join(violated)}"
     rows = "\n".join(f"| {name} | {figure(e)} | {e.n} |" for name, e in record.estimates.items())
-    again = f", measures trial {record.confirms} again" if record.confirms is not None else ""
-    verdict += f" ({record.role}{again})"
-    verdict += f"\n\nmeasured no longer than needed: {record.cut_short}" if record.cut_short else ""
-    verdict += f"\n\ndisturbed: {'; '.join(record.disturbed)}" if record.disturbed else ""
-    return f"{verdict}\n\n| metric | value [95 % interval] | n |\n|---|---|---|\n{rows}"
+    confirms = f" of trial {record.confirms}" if record.confirms is not None else ""
+    parts = [f"{verdict} ({record.role}{confirms})"]
+    parts += [f"Window closed early: {record.cut_short}"] if record.cut_short else []
+    parts += [f"Disturbed: {'; '.join(record.disturbed)}"] if record.disturbed else []
+    return "\n\n".join([*parts, f"| metric | value (95 % CI) | n |\n|---|---|---|\n{rows}"])

@@ -1,7 +1,7 @@
 """MLflow as a mirror of the ledger: a parent run per study, a child run per trial.
 
-The ledger on disk is what happened; MLflow is told afterwards, and told again by `python -m optimize.sync` where it
-could not be reached. So a tracking server that is down costs no trial.
+The ledger on disk is the record; MLflow receives it afterwards, or from `python -m optimize.sync` if it could not be
+reached. So a tracking server that is down costs no trial.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
 
 _PAUSE_S = 60.0
 _SUMMARY = "summary.json"
-"""In the study's folder: what the parent run shows, for a sync to repeat."""
+"""File in the study's folder with the content of the parent run, for a sync to repeat."""
 
 
 class Tracker:
-    """A Mirror that never stands in a study's way.
+    """A Mirror that never delays a study.
 
-    It works in the background, while engines start and the sampler thinks, holds still while the loop asks it to
-    (`held`), and so may lag behind on a live engine. It begins with the first trial, or the first engine would wait for
-    MLflow's imports. What fails is reported once and left for the sync.
+    It works in the background, while engines start and the sampler works, and pauses during measurements (`held`), so
+    it may lag behind. It begins with the first trial, because the first engine would otherwise wait for MLflow's
+    imports. A failure is reported once and left for the sync.
     """
 
     def __init__(
@@ -47,42 +47,42 @@ class Tracker:
         self._background = Background("tracking")
         self._mirror = Mirror(tracking, ledger, info, self._background.step, agree)
         self._ledger, self._say = ledger, say
-        self._silent_until = 0.0
+        self._paused_until = 0.0
         self._opening: list[Callable[[], object]] = []
 
     def open(self, config_yaml: str) -> None:
-        """Have the parent run opened, and the child runs ended that a killed session left open, before all else."""
-        _import_what_is_slow()
+        """Open the parent run, and end the child runs that a killed session left open, before everything else."""
+        _import_slow_packages()
         self._opening.append(lambda: self._mirror.open_parent(config_yaml))
         for record in self._ledger.records():
             if record.ended_at is not None and not self._mirror.is_complete(self._ledger.trial_folder(record.number)):
                 self._opening.append(partial(self._mirror.end, record))
 
     def begin(self, record: TrialRecord) -> None:
-        opened = copy.deepcopy(record)  # the loop goes on writing to its own
+        opened = copy.deepcopy(record)  # the loop keeps writing to its record
         self._submit(lambda: self._mirror.begin(opened))
 
     def end(self, record: TrialRecord, trial: optuna.Trial | None = None) -> None:
-        """Mirror an ended trial; Optuna's dashboard gets a note, where Optuna knows of it."""
+        """Mirror an ended trial, and store its note for Optuna's dashboard if it is one of Optuna's."""
         if trial is not None:
             self._submit(lambda: annotate(trial, record))
         self._submit(lambda: self._mirror.end(record))
 
     def show(self, action: Callable[[], None]) -> None:
-        """Do something for those who look on, when what was tracked before is done."""
+        """Run an action after everything tracked before it."""
         self._submit(action)
 
     def held(self) -> AbstractContextManager[None]:
-        """Nothing is mirrored within; what there is to mirror waits."""
+        """Nothing is mirrored within; pending actions wait."""
         return self._background.held()
 
     def catch_up(self) -> None:
-        """Wait until what was handed over is mirrored, or has failed."""
+        """Wait until everything pending is mirrored or has failed."""
         self._start()
         self._background.catch_up()
 
     def close(self, metrics: Mapping[str, float], note: str, files: list[Path], status: str) -> None:
-        """Catch up and close the parent run."""
+        """Mirror everything pending, and close the parent run."""
         summary = {"metrics": dict(metrics), "note": note, "status": status}
         write_atomically(self._ledger.folder / _SUMMARY, json.dumps(summary))
         self._submit(lambda: self._mirror.close_parent(metrics, note, files, status))
@@ -97,27 +97,27 @@ class Tracker:
             self._background.submit(partial(self._try, self._opening.pop(0)))
 
     def _try(self, action: Callable[[], object]) -> None:
-        if time.monotonic() < self._silent_until:
+        if time.monotonic() < self._paused_until:
             return
         try:
             action()
         except OptimizeError:
             raise
-        except Exception as error:  # MLflow raises whatever its stores and transports raise
-            self._silent_until = time.monotonic() + _PAUSE_S
+        except Exception as error:  # MLflow passes on any exception of its stores and transports
+            self._paused_until = time.monotonic() + _PAUSE_S
             self._say(
                 f"note: MLflow did not take the results ({str(error).splitlines()[0][:160]}); they are kept on disk, "
                 "run python -m optimize.sync once it is back"
             )
 
 
-def _import_what_is_slow() -> None:
-    """Here, and not in the background: two threads in the same large packages can wait for each other's imports."""
+def _import_slow_packages() -> None:
+    """Imported here, not in the background: two threads can wait for each other's imports of one large package."""
     import optuna_dashboard  # noqa: F401
 
 
 def summary_of(folder: Path) -> tuple[dict[str, float], str, str]:
-    """(metrics, note, status) that a study ended with; of one that was killed before, nothing but that."""
+    """(metrics, note, status) of a study's end; no metrics and no note if it was killed before."""
     path = folder / _SUMMARY
     if not path.is_file():
         return {}, "", "FINISHED" if (folder / "report").is_dir() else "KILLED"

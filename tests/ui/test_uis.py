@@ -1,34 +1,37 @@
-"""What people see: MLflow's UI, Optuna's dashboard and the page before them, started by scripts/ui, in a browser."""
+"""The pages that scripts/ui starts, in a browser: MLflow, Optuna's dashboard and the page that links them."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.browser import CHROMIUM, Browser, chromium
-from tests.made import QUICK, ROOT
+from optimize.report.dataframes import read_study
+from optimize.report.loader import gather
+from optimize.report.page import draw, html
+from tests.browser import CHROMIUM, Browser
+from tests.made import QUICK, ROOT, make_study
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
-    pytest.mark.timeout(600),  # whoever comes first makes the studies
+    pytest.mark.timeout(600),  # the first of these tests makes the studies
 ]
 
 
 @dataclass(frozen=True)
 class Uis:
-    """Addresses of the three, and what they show."""
+    """Addresses of the three servers, and the studies they show."""
 
     out: Path
     study: str
@@ -74,14 +77,14 @@ def _free_ports() -> list[str]:
 def served(out: Path, study: str) -> Iterator[Uis]:
     """scripts/ui over a folder's studies; it must leave no process behind."""
     pages, mlflow, optuna = _free_ports()
-    given = {"PAGES_PORT": pages, "MLFLOW_PORT": mlflow, "OPTUNA_PORT": optuna, "OUTPUT_DIR": str(out)}
+    ports = {"PAGES_PORT": pages, "MLFLOW_PORT": mlflow, "OPTUNA_PORT": optuna, "OUTPUT_DIR": str(out)}
     process = subprocess.Popen(
-        ["scripts/ui"], cwd=ROOT, env={**os.environ, **given, "SKIP_INSTALL": "1"}, stdout=subprocess.PIPE, text=True
+        ["scripts/ui"], cwd=ROOT, env={**os.environ, **ports, "SKIP_INSTALL": "1"}, stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
-        said = [line for line in iter(process.stdout.readline, "Ctrl-C stops all three.\n") if line]
-        assert f"http://127.0.0.1:{pages}" in said[0]
+        lines = [line for line in iter(process.stdout.readline, "Ctrl-C stops all three.\n") if line]
+        assert f"http://127.0.0.1:{pages}" in lines[0]
         at = "http://127.0.0.1:"
         yield Uis(out, study, at + pages, at + mlflow, at + optuna, psutil.Process(process.pid))
     finally:
@@ -101,18 +104,12 @@ def uis(request: pytest.FixtureRequest) -> Iterator[Uis]:
         out, study = request.getfixturevalue("real_smoke").out, "smoke"
     else:
         out, study = request.getfixturevalue("made_studies"), "chat"
-    with served(out, study) as found:
-        yield found
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    with chromium(tmp_path_factory.mktemp("profile")) as running:
+    with served(out, study) as running:
         yield running
 
 
 def says(text: str) -> str:
-    """A condition: the page shows this text."""
+    """Condition that the page shows this text."""
     return f"document.body.innerText.includes({json.dumps(text)})"
 
 
@@ -181,7 +178,7 @@ def test_the_dashboard_shows_a_trials_note(uis: Uis, browser: Browser) -> None:
     with browser.page() as page:
         page.open(f"{uis.dashboard}/trials?numbers=0", width=1400)
         page.wait_for(says("feasible"))
-        page.wait_for(says("value [95 % interval]"))
+        page.wait_for(says("value (95 % CI)"))
         page.wait_for(says("engine-log-end.txt"))
 
 
@@ -193,28 +190,51 @@ def test_the_dashboard_shows_our_pareto_plot(uis: Uis, browser: Browser) -> None
         )
 
 
-@contextmanager
-def under_way(out: Path, study: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A study on the simulated engine, known to Optuna and MLflow and far from its end."""
-    command = [
-        sys.executable, "-m", "optimize", "+study=chat", *QUICK, f"study.name={study}", "study.trials=1000",
-        f"output_dir={out}", f"cache_dir={out}/cache",
-    ]  # fmt: skip
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        while not (out / "studies" / study / "mlflow.json").is_file():
-            assert process.poll() is None
+def test_a_click_on_a_trial_of_the_report_opens_its_mlflow_run(uis: Uis, browser: Browser, tmp_path: Path) -> None:
+    study, (number, run) = read_study(uis.study, uis.out), (0, uis.children[0])
+    facts = gather(study.study, study.ledger, [], [])
+    report = tmp_path / "report.html"
+    report.write_text(html(facts, draw(facts), uis.mlflow), encoding="utf-8")
+    with browser.page() as page:
+        page.open(report.as_uri())
+        page.click(f'#tradeoffs .panels svg .m[data-t="{number}"]')
+        deadline = time.monotonic() + 60
+        while not (opened := [a for a in browser.addresses() if f"/runs/{run}" in a]):
+            assert time.monotonic() < deadline
             time.sleep(0.1)
-        yield process
+    assert opened[0].startswith(uis.mlflow)
+    with browser.page() as page:
+        page.open(opened[0])
+        page.wait_for(says(f"{uis.study}-{number:04d}"))
+
+
+@contextmanager
+def dashboard_of(out: Path) -> Iterator[str]:
+    """Optuna's dashboard alone, over a folder's studies; its address."""
+    port = _free_ports()[0]
+    command = [str(ROOT / ".venv/bin/optuna-dashboard"), f"sqlite:///{out}/optuna.db", "--port", port]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        deadline = time.monotonic() + 120
+        while True:
+            with suppress(OSError), socket.create_connection(("127.0.0.1", int(port)), timeout=1):
+                break
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.1)
+        yield f"http://127.0.0.1:{port}/dashboard"
     finally:
-        process.kill()
+        process.terminate()
         process.wait(timeout=60)
 
 
-def test_the_dashboard_follows_a_study_that_runs(browser: Browser, tmp_path: Path) -> None:
+def test_the_dashboard_follows_a_study_that_goes_on(browser: Browser, tmp_path: Path, empty_mlflow_db: Path) -> None:
     """In a folder of its own: other tests count the studies of theirs."""
-    with under_way(tmp_path, "new") as process, served(tmp_path, "new") as uis, browser.page() as page:
-        page.open(f"{uis.dashboard}/trials?numbers=0", width=1400)
-        page.wait_for(says("Trial 0"))
-        page.wait_for(says("Trial 2"))
-        assert process.poll() is None
+    shutil.copy(empty_mlflow_db, tmp_path / "mlflow.db")
+    overrides = ["+study=chat", *QUICK, "confirm.candidates=0", f"output_dir={tmp_path}", f"cache_dir={tmp_path}/cache"]
+    make_study([*overrides, "study.trials=1"])
+    with dashboard_of(tmp_path) as dashboard, browser.page() as page:
+        page.open(f"{dashboard}/studies/1/trials?numbers=0", width=1400)
+        page.wait_for(says("Trial 1"))
+        assert page.run(says("Trial 3")) is False
+        make_study([*overrides, "study.trials=3"])
+        page.wait_for(says("Trial 3"))

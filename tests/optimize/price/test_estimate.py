@@ -31,12 +31,15 @@ def test_the_machine_measured_on_is_no_estimate_and_others_say_what_they_assume(
     found = _by_name("here")
     assert found["here"][0] == MEASURED and found["here"][1] == pytest.approx(0.1)  # ten requests a second
     assert found["double"][1] == pytest.approx(0.05) and "memory bandwidth (200 over 100 GB/s)" in found["double"][0]
-    assert found["unknown"][1] == pytest.approx(0.2) and "very throughput measured on two cores" in found["unknown"][0]
+    assert (
+        found["unknown"][1] == pytest.approx(0.2)
+        and "assumes the throughput measured on two cores; set price.factors.unknown" in found["unknown"][0]
+    )
 
 
 def test_a_factor_of_the_users_own_is_named_as_such() -> None:
     basis, cost = _by_name("here", {"double": 4.0})["double"]
-    assert basis.startswith("estimate: assumes 4 ×") and cost == pytest.approx(0.025)
+    assert basis.startswith("estimate: assumes 4× ") and cost == pytest.approx(0.025)
 
 
 def test_nothing_is_measured_where_the_hardware_is_another() -> None:
@@ -53,7 +56,7 @@ def test_the_cheapest_comes_first_and_the_interval_follows_the_rate() -> None:
 def test_markdown_keeps_measured_and_inputs_apart() -> None:
     text = to_markdown(chosen(hardware="here"), price_lines(chosen(hardware="here"), MACHINES, {}))
     measured, _, inputs = text.partition("## Prices are inputs")
-    assert "qps: 10.0" in measured and "USD" not in measured
+    assert "qps: 10.0 (8.0–12.0) requests/s" in measured and "USD" not in measured
     rows = [line for line in inputs.splitlines() if line.startswith("| ")][2:]
     assert all(("≈" in row) == ("estimate: assumes" in row) for row in rows) and len(rows) == 3
     assert "a page, 2026-01-01" in inputs

@@ -125,7 +125,7 @@ def _paired(gap: float, p: float) -> Paired:
 
 @pytest.mark.parametrize(("gap", "p", "verdict"), [(2.0, 0.001, HOLDS), (-2.0, 0.001, FAILS), (1.0, 0.2, OPEN)])
 def test_of_quality_the_pairs_decide(gap: float, p: float, verdict: str) -> None:
-    part = Part(("beam_size",), (Claim("More beams always answer better", "bleu", True, steps=True),))
+    part = Part(("beam_size",), (Claim("More beams always improve the answers", "bleu", True, steps=True),))
     quality = {
         0: Quality({"bleu": _figure(60, "BLEU", 2)}, {}),
         1: Quality({"bleu": _figure(60 + gap, "BLEU", 2)}, {0: {"bleu": _paired(gap, p)}}),

@@ -22,6 +22,7 @@ from optimize.ledger import Ledger
 from optimize.study.coordination import DRIVER
 from optimize.study.storage import open_storage
 from tests.conftest import Run, engine_processes
+from tests.made import QUICK, make_study
 from tests.optimize.driver.test_session import read_until, start
 from tests.optimize.servers import PASSWORD, mlflow_server, postgres, postgres_bin
 
@@ -74,24 +75,49 @@ def without_secret(folder: Path) -> bool:
     return all(PASSWORD.encode() not in p.read_bytes() for p in folder.rglob("*") if p.is_file())
 
 
+@pytest.fixture
+def words(tmp_path: Path) -> list[str]:
+    """A study on instant workers: what is tested is where it is stored."""
+    folders = [f"output_dir={tmp_path}/out", f"cache_dir={tmp_path}/cache"]
+    return ["+study=chat", *QUICK, "tracking=server", "confirm.candidates=0", *folders]
+
+
 @needs_postgres
 def test_the_same_study_runs_and_resumes_on_servers(
-    optimize: Run, simulated: list[str], served: tuple[str, str], tmp_path: Path
+    words: list[str], served: tuple[str, str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    options = [*simulated, "tracking=server", "study.name=served"]
-    assert optimize([*options, "study.trials=1"]).returncode == 0
-    done = optimize([*options, "study.trials=3"])
-    assert done.returncode == 0, done.stderr
-    assert "recommended for Real-time chat" in done.stdout
+    make_study([*words, "study.name=served", "study.trials=1"])
+    make_study([*words, "study.name=served", "study.trials=3"])
+    shown = capfd.readouterr()
+    assert "recommended for Real-time chat" in shown.out
     trials = stored(served[0], "served")
     assert [t.state for t in trials] == [TrialState.COMPLETE] * 4
     parents, children = mlflow_runs(served[1], "served")
     assert len(parents) == 1 and sorted(int(r.data.tags["trial"]) for r in children) == [0, 1, 2, 3]
     assert {r.info.status for r in [*parents, *children]} == {"FINISHED"}
-    assert PASSWORD not in done.stdout + done.stderr and without_secret(tmp_path / "out")
+    assert PASSWORD not in shown.out + shown.err and without_secret(tmp_path / "out")
     assert not (tmp_path / "out/optuna.db").exists()
 
 
+@needs_postgres
+def test_a_second_driver_on_another_machine_goes_on_where_the_first_stopped(
+    words: list[str], served: tuple[str, str], tmp_path: Path
+) -> None:
+    """One after the other; at the same time they run among the slow tests."""
+    grid = [*words, "study.name=handed-on", "sampler=grid"]
+    make_study([*grid, "study.trials=2"])
+    make_study([*grid, "study.trials=4", f"output_dir={tmp_path}/other"])
+    trials = stored(served[0], "handed-on")
+    assert len(of_role(trials, "baseline")) == 1
+    points = [t.params for t in of_role(trials, "search")]
+    assert len(points) == 4 and all(a != b for a, b in itertools.combinations(points, 2))
+    ledgers = [Ledger(tmp_path / out / "studies/handed-on") for out in ("out", "other")]
+    assert [[r.number for r in ledger.records()] for ledger in ledgers] == [[0, 1, 2], [3, 4]]
+    parents, children = mlflow_runs(served[1], "handed-on")
+    assert len(parents) == 1 and len(children) == 5
+
+
+@pytest.mark.slow
 @needs_postgres
 def test_two_drivers_share_the_work_and_repeat_none_of_it(
     simulated: list[str], served: tuple[str, str], tmp_path: Path
@@ -110,17 +136,18 @@ def test_two_drivers_share_the_work_and_repeat_none_of_it(
     assert all(a != b for a, b in itertools.combinations(points, 2))
     cells = [(t.user_attrs["round"], t.user_attrs["confirms"]) for t in of_role(trials, "confirmation")]
     assert len(cells) == len(set(cells)) == 4
-    told = [t for t in trials if t.state is TrialState.COMPLETE]
-    assert len({t.user_attrs[DRIVER] for t in told}) == 2, "one driver did everything"
+    ended_trials = [t for t in trials if t.state is TrialState.COMPLETE]
+    assert len({t.user_attrs[DRIVER] for t in ended_trials}) == 2, "one driver did everything"
     records = [list(Ledger(tmp_path / f"out{i}/studies/shared").records()) for i in range(2)]
     numbers = sorted(r.number for r in itertools.chain(*records) if r.state == "completed")
-    assert numbers == [t.number for t in told], "every trial is in one driver's ledger"
+    assert numbers == [t.number for t in ended_trials], "every trial is in one driver's ledger"
     parents, children = mlflow_runs(served[1], "shared")
     assert sorted(int(r.data.tags["trial"]) for r in children) == numbers
     assert len(parents) <= 2  # one, unless both began within the same moment
     assert all("recommended for" in out for out, _ in ended)
 
 
+@pytest.mark.slow
 @needs_postgres
 def test_what_a_killed_driver_left_is_done_by_the_other(
     optimize: Run, simulated: list[str], served: tuple[str, str], tmp_path: Path

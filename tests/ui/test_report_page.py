@@ -1,0 +1,102 @@
+"""The report in a browser: drawn, legible at every width, in the dark and in print, and its interactions."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from optimize.report.data import Facts
+from optimize.report.page import draw
+from tests.browser import CHROMIUM, Page
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+
+
+def test_it_opens_without_a_network_and_without_a_complaint_and_everything_is_drawn(
+    page: Page, report: Path, facts: Facts
+) -> None:
+    page.open(report.as_uri())
+    assert page.complaints == []
+    assert [address for address in page.asked if not address.startswith(("file:", "data:"))] == []
+    for drawing in draw(facts).every():
+        label = json.dumps(f"[aria-label={json.dumps(drawing.title, ensure_ascii=False)}]", ensure_ascii=False)
+        marks = page.run(f"document.querySelector({label}).querySelectorAll('path,circle,rect').length")
+        assert marks > 3, drawing.name
+    per_panel = page.run("document.querySelector('#tradeoffs .panels svg').querySelectorAll('.m[data-t]').length")
+    assert per_panel == len(facts.candidates)
+    outside = page.run("""[...document.querySelectorAll('svg.plot text')].filter(t => {
+        const a = t.getBoundingClientRect(), b = t.closest('svg').getBoundingClientRect();
+        return a.left < b.left - 2 || a.right > b.right + 2 || a.top < b.top - 2 || a.bottom > b.bottom + 2;
+    }).map(t => t.textContent)""")
+    assert outside == []
+
+
+def test_pointing_at_a_trial_shows_its_configuration_and_finds_it_everywhere(
+    page: Page, report: Path, facts: Facts
+) -> None:
+    assert facts.recommendation is not None
+    pick = facts.recommendation.pick
+    page.open(report.as_uri())
+    page.point_at(f'#tradeoffs .panels svg .m[data-t="{pick.number}"]')
+    assert page.run("document.getElementById('tip').hidden") is False
+    tip = page.run("document.getElementById('tip').innerText")
+    assert f"trial {pick.number}" in tip and "recommended" in tip
+    for name, value in pick.params.items():
+        assert re.search(rf"{name}\s+{value}", tip)
+    assert page.run("document.querySelectorAll('#tradeoffs svg .hot').length") > 6
+    page.point_at("h1")
+    assert page.run("document.getElementById('tip').hidden") is True
+
+
+def test_a_kind_can_be_hidden_the_space_be_turned_and_all_trials_be_sorted(page: Page, report: Path) -> None:
+    page.open(report.as_uri())
+    page.click('.legend button[data-kind="plain"]')
+    assert page.run(
+        """[...document.querySelectorAll('#tradeoffs svg.plot .m.plain')].every(e => e.style.display === 'none')"""
+    )
+    place = "document.querySelector('svg.turns .m.pick').getAttribute('transform')"
+    before = page.run(place)
+    page.drag("svg.turns", 80, 20)
+    assert page.run(place) != before
+    page.click("#trials summary")
+    page.wait_for("document.querySelectorAll('#every tbody tr').length > 0")
+    page.click("#every th:nth-child(7)")
+    first, last = (f"parseFloat(document.querySelector('#every tbody tr:{end}-child td:nth-child(7)').textContent)"
+                   for end in ("first", "last"))  # fmt: skip
+    assert page.run(f"{first} <= {last}")
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("width", [360, 390, 768, 1001, 1200])
+def test_nothing_overflows_sideways_at_any_width(page: Page, report: Path, width: int) -> None:
+    """Only the parallel coordinates of a phone scroll, in a region of their own; every table fits."""
+    page.open(report.as_uri(), width=width, height=800)
+    assert page.run("document.documentElement.scrollWidth") <= width
+    wide = page.run("""[...document.querySelectorAll('.scroll')].filter(e => e.scrollWidth > e.clientWidth + 1)
+        .map(e => e.getAttribute('aria-label'))""")
+    assert wide == (["Parallel coordinates"] if width < 1001 else [])
+    outside = page.run("""(() => {
+        const right = el => el.getBoundingClientRect().right + 1;
+        const box = el => el.parentElement.closest('.tile, section');
+        return [...document.querySelectorAll('table.cards, .tile *')].filter(el => right(el) > right(box(el)) + 1)
+            .map(el => el.textContent);
+    })()""")
+    assert outside == []
+    small = page.run("""[...document.querySelectorAll('.panels svg text')].filter(
+        t => t.getBoundingClientRect().height > 0 && parseFloat(getComputedStyle(t).fontSize)
+             * t.closest('svg').getScreenCTM().a < 9).length""")
+    assert small == 0
+
+
+def test_dark_mode_is_dark_and_print_has_pages(page: Page, report: Path) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
+    text = "getComputedStyle(document.body).color.match(/\\d+/g).map(Number)"
+    page.open(report.as_uri())
+    assert min(page.run(ground)) > 240 and max(page.run(text)) < 60
+    page.open(report.as_uri(), dark=True)
+    assert max(page.run(ground)) < 40 and min(page.run(text)) > 200
+    printed = page.pdf()
+    assert printed.startswith(b"%PDF") and 2 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 20
