@@ -20,7 +20,7 @@ from benchmarks.common import RESULTS, engine_of, provenance, require_quiet
 from objectives import Measurement
 from optimize.config.compose import configuration
 from optimize.engine.base import RequestConfig
-from optimize.evaluation.evaluator import estimate_all
+from optimize.evaluation.estimates import estimate_all
 from optimize.load.client_pool import ClientPool
 from optimize.load.generator import LoadResult, Traffic, run_load
 from optimize.plan import Plan, make_plan

@@ -15,7 +15,7 @@ from demo.evaluate import reference_logprobs
 from optimize.config.compose import configuration
 from optimize.config.instantiate import build
 from optimize.engine.base import Launcher
-from optimize.evaluation.perplexity import ask
+from optimize.evaluation.perplexity import score_references
 from optimize.load.workload import load_workload
 
 STUDIES = ("chat", "bulk", "abtest")
@@ -33,7 +33,7 @@ def row_of(study: str, launcher: Launcher) -> str:
     with TemporaryDirectory() as folder:
         engine = launcher.launch(engine_of(config, {"quantization": "fp16"}), Path(folder) / "log")
         try:
-            ours = ask(engine.endpoint, prompts, references)
+            ours = score_references(engine.endpoint, prompts, references)
         finally:
             engine.stop()
     theirs = reference_logprobs(Path(config.model.path), prompts, references)

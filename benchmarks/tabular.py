@@ -34,7 +34,8 @@ from optimize.driver.progress import Progress
 from optimize.driver.signals import terminable
 from optimize.engine.pool import EnginePool
 from optimize.evaluation.answers import Answers
-from optimize.evaluation.evaluator import Evaluator, estimate_all
+from optimize.evaluation.estimates import estimate_all
+from optimize.evaluation.evaluator import Evaluator
 from optimize.formatting import figure
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.client_pool import ClientPool

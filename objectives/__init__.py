@@ -1,4 +1,4 @@
-"""What a configuration is judged by: each objective turns one Measurement into one Estimate.
+"""The figures that a configuration is judged by: each objective turns one Measurement into one Estimate.
 
 A leaf package: it imports nothing from `optimize`, so an objective can be written, tested and reused on its own.
 """

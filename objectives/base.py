@@ -1,4 +1,4 @@
-"""The values every objective works on: request records in, a measurement of them, an estimate out."""
+"""The types of all objectives: request records and their measurement go in, an estimate comes out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Estimate:
         value: The point estimate, in `unit`.
         low: Lower end of the 95 % interval.
         high: Upper end of the 95 % interval.
-        n: How many independent pieces of evidence (requests, batches, segments) it rests on.
+        n: Number of independent observations (requests, batches, segments) behind it.
         unit: Unit of the three figures, e.g. "s", "bytes", "1/s".
     """
 
@@ -46,16 +46,16 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True)
 class RequestRecord:
-    """One request as the client saw it. Times are seconds since the load began.
+    """One request as observed by the client. Times are seconds since the load began.
 
     Attributes:
         prompt_id: Row of the workload.
-        due_s: When the schedule wanted it sent; latency counts from here.
-        sent_s: When the client really sent it.
+        due_s: When the schedule has it sent; latency counts from here.
+        sent_s: When the client sent it.
         first_token_s: Arrival of the first token; None where the answer cannot stream.
         done_s: When the answer was complete or the request failed.
-        prompt_tokens: Length of the prompt as the server counted it.
-        output_tokens: Length of the answer as the server counted it; of beam search, mean over the beams.
+        prompt_tokens: Length of the prompt as counted by the server.
+        output_tokens: Length of the answer as counted by the server; for beam search, the mean over the beams.
         text: The answer.
         error: None, or the class of the failure (timeout, refused, server, connection, malformed).
     """
@@ -88,20 +88,20 @@ class RequestRecord:
 
 @dataclass(frozen=True, slots=True)
 class MemoryParts:
-    """What the engine holds, part by part, in bytes.
+    """Memory of the engine by part, in bytes.
 
     Attributes:
-        weights_bytes: Weights as the engine's kernels hold them, repacked ones included; the checkpoint's where a
-            kernel keeps them out of sight.
-        kv_pool_bytes: KV cache the engine reserved, in use or not.
-        kv_block_tokens: Tokens that one block of the KV cache holds; a sequence takes whole blocks.
+        weights_bytes: Weights as the engine's kernels hold them, repacked ones included; the size of the checkpoint
+            where a kernel hides them.
+        kv_pool_bytes: KV cache reserved by the engine, in use or not.
+        kv_block_tokens: Tokens per block of the KV cache; a sequence takes whole blocks.
         kv_block_bytes: Bytes of one block.
         max_sequences: Sequences the engine runs at once (max_num_seqs).
-        activations_bytes: Peak working memory of the forward passes since the last reset; None where it cannot be told.
+        activations_bytes: Peak working memory of the forward passes since the last reset; None where it is unknown.
         process_tree_bytes: Proportional set size of all engine processes at the end of the window.
         checkpoint_bytes: Tensors of the checkpoint that the engine loaded.
-        kv_resident_bytes: Of the KV pool, what has memory behind it; None where that cannot be told.
-        device_bytes: What of the accelerators is in use, by whomever; None on a CPU.
+        kv_resident_bytes: Resident part of the KV pool; None where it is unknown.
+        device_bytes: Accelerator memory in use by all programs; None on a CPU.
     """
 
     weights_bytes: int
@@ -118,19 +118,19 @@ class MemoryParts:
 
 @dataclass(frozen=True)
 class Measurement:
-    """All that was observed of one configuration under load.
+    """Observations of one configuration under load.
 
     Attributes:
         records: Every request of the load, warm-up included, in order of completion.
-        window_start_s: Start of the measured window; what was due before it is warm-up.
+        window_start_s: Start of the measured window; requests due before it are warm-up.
         window_end_s: End of the measured window.
         references: Workload row -> reference answer.
         series: Telemetry name -> (time_s, value) samples taken during the load.
-        memory: Parts of the engine's memory; None for an endpoint whose machine cannot be seen.
+        memory: Parts of the engine's memory; None for an endpoint on a machine that cannot be inspected.
         beam_size: Sequences the engine decodes for each request.
-        answers: Workload row -> what the same model, decoding in the same way, answered in other measurements.
-        reference_logprobs: Workload row -> (sum of the log-probabilities that the model gives the reference's tokens,
-            how many these are).
+        answers: Workload row -> answer of the same model with the same decoding in other measurements.
+        reference_logprobs: Workload row -> (sum of the log-probabilities of the reference's tokens under the model,
+            number of these tokens).
     """
 
     records: Sequence[RequestRecord]
@@ -154,7 +154,7 @@ class Measurement:
 
     @cached_property
     def answered(self) -> list[RequestRecord]:
-        """Those of `due_in_window` that were answered."""
+        """The answered requests of `due_in_window`."""
         return [r for r in self.due_in_window if r.error is None]
 
     @cached_property
@@ -170,29 +170,29 @@ class Measurement:
 class Objective(ABC):
     """One figure to optimize, to constrain, or to record.
 
-    Subclasses are given to a study by `_target_` in `conf/objectives/`; they may be dataclasses with parameters.
+    A study names subclasses by `_target_` in `conf/objectives/`; they may be dataclasses with parameters.
     """
 
     unit: str
     direction: Direction
     log_scale: ClassVar[bool] = True
-    """Whether ratios, not differences, matter: the sampler then sees the logarithm."""
+    """Whether ratios matter rather than differences: the sampler then sees the logarithm."""
     same_sample: ClassVar[bool] = False
-    """Whether every measurement of a study scores the same sample: repeats then say nothing on others."""
+    """Whether every measurement of a study scores the same prompts: repeats then say nothing about other prompts."""
 
     @abstractmethod
     def estimate(self, measurement: Measurement) -> Estimate | None:
-        """Estimate the figure, or return None where it does not apply (e.g. TTFT of beam search)."""
+        """Estimate the figure; None where it does not apply (e.g. TTFT of beam search)."""
 
     def point(self, value: float, n: int) -> Estimate:
-        """An exact count or reading: its interval is the value itself."""
+        """The estimate of an exact count or reading: its interval is the value itself."""
         return Estimate(value, value, value, n, self.unit)
 
 
 def gain(direction: Direction, value: float, reference: float) -> float:
-    """How many times better `value` is than `reference`; above 1 is better whatever the direction.
+    """Gain of `value` over `reference` as a ratio; above 1 is better in either direction.
 
-    Returns 1 for equal figures, zeros included, and NaN where either is not positive: a ratio then says nothing.
+    It is 1 for equal figures, zeros included, and NaN where either is not positive, for a ratio then means nothing.
     """
     if value == reference:
         return 1.0

@@ -1,6 +1,6 @@
-"""What the work costs: the price of an hour of the machine over what it gets done in that hour.
+"""Cost of the work: the price of an hour of the machine over the work of that hour.
 
-The throughput is measured; the price is an input (`hardware.hourly_usd`), and so is whatever follows from it.
+The throughput is measured; the price is an input (`hardware.hourly_usd`).
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ HOUR_S = 3600.0
 
 
 def cost_per(count: float, rate: Estimate, hourly_usd: float, unit: str) -> Estimate | None:
-    """The price of `count` pieces of work.
+    """Price of a number of tokens or requests.
 
     Args:
-        count: Of tokens or requests.
-        rate: How many of them per second, measured.
+        count: Number of tokens or requests.
+        rate: Measured tokens or requests per second.
         hourly_usd: Price of an hour of the machine.
-        unit: Of the result.
+        unit: Unit of the result.
 
     Returns:
-        The estimate; its upper end is infinite where the rate's interval reaches zero. None where nothing got done.
+        The estimate; its upper end is infinite where the rate's interval reaches zero. None where the rate is zero.
     """
     if rate.value <= 0:
         return None
@@ -73,7 +73,7 @@ class RequestCost(_Cost):
 
 
 def check_price(hourly_usd: float | None) -> None:
-    """Raise ValueError for what is no price.
+    """Raise ValueError unless it is a price.
 
     A price of zero is refused too: every configuration would cost the same.
     """

@@ -1,4 +1,4 @@
-"""Confidence intervals that respect how load-test data depend on each other."""
+"""Confidence intervals for dependent data, as load tests give them."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ CONFIDENCE = 0.95
 BATCHES = 10
 _BINS = 120
 _LONGEST = 1 / 4
-"""Of the window: the longest stretch whose counts are compared."""
+"""Length of the longest stretch whose counts are compared, as a share of the window."""
 
 
 def rate_interval(times_s: Sequence[float], start_s: float, end_s: float) -> tuple[float, float, float]:
     """Events per second with its interval, from the spectrum of the counts at frequency zero.
 
     Completions are correlated, for requests share batches of the engine: often they come in clumps, one clump a step,
-    which long stretches average out and short ones take for noise. What stretches of all lengths up to a quarter of
-    the window say is weighed by Parzen's lag window, which hardly sees a clump that returns six times or more in it; a
-    t interval is put around the rate, with the degrees of freedom that such a sum of squares has for independent
+    which long stretches average out and short ones take for noise. Parzen's lag window weighs the counts of stretches
+    of all lengths up to a quarter of the window, and hardly sees a clump that returns six times or more in it. The
+    interval around the rate is Student's t, with the degrees of freedom of such a sum of squares for independent
     counts.
     Sources: Heidelberger and Welch, "A spectral method for confidence interval generation and run length control in
     simulations", 1981; Priestley, "Spectral Analysis and Time Series", 1981, section 6.2.3 (Parzen's window);
@@ -50,9 +50,10 @@ def rate_interval(times_s: Sequence[float], start_s: float, end_s: float) -> tup
 
 @cache
 def _long_run() -> tuple[Floats, float]:
-    """W, shape (bins, bins), and its degrees of freedom: counts' W counts is what variance of a bin long sums suggest.
+    """W, shape (bins, bins), and its degrees of freedom: the quadratic form of W in the counts estimates the variance
+    of a bin, as long sums suggest it.
 
-    Scaled to be right for independent counts; taking out their mean would cost a fifth of it.
+    Scaled to be unbiased for independent counts, of whose variance taking out the mean would cost a fifth.
     """
     lag = np.abs(np.subtract.outer(np.arange(_BINS), np.arange(_BINS))) / (_BINS * _LONGEST)
     parzen = np.where(lag < 0.5, 1 - 6 * lag**2 * (1 - lag), 2 * np.maximum(1 - lag, 0) ** 3)
@@ -62,10 +63,10 @@ def _long_run() -> tuple[Floats, float]:
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """A mean of a dependent series with its interval, by non-overlapping batch means.
+    """Mean of a dependent series with its interval, by non-overlapping batch means.
 
-    Neighbours are correlated, so the series is cut into ten batches whose means are nearly independent, and a t
-    interval is put around their mean.
+    Neighbours are correlated, so the series is cut into ten batches whose means are nearly independent; the interval
+    around their mean is Student's t.
     Source: Law, "Simulation Modeling and Analysis", section 9.5.3.
 
     Args:
@@ -80,16 +81,16 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
 
 
 def quantile_interval(values: Sequence[float], quantile: float) -> tuple[float, float, float]:
-    """A quantile of a dependent series with its interval.
+    """Quantile of a dependent series with its interval.
 
-    The share of values below the estimate has an interval like any proportion, here with as many independent values as
-    batch means say the series is worth; its ends, read off the series again, bound the quantile.
+    The share of values below the estimate has an interval like any proportion, here with the effective sample size
+    that batch means give for the series; the quantiles of the series at its ends bound the quantile.
     Sources: Woodruff, "Confidence intervals for medians and other position measures", 1952 (inverting the proportion);
     Clopper and Pearson, "The use of confidence or fiducial limits", 1934; Korn and Graubard, "Confidence intervals for
     proportions with small expected number of positive counts", 1998 (effective number of values).
 
-    With n values nothing bounds a quantile q from above where q^n is not small: of P99 that takes about 370
-    independent values. With fewer the upper end is the largest value, which lies below the true P99 more often.
+    With n values nothing bounds a quantile q from above unless q^n is small: for P99 that takes about 370 independent
+    values. With fewer, the upper end is the largest value, which lies below the true P99 too often.
 
     Args:
         values: The series in time order, shape (n,), n >= 1.
@@ -100,7 +101,7 @@ def quantile_interval(values: Sequence[float], quantile: float) -> tuple[float, 
     """
     series = np.asarray(values, dtype=np.float64)
     value = float(np.quantile(series, quantile))
-    n = _worth(series <= value, quantile)
+    n = _effective_size(series <= value, quantile)
     below, above, tail = quantile * n, (1 - quantile) * n, (1 - CONFIDENCE) / 2
     ends = [betaincinv(below, above + 1, tail), betaincinv(below + 1, above, 1 - tail)]
     low, high = np.quantile(series, ends)
@@ -108,27 +109,27 @@ def quantile_interval(values: Sequence[float], quantile: float) -> tuple[float, 
 
 
 def repeats_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """A mean over independent repeats with its interval, by Student's t; of one repeat, the value itself."""
+    """Mean over independent repeats with its interval, by Student's t; of one repeat, the value itself."""
     return _around_mean(np.asarray(values, dtype=np.float64))
 
 
-def _worth(hits: NDArray[np.bool_], share: float) -> float:
-    """How many independent values a series is worth when a share is estimated from it; never more than it has.
+def _effective_size(hits: NDArray[np.bool_], share: float) -> float:
+    """Effective sample size of a series for estimating a share; at most its length.
 
-    Few batches tell their variance badly: the number is cut by what that costs a t interval.
+    Few batches give a poor estimate of their variance: the size is reduced by what that costs a t interval.
     """
     n, means = len(hits), _batch_means(hits.astype(np.float64))
     batches = len(means)
     if n < 2 * BATCHES:
         return float(n)
     variance = float(means.var(ddof=1)) / batches
-    worth = min(float(n), share * (1 - share) / variance) if variance > 0 else float(n)
+    size = min(float(n), share * (1 - share) / variance) if variance > 0 else float(n)
     upper = (1 + CONFIDENCE) / 2
-    return max(1.0, worth * float(ndtri(upper) / stdtrit(batches - 1, upper)) ** 2)
+    return max(1.0, size * float(ndtri(upper) / stdtrit(batches - 1, upper)) ** 2)
 
 
 def _batch_means(series: Floats) -> Floats:
-    """Means of ten batches of neighbours; of fewer than twenty values, the values."""
+    """Means of ten batches of neighbours; the values themselves where there are fewer than twenty."""
     if len(series) < 2 * BATCHES:
         return series
     return np.array([batch.mean() for batch in np.array_split(series, BATCHES)])
@@ -143,7 +144,7 @@ def _around_mean(values: Floats) -> tuple[float, float, float]:
 
 
 def proportion_interval(hits: int, n: int) -> tuple[float, float, float]:
-    """A share with its Wilson score interval, which stays within [0, 1] even at 0 of n.
+    """Share with its Wilson score interval, which stays within [0, 1] even at 0 of n.
 
     Source: Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
     """
@@ -156,10 +157,10 @@ def proportion_interval(hits: int, n: int) -> tuple[float, float, float]:
 
 
 def log_half(estimate: Estimate) -> float:
-    """Half-width of a figure's interval in logarithms; the wider side where it is lopsided.
+    """Half-width of a figure's interval in logarithms; the wider side where the interval is asymmetric.
 
-    Downwards to first order, as a standard error is carried over to a logarithm (the delta method): an interval of a
-    mean reaches down as far as up, and the logarithm of its lower end, which may be zero, would say far more than that.
+    Downwards it is of first order, as a standard error is carried over to a logarithm (the delta method): the interval
+    of a mean reaches as far down as up, and the logarithm of its lower end, which may be zero, would overstate that.
     """
     up = math.log(max(estimate.high, estimate.value) / estimate.value)
     down = 1 - min(estimate.low, estimate.value) / estimate.value

@@ -1,4 +1,4 @@
-"""How long users wait. Every clock starts when the request was due, so a stalled client cannot hide a stall."""
+"""Latencies. Every clock starts when the request was due, so a stalled client cannot hide a stall."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Quantile(_Seconds):
 class LatencyQuantile(_Quantile):
     """A quantile of the time from due to complete answer, over requests due in the window.
 
-    Failed requests count with the time after which they failed: a configuration must not look fast by dropping work.
+    Failed requests count with the time until they failed: a configuration must not look fast by dropping work.
     """
 
     quantile: float = 0.99

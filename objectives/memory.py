@@ -1,4 +1,4 @@
-"""What memory a configuration needs, which is not what vLLM reserves."""
+"""Memory that a configuration needs, which is not what vLLM reserves."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class _Bytes(Objective):
 
 
 class MemoryNeeded(_Bytes):
-    """Weights + peak KV cache in use + peak activations, each as measured; apart: the classes below.
+    """Weights + peak KV cache in use + peak activations, each as measured.
 
-    vLLM reserves its KV pool up front, so memory in use says nothing about the configuration; the blocks that
-    running requests really held do. Weights are counted as the kernels hold them. Activations are left out where they
-    cannot be told (see `MemoryParts`). The interval is that of the KV cache in use.
+    vLLM reserves its KV pool up front, so its memory in use says nothing about the configuration; the blocks held by
+    running requests do. Weights are counted as the kernels hold them. Activations are left out where they are unknown
+    (see `MemoryParts`). The interval is that of the KV cache in use. The classes below give the parts.
     """
 
     def estimate(self, measurement: Measurement) -> Estimate | None:
@@ -29,19 +29,19 @@ class MemoryNeeded(_Bytes):
 
 
 class KvMemory(_Bytes):
-    """KV cache that running requests held at the peak."""
+    """KV cache held by running requests at the peak."""
 
     def estimate(self, measurement: Measurement) -> Estimate | None:
         return kv_in_use(measurement)
 
 
 def kv_in_use(measurement: Measurement) -> Estimate | None:
-    """Bytes of the KV cache that running requests held at the peak of the window.
+    """Bytes of the KV cache held by running requests at the peak of the window.
 
-    Greedy requests are read off vLLM's own gauge. Beam search is not in it: each step runs as one-token requests that
-    have left the cache again when the gauge is set, so its blocks are counted from the requests in flight; as are those
-    of a window in which the gauge was never read. The interval runs from the second-highest to the highest reading: a
-    peak has no sampling distribution to lean on.
+    For greedy requests this is a reading of vLLM's own gauge. The gauge misses beam search, each step of which runs as
+    one-token requests that have left the cache by the time it is set; so for beam search, and for a window in which the
+    gauge was never read, the blocks are counted from the requests in flight. The interval runs from the second-highest
+    to the highest reading, for a peak has no sampling distribution.
     """
     parts, use = measurement.memory, sorted(measurement.samples("kv_cache_use"))
     if parts is None:
@@ -55,11 +55,11 @@ def kv_in_use(measurement: Measurement) -> Estimate | None:
 
 
 def most_blocks_in_flight(measurement: Measurement, parts: MemoryParts) -> int:
-    """KV blocks that the window's requests held together at the worst moment.
+    """Most KV blocks that the window's requests held at once.
 
-    Each request holds `beam_size` sequences of its full length in whole blocks from sending to answer; no more than
-    `max_sequences` sequences run at once, and those that wait hold nothing. An upper bound: beams share their prompt
-    where it fills whole blocks, and grow to their full length only at the end.
+    Each request holds `beam_size` sequences of its full length in whole blocks from sending to answer; at most
+    `max_sequences` sequences run at once, and waiting ones hold nothing. This is an upper bound: beams share the full
+    blocks of their prompt, and reach their full length only at the end.
     """
     events: list[tuple[float, int, int]] = []
     for record in measurement.records:
@@ -77,14 +77,14 @@ def most_blocks_in_flight(measurement: Measurement, parts: MemoryParts) -> int:
 
 
 class _Part(_Bytes):
-    """One part, as the engine tells it; None where it cannot."""
+    """One part of the engine's memory; None where the engine does not report it."""
 
     def part(self, parts: MemoryParts) -> int | None:
         raise NotImplementedError
 
     def estimate(self, measurement: Measurement) -> Estimate | None:
-        found = None if measurement.memory is None else self.part(measurement.memory)
-        return None if found is None else self.point(found, 1)
+        size = None if measurement.memory is None else self.part(measurement.memory)
+        return None if size is None else self.point(size, 1)
 
 
 class WeightMemory(_Part):
@@ -95,14 +95,14 @@ class WeightMemory(_Part):
 
 
 class ActivationMemory(_Part):
-    """Peak working memory of the forward passes, from the load's beginning to the window's end."""
+    """Peak working memory of the forward passes, from the start of the load to the end of the window."""
 
     def part(self, parts: MemoryParts) -> int | None:
         return parts.activations_bytes
 
 
 class ReservedMemory(_Part):
-    """What the engine sets aside whether it is needed or not: weights and the whole KV pool."""
+    """Memory reserved by the engine, needed or not: weights and the whole KV pool."""
 
     def part(self, parts: MemoryParts) -> int | None:
         return parts.weights_bytes + parts.kv_pool_bytes
@@ -116,7 +116,7 @@ class ProcessTreeMemory(_Part):
 
 
 class DeviceMemory(_Part):
-    """Memory of the accelerators in use at the end of the window, by whomever."""
+    """Accelerator memory in use by all programs at the end of the window."""
 
     def part(self, parts: MemoryParts) -> int | None:
         return parts.device_bytes

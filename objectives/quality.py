@@ -1,4 +1,4 @@
-"""Quality of the very answers the load test received: no separate pass, no second engine state."""
+"""Quality of the answers that the load test received: no separate pass, no second state of the engine."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ __all__ = ["Bleu", "ChrF", "CorpusScore", "ExactMatch", "Paired", "Perplexity", 
 def scored_rows(measurement: Measurement) -> dict[int, tuple[str, str]]:
     """Workload row -> (answer, reference), in workload-row order.
 
-    Warm-up answers count too, and those of other measurements of the same model and decoding: neither the state of an
-    engine nor its load changes the text. Of several answers to one row the first counts.
+    Answers of the warm-up count too, and those of other measurements of the same model and decoding, for neither the
+    state of an engine nor its load changes the text. Of several answers to one row the first counts.
     """
     first = {row: text for row, text in measurement.answers.items() if row in measurement.references}
     for record in measurement.records:
@@ -35,21 +35,21 @@ def scored_rows(measurement: Measurement) -> dict[int, tuple[str, str]]:
 
 
 class CorpusScore(SegmentScore):
-    """A sacreBLEU metric over the corpus of answers, from sacreBLEU's own statistics of each segment."""
+    """sacreBLEU metric over the corpus of answers, from sacreBLEU's own statistics of each segment."""
 
     scale = (0.0, 100.0)
 
     @abstractmethod
     def metric(self) -> Metric:
-        """A new metric of sacreBLEU's."""
+        """A new sacreBLEU metric."""
 
     def statistics(self, measurement: Measurement) -> dict[int, Floats]:
         rows = scored_rows(measurement)
         if not rows:
             return {}
         answers, references = zip(*rows.values(), strict=True)
-        found = self.metric()._extract_corpus_statistics(list(answers), [list(references)])
-        return dict(zip(rows, np.asarray(found, dtype=np.float64), strict=True))
+        statistics = self.metric()._extract_corpus_statistics(list(answers), [list(references)])
+        return dict(zip(rows, np.asarray(statistics, dtype=np.float64), strict=True))
 
     def score(self, totals: Floats) -> float:
         return float(self._scores(totals[np.newaxis])[0])
@@ -82,7 +82,7 @@ class ChrF(CorpusScore):
 
 
 class _Mean(SegmentScore):
-    """The mean of one number per answer; statistics are (number, 1)."""
+    """Mean of one number per answer; statistics are (number, 1)."""
 
     def of(self, answer: str, reference: str) -> float:
         raise NotImplementedError
@@ -96,10 +96,10 @@ class _Mean(SegmentScore):
 
 @dataclass
 class ExactMatch(_Mean):
-    """Share of answers that are the reference, but for white space (Wilson's interval).
+    """Share of answers that equal the reference up to white space (Wilson's interval).
 
     Attributes:
-        ignore_case: Whether capitals count like small letters.
+        ignore_case: Whether upper and lower case are equal.
     """
 
     ignore_case: bool = False
@@ -111,11 +111,11 @@ class ExactMatch(_Mean):
         return float(self._bare(answer) == self._bare(reference))
 
     def estimate(self, measurement: Measurement) -> Estimate | None:
-        found = self.statistics(measurement)
-        if not found:
+        statistics = self.statistics(measurement)
+        if not statistics:
             return None
-        hits = round(sum(float(hit) for hit, _ in found.values()))
-        return Estimate(*proportion_interval(hits, len(found)), n=len(found), unit=self.unit)
+        hits = round(sum(float(hit) for hit, _ in statistics.values()))
+        return Estimate(*proportion_interval(hits, len(statistics)), n=len(statistics), unit=self.unit)
 
     def _bare(self, text: str) -> str:
         words = " ".join(text.split())
@@ -124,12 +124,12 @@ class ExactMatch(_Mean):
 
 @dataclass
 class UserMetric(_Mean):
-    """The mean over all answers of a function of yours, with a bootstrap interval.
+    """Mean of a function of your own over all answers, with a bootstrap interval.
 
     Attributes:
         function: Dotted name of a function (answer, reference) -> number, e.g. "my_metrics.overlap".
-        minimize: Whether less is better.
-        unit: Unit of the number, for people.
+        minimize: Whether lower is better.
+        unit: Unit of the number, for display.
     """
 
     function: str
@@ -167,13 +167,13 @@ class UserMetric(_Mean):
 
 @dataclass
 class Perplexity(SegmentScore):
-    """Perplexity of the references given their prompts, as the served model computes it: exp of the mean over all their
-    tokens of -log p (Jelinek et al., "Perplexity, a measure of the difficulty of speech recognition tasks", 1977).
+    """Perplexity of the references given their prompts under the served model: exp of the mean of -log p over all their
+    tokens (Jelinek et al., "Perplexity, a measure of the difficulty of speech recognition tasks", 1977).
 
-    Asked of the engine after the load, for it needs another kind of request; see `optimize.evaluation.perplexity`.
+    The engine computes it after the load, in requests of another kind; see `optimize.evaluation.perplexity`.
 
     Attributes:
-        rows: How many of the workload's rows are asked, from the first on.
+        rows: Number of the workload's rows that are scored, from the first on.
     """
 
     rows: int = 300
@@ -187,8 +187,8 @@ class Perplexity(SegmentScore):
             raise ValueError(f"rows must be at least 2, got {self.rows}")
 
     def statistics(self, measurement: Measurement) -> dict[int, Floats]:
-        found = measurement.reference_logprobs.items()
-        return {row: np.array([total, tokens], dtype=np.float64) for row, (total, tokens) in found if row < self.rows}
+        logprobs = measurement.reference_logprobs.items()
+        return {row: np.array([total, n], dtype=np.float64) for row, (total, n) in logprobs if row < self.rows}
 
     def score(self, totals: Floats) -> float:
         return math.exp(-totals[0] / totals[1])

@@ -1,4 +1,4 @@
-"""Scores of a set of answers as sums over the answers: so they can be resampled, and compared in pairs."""
+"""Scores that follow from sums over answers, so that they can be resampled and compared in pairs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from objectives.intervals import CONFIDENCE
 
 Floats = NDArray[np.float64]
 RESAMPLES = 400
-"""As many as latencies get: a thousand cost a trial on a live engine most of its time beside measuring."""
+"""Bootstrap resamples; a thousand cost a trial on a live engine most of its time beside measuring."""
 SHUFFLES = 1000
+"""Shuffles of approximate randomization."""
 _SEED = 0
 _MIN_SEGMENTS = 2
 _SIGNIFICANT = 1 - CONFIDENCE
@@ -25,12 +26,12 @@ _SIGNIFICANT = 1 - CONFIDENCE
 
 @dataclass(frozen=True, slots=True)
 class Paired:
-    """One score against another on the rows that both have: what differs between prompts cancels.
+    """Comparison of two scores on their common rows, where differences between prompts cancel.
 
     Attributes:
         difference: Ours less theirs with its 95 % interval, in the unit of the score; `n` counts the common rows.
         ratio: Ours over theirs with its interval; None where a score is not positive.
-        p: Chance of such a difference, or a larger one, between two that are equally good.
+        p: P value: chance of such a difference, or a larger one, between two systems that are equally good.
     """
 
     difference: Estimate
@@ -52,7 +53,7 @@ class Paired:
 
 
 class SegmentScore(Objective):
-    """A score that follows from the sum of its segments' statistics, whatever they are.
+    """Score that follows from the sum of its segments' statistics.
 
     Intervals: percentiles of a bootstrap over segments (Koehn, "Statistical significance tests for machine translation
     evaluation", 2004); unlike a half-width, they cannot leave the scale of the score.
@@ -65,17 +66,17 @@ class SegmentScore(Objective):
 
     @abstractmethod
     def statistics(self, measurement: Measurement) -> dict[int, Floats]:
-        """Workload row -> its statistics, shape (k,), the same k for all."""
+        """Workload row -> its statistics, shape (k,), with one k for all rows."""
 
     @abstractmethod
     def score(self, totals: Floats) -> float:
-        """The score that a sum of statistics, shape (k,), amounts to."""
+        """The score of a sum of statistics, shape (k,)."""
 
     def estimate(self, measurement: Measurement) -> Estimate | None:
-        found = self.statistics(measurement)
-        if len(found) < _MIN_SEGMENTS:
+        statistics = self.statistics(measurement)
+        if len(statistics) < _MIN_SEGMENTS:
             return None
-        table = np.array([found[row] for row in sorted(found)])
+        table = np.array([statistics[row] for row in sorted(statistics)])
         value = self.score(table.sum(0))
         low, high = _ends(self._scores(_resampled(len(table)) @ table))
         return Estimate(value, *self._within(min(low, value), max(high, value)), n=len(table), unit=self.unit)
@@ -83,27 +84,28 @@ class SegmentScore(Objective):
     def paired(self, ours: Measurement, theirs: Measurement) -> Paired | None:
         """Our score against theirs on common rows; None where there are fewer than two.
 
-        The interval resamples rows, the same for both (paired bootstrap: Koehn, as above); the chance is that of
-        approximate randomization, which swaps the answers to each row or does not (Riezler and Maxwell, "On some
-        pitfalls in automatic evaluation and significance testing for MT", 2005), as in sacreBLEU's PairedTest.
+        The interval resamples the same rows for both (paired bootstrap: Koehn, as above). The p value is that of
+        approximate randomization, which swaps the answers to each row with a chance of one half (Riezler and Maxwell,
+        "On some pitfalls in automatic evaluation and significance testing for MT", 2005), as in sacreBLEU's PairedTest.
         """
-        one, other = self.statistics(ours), self.statistics(theirs)
-        rows = sorted(one.keys() & other.keys())
+        statistics = self.statistics(ours), self.statistics(theirs)
+        rows = sorted(statistics[0].keys() & statistics[1].keys())
         if len(rows) < _MIN_SEGMENTS:
             return None
-        a, b = (np.array([found[row] for row in rows]) for found in (one, other))
+        a, b = (np.array([each[row] for row in rows]) for each in statistics)
         first, second = self.score(a.sum(0)), self.score(b.sum(0))
         if np.array_equal(a, b):  # most trials of a study answer like the baseline
-            same = Estimate(1.0, 1.0, 1.0, len(rows), "x") if first > 0 else None
-            return Paired(Estimate(0.0, 0.0, 0.0, len(rows), self.unit), same, 1.0)
-        drawn = _resampled(len(rows))
-        again, others = self._scores(drawn @ a), self._scores(drawn @ b)
-        low, high = _ends(again - others)
+            equal = Estimate(1.0, 1.0, 1.0, len(rows), "x") if first > 0 else None
+            return Paired(Estimate(0.0, 0.0, 0.0, len(rows), self.unit), equal, 1.0)
+        draws = _resampled(len(rows))
+        our_scores, their_scores = self._scores(draws @ a), self._scores(draws @ b)
+        low, high = _ends(our_scores - their_scores)
         gap = first - second
         difference = Estimate(gap, min(low, gap), max(high, gap), len(rows), self.unit)
-        return Paired(difference, _ratio(first, second, again, others, len(rows)), self._chance(a, b, abs(gap)))
+        ratio = _ratio(first, second, our_scores, their_scores, len(rows))
+        return Paired(difference, ratio, self._p_value(a, b, abs(gap)))
 
-    def _chance(self, a: Floats, b: Floats, gap: float) -> float:
+    def _p_value(self, a: Floats, b: Floats, gap: float) -> float:
         swaps = np.random.default_rng(_SEED).integers(0, 2, size=(SHUFFLES, len(a))).astype(np.float64)
         moved = swaps @ (b - a)
         gaps = np.abs(self._scores(a.sum(0) + moved) - self._scores(b.sum(0) - moved))
@@ -117,11 +119,11 @@ class SegmentScore(Objective):
 
 
 def levelled(difference: Estimate, theirs: Estimate) -> Estimate:
-    """A score as it would be on all rows that another has: the other's, and the difference on common rows.
+    """Score on all rows of another configuration: its score, plus the difference on common rows.
 
-    Whoever answers slowly answers few rows, and those may be harder or easier than all; the difference is much less a
-    matter of the rows. It is the regression estimate with a slope of one (Cochran, "Sampling Techniques", 1977, chapter
-    7). The interval takes both errors as independent.
+    A slow configuration answers few rows, which may be harder or easier than the rest; the difference depends much less
+    on the choice of rows. This is the regression estimate with a slope of one (Cochran, "Sampling Techniques", 1977,
+    chapter 7). The interval takes both errors as independent.
     """
     value = theirs.value + difference.value
     low = value - math.hypot(theirs.value - theirs.low, difference.value - difference.low)
@@ -131,8 +133,8 @@ def levelled(difference: Estimate, theirs: Estimate) -> Estimate:
 
 def _resampled(n: int) -> Floats:
     """How often each of n segments is drawn in each resample, shape (RESAMPLES, n)."""
-    drawn = np.random.default_rng(_SEED).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
-    return np.asarray(drawn, dtype=np.float64)
+    counts = np.random.default_rng(_SEED).multinomial(n, np.full(n, 1 / n), size=RESAMPLES)
+    return np.asarray(counts, dtype=np.float64)
 
 
 def _ends(scores: Floats) -> tuple[float, float]:
@@ -143,7 +145,7 @@ def _ends(scores: Floats) -> tuple[float, float]:
 def _ratio(first: float, second: float, ours: Floats, theirs: Floats, n: int) -> Estimate | None:
     if first <= 0 or second <= 0:
         return None
-    possible = (ours > 0) & (theirs > 0)  # of few segments a resample may hold only answers that score nothing
+    possible = (ours > 0) & (theirs > 0)  # a resample of few segments may hold only answers with a score of zero
     value = first / second
     low, high = _ends(ours[possible] / theirs[possible]) if possible.any() else (value, value)
     return Estimate(value, min(low, value), max(high, value), n, "x")

@@ -1,4 +1,4 @@
-"""How much work gets done, and how much of it fails."""
+"""Rates of answers and tokens, and the share of requests that fail."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RequestRate(Objective):
 
 @dataclass
 class Goodput(Objective):
-    """Requests answered per second within all limits that are set: what users are well served with.
+    """Requests per second that were answered within all limits that are set.
 
     An answer that does not stream shows its first token at its end, and has no time per token to limit.
     Source: Zhong et al., "DistServe", OSDI 2024, section 2.
@@ -63,14 +63,14 @@ class OutputTokenRate(Objective):
     direction = Direction.MAXIMIZE
 
     def estimate(self, measurement: Measurement) -> Estimate:
-        # Each answer's tokens count when it completes; the batches are wide enough for that not to matter.
+        # The tokens of an answer count when it completes, which makes no difference at the width of the bins.
         times = [r.done_s for r in measurement.completed_in_window for _ in range(r.output_tokens)]
         rate = rate_interval(times, measurement.window_start_s, measurement.window_end_s)
         return Estimate(*rate, n=BATCHES, unit=self.unit)
 
 
 class ErrorRate(Objective):
-    """Share of the window's requests that failed, whatever the reason."""
+    """Share of the window's requests that failed for any reason."""
 
     unit = "share"
     direction = Direction.MINIMIZE

@@ -1,4 +1,4 @@
-"""What the engine spends while it serves: processor time, KV cache, preemptions."""
+"""Use of resources while the engine serves: processor time, KV cache, preemptions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from objectives.intervals import mean_interval
 
 
 class CpuUse(Objective):
-    """Processor cores the engine's process tree kept busy, mean over the window."""
+    """Processor cores kept busy by the engine's process tree, mean over the window."""
 
     unit = "cores"
     direction = Direction.MINIMIZE
@@ -18,7 +18,7 @@ class CpuUse(Objective):
 
 
 class KvCacheUse(Objective):
-    """Highest share of the KV cache that running requests held during the window."""
+    """Highest share of the KV cache held by running requests during the window."""
 
     unit = "share"
     direction = Direction.MINIMIZE
@@ -30,7 +30,7 @@ class KvCacheUse(Objective):
 
 
 class Preemptions(Objective):
-    """Requests the scheduler threw out of the KV cache during the window."""
+    """Requests that the scheduler evicted from the KV cache during the window."""
 
     unit = "requests"
     direction = Direction.MINIMIZE

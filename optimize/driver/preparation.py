@@ -87,7 +87,7 @@ class Preparation:
             record: The trial's record.
             hold: Called before the load: from then on nothing may run in the background.
         """
-        answers = self.answers.given(answers_key(config))
+        answers = self.answers.to_send(answers_key(config))
         return Job(config, record, self._futility(config, record), answers, hold)
 
     def _futility(self, config: TrialConfig, record: TrialRecord) -> Futility | None:

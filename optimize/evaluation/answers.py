@@ -1,4 +1,4 @@
-"""Answers that a study has collected, by what they depend on: quality is scored on all of them, so it tightens."""
+"""Answers collected over a study, by what they depend on: quality is scored on all of them, so its intervals narrow."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ WITHOUT_EFFECT = frozenset({
     "max_num_batched_tokens", "max_num_partial_prefills", "max_num_seqs", "pipeline_parallel_size",
     "scheduling_policy", "swap_space", "tensor_parallel_size",
 })  # fmt: skip
-"""vLLM flags that say when and where an answer is computed, not what it is. Any other flag may change answers."""
+"""vLLM flags that decide when and where an answer is computed, not its text. Any other flag may change answers."""
 
 
 def answers_key(config: TrialConfig) -> str:
-    """What the answers of a configuration depend on, as a key."""
+    """Key of everything that the answers of a configuration depend on."""
     flags = {name: value for name, value in config.engine.flags if name not in WITHOUT_EFFECT}
     request = [config.request.beam_size, list(config.request.fields)]
     return json.dumps([config.engine.checkpoint, flags, request], sort_keys=True, default=str)
 
 
 class AnswerStore(Protocol):
-    """What a study was answered so far.
+    """The answers of a study so far.
 
     Attributes:
         baseline: Key of the baseline's answers; None while there are none.
@@ -38,13 +38,13 @@ class AnswerStore(Protocol):
     def baseline(self) -> str | None: ...
 
     def of(self, key: str) -> Mapping[int, str]:
-        """Workload row -> answer, of answers that depend on `key`."""
+        """Workload row -> answer, of the answers with this key."""
 
     def add(self, key: str, answers: Sequence[RequestRecord], baseline: bool) -> None:
-        """Remember the answers of a measured trial.
+        """Add the answers of a measured trial.
 
         Args:
-            key: What they depend on.
+            key: Their key.
             answers: The trial's requests; those that failed are left out.
             baseline: Whether the trial is the baseline.
         """
@@ -52,11 +52,11 @@ class AnswerStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SentAnswers:
-    """The answers that came with a trial: those to the like of it, and the baseline's.
+    """Answers sent along with a trial: those with its key, and the baseline's.
 
     Attributes:
-        answers: What answers depend on -> workload row -> answer.
-        baseline: Key of the baseline's; None while there are none.
+        answers: Key -> workload row -> answer.
+        baseline: Key of the baseline's answers; None while there are none.
     """
 
     answers: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
@@ -66,14 +66,14 @@ class SentAnswers:
         return self.answers.get(key, {})
 
     def add(self, key: str, answers: Sequence[RequestRecord], baseline: bool) -> None:
-        """Nothing: whoever sent them reads the trial's answers from the ledger."""
+        """Does nothing: the sender reads the trial's answers from the ledger."""
 
 
 class Answers:
     """The first answer to each prompt.
 
     Args:
-        ledger: Of the study; what trials before this session were answered is read from it when it is asked for.
+        ledger: The study's ledger; answers of earlier sessions are read from it on demand.
 
     Attributes:
         baseline: Key of the baseline's answers; None while there are none.
@@ -87,7 +87,7 @@ class Answers:
             if record.state == "completed" and record.answers_key:
                 self._earlier.setdefault(record.answers_key, []).append(record.number)
                 self._note_baseline(record.answers_key, record.baseline)
-        self._found: dict[str, dict[int, str]] = {}
+        self._answers: dict[str, dict[int, str]] = {}
 
     def _note_baseline(self, key: str, baseline: bool) -> None:
         if baseline:
@@ -95,30 +95,31 @@ class Answers:
 
     def of(self, key: str) -> Mapping[int, str]:
         """Workload row -> answer."""
-        if key not in self._found:
-            found = self._found[key] = {}
+        if key not in self._answers:
+            answers: dict[int, str] = {}
             for number in self._earlier.pop(key, []):
                 for row, text in self._ledger.read_answers(number):
-                    found.setdefault(row, text)
-        return self._found[key]
+                    answers.setdefault(row, text)
+            self._answers[key] = answers
+        return self._answers[key]
 
-    def given(self, key: str) -> SentAnswers:
-        """What a trial whose answers depend on `key` is sent."""
+    def to_send(self, key: str) -> SentAnswers:
+        """The answers to send along with a trial whose answers have this key."""
         keys = [key] if self.baseline is None else [key, self.baseline]
         return SentAnswers({k: self.of(k) for k in keys}, self.baseline)
 
     def read(self, record: TrialRecord) -> None:
-        """Remember the answers of a measured trial, as the ledger keeps them."""
+        """Add the answers of a measured trial from the ledger."""
         self._note_baseline(record.answers_key, record.baseline)
-        found = dict(self.of(record.answers_key))
+        answers = dict(self.of(record.answers_key))
         for row, text in self._ledger.read_answers(record.number):
-            found.setdefault(row, text)
-        self._found[record.answers_key] = found
+            answers.setdefault(row, text)
+        self._answers[record.answers_key] = answers
 
     def add(self, key: str, answers: Sequence[RequestRecord], baseline: bool) -> None:
         self._note_baseline(key, baseline)
-        found = dict(self.of(key))
+        by_row = dict(self.of(key))
         for answer in answers:
             if answer.error is None:
-                found.setdefault(answer.prompt_id, answer.text)
-        self._found[key] = found
+                by_row.setdefault(answer.prompt_id, answer.text)
+        self._answers[key] = by_row

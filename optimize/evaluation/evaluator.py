@@ -8,14 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from objectives import Estimate, Measurement, Objective, RequestRecord
+from objectives import Measurement, RequestRecord
 from objectives.segments import SegmentScore
 from optimize.decision.constraints import hopeless_after_s
 from optimize.decision.futility import Futility
 from optimize.engine.base import Engine, TrialConfig
 from optimize.engine.pool import EnginePool, Lease
-from optimize.errors import EngineFailure, FailureKind, OptimizeError, TransientFault
+from optimize.errors import EngineFailure, FailureKind, TransientFault
 from optimize.evaluation.answers import AnswerStore, answers_key
+from optimize.evaluation.estimates import estimate_all, relative_half_width
 from optimize.evaluation.interference import Machine, disturbances
 from optimize.evaluation.perplexity import logprobs_of
 from optimize.evaluation.telemetry import Sampler, Telemetry
@@ -267,27 +268,6 @@ class Evaluator:
             return futility.hopeless(estimate_all(replace(measurement, series=series, memory=memory), metrics))
 
         return hopeless
-
-
-def relative_half_width(estimate: Estimate) -> float:
-    """Half of the interval as a share of the value; infinite at a value of zero, unless it is exact."""
-    half = (estimate.high - estimate.low) / 2
-    return half / abs(estimate.value) if estimate.value else (0.0 if half == 0 else float("inf"))
-
-
-def estimate_all(measurement: Measurement, metrics: Mapping[str, Objective]) -> dict[str, Estimate]:
-    """Metric -> figure, of every metric that applies.
-
-    Raises:
-        OptimizeError: a user's function cannot score an answer.
-    """
-    estimates = {}
-    for name, metric in metrics.items():
-        try:
-            estimates[name] = metric.estimate(measurement)
-        except ValueError as error:
-            raise OptimizeError(f"{name}: {error}") from error
-    return {name: estimate for name, estimate in estimates.items() if estimate is not None}
 
 
 def _phases_s(result: LoadResult) -> dict[str, float]:

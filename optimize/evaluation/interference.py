@@ -1,4 +1,4 @@
-"""What else the machine was doing: other programs, other guests of its host, throttling, a slowed GPU."""
+"""Interference with a measurement: other programs, other guests of the host, throttling, a slowed GPU."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ Counters = dict[str, float]
 
 
 class Machine:
-    """Readings of the machine, each the change since the one before.
+    """Readings of the machine, each the change since the previous one.
 
-    Looks at the processors that this process may use, and no others: an engine that is kept to other ones is no
-    disturbance, and one that strays is.
+    They cover the processors that this process may use and no others: an engine confined to other processors is no
+    disturbance, and one that strays onto these is.
 
     Args:
-        own: Process ids of the engine and the clients; this process is added.
+        own: Returns the process ids of the engine and the clients; this process is added.
     """
 
     def __init__(self, own: Callable[[], Iterable[int]]) -> None:
@@ -50,23 +50,24 @@ class Machine:
         self._last = self._read()
 
     def sample(self) -> dict[str, float]:
-        """Shares of the time since the last call, 0 to 1: `steal` and `other_cores` of all cores, `throttled` of the
-        clock; and of the GPUs at this moment, `gpu_slowed` (0 or 1), `gpu_temperature_c` of the hottest and
-        `gpu_clock_mhz` of the slowest. What this machine does not tell is left out.
+        """Readings by name; those that the machine does not report are left out.
+
+        Shares since the last call, 0 to 1: `steal` and `other_cores` of all cores, `throttled` of the time. The state
+        of the GPUs: `gpu_slowed` (0 or 1), `gpu_temperature_c` of the hottest, `gpu_clock_mhz` of the slowest.
         """
         last, self._last = self._last, self._read()
         change = {name: value - last[name] for name, value in self._last.items() if name in last}
         seconds = change.pop("clock")
         if seconds <= 0:
             return {}
-        found: dict[str, float] = {}
+        shares: dict[str, float] = {}
         if "busy" in change:
-            found["steal"] = change["steal"] / seconds / self._cores
-            # A process that ended takes its seconds along: never below nothing.
-            found["other_cores"] = max(0.0, change["busy"] - max(0.0, change["own"])) / seconds / self._cores
+            shares["steal"] = change["steal"] / seconds / self._cores
+            # A process that ended takes its seconds along, so differences may be negative.
+            shares["other_cores"] = max(0.0, change["busy"] - max(0.0, change["own"])) / seconds / self._cores
         if "throttled" in change:
-            found["throttled"] = change["throttled"] / seconds
-        return found | (_gpu_state(self._gpus) if self._gpus else {})
+            shares["throttled"] = change["throttled"] / seconds
+        return shares | (_gpu_state(self._gpus) if self._gpus else {})
 
     def _read(self) -> Counters:
         return {"clock": time.monotonic(), **self._processors(), **_throttling()}
@@ -76,7 +77,7 @@ class Machine:
             ticks = _ticks(_STAT.read_text(), self._cpus)
         except (OSError, ValueError):
             return {}
-        # Interrupts are left out: the packets of the load itself are counted there.
+        # Without interrupts, which count the packets of the load itself.
         busy = ticks[_USER] + ticks[_NICE] + ticks[_SYSTEM]
         return {
             "busy": busy * self._tick_s,
@@ -86,27 +87,27 @@ class Machine:
 
 
 def _ticks(stat: str, cpus: Sequence[int]) -> list[int]:
-    """The columns of /proc/stat, added up over some processors.
+    """Sums of the columns of /proc/stat over some processors.
 
     Raises:
-        ValueError: it lists none of them.
+        ValueError: none of them is listed.
     """
-    wanted = {f"cpu{number}" for number in cpus}
+    names = {f"cpu{number}" for number in cpus}
     rows = [line.split() for line in stat.splitlines() if line.startswith("cpu")]
-    counted = [[int(n) for n in row[1:]] for row in rows if row[0] in wanted]
+    counted = [[int(n) for n in row[1:]] for row in rows if row[0] in names]
     if not counted:
         raise ValueError("no such processors")
     return [sum(column) for column in zip(*counted, strict=True)]
 
 
 def disturbances(measurement: Measurement, guard: Guard) -> list[str]:
-    """What disturbed the window beyond what the guard allows, in words; empty where nothing did."""
-    found = []
+    """Disturbances of the window beyond the limits of the guard, in words."""
+    exceeded = []
     for series, (limit, words) in _LIMITS.items():
         samples = measurement.samples(series)
         if samples and fmean(samples) > getattr(guard, limit):
-            found.append(f"{words.format(fmean(samples))} (load.guard.{limit}={getattr(guard, limit):g})")
-    return found
+            exceeded.append(f"{words.format(fmean(samples))} (load.guard.{limit}={getattr(guard, limit):g})")
+    return exceeded
 
 
 def _throttling() -> Counters:
@@ -119,9 +120,9 @@ def _throttling() -> Counters:
 
 
 def _gpu_state(gpus: Sequence[object]) -> dict[str, float]:
-    """Hottest, slowest and any slowed GPU; readings that a GPU does not offer are left out.
+    """Temperature of the hottest GPU, clock of the slowest, and whether any is slowed, as far as the GPUs report them.
 
-    Slowed means by heat or by the power supply; its own power cap does not count, for that is always there.
+    A GPU counts as slowed by heat or by the power supply; its own power cap does not count, for it always applies.
     """
     import pynvml
 
@@ -136,9 +137,9 @@ def _gpu_state(gpus: Sequence[object]) -> dict[str, float]:
         "gpu_temperature_c": lambda gpu: float(pynvml.nvmlDeviceGetTemperature(gpu, pynvml.NVML_TEMPERATURE_GPU)),
         "gpu_clock_mhz": lambda gpu: float(pynvml.nvmlDeviceGetClockInfo(gpu, pynvml.NVML_CLOCK_SM)),
     }
-    found: dict[str, float] = {}
+    state: dict[str, float] = {}
     for name, read in readings.items():
         worst = min if name == "gpu_clock_mhz" else max
         with contextlib.suppress(pynvml.NVMLError):
-            found[name] = worst(read(gpu) for gpu in gpus)
-    return found
+            state[name] = worst(read(gpu) for gpu in gpus)
+    return state

@@ -1,7 +1,7 @@
-"""How likely the served model finds the references: their tokens' log-probabilities, asked of the live engine itself.
+"""Log-probabilities of the references under the served model, computed by the live engine itself.
 
-Asked after the load, so that it disturbs no measurement, and kept by what it depends on: a study asks once per
-checkpoint, whatever else its trials change.
+They are requested after the load, so that they disturb no measurement, and cached by what they depend on: a study
+requests them once per checkpoint, whatever else its trials change.
 """
 
 from __future__ import annotations
@@ -25,56 +25,56 @@ from optimize.plan import Plan
 
 _TOGETHER, _TIMEOUT_S = 8, 120.0
 Logprobs = dict[int, tuple[float, int]]
-"""Workload row -> (sum of the log-probabilities of the reference's tokens, how many these are)."""
+"""Workload row -> (sum of the log-probabilities of the reference's tokens, number of tokens)."""
 
 
 def logprobs_of(answers_key: str, plan: Plan, engine: Engine | None = None) -> Logprobs:
-    """What the engine's model gives the references; nothing where no metric of the plan wants it.
+    """Log-probabilities of the references; empty where no metric of the plan needs them.
 
     Args:
-        answers_key: What runs; see `optimize.evaluation.answers.answers_key`.
+        answers_key: Key of the configuration; see `optimize.evaluation.answers.answers_key`.
         plan: Workload, metrics, cache.
-        engine: Where it runs; None looks only at what is kept.
+        engine: The live engine; None reads the cache alone.
 
     Raises:
-        EngineFailure: the engine died of it.
+        EngineFailure: the engine died.
         TransientFault: the engine did not answer.
     """
     rows = max((m.rows for m in plan.metrics.values() if isinstance(m, Perplexity)), default=0)
     if not rows or not plan.workload.references:
         return {}
-    # Who knows what somebody else's endpoint serves next time.
-    kept = None if plan.launcher.request_knobs_only else _kept_at(answers_key, plan, rows)
-    if kept is not None and kept.is_file():
-        return {int(row): (total, tokens) for row, (total, tokens) in json.loads(kept.read_text()).items()}
+    # An endpoint that somebody else runs may serve another model next time.
+    cached = None if plan.launcher.request_knobs_only else _cache_path(answers_key, plan, rows)
+    if cached is not None and cached.is_file():
+        return {int(row): (total, tokens) for row, (total, tokens) in json.loads(cached.read_text()).items()}
     if engine is None:
         return {}
-    found = _ask_engine(engine, plan.workload.prompts[:rows], plan.workload.references[:rows])
-    if kept is not None:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(kept, json.dumps(found))
-    return found
+    logprobs = _request(engine, plan.workload.prompts[:rows], plan.workload.references[:rows])
+    if cached is not None:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(cached, json.dumps(logprobs))
+    return logprobs
 
 
-def _kept_at(answers_key: str, plan: Plan, rows: int) -> Path:
+def _cache_path(answers_key: str, plan: Plan, rows: int) -> Path:
     checkpoint, flags, _ = json.loads(answers_key)  # decoding plays no part
     parts = [content_hash(checkpoint), flags, plan.workload.hash, rows, plan.launcher.version()]
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
     return Path(plan.config.cache_dir) / "perplexity" / f"{key}.json"
 
 
-def _ask_engine(engine: Engine, prompts: Sequence[Prompt], references: Sequence[str]) -> Logprobs:
+def _request(engine: Engine, prompts: Sequence[Prompt], references: Sequence[str]) -> Logprobs:
     try:
-        return ask(engine.endpoint, prompts, references)
+        return score_references(engine.endpoint, prompts, references)
     except httpx.HTTPError as error:
         engine.check()
         raise TransientFault(f"the engine did not score the references: {error!r}") from error
 
 
-def ask(endpoint: Endpoint, prompts: Sequence[Prompt], references: Sequence[str]) -> Logprobs:
+def score_references(endpoint: Endpoint, prompts: Sequence[Prompt], references: Sequence[str]) -> Logprobs:
     """Log-probabilities of references given their prompts.
 
-    Rows that the server refuses, too long ones say, are left out; all of them where it is no vLLM.
+    Rows that the server refuses (too long ones, say) are left out, and all of them where the server is not vLLM.
 
     Raises:
         httpx.HTTPError: the server cannot be reached, or fails.
@@ -83,30 +83,30 @@ def ask(endpoint: Endpoint, prompts: Sequence[Prompt], references: Sequence[str]
         httpx.Client(base_url=endpoint.base_url, headers=endpoint.headers, timeout=_TIMEOUT_S) as http,
         ThreadPoolExecutor(_TOGETHER) as threads,
     ):
-        found = list(threads.map(_Asker(http, endpoint.model).score, prompts, references))
-    return {row: scored for row, scored in enumerate(found) if scored is not None}
+        scores = list(threads.map(_Scorer(http, endpoint.model).score, prompts, references))
+    return {row: score for row, score in enumerate(scores) if score is not None}
 
 
-class _Asker:
+class _Scorer:
     def __init__(self, http: httpx.Client, model: str) -> None:
         self._http, self._model = http, model
 
     def score(self, prompt: Prompt, reference: str) -> tuple[float, int] | None:
-        """(sum of log-probabilities, tokens) of one reference; None where the server refuses, or there is nothing."""
+        """(sum of log-probabilities, tokens) of one reference; None where the server refuses it, or it is empty."""
         context = self._tokens(prompt)
         answer = None if context is None else self._continuation(prompt, reference, context)
         if not context or not answer:
             return None
         body = {"prompt": [*context, *answer], "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
-        got = self._post("/v1/completions", body)
-        found = got["choices"][0].get("prompt_logprobs") if got else None
-        if not found:
+        response = self._post("/v1/completions", body)
+        logprobs = response["choices"][0].get("prompt_logprobs") if response else None
+        if not logprobs:
             return None
-        of_answer = zip(answer, found[len(context) :], strict=True)
+        of_answer = zip(answer, logprobs[len(context) :], strict=True)
         return sum(float(each[str(token)]["logprob"]) for token, each in of_answer), len(answer)
 
     def _continuation(self, prompt: Prompt, reference: str, context: list[int]) -> list[int] | None:
-        """The reference's tokens as they follow the prompt's, which are what the model is given when it answers."""
+        """The reference's tokens as the model sees them after the prompt's."""
         if isinstance(prompt, str):
             whole = self._tokens(prompt + reference)
             if whole is not None and whole[: len(context)] == context:
@@ -114,18 +114,18 @@ class _Asker:
         return self._tokens(reference, add_special_tokens=False)
 
     def _tokens(self, text: Prompt, **options: Any) -> list[int] | None:
-        """As the server's own tokenizer has them; of chat messages, in the model's template."""
-        got = self._post("/tokenize", {"prompt" if isinstance(text, str) else "messages": text, **options})
-        return None if got is None else [int(token) for token in got["tokens"]]
+        """Tokens by the server's own tokenizer; chat messages in the model's template."""
+        response = self._post("/tokenize", {"prompt" if isinstance(text, str) else "messages": text, **options})
+        return None if response is None else [int(token) for token in response["tokens"]]
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
-        """The answer; None where the server refuses.
+        """The response; None where the server refuses the request.
 
         Raises:
-            httpx.HTTPError: it fails.
+            httpx.HTTPError: the server fails.
         """
-        answer = self._http.post(path, json={"model": self._model, **body})
-        if answer.is_client_error:
+        response = self._http.post(path, json={"model": self._model, **body})
+        if response.is_client_error:
             return None
-        got: dict[str, Any] = answer.raise_for_status().json()
-        return got
+        content: dict[str, Any] = response.raise_for_status().json()
+        return content

@@ -1,4 +1,4 @@
-"""Samples what an engine says of itself (/metrics) and what the machine says of it (processor time) during a load."""
+"""Samples of an engine's own metrics (/metrics) and of its processor time during a load."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Series = dict[str, list[tuple[float, float]]]
 
 
 class Observed(Protocol):
-    """What is sampled: an engine, or a front before engines."""
+    """The object that is sampled: an engine, or a front of engines."""
 
     @property
     def endpoint(self) -> Endpoint: ...
@@ -44,8 +44,8 @@ class Telemetry:
     """A sampler in a thread of its own; times are `time.monotonic()`.
 
     Args:
-        engine: What it asks.
-        machine: What else it reads, if anything.
+        engine: The engine, or a front of engines.
+        machine: Read as well; None reads the engine alone.
     """
 
     def __init__(self, engine: Observed, machine: Machine | None = None) -> None:
@@ -77,25 +77,25 @@ class Telemetry:
                 try:
                     self._sample_metrics(http.get("/metrics").text)
                 except httpx.HTTPError:
-                    continue  # an engine that died is the load's to report; a remote one may have no /metrics
+                    continue  # the load reports an engine that died; a remote one may have no /metrics
 
     def _sample_cpu(self) -> None:
         pids = self._engine.pids
         if not pids:
             return
-        now, used = time.monotonic(), cpu_seconds(pids)
-        if self._last_cpu is not None and used >= self._last_cpu[1]:
-            self._samples["cpu_cores"].append((now, (used - self._last_cpu[1]) / (now - self._last_cpu[0])))
-        self._last_cpu = (now, used)
+        now, cpu_s = time.monotonic(), cpu_seconds(pids)
+        if self._last_cpu is not None and cpu_s >= self._last_cpu[1]:
+            self._samples["cpu_cores"].append((now, (cpu_s - self._last_cpu[1]) / (now - self._last_cpu[0])))
+        self._last_cpu = (now, cpu_s)
 
     def _sample_machine(self) -> None:
         if self._machine is not None:
-            self._take(self._machine.sample())
+            self._add(self._machine.sample())
 
-    def _take(self, found: Mapping[str, float]) -> None:
+    def _add(self, readings: Mapping[str, float]) -> None:
         now = time.monotonic()
-        for name, value in found.items():
+        for name, value in readings.items():
             self._samples[name].append((now, value))
 
     def _sample_metrics(self, text: str) -> None:
-        self._take(parse_metrics(text))
+        self._add(parse_metrics(text))

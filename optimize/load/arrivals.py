@@ -22,11 +22,11 @@ __all__ = [
 
 @dataclass
 class ClosedLoop:
-    """A fixed number of users, each sending its next request when its last was answered.
+    """A fixed number of users, each of whom sends the next request once the last is answered.
 
     Attributes:
         users: Concurrent users.
-        think_s: Pause of each user between answer and next request.
+        think_s: Pause of each user between an answer and the next request.
     """
 
     users: int = 8
@@ -47,15 +47,15 @@ class ClosedLoop:
 
 
 class OpenLoop(Protocol):
-    """Requests due at times of their own, whatever became of the ones before."""
+    """Requests that are due on a schedule, whether or not earlier ones are answered."""
 
     @property
     def duration_s(self) -> float | None:
-        """Length of a profile that is measured from its start to its end; None for a stationary one."""
+        """Length of a profile that is measured from start to end; None for a stationary one."""
 
     @property
     def first_rate_per_s(self) -> float:
-        """Requests per second that a profile of some length begins with."""
+        """Requests per second at the start of a profile."""
 
     def due_times_s(self, seed: int) -> Iterator[float]:
         """Endless, increasing due times in seconds since the load, or the profile, began."""

@@ -1,4 +1,4 @@
-"""Was the client good enough for its figures? Every measurement brings the answer along."""
+"""Quality of the client over a window: how late it sent, and how busy it was."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class Audit:
     """The client's own figures over the window.
 
     Attributes:
-        send_lag_median_s: From when a request was due until it was sent, median.
-        send_lag_p99_s: The same, 99th percentile.
-        send_lag_p99_low_s: The lower end of its interval: with a hundred requests, P99 is one hiccup of the machine.
-        latency_median_s: Median latency, to hold the lag against.
-        asked: Requests that the schedule placed in the window; None in a closed loop, which asks as it can.
+        send_lag_median_s: Median time from when a request was due until it was sent.
+        send_lag_p99_s: 99th percentile of that time.
+        send_lag_p99_low_s: Lower end of its interval: of a hundred requests, P99 is one hiccup of the machine.
+        latency_median_s: Median latency, for comparison with the lag.
+        asked: Requests that the schedule placed in the window; None in a closed loop, which has no schedule.
         sent: Requests due in the window that were sent.
-        client_cpu: Share of a core that the busiest client process used.
-        processes: Client processes.
+        client_cpu: Share of a core used by the busiest client process.
+        processes: Number of client processes.
     """
 
     send_lag_median_s: float
@@ -40,18 +40,18 @@ class Audit:
     processes: int
 
     def problems(self, guard: Guard) -> list[str]:
-        """Why the client's figures are not to be trusted; empty where they are."""
-        found = [f"requests were {self._late(guard)}"] if self._lags(guard) and self._is_its_own(guard) else []
+        """Reasons to reject the client's figures; empty where they are valid."""
+        problems = [f"requests were {self._late(guard)}"] if self._lags(guard) and self._is_its_own(guard) else []
         if self.asked is not None and self.sent < _FEWEST_SHARE * self.asked:
-            found.append(f"{self.sent} of {self.asked} requests due were sent")
+            problems.append(f"{self.sent} of {self.asked} requests due were sent")
         if self.client_cpu > guard.client_cpu_max:
-            found.append(f"a client process used {self.client_cpu:.0%} of a core (load.guard.client_cpu_max)")
-        return found
+            problems.append(f"a client process used {self.client_cpu:.0%} of a core (load.guard.client_cpu_max)")
+        return problems
 
     def stalls(self, guard: Guard) -> list[str]:
-        """How the machine kept idle clients from sending in time; empty where it did not.
+        """Lags of idle clients, which are the machine's doing; empty where there are none.
 
-        Such waits are in the latencies, which count from when requests were due, and more clients would not help.
+        The latencies include such waits, since they count from when requests were due; more clients would not help.
         """
         if not self._lags(guard) or self._is_its_own(guard):
             return []
@@ -64,7 +64,7 @@ class Audit:
         return self.send_lag_p99_low_s > self._material_s(guard)
 
     def _is_its_own(self, guard: Guard) -> bool:
-        """Whether the clients are why: busy for half of what they may be, or late as a rule."""
+        """Whether the clients cause the lag: at half of their CPU limit or more, or late as a rule."""
         return self.client_cpu > guard.client_cpu_max / 2 or self.send_lag_median_s > self._material_s(guard)
 
     def _late(self, guard: Guard) -> str:
@@ -74,7 +74,7 @@ class Audit:
         )
 
     def in_words(self) -> str:
-        """One line."""
+        """Summary in one line."""
         lag = f"requests sent {self.send_lag_median_s * 1000:.2f} ms after they were due (median)"
         rate = "" if self.asked is None else f", {self.sent} of {self.asked} that were asked for"
         clients = f"{self.processes} client process{'es' if self.processes > 1 else ''}"
@@ -88,11 +88,11 @@ def audit_of(run: OngoingLoad, due: Sequence[RequestRecord], asked: int | None, 
     """The audit of one window.
 
     Args:
-        run: The load, ended.
-        due: Requests due in the window, whatever became of them.
-        asked: How many the schedule placed in the window; None in a closed loop.
+        run: The ended load.
+        due: Requests due in the window, failed ones included.
+        asked: Requests that the schedule placed in the window; None in a closed loop.
         start_s: Start of the window.
-        end_s: Its end.
+        end_s: End of the window.
     """
     lags = [r.sent_s - r.due_s for r in sorted(due, key=lambda r: r.due_s)] or [0.0]
     p99_s, p99_low_s, _ = quantile_interval(lags, 0.99)
@@ -109,9 +109,9 @@ def audit_of(run: OngoingLoad, due: Sequence[RequestRecord], asked: int | None, 
 
 
 def _share(points: Sequence[tuple[float, float]], start_s: float, end_s: float) -> float:
-    """Processor seconds per second between two times, from readings of the total at several."""
+    """Processor seconds per second between two times, interpolated between readings of the total."""
     if len(points) < 2:
         return 0.0
-    times, used = zip(*points, strict=True)
-    first, last = np.interp([start_s, end_s], times, used)
+    times, totals = zip(*points, strict=True)
+    first, last = np.interp([start_s, end_s], times, totals)
     return float(last - first) / (end_s - start_s)

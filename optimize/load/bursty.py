@@ -1,4 +1,4 @@
-"""Arrivals less regular than those of independent users: heavy-tailed gaps, groups at once. Pure and seeded."""
+"""Arrivals less regular than those of independent users: heavy-tailed gaps and groups. Pure and seeded."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from optimize.load.stationary import Stationary
 
 @dataclass
 class HeavyTailed(Stationary):
-    """Gaps with a Pareto (Lomax) distribution: long silences, and crowds between them.
+    """Gaps with a Pareto (Lomax) distribution: long silences with crowds between them.
 
     Attributes:
-        shape: Tail index; the variance of the gaps is infinite up to 2, their mean up to 1.
+        shape: Tail index; the gaps have an infinite variance up to 2, and an infinite mean up to 1.
 
     Source: Paxson and Floyd, "Wide-area traffic: the failure of Poisson modeling", 1995.
     """
@@ -39,10 +39,10 @@ class HeavyTailed(Stationary):
 
 @dataclass
 class Bursts(Stationary):
-    """Groups of requests at once; the groups come as independent users do.
+    """Groups of simultaneous requests; the groups arrive as independent users do.
 
     Attributes:
-        together: Requests of each group.
+        together: Requests per group.
     """
 
     together: int = 20

@@ -1,4 +1,4 @@
-"""Objects through a socket, between this project's own processes: never between machines."""
+"""Pickled objects through a socket between processes of this project, never between machines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _CHUNK_BYTES = 1 << 20
 
 
 class Channel:
-    """The end of a process that waits for nobody: it takes what is there, and blocks only while sending.
+    """The end that never waits to receive: it takes the messages that have arrived, and blocks only while sending.
 
     Args:
         sock: One end of a socket pair; owned by the channel from now on.
@@ -24,18 +24,18 @@ class Channel:
         self._received = bytearray()
 
     def send(self, message: object) -> None:
-        """Raises OSError once the other end is gone."""
+        """Send a message; raises OSError once the other end is gone."""
         self._socket.sendall(framed(message))
 
     def receive(self) -> list[Any]:
         """Every message that has arrived in full.
 
         Raises:
-            EOFError: the other end is gone, and all it said was received before.
+            EOFError: the other end is gone, and all of its messages were received before.
         """
-        gone = self._drain()
-        messages = list(self._whole())
-        if gone and not messages:
+        closed = self._drain()
+        messages = list(self._messages())
+        if closed and not messages:
             raise EOFError("the other end of the channel is gone")
         return messages
 
@@ -43,7 +43,7 @@ class Channel:
         self._socket.close()
 
     def _drain(self) -> bool:
-        """Take what the socket holds; returns whether the other end has closed it."""
+        """Take all bytes that have arrived; returns whether the other end has closed the socket."""
         while True:
             try:
                 data = self._socket.recv(_CHUNK_BYTES, socket.MSG_DONTWAIT)
@@ -55,7 +55,7 @@ class Channel:
                 return True
             self._received += data
 
-    def _whole(self) -> Any:
+    def _messages(self) -> Any:
         while len(self._received) >= _HEADER.size:
             end = _HEADER.size + _HEADER.unpack_from(self._received)[0]
             if len(self._received) < end:
@@ -66,7 +66,7 @@ class Channel:
 
 
 async def receive(reader: asyncio.StreamReader) -> Any:
-    """The next message, on the end that runs an event loop.
+    """The next message, for the end that runs an event loop.
 
     Raises:
         asyncio.IncompleteReadError: the other end is gone.
@@ -76,6 +76,6 @@ async def receive(reader: asyncio.StreamReader) -> Any:
 
 
 def framed(message: object) -> bytes:
-    """A message as it goes through the socket."""
+    """A message in the format of the socket."""
     raw = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     return _HEADER.pack(len(raw)) + raw

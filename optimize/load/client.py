@@ -1,4 +1,4 @@
-"""One request to an OpenAI-compatible server, streamed where the answer can stream, classified however it ends."""
+"""One request to an OpenAI-compatible server, streamed where possible, with a class for each way to fail."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class _Answer:
 
 
 class Client:
-    """Sends requests over one session without a connection cap.
+    """Sends requests over one session, without a limit on connections.
 
     Args:
         session: Made by `open_session`.
@@ -37,7 +37,7 @@ class Client:
         request: Decoding settings of every request.
         max_tokens: Bound on every answer.
         clock: Seconds since the load began.
-        timeout_s: After which a request counts as failed.
+        timeout_s: Seconds after which a request counts as failed.
     """
 
     def __init__(
@@ -49,11 +49,11 @@ class Client:
         self._body = request_body(endpoint.model, request, max_tokens)
 
     async def send(self, prompt_id: int, prompt: Prompt, due_s: float, length: int | None = None) -> RequestRecord:
-        """Send one request now and record it; every way to fail becomes a record, none an exception.
+        """Send one request now and record it; every failure becomes a record, none an exception.
 
         Args:
             prompt_id: Row of the workload.
-            prompt: What is asked.
+            prompt: Its prompt.
             due_s: When it was due.
             length: Tokens that the answer runs to; None lets it end by itself.
         """
@@ -88,7 +88,7 @@ class Client:
                 whole = await response.json()
                 answer.text = _text_of(whole["choices"][0])
                 _count(whole["usage"], answer)
-                # Usage adds all beams up; the user gets one answer.
+                # The usage is the sum over all beams; the user gets one answer.
                 answer.output_tokens = round(answer.output_tokens / len(whole["choices"]))
 
     async def _read_stream(self, response: aiohttp.ClientResponse, answer: _Answer) -> None:
@@ -113,7 +113,7 @@ class Client:
 
 
 def open_session(endpoint: Endpoint) -> aiohttp.ClientSession:
-    """A session without aiohttp's default cap of 100 connections, which would silently bound the load."""
+    """A session without aiohttp's default limit of 100 connections, which would silently bound the load."""
     return aiohttp.ClientSession(
         base_url=endpoint.base_url,
         headers=endpoint.headers,
@@ -124,7 +124,7 @@ def open_session(endpoint: Endpoint) -> aiohttp.ClientSession:
 
 
 def request_body(model: str, request: RequestConfig, max_tokens: int) -> dict[str, Any]:
-    """The request's fields except the prompt. Greedy unless fields say otherwise; beam search cannot stream."""
+    """The fields of a request except the prompt. Greedy by default; beam search cannot stream."""
     body: dict[str, Any] = {"model": model, "max_tokens": max_tokens, "temperature": 0.0}
     if request.beam_size > 1:
         body |= {"use_beam_search": True, "n": request.beam_size}

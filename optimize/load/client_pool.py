@@ -26,15 +26,15 @@ _STOP_S, _WAIT_S = 10.0, 0.005
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
-    """What a load asks for, whoever sends it.
+    """The requests of a load.
 
     Attributes:
         workload: Prompts, sent in a seeded order or their own, over and over.
         request: Decoding settings of every request.
         max_tokens: Bound on every answer.
-        timeout_s: After which a request counts as failed.
-        seed: Of the order of prompts and of random arrivals.
-        later: Rows that are asked after the others.
+        timeout_s: Seconds after which a request counts as failed.
+        seed: Seed of the order of prompts and of random arrivals.
+        later: Rows that are sent after the others.
     """
 
     workload: Workload
@@ -48,53 +48,53 @@ class LoadRequest:
 class ClientPool:
     """Client processes, each with an event loop of its own; a context manager that ends them.
 
-    They start when first needed, and stay: a load costs no start. Measuring so little in this process keeps everything
-    else that it does (the sampler, the tracker) off the clock of the requests.
+    They start when first needed and stay, so that later loads start at once. Because the requests are timed in other
+    processes, the work of this one (sampler, tracker) does not delay them.
 
     Args:
-        size: How many processes.
+        size: Number of processes.
     """
 
     def __init__(self, size: int = 1) -> None:
         self.size = size
-        self._members: list[_Member] = []
+        self._processes: list[_ClientProcess] = []
 
     def __enter__(self) -> ClientPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        while self._members:
-            self._members.pop().end()
+        while self._processes:
+            self._processes.pop().end()
 
     @property
     def pids(self) -> list[int]:
-        return [member.pid for member in self._members]
+        return [process.pid for process in self._processes]
 
     def begin(self) -> None:
-        """Start what is not running yet, without waiting for it."""
-        self._members += [_Member() for _ in range(self.size - len(self._members))]
+        """Start the missing processes without waiting for them."""
+        self._processes += [_ClientProcess() for _ in range(self.size - len(self._processes))]
 
     def grow(self, limit: int) -> bool:
-        """Twice as many processes from the next load on, up to a limit; False where there are as many already."""
+        """Double the processes from the next load on, up to a limit; returns whether there will be more."""
         before, self.size = self.size, max(self.size, min(2 * self.size, limit))
         return self.size > before
 
     @contextmanager
     def loading(self, endpoint: Endpoint, request: LoadRequest, processes: int | None = None) -> Iterator[LoadRun]:
-        """A load that begins now, with nothing to send yet; what is unanswered at the end is dropped.
+        """A load that begins now, with nothing to send yet; unanswered requests are given up at its end.
 
         Raises:
             TransientFault: a client process ended.
         """
         self.begin()
-        run = LoadRun(self._members[: processes or self.size], endpoint, request)
+        run = LoadRun(self._processes[: processes or self.size], endpoint, request)
         try:
             yield run
         finally:
             try:
                 run.stop()
             except TransientFault:
-                self.__exit__()  # the next load gets processes that work
+                self.__exit__()  # so that the next load starts new ones
                 raise
 
 
@@ -103,13 +103,16 @@ class LoadRun:
     """A load under way.
 
     Attributes:
-        members: The processes that send it.
-        records: Every request that ended so far, in order of completion within each process.
+        processes: The processes that send it.
+        endpoint: The engine.
+        request: The requests.
+        records: Every request that has ended, in order of completion within each process.
         began: `time.monotonic()` at second 0.
-        cpu: Of each process, (second of the load, processor time so far) at every report.
+        unanswered: Requests that were given up at the end.
+        cpu: Per process: (second of the load, processor seconds so far) of every report.
     """
 
-    members: Sequence[_Member]
+    processes: Sequence[_ClientProcess]
     endpoint: Endpoint
     request: LoadRequest
     records: list[RequestRecord] = field(default_factory=list)
@@ -121,14 +124,14 @@ class LoadRun:
         if not request.workload.in_order:
             random.Random(request.seed).shuffle(rows)
             rows.sort(key=frozenset(request.later).__contains__)
-        self.cpu: list[list[tuple[float, float]]] = [[] for _ in self.members]
-        self._reports: list[Report | None] = [None] * len(self.members)
-        for index, member in enumerate(self.members):
-            member.show(request.workload)
-            member.send(
+        self.cpu: list[list[tuple[float, float]]] = [[] for _ in self.processes]
+        self._reports: list[Report | None] = [None] * len(self.processes)
+        for index, process in enumerate(self.processes):
+            process.load_prompts(request.workload)
+            process.send(
                 ClientShare(
                     self.endpoint, request.request, request.max_tokens, request.timeout_s, rows, index,
-                    len(self.members), self.began,
+                    len(self.processes), self.began,
                 )
             )  # fmt: skip
 
@@ -139,13 +142,13 @@ class LoadRun:
     def follow(self, arrivals: Arrivals, start_s: float | None = None) -> None:
         """Send by these arrivals from a second of the load on (now), in place of others."""
         start_s = self.clock() if start_s is None else start_s
-        for member in self.members:
-            member.send(Follow(arrivals, self.request.seed, start_s))
+        for process in self.processes:
+            process.send(Follow(arrivals, self.request.seed, start_s))
 
     def update(self) -> None:
-        """Take in what the processes have reported."""
-        for index, member in enumerate(self.members):
-            for report in member.receive():
+        """Take in the reports of the processes."""
+        for index, process in enumerate(self.processes):
+            for report in process.receive():
                 self.records += report.records
                 self.cpu[index].append((report.at_s, report.cpu_s))
                 self._reports[index] = report
@@ -157,8 +160,8 @@ class LoadRun:
 
     def stop(self) -> None:
         """End the load and wait for every process's last report."""
-        for member in self.members:
-            member.send(Stop())
+        for process in self.processes:
+            process.send(Stop())
         deadline = time.monotonic() + _STOP_S
         while any(r is None or r.unanswered is None for r in self._reports):
             if time.monotonic() > deadline:
@@ -173,7 +176,7 @@ def _answered_until(report: Report | None) -> float:
     return report.at_s if report.oldest_due_s is None else report.oldest_due_s
 
 
-class _Member:
+class _ClientProcess:
     """One client process."""
 
     def __init__(self) -> None:
@@ -187,17 +190,17 @@ class _Member:
                 start_new_session=True,  # a Ctrl-C at the terminal is the project's to handle
             )
         self._channel = Channel(ours)
-        self._shown: Workload | None = None
+        self._prompts_of: Workload | None = None
 
     @property
     def pid(self) -> int:
         return self._process.pid
 
-    def show(self, workload: Workload) -> None:
-        """Hand over the prompts, unless they were the last handed over."""
-        if self._shown is not workload:
+    def load_prompts(self, workload: Workload) -> None:
+        """Hand over the prompts, unless the process has them already."""
+        if self._prompts_of is not workload:
             self.send(Prompts(workload.prompts, workload.output_tokens))
-            self._shown = workload
+            self._prompts_of = workload
 
     def send(self, message: object) -> None:
         try:

@@ -1,6 +1,6 @@
-"""A client process: one event loop that sends its share of a load and reports what came back.
+"""A client process: one event loop that sends its share of a load and reports the answers.
 
-`python -m optimize.load.client_process FD` is started by `optimize.load.client_pool`; it ends when its socket does.
+`python -m optimize.load.client_process FD` is started by `optimize.load.client_pool`; it ends when its socket closes.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class _Pending:
 
 @dataclass
 class _Load:
-    """One share while it is being sent."""
+    """A share of a load while it is being sent."""
 
     share: ClientShare
-    asked: Prompts
+    prompts: Prompts
     session: aiohttp.ClientSession
     records: list[RequestRecord] = field(default_factory=list)
     pending: dict[asyncio.Task[RequestRecord], _Pending] = field(default_factory=dict)
@@ -59,16 +59,16 @@ class _Load:
         if self.source is not None:
             self.source.cancel()
         self.upcoming.clear()
-        self.count = 0  # a profile begins with the first row, whatever was sent to warm up
+        self.count = 0  # a profile begins with the first row, whatever the warm-up sent
         self.source = asyncio.create_task(self._generate(order))
         self.source.add_done_callback(_end_with)
 
     async def _generate(self, order: Follow) -> None:
         arrivals, index, processes = order.arrivals, self.share.index, self.share.processes
         if isinstance(arrivals, ClosedLoop):
-            mine = range(index, arrivals.users, processes)
+            users_here = range(index, arrivals.users, processes)
             async with asyncio.TaskGroup() as users:
-                for user in mine:
+                for user in users_here:
                     users.create_task(self._user(user, arrivals.think_s, order.start_s))
             return
         for number, offset_s in enumerate(arrivals.due_times_s(order.seed)):
@@ -91,9 +91,9 @@ class _Load:
         self.upcoming.pop(source, None)
         row = self.share.rows[(self.count * self.share.processes + self.share.index) % len(self.share.rows)]
         self.count += 1
-        lengths = self.asked.output_tokens
+        lengths = self.prompts.output_tokens
         length = None if lengths is None else min(lengths[row], self.share.max_tokens)
-        task = asyncio.create_task(self.client.send(row, self.asked.prompts[row], due_s, length))
+        task = asyncio.create_task(self.client.send(row, self.prompts.prompts[row], due_s, length))
         self.pending[task] = _Pending(row, due_s, self.clock())
         task.add_done_callback(self._ended)
         return task
@@ -110,7 +110,7 @@ class _Load:
         return Report(records, min(waiting, default=None), now, time.process_time())
 
     async def stop(self) -> Report:
-        """End everything; what had no answer is given up."""
+        """End the load; requests without an answer are given up."""
         now = self.clock()
         given_up = [
             RequestRecord(p.row, p.due_s, p.sent_s, None, now, 0, 0, "", "timeout") for p in self.pending.values()
@@ -120,22 +120,22 @@ class _Load:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.session.close()
-        last = self.report()
-        last.unanswered = given_up
-        return last
+        report = self.report()
+        report.unanswered = given_up
+        return report
 
 
 def _end_with(source: asyncio.Task[None]) -> None:
-    """A load that ended by an error of ours must not look like one that asks for nothing more."""
+    """Exit where the source of requests failed: the load must not look like one that has nothing more to send."""
     if not source.cancelled() and (error := source.exception()) is not None:
         traceback.print_exception(error)
         os._exit(1)
 
 
 async def serve(sock: socket.socket) -> None:
-    """Do what the messages say until the socket ends."""
+    """Carry out messages until the socket closes."""
     reader, writer = await asyncio.open_connection(sock=sock, limit=1 << 26)
-    asked = Prompts((), None)
+    prompts = Prompts((), None)
     load: _Load | None = None
     reporting: asyncio.Task[None] | None = None
 
@@ -151,9 +151,9 @@ async def serve(sock: socket.socket) -> None:
             return
         match message:
             case Prompts():
-                asked = message
+                prompts = message
             case ClientShare():
-                load = _Load(message, asked, open_session(message.endpoint))
+                load = _Load(message, prompts, open_session(message.endpoint))
                 reporting = asyncio.create_task(report())
             case Follow():
                 assert load is not None
@@ -168,7 +168,7 @@ async def serve(sock: socket.socket) -> None:
 
 
 def main() -> None:
-    gc.freeze()  # what was imported stays: no collection need look at it again
+    gc.freeze()  # imported modules stay: no collection need look at them again
     uvloop.run(serve(socket.socket(fileno=int(sys.argv[1]))))
 
 

@@ -1,7 +1,7 @@
-"""A fixed number of iterations in place of the adaptive lengths: for those who want to compare with such figures. Pure.
+"""A fixed number of iterations in place of the adaptive lengths, to compare with figures measured that way. Pure.
 
-An iteration is one request of every user (closed loop), hence as many requests as are in flight; of an open loop, which
-has no users, one request. Requests do not wait for each other: vLLM forms its batches anew at every step.
+In a closed loop an iteration is one request of every user, hence as many requests as are in flight; in an open loop,
+which has no users, it is one request. Requests do not wait for each other: vLLM forms new batches at every step.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from optimize.load.arrivals import Arrivals, ClosedLoop
 
 
 def by_iterations(load: Load, arrivals: Arrivals) -> Load:
-    """The load with the lengths that `load.iterations` amounts to; itself where that is not set.
+    """The load with the lengths that follow from `load.iterations`; the load itself where that is not set.
 
     Raises:
         ConfigError: a number below zero, or arrivals that have a length of their own.

@@ -1,4 +1,4 @@
-"""How long prompts and answers are, where the workload does not say: stated distributions, in tokens."""
+"""Distributions of the lengths of prompts and answers, in tokens, for workloads that do not state them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Fixed:
 
 @dataclass
 class Uniform:
-    """Every length between two, ends included, as often.
+    """Every length between two bounds, ends included, with equal probability.
 
     Attributes:
         low: Shortest.
@@ -56,10 +56,10 @@ class Uniform:
 
 @dataclass
 class LogNormal:
-    """Many short and few long ones, as conversations have them; what lies outside of the bounds is put on them.
+    """Many short and few long ones, as in conversations; lengths outside the bounds are set to the nearer bound.
 
     Attributes:
-        median: Half of the lengths are at most this.
+        median: Median length.
         sigma: Standard deviation of the logarithm; 0.5 to 1 is common.
         low: Shortest.
         high: Longest.

@@ -12,7 +12,7 @@ from optimize.load.stationary import even_units, poisson_units, require_positive
 
 @dataclass
 class Steps:
-    """Rates one after the other: a rush hour, a sudden crowd.
+    """A sequence of rates: a rush hour, a sudden crowd.
 
     Attributes:
         rates_per_s: Requests per second of each step.
@@ -43,7 +43,7 @@ class Steps:
         return _rescaled(self._when, seed, self.random)
 
     def _when(self, expected: float) -> float:
-        """Time by which so many requests are expected; the last rate goes on for ever."""
+        """Time by which a number of requests is expected; the last rate goes on for ever."""
         for number, rate in enumerate(self.rates_per_s):
             if expected < rate * self.step_s or number == len(self.rates_per_s) - 1:
                 return number * self.step_s + expected / rate
@@ -57,12 +57,12 @@ class Steps:
 
 @dataclass
 class Ramp:
-    """A rate that grows, or falls, evenly.
+    """A rate that rises or falls linearly.
 
     Attributes:
         from_per_s: Requests per second at the start.
         to_per_s: Requests per second at the end.
-        ramp_s: Seconds in between.
+        ramp_s: Seconds from start to end.
         random: Whether arrivals are a Poisson process of that rate, or evenly spaced.
     """
 
@@ -87,7 +87,7 @@ class Ramp:
         return _rescaled(self._when, seed, self.random)
 
     def _when(self, expected: float) -> float:
-        """Time t by which so many requests are expected, from expected = from t + (to - from) t² / (2 ramp)."""
+        """Time t by which a number of requests is expected, from expected = from t + (to - from) t² / (2 ramp)."""
         on_ramp = (self.from_per_s + self.to_per_s) / 2 * self.ramp_s
         if expected >= on_ramp:
             return self.ramp_s + (expected - on_ramp) / self.to_per_s
@@ -101,7 +101,7 @@ class Ramp:
 
 
 def _rescaled(when: Callable[[float], float], seed: int, randomly: bool) -> Iterator[float]:
-    """A process of changing rate, from one of rate one by the inverse of the expected count.
+    """A process of changing rate: one of rate one, mapped by the inverse of the expected count.
 
     Source: Çinlar, "Introduction to Stochastic Processes", 1975, section 4.7.
     """

@@ -1,4 +1,4 @@
-"""What this process and its client processes tell each other."""
+"""Messages between this process and its client processes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # a client process needs none of what a workload is loaded wi
 
 @dataclass(frozen=True, slots=True)
 class Prompts:
-    """What the following loads ask, kept until the next message of this kind."""
+    """Prompts of the following loads, kept until the next message of this kind."""
 
     prompts: Sequence[Prompt]
     output_tokens: Sequence[int] | None
@@ -30,11 +30,11 @@ class ClientShare:
         endpoint: The engine.
         request: Decoding settings of every request.
         max_tokens: Bound on every answer.
-        timeout_s: After which a request counts as failed.
-        rows: The order in which the load asks its prompts, over and over.
-        index: Which of the processes this is.
-        processes: How many share the load; each takes every so-manieth request or user.
-        began: `time.monotonic()` at second 0 of the load; the clock is one for all processes.
+        timeout_s: Seconds after which a request counts as failed.
+        rows: Order in which the load sends its prompts, over and over.
+        index: Number of this process, from 0.
+        processes: Number n of processes that share the load; each takes every nth request or user.
+        began: `time.monotonic()` at second 0 of the load; all processes share this clock.
     """
 
     endpoint: Endpoint
@@ -49,11 +49,11 @@ class ClientShare:
 
 @dataclass(frozen=True, slots=True)
 class Follow:
-    """Send by these arrivals from now on, in place of others; what was sent before goes on.
+    """Send by these arrivals from now on, in place of others; requests already sent go on.
 
     Attributes:
         arrivals: When requests are due.
-        seed: Of random arrivals.
+        seed: Seed of random arrivals.
         start_s: Second of the load at which the arrivals' own clock stands at 0.
     """
 
@@ -64,19 +64,19 @@ class Follow:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End the load; a report says what was still unanswered."""
+    """End the load; a last report lists the requests without an answer."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What happened since the last report.
+    """Events since the last report.
 
     Attributes:
         records: Requests that ended.
-        oldest_due_s: When the oldest request that is due and unanswered, sent or not, was due; None if there is none.
+        oldest_due_s: Due time of the oldest request that is due and unanswered, sent or not; None if there is none.
         at_s: Second of the load.
-        cpu_s: Processor time of the process so far.
-        unanswered: In the last report of a load: what it gave up, with the wait so far as latency.
+        cpu_s: Processor seconds of the process so far.
+        unanswered: In the last report of a load: the requests given up, with their wait so far as latency.
     """
 
     records: list[RequestRecord]

@@ -45,7 +45,7 @@ class Poisson(Stationary):
 
 @dataclass
 class Constant(Stationary):
-    """Equal gaps, as from a machine."""
+    """Equal gaps, as a machine sends."""
 
     def due_times_s(self, seed: int) -> Iterator[float]:
         return (unit / self.rate_per_s for unit in even_units(seed))
@@ -93,7 +93,7 @@ def poisson_units(seed: int) -> Iterator[float]:
 
 
 def even_units(seed: int) -> Iterator[float]:
-    """Arrivals one unit of time apart, beginning anywhere within the first."""
+    """Arrivals one unit of time apart; the first lies anywhere within the first unit."""
     now = random.Random(seed).random()
     while True:
         yield now

@@ -1,4 +1,4 @@
-"""Has the load settled? Where the transient ends, and whether what comes after still drifts. Pure."""
+"""Steady state of a load: where the transient ends, and whether the rest still drifts. Pure."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _PILE_SHARE, _PILE_ROOTS = 0.1, 3.0
 _NEGLIGIBLE, _TREND_P = 0.05, 0.02
 
 
-def truncation(values: Sequence[float], together: float = 1.0) -> int | None:
-    """How many of the first values belong to the transient, by MSER-5.
+def truncation(values: Sequence[float], in_flight: float = 1.0) -> int | None:
+    """Number of first values that belong to the transient, by MSER-5.
 
-    The cut is where the standard error of the mean of what remains is smallest, over means of five values (or of as
-    many as are in flight together, where that is more: those share their fate). None is looked for in the second half
-    or among the last batches, where a few alike values look settled; if what remains still has a trend, the transient
+    The cut is where the standard error of the mean of the rest is smallest, over means of five values (or of as many as
+    are in flight together, where that is more, for those depend on each other). No cut is considered in the second half
+    or among the last batches, where a few similar values look settled; if the rest still has a trend, the transient
     goes on.
     Source: White, "An effective truncation heuristic for bias reduction in simulation output", 1997; White, Cobb and
     Spratt, "A comparison of five steady-state truncation heuristics for simulation", 2000; the second half and the
@@ -33,12 +33,12 @@ def truncation(values: Sequence[float], together: float = 1.0) -> int | None:
 
     Args:
         values: One per request, in the order in which they were due.
-        together: Mean number of requests in flight.
+        in_flight: Mean number of requests in flight.
 
     Returns:
-        Number of values to cut, or None while the series has not settled, or is too short to tell.
+        Number of values to cut; None while the series has not settled, or is too short to tell.
     """
-    batch = _batch(together)
+    batch = _batch(in_flight)
     means = _batch_means(values, batch)
     k = len(means)
     if k < _FEWEST_BATCHES:
@@ -51,21 +51,21 @@ def truncation(values: Sequence[float], together: float = 1.0) -> int | None:
     return None if changed and _trend_p(rest) < _TREND_P else best * batch
 
 
-def steady_since_s(records: Sequence[RequestRecord], answered_until_s: float, together: float) -> float | None:
-    """When the first request was due that belongs to the steady state; None while there is none.
+def steady_since_s(records: Sequence[RequestRecord], answered_until_s: float, in_flight: float) -> float | None:
+    """Due time of the first request of the steady state; None while the load has not settled.
 
     Args:
-        records: Of the load so far, in any order.
-        answered_until_s: Later requests are left out: only the quick ones among them have ended.
-        together: Mean number of requests in flight.
+        records: Requests of the load that have ended, in any order.
+        answered_until_s: Requests due later are left out, for only the quick ones among them have ended.
+        in_flight: Mean number of requests in flight.
     """
     ended = sorted((r for r in records if r.due_s < answered_until_s), key=lambda r: r.due_s)
-    cut = truncation([r.latency_s for r in ended], together)
+    cut = truncation([r.latency_s for r in ended], in_flight)
     return None if cut is None else ended[cut].due_s
 
 
 class Drift(NamedTuple):
-    """Mean latencies of a window's halves, in seconds, which differ."""
+    """Mean latencies of a window's halves that differ, in seconds."""
 
     first_s: float
     second_s: float
@@ -74,8 +74,8 @@ class Drift(NamedTuple):
         return f"mean latency went from {self.first_s:.3g} to {self.second_s:.3g} s within the window"
 
 
-def drift(records: Sequence[RequestRecord], together: float, significance: float) -> Drift | None:
-    """Whether latencies of the second half differ from those of the first by more than chance and by more than 5 %.
+def drift(records: Sequence[RequestRecord], in_flight: float, significance: float) -> Drift | None:
+    """The latencies of the halves if they differ by more than chance and by more than 5 %; else None.
 
     Welch's test on means of batches long enough to be nearly independent of each other.
     Source: Welch, "The generalization of Student's problem when several different population variances are involved",
@@ -83,12 +83,12 @@ def drift(records: Sequence[RequestRecord], together: float, significance: float
 
     Args:
         records: Requests due in the window.
-        together: Mean number of requests in flight.
-        significance: Chance of a false alarm; 0 never alarms.
+        in_flight: Mean number of requests in flight.
+        significance: Probability of a false alarm; 0 never alarms.
     """
     latencies = [r.latency_s for r in sorted(records, key=lambda r: r.due_s)]
     middle = len(latencies) // 2
-    halves = [_batch_means(half, _batch(together)) for half in (latencies[:middle], latencies[middle:])]
+    halves = [_batch_means(half, _batch(in_flight)) for half in (latencies[:middle], latencies[middle:])]
     if min(map(len, halves)) < _FEWEST_PER_HALF:
         return None
     first, second = (float(half.mean()) for half in halves)
@@ -98,17 +98,17 @@ def drift(records: Sequence[RequestRecord], together: float, significance: float
 
 
 def backlog(due: int, ended: int) -> str | None:
-    """Whether requests of an open loop pile up: more were due in the window than ended in it, beyond chance.
+    """How requests of an open loop pile up: more were due in the window than ended in it, beyond chance.
 
-    In a steady state the difference is that of the numbers in flight at the window's ends, whatever its length;
-    arrivals alone scatter by the root of their number, if they are independent of each other.
+    In a steady state the difference is that of the numbers in flight at both ends of the window, whatever its length;
+    independent arrivals scatter by the square root of their number.
 
     Args:
         due: Requests due in the window.
         ended: Requests that ended in it.
 
     Returns:
-        What was found, in words, or None.
+        The numbers in words; None where requests do not pile up.
     """
     if due - ended <= max(_PILE_SHARE * due, _PILE_ROOTS * math.sqrt(due)):
         return None
@@ -143,12 +143,12 @@ def in_flight(records: Sequence[RequestRecord], start_s: float, end_s: float) ->
     return sum(max(0.0, min(r.done_s, end_s) - max(r.due_s, start_s)) for r in records) / (end_s - start_s)
 
 
-def _batch(together: float) -> int:
-    return max(_BATCH, math.ceil(together))
+def _batch(in_flight: float) -> int:
+    return max(_BATCH, math.ceil(in_flight))
 
 
 def _batch_means(values: Sequence[float], batch: int) -> NDArray[np.float64]:
-    """Means of whole batches; of an incomplete one, the first values of the series are left out."""
+    """Means of whole batches; the first values of the series are left out where they do not fill one."""
     series = np.asarray(values, dtype=np.float64)
     rest = len(series) % batch
     return np.asarray(series[rest:].reshape(-1, batch).mean(axis=1))

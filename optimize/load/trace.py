@@ -18,13 +18,13 @@ _LENGTHS = ("prompt_tokens", "output_tokens")
 
 @dataclass
 class Trace:
-    """Replays recorded requests: a JSONL file with `offset_s` in every line, in any order.
+    """Replay of recorded requests: a JSONL file with `offset_s` in every line, in any order.
 
     Where lines also hold `prompt_tokens` or `output_tokens`, prompts and answers get these lengths.
 
     Attributes:
         path: The file.
-        speed: Replay so many times as fast as recorded.
+        speed: Speed of the replay as a multiple of the recorded one.
     """
 
     path: str
@@ -52,7 +52,7 @@ class Trace:
 
     @property
     def duration_s(self) -> float:
-        """From the first arrival to the last, and a mean gap."""
+        """From the first arrival to the last, plus the mean gap."""
         return self._offsets_s[-1] * len(self._offsets_s) / (len(self._offsets_s) - 1)
 
     @property
@@ -71,11 +71,11 @@ class Trace:
         return f"trace {Path(self.path).name} {self._hash}, {len(self._offsets_s)} requests{speed}"
 
 
-def _read(path: Path, given: str) -> str:
+def _read(path: Path, setting: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"load.arrivals.path={given} cannot be read ({error}): give a JSONL file") from error
+        raise ConfigError(f"load.arrivals.path={setting} cannot be read ({error}): give a JSONL file") from error
 
 
 def _recorded(line: str, number: int, path: str) -> tuple[float, int | None, int | None]:

@@ -30,15 +30,15 @@ Recorded = tuple[int | None, int | None]
 
 @dataclass(frozen=True)
 class Workload:
-    """What is asked, and what good answers look like.
+    """Prompts and reference answers.
 
     Attributes:
-        name: For people.
+        name: Name for display.
         prompts: Plain text, or chat messages with role and content.
         references: One reference answer per prompt; empty where answers cannot be scored.
         max_tokens: Bound on every answer.
-        output_tokens: Length of the answer to each prompt, which runs to it; None where answers end by themselves.
-        in_order: Whether prompts are asked in their order, rather than in a seeded one.
+        output_tokens: Length that the answer to each prompt runs to; None where answers end by themselves.
+        in_order: Whether prompts are sent in their order rather than in a seeded one.
     """
 
     name: str
@@ -64,22 +64,22 @@ def load_workload(
     """Load, check and bound a workload.
 
     Args:
-        source: Where it comes from.
-        model: Whose tokens are counted.
+        source: Its source and columns.
+        model: Model whose tokens are counted.
         cache_folder: Root of the cache.
-        seed: Of lengths drawn from a distribution.
-        recorded: (prompt tokens, output tokens) of recorded requests, one after the other; None where not recorded.
+        seed: Seed of lengths drawn from a distribution.
+        recorded: (prompt tokens, output tokens) of recorded requests in order; None where not recorded.
 
     Raises:
         ConfigError: missing or broken file, missing column, empty data set, wrong types, lengths that do not fit.
     """
     rows = _read(source, cache_folder)
     prompts, references = _columns(rows, source)
-    asked = _lengths(source, len(prompts), seed, recorded)
-    if asked is None:
+    lengths = _lengths(source, len(prompts), seed, recorded)
+    if lengths is None:
         max_tokens = source.max_tokens or _longest(references, source, model, cache_folder)
         return Workload(source.name, prompts, references, max_tokens)
-    prompt_tokens, output_tokens = asked
+    prompt_tokens, output_tokens = lengths
     if prompt_tokens is not None:
         prompts = _fitted(prompts, prompt_tokens, model)
     elif recorded:
@@ -95,22 +95,22 @@ def _lengths(
 ) -> tuple[list[int] | None, list[int] | None] | None:
     """Lengths of prompts and of answers, each where they are set; None where the data decide both."""
     rng = random.Random(seed)
-    found: list[list[int] | None] = []
+    drawn: list[list[int] | None] = []
     for part, name in enumerate(("prompt_tokens", "output_tokens")):
         node = getattr(source, name)
-        given = [request[part] for request in recorded]
-        if given and given[0] is not None:
-            found.append([int(n or 1) for n in given])
+        lengths_of_part = [request[part] for request in recorded]
+        if lengths_of_part and lengths_of_part[0] is not None:
+            drawn.append([int(n or 1) for n in lengths_of_part])
         elif node is None:
-            found.append(None)
+            drawn.append(None)
         else:
             lengths: Lengths = build(node, f"workload.{name}")
-            found.append([lengths.draw(rng) for _ in range(len(recorded) or rows)])
-    return None if found == [None, None] else (found[0], found[1])
+            drawn.append([lengths.draw(rng) for _ in range(len(recorded) or rows)])
+    return None if drawn == [None, None] else (drawn[0], drawn[1])
 
 
 def _fitted(prompts: Sequence[Prompt], lengths: Sequence[int], model: str) -> list[Prompt]:
-    """Texts of so many tokens: each prompt cut, or continued with those that follow it."""
+    """Texts of the given numbers of tokens: each prompt is cut, or continued with the prompts that follow it."""
     for prompt in prompts:
         if not isinstance(prompt, str):
             raise ConfigError("workload.prompt_tokens needs prompts that are plain text: chat messages cannot be cut")
@@ -118,12 +118,12 @@ def _fitted(prompts: Sequence[Prompt], lengths: Sequence[int], model: str) -> li
     ids = [encoded.ids for encoded in tokenizer.encode_batch([str(p) for p in prompts], add_special_tokens=False)]
     fitted: list[Prompt] = []
     for row, length in enumerate(lengths):
-        taken: list[int] = []
+        tokens: list[int] = []
         for following in itertools.count(row):
-            taken += ids[following % len(ids)]
-            if len(taken) >= length:
+            tokens += ids[following % len(ids)]
+            if len(tokens) >= length:
                 break
-        fitted.append(tokenizer.decode(taken[:length]))
+        fitted.append(tokenizer.decode(tokens[:length]))
     return fitted
 
 
@@ -160,17 +160,17 @@ def _check_file(path: Path) -> None:
 
 
 def _broken_line(path: Path) -> str:
-    """Which line of a JSONL file is no JSON object, as the end of a message."""
+    """The first line of a JSONL file that is not a JSON object, as the end of a message; empty where there is none."""
     if path.suffix.lower() != ".jsonl" or not path.is_file():
         return ""
     with path.open(encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                whole = not line.strip() or isinstance(json.loads(line), dict)
+                valid = not line.strip() or isinstance(json.loads(line), dict)
             except ValueError:
-                whole = False
-            if not whole:
-                return f": line {number} is not a JSON object: {line.strip()[:60]!r}; mend or remove it"
+                valid = False
+            if not valid:
+                return f": line {number} is not a JSON object: {line.strip()[:60]!r}; correct or remove it"
     return ""
 
 
@@ -214,9 +214,10 @@ def _reference(value: object, row: int, source: WorkloadSource) -> str:
 
 
 def _longest(references: Sequence[str], source: WorkloadSource, model: str, cache_folder: Path) -> int:
-    """Tokens of the longest reference, and a quarter more.
+    """Tokens of the longest reference, plus a quarter.
 
-    Beam search runs for max_tokens steps whatever the answer's end, so a loose bound is paid for in every request.
+    Beam search runs for max_tokens steps even where the answer ends before, so a loose bound costs time in every
+    request.
     """
     if not references:
         raise ConfigError("workload.reference_column=null leaves nothing to bound answers by: set workload.max_tokens")
@@ -224,19 +225,19 @@ def _longest(references: Sequence[str], source: WorkloadSource, model: str, cach
 
 
 def token_counts(texts: Sequence[str], model: str, cache_folder: Path) -> list[int]:
-    """How many tokens of the model's each text has, kept in the cache.
+    """Number of the model's tokens in each text, kept in the cache.
 
     Raises:
         ConfigError: the model has no tokenizer file on this disk.
     """
     remedy = "workload.max_tokens is not set and cannot be derived from the references: set workload.max_tokens"
     key = hashlib.sha256(_tokenizer_json(model, remedy) + json.dumps(list(texts)).encode()).hexdigest()[:16]
-    kept = cache_folder / "tokens" / f"{key}.json"
-    if kept.is_file():
-        return [int(n) for n in json.loads(kept.read_text(encoding="utf-8"))]
+    path = cache_folder / "tokens" / f"{key}.json"
+    if path.is_file():
+        return [int(n) for n in json.loads(path.read_text(encoding="utf-8"))]
     counts = [len(encoded.ids) for encoded in _tokenizer(model, remedy).encode_batch(list(texts))]
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(kept, json.dumps(counts))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(counts))
     return counts
 
 

@@ -20,7 +20,8 @@ from optimize.driver.single import measure_once
 from optimize.engine.pool import EnginePool
 from optimize.errors import ConfigError, OptimizeError
 from optimize.evaluation.answers import Answers
-from optimize.evaluation.evaluator import Evaluator, estimate_all
+from optimize.evaluation.estimates import estimate_all
+from optimize.evaluation.evaluator import Evaluator
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.client_pool import ClientPool
 from optimize.outcome import State

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from demo.evaluate import read, reference_logprobs
-from optimize.evaluation.perplexity import ask
+from optimize.evaluation.perplexity import score_references
 from tests.live.engines import MODEL, ROOT, LiveEngines
 
 pytestmark = pytest.mark.live
@@ -19,7 +19,7 @@ def test_perplexity_of_the_engine_equals_that_of_transformers(live_engines: Live
     rows = read(ROOT / "demo/workloads/chat.jsonl")[:ROWS]
     prompts, references = [r["prompt"] for r in rows], [r["reference"] for r in rows]
     with live_engines.lease() as lease:
-        ours = ask(lease.engine.endpoint, prompts, references)
+        ours = score_references(lease.engine.endpoint, prompts, references)
     theirs = reference_logprobs(Path(MODEL), prompts, references)
     assert {row: tokens for row, (_, tokens) in ours.items()} == {row: tokens for row, (_, tokens) in theirs.items()}
     one, other = (

@@ -20,7 +20,7 @@ from optimize.decision.futility import Futility
 from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.errors import EngineFailure, FailureKind, OptimizeError, TransientFault
 from optimize.evaluation.answers import answers_key
-from optimize.evaluation.evaluator import relative_half_width
+from optimize.evaluation.estimates import relative_half_width
 from optimize.load.arrivals import Constant
 from optimize.outcome import Completed, Failed, Infeasible
 from optimize.testing.scripted_engine import ScriptedTelemetry

@@ -17,7 +17,7 @@ from optimize.engine.simulated import SimulatedLauncher
 from optimize.engine.vllm_engine import VllmEngine
 from optimize.errors import TransientFault
 from optimize.evaluation.answers import answers_key
-from optimize.evaluation.perplexity import ask, logprobs_of
+from optimize.evaluation.perplexity import logprobs_of, score_references
 from optimize.load.workload import Workload
 from optimize.outcome import Completed
 from optimize.plan import Plan
@@ -34,24 +34,26 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmEngine]:
 
 
 def test_only_the_references_tokens_count(engine: VllmEngine) -> None:
-    found = ask(engine.endpoint, PROMPTS, REFERENCES)
+    found = score_references(engine.endpoint, PROMPTS, REFERENCES)
     assert {row: tokens for row, (_, tokens) in found.items()} == {0: 1, 1: 5}  # the stand-in's tokens are words
-    alone = ask(engine.endpoint, ["a different prompt\n"], REFERENCES[:1])
+    alone = score_references(engine.endpoint, ["a different prompt\n"], REFERENCES[:1])
     assert alone[0] == pytest.approx(found[0])  # whose probabilities do not depend on what came before
 
 
 def test_chat_messages_are_asked_in_the_servers_own_template(engine: VllmEngine) -> None:
     messages = [{"role": "user", "content": "two birds"}]
-    assert ask(engine.endpoint, [messages], REFERENCES[:1]) == ask(engine.endpoint, PROMPTS[:1], REFERENCES[:1])
+    assert score_references(engine.endpoint, [messages], REFERENCES[:1]) == score_references(
+        engine.endpoint, PROMPTS[:1], REFERENCES[:1]
+    )
 
 
 def test_a_reference_without_tokens_is_left_out(engine: VllmEngine) -> None:
-    assert list(ask(engine.endpoint, PROMPTS, ["", "ein Wort"])) == [1]
+    assert list(score_references(engine.endpoint, PROMPTS, ["", "ein Wort"])) == [1]
 
 
 def test_a_server_that_refuses_gives_nothing(engine: VllmEngine) -> None:
     wrong_key = Endpoint(engine.endpoint.base_url, "wrong", engine.endpoint.model)
-    assert ask(wrong_key, PROMPTS, REFERENCES) == {}
+    assert score_references(wrong_key, PROMPTS, REFERENCES) == {}
 
 
 def _plan(tmp_path: Path, metrics: dict[str, Any], remote: bool = False) -> Plan:

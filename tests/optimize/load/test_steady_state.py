@@ -54,15 +54,15 @@ def test_too_few_values_tell_nothing() -> None:
 def test_requests_in_flight_together_count_as_one_observation() -> None:
     # Rounds of 16 that share their latency: by fives, the two alike at the end would look settled early.
     rounds = [4.0, 2.0, 1.0, 1.1, 0.9, 1.1, 0.9, 1.1, 0.9, 1.0]
-    assert truncation([latency for latency in rounds for _ in range(16)], together=16) == 32
-    assert truncation([1.0] * 95, together=16) is None  # six rounds it takes, whatever the number of requests
+    assert truncation([latency for latency in rounds for _ in range(16)], in_flight=16) == 32
+    assert truncation([1.0] * 95, in_flight=16) is None  # six rounds it takes, whatever the number of requests
 
 
 def test_the_steady_state_begins_with_a_request_and_only_answered_ones_are_looked_at() -> None:
     latencies = [5.0] * 20 + noise(100, 1)
-    since = steady_since_s(records(latencies), answered_until_s=math.inf, together=1)
+    since = steady_since_s(records(latencies), answered_until_s=math.inf, in_flight=1)
     assert since == pytest.approx(2.0)
-    assert steady_since_s(records(latencies), answered_until_s=2.5, together=1) is None
+    assert steady_since_s(records(latencies), answered_until_s=2.5, in_flight=1) is None
 
 
 @pytest.mark.parametrize("seed", range(20))
