@@ -41,7 +41,7 @@ def judge(runs: Sequence[FaultResult], settings: Certify) -> Verdict:
         return Verdict(False, "; ".join(problems))
     recovery, lost = over_repeats(tested, "recovery_s"), over_repeats(tested, "lost")
     assert recovery is not None and lost is not None
-    return Verdict(True, f"P99 back to normal after {figure(recovery)}, {lost.value:.3g} requests lost on average")
+    return Verdict(True, f"P99 back to normal after {figure(recovery)}; lost requests: {lost.value:.3g} on average")
 
 
 def judge_stress(runs: Sequence[FaultResult], settings: Certify) -> Verdict:

@@ -203,4 +203,4 @@ def _evidence(study_row: StudyRow) -> str:
 
 def _measure(deployment: Deployment) -> str:
     settings = " ".join(f"+at.{knob}={value}" for knob, value in deployment.candidate.params.items())
-    return f".venv/bin/python -m optimize.measure +study={deployment.study_row.row.scenario} {settings} repeats=3"
+    return f"python -m optimize.measure +study={deployment.study_row.row.scenario} {settings} repeats=3"
