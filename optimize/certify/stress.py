@@ -10,13 +10,13 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
 from objectives import RequestRecord
-from optimize.certify.recovery import baseline_of, recovered_s
+from optimize.certify.recovery import Baseline, baseline_of, recovered_s
 from optimize.certify.results import FaultResult
 from optimize.certify.testbed import SupervisedEngine, Testbed, watch
 from optimize.engine.base import Endpoint
@@ -105,15 +105,70 @@ def _ramps(testbed: Testbed, engine: SupervisedEngine, result: FaultResult) -> l
     return records
 
 
+@dataclass(frozen=True)
+class _RampRun:
+    """One ramp that was driven.
+
+    Attributes:
+        load: The load, ended.
+        ramp: The ramp of arrivals.
+        hold_s: Seconds for which its final rate was held.
+        began_s: Second of the load at which it began.
+        baseline: The load before it.
+        recovery_s: Seconds from its end until P99 was normal again; None if it did not recover.
+    """
+
+    load: LoadRun
+    ramp: Ramp
+    hold_s: float
+    began_s: float
+    baseline: Baseline
+    recovery_s: float | None
+
+    @property
+    def window(self) -> tuple[float, float]:
+        """First and last second of ramp and hold."""
+        return self.began_s, self.began_s + self.ramp.ramp_s + self.hold_s
+
+    @property
+    def records(self) -> list[RequestRecord]:
+        return [*self.load.records, *self.load.unanswered]
+
+    @property
+    def due(self) -> list[RequestRecord]:
+        """Requests of ramp and hold."""
+        start_s, end_s = self.window
+        return [r for r in self.records if start_s <= r.due_s < end_s]
+
+
 def _ramp(testbed: Testbed, engine: SupervisedEngine, result: FaultResult, target: float) -> list[RequestRecord]:
-    settings, rate = testbed.settings, testbed.rate_per_s
+    """One ramp to a target rate, noted in the result; returns all request records."""
     current = engine.supervisor.current
     assert current is not None
+    run = _drive_ramp(testbed, current.engine.endpoint, target)
+    audit = _audited(run.load, run.ramp, run.began_s, testbed, run.window)
+    _doubt(result, audit, testbed, f"ramp to {target:g}/s")
+    bins = per_bin(run.records, *run.window, run.ramp, engine.metrics, run.load.began)
+    broke = breaking_per_s(bins, run.baseline.limit_s(testbed.settings.tolerance))
+    result.tables["ramp"] = bins
+    result.tables["ramp_audit"] = [asdict(audit)]
+    result.words |= {
+        "audit": audit.in_words(), "broke": "" if broke is None else f"{broke:.0f} requests/s",
+        "ramp": f"{run.ramp.describe()}, then {run.hold_s:.1f} s at {run.ramp.to_per_s:.0f}/s",
+        "errors": _counted(run.due),
+    }  # fmt: skip
+    result.figures |= {"rate_per_s": testbed.rate_per_s, **_ramp_figures(run, bins, target)}
+    result.figures |= {} if broke is None else {"breaking_per_s": broke}
+    return run.records
+
+
+def _drive_ramp(testbed: Testbed, endpoint: Endpoint, target: float) -> _RampRun:
+    settings, rate = testbed.settings, testbed.rate_per_s
     baseline_until_s = _WARM_S + settings.normal_s
     ramp, hold_s = bounded_ramp(
         rate, target, settings.stress_ramp_s, settings.stress_hold_s, settings.stress_requests_max
     )  # fmt: skip
-    with testbed.clients.loading(current.engine.endpoint, testbed.load_request()) as load:
+    with testbed.clients.loading(endpoint, testbed.load_request()) as load:
         load.follow(Poisson(rate), 0.0)
         watch(load, lambda: load.clock() >= baseline_until_s, baseline_until_s)
         began_s = load.clock() + 0.05
@@ -121,31 +176,22 @@ def _ramp(testbed: Testbed, engine: SupervisedEngine, result: FaultResult, targe
         end_s = began_s + ramp.ramp_s + hold_s
         watch(load, lambda: load.clock() >= end_s, end_s)
         load.follow(Poisson(rate), end_s)
-        baseline = baseline_of(load.records, _WARM_S, baseline_until_s - 1.0)
+        # The last requests before the ramp may not have ended.
+        baseline = baseline_of(load.records, _WARM_S, baseline_until_s - min(1.0, settings.normal_s / 2))
         recovery_s = _until_normal(load, end_s, baseline.limit_s(settings.tolerance), testbed)
-    records = [*load.records, *load.unanswered]
-    audit = _audited(load, ramp, began_s, testbed, (began_s, end_s))
-    _doubt(result, audit, testbed, f"ramp to {target:g}/s")
-    bins = per_bin(records, began_s, end_s, ramp, engine.metrics, load.began)
-    broke = breaking_per_s(bins, baseline.limit_s(settings.tolerance))
-    result.tables["ramp"] = bins
-    result.tables["ramp_audit"] = [asdict(audit)]
-    result.words |= {
-        "audit": audit.in_words(), "broke": "" if broke is None else f"{broke:.0f} requests/s",
-        "ramp": f"{ramp.describe()}, then {hold_s:.1f} s at {ramp.to_per_s:.0f}/s",
-        "errors": _counted(r for r in records if began_s <= r.due_s < end_s),
-    }  # fmt: skip
-    result.figures |= {
-        "rate_per_s": rate, "normal_p99_s": baseline.p99_s,
+    return _RampRun(load, ramp, hold_s, began_s, baseline, recovery_s)
+
+
+def _ramp_figures(run: _RampRun, bins: Sequence[dict[str, Any]], target: float) -> dict[str, float]:
+    figures = {
+        "normal_p99_s": run.baseline.p99_s,
         "peak_answered_per_s": max(b["answered_per_s"] for b in bins),
-        "peak_p99_s": summary(records, began_s, end_s, target)["p99_s"],
+        "peak_p99_s": summary(run.records, *run.window, target)["p99_s"],
         "waiting_max": max((b["waiting"] for b in bins if b["waiting"] is not None), default=0.0),
-        "requests": sum(began_s <= r.due_s < end_s for r in records),
-        "lost": sum(r.error is not None and began_s <= r.due_s < end_s for r in records),
-    }  # fmt: skip
-    result.figures |= {} if broke is None else {"breaking_per_s": broke}
-    result.figures |= {} if recovery_s is None else {"recovery_s": recovery_s}
-    return records
+        "requests": len(run.due),
+        "lost": sum(r.error is not None for r in run.due),
+    }
+    return figures if run.recovery_s is None else {**figures, "recovery_s": run.recovery_s}
 
 
 def bounded_ramp(rate: float, target: float, ramp_s: float, hold_s: float, requests_max: int) -> tuple[Ramp, float]:
