@@ -28,6 +28,7 @@ _LIMITS = {
 }
 
 Counters = dict[str, float]
+Read = Callable[[Sequence[int], Sequence[int]], Counters]
 
 
 class Machine:
@@ -38,13 +39,12 @@ class Machine:
 
     Args:
         own: Returns the process ids of the engine and the clients; this process is added.
+        read: Reads the counters for these processors and process ids.
     """
 
-    def __init__(self, own: Callable[[], Iterable[int]]) -> None:
-        self._own = own
-        self._tick_s = 1 / os.sysconf("SC_CLK_TCK")
+    def __init__(self, own: Callable[[], Iterable[int]], read: Read | None = None) -> None:
+        self._own, self._counters = own, read or read_counters
         self._cpus = sorted(os.sched_getaffinity(0))
-        self._cores = len(self._cpus)
         handles = gpu_handles()
         self._gpus = [handles[number] for number in visible_gpus(len(handles))]
         self._last = self._read()
@@ -62,28 +62,33 @@ class Machine:
             return {}
         shares: dict[str, float] = {}
         if "busy" in change:
-            shares["steal"] = change["steal"] / seconds / self._cores
+            shares["steal"] = change["steal"] / seconds / len(self._cpus)
             # A process that ended takes its seconds along, so differences may be negative.
-            shares["other_cores"] = max(0.0, change["busy"] - max(0.0, change["own"])) / seconds / self._cores
+            shares["other_cores"] = max(0.0, change["busy"] - max(0.0, change["own"])) / seconds / len(self._cpus)
         if "throttled" in change:
             shares["throttled"] = change["throttled"] / seconds
         return shares | (_gpu_state(self._gpus) if self._gpus else {})
 
     def _read(self) -> Counters:
-        return {"clock": time.monotonic(), **self._processors(), **_throttling()}
+        return self._counters(self._cpus, [os.getpid(), *self._own()])
 
-    def _processors(self) -> Counters:
-        try:
-            ticks = _ticks(_STAT.read_text(), self._cpus)
-        except (OSError, ValueError):
-            return {}
-        # Without interrupts, which count the packets of the load itself.
-        busy = ticks[_USER] + ticks[_NICE] + ticks[_SYSTEM]
-        return {
-            "busy": busy * self._tick_s,
-            "steal": ticks[_STEAL] * self._tick_s,
-            "own": cpu_seconds([os.getpid(), *self._own()]),
-        }
+
+def read_counters(cpus: Sequence[int], pids: Sequence[int]) -> Counters:
+    """Seconds since some moment: `clock`; `busy` and `steal` of the processors, `own` of the processes; `throttled`.
+
+    Counters that the machine does not report are left out.
+    """
+    return {"clock": time.monotonic(), **_processors(cpus, pids), **_throttling()}
+
+
+def _processors(cpus: Sequence[int], pids: Sequence[int]) -> Counters:
+    try:
+        ticks = _ticks(_STAT.read_text(), cpus)
+    except (OSError, ValueError):
+        return {}
+    # Without interrupts, which count the packets of the load itself.
+    busy, tick_s = ticks[_USER] + ticks[_NICE] + ticks[_SYSTEM], 1 / os.sysconf("SC_CLK_TCK")
+    return {"busy": busy * tick_s, "steal": ticks[_STEAL] * tick_s, "own": cpu_seconds(pids)}
 
 
 def _ticks(stat: str, cpus: Sequence[int]) -> list[int]:

@@ -28,7 +28,7 @@ def _config(
 
 
 @pytest.mark.parametrize("same", [_config({**PLAIN, "max_num_seqs": 99}), _config({**PLAIN, "api_server_count": 2})])
-def test_when_and_where_an_answer_is_computed_does_not_change_it(same: TrialConfig) -> None:
+def test_flags_of_scheduling_do_not_change_the_key(same: TrialConfig) -> None:
     assert answers_key(same) == answers_key(_config())
 
 
@@ -39,7 +39,7 @@ def test_when_and_where_an_answer_is_computed_does_not_change_it(same: TrialConf
         _config({**PLAIN, "kv_cache_dtype": "fp8"}), _config({**PLAIN, "a_flag_of_next_year": 1}),
     ],
 )  # fmt: skip
-def test_what_may_change_answers_keeps_them_apart(other: TrialConfig) -> None:
+def test_settings_that_may_change_answers_change_the_key(other: TrialConfig) -> None:
     assert answers_key(other) != answers_key(_config())
 
 
@@ -64,7 +64,7 @@ def test_answers_are_kept_apart_by_key_and_the_first_counts(tmp_path: Path) -> N
     assert answers.of("int8") == {}
 
 
-def test_a_new_session_knows_the_answers_of_those_before(tmp_path: Path) -> None:
+def test_a_new_session_reads_the_answers_of_earlier_ones(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     _trial(0, "fp16", ledger, [_request(0, "a"), _request(1, "x", error="server")])
     _trial(1, "fp16", ledger, [_request(0, "other"), _request(2, "c")])
@@ -92,7 +92,7 @@ def test_quality_tightens_as_a_study_goes(tmp_path: Path) -> None:
     assert len(asked[0] | asked[1]) > 1.3 * len(asked[0])  # what has an answer already is asked last
 
 
-def test_quality_of_few_answers_is_put_on_the_baselines_prompts_and_of_enough_is_left() -> None:
+def test_quality_on_few_answers_is_levelled_to_the_baselines_prompts_and_quality_on_all_is_kept() -> None:
     def bleu(value: float, n: int) -> Estimate:
         return Estimate(value, value, value, n, "")
 
@@ -105,7 +105,7 @@ def test_quality_of_few_answers_is_put_on_the_baselines_prompts_and_of_enough_is
     assert levelled_quality(figures, paired, {}) == {}
 
 
-def test_the_baselines_answers_are_known_again_by_a_new_session(tmp_path: Path) -> None:
+def test_a_new_session_reads_which_answers_are_the_baselines(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
     assert Answers(ledger).baseline is None
     record = _trial(0, "fp16", ledger, [_request(0, "a")])

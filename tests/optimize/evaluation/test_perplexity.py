@@ -40,7 +40,7 @@ def test_only_the_references_tokens_count(engine: VllmEngine) -> None:
     assert alone[0] == pytest.approx(found[0])  # whose probabilities do not depend on what came before
 
 
-def test_chat_messages_are_asked_in_the_servers_own_template(engine: VllmEngine) -> None:
+def test_chat_messages_are_scored_in_the_servers_own_template(engine: VllmEngine) -> None:
     messages = [{"role": "user", "content": "two birds"}]
     assert score_references(engine.endpoint, [messages], REFERENCES[:1]) == score_references(
         engine.endpoint, PROMPTS[:1], REFERENCES[:1]
@@ -67,7 +67,7 @@ def _key(checkpoint: str = "m", **flags: object) -> str:
     return answers_key(TrialConfig(EngineConfig(checkpoint, "fp16", tuple(flags.items())), RequestConfig()))
 
 
-def test_an_engine_is_asked_once_for_all_that_answer_alike(engine: VllmEngine, tmp_path: Path) -> None:
+def test_an_engine_scores_once_for_all_configurations_with_equal_answers(engine: VllmEngine, tmp_path: Path) -> None:
     plan = _plan(tmp_path, {"perplexity": Perplexity()})
     assert logprobs_of(_key(), plan) == {}  # nothing is kept yet, and there is no engine to ask
     found = logprobs_of(_key(), plan, engine)
@@ -77,13 +77,13 @@ def test_an_engine_is_asked_once_for_all_that_answer_alike(engine: VllmEngine, t
         assert logprobs_of(other, plan) == {}
 
 
-def test_nobody_is_asked_where_no_metric_wants_to_know(tmp_path: Path) -> None:
+def test_no_engine_scores_where_no_metric_needs_it(tmp_path: Path) -> None:
     nobody = cast(VllmEngine, None)
     assert logprobs_of(_key(), _plan(tmp_path, {"bleu": Bleu()}), nobody) == {}
     assert not (tmp_path / "perplexity").exists()
 
 
-def test_what_somebody_else_serves_is_not_kept(engine: VllmEngine, tmp_path: Path) -> None:
+def test_scores_of_a_remote_endpoint_are_not_cached(engine: VllmEngine, tmp_path: Path) -> None:
     assert logprobs_of(_key(), _plan(tmp_path, {"p": Perplexity()}, remote=True), engine)
     assert not (tmp_path / "perplexity").exists()
 

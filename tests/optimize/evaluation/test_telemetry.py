@@ -1,8 +1,15 @@
-"""The figures sampled from vLLM's /metrics."""
+"""Figures sampled from an engine and from the machine."""
+
+import time
+from pathlib import Path
 
 import pytest
 
+from optimize.engine.base import EngineConfig
 from optimize.engine.metrics import parse_metrics
+from optimize.engine.simulated import SimulatedLauncher
+from optimize.evaluation.interference import Machine
+from optimize.evaluation.telemetry import Telemetry
 
 EXPOSITION = """\
 # HELP python_gc_objects_collected_total Objects collected during gc
@@ -37,7 +44,7 @@ vllm:time_to_first_token_seconds_count{engine="0",model_name="model"} 100.0
 """
 
 
-def test_one_engine() -> None:
+def test_figures_of_one_engine() -> None:
     assert parse_metrics(EXPOSITION) == {
         "requests_running": 7.0,
         "requests_waiting": 3.0,
@@ -49,15 +56,15 @@ def test_one_engine() -> None:
 
 def test_engines_add_up_but_the_fullest_cache_counts() -> None:
     second = EXPOSITION.replace('engine="0"', 'engine="1"').replace(" 0.03125", " 0.5")
-    found = parse_metrics(EXPOSITION + second)
-    assert found == {
+    both = parse_metrics(EXPOSITION + second)
+    assert both == {
         "requests_running": 14.0,
         "requests_waiting": 6.0,
         "kv_cache_use": 0.5,
         "preemptions": 8.0,
         "generated_tokens": 2_469_000.0,
     }
-    assert parse_metrics(second + EXPOSITION) == found
+    assert parse_metrics(second + EXPOSITION) == both
 
 
 def test_samples_without_labels_and_idle_gauges_count() -> None:
@@ -68,5 +75,21 @@ def test_samples_without_labels_and_idle_gauges_count() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "\n", "<html><body>404 not found</body></html>", "go_goroutines 12\n"])
-def test_what_is_not_vllms_says_nothing(text: str) -> None:
+def test_text_that_is_not_vllms_holds_no_figures(text: str) -> None:
     assert parse_metrics(text) == {}
+
+
+def test_an_engine_and_the_machine_are_sampled_for_the_duration_of_a_load(tmp_path: Path) -> None:
+    engine = SimulatedLauncher().launch(EngineConfig("m", "fp16"), tmp_path / "log")
+    names = {"kv_cache_use", "requests_running", "cpu_cores", "other_cores"}
+    try:
+        began, deadline = time.monotonic(), time.monotonic() + 60
+        with Telemetry(engine, Machine(lambda: engine.pids)).sampling() as telemetry:
+            while not names <= telemetry.series(began).keys():
+                assert time.monotonic() < deadline, f"sampled only {sorted(telemetry.series(began))}"
+                time.sleep(0.05)
+        series, ended = telemetry.series(began), time.monotonic()
+    finally:
+        engine.stop()
+    assert all(0 <= second <= ended - began for points in series.values() for second, _ in points)
+    assert telemetry.series(began) == series  # it ended with the load

@@ -16,7 +16,7 @@ def _due(rate_per_s: float, seed: int, n: int) -> list[float]:
     return list(itertools.islice(Poisson(rate_per_s).due_times_s(seed), n))
 
 
-def test_a_seed_always_asks_for_the_same_schedule() -> None:
+def test_a_seed_always_gives_the_same_schedule() -> None:
     assert _due(10.0, 1, 200) == _due(10.0, 1, 200)
     assert _due(10.0, 1, 200) != _due(10.0, 2, 200)
 
@@ -28,13 +28,13 @@ def test_due_times_increase_from_zero() -> None:
 
 
 @pytest.mark.parametrize("rate_per_s", [0.5, 10.0, 400.0])
-def test_gaps_are_exponential_with_the_asked_for_mean(rate_per_s: float) -> None:
+def test_gaps_are_exponential_with_the_mean_of_the_rate(rate_per_s: float) -> None:
     gaps = np.diff(_due(rate_per_s, 4, 4000))
     assert gaps.mean() == pytest.approx(1 / rate_per_s, rel=0.06)
     assert stats.kstest(gaps, stats.expon(scale=1 / rate_per_s).cdf).pvalue > 0.01
 
 
-def test_counts_per_second_vary_as_much_as_they_should() -> None:
+def test_counts_per_second_have_the_variance_of_a_poisson_process() -> None:
     counts, _ = np.histogram(_due(20.0, 5, 10_000), bins=np.arange(0, 400))
     assert counts.var() / counts.mean() == pytest.approx(1.0, abs=0.25)  # Poisson: variance equals mean
 
@@ -94,7 +94,7 @@ def _trace(folder: Path, *offsets: object) -> str:
     return str(path)
 
 
-def test_a_trace_is_replayed_from_its_first_arrival_and_over_again(tmp_path: Path) -> None:
+def test_a_trace_is_replayed_from_its_first_arrival_over_and_over(tmp_path: Path) -> None:
     profile = Trace(_trace(tmp_path, 103.0, 100.0, 101.0), speed=2.0)
     assert profile.duration_s == pytest.approx(2.25)  # three gaps of half a second on average
     assert _first(profile, 5) == pytest.approx([0.0, 0.5, 1.5, 2.25, 2.75])
@@ -142,7 +142,7 @@ def test_a_missing_trace_is_refused(tmp_path: Path) -> None:
         (lambda: Trace("any", speed=0.0), "speed must be positive"),
     ],
 )
-def test_profiles_refuse_what_makes_no_sense(make: object, said: str) -> None:
+def test_profiles_refuse_impossible_settings(make: object, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         make()  # type: ignore[operator]
 

@@ -34,7 +34,7 @@ def test_a_good_client_has_no_problems() -> None:
         ({"client_cpu": 0.95}, "used 95% of a core"),
     ],
 )
-def test_what_is_wrong_is_named(change: dict[str, Any], said: str) -> None:
+def test_each_problem_is_named(change: dict[str, Any], said: str) -> None:
     (problem,) = dataclasses.replace(GOOD, **change).problems(Guard())
     assert said in problem
 
@@ -60,7 +60,7 @@ def test_idle_clients_that_are_late_now_and_then_were_stalled_by_the_machine(cha
         )
 
 
-def test_one_hiccup_among_a_hundred_requests_is_nothing() -> None:
+def test_one_late_request_among_a_hundred_is_no_problem() -> None:
     flow: Any = SimpleNamespace(cpu=[])
     punctual = [record(i / 10, lag_s=0.0005) for i in range(100)]
     for late, bad in ((1, False), (8, True)):
@@ -68,7 +68,7 @@ def test_one_hiccup_among_a_hundred_requests_is_nothing() -> None:
         assert bool(audit_of(flow, due, None, 0.0, 10.0).stalls(Guard(send_lag_share_max=0.0))) is bad
 
 
-def test_a_closed_loop_asks_as_it_can() -> None:
+def test_a_closed_loop_has_no_schedule_to_miss() -> None:
     assert dataclasses.replace(GOOD, asked=None, sent=3).problems(Guard()) == []
 
 

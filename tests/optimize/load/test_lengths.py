@@ -43,6 +43,6 @@ def test_a_seed_always_draws_the_same() -> None:
     [lambda: Fixed(0), lambda: Uniform(5, 4), lambda: Uniform(0, 4), lambda: LogNormal(median=0.5),
      lambda: LogNormal(sigma=-1.0), lambda: LogNormal(low=9, high=8)],
 )  # fmt: skip
-def test_lengths_that_make_no_sense_are_refused(make: Callable[[], Lengths]) -> None:
+def test_impossible_lengths_are_refused(make: Callable[[], Lengths]) -> None:
     with pytest.raises(ConfigError, match="must be at least"):
         make()

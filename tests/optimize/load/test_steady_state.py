@@ -36,17 +36,17 @@ def test_a_slow_start_is_not_mistaken_for_the_steady_state_while_it_lasts() -> N
     assert sum(cut is None for cut in cuts) >= 45
 
 
-def test_of_steady_series_most_is_kept_and_few_are_taken_for_unsettled() -> None:
+def test_most_of_a_steady_series_is_kept_and_few_such_series_look_unsettled() -> None:
     cuts = [truncation(noise(200, seed)) for seed in range(100)]
     assert all(cut is None or cut <= 100 for cut in cuts)
     assert sum(cut is None for cut in cuts) <= 5
 
 
-def test_while_latencies_still_fall_nothing_is_settled() -> None:
+def test_a_series_that_still_falls_has_not_settled() -> None:
     assert truncation([10 - 0.1 * i for i in range(90)]) is None
 
 
-def test_too_few_values_tell_nothing() -> None:
+def test_a_short_series_has_not_settled() -> None:
     assert truncation(noise(29, 0)) is None
     assert truncation(noise(30, 0)) is not None
 
@@ -80,24 +80,24 @@ def test_no_drift_is_looked_for_at_significance_zero() -> None:
     assert drift(records(noise(100, 0) + noise(100, 1, mean=1.5)), 1, 0.0) is None
 
 
-def test_a_small_drift_is_negligible_however_sure() -> None:
+def test_a_small_drift_is_negligible_even_if_significant() -> None:
     assert drift(records(noise(500, 0, sd=0.001) + noise(500, 1, mean=1.04, sd=0.001)), 1, 0.001) is None
 
 
-def test_two_rounds_in_each_half_are_too_few_to_call_it_drift() -> None:
+def test_two_rounds_in_each_half_are_too_few_for_a_drift() -> None:
     values = [1.0] * 32 + [2.0] * 32
     assert drift(records(values), 16, 0.001) is None
     assert drift(records(values), 4, 0.001) is not None
 
 
-def test_little_counts_what_overlaps() -> None:
+def test_requests_in_flight_are_counted_by_their_overlap() -> None:
     found = [RequestRecord(0, due, due, None, done, 1, 1, "", None) for due, done in ((0, 4), (1, 3), (9, 20))]
     assert in_flight(found, 0, 10) == pytest.approx((4 + 2 + 1) / 10)
     assert in_flight(found, 5, 5) == 0.0
 
 
 @pytest.mark.parametrize(("due", "ended"), [(100, 100), (100, 71), (100, 130), (1000, 906), (4, 0)])
-def test_chance_is_no_backlog(due: int, ended: int) -> None:
+def test_a_difference_within_chance_is_no_backlog(due: int, ended: int) -> None:
     assert backlog(due, ended) is None
 
 

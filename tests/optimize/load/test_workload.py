@@ -58,7 +58,7 @@ def test_prompts_may_be_chat_messages(tmp_path: Path) -> None:
     assert list(workload.prompts) == [CHAT]
 
 
-def test_columns_may_be_called_otherwise(tmp_path: Path) -> None:
+def test_columns_may_have_other_names(tmp_path: Path) -> None:
     path = _jsonl(tmp_path, [{"english": "the dog", "german": "der Hund", "id": 1}])
     workload = _load(path, tmp_path, prompt_column="english", reference_column="german")
     assert (list(workload.prompts), list(workload.references)) == (["the dog"], ["der Hund"])
@@ -141,7 +141,7 @@ def test_a_model_without_tokenizer_needs_a_bound(tmp_path: Path) -> None:
         _load(_jsonl(tmp_path, ROWS), tmp_path, None, str(tmp_path))
 
 
-def test_hash_follows_what_is_asked_and_not_what_it_is_called() -> None:
+def test_the_hash_depends_on_the_content_and_not_on_the_name() -> None:
     work = Workload("a", ["p", CHAT], ["r", "s"], 10)
     assert work.hash == Workload("b", ["p", CHAT], ["r", "s"], 10).hash
     others = [
@@ -174,7 +174,7 @@ def test_hash_follows_what_is_asked_and_not_what_it_is_called() -> None:
         ("work.parquet", "no parquet", r"workload\.path=.*cannot be read"),
     ],
 )
-def test_bad_files_are_refused_with_the_place(
+def test_bad_files_are_refused_with_the_place_of_the_error(
     name: str, text: str, message: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8")
