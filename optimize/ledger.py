@@ -135,7 +135,7 @@ class Ledger:
         return folder
 
     def log(self, number: int) -> Path:
-        """The engine's log of one trial, whether it is there or not."""
+        """Path of one trial's engine log, whether it exists or not."""
         return self.trial_folder(number) / "engine.log"
 
     def write(self, record: TrialRecord) -> None:
@@ -166,38 +166,38 @@ class Ledger:
         pq.write_table(pa.table(columns), folder / "telemetry.parquet", compression="zstd")
 
     def read_requests(self, number: int) -> list[RequestRecord]:
-        """Every request of one trial's load; empty where it left none."""
+        """Every request of one trial's load; empty where there are none."""
         path = self._trials / f"{number:04d}" / "requests.parquet"
         return [RequestRecord(**row) for row in pq.read_table(path).to_pylist()] if path.is_file() else []
 
     def read_answers(self, number: int) -> Iterator[tuple[int, str]]:
-        """(workload row, answer) of one trial's answered requests; nothing where it left none."""
+        """(workload row, answer) of one trial's answered requests; empty where there are none."""
         path = self._trials / f"{number:04d}" / "requests.parquet"
         if path.is_file():
-            found = pq.read_table(path, columns=["prompt_id", "text", "error"]).to_pydict()
-            for row, text, error in zip(*found.values(), strict=True):
+            columns = pq.read_table(path, columns=["prompt_id", "text", "error"]).to_pydict()
+            for row, text, error in zip(*columns.values(), strict=True):
                 if error is None:
                     yield row, text
 
     def read_latencies(self, number: int) -> list[tuple[float, float]]:
-        """(due, latency) of one trial's answered requests in seconds, by due time; nothing where it left none."""
+        """(due, latency) of one trial's answered requests in seconds, by due time; empty where there are none."""
         path = self._trials / f"{number:04d}" / "requests.parquet"
         if not path.is_file():
             return []
-        found = pq.read_table(path, columns=["due_s", "done_s", "error"]).to_pydict()
-        return sorted((due, done - due) for due, done, error in zip(*found.values(), strict=True) if error is None)
+        columns = pq.read_table(path, columns=["due_s", "done_s", "error"]).to_pydict()
+        return sorted((due, done - due) for due, done, error in zip(*columns.values(), strict=True) if error is None)
 
     def overrides(self) -> list[str]:
-        """What the study's command was given, as the head of its configuration says."""
+        """Overrides of the study's command, from the first line of its configuration."""
         path = self.folder / "config.yaml"
         head = path.read_text(encoding="utf-8").partition("\n")[0] if path.is_file() else ""
         return shlex.split(head.removeprefix(GIVEN)) if head.startswith(GIVEN) else []
 
     def read_series(self, number: int) -> dict[str, list[tuple[float, float]]]:
-        """The telemetry of one trial; empty where it left none."""
+        """The telemetry of one trial; empty where there are none."""
         path = self._trials / f"{number:04d}" / "telemetry.parquet"
-        found: dict[str, list[tuple[float, float]]] = {}
+        series: dict[str, list[tuple[float, float]]] = {}
         if path.is_file():
             for row in pq.read_table(path).to_pylist():
-                found.setdefault(row["name"], []).append((row["time_s"], row["value"]))
-        return found
+                series.setdefault(row["name"], []).append((row["time_s"], row["value"]))
+        return series

@@ -108,16 +108,16 @@ class Evaluator:
         try:
             measurement = self._on_engine(task, hold, began)
         except EngineFailure as failure:
-            return self._ended(task, began, Infeasible(failure.kind, str(failure), failure.evidence))
+            return self._unmeasured(task, began, Infeasible(failure.kind, str(failure), failure.evidence))
         except TransientFault as fault:
-            return self._ended(task, began, Failed(str(fault)))
+            return self._unmeasured(task, began, Failed(str(fault)))
         finally:
             self._keep_log(record.number)
         task.notes.seconds["total"] = self.clock.now() - began
         self._keep(task, measurement)
         return task.notes.evaluation(Completed(estimate_all(measurement, self.plan.metrics)))
 
-    def _ended(self, task: _Task, began: float, outcome: Outcome) -> Evaluation:
+    def _unmeasured(self, task: _Task, began: float, outcome: Outcome) -> Evaluation:
         task.notes.seconds["total"] = self.clock.now() - began
         return task.notes.evaluation(outcome)
 
@@ -183,8 +183,10 @@ class Evaluator:
     def _load(self, task: _Task, lease: Lease) -> tuple[LoadResult, Measurement]:
         """Run one load and observe it."""
         engine, plan, config = lease.engine, self.plan, task.config
-        known = self._answers_so_far(task.notes.answers_key)
-        traffic = Traffic(plan.workload, config.request, plan.arrivals, plan.config.load, plan.config.study.seed, known)
+        answers = self._answers_so_far(task.notes.answers_key)
+        traffic = Traffic(
+            plan.workload, config.request, plan.arrivals, plan.config.load, plan.config.study.seed, answers
+        )
         machine = Machine(lambda: [*engine.pids, *self.clients.pids]) if engine.pids else None
         with self.telemetry(engine, machine).sampling() as telemetry:
             control = LoadControl(
@@ -199,7 +201,7 @@ class Evaluator:
         task.notes.seconds |= _phases_s(result)
         measurement = self._measurement(config, result.records, result.window_start_s, result.window_end_s)
         series = telemetry.series(result.began_at)
-        return result, replace(measurement, series=series, memory=engine.memory(), answers=known)
+        return result, replace(measurement, series=series, memory=engine.memory(), answers=answers)
 
     def _measurement(
         self, config: TrialConfig, records: Sequence[RequestRecord], start_s: float, end_s: float

@@ -14,7 +14,7 @@ from optimize.ledger import TrialRecord
 from optimize.outcome import ROLE, Role, State
 
 IMPUTED = "imputed"
-"""Attribute of a told trial: whether its values are stand-ins, because it could not be measured."""
+"""Attribute of a completed trial: whether its values are imputed, because it could not be measured."""
 NEW_ENGINE = "new_engine"
 """Attribute of a trial: whether it started an engine."""
 CONFIRMS, CONFIRMING, ROUND = CONFIRMATION_ATTRS = ("confirms", "confirming", "round")
@@ -42,7 +42,7 @@ def estimates_of(trial: FrozenTrial) -> dict[str, Estimate]:
 
 
 def record_of(study: optuna.Study, trial: FrozenTrial) -> TrialRecord:
-    """The record of an ended trial as far as storage holds it: all there is where another driver ran it."""
+    """The record of an ended trial as stored; the only one where another driver ran the trial."""
     record = TrialRecord(
         study=study.study_name, number=trial.number, role=role_of(trial.user_attrs), params=dict(trial.params),
         config={}, signature={}, confirms=trial.user_attrs.get(CONFIRMS), state=State.FAILED,
@@ -52,12 +52,12 @@ def record_of(study: optuna.Study, trial: FrozenTrial) -> TrialRecord:
 
 
 def role_of(attributes: Mapping[str, Any]) -> Role:
-    """The role that a trial's attributes give it; without one it is the search's."""
+    """Role by a trial's attributes; the search's where they hold none."""
     return Role(attributes.get(ROLE, Role.SEARCH))
 
 
 def close_record(record: TrialRecord, trial: FrozenTrial) -> None:
-    """Bring a record that a kill left open up to what storage was told: storage is told first."""
+    """Complete a record that a kill left open from storage, which is written first."""
     if trial.state is TrialState.COMPLETE:
         _read(record, trial)
     else:
@@ -66,7 +66,7 @@ def close_record(record: TrialRecord, trial: FrozenTrial) -> None:
 
 
 def _read(record: TrialRecord, trial: FrozenTrial) -> None:
-    """Set every field of a record that the trial's attributes hold; those of earlier versions may lack some."""
+    """Set the fields of a record that the trial's attributes hold; earlier versions did not store all of them."""
     stored = {name: trial.user_attrs[name] for name in _FIELDS if name in trial.user_attrs}
     if "estimates" in stored:
         stored["estimates"] = estimates_of(trial)

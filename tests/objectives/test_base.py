@@ -79,5 +79,5 @@ def test_gain_above_one_is_better_in_either_direction(
 
 
 @pytest.mark.parametrize(("value", "reference"), [(0.0, 1.0), (1.0, 0.0), (-1.0, 2.0), (2.0, -1.0)])
-def test_gain_of_what_is_not_positive_is_not_a_number(value: float, reference: float) -> None:
+def test_the_gain_of_a_figure_that_is_not_positive_is_not_a_number(value: float, reference: float) -> None:
     assert all(math.isnan(gain(direction, value, reference)) for direction in Direction)

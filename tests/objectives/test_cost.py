@@ -31,7 +31,7 @@ def test_twice_the_throughput_is_half_the_cost() -> None:
     assert once is not None and twice is not None and twice.value == pytest.approx(once.value / 2)
 
 
-def test_the_interval_is_that_of_the_rate_turned_over() -> None:
+def test_the_interval_is_the_inverse_of_the_rates() -> None:
     cost = cost_per(1000, Estimate(10, 5, 20, 7, "1/s"), 36.0, "USD")
     assert cost == Estimate(1.0, 0.5, 2.0, 7, "USD")
 
@@ -41,11 +41,11 @@ def test_a_rate_that_may_be_zero_has_no_upper_bound() -> None:
     assert cost is not None and cost.high == math.inf
 
 
-def test_nothing_done_has_no_cost() -> None:
+def test_work_of_nothing_has_no_cost() -> None:
     assert RequestCost(1.0).estimate(Measurement([], 0, 10, {})) is None
 
 
 @pytest.mark.parametrize("price", [None, 0, -1.5, math.inf, math.nan, True])
-def test_what_is_no_price_is_refused(price: float | None) -> None:
+def test_a_value_that_is_no_price_is_refused(price: float | None) -> None:
     with pytest.raises(ValueError, match="must be a positive price in USD"):
         RequestCost(price)

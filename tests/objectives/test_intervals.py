@@ -45,7 +45,7 @@ def test_proportion_is_symmetric_in_hits_and_misses() -> None:
     assert proportion_interval(37, 40) == pytest.approx((1 - share, 1 - high, 1 - low))
 
 
-def test_proportion_of_nothing_could_be_anything() -> None:
+def test_the_proportion_of_nothing_has_the_widest_interval() -> None:
     assert proportion_interval(0, 0) == (0.0, 0.0, 1.0)
 
 
@@ -76,8 +76,8 @@ def test_rate_of_an_idle_window_is_zero() -> None:
 
 def test_rate_interval_covers_the_true_rate_of_a_poisson_process() -> None:
     rng = np.random.default_rng(1)
-    found = [rate_interval(rng.uniform(0, 10, rng.poisson(200)).tolist(), 0.0, 10.0) for _ in range(300)]
-    covered = sum(low <= 20.0 <= high for _, low, high in found) / len(found)
+    intervals = [rate_interval(rng.uniform(0, 10, rng.poisson(200)).tolist(), 0.0, 10.0) for _ in range(300)]
+    covered = sum(low <= 20.0 <= high for _, low, high in intervals) / len(intervals)
     assert 0.91 <= covered <= 0.99
 
 
@@ -89,29 +89,29 @@ def test_rate_interval_is_as_wide_as_a_t_interval_where_counts_are_independent()
 
 def test_mean_interval_covers_the_mean_of_independent_values() -> None:
     rng = np.random.default_rng(2)
-    found = [mean_interval(rng.normal(3.0, 2.0, 100).tolist()) for _ in range(300)]
-    covered = sum(low <= 3.0 <= high for _, low, high in found) / len(found)
+    intervals = [mean_interval(rng.normal(3.0, 2.0, 100).tolist()) for _ in range(300)]
+    covered = sum(low <= 3.0 <= high for _, low, high in intervals) / len(intervals)
     assert 0.91 <= covered <= 0.99
 
 
 def test_mean_interval_covers_the_mean_of_dependent_values() -> None:
-    found = [mean_interval(_autoregressive(400, 0.8, seed)) for seed in range(300)]
-    covered = sum(low <= 0.0 <= high for _, low, high in found) / len(found)
+    intervals = [mean_interval(_autoregressive(400, 0.8, seed)) for seed in range(300)]
+    covered = sum(low <= 0.0 <= high for _, low, high in intervals) / len(intervals)
     assert 0.90 <= covered <= 0.99
 
 
 @pytest.mark.parametrize("quantile", [0.5, 0.9, 0.99])
 def test_quantile_interval_covers_the_quantile_of_independent_values(quantile: float) -> None:
     rng, true = np.random.default_rng(3), -math.log(1 - quantile)
-    found = [quantile_interval(rng.exponential(1.0, 1000).tolist(), quantile) for _ in range(300)]
-    covered = sum(low <= true <= high for _, low, high in found) / len(found)
+    intervals = [quantile_interval(rng.exponential(1.0, 1000).tolist(), quantile) for _ in range(300)]
+    covered = sum(low <= true <= high for _, low, high in intervals) / len(intervals)
     assert 0.91 <= covered <= 0.99
 
 
 def test_quantile_interval_covers_the_quantile_of_dependent_values() -> None:
-    found = [quantile_interval(_autoregressive(1000, 0.8, seed), 0.9) for seed in range(300)]
+    intervals = [quantile_interval(_autoregressive(1000, 0.8, seed), 0.9) for seed in range(300)]
     true = stats.norm.ppf(0.9)
-    covered = sum(low <= true <= high for _, low, high in found) / len(found)
+    covered = sum(low <= true <= high for _, low, high in intervals) / len(intervals)
     assert 0.90 <= covered <= 0.99
 
 
@@ -134,7 +134,7 @@ def test_dependence_widens_the_interval() -> None:
 
 
 @pytest.mark.parametrize("values", [[4.2], [4.2] * 50])
-def test_no_spread_no_width(values: list[float]) -> None:
+def test_values_without_spread_have_an_interval_of_no_width(values: list[float]) -> None:
     assert mean_interval(values) == pytest.approx((4.2, 4.2, 4.2))
     assert quantile_interval(values, 0.99) == pytest.approx((4.2, 4.2, 4.2))
 
@@ -142,9 +142,9 @@ def test_no_spread_no_width(values: list[float]) -> None:
 @pytest.mark.parametrize(("quantile", "value"), [(0.5, 50.5), (0.9, 90.1), (0.99, 99.01)])
 def test_quantiles_of_one_to_a_hundred(quantile: float, value: float) -> None:
     ordered = random.Random(7).sample(range(1, 101), 100)
-    found, low, high = quantile_interval([float(v) for v in ordered], quantile)
-    assert found == pytest.approx(value)
-    assert 1 <= low <= found <= high <= 100
+    estimate, low, high = quantile_interval([float(v) for v in ordered], quantile)
+    assert estimate == pytest.approx(value)
+    assert 1 <= low <= estimate <= high <= 100
 
 
 def test_value_always_lies_within_its_interval() -> None:

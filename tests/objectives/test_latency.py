@@ -66,7 +66,7 @@ def test_beam_search_does_not_stream_so_token_times_do_not_apply() -> None:
     assert TimePerOutputToken().estimate(measured) is None
 
 
-def test_nothing_due_nothing_to_say() -> None:
+def test_without_requests_there_is_no_latency() -> None:
     assert LatencyQuantile().estimate(_measured([])) is None
 
 

@@ -27,14 +27,14 @@ def _measured(parts: MemoryParts | None, use: list[tuple[float, float]]) -> Meas
 
 
 def test_weights_and_peak_use_of_the_pool_within_the_window() -> None:
-    found = MemoryNeeded().estimate(_measured(PARTS, USE))
-    assert found == Estimate(6000.0, 3500.0, 6000.0, 3, "bytes")
+    estimate = MemoryNeeded().estimate(_measured(PARTS, USE))
+    assert estimate == Estimate(6000.0, 3500.0, 6000.0, 3, "bytes")
 
 
-def test_activations_count_where_the_device_tells_them() -> None:
-    found = MemoryNeeded().estimate(_measured(replace(PARTS, activations_bytes=400), USE))
-    assert found is not None
-    assert (found.value, found.low) == (6400.0, 3900.0)
+def test_activations_count_where_the_device_reports_them() -> None:
+    estimate = MemoryNeeded().estimate(_measured(replace(PARTS, activations_bytes=400), USE))
+    assert estimate is not None
+    assert (estimate.value, estimate.low) == (6400.0, 3900.0)
 
 
 def test_a_larger_reserved_pool_alone_needs_no_more() -> None:
@@ -64,12 +64,12 @@ def test_parts_are_reported_apart() -> None:
     assert ProcessTreeMemory().estimate(measured) == Estimate(99_000, 99_000, 99_000, 1, "bytes")
 
 
-def test_parts_that_cannot_be_told_have_no_figure() -> None:
+def test_parts_that_the_engine_does_not_report_have_no_figure() -> None:
     assert ActivationMemory().estimate(_measured(PARTS, USE)) is None
     assert DeviceMemory().estimate(_measured(PARTS, USE)) is None
-    told = replace(PARTS, activations_bytes=400, device_bytes=7)
-    assert ActivationMemory().estimate(_measured(told, USE)) == Estimate(400, 400, 400, 1, "bytes")
-    assert DeviceMemory().estimate(_measured(told, USE)) == Estimate(7, 7, 7, 1, "bytes")
+    reported = replace(PARTS, activations_bytes=400, device_bytes=7)
+    assert ActivationMemory().estimate(_measured(reported, USE)) == Estimate(400, 400, 400, 1, "bytes")
+    assert DeviceMemory().estimate(_measured(reported, USE)) == Estimate(7, 7, 7, 1, "bytes")
 
 
 def test_what_is_needed_is_the_sum_of_its_parts() -> None:
@@ -87,25 +87,25 @@ def test_beam_search_holds_whole_blocks_for_every_beam_of_the_requests_in_flight
     # 10 + 8 tokens take two blocks of 16, 10 + 4 one; the first two overlap, the third comes when both are answered.
     requests = [_request(10, 12, 10, 8), _request(11, 13, 10, 4), _request(14, 15, 10, 8)]
     measured = Measurement(requests, 10.0, 20.0, {}, {"kv_cache_use": USE}, PARTS, beam_size=2)
-    found = MemoryNeeded().estimate(measured)
-    assert found is not None and found.value == 1000 + (2 + 1) * 2 * 100
+    estimate = MemoryNeeded().estimate(measured)
+    assert estimate is not None and estimate.value == 1000 + (2 + 1) * 2 * 100
 
 
 def test_sequences_beyond_what_runs_at_once_hold_nothing() -> None:
     requests = [_request(10, 12, 10, 4) for _ in range(12)]  # 24 sequences of one block, 8 at once
     measured = Measurement(requests, 10.0, 20.0, {}, {"kv_cache_use": USE}, PARTS, beam_size=2)
-    found = MemoryNeeded().estimate(measured)
-    assert found is not None and found.value == 1000 + 8 * 100
+    estimate = MemoryNeeded().estimate(measured)
+    assert estimate is not None and estimate.value == 1000 + 8 * 100
 
 
 def test_requests_outside_the_window_and_unanswered_ones_hold_nothing_in_it() -> None:
     requests = [_request(1, 9, 10, 8), _request(21, 22, 10, 8), _request(11, 12, 0, 0), _request(11, 12, 10, 4)]
     measured = Measurement(requests, 10.0, 20.0, {}, {"kv_cache_use": USE}, PARTS, beam_size=2)
-    found = MemoryNeeded().estimate(measured)
-    assert found is not None and found.value == 1000 + 2 * 100
+    estimate = MemoryNeeded().estimate(measured)
+    assert estimate is not None and estimate.value == 1000 + 2 * 100
 
 
 def test_requests_in_flight_stand_in_for_a_gauge_that_was_never_read_within_the_window() -> None:
     requests = [_request(11.0, 13.0, 10, 8), _request(12.0, 14.0, 10, 4)]
-    found = MemoryNeeded().estimate(Measurement(requests, 10.0, 20.0, {}, {"kv_cache_use": USE[:1]}, PARTS))
-    assert found is not None and found.value == 1000 + 3 * 100
+    estimate = MemoryNeeded().estimate(Measurement(requests, 10.0, 20.0, {}, {"kv_cache_use": USE[:1]}, PARTS))
+    assert estimate is not None and estimate.value == 1000 + 3 * 100

@@ -34,35 +34,35 @@ def test_each_row_counts_once_with_its_first_answer_in_row_order() -> None:
 
 @pytest.mark.parametrize("objective", [Bleu(), ChrF()])
 def test_perfect_answers_score_a_hundred(objective: Bleu | ChrF) -> None:
-    found = objective.estimate(_measured(SENTENCES, SENTENCES))
-    assert found is not None
-    assert (found.value, found.low, found.high) == pytest.approx((100.0, 100.0, 100.0))
-    assert found.n == len(SENTENCES)
+    estimate = objective.estimate(_measured(SENTENCES, SENTENCES))
+    assert estimate is not None
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((100.0, 100.0, 100.0))
+    assert estimate.n == len(SENTENCES)
 
 
 @pytest.mark.parametrize("objective", [Bleu(), ChrF()])
 @pytest.mark.parametrize("answer", ["", "qqq xxx"])
 def test_answers_with_nothing_in_common_score_zero(objective: Bleu | ChrF, answer: str) -> None:
-    found = objective.estimate(_measured([answer] * 8, SENTENCES))
-    assert found is not None
-    assert (found.value, found.low) == pytest.approx((0.0, 0.0), abs=0.5)
+    estimate = objective.estimate(_measured([answer] * 8, SENTENCES))
+    assert estimate is not None
+    assert (estimate.value, estimate.low) == pytest.approx((0.0, 0.0), abs=0.5)
 
 
 def test_bleu_of_answers_one_word_short_is_the_brevity_penalty() -> None:
     # All n-gram precisions are 1, answers have 5 words of 6: exp(1 - 6/5) (Papineni et al., 2002, 2.3).
-    found = Bleu().estimate(_measured(["a b c d e"] * 4, ["a b c d e f"] * 4))
-    assert found is not None
-    assert found.value == pytest.approx(100 * math.exp(-0.2))
+    estimate = Bleu().estimate(_measured(["a b c d e"] * 4, ["a b c d e f"] * 4))
+    assert estimate is not None
+    assert estimate.value == pytest.approx(100 * math.exp(-0.2))
 
 
 @pytest.mark.parametrize("objective", [Bleu(), ChrF()])
 def test_interval_surrounds_the_score_is_repeatable_and_stays_on_the_scale(objective: Bleu | ChrF) -> None:
     measured = _measured(["nothing of it", *SENTENCES[1:]], SENTENCES)
-    found = objective.estimate(measured)
-    assert found is not None
-    assert 0 <= found.low < found.value < found.high
-    assert found.high <= 100.0
-    assert objective.estimate(measured) == found
+    estimate = objective.estimate(measured)
+    assert estimate is not None
+    assert 0 <= estimate.low < estimate.value < estimate.high
+    assert estimate.high <= 100.0
+    assert objective.estimate(measured) == estimate
 
 
 @pytest.mark.parametrize("objective", [Bleu(), ChrF()])
@@ -73,6 +73,6 @@ def test_one_answer_is_no_corpus(objective: Bleu | ChrF) -> None:
 @pytest.mark.parametrize("objective", [Bleu(), ChrF()])
 def test_few_answers_of_which_one_is_empty_still_have_a_score(objective: Bleu | ChrF) -> None:
     # Some of the resamples then hold nothing but empty answers.
-    found = objective.estimate(_measured(["", *SENTENCES[1:3]], SENTENCES[:3]))
-    assert found is not None
-    assert 0 < found.value < 100
+    estimate = objective.estimate(_measured(["", *SENTENCES[1:3]], SENTENCES[:3]))
+    assert estimate is not None
+    assert 0 < estimate.value < 100

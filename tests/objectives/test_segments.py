@@ -40,55 +40,60 @@ def test_an_answer_compared_with_itself_is_no_different() -> None:
     references = _sentences(30)
     same = _all(_worse(references, 0.2, 1), references)
     for score in (Bleu(), ChrF(), ExactMatch()):
-        found = score.paired(same, same)
-        assert found is not None
-        assert (found.difference.value, found.difference.low, found.difference.high, found.p) == (0, 0, 0, 1)
-        assert not found.significant
+        pair = score.paired(same, same)
+        assert pair is not None
+        assert (pair.difference.value, pair.difference.low, pair.difference.high, pair.p) == (
+            0,
+            0,
+            0,
+            1,
+        )
+        assert not pair.significant
 
 
 @pytest.mark.parametrize("shares", [(0.2, 0.22), (0.2, 0.3)])
 def test_the_chance_is_that_of_sacrebleus_own_paired_test(shares: tuple[float, float]) -> None:
     references = _sentences(120)
     ours, theirs = (_worse(references, share, seed) for seed, share in enumerate(shares))
-    found = Bleu().paired(_all(ours, references), _all(theirs, references))
+    pair = Bleu().paired(_all(ours, references), _all(theirs, references))
     test = PairedTest(
         [("theirs", theirs), ("ours", ours)], {"BLEU": BLEU(references=[references])}, None, "ar", n_samples=2000
     )
     _, scores = test()
     other, one = scores["BLEU"]
-    assert found is not None and isinstance(one, Result) and isinstance(other, Result)
-    assert found.p == pytest.approx(one.p_value, abs=0.04)
-    assert found.difference.value == pytest.approx(one.score - other.score)
+    assert pair is not None and isinstance(one, Result) and isinstance(other, Result)
+    assert pair.p == pytest.approx(one.p_value, abs=0.04)
+    assert pair.difference.value == pytest.approx(one.score - other.score)
 
 
 def test_only_rows_that_both_answered_count() -> None:
     references = _sentences(40)
     answers = _worse(references, 0.2, 1)
     easy = {row: references[row] for row in range(20)}  # perfect, and on other rows than most of theirs
-    found = Bleu().paired(_measured(easy, references), _measured({r: answers[r] for r in range(15, 40)}, references))
-    assert found is not None
-    assert found.difference.n == 5
+    pair = Bleu().paired(_measured(easy, references), _measured({r: answers[r] for r in range(15, 40)}, references))
+    assert pair is not None
+    assert pair.difference.n == 5
     rows = range(15, 20)
     alone = Bleu().estimate(_measured({r: answers[r] for r in rows}, references))
     assert alone is not None
-    assert found.difference.value == pytest.approx(100 - alone.value)
+    assert pair.difference.value == pytest.approx(100 - alone.value)
 
 
-def test_no_common_rows_no_comparison() -> None:
+def test_without_common_rows_there_is_no_comparison() -> None:
     references = _sentences(4)
     assert Bleu().paired(_measured({0: "a", 1: "b"}, references), _measured({2: "a", 3: "b"}, references)) is None
 
 
-def test_pairs_tell_more_than_two_intervals() -> None:
+def test_a_paired_comparison_is_narrower_than_two_intervals() -> None:
     """Every answer a little worse: the prompts differ far more from each other than the systems on any of them."""
     references = _sentences(100)
     ours = _worse(references, 0.25, 1)
     theirs = [" ".join([*text.split()[:-1], "zzz"]) for text in ours]
     one, other = _all(ours, references), _all(theirs, references)
-    found, single = Bleu().paired(one, other), Bleu().estimate(one)
-    assert found is not None and single is not None and found.ratio is not None
-    assert found.significant and found.difference.low > 0 and found.ratio.low > 1
-    assert found.difference.high - found.difference.low < single.high - single.low
+    pair, single = Bleu().paired(one, other), Bleu().estimate(one)
+    assert pair is not None and single is not None and pair.ratio is not None
+    assert pair.significant and pair.difference.low > 0 and pair.ratio.low > 1
+    assert pair.difference.high - pair.difference.low < single.high - single.low
 
 
 def test_equal_systems_are_rarely_called_different() -> None:
@@ -96,16 +101,16 @@ def test_equal_systems_are_rarely_called_different() -> None:
     for seed in range(runs):
         references = _sentences(60, seed)
         one, other = (_all(_worse(references, 0.3, 2 * seed + i), references) for i in (1, 2))
-        found = ExactMatch().paired(one, other) if seed % 2 else ChrF().paired(one, other)
-        called += found is not None and found.significant
+        pair = ExactMatch().paired(one, other) if seed % 2 else ChrF().paired(one, other)
+        called += pair is not None and pair.significant
     assert called / runs < 0.1
 
 
 def test_a_comparison_survives_its_json() -> None:
     references = _sentences(10)
-    found = Bleu().paired(_all(_worse(references, 0.1, 1), references), _all(_worse(references, 0.2, 2), references))
-    assert found is not None
-    assert Paired.from_dict(found.to_dict()) == found
+    pair = Bleu().paired(_all(_worse(references, 0.1, 1), references), _all(_worse(references, 0.2, 2), references))
+    assert pair is not None
+    assert Paired.from_dict(pair.to_dict()) == pair
 
 
 # Exact match
@@ -134,19 +139,19 @@ def broken(answer: str, reference: str) -> float:
 
 def test_a_function_of_the_users_is_averaged() -> None:
     metric = UserMetric(f"{__name__}.overlap", unit="share")
-    found = metric.estimate(_all(["a b", "c x"], ["a b", "c d"]))
-    assert found is not None
-    assert (found.value, found.n, found.unit) == (0.75, 2, "share")
+    estimate = metric.estimate(_all(["a b", "c x"], ["a b", "c d"]))
+    assert estimate is not None
+    assert (estimate.value, estimate.n, estimate.unit) == (0.75, 2, "share")
     assert str(metric.direction) == "maximize"
     assert str(UserMetric(f"{__name__}.overlap", minimize=True).direction) == "minimize"
 
 
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("function", "message"),
     [("overlap", "cannot be imported"), ("no.such.module.f", "cannot be imported"), ("math.pi", "is no function")],
 )
-def test_what_is_no_function_is_said_at_once(function: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_name_that_is_no_function_is_refused_at_once(function: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         UserMetric(function)
 
 
@@ -169,30 +174,30 @@ def _references(logprobs: dict[int, tuple[float, int]]) -> Measurement:
 
 
 def test_perplexity_is_over_all_tokens_not_over_rows() -> None:
-    found = Perplexity().estimate(_references({0: (math.log(0.5) * 4, 4), 1: (math.log(0.125) * 12, 12)}))
-    assert found is not None
-    assert found.value == pytest.approx(math.exp(-(4 * math.log(0.5) + 12 * math.log(0.125)) / 16))
-    assert found.low < found.value < found.high
+    estimate = Perplexity().estimate(_references({0: (math.log(0.5) * 4, 4), 1: (math.log(0.125) * 12, 12)}))
+    assert estimate is not None
+    assert estimate.value == pytest.approx(math.exp(-(4 * math.log(0.5) + 12 * math.log(0.125)) / 16))
+    assert estimate.low < estimate.value < estimate.high
     assert str(Perplexity.direction) == "minimize"
 
 
-def test_perplexity_as_a_ratio_knows_a_small_loss_among_very_different_rows() -> None:
+def test_the_ratio_of_perplexities_shows_a_small_loss_among_very_different_rows() -> None:
     rng = np.random.default_rng(0)
     first = {row: (-float(rng.gamma(3.0)) * 10, 10) for row in range(50)}
     worse = {row: (total - 0.2, tokens) for row, (total, tokens) in first.items()}  # 2 % per token
-    found = Perplexity().paired(_references(worse), _references(first))
-    assert found is not None and found.ratio is not None
-    assert found.ratio.value == pytest.approx(math.exp(0.02))
-    assert found.significant and found.ratio.low > 1.015
+    pair = Perplexity().paired(_references(worse), _references(first))
+    assert pair is not None and pair.ratio is not None
+    assert pair.ratio.value == pytest.approx(math.exp(0.02))
+    assert pair.significant and pair.ratio.low > 1.015
 
 
 def test_perplexity_of_the_first_rows_only() -> None:
-    found = Perplexity(rows=2).estimate(_references({0: (-1.0, 1), 1: (-1.0, 1), 2: (-9.0, 1)}))
-    assert found is not None
-    assert found.value == pytest.approx(math.e) and found.n == 2
+    estimate = Perplexity(rows=2).estimate(_references({0: (-1.0, 1), 1: (-1.0, 1), 2: (-9.0, 1)}))
+    assert estimate is not None
+    assert estimate.value == pytest.approx(math.e) and estimate.n == 2
 
 
-def test_a_score_on_few_rows_is_put_on_the_level_of_all() -> None:
+def test_a_score_on_few_rows_is_levelled_to_all_rows() -> None:
     few, all_rows = Estimate(-1.0, -4.0, 2.0, 8, "BLEU"), Estimate(74.0, 70.0, 78.0, 300, "BLEU")
-    found = levelled(few, all_rows)
-    assert found == Estimate(73.0, 68.0, 78.0, 8, "BLEU")
+    estimate = levelled(few, all_rows)
+    assert estimate == Estimate(73.0, 68.0, 78.0, 8, "BLEU")

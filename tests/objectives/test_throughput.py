@@ -17,7 +17,7 @@ def _measured(records: list[RequestRecord]) -> Measurement:
 STEADY = [_record(10 + i / 4, 10.1 + i / 4) for i in range(40)]
 
 
-def test_steady_answers_have_a_sure_rate() -> None:
+def test_steady_answers_have_a_rate_with_a_narrow_interval() -> None:
     estimate = RequestRate().estimate(_measured(STEADY))
     # 4 per second, evenly: next to nothing is left to be unsure of.
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx((4.0, 4.0, 4.0), rel=2e-3)
@@ -60,7 +60,7 @@ def test_error_rate_is_the_share_of_requests_due_in_the_window() -> None:
     assert (estimate.low, estimate.high) == pytest.approx((0.0524, 0.3604), abs=5e-5)
 
 
-def test_no_request_no_evidence_about_errors() -> None:
+def test_without_requests_the_error_rate_has_the_widest_interval() -> None:
     estimate = ErrorRate().estimate(_measured([]))
     assert (estimate.value, estimate.low, estimate.high, estimate.n) == (0.0, 0.0, 1.0, 0)
 
@@ -79,7 +79,7 @@ def _streamed(due_s: float, ttft_s: float, tpot_s: float, tokens: int = 11) -> R
         (Goodput(latency_max_s=5.0, ttft_max_s=0.25, tpot_max_s=0.1), 10),
     ],
 )
-def test_goodput_counts_what_keeps_every_limit(limits: Goodput, good: int) -> None:
+def test_goodput_counts_requests_within_every_limit(limits: Goodput, good: int) -> None:
     well = [_streamed(10 + i / 2, 0.2, 0.05) for i in range(10)]  # 0.7 s
     slow_to_begin = [_streamed(10 + i / 2, 0.4, 0.05) for i in range(10)]  # 0.9 s
     slow_to_go_on = [_streamed(10 + i / 2, 0.2, 0.2) for i in range(10)]  # 2.2 s

@@ -13,11 +13,11 @@ def _measured(name: str, values: list[float], start_s: float = 10.0) -> Measurem
 
 
 def test_cores_are_averaged_over_the_window() -> None:
-    found = CpuUse().estimate(_measured("cpu_cores", [1.0, 1.0, 2.0, 2.0]))
-    assert found is not None
-    assert (found.value, found.n) == pytest.approx((1.5, 4))
-    assert found.unit == "cores"
-    assert found.low < 1.5 < found.high
+    estimate = CpuUse().estimate(_measured("cpu_cores", [1.0, 1.0, 2.0, 2.0]))
+    assert estimate is not None
+    assert (estimate.value, estimate.n) == pytest.approx((1.5, 4))
+    assert estimate.unit == "cores"
+    assert estimate.low < 1.5 < estimate.high
 
 
 def test_kv_cache_use_is_its_peak() -> None:
@@ -25,8 +25,8 @@ def test_kv_cache_use_is_its_peak() -> None:
 
 
 def test_preemptions_are_those_of_the_window_not_of_the_engines_life() -> None:
-    found = Preemptions().estimate(_measured("preemptions", [40.0, 40.0, 43.0]))
-    assert found == Estimate(3.0, 3.0, 3.0, 3, "requests")
+    estimate = Preemptions().estimate(_measured("preemptions", [40.0, 40.0, 43.0]))
+    assert estimate == Estimate(3.0, 3.0, 3.0, 3, "requests")
 
 
 @pytest.mark.parametrize("objective", [CpuUse(), KvCacheUse(), Preemptions()])

@@ -34,10 +34,10 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmEngine]:
 
 
 def test_only_the_references_tokens_count(engine: VllmEngine) -> None:
-    found = score_references(engine.endpoint, PROMPTS, REFERENCES)
-    assert {row: tokens for row, (_, tokens) in found.items()} == {0: 1, 1: 5}  # the stand-in's tokens are words
+    scores = score_references(engine.endpoint, PROMPTS, REFERENCES)
+    assert {row: tokens for row, (_, tokens) in scores.items()} == {0: 1, 1: 5}  # the stand-in's tokens are words
     alone = score_references(engine.endpoint, ["a different prompt\n"], REFERENCES[:1])
-    assert alone[0] == pytest.approx(found[0])  # whose probabilities do not depend on what came before
+    assert alone[0] == pytest.approx(scores[0])  # whose probabilities do not depend on what came before
 
 
 def test_chat_messages_are_scored_in_the_servers_own_template(engine: VllmEngine) -> None:
@@ -70,9 +70,9 @@ def _key(checkpoint: str = "m", **flags: object) -> str:
 def test_an_engine_scores_once_for_all_configurations_with_equal_answers(engine: VllmEngine, tmp_path: Path) -> None:
     plan = _plan(tmp_path, {"perplexity": Perplexity()})
     assert logprobs_of(_key(), plan) == {}  # nothing is kept yet, and there is no engine to ask
-    found = logprobs_of(_key(), plan, engine)
-    assert len(found) == 2
-    assert logprobs_of(_key(max_num_seqs=7), plan) == found
+    scores = logprobs_of(_key(), plan, engine)
+    assert len(scores) == 2
+    assert logprobs_of(_key(max_num_seqs=7), plan) == scores
     for other in (_key("int8"), _key(kv_cache_dtype="fp8")):
         assert logprobs_of(other, plan) == {}
 

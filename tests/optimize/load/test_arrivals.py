@@ -108,7 +108,7 @@ def test_a_trace_names_its_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         ("", "at least two arrivals"),
         ('{"offset_s": 1}\n{"offset_s": 1}', "at different times"),
@@ -120,10 +120,10 @@ def test_a_trace_names_its_content(tmp_path: Path) -> None:
         ('{"offset_s": 1, "output_tokens": 3}\n{"offset_s": 2}', "output_tokens in some lines only"),
     ],
 )
-def test_a_broken_trace_is_refused(tmp_path: Path, content: str, said: str) -> None:
+def test_a_broken_trace_is_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "trace.jsonl"
     path.write_text(content)
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         Trace(str(path))
 
 
@@ -133,7 +133,7 @@ def test_a_missing_trace_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: Constant(0.0), "rate_per_s must be positive"),
         (lambda: Steps([1.0, -1.0]), "rates_per_s must be positive"),
@@ -142,8 +142,8 @@ def test_a_missing_trace_is_refused(tmp_path: Path) -> None:
         (lambda: Trace("any", speed=0.0), "speed must be positive"),
     ],
 )
-def test_profiles_refuse_impossible_settings(make: object, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_profiles_refuse_impossible_settings(make: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         make()  # type: ignore[operator]
 
 

@@ -24,7 +24,7 @@ def test_a_good_client_has_no_problems() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (
             {"send_lag_p99_s": 0.02, "send_lag_p99_low_s": 0.018, "client_cpu": 0.5},
@@ -34,9 +34,9 @@ def test_a_good_client_has_no_problems() -> None:
         ({"client_cpu": 0.95}, "used 95% of a core"),
     ],
 )
-def test_each_problem_is_named(change: dict[str, Any], said: str) -> None:
+def test_each_problem_is_named(change: dict[str, Any], message: str) -> None:
     (problem,) = dataclasses.replace(GOOD, **change).problems(Guard())
-    assert said in problem
+    assert message in problem
 
 
 def test_a_lag_that_is_small_beside_the_latency_is_no_problem() -> None:

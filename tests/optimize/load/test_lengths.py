@@ -22,16 +22,16 @@ def test_fixed_lengths_are_all_alike() -> None:
 
 
 def test_uniform_lengths_reach_both_ends() -> None:
-    found = drawn(Uniform(3, 6))
-    assert set(found) == {3, 4, 5, 6}
-    assert statistics.fmean(found) == pytest.approx(4.5, abs=0.1)
+    lengths = drawn(Uniform(3, 6))
+    assert set(lengths) == {3, 4, 5, 6}
+    assert statistics.fmean(lengths) == pytest.approx(4.5, abs=0.1)
 
 
 def test_lognormal_lengths_have_their_median_and_keep_their_bounds() -> None:
-    found = drawn(LogNormal(median=50, sigma=0.7, low=10, high=200))
-    assert statistics.median(found) == pytest.approx(50, rel=0.06)
-    assert (min(found), max(found)) == (10, 200)
-    assert statistics.quantiles(found, n=100)[83] == pytest.approx(50 * 2.718**0.7, rel=0.1)  # one sigma above
+    lengths = drawn(LogNormal(median=50, sigma=0.7, low=10, high=200))
+    assert statistics.median(lengths) == pytest.approx(50, rel=0.06)
+    assert (min(lengths), max(lengths)) == (10, 200)
+    assert statistics.quantiles(lengths, n=100)[83] == pytest.approx(50 * 2.718**0.7, rel=0.1)  # one sigma above
 
 
 def test_a_seed_always_draws_the_same() -> None:

@@ -71,9 +71,9 @@ def test_steady_windows_do_not_drift(seed: int) -> None:
 
 
 def test_a_window_that_drifts_says_from_where_to_where() -> None:
-    found = drift(records(noise(100, 0) + noise(100, 1, mean=1.5)), 1, 0.001)
-    assert found is not None and found.second_s > found.first_s
-    assert str(found) == "mean latency went from 0.983 to 1.49 s within the window"
+    change = drift(records(noise(100, 0) + noise(100, 1, mean=1.5)), 1, 0.001)
+    assert change is not None and change.second_s > change.first_s
+    assert str(change) == "mean latency went from 0.983 to 1.49 s within the window"
 
 
 def test_no_drift_is_looked_for_at_significance_zero() -> None:
@@ -91,9 +91,9 @@ def test_two_rounds_in_each_half_are_too_few_for_a_drift() -> None:
 
 
 def test_requests_in_flight_are_counted_by_their_overlap() -> None:
-    found = [RequestRecord(0, due, due, None, done, 1, 1, "", None) for due, done in ((0, 4), (1, 3), (9, 20))]
-    assert in_flight(found, 0, 10) == pytest.approx((4 + 2 + 1) / 10)
-    assert in_flight(found, 5, 5) == 0.0
+    requests = [RequestRecord(0, due, due, None, done, 1, 1, "", None) for due, done in ((0, 4), (1, 3), (9, 20))]
+    assert in_flight(requests, 0, 10) == pytest.approx((4 + 2 + 1) / 10)
+    assert in_flight(requests, 5, 5) == 0.0
 
 
 @pytest.mark.parametrize(("due", "ended"), [(100, 100), (100, 71), (100, 130), (1000, 906), (4, 0)])

@@ -95,8 +95,8 @@ def test_prompts_are_cut_or_continued_to_their_length(tmp_path: Path) -> None:
 def test_lengths_are_drawn_by_the_seed(tmp_path: Path) -> None:
     path, model = _jsonl(tmp_path, ROWS * 20), _model(tmp_path)
     source = WorkloadSource("mine", str(path), output_tokens=_lengths("Uniform", low=1, high=99))
-    found = [load_workload(source, model, tmp_path / "cache", seed).output_tokens for seed in (0, 0, 1)]
-    assert found[0] == found[1] != found[2]
+    lengths = [load_workload(source, model, tmp_path / "cache", seed).output_tokens for seed in (0, 0, 1)]
+    assert lengths[0] == lengths[1] != lengths[2]
     assert len({w.hash for w in (load_workload(source, model, tmp_path / "cache", s) for s in (0, 1))}) == 2
 
 
