@@ -30,7 +30,7 @@ from optimize.deploy.bundle import make_deployment, make_folder, write_bundle
 from optimize.deploy.verify import Serving, serving
 from optimize.engine.process import free_port
 from optimize.errors import OptimizeError
-from optimize.study.rows import chosen_row
+from optimize.study.rows import requested_row
 
 _FIRE_MAX_S, _SILENT_MAX_S = 90.0, 60.0
 _USERS, _FEW, _TOKENS, _WARM_S = 48, 16, 100, 8.0
@@ -165,7 +165,7 @@ def watch(reader: Prometheus, cause: str, begin: Callable[[ExitStack], object], 
 
 def run(config: StudyConfig, repeats: int) -> list[Fired]:
     """All causes; one engine for the shrunken cache, one for the others."""
-    chosen = chosen_row(config)
+    chosen = requested_row(config)
     found: list[Fired] = []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as scratch:

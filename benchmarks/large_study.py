@@ -44,7 +44,7 @@ from optimize.outcome import Completed, Evaluation, Infeasible
 from optimize.plan import make_plan
 from optimize.study.info import StudyInfo
 from optimize.study.lifecycle import open_study
-from optimize.study.trials import told
+from optimize.study.trials import budget_trials
 from optimize.tracking.tracker import Tracker
 
 ANSWERS = 100
@@ -93,7 +93,7 @@ def session(folder: Path, trials: int, sampler: str) -> dict[str, Any]:
     """One session of the study in this process: seconds of its parts."""
     plan = make_plan(configuration(overrides(folder, trials, sampler)))
     study, ledger = open_study(plan), Ledger(plan.folder)
-    before = len(told(study))
+    before = len(budget_trials(study))
     progress = Progress(trials + 1, list(plan.objectives))
     progress.resume(before)
     tags = {"study": "thousand", "scenario": "chat", "model": plan.config.model.name}

@@ -30,7 +30,7 @@ from optimize.deploy.verify import ANSWERS, memory_after_answers, serving
 from optimize.errors import ConfigError
 from optimize.files import write_files
 from optimize.formatting import figure, shown_settings
-from optimize.study.rows import StudyRow, chosen_row
+from optimize.study.rows import StudyRow, requested_row
 
 MARK = "bundle.json"
 """Marks a bundle's folder, which may be overwritten, unlike a folder of the user's own."""
@@ -49,7 +49,7 @@ def deploy(config: StudyConfig) -> int:
     """
     check_settings(config.deploy)
     alerts_of(config.alerts)
-    study_row = chosen_row(config)
+    study_row = requested_row(config)
     folder = make_folder(Path(config.deploy.folder or _study_folder(config) / "bundle"))
     deployment = make_deployment(study_row, config, folder)
     knee_point = _knee(config, study_row)
@@ -195,7 +195,7 @@ def _origin(knee_point: LoadPoint | None) -> str:
 
 
 def _evidence(study_row: StudyRow) -> str:
-    rounds = study_row.row.found.rounds
+    rounds = study_row.row.recommendation.rounds
     if rounds:
         return f"Means of {rounds} interleaved rounds, with the 95 % interval of a further measurement"
     return "A single measurement with its own 95 % interval, not confirmed"

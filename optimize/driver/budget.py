@@ -9,7 +9,7 @@ from optimize.config.schema import NOISE
 from optimize.driver.session import Session
 from optimize.search.stopping import LEAST_TRIALS, stopping_criterion
 from optimize.study.confirmation import first_reading
-from optimize.study.trials import told
+from optimize.study.trials import budget_trials
 
 
 class Budget:
@@ -24,7 +24,7 @@ class Budget:
         Args:
             running: Number of trials under way, which may still use up budget.
         """
-        done = len(told(self._study))
+        done = len(budget_trials(self._study))
         if done + running >= self._plan.config.study.trials + 1:
             return "all trials are done"
         if self._deadline is not None and time.monotonic() >= self._deadline:
@@ -41,7 +41,7 @@ class Budget:
         if recommendation is None:
             return None
         scores = {c.number: recommendation.scores[c.number] for c in recommendation.considered if c.feasible}
-        trials, confirm = told(self._study), self._plan.config.confirm
+        trials, confirm = budget_trials(self._study), self._plan.config.confirm
         criterion = stopping_criterion(
             self._plan.space.distributions,
             [t.params for t in trials],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from optimize.search.live_engine import EngineAware, LiveEngine
 from optimize.study.trial_attributes import NEW_ENGINE
-from optimize.study.trials import measured
+from optimize.study.trials import measured_trials
 
 if TYPE_CHECKING:
     import optuna
@@ -45,7 +45,7 @@ class EngineReuse:
 
     def _live(self, params: Mapping[str, Any]) -> LiveEngine | None:
         """The live engine with its median costs; None before any trial has started an engine."""
-        trials = measured(self._study)
+        trials = measured_trials(self._study)
         timed = [t for t in trials if "total" in t.user_attrs.get("seconds", {})]
         starts = [_start_s(t) for t in timed if t.user_attrs.get(NEW_ENGINE)]
         if not starts:

@@ -17,7 +17,7 @@ from optimize.study.confirmation import first_reading
 from optimize.study.lifecycle import TAKEN
 from optimize.study.queue import tell_failed
 from optimize.study.trial_attributes import attributes_of
-from optimize.study.trials import IDLE, UNSPENT, baseline_estimates, levelled_quality, measured, ratios_of
+from optimize.study.trials import IDLE, UNSPENT, baseline_estimates, levelled_quality, measured_trials, ratios_of
 from optimize.tracking.dashboard import keep_log
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Recorder:
             if record.state is State.COMPLETED:
                 values.append(figures[name].value)
             else:
-                measurements = [t.values[place] for t in measured(self._study)]
+                measurements = [t.values[place] for t in measured_trials(self._study)]
                 worst = min if objective.direction is Direction.MAXIMIZE else max
                 values.append(float(worst(measurements, default=0.0)))
         return values

@@ -91,10 +91,10 @@ def _run_session(
     from optimize.driver.session import Session, tracked
     from optimize.ledger import Ledger
     from optimize.study.lifecycle import open_study
-    from optimize.study.trials import told
+    from optimize.study.trials import budget_trials
 
     study = open_study(plan)
-    progress.resume(len(told(study)))
+    progress.resume(len(budget_trials(study)))
     conclude = partial(_conclude, plan, study)
     agree = _agreement(plan, study)
     with (
@@ -146,9 +146,9 @@ def _report(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) -> N
 
 
 def _opening(plan: Plan, study: optuna.Study, where: str) -> str:
-    from optimize.study.trials import told
+    from optimize.study.trials import budget_trials
 
-    done, settings = len(told(study)), plan.config.study
+    done, settings = len(budget_trials(study)), plan.config.study
     resumed = f", resumed with {done} trials done" if done else ""
     return (
         f"study {settings.name}: {settings.trials} trials and the baseline{resumed}\n"

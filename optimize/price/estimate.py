@@ -116,7 +116,7 @@ def to_markdown(study_row: StudyRow, lines: Sequence[Line]) -> str:
     measured = [f"- {name}: {figure(estimates[name])}" for name in (TOKENS, REQUESTS) if name in estimates]
     conditions = (
         f"Machine: {row.signature['machine']}; engine: {row.signature['engine']}; model: {row.signature['model']}; "
-        f"load: {row.signature['load']}. {_EVIDENCE[bool(row.found.rounds)]}"
+        f"load: {row.signature['load']}. {_EVIDENCE[bool(row.recommendation.rounds)]}"
     )
     parts = [
         f"## Measured throughput: study `{row.study}`, trial {study_row.candidate.number}, {row.date}", "", conditions,

@@ -21,17 +21,17 @@ def confirmation_markdown(row: Row, refuted: Mapping[int, str]) -> str:
         row: The recommendation.
         refuted: Trial that could not be measured again -> reason.
     """
-    scores = row.found.scores
+    scores = row.recommendation.scores
     head = ["trial", "settings", "score", *row.objectives]
     lines = [markdown_line(head), markdown_line(["---"] * len(head))]
-    for c in sorted(row.found.considered, key=lambda c: -scores[c.number].value):
+    for c in sorted(row.recommendation.considered, key=lambda c: -scores[c.number].value):
         note = "" if c.feasible else " (violates a constraint)"
         settings = "vLLM's defaults" if c.baseline else shown_settings(c.params)
         score = "1×" if c.baseline else ratio(scores[c.number])
         cells = [_confirmed_figure(c, name) for name in row.objectives]
         lines.append(markdown_line([f"{c.number}{note}", settings, score, *cells]))
     dropped = [f"- trial {number} could not be measured again: {reason}" for number, reason in refuted.items()]
-    legend = _LEGEND.format(rounds=row.found.rounds)
+    legend = _LEGEND.format(rounds=row.recommendation.rounds)
     return "\n".join([*lines, "", legend, *(["", *dropped] if dropped else [])]) + "\n"
 
 

@@ -145,9 +145,9 @@ def matrix(readers: Mapping[str, StudyReader]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "scenario": row.title, "model": row.signature["model"].split()[0], "study": row.study,
-            "trial": row.found.pick.number, **row.found.pick.params,
-            **{name: figure(row.found.pick.estimates[name]) for name in row.objectives},
-            "score": figure(row.found.score),
+            "trial": row.recommendation.pick.number, **row.recommendation.pick.params,
+            **{name: figure(row.recommendation.pick.estimates[name]) for name in row.objectives},
+            "score": figure(row.recommendation.score),
         }
         for row in rows
     ).set_index("study")  # fmt: skip

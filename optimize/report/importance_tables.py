@@ -15,7 +15,7 @@ from optimize.search.designs import grid_values
 from optimize.search.gp_sampler import LOG_SCALE_ATTR
 from optimize.study.info import info_of
 from optimize.study.trial_attributes import estimates_of
-from optimize.study.trials import measured
+from optimize.study.trials import measured_trials
 
 if TYPE_CHECKING:
     import optuna
@@ -28,7 +28,7 @@ _LEGEND = (
 
 def importance_of(study: optuna.Study) -> list[Share]:
     """Shares of every knob and pair for each objective, from all measured trials, feasible or not."""
-    trials = measured(study)
+    trials = measured_trials(study)
     names = list(info_of(study).directions)
     levels = {knob: grid_values(d) for t in trials[:1] for knob, d in t.distributions.items()}
     figures = {name: [estimates_of(t)[name].value for t in trials] for name in names}

@@ -16,7 +16,7 @@ from optimize.report.importance import Share
 from optimize.study import confirmation
 from optimize.study.info import info_of
 from optimize.study.rows import Row
-from optimize.study.trials import candidates, told
+from optimize.study.trials import budget_trials, candidates
 
 if TYPE_CHECKING:
     import optuna
@@ -45,7 +45,7 @@ def gather(
         directions=confirmation.directions_of(study),
         weights=confirmation.weights_of(study),
         limits=list(info.limits),
-        knobs=_knobs(told(study)),
+        knobs=_knobs(budget_trials(study)),
         candidates=measured,
         recommendation=recommendation,
         search=confirmation.first_reading(study),

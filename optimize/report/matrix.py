@@ -23,7 +23,7 @@ _LEGEND = (
 
 def knobs_of(rows: Sequence[Row]) -> list[str]:
     """The knobs that the rows vary: the four main ones first, then the others by name."""
-    names = {name for row in rows for name in row.found.pick.params}
+    names = {name for row in rows for name in row.recommendation.pick.params}
     return [k for k in _KNOBS if k in names] + sorted(names.difference(_KNOBS))
 
 
@@ -34,13 +34,13 @@ def to_markdown(rows: Sequence[Row]) -> str:
     head = ["scenario", *knobs, *objectives, "relative to vLLM's defaults", "runner-up"]
     lines = [markdown_line(head), markdown_line(["---"] * len(head))]
     for row in rows:
-        pick = row.found.pick
+        pick = row.recommendation.pick
         figures = [figure(pick.estimates[n]) if n in pick.estimates else "–" for n in objectives]
         settings = [shown_value(pick.params.get(k, "–")) for k in knobs]
         lines.append(markdown_line([row.title, *settings, *figures, _gains(row), _runner_up(row)]))
     notes = [
-        f"- **{row.scenario}**: study `{row.study}`, trial {row.found.pick.number}, {_evidence(row)}, {row.date}; "
-        f"{_conditions(row)}"
+        f"- **{row.scenario}**: study `{row.study}`, trial {row.recommendation.pick.number}, {_evidence(row)}, "
+        f"{row.date}; {_conditions(row)}"
         for row in rows
     ]
     # Workload and load differ from scenario to scenario; these must not.
@@ -91,10 +91,10 @@ def to_csv(rows: Sequence[Row]) -> str:
     knobs = knobs_of(rows)
     flat = []
     for row in rows:
-        line: dict[str, Any] = {"scenario": row.scenario, "study": row.study, "trial": row.found.pick.number}
-        line |= {k: row.found.pick.params.get(k) for k in knobs}
-        line |= _columns(row.found.pick.estimates, "") | _columns(row.found.gains, "gain_")
-        line |= {"score": row.found.score.value, "date": row.date, **row.signature}
+        line: dict[str, Any] = {"scenario": row.scenario, "study": row.study, "trial": row.recommendation.pick.number}
+        line |= {k: row.recommendation.pick.params.get(k) for k in knobs}
+        line |= _columns(row.recommendation.pick.estimates, "") | _columns(row.recommendation.gains, "gain_")
+        line |= {"score": row.recommendation.score.value, "date": row.date, **row.signature}
         flat.append(line)
     return to_csv_lines(flat)
 
@@ -117,22 +117,24 @@ def _columns(estimates: Mapping[str, Estimate], prefix: str) -> dict[str, float]
 
 
 def _evidence(row: Row) -> str:
-    if row.found.rounds:
-        return f"means of {row.found.rounds} rounds"
+    if row.recommendation.rounds:
+        return f"means of {row.recommendation.rounds} rounds"
     return "a single measurement"
 
 
 def _gains(row: Row) -> str:
-    if row.found.pick.baseline:
+    if row.recommendation.pick.baseline:
         return "the defaults are best"
-    return ", ".join(f"{name} {ratio(change_of(e, row.objectives[name]))}" for name, e in row.found.gains.items())
+    return ", ".join(
+        f"{name} {ratio(change_of(e, row.objectives[name]))}" for name, e in row.recommendation.gains.items()
+    )
 
 
 def _runner_up(row: Row) -> str:
-    other = row.found.runner_up
+    other = row.recommendation.runner_up
     if other is None:
         return "–"
-    return f"trial {other.number}: {shown_settings(other.params)}" + (" (tied)" if row.found.tied else "")
+    return f"trial {other.number}: {shown_settings(other.params)}" + (" (tied)" if row.recommendation.tied else "")
 
 
 def _conditions(row: Row) -> str:

@@ -12,7 +12,7 @@ from optimize.formatting import change_of, figure, title_of, versus_default
 from optimize.study.confirmation import directions_of
 from optimize.study.info import info_of
 from optimize.study.rows import Row, row_of
-from optimize.study.trials import candidates, told, trial_of
+from optimize.study.trials import budget_trials, candidates, trial_of
 
 if TYPE_CHECKING:
     import optuna
@@ -122,7 +122,7 @@ def counts_of(study: optuna.Study) -> dict[str, float]:
     """Metric -> number of trials: all, measured, and feasible."""
     measured = candidates(study)
     return {
-        "trials": float(len(told(study))),
+        "trials": float(len(budget_trials(study))),
         "measured": float(len(measured)),
         "feasible": float(sum(c.feasible for c in measured)),
     }

@@ -1,4 +1,4 @@
-"""The rows of the matrix: what each study recommends, and the row that a command was asked for."""
+"""Rows of the matrix: the recommendation of each study, and the row that a command requests."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from optimize.study.info import info_of
 from optimize.study.lifecycle import stored_studies
 from optimize.study.signatures import differences, warning
 from optimize.study.trial_attributes import CONFIRMS
-from optimize.study.trials import candidates, complete, told, trial_of
+from optimize.study.trials import budget_trials, candidates, complete_trials, trial_of
 
 if TYPE_CHECKING:
     import optuna
@@ -33,24 +33,25 @@ class Row:
         scenario: Scenario name.
         title: Scenario for people.
         study: Study name.
-        found: The recommendation.
+        recommendation: The recommendation.
         objectives: Objective -> direction, in the study's order.
         config: What was run: checkpoint, flags, request, deploy command.
-        signature: What the figures depend on besides.
+        signature: What the figures depend on besides the configuration.
         date: UTC date of the measurement.
     """
 
     scenario: str
     title: str
     study: str
-    found: Recommendation
+    recommendation: Recommendation
     objectives: Mapping[str, Direction]
     config: Mapping[str, Any]
     signature: Mapping[str, str]
     date: str
 
     def to_dict(self) -> dict[str, Any]:
-        pick, other = self.found.pick, self.found.runner_up
+        recommendation = self.recommendation
+        pick, runner_up = recommendation.pick, recommendation.runner_up
         return {
             "scenario": self.scenario,
             "title": self.title,
@@ -58,12 +59,12 @@ class Row:
             "trial": pick.number,
             "params": dict(pick.params),
             "estimates": {n: e.to_dict() for n, e in pick.estimates.items()},
-            "gains_over_vllm_defaults": {n: e.to_dict() for n, e in self.found.gains.items()},
-            "score": self.found.score.to_dict(),
-            "better_than_defaults": self.found.decisive,
-            "runner_up": None if other is None else {"trial": other.number, "params": dict(other.params)},
-            "runner_up_tied": self.found.tied,
-            "rounds": self.found.rounds,
+            "gains_over_vllm_defaults": {n: e.to_dict() for n, e in recommendation.gains.items()},
+            "score": recommendation.score.to_dict(),
+            "better_than_defaults": recommendation.decisive,
+            "runner_up": None if runner_up is None else {"trial": runner_up.number, "params": dict(runner_up.params)},
+            "runner_up_tied": recommendation.tied,
+            "rounds": recommendation.rounds,
             "first_reading": {n: e.to_dict() for n, e in pick.first.items()},
             "config": dict(self.config),
             "signature": dict(self.signature),
@@ -73,10 +74,10 @@ class Row:
 
 @dataclass(frozen=True)
 class StudyRow:
-    """A row, and how it stands in its study.
+    """A row and its place in its study.
 
     Attributes:
-        row: The row; its `found.pick` is the candidate chosen.
+        row: The row; its `recommendation.pick` is the requested candidate.
         model: Name of the model it was measured with.
         hardware: Name of the hardware it was measured on (`conf/hardware/`); empty where that was not recorded.
         recommended: Whether it is the study's recommendation.
@@ -89,14 +90,14 @@ class StudyRow:
 
     @property
     def candidate(self) -> Candidate:
-        return self.row.found.pick
+        return self.row.recommendation.pick
 
 
-def chosen_row(config: StudyConfig) -> StudyRow:
-    """The row that `study.name` and `row` name.
+def requested_row(config: StudyConfig) -> StudyRow:
+    """The row that `study.name` and `row` of the configuration name.
 
     Raises:
-        ConfigError: no such study or trial, one that was measured with another model, or nothing to recommend.
+        ConfigError: no such study or trial, a study of another model, or nothing to recommend.
     """
     study = _study(config)
     info = info_of(study)
@@ -105,12 +106,12 @@ def chosen_row(config: StudyConfig) -> StudyRow:
             f"study {study.study_name!r} was measured with model {info.model}, not {config.model.name}: take "
             f"model={info.model}, or the study.name of a study with yours"
         )
-    found = recommendation(study)
-    if found is None:
+    best = recommendation(study)
+    if best is None:
         raise ConfigError(f"study {study.study_name!r} has no row yet that keeps every constraint: run more trials")
-    recommended = found.pick.number
-    number = pick(config.row, found, candidates(study), study.study_name).number
-    row = row_of(study, found if number == recommended else _instead(found, study, number))
+    recommended = best.pick.number
+    number = pick(config.row, best, candidates(study), study.study_name).number
+    row = row_of(study, best if number == recommended else _with_pick(best, study, number))
     measured, here = row.signature["model"], f"{info.model} {content_hash(config.model.path)}"
     if measured != here:
         raise ConfigError(
@@ -131,20 +132,20 @@ def _study(config: StudyConfig) -> optuna.Study:
     return by_name[config.study.name]
 
 
-def pick(row: str, found: Recommendation, measured: Sequence[Candidate], study: str) -> Candidate:
+def pick(row: str, best: Recommendation, measured: Sequence[Candidate], study: str) -> Candidate:
     """The candidate that `row` names.
 
     Args:
         row: "recommended", "runner-up", "baseline" or a trial's number.
-        found: The study's recommendation.
-        measured: All that it measured.
-        study: Its name.
+        best: The study's recommendation.
+        measured: All candidates that it measured.
+        study: Name of the study.
 
     Raises:
         ConfigError: there is none.
     """
     baseline = next((c for c in measured if c.baseline), None)
-    named = {"recommended": found.pick, "runner-up": found.runner_up, "baseline": baseline}
+    named = {"recommended": best.pick, "runner-up": best.runner_up, "baseline": baseline}
     candidate = named.get(row) or next((c for c in measured if str(c.number) == row), None)
     if candidate is None:
         numbers = ", ".join(str(c.number) for c in measured)
@@ -155,31 +156,31 @@ def pick(row: str, found: Recommendation, measured: Sequence[Candidate], study: 
     return candidate
 
 
-def _instead(found: Recommendation, study: optuna.Study, number: int) -> Recommendation:
-    """The recommendation with another measured trial as its pick, by its confirmed figures where there are some."""
-    again = {c.number: c for c in found.considered}
-    picked = again.get(number) or next(c for c in candidates(study) if c.number == number)
+def _with_pick(best: Recommendation, study: optuna.Study, number: int) -> Recommendation:
+    """The recommendation with another measured trial as its pick, with its confirmed figures where there are any."""
+    confirmed = {c.number: c for c in best.considered}
+    candidate = confirmed.get(number) or next(c for c in candidates(study) if c.number == number)
     return replace(
-        found, pick=picked, gains={}, score=found.scores.get(number, found.score), runner_up=None, tied=False,
-        rounds=found.rounds if number in again else 0,
+        best, pick=candidate, gains={}, score=best.scores.get(number, best.score), runner_up=None, tied=False,
+        rounds=best.rounds if number in confirmed else 0,
     )  # fmt: skip
 
 
 def signature_warning(study: optuna.Study) -> str:
-    """Says so where trials of one study were measured under different circumstances; else empty."""
-    trials = [t for t in complete(study) if not t.user_attrs.get("imputed")]
+    """A warning where trials of one study have different signatures; else empty."""
+    trials = [t for t in complete_trials(study) if not t.user_attrs.get("imputed")]
     signed = [(f"trial {t.number}", t.user_attrs["signature"]) for t in trials]
     return warning(differences(signed), "gains and ranks across them prove little; study.fresh=true measures anew")
 
 
-def row_of(study: optuna.Study, found: Recommendation) -> Row:
-    info, trial = info_of(study), _last_measured(study, found.pick.number)
+def row_of(study: optuna.Study, best: Recommendation) -> Row:
+    info, trial = info_of(study), _last_measured(study, best.pick.number)
     measured_at = trial.datetime_complete or datetime.now()
     return Row(
         scenario=info.scenario.name,
         title=info.scenario.title,
         study=study.study_name,
-        found=found,
+        recommendation=best,
         objectives=info.directions,
         config=trial.user_attrs["config"],
         signature=trial.user_attrs["signature"],
@@ -188,21 +189,21 @@ def row_of(study: optuna.Study, found: Recommendation) -> Row:
 
 
 def _last_measured(study: optuna.Study, number: int) -> FrozenTrial:
-    """The last measurement of a trial's settings: its confirmation's, where there is one."""
-    again = [t for t in complete(study) if t.user_attrs.get(CONFIRMS) == number and not t.user_attrs["imputed"]]
-    return again[-1] if again else trial_of(study, number)
+    """The last measurement of a trial's settings: of its confirmation, where there is one."""
+    trials = [t for t in complete_trials(study) if t.user_attrs.get(CONFIRMS) == number and not t.user_attrs["imputed"]]
+    return trials[-1] if trials else trial_of(study, number)
 
 
 def matrix_rows(studies: Sequence[optuna.Study]) -> list[Row]:
-    """One row per scenario and model: of several studies of one scenario the largest, of equals the latest."""
-    latest: dict[tuple[str, str], Row] = {}
-    for study in sorted(studies, key=lambda s: (len(candidates(s)), _last_told(s))):
-        found = recommendation(study)
-        if found is not None:
+    """One row per scenario and model, of the study with most candidates; of equals the latest."""
+    rows: dict[tuple[str, str], Row] = {}
+    for study in sorted(studies, key=lambda s: (len(candidates(s)), _ended_at(s))):
+        best = recommendation(study)
+        if best is not None:
             info = info_of(study)
-            latest[info.scenario.name, info.model] = row_of(study, found)
-    return list(latest.values())
+            rows[info.scenario.name, info.model] = row_of(study, best)
+    return list(rows.values())
 
 
-def _last_told(study: optuna.Study) -> float:
-    return max((t.datetime_complete.timestamp() for t in told(study) if t.datetime_complete), default=0.0)
+def _ended_at(study: optuna.Study) -> float:
+    return max((t.datetime_complete.timestamp() for t in budget_trials(study) if t.datetime_complete), default=0.0)

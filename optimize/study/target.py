@@ -16,7 +16,7 @@ from optimize.plan import Plan, make_plan
 from optimize.quantize.calibration import calibration_of
 from optimize.quantize.checkpoints import make_checkpoints
 from optimize.search.space import BEAM_SIZE, QUANTIZATION
-from optimize.study.rows import chosen_row
+from optimize.study.rows import requested_row
 
 Say = Callable[[str], None]
 
@@ -74,7 +74,7 @@ def choose(config: StudyConfig, name: str, say: Say) -> tuple[Plan, Target]:
     if config.at:
         plan = make_plan(only_point(config, name))
         return plan, Target("configuration given by +at", dict(config.at), _resolve(plan, config.at, False, say))
-    candidate = chosen_row(config).candidate
+    candidate = requested_row(config).candidate
     title = f"{config.row} row of study {config.study.name} (trial {candidate.number})"
     plan = make_plan(dataclasses.replace(config, study=dataclasses.replace(config.study, name=name)))
     params = {} if candidate.baseline else dict(candidate.params)

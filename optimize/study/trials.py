@@ -1,4 +1,4 @@
-"""What a study's trials say, read back from its storage: their figures, and what they are worth to a recommendation."""
+"""The trials of a study, read back from its storage: their figures, and the candidates for a recommendation."""
 
 from __future__ import annotations
 
@@ -20,56 +20,60 @@ from optimize.study.trial_attributes import estimates_of
 
 T = TypeVar("T")
 IDLE = "idle"
-"""Attribute of a trial: the knobs that do not count beside its other settings."""
+"""User attribute of a trial: knobs that have no effect beside its other settings."""
 UNSPENT = "unspent"
-"""Attribute of a trial told infeasible untried, because its recipe is known not to run here: it uses up no budget."""
+"""User attribute of a trial that uses up no budget: it was not run, as its recipe is known to fail here."""
 
 
-def remembered(read: Callable[[optuna.Study], T]) -> Callable[[optuna.Study], T]:
-    """Read again only once more of a study's trials are complete: complete ones never change.
+def memoized(read: Callable[[optuna.Study], T]) -> Callable[[optuna.Study], T]:
+    """Cache a reading of a study until another of its trials is complete: complete trials never change.
 
     Args:
-        read: Depends on the complete trials of a study alone. What it returns must not be changed.
+        read: Depends on the complete trials of a study alone. Its result must not be changed.
     """
-    known: WeakKeyDictionary[optuna.Study, tuple[int, T]] = WeakKeyDictionary()
+    cache: WeakKeyDictionary[optuna.Study, tuple[int, T]] = WeakKeyDictionary()
 
     @wraps(read)
     def reading(study: optuna.Study) -> T:
         count = sum(trial.state.name == "COMPLETE" for trial in study.get_trials(deepcopy=False))
-        if study not in known or known[study][0] != count:
-            known[study] = (count, read(study))
-        return known[study][1]
+        if study not in cache or cache[study][0] != count:
+            cache[study] = (count, read(study))
+        return cache[study][1]
 
     return reading
 
 
-def complete(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials with a result, the confirmations' too."""
+def complete_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials with a result, those of confirmations included."""
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
 
 
 def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
-    """One trial by its number; `study.trials` would copy all of them."""
+    """One trial by its number; `study.trials` would copy all trials."""
     return study.get_trials(deepcopy=False)[number]
 
 
-def told(study: optuna.Study) -> list[FrozenTrial]:
-    """Trials that used up budget: the search's and the baseline, measured or found infeasible."""
-    return [t for t in complete(study) if t.user_attrs.get(ROLE) != Role.CONFIRMATION and not t.user_attrs.get(UNSPENT)]
+def budget_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials that used up budget: those of the search and the baseline, measured or infeasible."""
+    return [
+        t
+        for t in complete_trials(study)
+        if t.user_attrs.get(ROLE) != Role.CONFIRMATION and not t.user_attrs.get(UNSPENT)
+    ]
 
 
-def measured(study: optuna.Study) -> list[FrozenTrial]:
-    """Those of `told` whose values are measurements."""
-    return [t for t in told(study) if not t.user_attrs.get("imputed", False)]
+def measured_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Trials of `budget_trials` whose values are measurements."""
+    return [t for t in budget_trials(study) if not t.user_attrs.get("imputed", False)]
 
 
-@remembered
+@memoized
 def candidates(study: optuna.Study) -> list[Candidate]:
-    """All measured trials as candidates for a recommendation, as the search read them.
+    """All measured trials as candidates for a recommendation, with the figures of the search.
 
-    But for their quality: that is what was last known of the model and decoding they share with other trials.
+    Quality is the figure that rests on most answers of all trials with the same model and decoding.
     """
-    trials, limits = measured(study), info_of(study).limits
+    trials, limits = measured_trials(study), info_of(study).limits
     quality, pairs = quality_so_far(study), paired_so_far(study)
     figures = {t.number: estimates_of(t) | quality.get(t.user_attrs.get("answers_key", ""), {}) for t in trials}
     paired = {t.number: pairs.get(t.user_attrs.get("answers_key", ""), {}) for t in trials}
@@ -80,7 +84,7 @@ def candidates(study: optuna.Study) -> list[Candidate]:
             number=t.number,
             params={k: v for k, v in t.params.items() if k not in t.user_attrs.get(IDLE, ())},
             estimates=figures[t.number],
-            feasible=_keeps(limits, figures[t.number], reference, paired[t.number]),
+            feasible=_is_feasible(limits, figures[t.number], reference, paired[t.number]),
             baseline=t.number == baseline,
             paired=paired[t.number],
         )
@@ -89,52 +93,52 @@ def candidates(study: optuna.Study) -> list[Candidate]:
 
 
 def baseline_estimates(study: optuna.Study) -> dict[str, Estimate] | None:
-    """The baseline's figures, once it is measured."""
+    """Metric -> figure of the baseline; None until it is measured."""
     return next((dict(c.estimates) for c in candidates(study) if c.baseline), None)
 
 
-@remembered
+@memoized
 def quality_so_far(study: optuna.Study) -> dict[str, dict[str, Estimate]]:
-    """What answers depend on -> metric -> the figure that rests on most of them.
+    """Key of answers (model and decoding) -> metric -> the figure that rests on most answers.
 
-    Where the baseline was answered to more prompts, it is the baseline's and the difference on common ones.
+    Where the baseline has answers to more prompts, the figure is the baseline's plus the difference on common prompts.
     """
-    found: dict[str, dict[str, Estimate]] = {}
+    quality: dict[str, dict[str, Estimate]] = {}
     names = info_of(study).same_sample  # read once: each time asks the storage
-    for trial in complete(study):
+    for trial in complete_trials(study):
         key = trial.user_attrs.get("answers_key")
         if key is None or trial.user_attrs.get("imputed"):
             continue
-        estimates, known = estimates_of(trial), found.setdefault(key, {})
+        estimates, best = estimates_of(trial), quality.setdefault(key, {})
         for name in names:
-            if name in estimates and (name not in known or estimates[name].n >= known[name].n):
-                known[name] = estimates[name]
-    baseline = next((t for t in complete(study) if t.user_attrs.get(ROLE) == Role.BASELINE), None)
-    reference = found.get("" if baseline is None else baseline.user_attrs.get("answers_key", ""), {})
+            if name in estimates and (name not in best or estimates[name].n >= best[name].n):
+                best[name] = estimates[name]
+    baseline = next((t for t in complete_trials(study) if t.user_attrs.get(ROLE) == Role.BASELINE), None)
+    reference = quality.get("" if baseline is None else baseline.user_attrs.get("answers_key", ""), {})
     for key, paired in paired_so_far(study).items():
-        if key in found:
-            found[key] |= levelled_quality(found[key], paired, reference)
-    return found
+        if key in quality:
+            quality[key] |= levelled_quality(quality[key], paired, reference)
+    return quality
 
 
 def levelled_quality(
     figures: Mapping[str, Estimate], paired: Mapping[str, Any], reference: Mapping[str, Estimate]
 ) -> dict[str, Estimate]:
-    """Quality figures that rest on fewer answers than the baseline's, as they would be on all of its prompts.
+    """Quality figures that rest on fewer answers than the baseline's, extrapolated to all of its prompts.
 
     Args:
         figures: Metric -> figure of a configuration.
-        paired: Metric -> its comparison with the baseline, or that as a record keeps it.
+        paired: Metric -> its comparison with the baseline, or the record of one.
         reference: Metric -> the baseline's figure.
     """
     return {
         name: levelled(p.difference, reference[name])
-        for name, p in _made(paired).items()
+        for name, p in _comparisons(paired).items()
         if name in figures and name in reference and figures[name].n < reference[name].n
     }
 
 
-def _keeps(
+def _is_feasible(
     limits: Sequence[Limit], figures: Mapping[str, Estimate], reference: Mapping[str, Estimate] | None,
     paired: Mapping[str, Paired],
 ) -> bool:  # fmt: skip
@@ -142,21 +146,21 @@ def _keeps(
 
 
 def paired_so_far(study: optuna.Study) -> dict[str, dict[str, Paired]]:
-    """What answers depend on -> quality metric -> its comparison with the baseline that rests on most answers."""
-    found: dict[str, dict[str, Paired]] = {}
-    for trial in complete(study):
-        known = found.setdefault(trial.user_attrs.get("answers_key", ""), {})
+    """Key of answers -> quality metric -> the comparison with the baseline that rests on most answers."""
+    comparisons: dict[str, dict[str, Paired]] = {}
+    for trial in complete_trials(study):
+        best = comparisons.setdefault(trial.user_attrs.get("answers_key", ""), {})
         for name, raw in trial.user_attrs.get("paired", {}).items():
             paired = Paired.from_dict(raw)
-            if name not in known or paired.difference.n >= known[name].difference.n:
-                known[name] = paired
-    return found
+            if name not in best or paired.difference.n >= best[name].difference.n:
+                best[name] = paired
+    return comparisons
 
 
 def ratios_of(paired: Mapping[str, Any]) -> dict[str, Estimate]:
-    """Metric -> ratio to the baseline's; `paired` holds comparisons, or those as a record keeps them."""
-    return {name: p.ratio for name, p in _made(paired).items() if p.ratio is not None}
+    """Metric -> ratio to the baseline's figure; `paired` holds comparisons, or records of them."""
+    return {name: p.ratio for name, p in _comparisons(paired).items() if p.ratio is not None}
 
 
-def _made(paired: Mapping[str, Any]) -> dict[str, Paired]:
+def _comparisons(paired: Mapping[str, Any]) -> dict[str, Paired]:
     return {name: p if isinstance(p, Paired) else Paired.from_dict(p) for name, p in paired.items()}

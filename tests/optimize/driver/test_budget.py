@@ -10,7 +10,7 @@ import pytest
 from optimize.config.compose import configuration
 from optimize.errors import ConfigError
 from optimize.plan import Plan, make_plan
-from optimize.study.trials import told
+from optimize.study.trials import budget_trials
 from optimize.testing.instant_workers import Instant
 from tests.optimize.driver.test_loop import looped
 
@@ -28,7 +28,7 @@ def test_a_search_until_noise_ends_where_nothing_can_be_gained_any_more(
 ) -> None:
     two_points = ["~search_space.batch_size", "~search_space.beam_size", "+search_space.batch_size=[4,5]"]
     plan = planned(tmp_path, workload_file, *two_points, "+baseline.batch_size=4", "search.until=noise")
-    assert 12 <= len(told(looped(plan, Instant(plan), 1))) < 31
+    assert 12 <= len(budget_trials(looped(plan, Instant(plan), 1))) < 31
     message = r"expected to gain [\d.]+% of the score, below the standard error of a confirmed gain \([\d.]+%;"
     assert re.search(message, capsys.readouterr().out)
 

@@ -31,7 +31,7 @@ def _row(scenario: str, *others: Candidate, objectives: tuple[str, ...] = ("qps"
     found = recommend([BASELINE, *others], DIRECTIONS, {"qps": 1.0})
     assert found is not None
     return Row(
-        scenario=scenario, title=f"{scenario.title()} (first)", study=f"{scenario}-1", found=found,
+        scenario=scenario, title=f"{scenario.title()} (first)", study=f"{scenario}-1", recommendation=found,
         objectives={name: DIRECTIONS[name] for name in objectives}, config={"checkpoint": "cache/int8"},
         signature={"machine": "two cores", "seed": "0"},
         date="2026-11-22",
@@ -116,7 +116,7 @@ def test_csv_holds_the_exact_figures() -> None:
 def test_rows_become_json() -> None:
     raw = json.loads(json.dumps(CHAT.to_dict()))
     assert (raw["scenario"], raw["trial"], raw["params"]) == ("chat", 4, {"quantization": "int8", "batch_size": 64})
-    assert Estimate.from_dict(raw["estimates"]["qps"]) == CHAT.found.pick.estimates["qps"]
+    assert Estimate.from_dict(raw["estimates"]["qps"]) == CHAT.recommendation.pick.estimates["qps"]
     assert raw["runner_up"] == {"trial": 5, "params": {"quantization": "int4", "batch_size": 32}}
     assert (raw["better_than_defaults"], raw["runner_up_tied"]) == (True, False)
     assert TIED.to_dict()["runner_up_tied"] is True
@@ -140,7 +140,7 @@ def test_a_matrix_of_nothing_is_still_a_table(tmp_path: Path) -> None:
 
 
 def test_the_front_is_written_best_score_first_in_all_three_forms(tmp_path: Path) -> None:
-    paths = write_front(CHAT, CHAT.found.front, tmp_path)
+    paths = write_front(CHAT, CHAT.recommendation.front, tmp_path)
     assert [p.name for p in paths] == ["front.md", "front.json", "front.csv"]
     # Scored by throughput alone: trial 4 (20/s), trial 5 (12/s), and the baseline, whose BLEU nothing beats.
     order = ["4", "5", "0"]

@@ -20,7 +20,7 @@ from optimize.study.confirmation import Confirmation, confirmed, first_reading, 
 from optimize.study.info import StudyInfo, store_info
 from optimize.study.queue import RETRIES, requeue
 from optimize.study.trial_attributes import CONFIRMS, ROUND
-from optimize.study.trials import told
+from optimize.study.trials import budget_trials
 from tests.made import make_study
 from tests.optimize.driver.test_session import runs, stored
 
@@ -91,7 +91,7 @@ def test_the_fronts_best_and_the_baseline_are_measured_once_a_round() -> None:
     assert confirmed(study) is None
     _confirm(study, candidates=2)
     assert sorted(_cells(study)) == [(r, n) for r in range(3) for n in (0, 2, 3)]
-    assert len(told(study)) == len(FIRST), "a confirmation uses up no budget of the search"
+    assert len(budget_trials(study)) == len(FIRST), "a confirmation uses up no budget of the search"
 
 
 def test_a_lucky_reading_does_not_survive() -> None:
@@ -206,7 +206,7 @@ def test_what_the_search_had_no_time_for_does_not_run_in_between() -> None:
     study = _study()
     study.enqueue_trial({"x": 8}, user_attrs={ROLE: Role.SEARCH})
     _confirm(study)
-    assert len(told(study)) == len(FIRST)
+    assert len(budget_trials(study)) == len(FIRST)
     assert _found(study).rounds == 3
 
 
@@ -280,7 +280,7 @@ def test_a_study_shows_first_reading_and_confirmed_value(
     assert (out / "studies/smoke/report/confirmation.md").is_file()
     again = [r for r in runs(out) if r.data.tags["role"] == Role.CONFIRMATION]
     assert len(again) == 4 and {r.data.tags["confirms"] for r in again} == {"0", str(found.considered[-1].number)}
-    assert len(told(study)) == 4
+    assert len(budget_trials(study)) == 4
 
 
 def test_rounds_run_side_by_side_and_each_in_one_place() -> None:

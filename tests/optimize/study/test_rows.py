@@ -55,7 +55,7 @@ def test_a_row_that_does_not_fit(optimize: Run, simulated: list[str]) -> None:
     ):
         assert said in refused(optimize([*simulated, *overrides, "deploy.verify=false"], verb="optimize.deploy"))
     priced = optimize([*simulated, "hardware.hourly_usd=1.5", "row=1"], verb="optimize.price")
-    assert priced.returncode == 0 and "trial 1" in priced.stdout and "measured on it" in priced.stdout
+    assert priced.returncode == 0 and "trial 1" in priced.stdout and "measured on this machine" in priced.stdout
 
 
 ONE = Estimate(1.0, 1.0, 1.0, 1, "x")

@@ -3,13 +3,13 @@
 import optuna
 from optuna.distributions import IntDistribution
 
-from optimize.study.trials import remembered
+from optimize.study.trials import memoized
 
 
 def test_a_reading_is_made_once_per_completed_trial_and_study() -> None:
     read: list[str] = []
 
-    @remembered
+    @memoized
     def names(study: optuna.Study) -> int:
         read.append(study.study_name)
         return len(study.get_trials())
