@@ -97,9 +97,7 @@ class LoadResult:
     cut_short: str | None = None
 
 
-def run_load(
-    clients: Clients, engine: Engine, traffic: Traffic, control: LoadControl | None = None
-) -> LoadResult:  # fmt: skip
+def run_load(clients: Clients, engine: Engine, traffic: Traffic, control: LoadControl | None = None) -> LoadResult:
     """Run one load to its end.
 
     The load goes on while the requests due within the window drain, so that none of them is measured on an engine that

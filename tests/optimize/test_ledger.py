@@ -1,5 +1,6 @@
 """The study on disk."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,27 @@ def test_a_record_survives_the_disk(tmp_path: Path) -> None:
     ledger.write(RECORD)
     assert ledger.read(3) == RECORD
     assert TrialRecord.from_json(RECORD.to_json()) == RECORD
+
+
+EARLIER = """{
+ "study": "smoke", "number": 1, "role": "search", "params": {"batch_size": 11},
+ "config": {"engine_key": "f3bf272226ad"},
+ "signature": {"machine": "two cores"}, "state": "completed", "baseline": false,
+ "answers_key": "[\\"m\\", {}, [1, []]]",
+ "confirms": null, "reason": "", "evidence": [], "paired": {"bleu": {"difference": {}, "ratio": null, "p": 1.0}},
+ "violations": {"runs": -1.0}, "feasible": true, "new_engine": true, "audit": {"sent": 63, "asked": null},
+ "disturbed": ["other programs used 93% of the processors"], "cut_short": "", "repeated": ["requests pile up"],
+ "seconds": {"ask": 0.07, "engine_start": 1.9, "total": 10.7, "wall": 11.1}, "started_at": 1795.5, "ended_at": 1806.5,
+ "estimates": {"qps": {"value": 51.0, "low": 47.1, "high": 54.9, "n": 203, "unit": "1/s"}}
+}"""
+"""A trial.json as version 1d575b7 wrote it, shortened; its names are those of every later version."""
+
+
+def test_trials_of_earlier_versions_are_read_and_written_under_the_same_names() -> None:
+    record = TrialRecord.from_json(EARLIER)
+    assert record.role is Role.SEARCH and record.state is State.COMPLETED
+    assert record.estimates == {"qps": Estimate(51.0, 47.1, 54.9, 203, "1/s")}
+    assert json.loads(record.to_json()) == json.loads(EARLIER)
 
 
 def test_a_later_state_replaces_the_earlier(tmp_path: Path) -> None:

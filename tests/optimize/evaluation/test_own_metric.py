@@ -19,6 +19,7 @@ from optimize.engine.base import RequestConfig, TrialConfig
 from optimize.evaluation.answers import Answers
 from optimize.ledger import TrialRecord
 from optimize.outcome import ROLE, Completed, Role
+from optimize.report.terminal import in_words
 from optimize.study.confirmation import recommendation
 from optimize.study.info import StudyInfo, store_info
 from optimize.study.rows import row_of
@@ -59,6 +60,7 @@ def records(tmp_path: Path) -> dict[int, TrialRecord]:
         role = Role.SEARCH if number else Role.BASELINE
         record = trial(number, role=role, baseline=not number)
         record.params["beam_size"] = beams
+        record.config |= {"request": {"beam_size": beams, "fields": []}, "deploy_command": ""}
         evaluation = rig.evaluate(TrialConfig(CONFIG.engine, RequestConfig(beams)), record)
         assert isinstance(evaluation.outcome, Completed)
         baseline = baseline or evaluation.outcome.estimates
@@ -98,9 +100,11 @@ def test_the_recommendation_gains_what_the_common_answers_show(records: dict[int
             values=[record.estimates[name].value for name in directions],
             user_attrs={ROLE: str(record.role), **attributes_of(record)},
         ))  # fmt: skip
-    pick = recommendation(study)
-    assert pick is not None
-    row = row_of(study, pick).to_dict()
+    recommended = recommendation(study)
+    assert recommended is not None
+    row = row_of(study, recommended).to_dict()
     assert row["params"]["beam_size"] == 4 and {"exact_match", "mine"} <= set(row["estimates"])
     gain, comparison = row["gains_over_vllm_defaults"]["exact_match"], records[4].paired["exact_match"]
     assert gain["value"] == pytest.approx(comparison["ratio"]["value"]) and math.isfinite(gain["high"])
+    rows, p = comparison["difference"]["n"], comparison["p"]
+    assert f"significant on {rows} prompts answered by both (p = {p:.2g})" in in_words(study, recommended)

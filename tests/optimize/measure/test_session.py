@@ -9,9 +9,11 @@ from mlflow import MlflowClient
 
 from objectives import Estimate
 from optimize.ledger import Ledger, TrialRecord
-from optimize.measure.session import combined
+from optimize.measure.session import combined, report
 from optimize.outcome import Role, State
+from optimize.testing.scripted_engine import ScriptedTelemetry
 from tests.conftest import Run
+from tests.optimize.evaluation.scripted import Rig
 
 
 def test_the_whole_picture_is_printed_and_tracked(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
@@ -70,3 +72,14 @@ def test_one_repeat_keeps_its_own_interval() -> None:
 
 def test_no_figure_is_said_to_be_possibly_negative() -> None:
     assert combined([record(0, a=1.0), record(1, a=9.0)])["a"].low == 0.0
+
+
+def test_the_report_quotes_why_measurements_were_repeated_and_what_disturbed_the_last(tmp_path: Path) -> None:
+    rig, measured = Rig(tmp_path), record(0, qps=10.0)
+    rig.telemetry = ScriptedTelemetry(rig.clock, {"other_cores": 0.5})
+    measured.conclude(rig.evaluate(record=measured))
+    measured.config["deploy_command"] = "vllm serve m"
+    text = report(rig.plan, [measured])
+    busy = "other programs used 50% of the processors"
+    assert f"machine: {busy}" in text and f"not believed: {busy}" in text
+    assert text.endswith("deploy: vllm serve m")
