@@ -10,6 +10,7 @@ from typing import Protocol
 from objectives import RequestRecord
 from optimize.engine.base import TrialConfig
 from optimize.ledger import Ledger, TrialRecord
+from optimize.outcome import State
 
 WITHOUT_EFFECT = frozenset({
     "api_server_count", "async_scheduling", "block_size", "data_parallel_size", "enable_chunked_prefill",
@@ -84,7 +85,7 @@ class Answers:
         self._earlier: dict[str, list[int]] = {}
         self.baseline: str | None = None
         for record in ledger.records():
-            if record.state == "completed" and record.answers_key:
+            if record.state is State.COMPLETED and record.answers_key:
                 self._earlier.setdefault(record.answers_key, []).append(record.number)
                 self._note_baseline(record.answers_key, record.baseline)
         self._answers: dict[str, dict[int, str]] = {}

@@ -132,39 +132,47 @@ def _end_with(source: asyncio.Task[None]) -> None:
         os._exit(1)
 
 
+class _Process:
+    """The state of the process between messages."""
+
+    def __init__(self, writer: asyncio.StreamWriter) -> None:
+        self._writer, self._prompts = writer, Prompts((), None)
+        self._load: _Load | None = None
+        self._reporting: asyncio.Task[None] | None = None
+
+    async def handle(self, message: object) -> None:
+        """Carry out one message."""
+        match message:
+            case Prompts():
+                self._prompts = message
+            case ClientShare():
+                load = self._load = _Load(message, self._prompts, open_session(message.endpoint))
+                self._reporting = asyncio.create_task(self._report(load))
+            case Follow() if self._load is not None:
+                self._load.follow(message)
+            case Stop() if self._load is not None and self._reporting is not None:
+                self._reporting.cancel()
+                self._writer.write(framed(await self._load.stop()))
+                self._load = None
+            case _:
+                raise AssertionError(f"no such message now: {message!r}")
+
+    async def _report(self, load: _Load) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            self._writer.write(framed(load.report()))
+
+
 async def serve(sock: socket.socket) -> None:
     """Carry out messages until the socket closes."""
     reader, writer = await asyncio.open_connection(sock=sock, limit=1 << 26)
-    prompts = Prompts((), None)
-    load: _Load | None = None
-    reporting: asyncio.Task[None] | None = None
-
-    async def report() -> None:
-        while load is not None:
-            await asyncio.sleep(REPORT_S)
-            writer.write(framed(load.report()))
-
+    process = _Process(writer)
     while True:
         try:
             message = await receive(reader)
         except (asyncio.IncompleteReadError, ConnectionError):
             return
-        match message:
-            case Prompts():
-                prompts = message
-            case ClientShare():
-                load = _Load(message, prompts, open_session(message.endpoint))
-                reporting = asyncio.create_task(report())
-            case Follow():
-                assert load is not None
-                load.follow(message)
-            case Stop():
-                assert load is not None and reporting is not None
-                reporting.cancel()
-                writer.write(framed(await load.stop()))
-                load = None
-            case _:
-                raise AssertionError(f"no such message: {message!r}")
+        await process.handle(message)
 
 
 def main() -> None:

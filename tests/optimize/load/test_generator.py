@@ -328,6 +328,16 @@ def test_a_request_that_is_never_answered_times_out_and_the_load_goes_on() -> No
     assert lost.latency_s == pytest.approx(1.5) and lost in due_in_window(result)
 
 
+@pytest.mark.parametrize("error", ["refused", "server", "malformed", "connection"])
+def test_requests_that_fail_are_records_of_the_window_like_others(error: str) -> None:
+    def server(request: ScriptedRequest) -> ScriptedAnswer:
+        return ScriptedAnswer(0.05, error if request.number % 2 else None)
+
+    window = due_in_window(Bench(server).run(ClosedLoop(users=2)))
+    assert {r.error for r in window} == {None, error}
+    assert sum(r.error is None for r in window) >= 20  # answers alone end the window
+
+
 def test_too_few_answers_in_the_longest_window_are_too_slow_to_be_measured() -> None:
     bench = Bench(lambda _: ScriptedAnswer(20.0))
     with pytest.raises(EngineFailure, match=r"[0-4] answers in 60 s of window \(load.window_max_s\)") as caught:
