@@ -1,4 +1,4 @@
-"""One configuration measured outside a study: its record, its measurement and what is written of it."""
+"""One configuration measured outside a study."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def record_of(plan: Plan, number: int, role: Role, params: Mapping[str, Any], po
 def measure_once(
     record: TrialRecord, point: TrialConfig, evaluator: Evaluator, tracker: Tracker, progress: Progress
 ) -> Outcome:
-    """Measure, fill the record in, and tell ledger and tracker."""
+    """Measure a configuration, conclude its record, and pass it to the ledger and the tracker."""
     progress.trial(record)
     evaluator.ledger.write(record)
     tracker.begin(record)

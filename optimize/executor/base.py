@@ -15,7 +15,7 @@ from optimize.outcome import Evaluation
 
 
 def nothing() -> None:
-    """Holds nothing back."""
+    """Do nothing: the default of `Job.hold`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Job:
     Attributes:
         config: The configuration, resolved.
         record: Its record so far.
-        futility: What is known before it; None measures it in full.
-        answers: What the study was answered before, by the same model and decoding, and by the baseline.
+        futility: Figures against which it may be cut short; None measures it in full.
+        answers: Earlier answers of the study by the same model and decoding, and those of the baseline.
         hold: Called before the load by an executor of one engine: from then on nothing may run in the background.
     """
 
@@ -45,7 +45,7 @@ class Done:
         slot: Where it ran.
         record: Its record, with the signature of the machine it ran on; not concluded yet.
         evaluation: The result, to be told.
-        live: Whether an engine of its configuration still runs there.
+        live: Whether an engine of its configuration still runs in the slot.
     """
 
     slot: int
@@ -55,44 +55,44 @@ class Done:
 
 
 class Executor(Protocol):
-    """Runs jobs in one or more slots, each an engine's place; a context manager that leaves no engine behind.
+    """Runs jobs in one or more slots of one engine each; a context manager that leaves no engine behind.
 
-    Entering raises ConfigError where no slot can serve, so that nothing is written before.
+    Entering it raises ConfigError where no slot can run an engine, before anything is written.
     """
 
     @property
     def machine(self) -> str:
-        """The class of the machines that the slots are on."""
+        """Class of the machines of the slots."""
 
     @property
     def slots(self) -> int:
-        """How many jobs it would run at a time, at most."""
+        """Most jobs at a time."""
 
     def describe(self) -> str:
-        """For people; empty where there is nothing to say."""
+        """Description for people; empty for an executor of one engine."""
 
     def idle(self) -> list[int]:
-        """Slots that could take a job now, those whose engine was used last first."""
+        """Free slots, those whose engine was used last first."""
 
     def effective(self, config: EngineConfig, names: Sequence[str]) -> dict[str, Any]:
-        """Start an engine and ask it what it runs with; the engine stays for the next job of its configuration.
+        """Start an engine and read the values of its flags; the engine stays for the next job of its configuration.
 
         Raises:
             EngineFailure, TransientFault: as `Launcher.launch`.
         """
 
     def submit(self, slot: int, job: Job) -> None:
-        """Run a job in an idle slot."""
+        """Run a job in a free slot."""
 
     def wait(self, timeout_s: float | None = None) -> Done | None:
-        """The next job that is done; None where something else changed (a slot came), or time is over.
+        """The next job that is done; None if a slot became free otherwise, or time is over.
 
         Raises:
-            OptimizeError: no slot is left, and none will come.
+            OptimizeError: no slot is left, and none can be started.
         """
 
     def interrupt(self) -> None:
-        """Drop what is running, engines included."""
+        """Drop the running jobs and their engines."""
 
     def __enter__(self) -> Self: ...
 

@@ -1,4 +1,4 @@
-"""One engine at a time, evaluated in this process: nothing between the loop and the measurement."""
+"""The executor of one engine: evaluates jobs in this process."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Inline:
 
     Args:
         plan: The study's parts.
-        phase: Told of each phase of a trial as it begins.
-        evaluator: What evaluates a configuration.
+        phase: Receives the name of each phase of a trial.
+        evaluator: Class that evaluates a configuration.
     """
 
     slots = 1
@@ -32,7 +32,7 @@ class Inline:
         self._plan, self._phase, self._evaluator = plan, phase, evaluator
         self._pool = EnginePool(plan.launcher, plan.folder / "engines")
         self._clients = ClientPool(plan.config.load.clients)
-        self._held = ExitStack()
+        self._resources = ExitStack()
         self._job: Job | None = None
 
     @property
@@ -43,14 +43,14 @@ class Inline:
         return ""
 
     def __enter__(self) -> Self:
-        self._held.enter_context(self._clients)
-        self._held.enter_context(self._pool)
+        self._resources.enter_context(self._clients)
+        self._resources.enter_context(self._pool)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._held.close()
+        self._resources.close()
 
     def idle(self) -> list[int]:
         return [0] if self._job is None else []

@@ -1,4 +1,4 @@
-"""Places for engines on this machine: which there are, and how many engines at a time disturb each other too much."""
+"""Places for engines on this machine: processors and GPUs that one engine and its clients have to themselves."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Place:
     gpus: tuple[int, ...] = ()
 
     def take(self) -> None:
-        """Keep this process, and whatever it starts from now on, to the place."""
+        """Confine this process, and every process that it starts from now on, to the place."""
         if self.cpus:
             os.sched_setaffinity(0, self.cpus)
         if self.gpus:
@@ -41,7 +41,7 @@ class Place:
 
     @property
     def name(self) -> str:
-        """Fit for a file's name."""
+        """Name that is fit for a file."""
         return re.sub(r"[^0-9a-zA-Z]+", "-", str(self))
 
     def __str__(self) -> str:
@@ -51,12 +51,12 @@ class Place:
 
 @contextmanager
 def taken(places: Sequence[Place]) -> Iterator[Place]:
-    """Take the first of these places that no other worker on this machine has, and keep it until the end.
+    """Take the first of these places that no other worker on this machine has, until the end of the context.
 
-    A place without bounds is nobody's: there somebody else (Ray, by its resources) says who runs where.
+    The whole machine is never locked: then something else (Ray, by its resources) decides who runs where.
 
     Raises:
-        ConfigError: all of them are taken.
+        ConfigError: other workers have all of them.
     """
     for place in places:
         if place == Place():
@@ -80,59 +80,59 @@ def taken(places: Sequence[Place]) -> Iterator[Place]:
 
 
 def read_cpus(text: str) -> tuple[int, ...]:
-    """The processors of a list as `taskset` takes it, e.g. "0-3,8".
+    """Parse a list of processors in the syntax of `taskset`, e.g. "0-3,8".
 
     Raises:
-        ConfigError: it is no such list.
+        ConfigError: it has another syntax.
     """
-    found: set[int] = set()
+    cpus: set[int] = set()
     try:
         for part in str(text).split(","):
             first, dash, last = part.partition("-")
             numbers = range(int(first), int(last if dash else first) + 1)
             if not numbers:
                 raise ValueError
-            found.update(numbers)
+            cpus.update(numbers)
     except ValueError:
         raise ConfigError(
             f"executor.cpu_sets: {text!r} is no list of processors: write e.g. '0-3,8' (quoted, one text per engine)"
         ) from None
-    return tuple(sorted(found))
+    return tuple(sorted(cpus))
 
 
 def cpu_places(sets: Sequence[str]) -> list[Place]:
     """One place per set of processors.
 
     Raises:
-        ConfigError: a processor is not there, stands in two sets, or shares its core with one of another set: two
-            engines on it would disturb each other.
+        ConfigError: a processor is not available, is in two sets, or shares its core with a processor of another set:
+            two engines on one core would disturb each other.
     """
-    allowed, taken = os.sched_getaffinity(0), dict[int, str]()
+    allowed, owners = os.sched_getaffinity(0), dict[int, str]()
     places: list[Place] = []
     for text in sets:
         cpus = read_cpus(text)
         missing = sorted(set(cpus) - allowed)
         if missing:
             raise ConfigError(
-                f"executor.cpu_sets: processor {missing[0]} of {text!r} is not this process's to use: it has "
+                f"executor.cpu_sets: processor {missing[0]} of {text!r} is not available to this process, which has "
                 f"{_ranges(sorted(allowed))}"
             )
         for cpu in cpus:
             for other in (cpu, *siblings(cpu)):
-                if taken.get(other, text) != text:
+                if owners.get(other, text) != text:
                     raise ConfigError(
-                        f"executor.cpu_sets: {taken[other]!r} and {text!r} share processor {cpu}'s core: two "
+                        f"executor.cpu_sets: {owners[other]!r} and {text!r} share processor {cpu}'s core: two "
                         "engines on it would disturb each other; give every core to one set"
                     )
         if cpus in [place.cpus for place in places]:
             raise ConfigError(f"executor.cpu_sets names {text!r} twice: give every core to one set")
-        taken |= dict.fromkeys(cpus, text)
+        owners |= dict.fromkeys(cpus, text)
         places.append(Place(cpus=cpus))
     return places
 
 
 def siblings(cpu: int) -> tuple[int, ...]:
-    """Processors that share a core with this one, itself included; itself alone where the kernel does not tell."""
+    """Processors of one core, itself included; itself alone where the kernel does not report them."""
     try:
         return read_cpus(Path(_SIBLINGS.format(cpu)).read_text().strip())
     except (OSError, ConfigError):
@@ -143,12 +143,12 @@ def gpu_places(per_engine: int | None, flags: Mapping[str, object], knobs: Seque
     """One place per GPU, or per group of them; one for all where engines spread over GPUs by a flag or a knob.
 
     Args:
-        per_engine: GPUs of each; None for one, unless engines spread.
-        flags: vLLM flags that are held fixed.
-        knobs: Names of flags that are searched.
+        per_engine: GPUs per engine; None for one, or all where engines spread over GPUs.
+        flags: vLLM flags that are fixed.
+        knobs: Names of the flags that are searched.
 
     Raises:
-        ConfigError: there are fewer GPUs than one engine is to have.
+        ConfigError: there are fewer GPUs than `per_engine`.
     """
     gpus = visible_gpus(len(gpu_handles()))
     spread = any(name in flags or name in knobs for name in _SPREADING)
@@ -161,7 +161,7 @@ def gpu_places(per_engine: int | None, flags: Mapping[str, object], knobs: Seque
 
 
 def _shares(cpus: Sequence[int], parts: int) -> list[tuple[int, ...]]:
-    """Processors dealt out in blocks: neighbours usually share caches, memory and the way to their GPU."""
+    """Processors in equal blocks: neighbours usually share caches, memory and the path to a GPU."""
     size = len(cpus) // parts if parts else 0
     if size == 0:
         return [()] * parts

@@ -1,4 +1,4 @@
-"""Workers on this machine: a process per place, so that no measurement shares processors, or Python, with another."""
+"""Workers on this machine: one process per place, so that no two measurements share processors or an interpreter."""
 
 from __future__ import annotations
 
@@ -25,29 +25,29 @@ class Processes:
     """A transport of processes and pipes.
 
     Args:
-        specs: What each slot's worker is started with.
-        make: Makes the worker, in its process.
+        specs: Specifications of the workers, by slot.
+        make: Creates a worker in its process.
     """
 
     def __init__(self, specs: Sequence[WorkerSpec], make: Make = Worker) -> None:
-        self._posts, self._make = specs, make
+        self._specs, self._make = specs, make
         self._running: dict[int, tuple[SpawnProcess, Connection]] = {}
 
     def start(self, slot: int) -> None:
         self.stop(slot)
         ours, theirs = _SPAWN.Pipe()
         process = _SPAWN.Process(
-            target=_serve, args=(theirs, self._posts[slot], self._make, os.getpid()), name=f"worker-{slot}", daemon=True
+            target=_serve, args=(theirs, self._specs[slot], self._make, os.getpid()), name=f"worker-{slot}", daemon=True
         )
         process.start()
-        theirs.close()  # or its end would not show here
+        theirs.close()  # or the end of the process would not close the pipe
         self._running[slot] = (process, ours)
 
     def send(self, slot: int, method: str, *arguments: Any) -> None:
         try:
             self._running[slot][1].send((method, arguments))
         except OSError:
-            return  # it is gone: the next wait tells
+            return  # it is gone, which the next `wait` reports
 
     def wait(self, timeout_s: float | None) -> list[tuple[int, Message]]:
         pipes = {pipe: slot for slot, (_, pipe) in self._running.items()}
@@ -58,14 +58,14 @@ class Processes:
     def _receive(self, slot: int) -> Message:
         process, pipe = self._running[slot]
         try:
-            word: Message = pipe.recv()
+            message: Message = pipe.recv()
         except (EOFError, OSError):
             process.join(_STOP_S)
             self.stop(slot)
             return Lost(f"process {process.pid} ended with code {process.exitcode}")
-        if isinstance(word, Rejected):
+        if isinstance(message, Rejected):
             self.stop(slot)
-        return word
+        return message
 
     def stop(self, slot: int) -> None:
         if slot not in self._running:
@@ -86,7 +86,7 @@ class Processes:
 
 
 def _serve(pipe: Connection, spec: WorkerSpec, make: Make, parent: int) -> None:
-    """A worker's process: answers until the driver is gone."""
+    """Body of a worker's process: answers requests until the driver is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C at the terminal is the driver's to handle
     signal.signal(signal.SIGTERM, _end)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
@@ -109,5 +109,5 @@ def _serve(pipe: Connection, spec: WorkerSpec, make: Make, parent: int) -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough: stopping an engine must not be interrupted
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # stopping an engine must not be interrupted by a second signal
     raise SystemExit(0)

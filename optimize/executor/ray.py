@@ -22,7 +22,7 @@ _ONLY = 0
 
 
 class Remote:
-    """The actor: has a worker in a process of its own, as on one machine.
+    """Ray actor with a worker in a process of its own, as on one machine.
 
     Not in the actor's process, because Ray kills the children of one that ends: the reaper of an engine would be such
     a child, and without its reaper an engine lives on. This way a worker is killed, and the reaper, which sees that,
@@ -34,15 +34,15 @@ class Remote:
         self._processes.start(_ONLY)
 
     def ready(self) -> Message:
-        return self._heard()
+        return self._next()
 
     def answer(self, method: str, arguments: Sequence[Any]) -> Message:
         self._processes.send(_ONLY, method, *arguments)
-        return self._heard()
+        return self._next()
 
-    def _heard(self) -> Message:
-        ((_, word),) = self._processes.wait(None)
-        return word
+    def _next(self) -> Message:
+        ((_, message),) = self._processes.wait(None)
+        return message
 
     def close(self) -> None:
         self._processes.close()
@@ -52,9 +52,9 @@ class Actors:
     """A transport of Ray actors.
 
     Args:
-        settings: Where the cluster is, and what each worker asks of it.
-        specs: What each slot's worker is started with.
-        make: Makes the worker, in its process.
+        settings: Address of the cluster, and the resources of each worker.
+        specs: Specifications of the workers, by slot.
+        make: Creates a worker in its process.
 
     Raises:
         ConfigError: Ray is not installed, the cluster cannot be reached, or has no room for a single worker.
@@ -80,8 +80,8 @@ class Actors:
 
     def wait(self, timeout_s: float | None) -> list[tuple[int, Message]]:
         if not self._pending:
-            raise OptimizeError("no worker is under way on the cluster")
-        # More than one where more are there: with many workers each call costs a look at all of them.
+            raise OptimizeError("no worker is running on the cluster")
+        # All that are ready at once: each call looks at all workers.
         ended, _ = self._ray.wait(list(self._pending), num_returns=1, timeout=timeout_s)
         more, _ = self._ray.wait(list(self._pending), num_returns=len(self._pending), timeout=0)
         return [(self._pending[ref], self._message(ref)) for ref in dict.fromkeys([*ended, *more])]
@@ -89,14 +89,14 @@ class Actors:
     def _message(self, ref: Any) -> Message:
         slot = self._pending.pop(ref)
         try:
-            word: Message = self._ray.get(ref)
+            message: Message = self._ray.get(ref)
         except self._ray.exceptions.RayError as error:
             self._pending = {r: s for r, s in self._pending.items() if s != slot}
             self._kill(slot)
             return Lost(_first_line(error))
-        if isinstance(word, Lost | Rejected):
+        if isinstance(message, Lost | Rejected):
             self._kill(slot)
-        return word
+        return message
 
     def stop(self, slot: int) -> None:
         self._pending = {r: s for r, s in self._pending.items() if s != slot}
@@ -117,13 +117,13 @@ class Actors:
         self._ray.shutdown()
 
     def room(self) -> int:
-        """How many workers the cluster has room for, its nodes looked at one by one."""
+        """Number of workers that the cluster's nodes have room for."""
         return sum(self._fits(node["Resources"]) for node in self._ray.nodes() if node["Alive"])
 
-    def _fits(self, there: dict[str, float]) -> int:
-        asked = {**self._settings.resources, "CPU": self._settings.cpus_per_engine}
-        asked["GPU"] = float(self._settings.gpus_per_engine or 0)
-        return min(int(there.get(name, 0.0) // amount) for name, amount in asked.items() if amount > 0)
+    def _fits(self, available: dict[str, float]) -> int:
+        required = {**self._settings.resources, "CPU": self._settings.cpus_per_engine}
+        required["GPU"] = float(self._settings.gpus_per_engine or 0)
+        return min(int(available.get(name, 0.0) // amount) for name, amount in required.items() if amount > 0)
 
 
 def connect(settings: Executor) -> Any:
@@ -143,7 +143,7 @@ def connect(settings: Executor) -> Any:
             "executor=local"
         ) from None
     _check_reachable(settings.address)
-    ours = signal.getsignal(signal.SIGTERM)
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -154,12 +154,12 @@ def connect(settings: Executor) -> Any:
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
         raise ConfigError(_unreachable(settings.address, _first_line(error))) from None
     finally:
-        signal.signal(signal.SIGTERM, ours)  # Ray puts its own in place, which knows nothing of engines
+        signal.signal(signal.SIGTERM, handler)  # Ray installs its own, which would leave engines behind
     return ray
 
 
 def _check_reachable(address: str) -> None:
-    """Try the port first: Ray itself takes minutes to give up on an address where nobody answers."""
+    """Try the port first: Ray takes minutes to give up on an address where nothing answers."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not port.isdigit() or not host:
         if address != "auto":

@@ -1,6 +1,6 @@
-"""A slot's own process: it owns a place, an engine at a time with its warm start, and the clients that load it.
+"""The worker of a slot: owns a place, one engine at a time and the clients that load it.
 
-It knows nothing of storage and tracking; what a trial left goes back to the driver, who alone talks to those.
+It has no access to storage and tracking: results go back to the driver, which alone writes to them.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from optimize.quantize.calibration import calibration_of
 from optimize.quantize.checkpoints import make_checkpoints
 
 ALIKE = ("engine", "model", "workload", "load")
-"""Parts of a signature that must be the driver's on every worker."""
+"""Parts of the signature that a worker must share with the driver."""
 _NO_TRACKING = Tracking(uri="", storage="")
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSpec:
-    """What a worker is started with.
+    """Specification of a worker.
 
     Attributes:
         config: The study's configuration; its addresses of storage and tracking are not for workers.
-        places: What it may use: the first of them that no other worker on its node has.
-        slot: Which of the executor's slots it is.
+        places: Parts of its machine; it takes the first that no other worker has.
+        slot: Number of its slot.
         folder: The study's folder where worker and driver share a disk; None has the worker send its files back.
-        cwd: The driver's current folder: relative paths of the configuration start there.
+        cwd: The driver's current folder, to which paths of the configuration are relative.
     """
 
     config: StudyConfig
@@ -54,7 +54,7 @@ class WorkerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A worker's first word: what its figures depend on."""
+    """First message of a worker: the signature of its figures."""
 
     signature: Mapping[str, str]
     host: str
@@ -63,7 +63,7 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a worker sends back of a job.
+    """Result of a job.
 
     Attributes:
         record: The job's record, with the signature of this machine.
@@ -80,21 +80,21 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """What an engine runs with."""
+    """Flag -> value of an engine."""
 
     values: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """Why there is no answer, as it would be told of a trial."""
+    """Reason why a request has no result, as the outcome of a trial."""
 
     outcome: Infeasible | Failed
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A worker's last word: what this study needs is not on its node."""
+    """Last message of a worker: its node lacks something that the study needs."""
 
     reason: str
     host: str
@@ -102,7 +102,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Said of a worker: it is gone, and what it was doing with it."""
+    """Message of the transport: the worker is gone."""
 
     reason: str
 
@@ -114,37 +114,37 @@ class Worker:
     """Evaluates jobs; a context manager that leaves no engine behind.
 
     Args:
-        spec: What it is started with.
+        spec: Its specification.
 
     Raises:
-        ConfigError: what the study needs (vLLM, the model, the workload) is not on this node.
+        ConfigError: this node lacks something that the study needs (vLLM, the model, the workload).
     """
 
     def __init__(self, spec: WorkerSpec) -> None:
         if spec.cwd.is_dir():
             os.chdir(spec.cwd)
-        self._held = ExitStack()
-        self._held.enter_context(taken(spec.places))
+        self._resources = ExitStack()
+        self._resources.enter_context(taken(spec.places))
         self._spec = spec
         self._shared = spec.folder is not None
-        folder = spec.folder or Path(self._held.enter_context(tempfile.TemporaryDirectory(prefix="worker-")))
+        folder = spec.folder or Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="worker-")))
         self._plan = _plan(spec.config, folder)
         self._ledger = Ledger(folder)
-        self._clients = self._held.enter_context(ClientPool(spec.config.load.clients))
+        self._clients = self._resources.enter_context(ClientPool(spec.config.load.clients))
         engines = folder / "engines" / f"slot-{spec.slot}"
-        self._pool = self._held.enter_context(EnginePool(self._plan.launcher, engines))
+        self._pool = self._resources.enter_context(EnginePool(self._plan.launcher, engines))
 
     def ready(self) -> Ready:
         return Ready(dict(self._plan.signature), os.uname().nodename, os.getpid())
 
     def effective(self, config: EngineConfig, names: Sequence[str]) -> dict[str, Any]:
-        self._bring_checkpoint(config)
+        self._ensure_checkpoint(config)
         with self._pool.lease(config) as lease:
             return lease.engine.effective(names)
 
     def run(self, job: Job) -> Result:
         """Evaluate one job; see `optimize.evaluation.evaluator.Evaluator.evaluate`."""
-        self._bring_checkpoint(job.config.engine)
+        self._ensure_checkpoint(job.config.engine)
         signature = {**job.record.signature, "machine": self._plan.signature["machine"]}
         record = dataclasses.replace(job.record, signature=signature)
         evaluator = Evaluator(self._plan, self._pool, self._clients, self._ledger, lambda _: None, job.answers)
@@ -154,8 +154,8 @@ class Worker:
     def _is_live(self, config: TrialConfig) -> bool:
         return self._pool.is_live(config.engine)
 
-    def _bring_checkpoint(self, config: EngineConfig) -> None:
-        """Make a quantized checkpoint that this node does not have; its name tells its content, so it is the same."""
+    def _ensure_checkpoint(self, config: EngineConfig) -> None:
+        """Make a quantized checkpoint that this node lacks; its name holds a hash of its content, so it is the same."""
         path = Path(config.checkpoint)
         if path.is_absolute() and not path.exists():
             recipes = [r for r in self._plan.space.recipes_needed() if r.name == config.quantization]
@@ -165,14 +165,16 @@ class Worker:
             )
 
     def _files(self, number: int) -> dict[str, bytes]:
-        found = {path.name: path.read_bytes() for path in self._ledger.trial_folder(number).iterdir()}
-        for path in self._ledger.trial_folder(number).iterdir():
+        """Name -> content of the trial's files, which are removed here."""
+        paths = list(self._ledger.trial_folder(number).iterdir())
+        contents = {path.name: path.read_bytes() for path in paths}
+        for path in paths:
             path.unlink()
-        return found
+        return contents
 
     def close(self) -> None:
         """Stop the engine and the clients."""
-        self._held.close()
+        self._resources.close()
 
 
 def _plan(config: StudyConfig, folder: Path) -> Plan:
@@ -183,7 +185,7 @@ def _plan(config: StudyConfig, folder: Path) -> Plan:
 
 
 def respond(worker: Worker, method: str, arguments: Sequence[Any]) -> Result | Effective | JobError:
-    """Do one thing that the driver asks for; what goes wrong in an expected way is an answer too."""
+    """Answer one request of the driver; an expected failure is an answer, too."""
     try:
         if method == "effective":
             return Effective(worker.effective(*arguments))

@@ -1,4 +1,4 @@
-"""Measures one configuration as a study would, on a new engine for every repeat, prints the picture and logs it."""
+"""Measures one configuration as a study would, on a new engine for every repeat, and prints and tracks the result."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ from optimize.tracking.tracker import Tracker
 
 
 def run_measurement(config: StudyConfig, config_yaml: str) -> int:
-    """Measure the configuration `config.at`, knobs not named being at vLLM's defaults, `config.repeats` times.
+    """Measure the configuration `config.at` `config.repeats` times; other knobs are at vLLM's defaults.
 
     Args:
-        config: The typed configuration; its search space and constraints play no part.
+        config: The typed configuration; its search space and constraints are not used.
         config_yaml: The configuration as composed.
 
     Returns:
@@ -96,10 +96,10 @@ def _repeat(
     """Measure once.
 
     Returns:
-        The record, if it is a measurement.
+        The record if it is a measurement, else nothing.
 
     Raises:
-        OptimizeError: the configuration cannot run; the next repeat would not either.
+        OptimizeError: the configuration cannot run, so that no other repeat would either.
     """
     record = record_of(plan, number, Role.MEASUREMENT, plan.config.at, point)
     outcome = measure_once(record, point, evaluator, tracker, progress)
@@ -109,20 +109,20 @@ def _repeat(
 
 
 def combined(records: Sequence[TrialRecord]) -> dict[str, Estimate]:
-    """Metric -> its mean over the repeats, with an interval from how they differ; of one repeat, that repeat's."""
+    """Metric -> mean of the repeats with its 95 % t interval; of a single repeat its figure and interval."""
     if len(records) == 1:
         return dict(records[0].estimates)
     names = [name for name in records[0].estimates if all(name in r.estimates for r in records)] if records else []
-    found = {}
+    means = {}
     for name in names:
         estimates = [r.estimates[name] for r in records]
         value, low, high = repeats_interval([e.value for e in estimates])
-        found[name] = Estimate(value, max(low, 0.0), high, len(records), estimates[0].unit)  # no metric is negative
-    return found
+        means[name] = Estimate(value, max(low, 0.0), high, len(records), estimates[0].unit)  # no metric is negative
+    return means
 
 
 def report(plan: Plan, records: Sequence[TrialRecord]) -> str:
-    """The whole picture, in Markdown."""
+    """Figures, phases, audit and signature of all repeats, in Markdown."""
     if not records:
         return "no measurement"
     spread = "mean of the repeats, their 95 % t interval" if len(records) > 1 else "value, 95 % interval"
@@ -140,7 +140,7 @@ def report(plan: Plan, records: Sequence[TrialRecord]) -> str:
             f"measured for {s['window']:.1f} s"
         )
         if record.repeated:
-            lines.append(f"  measured before for {s['repeated']:.0f} s, and not believed: {'; '.join(record.repeated)}")
+            lines.append(f"  measured before for {s['repeated']:.0f} s, and rejected: {'; '.join(record.repeated)}")
         lines.append(f"  client: {Audit(**record.audit).in_words()}")
         lines.append(f"  machine: {'; '.join(record.disturbed) or 'undisturbed'}")
     lines += [f"{key}: {value}" for key, value in plan.signature.items()]

@@ -19,9 +19,9 @@ from optimize.errors import ConfigError, redacted
 from optimize.search.optuna_compat import end_trial, record_heartbeat, storage_of
 
 HEARTBEAT_S, GRACE_S = 10, 60
-"""How often a driver says that it lives, and after how long a silence its trials are given to others."""
+"""Seconds between the heartbeats of a driver, and of silence after which other drivers take over its trials."""
 FAULTS: tuple[type[Exception], ...] = (StorageInternalError, SQLAlchemyError)
-"""What a storage raises that has gone away."""
+"""Exceptions of a storage that is not reachable."""
 _UNFIT: tuple[type[Exception], ...] = (*FAULTS, ImportError, ValueError, AttributeError, OSError)
 _SERVERS = ("postgresql", "mysql", "mariadb")
 _CONNECT_S = 5
@@ -38,7 +38,7 @@ def open_storage(url: str, on_stale: OnStale | None = None) -> BaseStorage:
 
     Args:
         url: As Optuna takes it.
-        on_stale: Called, on a server, for each trial whose driver fell silent, by the driver that ends it.
+        on_stale: Called on a server for each trial that is ended because its driver fell silent.
 
     Raises:
         ConfigError: a server that cannot be reached, or refuses.
@@ -46,7 +46,7 @@ def open_storage(url: str, on_stale: OnStale | None = None) -> BaseStorage:
     if url.startswith("sqlite"):
         storage = RDBStorage(url)
         event.listen(storage.engine, "connect", _write_ahead)
-        storage.engine.dispose()  # connections made before this line know nothing of it
+        storage.engine.dispose()  # or connections opened before would lack the listener
         return get_storage(storage)
     try:
         return get_storage(_open_server(url, on_stale) if url.startswith(_SERVERS) else url)
@@ -55,7 +55,7 @@ def open_storage(url: str, on_stale: OnStale | None = None) -> BaseStorage:
 
 
 def check_server(url: str) -> None:
-    """Reach a database server, and write nothing yet.
+    """Connect to a database server without writing anything.
 
     Raises:
         ConfigError: it cannot be reached, or refuses.
@@ -76,7 +76,7 @@ def _open_server(url: str, on_stale: OnStale | None) -> BaseStorage:
         try:
             return _server(url, on_stale)
         except (IntegrityError, ProgrammingError, StorageInternalError):
-            time.sleep(_CREATE_S)  # another driver was making the tables at the same moment
+            time.sleep(_CREATE_S)  # another driver created the tables at the same moment
             return _server(url, on_stale)
 
 
@@ -88,7 +88,7 @@ def _server(url: str, on_stale: OnStale | None) -> BaseStorage:
 
 
 def _why(error: Exception) -> str:
-    """What a person should do about an error of opening a storage."""
+    """Cause and remedy of an error of opening a storage."""
     if isinstance(error, ImportError):
         return f"the driver of this database is not installed ({_line(error)}): install it, e.g. psycopg for PostgreSQL"
     cause = getattr(error, "orig", None) or error
@@ -105,31 +105,31 @@ def _line(error: BaseException) -> str:
 
 
 def is_shared(study: optuna.Study) -> bool:
-    """Whether several drivers may write to the study's storage at a time."""
+    """Whether several drivers may work on the study at a time."""
     return serves_many(storage_of(study))
 
 
 def serves_many(storage: BaseStorage) -> bool:
-    """Whether it is a server, whose drivers write heartbeats."""
+    """Whether the storage is a server, on which drivers write heartbeats."""
     interval = getattr(storage, "get_heartbeat_interval", lambda: None)
     return interval() is not None
 
 
 def beat(study: optuna.Study, trial: optuna.Trial) -> None:
-    """Say that a trial's driver lives; a storage that does not answer is somebody else's to report."""
+    """Write a heartbeat of a trial; a storage that is not reachable is reported by the loop."""
     with contextlib.suppress(*FAULTS):
         record_heartbeat(study, trial)
 
 
 def fail(study: optuna.Study, trial: FrozenTrial) -> bool:
-    """End a running trial that is not this driver's; False where somebody else did."""
+    """End a running trial of another driver; False if it has been ended already."""
     with contextlib.suppress(UpdateFinishedTrialError):
         return end_trial(study, trial, TrialState.FAIL)
     return False
 
 
 def end_stale(study: optuna.Study) -> None:
-    """End the trials whose drivers fell silent, each once, whoever looks."""
+    """End the trials whose drivers fell silent; each is ended once."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         fail_stale_trials(study)

@@ -23,13 +23,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Target:
-    """A configuration, and what is known of it.
+    """A configuration, and its figures.
 
     Attributes:
-        title: Where it comes from, e.g. "recommended row of study chat (trial 17)".
+        title: Its origin, e.g. "recommended row of study chat (trial 17)".
         params: Knob -> value; empty for vLLM's defaults.
-        config: What to run.
-        estimates: Metric -> figure that the study measured; empty for one given by hand.
+        config: Its engine and request settings.
+        estimates: Metric -> figure that the study measured; empty for a configuration of `+at`.
     """
 
     title: str
@@ -42,7 +42,7 @@ class Target:
 
 
 def only_point(config: StudyConfig, name: str) -> StudyConfig:
-    """The study under another name whose search space is the one point `config.at`: so it is checked like any other.
+    """The study under another name, its search space reduced to the point `config.at`, so that the point is checked.
 
     Raises:
         ConfigError: a knob with several values.
@@ -60,20 +60,20 @@ def only_point(config: StudyConfig, name: str) -> StudyConfig:
 
 
 def choose(config: StudyConfig, name: str, say: Say) -> tuple[Plan, Target]:
-    """Find the configuration, and make its checkpoint if the cache has none.
+    """Select the configuration that `+at` or `row` names, and make its checkpoint if the cache has none.
 
     Args:
         config: The typed configuration.
-        name: The plan is made under this name, so that the verb's files are kept apart from the study's.
-        say: Told of checkpoints that are being made.
+        name: Name of the plan, which keeps the files of the command apart from those of the study.
+        say: Receives messages about checkpoints that are being made.
 
     Raises:
-        ConfigError: no such study, no such row, a row of another model; or what `make_plan` finds.
+        ConfigError: no such study, no such row, a row of another model, or an invalid configuration.
         OptimizeError: there is no checkpoint.
     """
     if config.at:
         plan = make_plan(only_point(config, name))
-        return plan, Target("configuration given by +at", dict(config.at), _resolve(plan, config.at, False, say))
+        return plan, Target("configuration of +at", dict(config.at), _resolve(plan, config.at, False, say))
     candidate = requested_row(config).candidate
     title = f"{config.row} row of study {config.study.name} (trial {candidate.number})"
     plan = make_plan(dataclasses.replace(config, study=dataclasses.replace(config.study, name=name)))
@@ -86,14 +86,14 @@ def _resolve(plan: Plan, params: Mapping[str, Any], baseline: bool, say: Say) ->
     space = plan.space
     recipe = space.fixed_recipe
     if QUANTIZATION in params:
-        wanted = str(params[QUANTIZATION])
-        if wanted not in space.recipes:
-            raise ConfigError(f"unknown quantization {wanted!r}; {closest(wanted, space.recipes)}")
-        recipe = space.recipes[wanted]
+        name = str(params[QUANTIZATION])
+        if name not in space.recipes:
+            raise ConfigError(f"unknown quantization {name!r}; {closest(name, space.recipes)}")
+        recipe = space.recipes[name]
     needed = [recipe, *([space.recipes["fp16"]] if baseline and "fp16" in space.recipes else [])]
-    made, broken = make_checkpoints(
+    checkpoints, broken = make_checkpoints(
         plan.config.model, needed, Path(plan.config.cache_dir), say, calibration_of(plan.workload)
     )
     if recipe.name in broken:
         raise OptimizeError(f"there is no checkpoint {recipe.name}: {broken[recipe.name]}")
-    return space.vllm_defaults(made) if baseline else space.resolve(params, made)
+    return space.vllm_defaults(checkpoints) if baseline else space.resolve(params, checkpoints)

@@ -83,7 +83,7 @@ def test_a_refusal_comes_from_a_process_of_its_own_too(optimize_process: Run, tm
         ("executor.engines=0", "executor.engines must be at least 1"),
         ("executor.losses=-1", "executor.losses must be at least 0"),
         ("executor.cpu_sets=['0','0']", "give every core to one set"),
-        ("executor.cpu_sets=['100000']", "not this process's to use"),
+        ("executor.cpu_sets=['100000']", "not available to this process"),
         ("executor.cpu_sets=['0-']", "is no list of processors"),
         ("executor.gpus_per_engine=64", "this machine shows"),
     ],

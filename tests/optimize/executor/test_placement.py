@@ -34,7 +34,7 @@ def test_a_place_is_told_to_people_as_it_is_written() -> None:
 
 
 def test_processors_that_are_not_there_are_refused() -> None:
-    with pytest.raises(ConfigError, match="not this process's to use"):
+    with pytest.raises(ConfigError, match="not available to this process"):
         cpu_places(["100000"])
 
 
