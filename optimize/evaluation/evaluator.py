@@ -284,7 +284,7 @@ def _phases_s(result: LoadResult) -> dict[str, float]:
 def _require_settled(result: LoadResult, unfit: Sequence[str], disturbed: Sequence[str]) -> None:
     """Raises TransientFault of a client that was too slow, and EngineFailure of a load without a steady state."""
     if unfit:
-        raise TransientFault(f"the client was not good enough for its figures: {'; '.join(unfit)}")
+        raise TransientFault(f"the client was too slow for valid figures: {'; '.join(unfit)}")
     if result.overload:
         doubt = f"; {'; '.join(disturbed)}" if disturbed else ""
         raise EngineFailure(FailureKind.UNSETTLED, f"{result.overload}: this load does not settle{doubt}")

@@ -69,14 +69,14 @@ class Audit:
 
     def _late(self, guard: Guard) -> str:
         return (
-            f"sent {self.send_lag_p99_s * 1000:.0f} ms late (P99), surely more than "
+            f"sent {self.send_lag_p99_s * 1000:.0f} ms late (P99), significantly more than "
             f"{self._material_s(guard) * 1000:.0f} ms (load.guard.send_lag_p99_max_s, load.guard.send_lag_share_max)"
         )
 
     def in_words(self) -> str:
         """Summary in one line."""
         lag = f"requests sent {self.send_lag_median_s * 1000:.2f} ms after they were due (median)"
-        rate = "" if self.asked is None else f", {self.sent} of {self.asked} that were asked for"
+        rate = "" if self.asked is None else f", {self.sent} of {self.asked} scheduled"
         clients = f"{self.processes} client process{'es' if self.processes > 1 else ''}"
         return (
             f"{lag}, P99 {self.send_lag_p99_s * 1000:.2f} ms{rate}; {clients}, the busiest at "
