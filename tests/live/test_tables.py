@@ -1,4 +1,4 @@
-"""A table on live engines, as a user gets it."""
+"""A table measured on live engines."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.live
 @pytest.mark.timeout(300)
 def test_a_table_of_batch_sizes_with_perplexity(optimize: Run, live_engines: LiveEngines, tmp_path: Path) -> None:
     options = [
-        "tables.batch_size=[1,8]", "repeats=2", "load.iterations.warmup=2", "load.iterations.measured=10",
+        "tables.batch_size=[1,8]", "repeats=2", "load.iterations.warmup=1", "load.iterations.measured=5",
         "+metrics.perplexity={_target_: objectives.quality.Perplexity, rows: 20}", "load.arrivals.users=8",
     ]  # fmt: skip
     words = ["batch_size", "+study=smoke", f"output_dir={tmp_path}", CACHE, *BELIEVE, *options, *SHARED]
@@ -26,6 +26,10 @@ def test_a_table_of_batch_sizes_with_perplexity(optimize: Run, live_engines: Liv
     assert done.returncode == 0, done.stderr
     (report,) = tmp_path.glob("studies/*/report/table.json")
     one, eight = json.loads(report.read_text())["rows"]
-    assert eight["qps.change"] > 1.5  # eight users queue for each other at a batch size of one
+    # At a batch size of one, eight users queue for each other on a machine of any speed: most of the time passes
+    # before its first token. At a batch size of eight they run together.
+    first, together = (row["ttft_p50_s"] / row["p50_latency_s"] for row in (one, eight))
+    assert first > 0.5 and first > together
+    assert eight["qps.change"] > 0
     assert 1 < one["perplexity"] < 1.5 and one["perplexity"] == eight["perplexity"]
     assert eight["bleu.difference.low"] <= 0 <= eight["bleu.difference.high"]  # batches change no answers
