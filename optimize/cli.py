@@ -17,6 +17,7 @@ from optimize.config import schema
 from optimize.config.compose import composed, explain, from_hydra, to_typed
 from optimize.config.locations import split_config_dirs
 from optimize.config.schema import GIVEN
+from optimize.config.validate import validate
 from optimize.errors import ConfigError, OptimizeError, closest
 
 # Read when numpy is imported, which every verb does after this module. OpenBLAS's threads wait for more work, each on a
@@ -57,7 +58,11 @@ def _guarded(verb: Verb) -> int:
     words = sys.argv[1:]
     try:
         node = from_hydra(words) if _asks_hydra(words) else composed(words)
-        return verb(to_typed(node), _as_yaml(node, words)) if node is not None else 0
+        if node is None:
+            return 0
+        config = to_typed(node)
+        validate(config)
+        return verb(config, _as_yaml(node, words))
     except ConfigError as error:
         return _complain(str(error), BAD_INPUT)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:

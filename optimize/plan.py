@@ -1,4 +1,4 @@
-"""From a checked configuration to the parts of a study. Whatever can be known to be wrong is found here."""
+"""From a valid configuration to the parts of a study."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from objectives.quality import SegmentScore, UserMetric
 from optimize.checkpoint import content_hash
 from optimize.config.instantiate import build
 from optimize.config.measuring import Load
-from optimize.config.recipes import check_recipes
-from optimize.config.schema import LEAST_ROUNDS, UNTIL, StudyConfig
+from optimize.config.recipes import check_files
+from optimize.config.schema import StudyConfig
 from optimize.decision.constraints import Limit, make_limits, read_bounds
 from optimize.engine.base import Launcher
-from optimize.errors import ConfigError, closest
+from optimize.errors import ConfigError
 from optimize.files import check_sqlite, check_writable
 from optimize.hardware import machine
 from optimize.load.arrivals import Arrivals, Trace
@@ -76,10 +76,13 @@ class Plan:
 
 
 def make_plan(config: StudyConfig) -> Plan:
-    """Build and check all parts, the cheap checks first.
+    """Build all parts, those first whose mistakes are found soonest.
+
+    Args:
+        config: What `optimize.config.validate` finds no fault with.
 
     Raises:
-        ConfigError: anything that is wrong with the configuration.
+        ConfigError: parts that do not fit together, or do not fit the files and the engine that they name.
     """
     folder = _study_folder(config)
     for uri, table in ((config.tracking.storage, _OPTUNA_TABLE), (config.tracking.uri, _MLFLOW_TABLE)):
@@ -87,12 +90,10 @@ def make_plan(config: StudyConfig) -> Plan:
     space = make_space(config.search_space, config.model, config.recipes, config.quantization, config.baseline)
     objectives, metrics = _metrics(config)
     limits = make_limits(read_bounds(config.constraints), metrics)
-    check_recipes({**config.recipes, config.quantization.name: config.quantization})
+    check_files([*config.recipes.values(), config.quantization])
     config = _with_weights(config, objectives, metrics, limits)
-    _check_scenario(config, objectives)
     arrivals: Arrivals = build(config.load.arrivals, "load.arrivals")
     config = dataclasses.replace(config, load=by_iterations(config.load, arrivals))
-    _check_load(config.load, metrics)
     launcher: Launcher = build(config.engine, "engine")
     _check_launcher(launcher, space, config, objectives)
     recorded = arrivals.lengths if isinstance(arrivals, Trace) and arrivals.has_lengths else ()
@@ -129,38 +130,13 @@ def _with_weights(
 
 
 def _study_folder(config: StudyConfig) -> Path:
-    name = config.study.name
-    if not name or not all(c.isalnum() or c in "-_." for c in name):
-        raise ConfigError(f"study.name={name!r} must consist of letters, digits, '-', '_' and '.'")
-    for key, value, least in (
-        ("trials", config.study.trials, 0),
-        ("max_failures_in_a_row", config.study.max_failures_in_a_row, 1),
-    ):  # fmt: skip
-        if value < least:
-            raise ConfigError(f"study.{key} must be at least {least}, got {value}")
-    if config.search.until not in UNTIL:
-        raise ConfigError(f"search.until must be one of {', '.join(UNTIL)}, got {config.search.until!r}")
-    if config.search.warm_start_points < 1:
-        raise ConfigError(f"search.warm_start_points must be at least 1, got {config.search.warm_start_points}")
-    confirm = config.confirm
-    if confirm.candidates < 0:
-        raise ConfigError(f"confirm.candidates must be at least 0, got {confirm.candidates}")
-    if confirm.rounds < LEAST_ROUNDS:
-        raise ConfigError(
-            f"confirm.rounds must be at least {LEAST_ROUNDS}, got {confirm.rounds}: one round says nothing of how far "
-            "measurements differ; confirm.candidates=0 does without"
-        )
-    if config.study.minutes is not None and config.study.minutes <= 0:
-        raise ConfigError(f"study.minutes must be positive or null, got {config.study.minutes}")
-    folder = Path(config.output_dir) / "studies" / name
+    folder = Path(config.output_dir) / "studies" / config.study.name
     for key, path in (("output_dir", folder), ("cache_dir", Path(config.cache_dir))):
         check_writable(key, path)
     return folder
 
 
 def _metrics(config: StudyConfig) -> tuple[dict[str, Objective], dict[str, Objective]]:
-    if not config.objectives:
-        raise ConfigError("objectives is empty: name at least one, e.g. objectives=[qps,p99_latency_s]")
     objectives = {name: _objective(name, node, "objectives") for name, node in config.objectives.items()}
     others = {name: _objective(name, node, "metrics") for name, node in config.metrics.items()}
     return objectives, {**objectives, **{name: m for name, m in others.items() if name not in objectives}}
@@ -171,18 +147,6 @@ def _objective(name: str, node: object, where: str) -> Objective:
     if not isinstance(made, Objective):
         raise ConfigError(f"{where}.{name} must be an objectives.Objective, got {type(made).__name__}")
     return made
-
-
-def _check_scenario(config: StudyConfig, objectives: Mapping[str, Objective]) -> None:
-    weights = config.scenario.weights
-    for name, weight in weights.items():
-        if weight < 0:
-            raise ConfigError(f"scenario.weights.{name} must not be negative, got {weight:g}")
-    if not any(weights.get(name, 0) > 0 for name in objectives):
-        raise ConfigError(
-            f"scenario.weights gives none of the objectives ({', '.join(objectives)}) a positive weight; "
-            f"{closest(next(iter(weights), ''), objectives)}"
-        )
 
 
 def _check_quality(
@@ -209,25 +173,6 @@ def _check_functions(reference: str, metrics: Mapping[str, Objective]) -> None:
                 metric.of(reference, reference)
             except ValueError as error:
                 raise ConfigError(f"{name}: cannot score the workload's first reference: {error}") from error
-
-
-def _check_load(load: Load, metrics: Mapping[str, Objective]) -> None:
-    for key in ("warmup_s", "window_min_s", "drain_max_s", "guard.repeats"):
-        value = load.guard.repeats if key == "guard.repeats" else getattr(load, key)
-        if value < 0:
-            raise ConfigError(f"load.{key} must not be negative, got {value:g}")
-    for key in ("window_max_s", "window_requests", "first_answer_max_s", "request_timeout_s", "clients"):
-        if getattr(load, key) <= 0:
-            raise ConfigError(f"load.{key} must be positive, got {getattr(load, key):g}")
-    for short, long in (("warmup_s", "warmup_max_s"), ("window_min_s", "window_max_s"), ("clients", "clients_max")):
-        least, most = getattr(load, short), getattr(load, long)
-        if most is not None and least > most:
-            raise ConfigError(f"load.{short}={least:g} is more than load.{long}={most:g}: raise the second")
-    for metric, width in load.precision.items():
-        if metric not in metrics:
-            raise ConfigError(f"load.precision.{metric} is no metric of this study; {closest(metric, metrics)}")
-        if not width > 0:
-            raise ConfigError(f"load.precision.{metric} must be positive, got {width:g}: a share, e.g. 0.05")
 
 
 def _check_launcher(

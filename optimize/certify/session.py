@@ -19,7 +19,7 @@ from optimize.certify.fault_run import run_fault
 from optimize.certify.faults import FAULTS
 from optimize.certify.report import Provenance, to_markdown, verdicts, write_report
 from optimize.certify.results import FaultResult, grouped, read_all
-from optimize.certify.schedule import STRESS, Run, check, runs
+from optimize.certify.schedule import STRESS, Run, runs
 from optimize.certify.stress import run_stress
 from optimize.certify.testbed import Calibration, Testbed
 from optimize.config.schema import StudyConfig
@@ -31,7 +31,6 @@ from optimize.ledger import Ledger, TrialRecord
 from optimize.outcome import Completed, Evaluation, Failed, Role
 from optimize.plan import Plan
 from optimize.serve.session import make_launcher, say
-from optimize.serve.validation import check as check_serve
 from optimize.study.target import Target, choose
 from optimize.tracking.tracker import Tracker
 
@@ -48,8 +47,6 @@ def run_certification(config: StudyConfig, config_yaml: str) -> int:
         ConfigError: bad input.
         EngineFailure: the configuration does not start.
     """
-    check(config.certify, config.repeats)
-    check_serve(config.serve)
     make_launcher(config)
     plan, target = choose(config, f"certify-{config.study.name}", say)
     folder = folder_of(plan, target, config)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from optimize.config.bounds import bounded, not_negative, positive
+
+SCENARIOS = ("stress", "kill", "oom", "paging", "beams", "freeze", "hang", "disconnect", "checkpoint", "slow_disk")
+"""Ramps of load, and faults; `optimize.certify.faults` says what each does."""
 
 
 @dataclass
@@ -10,7 +15,7 @@ class Certify:
     """What `python -m optimize.certify` puts a configuration through; repetitions by `repeats`.
 
     Attributes:
-        scenarios: Which of `optimize.certify.schedule.SCENARIOS`; empty for all.
+        scenarios: Which of them to run; empty for all.
         mitigations: Measure each fault with its mitigation too.
         rate_per_s: Arrivals during faults; None for `rate_share` of the capacity measured first.
         rate_share: See `rate_per_s`.
@@ -35,26 +40,26 @@ class Certify:
         shrunk_blocks: Blocks of the KV cache in the paging test; None for the fewest that the engine starts with.
     """
 
-    scenarios: list[str] = field(default_factory=list)
+    scenarios: list[str] = bounded([], choices=SCENARIOS)
     mitigations: bool = True
-    rate_per_s: float | None = None
-    rate_share: float = 0.4
-    capacity_s: float = 5.0
-    normal_s: float = 5.0
-    calm_s: float = 2.0
-    window_s: float = 1.0
-    tolerance: float = 2.0
-    recovery_max_s: float = 90.0
-    request_timeout_s: float = 15.0
-    stress_per_s: float = 1000.0
-    stress_ramp_s: float = 10.0
-    stress_hold_s: float = 2.0
-    stress_requests_max: int = 8000
-    stress_steps: list[float] = field(default_factory=lambda: [0.25, 0.5, 0.75, 1.0, 1.25])
-    stress_step_s: float = 4.0
-    freeze_s: float = 3.0
-    missing_s: float = 5.0
-    disk_mib_per_s: float = 1.0
-    headroom: float = 0.2
-    beams: int | None = None
-    shrunk_blocks: int | None = None
+    rate_per_s: float | None = positive(None)
+    rate_share: float = positive(0.4)
+    capacity_s: float = positive(5.0)
+    normal_s: float = positive(5.0)
+    calm_s: float = positive(2.0)
+    window_s: float = positive(1.0)
+    tolerance: float = bounded(2.0, least=1)
+    recovery_max_s: float = positive(90.0)
+    request_timeout_s: float = positive(15.0)
+    stress_per_s: float = positive(1000.0)
+    stress_ramp_s: float = positive(10.0)
+    stress_hold_s: float = not_negative(2.0)
+    stress_requests_max: int = positive(8000)
+    stress_steps: list[float] = positive([0.25, 0.5, 0.75, 1.0, 1.25])
+    stress_step_s: float = positive(4.0)
+    freeze_s: float = positive(3.0)
+    missing_s: float = positive(5.0)
+    disk_mib_per_s: float = positive(1.0)
+    headroom: float = not_negative(0.2)
+    beams: int | None = bounded(None, least=1)
+    shrunk_blocks: int | None = bounded(None, least=1)

@@ -14,6 +14,7 @@ from yaml import YAMLError
 
 from optimize.config import schema
 from optimize.config.locations import CONF, refuse_ambiguous, split_config_dirs, user_folders, with_installed_files
+from optimize.config.validate import validate
 from optimize.errors import ConfigError, closest
 
 _SEARCH_PATH = "hydra.searchpath"
@@ -119,6 +120,12 @@ def _choices(group: str, folders: Sequence[Path]) -> set[str]:
 
 
 def configuration(overrides: Sequence[str]) -> schema.StudyConfig:
-    """The typed configuration that `python -m optimize` would have with these overrides."""
+    """The valid configuration that `python -m optimize` would have with these overrides.
+
+    Raises:
+        ConfigError: a value that is missing or out of bounds, or values that contradict each other.
+    """
     schema.register()
-    return to_typed(composed(overrides))
+    config = to_typed(composed(overrides))
+    validate(config)
+    return config

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from omegaconf import MISSING
 
+from optimize.config.bounds import bounded, not_negative, positive
+
 
 @dataclass
 class Hardware:
@@ -35,10 +37,13 @@ class Hardware:
     machine_class: str | None = None
     provider: str = ""
     instance: str = ""
-    accelerators: int = 0
+    accelerators: int = not_negative(0)
     accelerator: str = ""
-    memory_gb_per_s: float | None = None
-    hourly_usd: float | None = None
+    memory_gb_per_s: float | None = positive(None)
+    hourly_usd: float | None = positive(
+        None,
+        reason="choose hardware that has a price, e.g. hardware=aws_g5_xlarge, or give yours, hardware.hourly_usd=1.5",
+    )
     region: str = ""
     price_source: str = ""
     price_date: str = ""
@@ -56,10 +61,10 @@ class Levels:
         critical_for_s: The same of the critical one.
     """
 
-    warn: float = MISSING
-    critical: float = MISSING
-    warn_for_s: float = 0.0
-    critical_for_s: float = 0.0
+    warn: float = positive(MISSING)
+    critical: float = positive(MISSING)
+    warn_for_s: float = not_negative(0.0)
+    critical_for_s: float = not_negative(0.0)
 
 
 @dataclass
@@ -86,11 +91,11 @@ class Alerts:
     cpu: Levels = field(default_factory=lambda: Levels(0.95, 0.98, 10.0, 5.0))
     from_knee: bool = True
     load_curve: str | None = None
-    quantile: float = 0.95
-    window_s: float = 30.0
-    cpu_window_s: float = 5.0
-    scrape_s: float = 1.0
-    down_for_s: float = 10.0
+    quantile: float = bounded(0.95, above=0, below=1)
+    window_s: float = positive(30.0)
+    cpu_window_s: float = positive(5.0)
+    scrape_s: float = positive(1.0)
+    down_for_s: float = not_negative(10.0)
     node_exporter: str = "127.0.0.1:9100"
 
 
@@ -109,12 +114,12 @@ class Deploy:
     """
 
     folder: str | None = None
-    port: int = 8000
-    headroom: float = 0.2
-    replicas: int = 1
+    port: int = bounded(8000, least=1, most=65535)
+    headroom: float = not_negative(0.2, reason="it is a share, e.g. 0.2")
+    replicas: int = bounded(1, least=1)
     image: str | None = None
     verify: bool = True
-    start_timeout_s: float = 600.0
+    start_timeout_s: float = positive(600.0)
 
 
 @dataclass
@@ -125,4 +130,4 @@ class Price:
         factors: Hardware name -> its throughput as a multiple of the measured machine's, where you know it.
     """
 
-    factors: dict[str, float] = field(default_factory=dict)
+    factors: dict[str, float] = positive({})

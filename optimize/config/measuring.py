@@ -7,6 +7,8 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from optimize.config.bounds import bounded, not_negative, positive
+
 
 @dataclass
 class WorkloadSource:
@@ -31,8 +33,8 @@ class WorkloadSource:
     split: str = "test"
     prompt_column: str = "prompt"
     reference_column: str | None = "reference"
-    limit: int | None = None
-    max_tokens: int | None = None
+    limit: int | None = bounded(None, least=1)
+    max_tokens: int | None = bounded(None, least=1)
     prompt_tokens: Any = None
     output_tokens: Any = None
 
@@ -53,15 +55,15 @@ class Guard:
         drift_p: Chance of a steady load being said to drift (an open loop that slows down: unsettled); 0 believes all.
     """
 
-    repeats: int = 1
-    steal_max: float = 0.1
-    other_cores_max: float = 0.12
-    throttled_max: float = 0.02
-    gpu_slowed_max: float = 0.05
-    send_lag_p99_max_s: float = 0.01
-    send_lag_share_max: float = 0.05
-    client_cpu_max: float = 0.9
-    drift_p: float = 0.001
+    repeats: int = not_negative(1)
+    steal_max: float = not_negative(0.1)
+    other_cores_max: float = not_negative(0.12)
+    throttled_max: float = not_negative(0.02)
+    gpu_slowed_max: float = not_negative(0.05)
+    send_lag_p99_max_s: float = not_negative(0.01)
+    send_lag_share_max: float = not_negative(0.05)
+    client_cpu_max: float = not_negative(0.9)
+    drift_p: float = not_negative(0.001)
 
 
 @dataclass
@@ -74,9 +76,9 @@ class Iterations:
         max_s: How long either may take; what is there by then is measured, and said to be cut short.
     """
 
-    warmup: int = 10
-    measured: int = 0
-    max_s: float = 120.0
+    warmup: int = not_negative(10)
+    measured: int = not_negative(0)
+    max_s: float = positive(120.0)
 
 
 @dataclass
@@ -103,19 +105,19 @@ class Load:
     """
 
     arrivals: Any = MISSING
-    clients: int = 1
-    clients_max: int | None = None
-    first_answer_max_s: float = 180.0
-    warmup_s: float = 1.0
-    warmup_requests: int = 16
-    warmup_max_s: float = 15.0
-    window_min_s: float = 8.0
-    window_requests: int = 100
-    window_max_s: float = 15.0
-    window_look_s: float = 2.0
-    precision: dict[str, float] = field(default_factory=dict)
-    drain_max_s: float = 15.0
-    request_timeout_s: float = 60.0
+    clients: int = positive(1)
+    clients_max: int | None = positive(None)
+    first_answer_max_s: float = positive(180.0)
+    warmup_s: float = not_negative(1.0)
+    warmup_requests: int = not_negative(16)
+    warmup_max_s: float = not_negative(15.0)
+    window_min_s: float = not_negative(8.0)
+    window_requests: int = positive(100)
+    window_max_s: float = positive(15.0)
+    window_look_s: float = not_negative(2.0)
+    precision: dict[str, float] = positive({}, reason="it is a share, e.g. 0.05")
+    drain_max_s: float = not_negative(15.0)
+    request_timeout_s: float = positive(60.0)
     guard: Guard = field(default_factory=Guard)
     iterations: Iterations = field(default_factory=Iterations)
 

@@ -1,8 +1,8 @@
-"""What a quantization recipe may say."""
+"""Checks of quantization recipes and of the files that they name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import yaml
@@ -13,26 +13,28 @@ from optimize.errors import ConfigError
 _WAYS = ("scheme", "modifiers", "recipe", "checkpoint")
 
 
-def check_recipes(recipes: Mapping[str, Recipe]) -> None:
-    """Refuse recipes that say too much, or name what is not there.
+def check_source(recipe: Recipe) -> None:
+    """Refuse a recipe that says in more than one way which checkpoint it is.
+
+    Raises:
+        ConfigError: naming the fields.
+    """
+    ways = [way for way in _WAYS if getattr(recipe, way)]
+    if len(ways) > 1:
+        raise ConfigError(f"recipes.{recipe.name} gives {' and '.join(ways)}: give one of {', '.join(_WAYS)}, or none")
+
+
+def check_files(recipes: Iterable[Recipe]) -> None:
+    """Refuse recipes that name files which do not exist, or are of another kind.
 
     Raises:
         ConfigError: naming the field.
     """
-    for recipe in recipes.values():
-        where = f"recipes.{recipe.name}"
-        given = [way for way in _WAYS if getattr(recipe, way)]
-        if len(given) > 1:
-            raise ConfigError(f"{where} gives {' and '.join(given)}: give one of {', '.join(_WAYS)}, or none")
-        if recipe.calibration_samples < 0 or recipe.calibration_tokens < 1:
-            raise ConfigError(
-                f"{where}: calibration_samples must be at least 0 and calibration_tokens at least 1, got "
-                f"{recipe.calibration_samples} and {recipe.calibration_tokens}"
-            )
+    for recipe in recipes:
         if recipe.recipe is not None:
-            _check_recipe_file(where, Path(recipe.recipe))
+            _check_recipe_file(f"recipes.{recipe.name}", Path(recipe.recipe))
         if recipe.checkpoint is not None:
-            _check_checkpoint(where, recipe.checkpoint)
+            _check_checkpoint(f"recipes.{recipe.name}", recipe.checkpoint)
 
 
 def _check_recipe_file(where: str, path: Path) -> None:

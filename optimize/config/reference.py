@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from optimize.config import schema
+from optimize.config.bounds import bounds_of
 from optimize.config.locations import CONF
 
 _MISSING = "???"
@@ -19,11 +20,12 @@ _MISSING = "???"
 PATH = CONF.parent / "docs" / "configuration.md"
 _HEAD = """# Configuration
 
-Written by `python -m optimize.config.reference` from the schema and `conf/`; not to be edited.
+Written by `python -m optimize.config.reference` from the schema and `conf/`; edits are overwritten.
 
-Every key can be given on the command line (`key=value`), or in a YAML file of your own under `conf/`. A key marked
-with + is a mapping that takes further keys: `+constraints.ttft_p99_s={max: 0.5}`. What a study comes to with all
-choices made: `scripts/optimize +study=chat --cfg job`.
+Every key can be set on the command line (`key=value`) or in a YAML file of your own: in a folder `conf/` where you
+stand (`conf/study/mine.yaml` is chosen by `+study=mine`), or in one that `--config-dir=FOLDER` names. A key marked with
++ is a mapping that takes further keys: `+constraints.ttft_p99_s={max: 0.5}`. `python -m optimize +study=chat --cfg job`
+prints the whole configuration of a study.
 """
 _GROUPS = """## Groups
 
@@ -40,7 +42,7 @@ def reference() -> str:
 
 def _group(folder: Path) -> str:
     rows = [f"| `{path.stem}` | {_first_comment(path)} |" for path in sorted(folder.glob("*.yaml"))]
-    return "\n".join([f"### {folder.name}\n", "| choice | what it is |", "|---|---|", *rows, ""])
+    return "\n".join([f"### {folder.name}\n", "| choice | meaning |", "|---|---|", *rows, ""])
 
 
 def _first_comment(path: Path) -> str:
@@ -66,25 +68,29 @@ def _table(cls: type, prefix: str) -> str:
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
             parts.append(f"### {key}\n\n{_summary(kind)}\n\n{_table(kind, key + '.')}")
         else:
-            plus = "+" if "dict" in _type(kind) else ""
-            plain.append(
-                f"| `{key}`{plus} | {_type(kind)} | {_default(field)} | {_escape(notes.get(field.name, ''))} |"
-            )
-    head = ["| key | type | default in the schema | what it does |", "|---|---|---|---|"]
+            plain.append(_row(key, kind, field, notes.get(field.name, "")))
+    head = ["| key | type and bounds | default in the schema | meaning |", "|---|---|---|---|"]
     return "\n".join([*(head + plain if plain else []), "", *parts])
+
+
+def _row(key: str, kind: Any, field: dataclasses.Field[Any], note: str) -> str:
+    bounds = bounds_of(field)
+    values = f"{_type(kind)}, {bounds.in_symbols()}" if bounds else _type(kind)
+    plus = "+" if "dict" in values else ""
+    return f"| `{key}`{plus} | {values} | {_default(field)} | {_escape(note)} |"
 
 
 def _documented(cls: type) -> dict[str, str]:
     """Field -> text: from `Attributes:` of the docstring, and from strings that follow a field."""
     text = inspect.getdoc(cls) or ""
     _, _, listed = text.partition("Attributes:")
-    found = {name: " ".join(note.split()) for name, note in _attributes(listed)}
+    notes = {name: " ".join(note.split()) for name, note in _attributes(listed)}
     body = ast.parse(inspect.getsource(cls)).body[0]
     assert isinstance(body, ast.ClassDef)
     for field, after in zip(body.body, body.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-            found[ast.unparse(field.target)] = " ".join(str(after.value.value).split())
-    return found
+            notes[ast.unparse(field.target)] = " ".join(str(after.value.value).split())
+    return notes
 
 
 def _attributes(listed: str) -> Iterator[tuple[str, str]]:
@@ -98,7 +104,8 @@ def _summary(cls: type) -> str:
 
 def _type(kind: Any) -> str:
     text = kind.__name__ if isinstance(kind, type) and not typing.get_args(kind) else str(kind)
-    return _escape(re.sub(r"typing\.|optimize\.schema\.", "", text).replace("NoneType", "null").replace("None", "null"))
+    text = re.sub(r"typing\.|optimize\.config\.\w+\.", "", text)
+    return _escape(text.replace("NoneType", "null").replace("None", "null"))
 
 
 def _default(field: dataclasses.Field[Any]) -> str:

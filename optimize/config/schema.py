@@ -12,6 +12,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from optimize.config.bounds import bounded, not_negative, positive
 from optimize.config.certify import Certify
 from optimize.config.deploy import Alerts, Deploy, Hardware, Price
 from optimize.config.measuring import Load, WorkloadSource
@@ -19,6 +20,10 @@ from optimize.config.serve import Serve
 
 GIVEN = "# given: "
 """Begins the first line of a study's config.yaml: the overrides of its command."""
+BUDGET, NOISE = "budget", "noise"
+"""Where a search ends: at its budget, or once the gain to expect is below what a confirmation can tell from chance."""
+LEAST_ROUNDS = 2
+"""Fewest measurements of one configuration that say anything of how far measurements differ."""
 
 
 @dataclass
@@ -39,13 +44,13 @@ class StudySettings:
     """
 
     name: str = MISSING
-    trials: int = 24
-    minutes: float | None = None
+    trials: int = not_negative(24)
+    minutes: float | None = positive(None)
     seed: int = 0
     fresh: bool = False
     reuse_engines: bool = True
     cut_short: bool = True
-    max_failures_in_a_row: int = 8
+    max_failures_in_a_row: int = bounded(8, least=1)
 
 
 @dataclass
@@ -61,8 +66,8 @@ class Search:
     """
 
     warm_start: list[str] = field(default_factory=list)
-    warm_start_points: int = 8
-    until: str = "budget"
+    warm_start_points: int = bounded(8, least=1)
+    until: str = bounded(BUDGET, choices=(BUDGET, NOISE))
 
 
 @dataclass
@@ -74,8 +79,11 @@ class Confirm:
         rounds: How often each, and the baseline.
     """
 
-    candidates: int = 3
-    rounds: int = 3
+    candidates: int = not_negative(3)
+    rounds: int = bounded(
+        3, least=LEAST_ROUNDS,
+        reason="one round says nothing of how far measurements differ; confirm.candidates=0 does without",
+    )  # fmt: skip
 
 
 @dataclass
@@ -90,7 +98,7 @@ class Scenario:
 
     name: str = MISSING
     title: str = MISSING
-    weights: dict[str, float] = field(default_factory=dict)
+    weights: dict[str, float] = not_negative({})
 
 
 @dataclass
@@ -107,7 +115,7 @@ class RandomWeights:
     config: dict[str, Any] = field(default_factory=dict)
     tokenizer: str = MISSING
     seed: int = 0
-    std: float = 0.02
+    std: float = not_negative(0.02)
 
 
 @dataclass
@@ -153,8 +161,8 @@ class Recipe:
     modifiers: dict[str, Any] = field(default_factory=dict)
     recipe: str | None = None
     checkpoint: str | None = None
-    calibration_samples: int = 0
-    calibration_tokens: int = 2048
+    calibration_samples: int = not_negative(0)
+    calibration_tokens: int = bounded(2048, least=1)
     flags: dict[str, Any] = field(default_factory=dict)
 
 
@@ -198,16 +206,16 @@ class Executor:
         start_timeout_s: How long to wait for all workers before going on with those that are ready.
     """
 
-    kind: str = "local"
-    retries: int = 1
-    losses: int = 3
-    engines: int | None = None
+    kind: str = bounded("local", choices=("local", "ray"))
+    retries: int = not_negative(1)
+    losses: int = not_negative(3)
+    engines: int | None = bounded(None, least=1)
     cpu_sets: list[str] = field(default_factory=list)
-    gpus_per_engine: int | None = None
+    gpus_per_engine: int | None = bounded(None, least=1)
     address: str = "auto"
-    cpus_per_engine: float = 1.0
+    cpus_per_engine: float = positive(1.0)
     resources: dict[str, float] = field(default_factory=dict)
-    start_timeout_s: float = 120.0
+    start_timeout_s: float = positive(120.0)
 
 
 @dataclass
@@ -252,7 +260,7 @@ class StudyConfig:
     load: Load = field(default_factory=Load)
     at: dict[str, Any] = field(default_factory=dict)
     """Of `python -m optimize.measure`, `serve`, `certify`: knob -> value; the others stay at vLLM's defaults."""
-    repeats: int = 3
+    repeats: int = bounded(3, least=1)
     """Of `measure`, `tables` and `certify`: how often, each time on new engines."""
     tables: Tables = field(default_factory=Tables)
     serve: Serve = field(default_factory=Serve)
@@ -271,17 +279,10 @@ class StudyConfig:
     tracking: Tracking = field(default_factory=Tracking)
     output_dir: str = "mlruns"
     cache_dir: str = ".cache"
-    cache_max_gib: float = 50.0
+    cache_max_gib: float = not_negative(50.0)
     """The least recently used entries beyond this are removed when a study starts; see `optimize.cache`."""
 
 
 def register() -> None:
     """Make the schema known to Hydra under the name that `conf/config.yaml` starts from."""
     ConfigStore.instance().store(name="schema", node=StudyConfig)
-
-
-BUDGET, NOISE = UNTIL = ("budget", "noise")
-"""How long a search goes on: as long as it may, or until this module says that it is enough."""
-
-
-LEAST_ROUNDS = 2

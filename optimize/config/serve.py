@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from optimize.config.bounds import bounded, not_negative, positive
+
 
 @dataclass
 class Serve:
@@ -35,23 +37,23 @@ class Serve:
     """
 
     host: str = "127.0.0.1"
-    port: int = 8000
+    port: int = bounded(8000, least=0, most=65535)
     api_key_env: str = "OPTIMIZE_API_KEY"
-    probe_s: float = 0.5
-    probe_timeout_s: float = 2.0
-    probe_failures: int = 2
-    unanswered_max_s: float = 60.0
-    backoff_first_s: float = 0.5
-    backoff_factor: float = 2.0
-    backoff_max_s: float = 30.0
-    healthy_s: float = 60.0
+    probe_s: float = positive(0.5)
+    probe_timeout_s: float = positive(2.0)
+    probe_failures: int = positive(2)
+    unanswered_max_s: float = positive(60.0)
+    backoff_first_s: float = not_negative(0.5)
+    backoff_factor: float = bounded(2.0, least=1)
+    backoff_max_s: float = positive(30.0)
+    healthy_s: float = not_negative(60.0)
     standby: bool = False
-    wait_s: float = 60.0
-    retries: int = 2
-    beams_max: int | None = None
-    beams_together: int | None = None
-    beams_over: str = "refuse"
+    wait_s: float = not_negative(60.0)
+    retries: int = not_negative(2)
+    beams_max: int | None = bounded(None, least=1)
+    beams_together: int | None = bounded(None, least=1)
+    beams_over: str = bounded("refuse", choices=("refuse", "clamp"))
     beams_dynamic: bool = True
-    kv_high: float = 0.9
-    kv_low: float = 0.6
-    drain_s: float = 30.0
+    kv_high: float = bounded(0.9, above=0, most=1)
+    kv_low: float = bounded(0.6, above=0, most=1)
+    drain_s: float = not_negative(30.0)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from optimize.config.deploy import Alerts, Levels
 from optimize.deploy.knee import LoadPoint
-from optimize.errors import ConfigError
 
 WARNING, CRITICAL = "warning", "critical"
 ENGINE_METRICS = (
@@ -82,7 +81,6 @@ def alerts_of(settings: Alerts, beam_size: int = 1, knee: LoadPoint | None = Non
     Raises:
         ConfigError: thresholds that contradict each other.
     """
-    check_settings(settings)
     settings = at_knee(settings, knee) if knee is not None and settings.from_knee else settings
     rules: list[Alert] = []
     for severity in (WARNING, CRITICAL):
@@ -99,27 +97,6 @@ def _scaled(levels: Levels, warn: float) -> Levels:
     # With a wait near zero at the knee, the first request that waits at all would raise the alarm.
     warn = min(levels.warn, max(warn, levels.warn / 10))
     return replace(levels, warn=round(warn, 4), critical=round(warn * levels.critical / levels.warn, 4))
-
-
-def check_settings(settings: Alerts) -> None:
-    """Raise ConfigError for thresholds that make no sense."""
-    for name in ("queue_s", "decode_s", "cpu"):
-        levels: Levels = getattr(settings, name)
-        if not 0 < levels.warn <= levels.critical:
-            raise ConfigError(
-                f"alerts.{name}: warn and critical must be positive and in this order, got {levels.warn:g} and "
-                f"{levels.critical:g}"
-            )
-    if settings.cpu.critical >= 1:
-        raise ConfigError(f"alerts.cpu.critical must be a share below 1, got {settings.cpu.critical:g}")
-    if not 0 < settings.quantile < 1:
-        raise ConfigError(f"alerts.quantile must be between 0 and 1, got {settings.quantile:g}")
-    for name in ("window_s", "cpu_window_s"):
-        if getattr(settings, name) < 2 * settings.scrape_s or settings.scrape_s <= 0:
-            raise ConfigError(
-                f"alerts.{name} must hold at least two readings, got {getattr(settings, name):g} s at "
-                f"alerts.scrape_s={settings.scrape_s:g}"
-            )
 
 
 def _level(levels: Levels, severity: str) -> tuple[float, float]:

@@ -21,7 +21,6 @@ from optimize.deploy.dashboard import dashboard
 from optimize.deploy.deployment import (
     Deployment,
     Memory,
-    check_settings,
     parse_command,
     request_fields,
 )
@@ -47,7 +46,6 @@ def deploy(config: StudyConfig) -> int:
         ConfigError: bad input.
         OptimizeError: the bundle's command does not serve.
     """
-    check_settings(config.deploy)
     alerts_of(config.alerts)
     study_row = requested_row(config)
     folder = make_folder(Path(config.deploy.folder or _study_folder(config) / "bundle"))

@@ -177,13 +177,3 @@ def request_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     fields = dict(request.get("fields", ()))
     beams = int(request.get("beam_size", 1))
     return {"use_beam_search": True, "n": beams, **fields} if beams > 1 else fields
-
-
-def check_settings(settings: Deploy) -> None:
-    """Raise ConfigError for what cannot be deployed."""
-    if not 0 < settings.port < 65536:
-        raise ConfigError(f"deploy.port must be from 1 to 65535, got {settings.port}")
-    if settings.headroom < 0:
-        raise ConfigError(f"deploy.headroom must not be negative, got {settings.headroom:g}: a share, e.g. 0.2")
-    if settings.replicas < 1:
-        raise ConfigError(f"deploy.replicas must be at least 1, got {settings.replicas}")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from optimize.config.schema import StudyConfig, Tracking
-from optimize.errors import ConfigError, closest
+from optimize.errors import ConfigError
 from optimize.executor.base import Executor
 from optimize.executor.fleet import Fleet, FleetSpec, Transport
 from optimize.executor.inline import Inline
@@ -18,7 +18,6 @@ from optimize.ledger import Ledger, TrialRecord
 from optimize.plan import Plan
 
 __all__ = ["Executor", "make_executor"]
-KINDS = ("local", "ray")
 
 
 def make_executor(plan: Plan, say: Callable[[str], None], phase: Callable[[str], None]) -> Executor:
@@ -32,7 +31,6 @@ def make_executor(plan: Plan, say: Callable[[str], None], phase: Callable[[str],
     Raises:
         ConfigError: the executor's settings make no sense, or it cannot run here.
     """
-    check(plan.config)
     settings = plan.config.executor
     if settings.kind == "ray":
         return _on_ray(plan, say)
@@ -40,24 +38,6 @@ def make_executor(plan: Plan, say: Callable[[str], None], phase: Callable[[str],
     if len(places) < 2 and not settings.cpu_sets:
         return Inline(plan, phase)
     return _on_this_machine(plan, places, say)
-
-
-def check(config: StudyConfig) -> None:
-    """Check the executor's settings.
-
-    Raises:
-        ConfigError: the first setting that makes no sense.
-    """
-    settings = config.executor
-    if settings.kind not in KINDS:
-        raise ConfigError(f"executor.kind must be one of {', '.join(KINDS)}; {closest(settings.kind, KINDS)}")
-    for name, least in (("retries", 0), ("losses", 0), ("engines", 1), ("gpus_per_engine", 1)):
-        value = getattr(settings, name)
-        if value is not None and value < least:
-            raise ConfigError(f"executor.{name} must be at least {least}, got {value}")
-    for name in ("cpus_per_engine", "start_timeout_s"):
-        if getattr(settings, name) <= 0:
-            raise ConfigError(f"executor.{name} must be positive, got {getattr(settings, name):g}")
 
 
 def places_here(plan: Plan) -> list[Place]:

@@ -17,7 +17,7 @@ def by_iterations(load: Load, arrivals: Arrivals) -> Load:
     """The load with the lengths that follow from `load.iterations`; the load itself where that is not set.
 
     Raises:
-        ConfigError: a number below zero, or arrivals that have a length of their own.
+        ConfigError: arrivals that have a length of their own.
     """
     fixed = load.iterations
     if fixed.measured == 0:
@@ -27,11 +27,6 @@ def by_iterations(load: Load, arrivals: Arrivals) -> Load:
             f"load.iterations does not go with {arrivals.describe()}, which has a length of its own: "
             "choose load=closed, poisson or constant"
         )
-    for key, value in (("warmup", fixed.warmup), ("measured", fixed.measured)):
-        if value < 0:
-            raise ConfigError(f"load.iterations.{key} must not be negative, got {value}")
-    if fixed.max_s <= 0:
-        raise ConfigError(f"load.iterations.max_s must be positive, got {fixed.max_s:g}")
     together = arrivals.users if isinstance(arrivals, ClosedLoop) else 1
     return replace(
         load, warmup_s=0.0, warmup_requests=fixed.warmup * together, warmup_max_s=fixed.max_s, window_min_s=0.0,

@@ -17,7 +17,7 @@ from optimize.driver.signals import terminable
 from optimize.driver.single import measure_once, record_of
 from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool
-from optimize.errors import ConfigError, OptimizeError
+from optimize.errors import OptimizeError
 from optimize.evaluation.evaluator import Evaluator
 from optimize.formatting import figure
 from optimize.ledger import Ledger, TrialRecord
@@ -44,8 +44,6 @@ def run_measurement(config: StudyConfig, config_yaml: str) -> int:
         ConfigError: bad input.
         OptimizeError: the configuration cannot be measured.
     """
-    if config.repeats < 1:
-        raise ConfigError(f"repeats must be at least 1, got {config.repeats}")
     plan = make_plan(_only_point(config))
     progress = Progress(config.repeats, list(plan.objectives))
     tags = {"study": plan.config.study.name, "model": plan.config.model.name}

@@ -11,13 +11,13 @@ from optimize.config.schema import StudyConfig
 
 def _price(config: StudyConfig, config_yaml: str) -> int:
     from optimize.files import write_files
-    from optimize.price.estimate import check_inputs, price_lines, to_markdown
+    from optimize.price.estimate import check_prices, price_lines, to_markdown
     from optimize.study.rows import requested_row
 
     machines = dict(config.instances)
     if config.hardware.hourly_usd is not None:
         machines[config.hardware.name] = config.hardware
-    check_inputs(machines, config.price.factors)
+    check_prices(machines)
     row = requested_row(config)
     lines = price_lines(row, machines, config.price.factors)
     text = to_markdown(row, lines)

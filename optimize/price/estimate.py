@@ -9,7 +9,7 @@ from typing import Any
 from objectives import Estimate
 from objectives.cost import OutputTokenCost, RequestCost, check_price, cost_per
 from optimize.config.deploy import Hardware
-from optimize.errors import ConfigError, closest
+from optimize.errors import ConfigError
 from optimize.formatting import figure, markdown_line, span
 from optimize.study.rows import StudyRow
 
@@ -47,18 +47,13 @@ class Line:
         }  # fmt: skip
 
 
-def check_inputs(machines: Mapping[str, Hardware], factors: Mapping[str, float]) -> None:
-    """Raise ConfigError for an invalid price or factor."""
+def check_prices(machines: Mapping[str, Hardware]) -> None:
+    """Raise ConfigError for hardware that has no price."""
     for name, machine in machines.items():
         try:
             check_price(machine.hourly_usd)
         except ValueError as error:
             raise ConfigError(f"{name}: {error}") from error
-    for name, factor in factors.items():
-        if name not in machines:
-            raise ConfigError(f"price.factors.{name} is not among the compared hardware; {closest(name, machines)}")
-        if not factor > 0:
-            raise ConfigError(f"price.factors.{name} must be positive, got {factor:g}")
 
 
 def price_lines(row: StudyRow, machines: Mapping[str, Hardware], factors: Mapping[str, float]) -> list[Line]:

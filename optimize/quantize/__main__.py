@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.cli import run_verb
-from optimize.config.recipes import check_recipes
+from optimize.config.recipes import check_files
 from optimize.config.schema import Recipe, StudyConfig
 from optimize.errors import ConfigError, OptimizeError
 from optimize.quantize.recipe import is_made
@@ -26,7 +26,7 @@ def _quantize(config: StudyConfig, config_yaml: str) -> int:
     from optimize.quantize.steps import Steps
 
     recipe, cache = config.quantization, Path(config.cache_dir)
-    check_recipes({recipe.name: recipe})
+    check_files([recipe])
     if not is_made(recipe):
         what = recipe.checkpoint or "the model as it is"
         raise ConfigError(f"quantization={recipe.name} serves {what}: there is nothing to make; choose another recipe")

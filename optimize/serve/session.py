@@ -16,7 +16,7 @@ from optimize.errors import ConfigError
 from optimize.serve.front import Front, bind
 from optimize.serve.launchers import LauncherPool, SupervisedLauncher
 from optimize.serve.supervisor import Supervisor
-from optimize.serve.validation import api_key, check
+from optimize.serve.validation import api_key
 from optimize.study.target import choose
 
 
@@ -31,7 +31,6 @@ def run_server(config: StudyConfig) -> int:
         EngineFailure: the configuration does not start.
     """
     settings = config.serve
-    check(settings)
     key, name = api_key(settings), f"serve-{config.study.name}"
     with ExitStack() as stack:
         sock = bind(settings.host, settings.port)

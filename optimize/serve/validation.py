@@ -6,35 +6,7 @@ import ipaddress
 import os
 
 from optimize.config.serve import Serve
-from optimize.errors import ConfigError, closest
-
-BEAMS_OVER = ("refuse", "clamp")
-_POSITIVE = ("probe_s", "probe_timeout_s", "probe_failures", "unanswered_max_s", "backoff_max_s")
-_NOT_NEGATIVE = ("backoff_first_s", "healthy_s", "wait_s", "retries", "drain_s")
-
-
-def check(settings: Serve) -> None:
-    """Raise ConfigError for the first value that cannot be."""
-    for name in _POSITIVE:
-        if not getattr(settings, name) > 0:
-            raise ConfigError(f"serve.{name} must be positive, got {getattr(settings, name):g}")
-    for name in _NOT_NEGATIVE:
-        if getattr(settings, name) < 0:
-            raise ConfigError(f"serve.{name} must not be negative, got {getattr(settings, name):g}")
-    if settings.backoff_factor < 1:
-        raise ConfigError(f"serve.backoff_factor must be at least 1, got {settings.backoff_factor:g}")
-    if settings.beams_over not in BEAMS_OVER:
-        hint = closest(settings.beams_over, BEAMS_OVER)
-        raise ConfigError(f"serve.beams_over must be refuse or clamp, got {settings.beams_over!r}; {hint}")
-    for name in ("beams_max", "beams_together"):
-        value = getattr(settings, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"serve.{name} must be at least 1, or null, got {value}")
-    if not 0 < settings.kv_low <= settings.kv_high <= 1:
-        raise ConfigError(
-            f"serve.kv_low and serve.kv_high are shares, the first not above the second, got {settings.kv_low:g} "
-            f"and {settings.kv_high:g}"
-        )
+from optimize.errors import ConfigError
 
 
 def api_key(settings: Serve) -> str | None:

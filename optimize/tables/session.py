@@ -143,9 +143,6 @@ def conclude(result: Result | None, plan: Plan, files: Sequence[Path]) -> int:
 
 def study_of(name: str, spec: Spec, values: Mapping[str, Sequence[Any]], config: StudyConfig) -> StudyConfig:
     """The study whose search space holds every value of the table, so that they are validated like any other."""
-    for knob, value in config.at.items():
-        if isinstance(value, list | dict):
-            raise ConfigError(f"at.{knob} must be one value, got {value!r}")
     fixed = {knob: [value] for knob, value in {BEAM_SIZE: 1, **config.at}.items()}
     rows = sum(len(part.points(values)) for part in spec.parts)
     study = config.tables.again or f"table-{name}-{config.model.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"

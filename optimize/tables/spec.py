@@ -181,17 +181,11 @@ def values_of(spec: Spec, tables: Tables, fixed: Mapping[str, Any]) -> dict[str,
         fixed: Knobs held at one value (`at`).
 
     Raises:
-        ConfigError: fewer than two values of a knob, one of them twice, or a knob that is also held fixed.
+        ConfigError: a knob that is also held fixed.
     """
     levels: dict[str, list[Any]] = {}
     for knob in spec.knobs:
-        values = list(getattr(tables, knob))
         if knob in fixed:
             raise ConfigError(f"at.{knob} is what this table varies: give its values as tables.{knob}=[...]")
-        if len(values) < 2:
-            raise ConfigError(f"tables.{knob}={values} leaves nothing to compare: give at least two values")
-        for value in values:
-            if isinstance(value, list | dict) or values.count(value) > 1:
-                raise ConfigError(f"tables.{knob} must hold plain values, each once, got {value!r} in {values}")
-        levels[knob] = values
+        levels[knob] = list(getattr(tables, knob))
     return levels

@@ -129,18 +129,5 @@ def test_a_file_that_is_not_a_certificate_is_refused(tmp_path: Path, content: st
         read_load_curve(tmp_path / "c.json", ROW)
 
 
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        (Alerts(queue_s=Levels(1.0, 0.5)), "alerts.queue_s"), (Alerts(decode_s=Levels(0, 0.5)), "alerts.decode_s"),
-        (Alerts(cpu=Levels(0.9, 1.0)), "alerts.cpu.critical"), (Alerts(quantile=1.0), "alerts.quantile"),
-        (Alerts(window_s=1.0), "alerts.window_s"), (Alerts(scrape_s=0.0), "at least two readings"),
-    ],
-)  # fmt: skip
-def test_contradictory_settings_are_refused(settings: Alerts, message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        alerts_of(settings)
-
-
 def test_durations_have_no_fractions() -> None:
     assert (duration(10.0), duration(0.5)) == ("10s", "500ms")

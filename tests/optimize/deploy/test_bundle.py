@@ -15,7 +15,7 @@ import yaml
 from optimize.config.deploy import Alerts, Deploy
 from optimize.config.schema import StudyConfig
 from optimize.deploy.bundle import MARK, make_deployment, make_folder, render, write_bundle
-from optimize.deploy.deployment import Deployment, Memory, check_settings, parse_command
+from optimize.deploy.deployment import Deployment, Memory, parse_command
 from optimize.deploy.knee import LoadPoint
 from optimize.errors import ConfigError
 from optimize.study.rows import StudyRow
@@ -60,18 +60,6 @@ def test_development_mode_is_dropped_from_the_command() -> None:
 def test_other_commands_are_refused(command: str) -> None:
     with pytest.raises(ConfigError, match="no command to deploy"):
         parse_command(command)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"port": 0}, "deploy.port"), ({"port": 70000}, "deploy.port"), ({"headroom": -0.1}, "deploy.headroom"),
-        ({"replicas": 0}, "deploy.replicas"),
-    ],
-)  # fmt: skip
-def test_settings(settings: dict[str, Any], message: str) -> None:
-    with pytest.raises(ConfigError, match=message):
-        check_settings(Deploy(**settings))
 
 
 # Resources

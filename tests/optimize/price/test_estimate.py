@@ -4,7 +4,7 @@ import pytest
 
 from optimize.config.deploy import Hardware
 from optimize.errors import ConfigError
-from optimize.price.estimate import MEASURED, check_inputs, price_lines, to_markdown
+from optimize.price.estimate import MEASURED, check_prices, price_lines, to_markdown
 from tests.optimize.rows import chosen
 
 
@@ -62,15 +62,7 @@ def test_markdown_keeps_measured_and_inputs_apart() -> None:
     assert "a page, 2026-01-01" in inputs
 
 
-@pytest.mark.parametrize(
-    ("machines", "factors", "said"),
-    [
-        ({"a": _machine("a", -1)}, {}, "a: hourly_usd must be a positive price"),
-        ({"a": _machine("a", None)}, {}, "got None"),
-        (MACHINES, {"dubble": 2.0}, "did you mean 'double'"),
-        (MACHINES, {"double": 0.0}, "price.factors.double must be positive"),
-    ],
-)
-def test_what_is_no_input(machines: dict[str, Hardware], factors: dict[str, float], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        check_inputs(machines, factors)
+@pytest.mark.parametrize(("price", "message"), [(-1, "a: hourly_usd must be a positive price"), (None, "got None")])
+def test_hardware_without_a_price_is_refused(price: float | None, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_prices({"a": _machine("a", price)})

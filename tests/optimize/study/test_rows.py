@@ -10,20 +10,24 @@ from optimize.errors import ConfigError
 from optimize.study.rows import pick
 from tests.conftest import Run
 from tests.made import make_study
-from tests.optimize.config.test_bad_input import refused
+from tests.optimize.config.test_bad_input import refusal
 
 
 @pytest.mark.parametrize("verb", ["optimize.deploy", "optimize.price"])
 def test_missing_study(optimize: Run, tmp_path: Path, verb: str) -> None:
-    said = refused(optimize(["+study=chat", f"output_dir={tmp_path}"], verb=verb))
+    said = refusal(optimize(["+study=chat", f"output_dir={tmp_path}"], verb=verb))
     assert "holds no study 'chat': run it first" in said
 
 
 @pytest.mark.parametrize(
     ("verb", "override", "said"),
     [
-        ("optimize.price", "hardware.hourly_usd=-1", "must be a positive price in USD, got -1"),
-        ("optimize.price", "instances.aws_p4d.hourly_usd=0", "aws_p4d: hourly_usd must be a positive price"),
+        ("optimize.price", "hardware.hourly_usd=-1", "hardware.hourly_usd must be positive or null, got -1"),
+        (
+            "optimize.price",
+            "instances.aws_p4d.hourly_usd=0",
+            "aws_p4d.hourly_usd must be positive or null, got 0",
+        ),
         ("optimize.price", "hardware=aws_p9", "hardware has no choice 'aws_p9'"),
         ("optimize.price", "+price.factors.aws_p4=2", "did you mean 'aws_p4d'"),
         ("optimize.deploy", "deploy.port=0", "deploy.port must be from 1 to 65535"),
@@ -31,7 +35,7 @@ def test_missing_study(optimize: Run, tmp_path: Path, verb: str) -> None:
         ("optimize.deploy", "deploy.fodler=x", "did you mean 'folder'"),
         (
             "optimize",
-            "objectives=[qps,usd_per_million_tokens]",
+            "objectives=[qps,p99_latency_s,usd_per_million_tokens]",
             "objectives.usd_per_million_tokens: hourly_usd must be",
         ),
         ("optimize", "constraints=cost", "usd_per_million_tokens: hourly_usd must be a positive price"),
@@ -39,7 +43,7 @@ def test_missing_study(optimize: Run, tmp_path: Path, verb: str) -> None:
 )
 def test_settings(optimize: Run, tmp_path: Path, verb: str, override: str, said: str) -> None:
     folders = [f"output_dir={tmp_path}/out", f"cache_dir={tmp_path}/cache"]
-    assert said in refused(optimize(["+study=chat", *folders, override], verb=verb))
+    assert said in refusal(optimize(["+study=chat", *folders, override], verb=verb))
 
 
 def test_a_row_that_does_not_fit(optimize: Run, simulated: list[str]) -> None:
@@ -53,7 +57,7 @@ def test_a_row_that_does_not_fit(optimize: Run, simulated: list[str]) -> None:
         ([], "has no command to deploy"),
         (["deploy.folder=/proc/version/x"], "cannot write to /proc/version/x"),
     ):
-        assert said in refused(optimize([*simulated, *overrides, "deploy.verify=false"], verb="optimize.deploy"))
+        assert said in refusal(optimize([*simulated, *overrides, "deploy.verify=false"], verb="optimize.deploy"))
     priced = optimize([*simulated, "hardware.hourly_usd=1.5", "row=1"], verb="optimize.price")
     assert priced.returncode == 0 and "trial 1" in priced.stdout and "measured on this machine" in priced.stdout
 

@@ -4,7 +4,6 @@ import pytest
 
 from optimize.config.compose import configuration
 from optimize.config.schema import StudyConfig, StudySettings
-from optimize.errors import ConfigError
 from optimize.study.target import choose, only_point
 
 
@@ -13,8 +12,6 @@ def test_one_point_is_a_space_of_its_own() -> None:
     point = only_point(config, "serve-chat")
     assert point.study.name == "serve-chat"
     assert point.search_space == {"beam_size": [1], "batch_size": [8]}
-    with pytest.raises(ConfigError, match="at.batch_size must be one value"):
-        only_point(StudyConfig(study=StudySettings(name="chat"), at={"batch_size": [8, 9]}), "serve-chat")
 
 
 def test_what_is_served_is_calibrated_on_the_workload(simulated: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

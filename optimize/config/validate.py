@@ -1,0 +1,137 @@
+"""Every check that a configuration can be put to by itself, before anything is built, opened or started."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from optimize.config.bounds import bounds_of
+from optimize.config.certify import Certify
+from optimize.config.deploy import Alerts, Levels
+from optimize.config.recipes import check_source
+from optimize.config.schema import StudyConfig, Tables
+from optimize.config.serve import Serve
+from optimize.errors import ConfigError, closest
+
+_KNOBS = ("quantization", "batch_size", "beam_size", "workers")
+_ORDERED = (("warmup_s", "warmup_max_s"), ("window_min_s", "window_max_s"), ("clients", "clients_max"))
+
+
+def validate(config: StudyConfig) -> None:
+    """Refuse a configuration that is wrong whatever the machine, the model and the studies so far are.
+
+    Raises:
+        ConfigError: the first rule that is broken, the value and the remedy.
+    """
+    _check_bounds(config, "")
+    _check_name(config.study.name)
+    _check_metrics(config)
+    _check_load(config)
+    for recipe in [*config.recipes.values(), config.quantization]:
+        check_source(recipe)
+    _check_at(config.at)
+    _check_tables(config.tables)
+    _check_serve(config.serve)
+    _check_certify(config.certify)
+    _check_alerts(config.alerts)
+    _check_factors(config)
+
+
+def _check_bounds(settings: Any, prefix: str) -> None:
+    """Compare all values below a class of the schema with the bounds of their fields."""
+    for field in dataclasses.fields(settings):
+        key, value = f"{prefix}{field.name}", getattr(settings, field.name)
+        for name, part in _parts(key, value):
+            _check_bounds(part, f"{name}.")
+        if bounds := bounds_of(field):
+            bounds.check(key, value)
+
+
+def _parts(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Classes of the schema within a value, and their keys."""
+    items = {f"{key}.{name}": item for name, item in value.items()} if isinstance(value, dict) else {key: value}
+    return ((name, item) for name, item in items.items() if dataclasses.is_dataclass(item))
+
+
+def _check_name(name: str) -> None:
+    if not name or not all(c.isalnum() or c in "-_." for c in name):
+        raise ConfigError(f"study.name={name!r} must consist of letters, digits, '-', '_' and '.'")
+
+
+def _check_metrics(config: StudyConfig) -> None:
+    """Objectives, and all that refers to them or to other metrics by name."""
+    objectives, weights = config.objectives, config.scenario.weights
+    if not objectives:
+        raise ConfigError("objectives is empty: name at least one, e.g. objectives=[qps,p99_latency_s]")
+    if not any(weights.get(name, 0) > 0 for name in objectives):
+        raise ConfigError(
+            f"scenario.weights gives none of the objectives ({', '.join(objectives)}) a positive weight; "
+            f"{closest(next(iter(weights), ''), objectives)}"
+        )
+    metrics = {**config.metrics, **objectives}
+    for metric in config.load.precision:
+        if metric not in metrics:
+            raise ConfigError(f"load.precision.{metric} is no metric of this study; {closest(metric, metrics)}")
+
+
+def _check_load(config: StudyConfig) -> None:
+    if config.load.iterations.measured:  # takes the place of all lengths
+        return
+    for short, long in _ORDERED:
+        least, most = getattr(config.load, short), getattr(config.load, long)
+        if most is not None and least > most:
+            raise ConfigError(f"load.{short}={least:g} is more than load.{long}={most:g}: raise the second")
+
+
+def _check_at(at: dict[str, Any]) -> None:
+    for knob, value in at.items():
+        if isinstance(value, list | dict):
+            raise ConfigError(f"at.{knob} must be one value, got {value!r}: measure one configuration at a time")
+
+
+def _check_tables(tables: Tables) -> None:
+    for knob in _KNOBS:
+        values = getattr(tables, knob)
+        if len(values) < 2:
+            raise ConfigError(f"tables.{knob}={values} leaves nothing to compare: give at least two values")
+        for value in values:
+            if isinstance(value, list | dict) or values.count(value) > 1:
+                raise ConfigError(f"tables.{knob} must hold plain values, each once, got {value!r} in {values}")
+
+
+def _check_serve(serve: Serve) -> None:
+    if serve.kv_low > serve.kv_high:
+        raise ConfigError(
+            f"serve.kv_low={serve.kv_low:g} is more than serve.kv_high={serve.kv_high:g}: lower the first"
+        )
+
+
+def _check_certify(certify: Certify) -> None:
+    if not certify.stress_steps:
+        raise ConfigError("certify.stress_steps is empty: give shares of the capacity, e.g. [0.5, 1.0]")
+
+
+def _check_alerts(alerts: Alerts) -> None:
+    for name in ("queue_s", "decode_s", "cpu"):
+        levels: Levels = getattr(alerts, name)
+        if levels.warn > levels.critical:
+            raise ConfigError(
+                f"alerts.{name}.warn={levels.warn:g} is more than alerts.{name}.critical={levels.critical:g}: "
+                "lower the first"
+            )
+    if alerts.cpu.critical >= 1:
+        raise ConfigError(f"alerts.cpu.critical must be a share below 1, got {alerts.cpu.critical:g}")
+    for name in ("window_s", "cpu_window_s"):
+        if getattr(alerts, name) < 2 * alerts.scrape_s:
+            raise ConfigError(
+                f"alerts.{name} must hold at least two readings, got {getattr(alerts, name):g} s at "
+                f"alerts.scrape_s={alerts.scrape_s:g}"
+            )
+
+
+def _check_factors(config: StudyConfig) -> None:
+    compared = [*config.instances, *([config.hardware.name] if config.hardware.hourly_usd is not None else [])]
+    for name in config.price.factors:
+        if name not in compared:
+            raise ConfigError(f"price.factors.{name} is not among the compared hardware; {closest(name, compared)}")
