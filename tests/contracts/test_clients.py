@@ -65,7 +65,8 @@ def test_an_open_loop_sends_every_request_of_its_schedule_once(setup: Setup) -> 
         setup.wait_for(run, lambda: run.oldest_due_s() > 0.5)
     expected = list(itertools.takewhile(lambda due_s: due_s < 0.5, arrivals.due_times_s(0)))
     assert sorted(r.due_s for r in run.records if r.due_s < 0.5) == pytest.approx(expected)
-    assert all(r.error is None and r.due_s <= r.sent_s <= r.done_s for r in run.records)
+    assert all(r.error is None for r in run.records)
+    assert all(r.due_s - 0.01 < r.sent_s <= r.done_s for r in run.records)  # timers have a resolution of milliseconds
 
 
 def test_a_user_is_due_again_once_it_is_answered_and_has_thought(setup: Setup) -> None:
