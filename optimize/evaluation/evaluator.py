@@ -155,23 +155,23 @@ class Evaluator:
             TransientFault: the client was too slow for its figures.
         """
         guard, notes, began = self.plan.config.load.guard, task.notes, self.clock.now()
-        most = guard.repeats if task.record.confirms is None else _CONFIRMATION_REPEATS * guard.repeats
-        for repeat in range(most + 1):
+        repeats_max = guard.repeats if task.record.confirms is None else _CONFIRMATION_REPEATS * guard.repeats
+        for repeat in range(repeats_max + 1):
             if repeat:
                 notes.seconds["repeated"] = self.clock.now() - began
                 self.phase("measuring again")
                 lease.engine.reset()
             result, measurement = self._load(task, lease)
-            unfit = result.audit.problems(guard)
+            client_problems = result.audit.problems(guard)
             self._note(result, measurement, notes)
-            doubts = [*unfit, *notes.disturbances, *([result.overload] if result.overload else [])]
-            if not doubts or (repeat >= guard.repeats and not result.overload):
+            objections = [*client_problems, *notes.disturbances, *([result.overload] if result.overload else [])]
+            if not objections or (repeat >= guard.repeats and not result.overload):
                 break
-            if repeat < most:
-                notes.repeats += doubts
-            if unfit and result.audit.client_cpu > guard.client_cpu_max / 2:
+            if repeat < repeats_max:
+                notes.repeats += objections
+            if client_problems and result.audit.client_cpu > guard.client_cpu_max / 2:
                 self.clients.grow(self.plan.config.load.clients_max or len(os.sched_getaffinity(0)))
-        _require_settled(result, unfit, notes.disturbances)
+        _require_settled(result, client_problems, notes.disturbances)
         return measurement
 
     def _note(self, result: LoadResult, measurement: Measurement, notes: _Notes) -> None:
@@ -281,10 +281,10 @@ def _phases_s(result: LoadResult) -> dict[str, float]:
     }
 
 
-def _require_settled(result: LoadResult, unfit: Sequence[str], disturbed: Sequence[str]) -> None:
+def _require_settled(result: LoadResult, client_problems: Sequence[str], disturbances_noted: Sequence[str]) -> None:
     """Raises TransientFault of a client that was too slow, and EngineFailure of a load without a steady state."""
-    if unfit:
-        raise TransientFault(f"the client was too slow for valid figures: {'; '.join(unfit)}")
+    if client_problems:
+        raise TransientFault(f"the client was too slow for valid figures: {'; '.join(client_problems)}")
     if result.overload:
-        doubt = f"; {'; '.join(disturbed)}" if disturbed else ""
-        raise EngineFailure(FailureKind.UNSETTLED, f"{result.overload}: this load does not settle{doubt}")
+        suffix = f"; {'; '.join(disturbances_noted)}" if disturbances_noted else ""
+        raise EngineFailure(FailureKind.UNSETTLED, f"{result.overload}: this load does not settle{suffix}")
