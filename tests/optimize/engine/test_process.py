@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -181,6 +182,34 @@ def test_shared_memory_of_a_killed_process_is_removed_once_a_scan_saw_it(code: s
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() and not (SHM / done.stdout.strip()).exists()
     assert all(path.exists() for path in foreign)
+
+
+REPORTING = """
+import sys
+from optimize.engine import reaper
+class Reporting(reaper.SharedMemory):
+    def scan(self):
+        super().scan()
+        reaper.report(opened=sorted(self._opened))
+reaper.SharedMemory = Reporting
+reaper.keep(sys.argv[1], sys.argv[2], 0.2, sys.argv[3:])
+"""
+
+
+def test_the_reaper_scans_while_its_tree_runs(tmp_path: Path) -> None:
+    """Otherwise it could not know the segments of a main process that was killed."""
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    arguments = [str(tmp_path / "log"), str(scratch), sys.executable, "-c", SEGMENT]
+    command = [sys.executable, "-c", REPORTING, *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdout is not None
+        name = next(event["opened"][0] for event in map(json.loads, process.stdout) if event.get("opened"))
+        (child,) = psutil.Process(process.pid).children()
+        child.kill()
+        assert {"exit": -signal.SIGKILL} in list(map(json.loads, process.stdout))
+    assert not (SHM / name).exists()
 
 
 def test_scans_are_frequent_while_an_engine_starts_and_rare_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
