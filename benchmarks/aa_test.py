@@ -1,4 +1,4 @@
-"""A/A: one configuration, confirmed against itself again and again. How often is it "better" than itself?
+"""A/A: one configuration, confirmed against itself many times. How often is it "better" than itself?
 
 Usage: python -m benchmarks.aa_test [--confirmations 10]
 
@@ -49,7 +49,7 @@ def measure(number: int, config: TrialConfig, plan: Plan, evaluator: Evaluator) 
 
 def confirmations(count: int, config: TrialConfig, plan: Plan, evaluator: Evaluator) -> list[Readings]:
     """Candidates (0 is the baseline) and rounds as a study would, `count` times."""
-    confirm, rng, found = Confirm(), random.Random(0), []
+    confirm, rng, series = Confirm(), random.Random(0), []
     numbers, measured = range(confirm.candidates + 1), 0
     measure(-1, config, plan, evaluator)  # what an engine does once, it has done then
     for _ in range(count):
@@ -58,8 +58,8 @@ def confirmations(count: int, config: TrialConfig, plan: Plan, evaluator: Evalua
             for n in rng.sample(numbers, k=len(numbers)):
                 readings[n].append(measure(measured, config, plan, evaluator))
                 measured += 1
-        found.append(readings)
-    return found
+        series.append(readings)
+    return series
 
 
 def evidence(readings: Readings, plan: Plan) -> Rounds:
@@ -69,7 +69,7 @@ def evidence(readings: Readings, plan: Plan) -> Rounds:
 
 
 def gains(readings: Readings, plan: Plan, metric: str) -> list[Estimate]:
-    """What a study would say of each candidate against the baseline."""
+    """Gain of each candidate over the baseline, as a study would report it."""
     rounds = evidence(readings, plan)
     others = [Candidate(n, {}, {}, True) for n in readings if n]
     return [rounds.score(c) if metric == SCORE else rounds.gain(c, metric) for c in others]
@@ -78,18 +78,18 @@ def gains(readings: Readings, plan: Plan, metric: str) -> list[Estimate]:
 def single_gains(readings: Readings, plan: Plan, metric: str) -> list[Estimate]:
     """The same from single readings: each round's candidates against its baseline, by their own intervals."""
     directions = {name: m.direction for name, m in plan.metrics.items()}
-    found = []
+    estimates = []
     for cells in zip(*readings.values(), strict=True):
         baseline, *others = [Candidate(n, {}, estimates, True) for n, estimates in enumerate(cells)]
         single = SingleReadings(baseline, directions, plan.config.scenario.weights)
-        found += [single.score(c) if metric == SCORE else single.gain(c, metric) for c in others]
-    return found
+        estimates += [single.score(c) if metric == SCORE else single.gain(c, metric) for c in others]
+    return estimates
 
 
-def contained(found: Sequence[Readings], plan: Plan, metric: str) -> tuple[int, int]:
-    """How many first readings of the next confirmation fall into the interval given for them; of how many."""
+def contained(series: Sequence[Readings], plan: Plan, metric: str) -> tuple[int, int]:
+    """(first readings of the next confirmation inside of their prediction interval, all of them)."""
     hits, n = 0, 0
-    for before, after in zip(found, found[1:], strict=False):
+    for before, after in zip(series, series[1:], strict=False):
         rounds = evidence(before, plan)
         for number in before:
             level, later = rounds.levels(number)[metric], after[number][0][metric].value
@@ -97,7 +97,7 @@ def contained(found: Sequence[Readings], plan: Plan, metric: str) -> tuple[int, 
     return hits, n
 
 
-def table(found: Sequence[Readings], plan: Plan) -> str:
+def table(series: Sequence[Readings], plan: Plan) -> str:
     lines = [
         '| figure | confirmed: called different | of these "better" | half-width of a gain, median | '
         "single readings: called different | a reading of the next confirmation within the interval for it |",
@@ -105,13 +105,13 @@ def table(found: Sequence[Readings], plan: Plan) -> str:
     ]
     totals = [0, 0, 0]
     for metric in (*METRICS, SCORE):
-        confirmed = [e for readings in found for e in gains(readings, plan, metric)]
-        single = [e for readings in found for e in single_gains(readings, plan, metric)]
+        confirmed = [e for readings in series for e in gains(readings, plan, metric)]
+        single = [e for readings in series for e in single_gains(readings, plan, metric)]
         different = [e for e in confirmed if not e.low <= 1 <= e.high]
         better = sum(e.low > 1 for e in different)
         totals = [totals[0] + len(different), totals[1] + better, totals[2] + len(confirmed)]
         width = sorted(e.high / e.value - 1 for e in confirmed)[len(confirmed) // 2]
-        later = "" if metric == SCORE else _share(*contained(found, plan, metric))
+        later = "" if metric == SCORE else _share(*contained(series, plan, metric))
         lines.append(
             f"| {metric} | {_share(len(different), len(confirmed))} | {better} | {width:.1%} | "
             f"{_share(sum(not e.low <= 1 <= e.high for e in single), len(single))} | {later} |"
@@ -136,8 +136,8 @@ def main() -> None:
         config = TrialConfig(engine, RequestConfig())
         with ClientPool() as clients, EnginePool(plan.launcher, Path(folder)) as pool:
             evaluator = Evaluator(plan, pool, clients, Ledger(plan.folder), lambda _: None)
-            found = confirmations(count, config, plan, evaluator)
-    text = table(found, plan)
+            series = confirmations(count, config, plan, evaluator)
+    text = table(series, plan)
     print(text)
     what = (
         f"One live engine (FP16, batch 16, the chat study's load). {count} confirmations as a study makes them: three "

@@ -1,6 +1,6 @@
 """Do three load generators agree on one live engine? Same prompts, same number of users, in turn.
 
-Where they differ, the engine is asked too: its own histograms say how long it took, whoever asked. And all three
+Where they differ, the engine decides: its own histograms have all latencies. And all three
 are compared on a stub server that needs next to no processor, so that a client cannot slow it down.
 
 Usage: python -m benchmarks.agreement [--rounds 5] [--guidellm PATH/TO/guidellm]
@@ -74,13 +74,13 @@ def report(runs: Mapping[str, Sequence[Run]]) -> str:
         "|---" * 5 + "|",
     ]
     for figure in FIGURES:
-        for name, found in runs.items():
-            mean, low, high = mean_interval([run[figure] for run in found])
+        for name, repeats in runs.items():
+            mean, low, high = mean_interval([run[figure] for run in repeats])
             shown = f"{mean:.4g} [{low:.4g}, {high:.4g}]"
             if name == OURS:
                 lines.append(f"| {figure} | {name} | {shown} | | |")
                 continue
-            logs = [math.log(theirs[figure] / own[figure]) for theirs, own in zip(found, runs[OURS], strict=True)]
+            logs = [math.log(theirs[figure] / own[figure]) for theirs, own in zip(repeats, runs[OURS], strict=True)]
             ratio, below, above = (math.exp(v) for v in mean_interval(logs))
             if abs(ratio - 1) <= 0.05:
                 verdict = "within 5 %"
@@ -91,18 +91,18 @@ def report(runs: Mapping[str, Sequence[Run]]) -> str:
 
 
 def as_the_server_saw_it(runs: Mapping[str, Sequence[Run]]) -> str:
-    """What of each latency the engine itself spent, what the client added, and what the client cost."""
+    """Each latency split into the engine's share and the client's, and the cost of the client."""
     lines = [
         "| generator | engine: TTFT | TPOT | latency | client adds to TTFT | to latency | until the next request | "
         "cores beside the engine |",
         "|---" * 8 + "|",
     ]
-    for name, found in runs.items():
-        server = [mean_interval([run[f"server_{figure}"] for run in found]) for figure in HISTOGRAMS]
-        added = [mean_interval([r[f] - r[f"server_{f}"] for r in found]) for f in ("ttft_s", "latency_s")]
-        idle = mean_interval([USERS / r["qps"] - r["latency_s"] for r in found])
+    for name, repeats in runs.items():
+        server = [mean_interval([run[f"server_{figure}"] for run in repeats]) for figure in HISTOGRAMS]
+        added = [mean_interval([r[f] - r[f"server_{f}"] for r in repeats]) for f in ("ttft_s", "latency_s")]
+        idle = mean_interval([USERS / r["qps"] - r["latency_s"] for r in repeats])
         cells = [f"{1e3 * m:.1f} ms [{1e3 * low:.1f}, {1e3 * high:.1f}]" for m, low, high in [*server, *added, idle]]
-        cores, low, high = mean_interval([run["cores"] for run in found])
+        cores, low, high = mean_interval([run["cores"] for run in repeats])
         lines.append("| " + " | ".join([name, *cells, f"{cores:.2f} [{low:.2f}, {high:.2f}]"]) + " |")
     return "\n".join(lines)
 
@@ -116,7 +116,7 @@ def undisturbed(engine: Engine, run: Callable[[], Run]) -> Run:
     while True:
         before = server_side(engine)
         with Telemetry(engine, Machine(lambda: engine.pids)).sampling() as telemetry:
-            found = run()
+            figures = run()
         after, series = server_side(engine), telemetry.series(0.0)
         if disturbances(Measurement([], 0.0, math.inf, {}, series), guard):
             continue
@@ -127,19 +127,19 @@ def undisturbed(engine: Engine, run: Callable[[], Run]) -> Run:
         }
         loaded = {round(t / PERIOD_S) for t, running in series["requests_running"] if running}
         shares = [share for t, share in series["other_cores"] if round(t / PERIOD_S) in loaded]
-        return {**found, **means, "cores": statistics.fmean(shares) * (os.cpu_count() or 1)}
+        return {**figures, **means, "cores": statistics.fmean(shares) * (os.cpu_count() or 1)}
 
 
 def server_side(engine: Engine) -> dict[tuple[str, str], float]:
-    """(histogram, "sum" or "count") -> what the engine has observed so far."""
+    """(histogram, "sum" or "count") -> total of the engine so far."""
     text = httpx.get(f"{engine.endpoint.base_url}/metrics", headers=engine.endpoint.headers).text
     wanted = "\n".join(x for x in text.splitlines() if x.startswith(tuple(HISTOGRAMS.values())) and "_bucket" not in x)
-    found: dict[tuple[str, str], float] = defaultdict(float)
+    totals: dict[tuple[str, str], float] = defaultdict(float)
     for family in text_string_to_metric_families(wanted + "\n"):
         for sample in family.samples:
             name, _, kind = sample.name.rpartition("_")
-            found[name, kind] += sample.value
-    return found
+            totals[name, kind] += sample.value
+    return totals
 
 
 def in_turn(generators: Generators, rounds: int, run: Callable[[Callable[[], Run]], Run]) -> dict[str, list[Run]]:
@@ -157,11 +157,11 @@ def in_turn(generators: Generators, rounds: int, run: Callable[[Callable[[], Run
 def generators_of(
     engine: Engine, workload: Workload, clients: ClientPool, asked: LoadRequest, folder: Path, peer: str | None
 ) -> Generators:
-    found: dict[str, Callable[[], Run]] = {
+    generators: dict[str, Callable[[], Run]] = {
         OURS: lambda: ours(engine, workload, clients),
         "vllm bench serve": lambda: vllm_bench(asked, folder),
     }
-    return found | ({"GuideLLM": lambda: guidellm(asked, folder, peer)} if peer else {})
+    return generators | ({"GuideLLM": lambda: guidellm(asked, folder, peer)} if peer else {})
 
 
 def on_the_engine(
@@ -203,27 +203,27 @@ def on_the_stub(
 def with_way_to_server(engine: Engine, generator: Callable[[], Run]) -> Run:
     """Run it; with the mean seconds from a request's clock being started to its reaching the stub."""
     arrivals_of(engine)
-    found = generator()
+    figures = generator()
     arrivals = sorted(arrivals_of(engine))
-    if "start_times_s" not in found:
-        return found
+    if "start_times_s" not in figures:
+        return figures
     # A peer may send a request of its own first; this project's last ones are not answered when its load ends.
-    started = found["start_times_s"]
+    started = figures["start_times_s"]
     reached = arrivals[-len(started) :] if len(started) == REQUESTS else arrivals[: len(started)]
-    return {**found, "way_s": statistics.fmean(reached) - statistics.fmean(started)}
+    return {**figures, "way_s": statistics.fmean(reached) - statistics.fmean(started)}
 
 
 def arrivals_of(engine: Engine) -> list[float]:
-    found: list[float] = httpx.get(f"{engine.endpoint.base_url}/arrivals").json()
-    return found
+    arrivals_s: list[float] = httpx.get(f"{engine.endpoint.base_url}/arrivals").json()
+    return arrivals_s
 
 
 def ways(runs: Mapping[str, Sequence[Run]]) -> str:
     """How long requests take from their client's clock to the stub."""
     parts = []
-    for name, found in runs.items():
-        if "way_s" in found[0]:
-            mean, low, high = (1e3 * v for v in mean_interval([r["way_s"] for r in found]))
+    for name, repeats in runs.items():
+        if "way_s" in repeats[0]:
+            mean, low, high = (1e3 * v for v in mean_interval([r["way_s"] for r in repeats]))
             parts.append(f"{mean:.2f} ms [{low:.2f}, {high:.2f}] with {name}")
     return "From the start of a request's clock to its arrival at the stub: " + ", ".join(parts) + "."
 

@@ -51,14 +51,14 @@ EXPECTED = {
 
 @dataclass(frozen=True, slots=True)
 class Fired:
-    """One alert made to fire.
+    """One alert that was caused to fire.
 
     Attributes:
         cause: Key of CAUSES.
         alert: Its name.
         fired_s: Seconds from the cause's beginning until it fired; None where it did not.
         value: Of its expression then.
-        silent_s: Seconds from the cause's end until it was silent again; None where that was not waited for or seen.
+        silent_s: Seconds from the cause's end until it was silent again; None where it was not awaited or seen.
     """
 
     cause: str
@@ -70,7 +70,7 @@ class Fired:
 
 @contextmanager
 def users(running: Serving, model: str, count: int) -> Iterator[None]:
-    """That many users who ask again as soon as they are answered, whatever the answer.
+    """A number of users who send the next request as soon as they are answered, whatever the answer.
 
     Each asks for answers of another length: in step, they would all wait for their next turn at once.
     """
@@ -133,58 +133,58 @@ def firing(reader: Prometheus, name: str) -> str | None:
 
 def watch(reader: Prometheus, cause: str, begin: Callable[[ExitStack], object], ends: bool = True) -> list[Fired]:
     """Begin a cause, wait until all alerts expected of it fire, end it, and wait until they are silent."""
-    seen: dict[str, tuple[float, str]] = {}
+    fired: dict[str, tuple[float, str]] = {}
     with ExitStack() as during:
         began = time.monotonic()
         begin(during)
 
         def all_fire() -> bool:
             for name in EXPECTED[cause]:
-                if name not in seen and (value := firing(reader, name)) is not None:
-                    seen[name] = (time.monotonic() - began, value)
-            return len(seen) == len(EXPECTED[cause])
+                if name not in fired and (value := firing(reader, name)) is not None:
+                    fired[name] = (time.monotonic() - began, value)
+            return len(fired) == len(EXPECTED[cause])
 
         until(all_fire, _FIRE_MAX_S)
     ended, silent = time.monotonic(), dict[str, float]()
 
     def all_silent() -> bool:
-        for name in seen:
+        for name in fired:
             if name not in silent and firing(reader, name) is None:
                 silent[name] = time.monotonic() - ended
-        return len(silent) == len(seen)
+        return len(silent) == len(fired)
 
     if ends:
         until(all_silent, _SILENT_MAX_S)
-    found = [
-        Fired(cause, name, seen[name][0] if name in seen else None, seen.get(name, (0, "–"))[1], silent.get(name))
+    alerts = [
+        Fired(cause, name, fired[name][0] if name in fired else None, fired.get(name, (0, "–"))[1], silent.get(name))
         for name in EXPECTED[cause]
     ]
-    print(*found, sep="\n", flush=True)
-    return found
+    print(*alerts, sep="\n", flush=True)
+    return alerts
 
 
 def run(config: StudyConfig, repeats: int) -> list[Fired]:
     """All causes; one engine for the shrunken cache, one for the others."""
-    chosen = requested_row(config)
-    found: list[Fired] = []
+    target = requested_row(config)
+    alerts: list[Fired] = []
     for _ in range(repeats):
         with tempfile.TemporaryDirectory() as scratch:
             folder = make_folder(Path(scratch) / "bundle")
-            made = make_deployment(chosen, config, folder)
-            write_bundle(made, config.alerts, None)
+            deployment = make_deployment(target, config, folder)
+            write_bundle(deployment, config.alerts, None)
             with (
                 node_exporter(config.alerts.node_exporter),
                 prometheus(folder / "prometheus.yml", Path(scratch) / "data") as reader,
             ):
-                found += _on_engines(reader, folder, config, made.served_name)
-    return found
+                alerts += _on_engines(reader, folder, config, deployment.served_name)
+    return alerts
 
 
 def _on_engines(reader: Prometheus, folder: Path, config: StudyConfig, model: str) -> list[Fired]:
     port, timeout_s = config.deploy.port, config.deploy.start_timeout_s
     with serving(folder, timeout_s, port, [_SMALL_CACHE]) as running:
         _settled(reader)
-        found = watch(reader, "paging", lambda during: during.enter_context(users(running, model, _USERS)))
+        alerts = watch(reader, "paging", lambda during: during.enter_context(users(running, model, _USERS)))
     with serving(folder, timeout_s, port) as running:
         with users(running, model, 4):
             time.sleep(_WARM_S)  # kernels are compiled at first use: an engine that is stopped then tells of no token
@@ -196,11 +196,11 @@ def _on_engines(reader: Prometheus, folder: Path, config: StudyConfig, model: st
             until(lambda: bool(reader.query(f"sum(vllm:num_requests_running) >= {_FEW // 2}")))
             during.enter_context(frozen(running))
 
-        found += watch(reader, "decode", slow)
-        found += watch(reader, "cpu", lambda during: during.enter_context(users(running, model, _USERS)))
+        alerts += watch(reader, "decode", slow)
+        alerts += watch(reader, "cpu", lambda during: during.enter_context(users(running, model, _USERS)))
         server = server_of(running)
-        found += watch(reader, "down", lambda _: server.kill(), ends=False)
-    return found
+        alerts += watch(reader, "down", lambda _: server.kill(), ends=False)
+    return alerts
 
 
 def _settled(reader: Prometheus) -> None:
@@ -211,7 +211,7 @@ def _settled(reader: Prometheus) -> None:
     until(lambda: all(firing(reader, name) is None for name in names), _SILENT_MAX_S)
 
 
-def report(found: list[Fired], config: StudyConfig, repeats: int, command: str) -> str:
+def report(alerts: list[Fired], config: StudyConfig, repeats: int, command: str) -> str:
     rules = {rule.name: rule for rule in alerts_of(config.alerts)}
     version = subprocess.run(["prometheus", "--version"], capture_output=True, text=True, check=False)
     lines = [
@@ -221,7 +221,7 @@ def report(found: list[Fired], config: StudyConfig, repeats: int, command: str) 
         "beginning to the firing alert, and from its end to silence.", "",
         "| alert | fires when | cause | fired after | value then | silent after |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
-    for f in found:
+    for f in alerts:
         rule = rules[f.alert]
         fired = "did not" if f.fired_s is None else f"{f.fired_s:.0f} s"
         silent = "not waited for" if f.silent_s is None else f"{f.silent_s:.0f} s"
@@ -249,9 +249,9 @@ def main() -> None:
         deploy=dataclasses.replace(config.deploy, port=free_port()),
         alerts=dataclasses.replace(config.alerts, node_exporter=f"127.0.0.1:{free_port()}"),
     )
-    found = run(config, asked.repeats)
+    alerts = run(config, asked.repeats)
     command = f"python -m benchmarks.alerts --study {asked.study} --repeats {asked.repeats}"
-    text = report(found, config, asked.repeats, command)
+    text = report(alerts, config, asked.repeats, command)
     (RESULTS / "alerts.md").write_text(text, encoding="utf-8")
     print(text)
 

@@ -59,7 +59,7 @@ def processes() -> ProcessPoolExecutor:
 
 
 def require_quiet() -> None:
-    """Refuse to measure beside a live engine of somebody else's."""
+    """Refuse to measure while another program's engine is running."""
     strays = [p.pid for p in psutil.process_iter(["cmdline"]) if "VLLM::" in " ".join(p.info["cmdline"] or [])]
     if strays:
         raise SystemExit(f"live engines are running (processes {strays}): they would falsify the figures")

@@ -3,7 +3,7 @@
 Usage: python -m benchmarks.coordinator [--trials 96] [--postgres URL]
 
 Everything is the study's own (loop, claims, sampler, storage, ledger, MLflow in the background) but the workers, who
-answer at once with made-up figures: no figure of a configuration comes of this, only what it costs to ask and to tell.
+answer at once with made-up figures: the only results are the costs of asking and telling.
 Writes `docs/results/coordinator.md`, and `coordinator.json` beside it for `benchmarks/scaling.py`.
 """
 
@@ -54,7 +54,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Case:
-    """What one study is run with."""
+    """Settings of one study."""
 
     workers: int
     sampler: str
@@ -104,11 +104,11 @@ def run(case: Case, folder: Path) -> dict[str, Any]:
 def _parts(profile: cProfile.Profile, trials: int) -> dict[str, float]:
     """Part -> seconds per trial, those within it included."""
     stats: dict[Any, Any] = pstats.Stats(profile).stats  # type: ignore[attr-defined]
-    found = {}
+    seconds = {}
     for part, (module, function) in PARTS.items():
         spent = [row[3] for (path, _, name), row in stats.items() if name == function and path.endswith("/" + module)]
-        found[part] = sum(spent) / trials
-    return found
+        seconds[part] = sum(spent) / trials
+    return seconds
 
 
 def in_a_process(case: Case, folder: Path) -> dict[str, Any]:
@@ -118,8 +118,8 @@ def in_a_process(case: Case, folder: Path) -> dict[str, Any]:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr[-4000:]}")
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def per_second(row: Mapping[str, Any]) -> float:
@@ -131,12 +131,12 @@ def per_second(row: Mapping[str, Any]) -> float:
     return float(min(row["first_per_s"], row["last_per_s"], 1 / row["ask_s"]))
 
 
-def table(found: Mapping[str, Mapping[str, Any]]) -> str:
+def table(results: Mapping[str, Mapping[str, Any]]) -> str:
     lines = [
         "| storage | sampler | engines at a time | trials per second | an ask | MLflow behind at the end, per trial |",
         "|---" * 6 + "|",
     ]
-    for row in found.values():
+    for row in results.values():
         lines.append(
             f"| {row['storage']} | {row['sampler']} | {row['workers']} | {per_second(row):.2f} | "
             f"{1000 * row['ask_s']:.0f} ms | {1000 * row['mirror_s']:.0f} ms |"
@@ -144,8 +144,8 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def parts_table(found: Mapping[str, Mapping[str, Any]]) -> str:
-    shown = [row for row in found.values() if row["workers"] == max(WORKERS)]
+def parts_table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    shown = [row for row in results.values() if row["workers"] == max(WORKERS)]
     lines = [
         "| part of a trial, with " + f"{max(WORKERS)} engines | "
         + " | ".join(f"{row['storage']}, {row['sampler']}" for row in shown) + " |",
@@ -174,7 +174,7 @@ def main() -> None:
     if asked.only_write:
         kept = json.loads((RESULTS / "coordinator.json").read_text(encoding="utf-8"))
         return write(kept, asked.trials, asked.postgres)
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     storages = {"SQLite": None, **({"PostgreSQL": asked.postgres} if asked.postgres else {})}
     kinds = [("SQLite", "random"), ("SQLite", "gp")]  # where it thinks the storage hardly matters
     kinds += [("PostgreSQL", "random")] if asked.postgres else []
@@ -183,12 +183,12 @@ def main() -> None:
             with TemporaryDirectory() as folder:
                 trials = asked.trials if sampler == "random" else workers + _MODELLED
                 row = in_a_process(Case(workers, sampler, trials, storages[name]), Path(folder))
-            found[f"{name} {sampler} {workers}"] = {"storage": name, "sampler": sampler, "workers": workers, **row}
-            print(table(found).splitlines()[-1], flush=True)
-            write(found, asked.trials, asked.postgres)
+            results[f"{name} {sampler} {workers}"] = {"storage": name, "sampler": sampler, "workers": workers, **row}
+            print(table(results).splitlines()[-1], flush=True)
+            write(results, asked.trials, asked.postgres)
 
 
-def write(found: Mapping[str, Mapping[str, Any]], trials: int, postgres: str | None) -> None:
+def write(results: Mapping[str, Mapping[str, Any]], trials: int, postgres: str | None) -> None:
     command = f"python -m benchmarks.coordinator --trials {trials}" + (
         f" --postgres {redacted(postgres)}" if postgres else ""
     )
@@ -200,9 +200,9 @@ def write(found: Mapping[str, Mapping[str, Any]], trials: int, postgres: str | N
         "second: of the first and the last quarter the slower, and no more than an ask allows. An ask: median "
         "of the second half. Parts contain what they call. One run of each: no intervals."
     )
-    sections = ["# The coordinator alone", provenance(command), what, table(found), parts_table(found)]
+    sections = ["# The coordinator alone", provenance(command), what, table(results), parts_table(results)]
     (RESULTS / "coordinator.md").write_text("\n\n".join(sections) + "\n", encoding="utf-8")
-    (RESULTS / "coordinator.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / "coordinator.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The live table as the answer to a question: what its points are really worth, as far as it knows.
+"""The live table as ground truth: the figures of its points, as means over their repeats.
 
 A point is worth the mean over its repeats, of logarithms where ratios matter; its BLEU is that of all answers of its
 quantization and beam, for on nothing else do answers depend. The hypervolume is that of the feasible points among
@@ -51,7 +51,7 @@ def key_of(point: Mapping[str, Any]) -> Key:
 
 
 def answers_key(key: Key) -> Key:
-    """What its answers depend on."""
+    """The settings that its answers depend on."""
     point = dict(zip(GRID, key, strict=True))
     return point["quantization"], point["beam_size"]
 
@@ -107,14 +107,14 @@ class Table:
         self.rows: dict[Key, list[Row]] = {}
         for row in rows:
             self.rows.setdefault(key_of(row), []).append(row)
-        whole = {key: found for key, found in self.rows.items() if all(is_measured(r) for r in found)}
+        complete = {key: repeats for key, repeats in self.rows.items() if all(is_measured(r) for r in repeats)}
         bleu = pooled([r for r in rows if is_measured(r)])
         self.truth = {
             key: {
-                name: bleu[answers_key(key)] if name == "bleu" else _mean([r[name] for r in found], name)
+                name: bleu[answers_key(key)] if name == "bleu" else _mean([r[name] for r in repeats], name)
                 for name in METRICS
             }
-            for key, found in whole.items()
+            for key, repeats in complete.items()
         }
         baseline = as_estimates(self.truth[key_of(BASELINE)])
         self.feasible = {
@@ -135,10 +135,10 @@ class Table:
 
     def hypervolume(self, keys: Iterable[Key]) -> float:
         """Of the feasible points among these."""
-        found = [k for k in set(keys) if k in self.feasible]
-        if not found:
+        feasible = [k for k in set(keys) if k in self.feasible]
+        if not feasible:
             return 0.0
-        return hypervolume((np.array([self._loss(k) for k in found]) - self._low) / self._span)
+        return hypervolume((np.array([self._loss(k) for k in feasible]) - self._low) / self._span)
 
 
 def as_estimates(figures: Mapping[str, float]) -> dict[str, Estimate]:
@@ -150,18 +150,20 @@ def pooled(rows: Iterable[Row]) -> dict[Key, float]:
     """What answers depend on -> BLEU by all these rows, each weighed by its answers: that of the baseline's like, and
     what is gained over it on common prompts.
     """
-    found = list(rows)
-    level = weighted((r["bleu"], r["bleu.n"]) for r in found if answers_key(key_of(r)) == answers_key(key_of(BASELINE)))
+    measured = list(rows)
+    level = weighted(
+        (r["bleu"], r["bleu.n"]) for r in measured if answers_key(key_of(r)) == answers_key(key_of(BASELINE))
+    )
     alike: dict[Key, list[Row]] = {}
-    for row in found:
+    for row in measured:
         alike.setdefault(answers_key(key_of(row)), []).append(row)
     return {key: level + weighted((r["bleu.gain"], r["bleu.gain.n"]) for r in them) for key, them in alike.items()}
 
 
 def weighted(values: Iterable[tuple[float, float]]) -> float:
     """Mean of values, each with its weight."""
-    found = list(values)
-    return sum(value * weight for value, weight in found) / sum(weight for _, weight in found)
+    pairs = list(values)
+    return sum(value * weight for value, weight in pairs) / sum(weight for _, weight in pairs)
 
 
 def measuring_s(row: Row) -> float:
@@ -180,16 +182,16 @@ def table(p99_max_s: float = CHAT_P99_MAX_S) -> Table:
     return Table(pq.read_table(DATA).to_pylist(), p99_max_s)
 
 
-def described(known: Table) -> str:
-    """What was measured, for the head of a result."""
-    rows = [r for found in known.rows.values() for r in found]
+def described(measurements: Table) -> str:
+    """Origin of the measurements, for the head of a result."""
+    rows = [r for repeats in measurements.rows.values() for r in repeats]
     signature = json.loads(rows[0]["signature"])
     disturbed, began = sum(bool(r["disturbed"]) for r in rows), datetime.fromtimestamp(rows[0]["started_at"], UTC)
     unmeasured = sum(not is_measured(r) for r in rows)
     return (
-        f"The table: {len(known.rows)} points, {len(rows)} measurements on live engines with `python -m "
+        f"The table: {len(measurements.rows)} points, {len(rows)} measurements on live engines with `python -m "
         f"benchmarks.tabular` ({signature['machine']}; {signature['engine']}; {began:%Y-%m-%d}). {unmeasured} of them "
         f"gave no figures (mostly too slow under this load), {disturbed} were disturbed by the machine; "
-        f"{len(known.feasible)} points keep the chat study's constraints in the mean. A warm start took "
-        f"{known.start_s:.1f} s in the median, a trial {known.trial_s:.1f} s beside that."
+        f"{len(measurements.feasible)} points keep the chat study's constraints in the mean. A warm start took "
+        f"{measurements.start_s:.1f} s in the median, a trial {measurements.trial_s:.1f} s beside that."
     )

@@ -1,4 +1,4 @@
-"""A study of a thousand trials: what asking and telling cost at its end, and how long it takes to resume.
+"""A study of a thousand trials: the cost of asking and telling at its end, and the time to resume it.
 
 Usage: python -m benchmarks.large_study [--trials 1000] [--last 20]
 
@@ -52,7 +52,7 @@ ANSWERS = 100
 
 
 class Replayed(Evaluator):
-    """Reads the table where the real one measures; leaves behind what the real one leaves."""
+    """Reads the table instead of measuring; writes the same files as a real evaluator."""
 
     def evaluate(
         self, config: TrialConfig, record: TrialRecord, hold: Callable[[], None] = lambda: None,

@@ -1,4 +1,4 @@
-"""Do the parts of a configuration's memory add up to what the engine's processes were seen to grow by?
+"""Do the parts of a configuration's memory add up to the measured growth of the engine's processes?
 
 Usage: python -m benchmarks.memory [--repeats 3]
 
@@ -144,7 +144,7 @@ def observe(plan: Plan, launcher: VllmLauncher, config: EngineConfig, clients: C
 
 
 def predicted_bytes(config: Mapping[str, Any], bits: int) -> float:
-    """What the bits alone predict for a shape: so many per weight of the decoder's matrices, 16 for all others."""
+    """Bytes that the bits alone predict for a shape: `bits` per weight of the decoder's matrices, 16 for all others."""
     ends = 2 * config["vocab_size"] * config["hidden_size"]
     norms = (2 * config["num_hidden_layers"] + 1) * config["hidden_size"]
     matrices = parameters(config) - ends - norms
@@ -200,7 +200,7 @@ def weights_table(config: Mapping[str, Any], seen: Mapping[str, Sequence[Seen]])
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--cases", type=int, default=len(CASES), help="only the first so many")
+    parser.add_argument("--cases", type=int, default=len(CASES), help="number of cases to run, from the first")
     asked = parser.parse_args(arguments)
     require_quiet()
     plan = make_plan(configuration(_OVERRIDES))

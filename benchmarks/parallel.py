@@ -1,4 +1,4 @@
-"""What searching in parallel costs: the same search with 1, 2, 4 and 8 engines at a time, on the live table.
+"""The cost of searching in parallel: the same search with 1, 2, 4 and 8 engines at a time, on the live table.
 
 Usage: python -m benchmarks.parallel [--seeds 20]
 
@@ -53,7 +53,7 @@ _TRIES = 2
 
 
 class Blind(LogScaleGPSampler):
-    """The same search that does not look at what is under way: what would be lost without."""
+    """The same search without regard to trials under way, to show their worth."""
 
     def _under_way(self, study: optuna.Study, space: Mapping[str, BaseDistribution]) -> list[FrozenTrial]:
         return []
@@ -77,7 +77,7 @@ class Busy:
         until_s: When its trial ends.
         number: The trial's, which decides where two end at once.
         worker: Which engine.
-        begun: What to tell then.
+        begun: The trial with its point and reading, to tell then.
     """
 
     until_s: float
@@ -105,20 +105,20 @@ class Replay:
     Args:
         policy: How it searches.
         seed: Of the sampler and of which repeat is drawn.
-        known: The table.
+        measurements: The table.
         workers: Engines at a time.
         p99_max_s: Its limit on latency.
     """
 
     def __init__(
-        self, policy: Policy, seed: int, known: Table, workers: int, p99_max_s: float = CHAT_P99_MAX_S
+        self, policy: Policy, seed: int, measurements: Table, workers: int, p99_max_s: float = CHAT_P99_MAX_S
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         warnings.simplefilter("ignore")
         directions = [StudyDirection[d.name] for d, _ in OBJECTIVES.values()]
         self._study = optuna.create_study(directions=directions, sampler=policy.sampler(seed))
         self._study.set_user_attr(LOG_SCALE_ATTR, [log for _, log in OBJECTIVES.values()])
-        self._policy, self._known, self._workers, self._p99_max_s = policy, known, workers, p99_max_s
+        self._policy, self._measurements, self._workers, self._p99_max_s = policy, measurements, workers, p99_max_s
         self._rng = random.Random(seed)
         self._live: dict[int, Key | None] = {}
         self._busy: list[Busy] = []
@@ -140,19 +140,19 @@ class Replay:
         return self.outcome
 
     def _begin(self, worker: int, now_s: float) -> bool:
-        """Ask, and begin what is offered; False where it is under way already."""
+        """Ask for a trial and begin it; False where its point is under way already."""
         began = time.perf_counter()
         if isinstance(self._study.sampler, EngineAware):
-            self._study.sampler.live = live_engine(self._live.get(worker), self._known)
+            self._study.sampler.live = live_engine(self._live.get(worker), self._measurements)
         trial = self._ask()
         thinking_s = time.perf_counter() - began
         self._free_s = max(self._free_s, now_s) + thinking_s
         if trial is None:
             return False
         key = key_of(point_of(trial.params))
-        row = self._rng.choice(self._known.rows[key])
+        row = self._rng.choice(self._measurements.rows[key])
         from_memory = any(s.key == key and not is_measured(s.row) for s in self.outcome.steps)
-        start_s = 0.0 if self._live.get(worker) == key[:-1] else self._known.start_s
+        start_s = 0.0 if self._live.get(worker) == key[:-1] else self._measurements.start_s
         took_s = 0.0 if from_memory else start_s + measuring_s(row)
         self._live[worker] = key[:-1] if is_measured(row) else None
         begun = (trial, key, row, thinking_s, from_memory)
@@ -163,7 +163,7 @@ class Replay:
         running, tries = [b.begun[0].params for b in self._busy], 0
         while tries < _TRIES:
             trial = self._study.ask(SPACE)
-            row = self._known.rows[key_of(point_of(trial.params))][0]
+            row = self._measurements.rows[key_of(point_of(trial.params))][0]
             if self._policy.constraints and is_refused(row):
                 tell_infeasible(self._study, trial, row, self.outcome.steps, self._p99_max_s)
             elif trial.params not in running:
@@ -187,19 +187,19 @@ def one(name: str, workers: int, seed: int) -> Outcome:
     return Replay(POLICIES[name], seed, table(), workers).run()
 
 
-def compared(found: Mapping[tuple[str, int], Sequence[Outcome]], known: Table) -> str:
+def compared(outcomes_of: Mapping[tuple[str, int], Sequence[Outcome]], measurements: Table) -> str:
     """One row per sampler and number of engines."""
     lines = [
         "| sampler | engines | trials to 90 % | to 95 % (quartiles) | of one engine's | seconds to 95 % | "
         "times as fast | offered again | thinking |",
         "|---" * 9 + "|",
     ]
-    for (name, workers), outcomes in found.items():
+    for (name, workers), outcomes in outcomes_of.items():
         studies, limit = [o.steps for o in outcomes], POLICIES[name].trials
-        to_90, to_95 = ([_trials_to(share, steps, known) for steps in studies] for share in SHARES)
-        alone = statistics.median(_trials_to(0.95, o.steps, known) for o in found[name, 1])
-        seconds = statistics.median(_seconds_to(0.95, steps, known) for steps in studies)
-        before = statistics.median(_seconds_to(0.95, o.steps, known) for o in found[name, 1])
+        to_90, to_95 = ([_trials_to(share, steps, measurements) for steps in studies] for share in SHARES)
+        alone = statistics.median(_trials_to(0.95, o.steps, measurements) for o in outcomes_of[name, 1])
+        seconds = statistics.median(_seconds_to(0.95, steps, measurements) for steps in studies)
+        before = statistics.median(_seconds_to(0.95, o.steps, measurements) for o in outcomes_of[name, 1])
         low, middle, high = statistics.quantiles([min(n, limit + 1.0) for n in to_95], n=4)
         cells = [
             name, str(workers), _shown(statistics.median(to_90), limit),
@@ -236,8 +236,8 @@ def main() -> None:
             for name in POLICIES
             for workers in WORKERS
         }
-        found = {key: [job.result() for job in started] for key, started in jobs.items()}
-    text = compared(found, table())
+        outcomes_of = {key: [job.result() for job in started] for key, started in jobs.items()}
+    text = compared(outcomes_of, table())
     print(text)
     what = (
         f"Each study of {asked.seeds} is replayed on the live table: what an engine measures, and how long, is read "

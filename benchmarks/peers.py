@@ -26,7 +26,7 @@ FIGURES = ("qps", "ttft_s", "tpot_s", "latency_s")
 
 @dataclass(frozen=True, slots=True)
 class LoadRequest:
-    """What every generator is asked to do.
+    """The load that every generator is asked for.
 
     Attributes:
         endpoint: The server.
@@ -48,7 +48,7 @@ class LoadRequest:
 
 
 def write_prompts(prompts: Sequence[Any], folder: Path, rows: int | None = None) -> Path:
-    """The prompts as both peers read them, over and over up to so many rows."""
+    """The prompts as both peers read them, repeated up to the number of rows."""
     path = folder / "prompts.jsonl"
     asked = itertools.islice(itertools.cycle(prompts), rows or len(prompts))
     path.write_text("\n".join(json.dumps({"prompt": p}) for p in asked), encoding="utf-8")
@@ -70,18 +70,18 @@ def vllm_bench(asked: LoadRequest, folder: Path) -> dict[str, Any]:
         "--save-result", "--save-detailed", f"--result-dir={folder}", "--result-filename=bench.json", *load,
     ]  # fmt: skip
     _run(command, {"OPENAI_API_KEY": asked.endpoint.api_key or "none", "VLLM_NO_USAGE_STATS": "1"})
-    found = json.loads((folder / "bench.json").read_text())
+    result = json.loads((folder / "bench.json").read_text())
     return {
-        "qps": found["request_throughput"],
-        "ttft_s": found["mean_ttft_ms"] / 1e3, "tpot_s": found["mean_tpot_ms"] / 1e3,
-        "latency_s": found["mean_e2el_ms"] / 1e3, "p90_latency_s": found["p90_e2el_ms"] / 1e3,
-        "p99_latency_s": found["p99_e2el_ms"] / 1e3,
-        "completed": found["completed"], "start_times_s": sorted(found["start_times"]),
+        "qps": result["request_throughput"],
+        "ttft_s": result["mean_ttft_ms"] / 1e3, "tpot_s": result["mean_tpot_ms"] / 1e3,
+        "latency_s": result["mean_e2el_ms"] / 1e3, "p90_latency_s": result["p90_e2el_ms"] / 1e3,
+        "p99_latency_s": result["p99_e2el_ms"] / 1e3,
+        "completed": result["completed"], "start_times_s": sorted(result["start_times"]),
     }  # fmt: skip
 
 
 def guidellm(asked: LoadRequest, folder: Path, program: str) -> dict[str, float]:
-    """Run GuideLLM; mean figures. Its inter-token latency is what others call time per output token."""
+    """Run GuideLLM; mean figures. Its inter-token latency is the time per output token of the others."""
     out = folder / "guidellm.json"
     backend = {
         "kind": "openai_http", "target": asked.endpoint.base_url, "model": asked.endpoint.model,

@@ -18,7 +18,7 @@ from benchmarks.scoring import shares
 
 
 def draw(found: Mapping[str, tuple[Sequence[list[Step]], str]], known: Table, path: Path) -> None:
-    """Hypervolume against trials and against seconds: medians, and the quartiles' band.
+    """Hypervolume against trials and against seconds: medians, with a band of the quartiles.
 
     Args:
         found: Studies of equally many trials and a colour, by name.

@@ -1,13 +1,13 @@
-"""Two searches on the live demo, by the clock: this project's, and what the nearest peer does.
+"""Two searches on the live demo, by the clock: this project's and the nearest peer's.
 
 Usage: python -m benchmarks.race [--times 5] [--minutes 25]
 
-The peer starts an engine cold for every trial, searches with TPE as shipped, knows no constraints, and is told FAIL of
+The peer starts an engine cold for every trial, searches with TPE as shipped, knows no constraints, and gets FAIL for
 what cannot be measured. Both search the grid of the live table with its load; progress is judged by the table's means,
 not by the readings of the race, so that luck does not count. The recipe that vLLM refuses there is left out of both:
-TPE that is told FAIL learns nothing from it, and would ask for it for ever.
+TPE learns nothing from FAIL, and would ask for it for ever.
 
-The table's machine need not be this one, and what is best there need not be here. So it is also told after how many of
+The table's machine may be another one, with other best points. So it also reports after how many of
 its trials each search had that share of what all of them came to, by its own readings.
 
 Ours ends when it is there, the peer when it is there or has had so many times the seconds of ours.
@@ -42,7 +42,7 @@ _POLL_S = 5.0
 
 
 class PlainTPE(BaseSampler):
-    """TPE as shipped that is told FAIL of what cannot be measured, and of no constraint."""
+    """TPE as shipped, which gets FAIL for trials without a measurement and knows no constraint."""
 
     def __init__(self, seed: int | None = None) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -142,21 +142,21 @@ def trials_by_own_readings(share: float, records: Sequence[TrialRecord]) -> int 
     none of them tried does not. None where no trial kept every constraint.
     """
     losses = [[loss(r.estimates[name].value, name) for name in OBJECTIVES] if r.feasible else None for r in records]
-    found = np.array([each for each in losses if each])
-    if not found.size:
+    measured = np.array([each for each in losses if each])
+    if not measured.size:
         return None
-    scaled = (found - found.min(0)) / np.maximum(np.ptp(found, axis=0), 1e-9)
+    scaled = (measured - measured.min(0)) / np.maximum(np.ptp(measured, axis=0), 1e-9)
     numbers = [number for number, each in enumerate(losses, start=1) if each]
-    enough = share * hypervolume(scaled)
-    return next(number for n, number in enumerate(numbers, start=1) if hypervolume(scaled[:n]) >= enough)
+    threshold = share * hypervolume(scaled)
+    return next(number for n, number in enumerate(numbers, start=1) if hypervolume(scaled[:n]) >= threshold)
 
 
-def seconds_to(share: float, found: Tried) -> tuple[float, int] | None:
+def seconds_to(share: float, history: Tried) -> tuple[float, int] | None:
     """Seconds and trials to a share of the table's hypervolume; None where it was not reached."""
-    known, seen = table(), set()
-    for number, (seconds, key) in enumerate(found, start=1):
-        seen.add(key)
-        if known.hypervolume(seen) >= share * known.best:
+    measurements, keys = table(), set()
+    for number, (seconds, key) in enumerate(history, start=1):
+        keys.add(key)
+        if measurements.hypervolume(keys) >= share * measurements.best:
             return seconds, number
     return None
 
@@ -177,16 +177,23 @@ def verdict(ours: tuple[float, int], theirs: tuple[float, int] | None, peer_s: f
     return f"To {SHARE:.0%} ours is {theirs[0] / ours[0]:.1f} times faster."
 
 
-def row(name: str, found: Tried, reached: tuple[float, int] | None, by_own_readings: int | None) -> str:
-    share = table().hypervolume({key for _, key in found}) / table().best
+def row(name: str, history: Tried, reached: tuple[float, int] | None, by_own_readings: int | None) -> str:
+    share = table().hypervolume({key for _, key in history}) / table().best
     seconds, trials = (f"{reached[0]:.0f}", str(reached[1])) if reached else ("not reached", "not reached")
-    cells = [name, f"{len(found)}, {found[-1][0]:.0f}", f"{share:.1%}", trials, seconds, str(by_own_readings or "–")]
+    cells = [
+        name,
+        f"{len(history)}, {history[-1][0]:.0f}",
+        f"{share:.1%}",
+        trials,
+        seconds,
+        str(by_own_readings or "–"),
+    ]
     return "| " + " | ".join(cells) + " |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--times", type=float, default=5.0, help="the peer runs so many times as long as ours needed")
+    parser.add_argument("--times", type=float, default=5.0, help="limit of the peer's seconds, as a multiple of ours")
     parser.add_argument("--minutes", type=float, default=25.0, help="ours at most")
     asked = parser.parse_args()
     require_quiet()
@@ -196,16 +203,16 @@ def main() -> None:
         "|---" * 6 + "|",
     ]
     with TemporaryDirectory() as folder:
-        found, by_own_readings = run(OURS, asked.minutes * 60, Path(folder) / "ours")
-        ours = seconds_to(SHARE, found)
-        lines.append(row(OURS, found, ours, by_own_readings))
+        history, by_own_readings = run(OURS, asked.minutes * 60, Path(folder) / "ours")
+        ours = seconds_to(SHARE, history)
+        lines.append(row(OURS, history, ours, by_own_readings))
         print(lines[-1], flush=True)
         if ours is None:
             raise SystemExit(f"{OURS}: {SHARE:.0%} was not reached, there is nothing to compare")
         limit_s = asked.times * ours[0]
-        found, by_own_readings = run(PEER, limit_s, Path(folder) / "peer")
-    theirs = seconds_to(SHARE, found)
-    lines.append(row(PEER, found, theirs, by_own_readings))
+        history, by_own_readings = run(PEER, limit_s, Path(folder) / "peer")
+    theirs = seconds_to(SHARE, history)
+    lines.append(row(PEER, history, theirs, by_own_readings))
     print(lines[-1], flush=True)
     command = f"python -m benchmarks.race --times {asked.times:g} --minutes {asked.minutes:g}"
     what = (

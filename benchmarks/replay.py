@@ -38,7 +38,7 @@ from optimize.search.gp_sampler import GIVEN_POINTS_ATTR, LOG_SCALE_ATTR
 from optimize.search.live_engine import EngineAware, LiveEngine
 
 COLD_START_S = 33.0
-"""Of an engine without the warm start; docs/results/warm_parity.md."""
+"""Start of an engine without the warm start; docs/results/warm_parity.md."""
 SPACE: dict[str, BaseDistribution] = {
     "quantization": CategoricalDistribution(GRID["quantization"]),
     "batch_size": IntDistribution(0, len(GRID["batch_size"]) - 1),  # powers of four: steps of the logarithm
@@ -46,19 +46,19 @@ SPACE: dict[str, BaseDistribution] = {
     "beam_size": CategoricalDistribution(GRID["beam_size"]),
 }
 SATURATION = {"batch_size": GRID["batch_size"].index(16)}
-"""The table's four users have no more than four beams each."""
+"""Knob -> value beyond which more changes little: the table's four users have at most four beams each."""
 _REQUEST_KNOB = "beam_size"
 
 
 @dataclass(frozen=True)
 class Policy:
-    """A sampler, and how its trials are run and told.
+    """A sampler, and how its trials are run and reported to it.
 
     Attributes:
         sampler: From a seed to a sampler.
-        constraints: Told the constraints, and what cannot be measured as a violated one with the worst values seen;
-            vLLM says before the study what it refuses, and that costs no trial. Otherwise what cannot be measured is
-            told as FAIL, and constraints are unknown to the search.
+        constraints: The search knows the constraints. A trial without a measurement breaks one, with the worst values
+            so far; configurations that vLLM refuses are known before the study and cost no trial. Otherwise a trial
+            without a measurement is told as FAIL, and the search knows no constraints.
         pooled: Quality is that of all answers so far to the same quantization and beam.
         warm: Engines start warm, and stay for settings of requests; otherwise each trial starts one cold.
         trials: How many to replay.
@@ -77,7 +77,7 @@ class Step:
 
     Attributes:
         key: The point.
-        row: What was read of it.
+        row: The reading of it.
         thinking_s: Seconds the sampler took.
         spent_s: Seconds from the study's begin to the trial's end.
         from_memory: The point was known to fail, and not tried again.
@@ -91,7 +91,7 @@ class Step:
 
 
 def replay(
-    policy: Policy, seed: int, known: Table, p99_max_s: float, repeats: Sequence[int] = (0, 1),
+    policy: Policy, seed: int, measurements: Table, p99_max_s: float, repeats: Sequence[int] = (0, 1),
     first: Sequence[Point] = (), trials: int | None = None,
 ) -> list[Step]:  # fmt: skip
     """One study.
@@ -99,7 +99,7 @@ def replay(
     Args:
         policy: How it searches.
         seed: Of the sampler and of which repeat is drawn.
-        known: The table.
+        measurements: The table.
         p99_max_s: Its limit on latency.
         repeats: Which repeats are drawn from.
         first: Points to try first, after the baseline.
@@ -116,16 +116,18 @@ def replay(
     while len(steps) < (trials or policy.trials) and not _is_exhausted(study):
         began = time.perf_counter()
         if isinstance(study.sampler, EngineAware):
-            study.sampler.live = live_engine(live, known)
+            study.sampler.live = live_engine(live, measurements)
         trial = study.ask(SPACE)
         thinking_s = time.perf_counter() - began
         key = key_of(point_of(trial.params))
-        row = rng.choice([r for r in known.rows[key] if r["repeat"] in repeats])
+        row = rng.choice([r for r in measurements.rows[key] if r["repeat"] in repeats])
         if policy.constraints and is_refused(row):
             spent_s += thinking_s
             tell_infeasible(study, trial, row, steps, p99_max_s)
             continue
-        start_s = (known.start_s if policy.warm else COLD_START_S) if live != key[:-1] or not policy.warm else 0.0
+        start_s = (
+            (measurements.start_s if policy.warm else COLD_START_S) if live != key[:-1] or not policy.warm else 0.0
+        )
         # What is known to fail is answered from memory, by those who have one.
         from_memory = policy.constraints and any(s.key == key and not is_measured(s.row) for s in steps)
         spent_s += thinking_s + (0.0 if from_memory else start_s + measuring_s(row))
@@ -148,51 +150,53 @@ def _is_exhausted(study: optuna.Study) -> bool:
     return exhausted is not None and bool(exhausted(study))
 
 
-def live_engine(live: Key | None, known: Table) -> LiveEngine | None:
+def live_engine(live: Key | None, measurements: Table) -> LiveEngine | None:
     if live is None:
         return None
     engine = params_of(dict(zip(GRID, (*live, GRID[_REQUEST_KNOB][0]), strict=True)))
-    return LiveEngine({k: v for k, v in engine.items() if k != _REQUEST_KNOB}, known.start_s, known.trial_s)
+    return LiveEngine(
+        {k: v for k, v in engine.items() if k != _REQUEST_KNOB}, measurements.start_s, measurements.trial_s
+    )
 
 
 def figures(steps: Sequence[Step], with_pool: bool = True) -> Iterator[tuple[int, dict[str, Estimate]]]:
-    """Number and figures of each measured trial, quality as it was last known of what answers alike."""
+    """Number and figures of each measured trial, with the pooled quality of all trials that give the same answers."""
     pool = pooled([s.row for s in steps if is_measured(s.row)])
     for number, step in enumerate(steps):
         if is_measured(step.row):
-            found = {name: estimate(step.row, name) for name in METRICS}
+            estimates = {name: estimate(step.row, name) for name in METRICS}
             if with_pool:
                 value = pool[answers_key(step.key)]
-                found["bleu"] = Estimate(value, value, value, found["bleu"].n, "")
-            yield number, found
+                estimates["bleu"] = Estimate(value, value, value, estimates["bleu"].n, "")
+            yield number, estimates
 
 
 def candidates(steps: Sequence[Step], p99_max_s: float) -> list[Candidate]:
     """The measured trials, the first of them the baseline."""
-    found = dict(figures(steps))
+    by_number = dict(figures(steps))
     return [
         Candidate(
             number=number,
             params=dict(zip(GRID, steps[number].key, strict=True)),
             estimates=estimates,
-            feasible=all(v <= 0 for v in violations(limits(p99_max_s), estimates, found.get(0)).values()),
+            feasible=all(v <= 0 for v in violations(limits(p99_max_s), estimates, by_number.get(0)).values()),
             baseline=number == 0,
         )
-        for number, estimates in found.items()
+        for number, estimates in by_number.items()
     ]
 
 
 def tell(study: optuna.Study, trial: optuna.Trial, steps: Sequence[Step], policy: Policy, p99_max_s: float) -> None:
     """Tell the trial that the last step was."""
-    found = dict(figures(steps, policy.pooled))
-    ours = found.get(len(steps) - 1)
+    by_number = dict(figures(steps, policy.pooled))
+    ours = by_number.get(len(steps) - 1)
     if ours is None and policy.constraints:
         tell_infeasible(study, trial, steps[-1].row, steps, p99_max_s)
     elif ours is None:
         study.tell(trial, state=TrialState.FAIL)
     else:
         if policy.constraints:
-            for name, value in violations(limits(p99_max_s), ours, found.get(0)).items():
+            for name, value in violations(limits(p99_max_s), ours, by_number.get(0)).items():
                 trial.set_constraint(name, value)
             trial.set_user_attr("imputed", False)
         study.tell(trial, [ours[name].value for name in OBJECTIVES])
@@ -201,9 +205,9 @@ def tell(study: optuna.Study, trial: optuna.Trial, steps: Sequence[Step], policy
 def tell_infeasible(
     study: optuna.Study, trial: optuna.Trial, row: Row, steps: Sequence[Step], p99_max_s: float
 ) -> None:  # fmt: skip
-    """Tell what cannot be measured: what it broke, and the worst values seen."""
+    """Tell a trial without a measurement: the constraints it broke, and the worst values so far."""
     for name, value in broken_without_figures(limits(p99_max_s), is_too_slow(row)).items():
         trial.set_constraint(name, value)
     trial.set_user_attr("imputed", True)
-    found, worst = dict(figures(steps)).values(), {Direction.MAXIMIZE: min, Direction.MINIMIZE: max}
-    study.tell(trial, [worst[d]((f[n].value for f in found), default=0.0) for n, (d, _) in OBJECTIVES.items()])
+    measured, worst = dict(figures(steps)).values(), {Direction.MAXIMIZE: min, Direction.MINIMIZE: max}
+    study.tell(trial, [worst[d]((f[n].value for f in measured), default=0.0) for n, (d, _) in OBJECTIVES.items()])

@@ -1,10 +1,10 @@
-"""Does what was confirmed hold later? Short studies, and for each an independent measurement of its recommendation.
+"""Do confirmed figures hold later? Short studies, and for each an independent measurement of its recommendation.
 
 Usage: python -m benchmarks.replication [--studies 10] [--trials 8] [--folder FOLDER]
 
 Every study has a seed of its own. After all of them, in another order, each recommended configuration is measured once
 more on a new engine: how often does it fall into the interval that the confirmation gave for it, and how often into the
-interval of the search's single reading? A measurement that its own guard refuses is made again. With a folder to keep
+interval of the search's single reading? A measurement that its own guard refuses is repeated. With a folder to keep
 the studies in, the same command goes on after an interrupt, and when it had ended it measures the picks once more.
 """
 
@@ -53,11 +53,11 @@ def search(number: int, trials: int, folder: Path) -> Candidate:
     if done.returncode:
         raise SystemExit(f"study {number}: exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
     (study,) = [s for s in stored_studies(f"sqlite:///{folder}/optuna.db") if s.study_name == f"chat-{number}"]
-    found = recommendation(study)
-    if found is None or not found.rounds:
+    result = recommendation(study)
+    if result is None or not result.rounds:
         raise SystemExit(f"study {number} ended without a confirmed recommendation")
-    print(f"study {number}: {dict(found.pick.params)}, score {found.score.value:.2f}", flush=True)
-    return found.pick
+    print(f"study {number}: {dict(result.pick.params)}, score {result.score.value:.2f}", flush=True)
+    return result.pick
 
 
 def later(pick: Candidate, plan: Plan) -> dict[str, Estimate]:
@@ -81,41 +81,41 @@ def later(pick: Candidate, plan: Plan) -> dict[str, Estimate]:
     raise SystemExit(f"{plan.config.study.name}'s pick gave no figures {_TRIES} times")
 
 
-def report(picks: dict[int, Candidate], found: dict[int, dict[str, Estimate]]) -> str:
+def report(picks: dict[int, Candidate], measurements: dict[int, dict[str, Estimate]]) -> str:
     lines = [
         "| figure | later reading within the confirmed interval | within the first reading's own interval | "
         "first reading, as a multiple of the later one |",
         "|---|---|---|---|",
     ]
     for metric in METRICS:
-        inside = sum(_inside(pick.estimates[metric], found[n][metric]) for n, pick in picks.items())
-        first = sum(_inside(pick.first[metric], found[n][metric]) for n, pick in picks.items())
-        ratios = [pick.first[metric].value / found[n][metric].value for n, pick in picks.items()]
+        inside = sum(_inside(pick.estimates[metric], measurements[n][metric]) for n, pick in picks.items())
+        first = sum(_inside(pick.first[metric], measurements[n][metric]) for n, pick in picks.items())
+        ratios = [pick.first[metric].value / measurements[n][metric].value for n, pick in picks.items()]
         shares = f"{_share(inside, len(picks))} | {_share(first, len(picks))}"
         lines.append(f"| {metric} | {shares} | {statistics.fmean(ratios):.2f} times |")
     return "\n".join(lines)
 
 
-def each(picks: dict[int, Candidate], found: dict[int, dict[str, Estimate]]) -> str:
-    """Every pick: what was confirmed of it, and the later reading."""
+def each(picks: dict[int, Candidate], measurements: dict[int, dict[str, Estimate]]) -> str:
+    """Every pick: its confirmed figures, and the later reading."""
     lines = [
         "| pick | " + " | ".join(f"{m}: confirmed | later" for m in METRICS) + " |",
         "|---" * (1 + 2 * len(METRICS)) + "|",
     ]
     for n, pick in picks.items():
-        pairs = (f"{figure(pick.estimates[m])} | {value_of(found[n][m])}" for m in METRICS)
+        pairs = (f"{figure(pick.estimates[m])} | {value_of(measurements[n][m])}" for m in METRICS)
         lines.append(f"| {n}: {', '.join(map(str, pick.params.values()))} | " + " | ".join(pairs) + " |")
     return "\n".join(lines)
 
 
-def missed(picks: dict[int, Candidate], found: dict[int, dict[str, Estimate]]) -> str:
-    """The later readings that fell outside, each beside what had been confirmed."""
+def missed(picks: dict[int, Candidate], measurements: dict[int, dict[str, Estimate]]) -> str:
+    """The later readings outside of the confirmed interval, each beside it."""
     lines = [
-        f"- study {n}, {pick.params['quantization']}, {metric}: {figure(found[n][metric])} "
+        f"- study {n}, {pick.params['quantization']}, {metric}: {figure(measurements[n][metric])} "
         f"where {figure(pick.estimates[metric])} was confirmed"
         for metric in METRICS
         for n, pick in picks.items()
-        if not _inside(pick.estimates[metric], found[n][metric])
+        if not _inside(pick.estimates[metric], measurements[n][metric])
     ]
     return "\n".join(["Outside the confirmed interval:", "", *lines]) if lines else "None fell outside."
 
@@ -140,11 +140,11 @@ def main() -> None:
     with TemporaryDirectory() as name:
         folder = asked.folder or Path(name)
         picks = {number: search(number, asked.trials, folder) for number in numbers}
-        found = {}
+        measurements = {}
         for number in random.Random(0).sample(numbers, k=len(numbers)):
             plan = make_plan(configuration(overrides(number, asked.trials, folder)))
-            found[number] = later(picks[number], plan)
-        text = f"{report(picks, found)}\n\n{missed(picks, found)}\n\n{each(picks, found)}"
+            measurements[number] = later(picks[number], plan)
+        text = f"{report(picks, measurements)}\n\n{missed(picks, measurements)}\n\n{each(picks, measurements)}"
     print(text)
     command = f"python -m benchmarks.replication --studies {asked.studies} --trials {asked.trials}"
     what = (

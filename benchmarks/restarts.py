@@ -1,4 +1,4 @@
-"""Kills the engine under `optimize.serve` again and again, under load, and counts what came of it.
+"""Kills the engine under `optimize.serve` many times, under load, and counts the consequences.
 
 Usage: python -m benchmarks.restarts [--kills 20] [--cold 3] [--users 4]
 
@@ -192,7 +192,7 @@ def rows_of(series: Series, known: Mapping[int, set[str]]) -> list[str]:
 
 def _section(series: Series, known: Mapping[int, set[str]]) -> str:
     title = "Warm" if series.how == "auto" else "Cold"
-    table = "\n".join(["| what | figure |", "|---|---|", *rows_of(series, known)])
+    table = "\n".join(["| count | figure |", "|---|---|", *rows_of(series, known)])
     return f"## {title} restarts\n\n{table}"
 
 

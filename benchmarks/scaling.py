@@ -29,7 +29,7 @@ _TRIALS_PER_ENGINE = 30
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds that a trial takes of what there is one of.
+    """Seconds that a trial takes of each resource that exists once.
 
     Attributes:
         coordinator_s: Asking and telling.
@@ -91,13 +91,13 @@ def simulate(engines: int, trial_s: float, costs: Costs, trials: int, seed: int 
 
 
 def costs_of(row: Mapping[str, Any]) -> Costs:
-    """What a trial costs late in a measured study of the coordinator alone."""
+    """Cost of a trial late in a measured study of the coordinator alone."""
     return Costs(1 / per_second(row), row["mirror_s"])
 
 
 def table(measured: Mapping[str, Mapping[str, Any]], trial_s: float) -> str:
     lines = [
-        "| storage, sampler (costs measured with so many engines) | engines | trials per second | engines at work | "
+        "| storage, sampler (engines that costs were measured with) | engines | trials per second | engines at work | "
         "coordinator at work | "
         "limit of the coordinator | MLflow behind at the end |",
         "|---" * 7 + "|",

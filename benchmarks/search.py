@@ -97,19 +97,19 @@ def to_share(studies: Sequence[list[Step]], share: float, limit: int) -> list[fl
 
 
 def seconds_to(studies: Sequence[list[Step]], share: float) -> list[float]:
-    found = [trials_to(share, shares(steps, table())) for steps in studies]
-    return [steps[n - 1].spent_s if n else math.inf for steps, n in zip(studies, found, strict=True)]
+    counts = [trials_to(share, shares(steps, table())) for steps in studies]
+    return [steps[n - 1].spent_s if n else math.inf for steps, n in zip(studies, counts, strict=True)]
 
 
-def compared(found: Studies) -> str:
+def compared(replays: Studies) -> str:
     """One row per sampler."""
     lines = [
         "| sampler | trials to 90 % | to 95 % (quartiles) | reached 95 % | seconds to 95 % | "
-        f"after {AFTER_TRIALS} trials | gave no measurement | known failures tried again | thinking | ours needs | p |",
+        f"after {AFTER_TRIALS} trials | gave no measurement | repeated failures | thinking | ours needs | p |",
         "|---" * 11 + "|",
     ]
-    ours = to_share(found[OURS], 0.95, POLICIES[OURS].trials) if OURS in found else []
-    for name, studies in found.items():
+    ours = to_share(replays[OURS], 0.95, POLICIES[OURS].trials) if OURS in replays else []
+    for name, studies in replays.items():
         limit = POLICIES[name].trials
         to_90, to_95 = (to_share(studies, share, limit) for share in SHARES)
         low, middle, high = statistics.quantiles(to_95, n=4)
@@ -179,19 +179,19 @@ def on_stopping(studies: Sequence[list[Step]], stops: Sequence[Stop | None]) -> 
     return (
         f"It ended {len(ended)} of {len(stops)} studies, after {span} trials. The best score "
         "among the trials so far then fell short of the best in the table by "
-        f"{statistics.median(regrets):.1%} in the median and {regrets[-1]:.1%} at most; what was expected: "
+        f"{statistics.median(regrets):.1%} in the median and {regrets[-1]:.1%} at most; expected gain: "
         f"{statistics.median(s.gain for s in ended):.1%}. After all {POLICIES[OURS].trials} trials: "
         f"{statistics.median(whole):.1%} and {max(whole):.1%}. (Chat's weights; scores by the table's means. Which of "
         "the tried points is picked is for the confirmation.)"
     )
 
 
-def on_history(found: Mapping[str, Sequence[list[Step]]]) -> str:
+def on_history(replays: Mapping[str, Sequence[list[Step]]]) -> str:
     titles = {"none": "none", "chat": "same question, earlier", "bulk": "bulk: latency up to 30 s"}
     lines = ["| earlier study | trials to 90 % | p | to 95 % (quartiles) | p | seconds to 95 % |", "|---" * 6 + "|"]
     limit = POLICIES[OURS].trials
-    without = [to_share(found["none"], share, limit) for share in SHARES]
-    for history, studies in found.items():
+    without = [to_share(replays["none"], share, limit) for share in SHARES]
+    for history, studies in replays.items():
         to_90, to_95 = counts = [to_share(studies, share, limit) for share in SHARES]
         low, _, high = statistics.quantiles(to_95, n=4)
         p_90, p_95 = (
@@ -213,13 +213,13 @@ def main() -> None:
     asked = parser.parse_args()
     print(described(table()), flush=True)
     with processes() as pool:
-        found = _replayed(pool.submit, one, asked.only, asked.seeds)
-        print(compared(found), flush=True)
-        if list(found) != list(POLICIES):
+        replays = _replayed(pool.submit, one, asked.only, asked.seeds)
+        print(compared(replays), flush=True)
+        if list(replays) != list(POLICIES):
             return
         histories = _replayed(pool.submit, with_history, list(HISTORIES), asked.seeds)
-        stops = list(pool.map(stopped, found[OURS]))
-    write(found, histories, stops, asked.seeds)
+        stops = list(pool.map(stopped, replays[OURS]))
+    write(replays, histories, stops, asked.seeds)
 
 
 def _replayed(
@@ -229,8 +229,8 @@ def _replayed(
     return {name: [job.result() for job in started] for name, started in jobs.items()}
 
 
-def write(found: Studies, histories: Studies, stops: Sequence[Stop | None], seeds: int) -> None:
-    draw({name: (found[name], colour) for name, colour in DRAWN.items()}, table(), IMAGE)
+def write(replays: Studies, histories: Studies, stops: Sequence[Stop | None], seeds: int) -> None:
+    draw({name: (replays[name], colour) for name, colour in DRAWN.items()}, table(), IMAGE)
     sections = [
         "# The search, judged on a table of live measurements",
         provenance("python -m benchmarks.search").replace("Measured", "Replayed"),
@@ -240,14 +240,14 @@ def write(found: Studies, histories: Studies, stops: Sequence[Stop | None], seed
         "for the others), measuring, and the sampler's thinking (its median is in the table). *Ours needs*: our median "
         f"number of trials to 95 % as a share of theirs; p by Mann and Whitney, one-sided. *After {AFTER_TRIALS} "
         f"trials*: the median share. *Gave no measurement*: of the first {AFTER_TRIALS} trials.",
-        compared(found),
+        compared(replays),
         "Our search was settled on replays of this very table ([decision 010](../decisions/010-searching.md)): on "
         "other spaces and machines its lead may be smaller.",
         "![Hypervolume against trials and minutes](../images/search.png)",
         "## Cutting trials short",
-        on_cutting(found[OURS]),
+        on_cutting(replays[OURS]),
         "## Stopping when the expected gain is below the noise",
-        on_stopping(found[OURS], stops),
+        on_stopping(replays[OURS], stops),
         "## Starting from an earlier study",
         f"The earlier study: {HISTORY_TRIALS} trials on the table's first repeats; the later one on its second, first "
         "trying points of the earlier one's front: the best by its weights, and those that differ most "

@@ -1,4 +1,4 @@
-"""Starts and stops many engines of random configurations, some doomed, some killed, and counts what is left behind.
+"""Starts and stops many engines of random configurations, some of them doomed or killed, and counts leftovers.
 
 Usage: python -m benchmarks.start_stop [--cycles 100]
 """
@@ -30,7 +30,7 @@ FATES = ("stopped", "stopped", "stopped", "refused", "killed", "killed at start"
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What an engine could leave behind.
+    """Leftovers that an engine could cause.
 
     Attributes:
         processes: Descendants of this process, the preloaded one left out.
@@ -118,7 +118,7 @@ def main() -> None:
         after = left()
     launcher.close()
     lines = [
-        "| what | figure |", "|---|---|",
+        "| count | figure |", "|---|---|",
         f"| cycles | {cycles}: {', '.join(f'{n} {fate}' for fate, n in sorted(fates.items()))} |",
         f"| start, median and longest | {statistics.median(starts):.2f} s, {max(starts):.2f} s |",
         f"| stop until verified dead, median and longest | {statistics.median(stops):.2f} s, {max(stops):.2f} s |",

@@ -62,7 +62,7 @@ OVERRIDES = [
 ]  # fmt: skip
 LOOKED_AT, LOOKS_S = ("qps", "p99_latency_s", "error_rate"), (2.0, 3.0)
 ENDED = ("completed", "infeasible")
-"""States of a measurement that says something; the others are measured again."""
+"""States of a measurement with a result; points in other states are measured again."""
 Point = dict[str, Any]
 
 
@@ -82,7 +82,7 @@ def order(repeat: int) -> Iterator[Point]:
 
 
 def measure(repeats: int, plan: Plan) -> None:
-    """Measure what neither the table nor the ledger has yet."""
+    """Measure the points that neither the table nor the ledger has yet."""
     ledger, grid = Ledger(plan.folder), points()
     done = {record.number for record in ledger.records() if record.state in ENDED}
     done |= {row["number"] for row in pq.read_table(DATA).to_pylist()} if DATA.is_file() else set()
@@ -134,7 +134,7 @@ def gains(plan: Plan, ledger: Ledger) -> dict[int, Estimate]:
 
 
 def early(record: TrialRecord, ledger: Ledger, plan: Plan, look_s: float) -> dict[str, Estimate]:
-    """What a look at the window so many seconds after it had opened would have shown of rate, latency and errors."""
+    """Rate, latency and errors as of `look_s` seconds after the window opened."""
     path = ledger.trial_folder(record.number) / "requests.parquet"
     start_s = record.seconds["warmup"]
     seen = [
@@ -186,7 +186,7 @@ def write(plan: Plan) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("--only-write", action="store_true", help="write what there is, measure nothing")
+    parser.add_argument("--only-write", action="store_true", help="write the results so far, measure nothing")
     asked = parser.parse_args()
     plan = make_plan(configuration(OVERRIDES))
     if not asked.only_write:

@@ -1,4 +1,4 @@
-"""What a trial costs beyond its measurement, here and with `vllm bench sweep serve`, over the same grid in one run.
+"""Cost of a trial beyond its measurement, here and with `vllm bench sweep serve`, over the same grid in one run.
 
 Half of the peer's sweep runs before this project's study and half after it, so that a drift of the machine hits both.
 Both load the engine with four users and measure 100 answers a point. The peer's imports before its sweep are left out,

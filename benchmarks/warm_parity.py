@@ -38,7 +38,7 @@ _ATTEMPTS = 4
 def measure(
     launcher: VllmLauncher, engine_config: EngineConfig, workload: Workload, config: StudyConfig, clients: ClientPool
 ) -> Run:
-    """Start an engine, load it, stop it; again where the machine was disturbed meanwhile."""
+    """Start an engine, load it, stop it; repeated where the machine was disturbed meanwhile."""
     for _ in range(_ATTEMPTS):
         with TemporaryDirectory() as folder:
             began = time.monotonic()
@@ -82,7 +82,7 @@ def report(runs: Sequence[Mapping[str, Run]]) -> str:
 
 
 def _ratio(logs: Sequence[float]) -> str:
-    """Geometric mean with its interval, the spread of one pair, and how many there are."""
+    """Geometric mean with its interval, the spread of one pair, and the number of pairs."""
     mean, low, high = (math.exp(v) for v in mean_interval(logs))
     return f"{mean:.3f} [{low:.3f}, {high:.3f}], spread ×{math.exp(statistics.stdev(logs)):.2f}, n={len(logs)}"
 

@@ -1,4 +1,4 @@
-"""What can be read off a checkpoint's files without loading them."""
+"""Size, hash and configuration of a checkpoint, read from its files without loading them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a figure depends on besides the configuration measured."""
+"""The machine that a figure was measured on: processor, cores, memory and GPUs."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _INSTRUCTIONS = {
     "amx_int8": "AMX", "avx512_bf16": "AVX-512 BF16", "avx512_vnni": "AVX-512 VNNI", "avx512f": "AVX-512",
     "avx2": "AVX2", "sve": "SVE", "asimd": "NEON",
 }  # fmt: skip
-"""What decides which kernels a CPU engine runs, widest first: Linux' name -> the usual one."""
+"""Instruction sets that decide which kernels a CPU engine runs, widest first: Linux' name -> the usual one."""
 
 
 @cache
 def machine() -> str:
     """Processor, cores, memory and GPUs that this process may use, in one line."""
-    everywhere, here = psutil.cpu_count(logical=True) or 1, len(os.sched_getaffinity(0))
-    cores = f"{here} of {everywhere} cores" if here < everywhere else f"{everywhere} cores"
+    total, available = psutil.cpu_count(logical=True) or 1, len(os.sched_getaffinity(0))
+    cores = f"{available} of {total} cores" if available < total else f"{total} cores"
     gib = round(psutil.virtual_memory().total / 2**30)
     parts = [f"{_processor()}, {cores}, {gib} GiB", *_gpus()]
     return "; ".join(parts)
@@ -35,18 +35,20 @@ def _processor() -> str:
 
 
 def processor_of(cpuinfo: str) -> str:
-    """The first processor that Linux tells of: its name, generation, and the widest arithmetic that it offers.
+    """The first processor in /proc/cpuinfo: its name, generation, and widest instruction set.
 
-    Hosts of virtual machines often name no more than the maker, and an engine's speed, per data type too, hangs on the
-    instructions that its kernels find.
+    Hosts of virtual machines often name no more than the maker, and an engine's speed with each data type depends on
+    the instructions that its kernels can use.
     """
     lines = (line.partition(":") for line in cpuinfo.split("\n\n")[0].splitlines())
-    told = {name.strip(): value.strip() for name, _, value in lines}
-    flags = told.get("flags", told.get("Features", "")).split()
-    family = f"family {told['cpu family']} model {told['model']}" if {"cpu family", "model"} <= told.keys() else ""
+    fields = {name.strip(): value.strip() for name, _, value in lines}
+    flags = fields.get("flags", fields.get("Features", "")).split()
+    family = (
+        f"family {fields['cpu family']} model {fields['model']}" if {"cpu family", "model"} <= fields.keys() else ""
+    )
     widest = next((name for flag, name in _INSTRUCTIONS.items() if flag in flags), "")
     details = ", ".join(filter(None, (family, widest)))
-    name = told.get("model name") or platform.processor() or platform.machine()
+    name = fields.get("model name") or platform.processor() or platform.machine()
     return f"{name} ({details})" if details else name
 
 
@@ -64,12 +66,12 @@ def _gpus() -> list[str]:
     return [str(pynvml.nvmlDeviceGetName(handles[number])) for number in visible_gpus(len(handles))]
 
 
-def visible_gpus(there: int) -> list[int]:
-    """Of so many GPUs those, by number, that CUDA_VISIBLE_DEVICES leaves visible; all where it names them otherwise."""
+def visible_gpus(total: int) -> list[int]:
+    """Numbers of the GPUs, of `total`, that CUDA_VISIBLE_DEVICES leaves visible; all where it does not use numbers."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     numbers = [int(n) for n in named.split(",") if n.strip().isdigit()]
-    found = [number for number in numbers if number < there]
-    return found if named and len(numbers) == len(named.split(",")) else list(range(there))
+    visible = [number for number in numbers if number < total]
+    return visible if named and len(numbers) == len(named.split(",")) else list(range(total))
 
 
 @cache

@@ -32,59 +32,60 @@ def front(estimates: Sequence[Mapping[str, Estimate]], directions: Mapping[str, 
 
 
 def spread(estimates: Sequence[Mapping[str, Estimate]], directions: Mapping[str, Direction], n: int) -> list[int]:
-    """Indices of up to n points: the first, and those that say most beside it.
+    """Indices of up to n points: the first, and then each time the one that adds the most hypervolume.
 
-    Each time the one that adds the most hypervolume, by its ranks, so that no objective's scale counts.
+    Volumes are of ranks, so that no objective's scale counts.
     """
     if not estimates or not n:
         return []
     ranks = np.argsort(np.argsort(_losses(estimates, directions), axis=0, kind="stable"), axis=0) / len(estimates)
-    chosen, left = [0], list(range(1, len(estimates)))
-    while left and len(chosen) < n:
-        best = max(left, key=lambda i: hypervolumes(ranks[[*chosen, i]], np.ones(len(directions)))[-1])
-        left.remove(best)
-        chosen.append(best)
-    return chosen
+    selection, candidates = [0], list(range(1, len(estimates)))
+    while candidates and len(selection) < n:
+        best = max(candidates, key=lambda i: hypervolumes(ranks[[*selection, i]], np.ones(len(directions)))[-1])
+        candidates.remove(best)
+        selection.append(best)
+    return selection
 
 
 def _losses(
     estimates: Sequence[Mapping[str, Estimate]], directions: Mapping[str, Direction]
 ) -> NDArray[np.float64]:  # fmt: skip
-    """Shape (points, objectives): what is to be minimized."""
+    """The objectives as losses, shape (points, objectives)."""
     signs = {name: 1.0 if d is Direction.MINIMIZE else -1.0 for name, d in directions.items()}
     return np.array([[sign * point[name].value for name, sign in signs.items()] for point in estimates])
 
 
 def hypervolumes(values: NDArray[np.float64], reference: NDArray[np.float64]) -> list[float]:
-    """How much of the space some points dominate, after each of them.
+    """Hypervolume that points dominate, after each of them.
 
     By exclusive volumes (While, Bradstreet and Barone, "A fast way of calculating exact hypervolumes", 2012): a new
     point adds its own box, less what the points before it dominate of that box.
 
     Args:
-        values: Shape (points, objectives), every column to be minimized, in the order in which they were found.
-        reference: Shape (objectives,): the corner that volumes are measured from; what lies beyond it counts nothing.
+        values: Shape (points, objectives), every column to be minimized, in the order in which they come.
+        reference: Shape (objectives,): the corner that volumes are measured from; points beyond it count nothing.
 
     Returns:
         One volume per point, never falling.
     """
-    found, known, total = [], np.empty((0, len(reference))), 0.0
+    volumes, front_so_far, total = [], np.empty((0, len(reference))), 0.0
     for point in values:
         inside = bool((point < reference).all())
-        if inside and not (known <= point).all(axis=1).any():
-            total += _exclusive(point, known, reference)
-            known = np.vstack([known[~(known >= point).all(axis=1)], point])
-        found.append(total)
-    return found
+        if inside and not (front_so_far <= point).all(axis=1).any():
+            total += _exclusive(point, front_so_far, reference)
+            front_so_far = np.vstack([front_so_far[~(front_so_far >= point).all(axis=1)], point])
+        volumes.append(total)
+    return volumes
 
 
-def _exclusive(point: NDArray[np.float64], known: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
-    """Volume that the point dominates and the known ones do not."""
-    limited = np.unique(np.maximum(known, point), axis=0)
+def _exclusive(point: NDArray[np.float64], others: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """Volume that the point dominates and the others do not."""
+    limited = np.unique(np.maximum(others, point), axis=0)
     return float(np.prod(reference - point)) - _volume(limited[non_dominated(limited)], reference)
 
 
 def _volume(points: NDArray[np.float64], reference: NDArray[np.float64]) -> float:
+    """Volume that points dominate, none of which dominates another."""
     points = points[(points < reference).all(axis=1)]
     if points.shape[1] == 2:
         points = points[np.argsort(points[:, 0])]

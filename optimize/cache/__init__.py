@@ -1,1 +1,1 @@
-"""What is kept between studies: checkpoints, compiled kernels, data sets, token counts."""
+"""The cache that studies share: checkpoints, compiled kernels, data sets, token counts."""

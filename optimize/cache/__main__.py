@@ -1,4 +1,4 @@
-"""`python -m optimize.cache`: list what is kept between studies, or remove it."""
+"""`python -m optimize.cache`: list what studies share, or remove it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _GIB, _MIB, _DAY_S = 2**30, 2**20, 86400
 
 
 def _show(root: Path) -> int:
-    found = entries(root)
-    for entry in reversed(found):
+    listed = entries(root)
+    for entry in reversed(listed):
         used = "now" if entry.in_use else f"{(time.time() - entry.used_at) / _DAY_S:.1f} days ago"
         print(f"{entry.kind:12} {entry.size_bytes / _MIB:10.1f} MiB  used {used:15} {entry.path.name}")
-    total = sum(e.size_bytes for e in found)
-    print(f"{len(found)} entries, {total / _GIB:.2f} GiB in {root}")
+    total = sum(e.size_bytes for e in listed)
+    print(f"{len(listed)} entries, {total / _GIB:.2f} GiB in {root}")
     print(f"remove: python -m optimize.cache clear [{'|'.join(KINDS)}]")
     return 0
 

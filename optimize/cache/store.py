@@ -1,8 +1,8 @@
-"""What is kept between studies: quantized checkpoints, compiled kernels, data sets, token counts, references' scores.
+"""The cache that studies share: quantized checkpoints, compiled kernels, data sets, token counts, references' scores.
 
 `python -m optimize.cache` lists it, `... clear [checkpoints|compiled|datasets|perplexity|tokens ...]` removes it.
-Every entry is named after the content and versions it was made from, so nothing in here goes stale, only unused.
-A study holds a shared lock on what it uses (released by the kernel however the study ends); what somebody uses is
+Every entry is named after the content and versions it was made from, so no entry goes stale; it can only go unused.
+A study holds a shared lock on the entries it uses (released by the kernel however the study ends); an entry in use is
 neither cleared nor evicted.
 """
 
@@ -22,14 +22,14 @@ _LOCKS = "locks"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One thing that can be kept or removed.
+    """One entry of the cache.
 
     Attributes:
         kind: One of `KINDS`.
         path: File or folder.
         size_bytes: All its files together.
         used_at: Unix time when a study last used it.
-        in_use: Whether one does now.
+        in_use: Whether a study uses it now.
     """
 
     kind: str
@@ -41,11 +41,11 @@ class Entry:
 
 def entries(root: Path) -> list[Entry]:
     """All entries of a cache, the least recently used first."""
-    found = []
+    listed = []
     for kind in KINDS:
         paths = (root / kind).iterdir() if (root / kind).is_dir() else ()
-        found += [_entry(root, kind, path) for path in paths if path.name != "lock" and path.suffix != ".log"]
-    return sorted(found, key=lambda e: e.used_at)
+        listed += [_entry(root, kind, path) for path in paths if path.name != "lock" and path.suffix != ".log"]
+    return sorted(listed, key=lambda e: e.used_at)
 
 
 def _entry(root: Path, kind: str, path: Path) -> Entry:
@@ -70,15 +70,15 @@ def _size_bytes(path: Path) -> int:
 @contextmanager
 def using(root: Path, paths: Sequence[Path]) -> Iterator[None]:
     """Keep these entries from being removed, by this or any other process, until the context ends."""
-    with ExitStack() as held:
+    with ExitStack() as locks:
         for path in paths:
-            held.enter_context(_lock(_lock_path(root, path), fcntl.LOCK_SH))
+            locks.enter_context(_lock(_lock_path(root, path), fcntl.LOCK_SH))
             os.utime(_lock_path(root, path))
         yield
 
 
 def remove(root: Path, unwanted: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """Remove entries that nobody uses.
+    """Remove those of the entries that no study uses.
 
     Returns:
         (removed, kept because in use).
@@ -97,7 +97,7 @@ def remove(root: Path, unwanted: Sequence[Entry]) -> tuple[list[Entry], list[Ent
 
 
 def _delete(path: Path) -> None:
-    """Move away first: whoever looks for the entry finds it whole or not at all."""
+    """Rename first, so that a study finds the entry complete or not at all."""
     doomed = path.with_name(f".removing-{path.name}-{os.getpid()}")
     path.rename(doomed)
     if doomed.is_dir():
@@ -107,11 +107,11 @@ def _delete(path: Path) -> None:
 
 
 def evict(root: Path, max_bytes: float) -> list[Entry]:
-    """Remove the least recently used entries until the rest fits; what is in use stays."""
-    found = entries(root)
-    excess = sum(e.size_bytes for e in found) - max_bytes
+    """Remove the least recently used entries until the rest fits; entries in use stay."""
+    listed = entries(root)
+    excess = sum(e.size_bytes for e in listed) - max_bytes
     unwanted = []
-    for entry in found:
+    for entry in listed:
         if excess <= 0:
             break
         if not entry.in_use:
@@ -126,7 +126,7 @@ def _lock_path(root: Path, path: Path) -> Path:
 
 @contextmanager
 def _lock(path: Path, mode: int) -> Iterator[None]:
-    """Hold a lock on a file that is there; one that was removed while it was waited for is made anew."""
+    """Hold a lock on a file; if the file was removed while this process waited for it, it is created anew."""
     path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         with path.open("a") as file:

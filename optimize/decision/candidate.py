@@ -20,8 +20,8 @@ class Candidate:
         estimates: Metric -> figure.
         feasible: Whether it runs and keeps every bound.
         baseline: Whether it is the baseline.
-        paired: Quality metric -> how it compares with the baseline's on the rows that both answered.
-        first: Metric -> what the search read, where `estimates` were measured again since; else empty.
+        paired: Quality metric -> comparison with the baseline on the rows that both answered.
+        first: Metric -> figure that the search read, where `estimates` come from a confirmation; else empty.
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""Service-level objectives as constraints: how far each is kept or broken."""
+"""Service-level objectives as constraints: by how much each is kept or broken."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from optimize.config.measuring import Bound
 from optimize.errors import ConfigError, closest
 
 RUNS = "runs"
-"""The first constraint of every trial: whether the configuration can be measured at all."""
+"""Name of every trial's first constraint: whether the configuration can be measured at all."""
 UNMEASURED = 1.0
 _LATENCIES = ("p50_latency_s", "p90_latency_s", "p99_latency_s")
 _HOPELESS_FACTOR = 3.0
@@ -23,7 +23,7 @@ class Limit:
     """One side of one bound.
 
     Attributes:
-        metric: What is bounded.
+        metric: The bounded metric.
         upper: Whether the limit is a highest value.
         value: The limit itself, or the multiple of the baseline's figure.
         relative: Whether `value` is such a multiple.
@@ -40,7 +40,7 @@ class Limit:
         return f"{self.metric} {sign} {self.value:g}" + (" x baseline" if self.relative else "")
 
     def violation(self, figure: float, baseline: float | None) -> float:
-        """How far the figure is beyond the limit, as a share of it; zero or less keeps it."""
+        """By what share of the limit the figure exceeds it; zero or less keeps it."""
         limit = self.value * baseline if self.relative and baseline is not None else self.value
         if self.relative and baseline is None:
             return 0.0  # the baseline itself has nothing to be compared with
@@ -91,8 +91,7 @@ def make_limits(bounds: Mapping[str, Bound], metrics: Mapping[str, object]) -> l
 
 
 def _check(metric: str, bound: Bound) -> None:
-    given = (bound.min, bound.max, bound.min_ratio, bound.max_ratio)
-    if all(v is None for v in given):
+    if all(v is None for v in (bound.min, bound.max, bound.min_ratio, bound.max_ratio)):
         raise ConfigError(f"constraints.{metric} sets no limit: give min, max, min_ratio or max_ratio")
     for low, high, names in (
         (bound.min, bound.max, "min/max"),
@@ -114,34 +113,35 @@ def violations(
     """Constraint name -> violation (zero or less is kept), `RUNS` first; a metric that was not measured is violated.
 
     Args:
-        limits: All of them.
+        limits: All limits of the study.
         estimates: Metric -> figure.
-        baseline: The same of the baseline.
-        ratios: Metric -> ratio to the baseline's on the answers that both gave, where that is known: figures on other
+        baseline: Metric -> figure of the baseline.
+        ratios: Metric -> ratio to the baseline's on the answers that both gave, where there is one: figures on other
             prompts than the baseline's, or on a few of them, are not held against it.
     """
-    found = {RUNS: -1.0}
+    by_name = {RUNS: -1.0}
     for limit in limits:
         ratio = (ratios or {}).get(limit.metric)
         if limit.relative and ratio is not None and baseline is not None:
-            found[limit.name] = limit.violation(ratio.value, 1.0)
+            by_name[limit.name] = limit.violation(ratio.value, 1.0)
             continue
         figure = estimates.get(limit.metric)
         reference = baseline.get(limit.metric) if baseline is not None else None
-        found[limit.name] = (
+        by_name[limit.name] = (
             UNMEASURED if figure is None else limit.violation(figure.value, reference.value if reference else None)
         )
-    return found
+    return by_name
 
 
 def broken_without_figures(limits: Sequence[Limit], too_slow: bool) -> dict[str, float]:
-    """Constraint name -> violation of a configuration that gave no measurement: `RUNS` is broken, and the limits on
-    latency by one that was too slow. Nothing is known against the others.
+    """Constraint name -> violation of a configuration that gave no measurement.
+
+    `RUNS` is broken, and so are the limits on latency if it was too slow; the others count as just kept.
     """
-    found = {
+    by_name = {
         limit.name: UNMEASURED if too_slow and limit.upper and limit.metric in _LATENCIES else 0.0 for limit in limits
     }
-    return {RUNS: UNMEASURED, **found}
+    return {RUNS: UNMEASURED, **by_name}
 
 
 def hopeless_after_s(limits: Sequence[Limit]) -> float | None:
@@ -149,5 +149,5 @@ def hopeless_after_s(limits: Sequence[Limit]) -> float | None:
 
     Three times the lowest absolute limit on a latency; None where there is none.
     """
-    found = [x.value for x in limits if x.metric in _LATENCIES and x.upper and not x.relative]
-    return min(found) * _HOPELESS_FACTOR if found else None
+    latencies_s = [x.value for x in limits if x.metric in _LATENCIES and x.upper and not x.relative]
+    return min(latencies_s) * _HOPELESS_FACTOR if latencies_s else None

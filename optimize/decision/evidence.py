@@ -1,11 +1,11 @@
-"""What is known of how candidates compare: the kinds of evidence that a recommendation can rest on. Pure.
+"""Evidence on how candidates compare, which a recommendation rests on. Pure.
 
 The score of a candidate is the weighted geometric mean of its gains over the baseline,
 
     score = prod_i gain_i ** (w_i / sum_j w_j),
 
 with gain_i the ratio to the baseline in the direction that improves objective i. It needs no normalization over the
-front, rises with every objective, and reads as "this many times better than vLLM's defaults, all told".
+front, rises with every objective, and reads as "overall this many times as good as vLLM's defaults".
 Weighted product model: Bridgman, "Dimensional Analysis", 1922; Triantaphyllou, "Multi-Criteria Decision Making", 2000.
 """
 
@@ -22,7 +22,7 @@ from objectives.intervals import log_half
 from optimize.decision.candidate import Candidate
 
 NO_GAIN = Estimate(0.0, 0.0, 0.0, 0, "x")
-"""Of a figure that no ratio can be formed of."""
+"""The gain where no ratio can be formed."""
 
 
 class Evidence(Protocol):
@@ -40,10 +40,10 @@ class Evidence(Protocol):
 
 @dataclass(frozen=True)
 class SingleReadings:
-    """One measurement of each: intervals come from within the measurements, so what differs between them is missed.
+    """One measurement of each: intervals come from within measurements, so the variance between them is missed.
 
     Attributes:
-        baseline: What gains are relative to.
+        baseline: The candidate that gains are relative to.
         directions: Objective -> direction.
         weights: Objective -> weight; objectives without one do not count in the score.
     """
@@ -70,12 +70,12 @@ class SingleReadings:
         shares = shares_of(self.weights, self.directions)
         middle, below, above = 0.0, 0.0, 0.0
         for name, share in shares.items():
-            got = self.gain(candidate, name)
-            if not got.value > 0:
+            gain_of = self.gain(candidate, name)
+            if not gain_of.value > 0:
                 return NO_GAIN
-            middle += share * math.log(got.value)
-            below += (share * math.log(got.value / max(got.low, 1e-9))) ** 2
-            above += (share * math.log(got.high / got.value)) ** 2
+            middle += share * math.log(gain_of.value)
+            below += (share * math.log(gain_of.value / max(gain_of.low, 1e-9))) ** 2
+            above += (share * math.log(gain_of.high / gain_of.value)) ** 2
         low, high = middle - math.sqrt(below), middle + math.sqrt(above)
         return Estimate(math.exp(middle), math.exp(low), math.exp(high), len(shares), "x")
 
@@ -85,12 +85,12 @@ class SingleReadings:
 
 
 def inverse(ratio: Estimate) -> Estimate:
-    """The ratio of the other to the one."""
+    """The ratio the other way round."""
     low, high = (1 / max(end, 1e-9) for end in (ratio.high, ratio.low))
     return Estimate(1 / ratio.value, low, high, ratio.n, ratio.unit)
 
 
 def shares_of(weights: Mapping[str, float], directions: Mapping[str, Direction]) -> dict[str, float]:
     """Objective -> its exponent in the score; they add up to 1."""
-    used = {name: w for name, w in weights.items() if w > 0 and name in directions}
-    return {name: w / sum(used.values()) for name, w in used.items()}
+    positive = {name: w for name, w in weights.items() if w > 0 and name in directions}
+    return {name: w / sum(positive.values()) for name, w in positive.items()}

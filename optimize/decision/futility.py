@@ -1,4 +1,4 @@
-"""What a study knows before a trial is over: enough to see, sometimes, that it can come to nothing. Pure."""
+"""Stopping a trial for futility: by its figures so far, can it still be feasible and not dominated? Pure."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from optimize.decision.recommendation import Candidate
 
 @dataclass(frozen=True)
 class Futility:
-    """Of one trial.
+    """What the figures of one trial are held against.
 
     Attributes:
         limits: The study's constraints.
         directions: Objective -> direction.
         rivals: Feasible trials measured so far.
         baseline: The baseline's figures.
-        known: Metric -> figure that is known of this configuration beforehand.
-        ratios: Metric -> ratio to the baseline's on the answers of both, where that is known beforehand.
+        prior: Metric -> figure of this configuration from earlier trials.
+        ratios: Metric -> ratio to the baseline's on the answers of both, from earlier trials.
     """
 
     limits: Sequence[Limit]
     directions: Mapping[str, Direction]
     rivals: Sequence[Candidate]
     baseline: Mapping[str, Estimate]
-    known: Mapping[str, Estimate] = field(default_factory=dict)
+    prior: Mapping[str, Estimate] = field(default_factory=dict)
     ratios: Mapping[str, Estimate] = field(default_factory=dict)
 
-    def hopeless(self, found: Mapping[str, Estimate]) -> str | None:
-        """Why a trial can come to nothing, even at the best ends of its intervals; None while it may.
+    def hopeless(self, estimates: Mapping[str, Estimate]) -> str | None:
+        """Why a trial is futile even at the best ends of its intervals; None while it is not.
 
         Args:
-            found: Metric -> figure so far; those that `known` has count no matter what is found.
+            estimates: Metric -> figure so far; those in `prior` take precedence.
         """
-        figures = {**found, **self.known}
+        figures = {**estimates, **self.prior}
         for limit in self.limits:
             figure, reference = self._compared(limit, figures)
             if figure is not None:
@@ -49,7 +49,7 @@ class Futility:
         return None
 
     def _compared(self, limit: Limit, figures: Mapping[str, Estimate]) -> tuple[Estimate | None, float | None]:
-        """What a limit looks at, and what it is relative to: of answers, only those that the baseline gave too."""
+        """A limit's figure and its reference; quality counts on the answers that the baseline gave too."""
         if limit.relative and limit.metric in self.ratios:
             return self.ratios[limit.metric], 1.0
         reference = self.baseline.get(limit.metric)
@@ -63,7 +63,7 @@ class Futility:
             if ours is None:
                 return False
             if ours == theirs:
-                continue  # quality, where both were given the same answers
+                continue  # quality of the same answers
             best, worst = (ours.high, theirs.low) if direction is Direction.MAXIMIZE else (-ours.low, -theirs.high)
             if worst < best:
                 return False

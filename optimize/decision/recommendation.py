@@ -27,8 +27,7 @@ class Recommendation:
         front: All non-dominated feasible candidates, best score first.
         considered: All candidates, feasible or not.
         scores: Number -> score of each of them.
-        rounds: How many rounds of measurements it rests on; 0 where on the search's single readings.
-        decisive: Whether the score's interval keeps the pick apart from the baseline.
+        rounds: How many rounds of measurements it rests on; 0 where it rests on the search's single readings.
     """
 
     pick: Candidate
@@ -43,6 +42,7 @@ class Recommendation:
 
     @property
     def decisive(self) -> bool:
+        """Whether the score's interval keeps the pick apart from the baseline."""
         return self.score.low > 1.0
 
 
@@ -55,7 +55,7 @@ def recommend(
     """Pick from the feasible front by score.
 
     Args:
-        candidates: All that may be picked, the baseline among them.
+        candidates: All measured candidates, the baseline among them.
         directions: Objective -> direction.
         weights: Objective -> weight; objectives without one do not count in the score.
         evidence: Rounds that all candidates were measured in; without, their single readings are compared.
@@ -67,17 +67,17 @@ def recommend(
     feasible = [c for c in candidates if c.feasible]
     if baseline is None or not feasible:
         return None
-    known: Evidence = evidence or SingleReadings(baseline, directions, weights)
-    scores = {c.number: known.score(c) for c in candidates}
+    comparison: Evidence = evidence or SingleReadings(baseline, directions, weights)
+    scores = {c.number: comparison.score(c) for c in candidates}
     best = [feasible[i] for i in front([c.estimates for c in feasible], directions)]
     pick, *rest = sorted(best, key=lambda c: -scores[c.number].value)
     runner_up = rest[0] if rest else None
     return Recommendation(
         pick=pick,
         score=scores[pick.number],
-        gains={name: known.gain(pick, name) for name in directions},
+        gains={name: comparison.gain(pick, name) for name in directions},
         runner_up=runner_up,
-        tied=runner_up is not None and known.tied(pick, runner_up),
+        tied=runner_up is not None and comparison.tied(pick, runner_up),
         front=[pick, *rest],
         considered=candidates,
         scores=scores,

@@ -1,1 +1,1 @@
-"""Models made on the spot, and the manifest that says how a checkpoint was made."""
+"""Models with random weights, and the manifest of how a checkpoint was made."""

@@ -1,7 +1,7 @@
-"""The manifest of a made checkpoint: what it was made from, and by which its files are known to be whole.
+"""The manifest of a checkpoint: what it was made from, and the size and hash of each of its files.
 
-It is written last, into a folder that is then moved into place: where it is missing, making was interrupted. Where a
-file is not as it says, the disk or somebody has changed it since: neither is served.
+It is written last, into a folder that is then renamed: where it is missing, making was interrupted. Where a file
+differs from it, the file was changed since. Neither is served.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _CHUNK = 1 << 20
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
-    """Write down the facts, and size and hash of every file that is in the folder by now."""
+    """Write the facts, and size and hash of every file in the folder."""
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         for path in sorted(folder.iterdir())
@@ -28,15 +28,15 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a whole checkpoint."""
+    """The manifest of a complete checkpoint."""
     loaded: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     return loaded
 
 
 def damage(folder: Path) -> str | None:
-    """Why a checkpoint must not be served; None if it is whole.
+    """Why a checkpoint must not be served; None if it is complete.
 
-    Sizes are compared each time, contents once per process for files that were not touched since.
+    Sizes are compared each time, contents once per process and time of the last change.
     """
     try:
         files = dict(read_manifest(folder)["files"])
@@ -58,7 +58,7 @@ def damage(folder: Path) -> str | None:
 
 @cache
 def _sha256_once(path: Path, size: int, mtime_ns: int) -> str:
-    """By size and time of the last change too: a file that was changed is read again."""
+    """Cached by size and time of the last change too, so that a changed file is read again."""
     return _sha256(path)
 
 

@@ -1,6 +1,6 @@
-"""Models with random weights, made on the spot: the speed and memory of a shape whose weights cannot be downloaded.
+"""Models with random weights: the speed and memory of a shape whose weights cannot be downloaded.
 
-Only for Llama-shaped models. What such a model answers means nothing, so quality is refused (`optimize.plan`).
+Only for Llama-shaped models. The answers of such a model mean nothing, so quality is refused (`optimize.plan`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Shapes = dict[str, tuple[int, ...]]
 
 
 def materialized(model: Model, cache_folder: Path, say: Callable[[str], None]) -> Model:
-    """The model with `path` set to its folder; one with random weights is made where the cache does not hold it whole.
+    """The model with `path` set to its folder; random weights are made unless the cache holds them complete.
 
     Raises:
         ConfigError: a shape that cannot be made.
@@ -49,8 +49,8 @@ def materialized(model: Model, cache_folder: Path, say: Callable[[str], None]) -
 def _check(random: RandomWeights) -> None:
     if random.config.get("model_type") != "llama":
         raise ConfigError(
-            f"model.random.config.model_type must be llama, got {random.config.get('model_type')!r}: of other shapes, "
-            "give a folder with weights as model.path"
+            f"model.random.config.model_type must be llama, got {random.config.get('model_type')!r}: for other "
+            "shapes, give a folder with weights as model.path"
         )
     for name in _NEEDED:
         value = random.config.get(name)
@@ -58,10 +58,11 @@ def _check(random: RandomWeights) -> None:
             raise ConfigError(f"model.random.config.{name} must be a whole number from 1, got {value!r}")
     if not (Path(random.tokenizer) / "tokenizer.json").is_file():
         raise ConfigError(f"model.random.tokenizer={random.tokenizer} holds no tokenizer.json: give a model's folder")
-    known = json.loads((Path(random.tokenizer) / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-    if len(known) > random.config["vocab_size"]:
+    vocabulary = json.loads((Path(random.tokenizer) / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
+    if len(vocabulary) > random.config["vocab_size"]:
         raise ConfigError(
-            f"model.random.config.vocab_size={random.config['vocab_size']} is less than the tokenizer's {len(known)}"
+            f"model.random.config.vocab_size={random.config['vocab_size']} is less than the tokenizer's "
+            f"{len(vocabulary)}: raise it"
         )
 
 
@@ -72,13 +73,13 @@ def _digest(random: RandomWeights) -> str:
 
 
 def _make(random: RandomWeights, folder: Path) -> None:
-    """In a folder aside, moved into place when whole."""
+    """Write the model into a folder of another name that is renamed when complete."""
     partial = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir()
-    where = dict(_write_weights(random, partial))
+    files = dict(_write_weights(random, partial))
     total = 2 * parameters(random.config)
-    _write_json(partial / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": where})
+    _write_json(partial / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": files})
     _write_json(partial / "config.json", {**random.config, **_special_tokens(Path(random.tokenizer))})
     for name in _TOKENIZER_FILES:
         if (Path(random.tokenizer) / name).is_file():
@@ -93,7 +94,7 @@ def _write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _special_tokens(tokenizer: Path) -> dict[str, Any]:
-    """Ids of special tokens, which a model's configuration must agree on with its tokenizer."""
+    """Ids of special tokens, which must be the same in a model's configuration and its tokenizer."""
     config = json.loads((tokenizer / "config.json").read_text(encoding="utf-8"))
     return {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if name in config}
 
@@ -135,7 +136,7 @@ def _parts(config: Mapping[str, Any]) -> Iterator[Shapes]:
 
 
 def parameters(config: Mapping[str, Any]) -> int:
-    """How many weights a shape has."""
+    """Number of weights of a shape."""
     total = 0
     for part in _parts(config):
         for shape in part.values():

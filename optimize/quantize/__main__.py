@@ -1,4 +1,4 @@
-"""`python -m optimize.quantize quantization=int8 model=demo`: makes one checkpoint by hand and shows what is in it."""
+"""`python -m optimize.quantize quantization=int8 model=demo`: makes one checkpoint and prints its contents."""
 
 from __future__ import annotations
 
@@ -28,19 +28,21 @@ def _quantize(config: StudyConfig, config_yaml: str) -> int:
     recipe, cache = config.quantization, Path(config.cache_dir)
     check_files([recipe])
     if not is_made(recipe):
-        what = recipe.checkpoint or "the model as it is"
-        raise ConfigError(f"quantization={recipe.name} serves {what}: there is nothing to make; choose another recipe")
+        source = recipe.checkpoint or "the model as it is"
+        raise ConfigError(
+            f"quantization={recipe.name} serves {source}: there is nothing to make; choose another recipe"
+        )
     model = materialized(config.model, cache, print)
     if not (Path(model.path) / "config.json").is_file() and Path(model.path).exists():
         raise ConfigError(f"model.path={model.path} holds no config.json: give the folder of a Hugging Face model")
     began = time.time()
     with Steps(recipe.name) as steps:
-        found, broken = make_checkpoints(
+        checkpoints, failures = make_checkpoints(
             model, [recipe], cache, steps.say, _calibration(config, recipe, model), steps.event
         )
-    if recipe.name in broken:
-        raise OptimizeError(f"{broken[recipe.name]}: see {cache}/checkpoints/compress.log")
-    print(report(Path(found[recipe.name]), began))
+    if recipe.name in failures:
+        raise OptimizeError(f"{failures[recipe.name]}: see {cache}/checkpoints/compress.log")
+    print(report(Path(checkpoints[recipe.name]), began))
     return 0
 
 
@@ -58,7 +60,7 @@ def report(folder: Path, began: float) -> str:
 
     Args:
         folder: The checkpoint.
-        began: Unix time; what was made before it was there already.
+        began: Unix time when the command started; a checkpoint made earlier is from the cache.
     """
     from optimize.model.manifest import read_manifest
     from optimize.quantize.layers import Precision, summary
@@ -74,7 +76,7 @@ def report(folder: Path, began: float) -> str:
         f"versions:     {', '.join(f'{k} {v}' for k, v in facts['versions'].items())}",
         f"size:         {size / _MIB:.1f} MiB, of which tensors {facts['tensor_bytes'] / _MIB:.1f} MiB",
         "layers:",
-        *(f"  {line}" for line in summary({name: Precision(**got) for name, got in facts["layers"].items()})),
+        *(f"  {line}" for line in summary({name: Precision(**fields) for name, fields in facts["layers"].items()})),
     ]
     return "\n".join(lines)
 
@@ -83,7 +85,7 @@ def _when(facts: Mapping[str, Any], began: float) -> str:
     if facts["made_at"] >= began:
         return f"now, in {facts['seconds']:.1f} s"
     day = time.strftime("%Y-%m-%d %H:%M", time.gmtime(facts["made_at"]))
-    return f"{day} UTC, in {facts['seconds']:.1f} s; found in the cache, whole"
+    return f"{day} UTC, in {facts['seconds']:.1f} s; from the cache, complete"
 
 
 def _calibrated(facts: Mapping[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""On what activations are observed: prompts of the workload, with the answers they should get."""
+"""The samples that activations are observed on: prompts of the workload, with their reference answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Calibration:
         return hashlib.sha256(raw.encode()).hexdigest()[:12]
 
     def take(self, number: int) -> Calibration:
-        """So many of them, evenly spread, the same ones each time; all where there are fewer."""
+        """A fixed, evenly spread selection of `number` samples; all where there are fewer."""
         rows = len(self.samples)
         if rows <= number:
             return self

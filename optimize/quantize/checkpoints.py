@@ -26,21 +26,22 @@ from optimize.quantize.recipe import is_made, recipe_hash, recipe_text
 __all__ = ["MANIFEST", "checkpoint_folder", "make_checkpoints"]
 
 Event = dict[str, Any]
-Made = tuple[dict[str, str], dict[str, EngineFailure]]
+Checkpoints = tuple[dict[str, str], dict[str, EngineFailure]]
+"""Recipe name -> checkpoint, and recipe name -> why there is none."""
 
 
 def checkpoint_folder(
     model: Model, recipe: Recipe, cache_folder: Path, calibration: Calibration | None = None
 ) -> Path:  # fmt: skip
-    """Where a checkpoint is kept: named after the content and versions that determine it."""
+    """Folder of a checkpoint, named after the content and versions that determine it."""
     samples = _samples(recipe, calibration)
-    determined_by = {
+    determinants = {
         "model": content_hash(model.path),
         "recipe": recipe_hash(recipe),
         "calibration": samples.hash if samples is not None else "",
         "versions": [importlib.metadata.version(name) for name in ("llmcompressor", "compressed-tensors")],
     }
-    digest = hashlib.sha256(json.dumps(determined_by, sort_keys=True).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json.dumps(determinants, sort_keys=True).encode()).hexdigest()[:12]
     return cache_folder.resolve() / "checkpoints" / f"{model.name}-{recipe.name}-{digest}"
 
 
@@ -53,54 +54,55 @@ def _samples(recipe: Recipe, calibration: Calibration | None) -> Calibration | N
 def make_checkpoints(
     model: Model, recipes: Sequence[Recipe], cache_folder: Path, say: Callable[[str], None],
     calibration: Calibration | None = None, watch: Callable[[Event], None] = lambda _: None,
-) -> Made:  # fmt: skip
-    """Make those checkpoints that the cache does not hold whole.
+) -> Checkpoints:  # fmt: skip
+    """Make the checkpoints that the cache does not hold complete.
 
     All are made in one child process: importing llm-compressor takes longer than compressing a small model.
 
     Args:
         model: What to compress.
-        recipes: How; one without scheme, modifiers or recipe is the model itself, or the checkpoint it names.
+        recipes: One for each checkpoint; without scheme, modifiers or recipe it is the model itself, or the checkpoint
+            that the recipe names.
         cache_folder: Root of the cache.
-        say: Told what is being made, and what was found damaged.
-        calibration: What recipes with `calibration_samples` observe activations on.
-        watch: Told of the child's steps: {"job": 0, "step": "loading"} or {"job": 0, "share": 0.5}.
+        say: Called with a line for people: what is being made, and which checkpoint was damaged.
+        calibration: The samples for recipes with `calibration_samples`.
+        watch: Called with the child's steps: {"job": 0, "step": "loading"} or {"job": 0, "share": 0.5}.
 
     Returns:
         (recipe name -> checkpoint, recipe name -> why there is none).
     """
-    made = [r for r in recipes if is_made(r)]
-    found = {r.name: r.checkpoint or model.path for r in recipes if not is_made(r)}
-    broken = {
+    to_make = [r for r in recipes if is_made(r)]
+    checkpoints = {r.name: r.checkpoint or model.path for r in recipes if not is_made(r)}
+    failures = {
         r.name: EngineFailure(FailureKind.REFUSED, f"no {r.name} checkpoint: it needs calibration data")
-        for r in made
+        for r in to_make
         if r.calibration_samples and calibration is None
     }
     folders = {
-        r.name: checkpoint_folder(model, r, cache_folder, calibration) for r in made if r.name not in broken
+        r.name: checkpoint_folder(model, r, cache_folder, calibration) for r in to_make if r.name not in failures
     }  # fmt: skip
     root = cache_folder / "checkpoints"
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / "lock"):
-        missing = [r for r in made if r.name in folders and _is_missing(folders[r.name], say)]
+        missing = [r for r in to_make if r.name in folders and _is_missing(folders[r.name], say)]
         if missing:
             say(f"making checkpoints: {', '.join(r.name for r in missing)}")
             _compress(model, missing, folders, calibration, watch)
     for name, folder in folders.items():
-        if (why := damage(folder)) is None:
-            found[name] = str(folder)
+        if (reason := damage(folder)) is None:
+            checkpoints[name] = str(folder)
         else:
-            broken[name] = EngineFailure(FailureKind.REFUSED, f"no {name} checkpoint: {_last_line(folder) or why}")
-    return found, broken
+            failures[name] = EngineFailure(FailureKind.REFUSED, f"no {name} checkpoint: {_last_line(folder) or reason}")
+    return checkpoints, failures
 
 
 def _is_missing(folder: Path, say: Callable[[str], None]) -> bool:
-    """Whether a checkpoint must be made; a damaged one is removed, so that nothing can mistake it for a whole one."""
-    why = damage(folder)
-    if why is not None and folder.exists():
-        say(f"checkpoint {folder.name} is damaged ({why}): it is made again")
+    """Whether a checkpoint must be made; a damaged one is removed, so that nothing takes it for a complete one."""
+    reason = damage(folder)
+    if reason is not None and folder.exists():
+        say(f"checkpoint {folder.name} is damaged ({reason}): it is made again")
         shutil.rmtree(folder)
-    return why is not None
+    return reason is not None
 
 
 def _compress(
@@ -121,7 +123,7 @@ def _compress(
                 for line in child.stdout:
                     watch(json.loads(line))
         finally:
-            child.kill()  # has ended by itself, unless something got in between
+            child.kill()  # it has ended by itself, unless an exception came first
             child.wait()
 
 

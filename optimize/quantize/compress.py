@@ -1,6 +1,6 @@
-"""The child process that runs llm-compressor; reads jobs as JSON from standard input, tells its steps as JSON lines.
+"""The child process that runs llm-compressor; reads jobs as JSON from standard input, writes its steps as JSON lines.
 
-A process of its own, so that torch's memory and threads end with it, and its chatter goes to a log.
+A process of its own, so that torch's memory and threads end with it, and its output goes to a log.
 """
 
 from __future__ import annotations
@@ -25,36 +25,36 @@ from optimize.model.manifest import write_manifest
 from optimize.quantize.layers import layer_precisions
 
 STEPS = ("loading", "compressing", "saving", "checking")
-"""What making one checkpoint consists of, in order."""
+"""Steps of making one checkpoint, in order."""
 _PR_SET_PDEATHSIG = 1
-Tell = Callable[..., None]
+Emit = Callable[..., None]
 
 
-def compress(job: dict[str, Any], tell: Tell) -> None:
-    """Make one checkpoint: in a folder aside, moved into place when whole."""
+def compress(job: dict[str, Any], emit: Emit) -> None:
+    """Make one checkpoint, in a folder of another name that is renamed when complete."""
     from llmcompressor import oneshot
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     began, folder = time.monotonic(), Path(job["folder"])
     partial = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(partial, ignore_errors=True)
-    tell(step="loading")
+    emit(step="loading")
     model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=job["recipe"]["dtype"])
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
     data = _dataset(job, tokenizer) if job["samples"] else None
-    tell(step="compressing")
-    with _layers_told(model, len(job["samples"]), tell):
+    emit(step="compressing")
+    with _calibration_progress(model, len(job["samples"]), emit):
         oneshot(model=model, recipe=job["recipe_text"], **(data or {}))
-    tell(step="saving")
+    emit(step="saving")
     model.save_pretrained(partial, save_compressed=True)
     tokenizer.save_pretrained(partial)
-    tell(step="checking")
+    emit(step="checking")
     facts = {
         **{key: job[key] for key in ("model", "recipe", "recipe_text", "calibration_hash")},
         "calibration_samples": len(job["samples"]),
         "model_hash": content_hash(job["model"]),
         "tensor_bytes": tensor_bytes(str(partial)),
-        "layers": {name: asdict(got) for name, got in layer_precisions(partial).items()},
+        "layers": {name: asdict(precision) for name, precision in layer_precisions(partial).items()},
         "versions": {
             name: importlib.metadata.version(name)
             for name in ("llmcompressor", "compressed-tensors", "torch", "transformers")
@@ -89,19 +89,19 @@ def _dataset(job: dict[str, Any], tokenizer: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def _layers_told(model: Any, samples: int, tell: Tell) -> Iterator[None]:
-    """Tell now and then how far calibration has come: llm-compressor runs each layer twice on each sample."""
+def _calibration_progress(model: Any, samples: int, emit: Emit) -> Iterator[None]:
+    """Emit the share of calibration done, five times a second: llm-compressor runs each layer twice on each sample."""
     import torch
 
     linears = [module for module in model.modules() if isinstance(module, torch.nn.Linear)]
-    calls, told_at = 0, time.monotonic()
+    calls, emitted_at = 0, time.monotonic()
 
     def count(*_: object) -> None:
-        nonlocal calls, told_at
+        nonlocal calls, emitted_at
         calls += 1
-        if time.monotonic() - told_at > 0.2:
-            told_at = time.monotonic()
-            tell(share=min(1.0, calls / (len(linears) * max(1, samples) * 2)))
+        if time.monotonic() - emitted_at > 0.2:
+            emitted_at = time.monotonic()
+            emit(share=min(1.0, calls / (len(linears) * max(1, samples) * 2)))
 
     hooks = [module.register_forward_hook(count) for module in linears]
     try:
@@ -112,24 +112,24 @@ def _layers_told(model: Any, samples: int, tell: Tell) -> Iterator[None]:
 
 
 def main() -> None:
-    # Whoever wanted the checkpoints is gone: do not go on beside whoever makes them next.
+    # Once the parent has died, another process may make the same checkpoints: do not work beside it.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)  # everybody else's prints go to the log
+    os.dup2(2, 1)  # prints of the libraries go to the log
     for number, job in enumerate(json.load(sys.stdin)):
 
-        def tell(*, number: int = number, **what: object) -> None:
+        def emit(*, number: int = number, **fields: object) -> None:
             with contextlib.suppress(BrokenPipeError):
-                print(json.dumps({"job": number, **what}), file=events, flush=True)
+                print(json.dumps({"job": number, **fields}), file=events, flush=True)
 
         error = Path(job["folder"] + ".error")
         error.unlink(missing_ok=True)
         try:
-            compress(job, tell)
+            compress(job, emit)
         except Exception as reason:  # one recipe that cannot be made must not keep the others from being made
             error.write_text(f"{type(reason).__name__}: {reason}", encoding="utf-8")
             print(f"{job['recipe']['name']}: {reason!r}", file=sys.stderr)
-        tell(step="done")
+        emit(step="done")
 
 
 if __name__ == "__main__":

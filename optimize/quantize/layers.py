@@ -1,4 +1,4 @@
-"""What each layer of a checkpoint got, read off its tensors: not what a recipe asked for, but what is there."""
+"""The precision of each layer of a checkpoint, read off its tensors rather than from its recipe."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Precision:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One tensor as it is stored: type (safetensors' name), shape and payload."""
+    """One tensor as it is stored: type (safetensors' name), shape and bytes."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -40,7 +40,7 @@ class Stored:
 
 def stored_tensors(folder: Path) -> dict[str, Stored]:
     """Name -> tensor, from the headers of a checkpoint's safetensors files."""
-    found: dict[str, Stored] = {}
+    tensors: dict[str, Stored] = {}
     for file in sorted(folder.glob("*.safetensors")):
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
@@ -48,12 +48,12 @@ def stored_tensors(folder: Path) -> dict[str, Stored]:
         for name, entry in header.items():
             if name != "__metadata__":
                 begin, end = entry["data_offsets"]
-                found[name] = Stored(entry["dtype"], tuple(entry["shape"]), end - begin)
-    return found
+                tensors[name] = Stored(entry["dtype"], tuple(entry["shape"]), end - begin)
+    return tensors
 
 
 def layer_precisions(folder: Path) -> dict[str, Precision]:
-    """Module -> what it got, for every module with a weight matrix: linear layers, embeddings, output head."""
+    """Module -> its precision, for every module with a weight matrix: linear layers, embeddings, output head."""
     tensors = stored_tensors(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     groups = (config.get("quantization_config") or {}).get("config_groups") or {}
@@ -77,19 +77,19 @@ def _precision(module: str, tensors: Mapping[str, Stored], groups: Mapping[str, 
     activations = group.get("input_activations")
     if activations is None:
         return Precision(_weights(group["weights"]), "float")
-    # The scale is what makes it static: without one in the checkpoint there is nothing the engine could use.
+    # A scale in the checkpoint makes it static: without one the engine computes scales as it runs.
     when = "static" if f"{module}.input_scale" in tensors else "dynamic"
     return Precision(_weights(group["weights"]), f"{when} {_type(activations)}")
 
 
 def _group_of(module: str, groups: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The group whose targets name the module; a class name such as Linear counts where nothing names it closer."""
+    """The group whose targets name the module itself, else one that names its class, such as Linear."""
     by_class: Mapping[str, Any] = {}
     for group in groups.values():
         for target in group["targets"]:
             if target == module or (target.startswith("re:") and re.match(target.removeprefix("re:"), module)):
-                found: Mapping[str, Any] = group
-                return found
+                named: Mapping[str, Any] = group
+                return named
             if not target.startswith("re:") and "." not in target:
                 by_class = group
     return by_class

@@ -1,4 +1,4 @@
-"""What a `conf/quantization/` recipe asks for, checked, and as llm-compressor takes it."""
+"""A recipe of `conf/quantization/` as llm-compressor takes it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from optimize.config.schema import Recipe
 
 
 def is_made(recipe: Recipe) -> bool:
-    """Whether there is something to make: else the model, or what the user has, is served."""
+    """Whether the recipe makes a checkpoint; otherwise the model, or a checkpoint of the user's, is served."""
     return bool(recipe.scheme or recipe.modifiers or recipe.recipe)
 
 
@@ -27,9 +27,9 @@ def recipe_text(recipe: Recipe) -> str:
 
 
 def recipe_hash(recipe: Recipe) -> str:
-    """A hash of all that the recipe has to say on the checkpoint, the contents of its file included.
+    """Hash of every field that determines the checkpoint, the contents of the recipe's file included.
 
-    Flags are left out: they are vLLM's, and change nothing in the checkpoint.
+    Flags are left out: they are vLLM's, and do not change the checkpoint.
     """
-    said = {k: v for k, v in asdict(recipe).items() if k not in ("flags", "recipe", "checkpoint")}
-    return hashlib.sha256(json.dumps([said, recipe_text(recipe)], sort_keys=True).encode()).hexdigest()
+    fields = {k: v for k, v in asdict(recipe).items() if k not in ("flags", "recipe", "checkpoint")}
+    return hashlib.sha256(json.dumps([fields, recipe_text(recipe)], sort_keys=True).encode()).hexdigest()

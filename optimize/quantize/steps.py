@@ -1,4 +1,4 @@
-"""The progress bar of one checkpoint: which step it is at, and how far calibration has come."""
+"""Progress bar of one checkpoint: its current step, and the share of calibration done."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Steps:
     """A context manager; on anything but a terminal, one line per step.
 
     Args:
-        name: What is being made.
+        name: The recipe's.
     """
 
     def __init__(self, name: str) -> None:

@@ -1,4 +1,4 @@
-"""How much hypervolume a point is expected to add."""
+"""Acquisition function: expected hypervolume improvement, weighted by the probability of feasibility and by cost."""
 
 from __future__ import annotations
 
@@ -15,68 +15,68 @@ from optimize.search.optuna_compat import box_bounds
 
 _DRAWS, _FIRST_DRAWS, _BEST = 64, 8, 200
 _FRONT, _FRONT_OF_MANY = 40, 12
-_AT_ONCE = 2_000_000
+_CHUNK = 2_000_000
 _TINY = 1e-12
-_BEYOND = 0.1
+_MARGIN = 0.1
 
 
 def log_feasibility(constraints: Sequence[GaussianProcess], rows: Array) -> Array:
-    """Logarithm of the probability that points keep every constraint, taken for independent; shape (points,)."""
-    found = np.zeros(len(rows))
+    """Logarithm of the probability that points keep every constraint, as if they were independent; shape (points,)."""
+    log_probability = np.zeros(len(rows))
     for constraint in constraints:
         mean, deviation = constraint.predict(rows)
-        found += log_ndtr(-mean / deviation)
-    return found
+        log_probability += log_ndtr(-mean / deviation)
+    return log_probability
 
 
 def reference_point(front: Array, likely: Array) -> Array:
-    """A tenth of the range beyond the worst of each objective, of what was measured and of what is to be expected.
+    """A tenth of the range beyond the worst value of each objective, measured or expected; shape (objectives,).
 
-    A reference of measured points alone hides what is better in one objective and worse in another than all of them.
+    A reference of measured points alone hides points that are better in one objective and worse in another than all.
 
     Args:
         front: Shape (n, objectives): losses of the feasible points.
         likely: Shape (n, objectives): losses expected of points that are probably feasible.
     """
-    every = np.vstack([front, likely])
-    return np.asarray(every.max(0) + _BEYOND * np.ptp(every, axis=0) + _TINY)
+    losses = np.vstack([front, likely])
+    return np.asarray(losses.max(0) + _MARGIN * np.ptp(losses, axis=0) + _TINY)
 
 
 def log_improvement(
     losses: Sequence[GaussianProcess], rows: Array, feasible: Array, reference: Array, favour: Array,
     rng: np.random.RandomState,
 ) -> Array:  # fmt: skip
-    """Logarithm of the expected hypervolume improvement of points, and what else speaks for them; shape (points,).
+    """Logarithm of the expected hypervolume improvement of points, plus what else favours them; shape (points,).
 
     The expectation is over draws from the models, the same for all points (Daulton, Balandat and Bakshy 2020,
-    "Differentiable expected hypervolume improvement", equation 1). Objectives that went together so far are drawn
-    together: throughput and latency are no two chances.
+    "Differentiable expected hypervolume improvement", equation 1). Objectives that were correlated so far
+    are drawn with that correlation: throughput and latency are not two chances.
 
     Args:
         losses: A model of each objective, to be minimized.
         rows: The points, encoded.
         feasible: Shape (n, objectives): losses of the feasible points so far.
         reference: Shape (objectives,).
-        favour: Shape (points,), added: the logarithm of whatever the improvement is weighed by. It also tells which
-            points are looked at closely, or those that improve most and can never run would keep out all others.
-        rng: Draws.
+        favour: Shape (points,): the logarithm of what the improvement is multiplied by. It also decides which points
+            get all draws: otherwise points that improve most and can never run would keep out all others.
+        rng: Source of the draws.
     """
     predicted = [model.predict(rows) for model in losses]
     mean, deviation = (np.stack(part, axis=-1) for part in zip(*predicted, strict=True))
     lower, upper = _boxes(feasible, reference, rng)
     draws = ndtri(qmc.Sobol(len(losses), rng=rng.randint(2**31)).random(_DRAWS) * (1 - 2e-9) + 1e-9)
-    draws = draws @ np.linalg.cholesky(_together(feasible)).T
-    found = favour + np.log(_mean_improvement(mean, deviation, draws[:_FIRST_DRAWS], lower, upper))
-    best = np.argsort(-found)[:_BEST]
-    worst = np.full(len(rows), -np.inf)  # what came after the first draws of all is out
-    worst[best] = favour[best] + np.log(_mean_improvement(mean[best], deviation[best], draws, lower, upper))
-    return worst
+    draws = draws @ np.linalg.cholesky(_correlation(feasible)).T
+    rough = favour + np.log(_mean_improvement(mean, deviation, draws[:_FIRST_DRAWS], lower, upper))
+    best = np.argsort(-rough)[:_BEST]
+    log_improvements = np.full(len(rows), -np.inf)  # points outside of the best by the first draws are out
+    log_improvements[best] = favour[best] + np.log(_mean_improvement(mean[best], deviation[best], draws, lower, upper))
+    return log_improvements
 
 
 def _boxes(feasible: Array, reference: Array, rng: np.random.RandomState) -> tuple[Array, Array]:
     """Lower and upper corners, shape (boxes, objectives), of boxes that make up what no point dominates."""
-    within = feasible[np.all(feasible < reference, axis=1)]
-    front = np.unique(within[non_dominated(within)], axis=0) if len(within) else within
+    inside = feasible[np.all(feasible < reference, axis=1)]
+    front = np.unique(inside[non_dominated(inside)], axis=0) if len(inside) else inside
     objectives = len(reference)
     if objectives == 1 or not len(front):
         return np.full((1, objectives), -np.inf), (front[:1] if len(front) else reference[None])
@@ -87,17 +87,18 @@ def _boxes(feasible: Array, reference: Array, rng: np.random.RandomState) -> tup
 
 
 def _mean_improvement(mean: Array, deviation: Array, draws: Array, lower: Array, upper: Array) -> Array:
-    found = np.empty(len(mean))
-    step = max(1, _AT_ONCE // (len(draws) * lower.size))
+    """Improvement of each point, averaged over the draws; shape (points,)."""
+    improvements = np.empty(len(mean))
+    step = max(1, _CHUNK // (len(draws) * lower.size))
     for i in range(0, len(mean), step):
-        drawn = mean[i : i + step, None] + deviation[i : i + step, None] * draws
-        sides = np.clip(upper - drawn[:, :, None], _TINY, upper - lower)
-        found[i : i + step] = sides.prod(-1).sum(-1).mean(-1)
-    return found
+        losses = mean[i : i + step, None] + deviation[i : i + step, None] * draws
+        sides = np.clip(upper - losses[:, :, None], _TINY, upper - lower)
+        improvements[i : i + step] = sides.prod(-1).sum(-1).mean(-1)
+    return improvements
 
 
-def _together(feasible: Array) -> Array:
-    """Correlation of the objectives among these points, somewhat towards none."""
+def _correlation(feasible: Array) -> Array:
+    """Correlation matrix of the objectives among these points, shrunk by a tenth towards independence."""
     objectives = feasible.shape[1]
     if len(feasible) < 3 or objectives == 1 or not np.all(np.ptp(feasible, axis=0) > 0):
         return np.eye(objectives)

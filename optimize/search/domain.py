@@ -1,4 +1,4 @@
-"""Which values a knob may have."""
+"""The values that a knob may take."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def values(distribution: BaseDistribution) -> list[Any]:
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:
-    """Whether a trial may have this value."""
+    """Whether the knob may take this value."""
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
     return isinstance(value, int | float) and bool(nearest(distribution, value) == value)
@@ -28,7 +28,7 @@ def nearest(distribution: BaseDistribution, value: Any) -> Any:
     """The value itself if the distribution contains it, else the nearest one it contains.
 
     Raises:
-        ConfigError: no number where the knob is a range.
+        ConfigError: the value is no number where the knob is a range.
     """
     if isinstance(distribution, CategoricalDistribution):
         choices = list(distribution.choices)

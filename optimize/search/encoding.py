@@ -1,4 +1,4 @@
-"""Points of a search space as rows of numbers, for the models of the search."""
+"""Points of a search space as rows of numbers, for the models of the search and of importance."""
 
 from __future__ import annotations
 
@@ -107,19 +107,19 @@ def _values(distribution: BaseDistribution) -> Sequence[Any]:
 
 
 class Coding:
-    """A grid of the space, and the coding of any settings.
+    """A grid of the space, and the coding of any settings, with one column per choice.
 
-    Numbers are coded by their place among the levels, 0 to 1, so that ratios count alike where levels are powers;
-    anything else by one column per level, 0 or 1.
+    Numbers are coded by their rank among the levels, 0 to 1, so that equal ratios are equal distances where levels are
+    powers; any other value by one column per level, 0 or 1.
 
     Args:
         levels: Knob -> the values that stand for its range; all of its choices.
 
     Attributes:
-        shape: How many values each knob has on the grid; those of ranges are thinned out where the grid were too large.
-            None where it is too large nevertheless.
-        grid: The coded grid, shape (product of `shape`, columns), the last knob changing fastest; or as many points of
-            it as a grid may have, drawn at random.
+        shape: How many values each knob has on the grid; those of ranges are thinned out where the grid would be too
+            large. None where it is too large nevertheless.
+        grid: The coded grid, shape (product of `shape`, columns), the last knob changing fastest; where it is too
+            large, 20,000 of its points, drawn at random.
     """
 
     shape: list[int] | None
@@ -135,8 +135,8 @@ class Coding:
             widest = max((k for k in grid if self._numeric[k]), key=lambda k: len(grid[k]), default=None)
             if widest is None or len(grid[widest]) <= 2:
                 break
-            ends, left = sorted(grid[widest]), len(grid[widest]) - 1
-            grid[widest] = [ends[round(i * left / (left - 1))] for i in range(left)]
+            ordered, n = sorted(grid[widest]), len(grid[widest]) - 1
+            grid[widest] = [ordered[round(i * n / (n - 1))] for i in range(n)]
         points: Iterable[tuple[Any, ...]] = itertools.product(*grid.values())
         self.shape = [len(values) for values in grid.values()]
         if math.prod(self.shape) > _GRID_MAX:
@@ -149,8 +149,8 @@ class Coding:
         columns: list[list[float]] = []
         for knob, values in self._levels.items():
             if self._numeric[knob]:
-                places = np.linspace(0, 1, len(values))
-                columns.append([float(np.interp(p[knob], sorted(values), places)) for p in params])
+                ranks = np.linspace(0, 1, len(values))
+                columns.append([float(np.interp(p[knob], sorted(values), ranks)) for p in params])
             else:
                 columns += [[float(p[knob] == value) for p in params] for value in values]
         return np.array(columns).T

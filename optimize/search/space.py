@@ -48,8 +48,8 @@ class SearchSpace:
         model: The model served.
         recipes: Quantization name -> how its checkpoint is made.
         fixed_recipe: The recipe where quantization is no knob.
-        baseline_overrides: Knob -> its value in the baseline, where vLLM's own default is not wanted or not known.
-        conditions: Knob -> {other knob: values} that it counts with; with others it is left at vLLM's default.
+        baseline_overrides: Knob -> its value in the baseline, instead of vLLM's own default or where that is unknown.
+        conditions: Knob -> {other knob: values} with which it has an effect; with others it stays at vLLM's default.
     """
 
     distributions: Mapping[str, BaseDistribution]
@@ -60,7 +60,7 @@ class SearchSpace:
     conditions: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
 
     def counts(self, knob: str, params: Mapping[str, Any]) -> bool:
-        """Whether a knob has any effect beside these settings; a knob without choice may be left out of them."""
+        """Whether a knob has any effect beside these settings, from which knobs without a choice may be missing."""
         conditions = self.conditions.get(knob, {})
         return all(other not in params or params[other] in values for other, values in conditions.items())
 
@@ -69,8 +69,8 @@ class SearchSpace:
         return {k: v if self.counts(k, params) else domain.values(self.distributions[k])[0] for k, v in params.items()}
 
     def saturation(self, users: int) -> dict[str, float]:
-        """Knob -> a value beyond which more of it changes little: no engine ever has more sequences at once than all
-        beams of so many users.
+        """Knob -> a value beyond which more of it changes little: an engine never has more sequences at once than the
+        beams of all users.
         """
         return {k: float(users * self._widest_beam()) for k in self.distributions if flag_of(k) == _SEQUENCES_AT_ONCE}
 
@@ -104,7 +104,7 @@ class SearchSpace:
         return self._config(recipe, flags, self._request(params), checkpoints)
 
     def vllm_defaults(self, checkpoints: Mapping[str, str]) -> TrialConfig:
-        """What vLLM does when told nothing: no engine knob set, greedy, FP16 (or the fixed recipe)."""
+        """vLLM's defaults: no engine knob set, greedy, FP16 (or the fixed recipe)."""
         recipe = self.recipes[_BASELINE_RECIPE] if QUANTIZATION in self.distributions else self.fixed_recipe
         return self._config(recipe, {}, RequestConfig(), checkpoints)
 
@@ -148,7 +148,7 @@ class SearchSpace:
             (params, knobs whose default lies outside the space and was replaced by the nearest value inside).
 
         Raises:
-            ConfigError: vLLM does not tell a knob's default and `baseline` does not give it.
+            ConfigError: vLLM does not report a knob's default, and `baseline` does not give it.
         """
         params: Params = {}
         outside: list[str] = []
@@ -160,14 +160,14 @@ class SearchSpace:
         return params, outside
 
     def _default(self, knob: str, distribution: BaseDistribution, effective: Mapping[str, Any]) -> Any:
-        for known in (self.baseline_overrides, effective, _FIXED_DEFAULTS):
+        for defaults in (self.baseline_overrides, effective, _FIXED_DEFAULTS):
             for name in (knob, flag_of(knob)):
-                if name in known:
-                    return known[name]
+                if name in defaults:
+                    return defaults[name]
         if isinstance(distribution, CategoricalDistribution) and None in distribution.choices:
             return None
         raise ConfigError(
-            f"vLLM does not tell its default of {knob!r}: give the baseline's value, e.g. '+baseline.{knob}=...'"
+            f"vLLM does not report its default of {knob!r}: give the baseline's value, e.g. '+baseline.{knob}=...'"
         )
 
     def contains(self, params: Mapping[str, Any]) -> bool:
@@ -176,8 +176,8 @@ class SearchSpace:
 
     def fingerprint(self) -> dict[str, str]:
         """Knob -> its distribution as text; two studies with equal fingerprints can share trials."""
-        found = {name: distribution_to_json(d) for name, d in sorted(self.distributions.items())}
-        return found | {f"{k}.{_WHEN}": json.dumps(c, default=str) for k, c in sorted(self.conditions.items())}
+        texts = {name: distribution_to_json(d) for name, d in sorted(self.distributions.items())}
+        return texts | {f"{k}.{_WHEN}": json.dumps(c, default=str) for k, c in sorted(self.conditions.items())}
 
 
 def make_space(
@@ -191,7 +191,7 @@ def make_space(
 
     Args:
         nodes: Knob -> `_target_` node of a distribution, or a plain list of choices; a node may hold `when`, {other
-            knob: values that this one counts with}.
+            knob: values with which this one has an effect}.
         model, recipes, fixed, baseline: As the attributes of SearchSpace.
 
     Raises:
@@ -231,20 +231,20 @@ def _check_conditions(conditions: Mapping[str, Any], distributions: Mapping[str,
             if other not in distributions:
                 raise ConfigError(f"{where}: {other!r} is no knob of the search space; {closest(other, distributions)}")
             if other == knob or other in conditions:
-                raise ConfigError(f"{where}: {other!r} must be a knob that itself always counts")
+                raise ConfigError(f"{where}: {other!r} must be a knob without a condition of its own")
             for value in values:
                 if not domain.contains(distributions[other], value):
-                    raise ConfigError(f"{where}: {other} never is {value!r}: name values of its range or choices")
+                    raise ConfigError(f"{where}: {other} is never {value!r}: name values of its range or choices")
 
 
 def _distribution(knob: str, node: object) -> BaseDistribution:
     where = f"search_space.{knob}"
     if isinstance(node, Sequence) and not isinstance(node, str):
         node = {"_target_": "optuna.distributions.CategoricalDistribution", "choices": list(node)}
-    made = build(node, where)
-    if not isinstance(made, BaseDistribution):
-        raise ConfigError(f"{where} must be a distribution of optuna.distributions, got {type(made).__name__}")
-    return made
+    distribution = build(node, where)
+    if not isinstance(distribution, BaseDistribution):
+        raise ConfigError(f"{where} must be a distribution of optuna.distributions, got {type(distribution).__name__}")
+    return distribution
 
 
 def _check_quantization(distributions: Mapping[str, BaseDistribution], recipes: Mapping[str, Recipe]) -> None:

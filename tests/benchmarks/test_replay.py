@@ -132,7 +132,7 @@ def test_regret_is_what_the_best_tried_point_lacks_of_the_best_there_is() -> Non
 
 def test_a_study_that_saw_everything_ends_without_regret() -> None:
     steps = [_step(p) for p in (BASELINE, *(p for p in POINTS if p["beam_size"] < 3))]
-    ended = stop(steps, KNOWN, CHAT_P99_MAX_S, WEIGHTS, since=len(steps) - 1)
+    ended = stop(steps, KNOWN, CHAT_P99_MAX_S, WEIGHTS, since=len(steps))
     assert ended is not None and ended.regret < 0.05
 
 

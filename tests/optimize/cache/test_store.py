@@ -1,4 +1,4 @@
-"""What is kept between studies can be listed, bounded and removed, but not while somebody uses it."""
+"""Entries of the cache can be listed, bounded and removed, but not while a study uses them."""
 
 import os
 import subprocess
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from optimize.cache.store import entries, evict, remove, using
+from tests.conftest import Run
 
 KIB = 1024
 
@@ -24,7 +25,7 @@ def names(root: Path) -> list[str]:
     return [e.path.name for e in entries(root)]
 
 
-def test_entries_come_with_size_and_age_the_oldest_first(tmp_path: Path) -> None:
+def test_entries_have_size_and_age_and_the_oldest_comes_first(tmp_path: Path) -> None:
     entry(tmp_path, "compiled", "new", 10, used_at=200)
     entry(tmp_path, "checkpoints", "old", 20, used_at=100)
     (tmp_path / "checkpoints" / "lock").touch()
@@ -35,7 +36,7 @@ def test_entries_come_with_size_and_age_the_oldest_first(tmp_path: Path) -> None
     assert entries(tmp_path / "none") == []
 
 
-def test_using_an_entry_makes_it_the_youngest_and_keeps_it(tmp_path: Path) -> None:
+def test_an_entry_in_use_becomes_the_youngest_and_is_kept(tmp_path: Path) -> None:
     old, new = entry(tmp_path, "checkpoints", "old", 10, 100), entry(tmp_path, "checkpoints", "new", 10, 200)
     with using(tmp_path, [old]), using(tmp_path, [old]):
         assert names(tmp_path) == ["new", "old"]
@@ -45,7 +46,7 @@ def test_using_an_entry_makes_it_the_youngest_and_keeps_it(tmp_path: Path) -> No
     assert [e.path for e in remove(tmp_path, entries(tmp_path))[0]] == [old]
 
 
-def test_the_least_recently_used_go_first_and_only_until_the_rest_fits(tmp_path: Path) -> None:
+def test_the_least_recently_used_are_removed_until_the_rest_fits(tmp_path: Path) -> None:
     for age, name in enumerate("abcd"):
         entry(tmp_path, "checkpoints", name, KIB, used_at=age)
     with using(tmp_path, [tmp_path / "checkpoints" / "a"]):
@@ -55,10 +56,10 @@ def test_the_least_recently_used_go_first_and_only_until_the_rest_fits(tmp_path:
     assert evict(tmp_path, 2.5 * KIB) == []
 
 
-def test_another_process_that_is_killed_lets_go(tmp_path: Path) -> None:
+def test_a_killed_process_releases_its_entries(tmp_path: Path) -> None:
     held = entry(tmp_path, "compiled", "kernels", 10)
     code = (
-        "import sys, time; from pathlib import Path; from optimize.cache import using\n"
+        "import sys, time; from pathlib import Path; from optimize.cache.store import using\n"
         "with using(Path(sys.argv[1]), [Path(sys.argv[2])]): print('held', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(held)], stdout=subprocess.PIPE, text=True)
@@ -72,7 +73,7 @@ def test_another_process_that_is_killed_lets_go(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "said"),
+    ("words", "code", "message"),
     [
         ([], 0, "2 entries"),
         (["clear", "compiled"], 0, "1 entries removed"),
@@ -81,11 +82,11 @@ def test_another_process_that_is_killed_lets_go(tmp_path: Path) -> None:
         (["empty"], 2, "unknown action"),
     ],
 )
-def test_the_verb(tmp_path: Path, words: list[str], code: int, said: str) -> None:
+def test_the_command_lists_and_removes(
+    optimize: Run, tmp_path: Path, words: list[str], code: int, message: str
+) -> None:
     entry(tmp_path, "compiled", "kernels", 10)
     entry(tmp_path, "checkpoints", "demo-int8", 10)
-    done = subprocess.run(
-        [sys.executable, "-m", "optimize.cache", *words, f"cache_dir={tmp_path}"], capture_output=True, text=True
-    )
+    done = optimize([*words, f"cache_dir={tmp_path}"], verb="optimize.cache")
     assert done.returncode == code, done.stderr
-    assert said in (done.stdout if code == 0 else done.stderr)
+    assert message in (done.stdout if code == 0 else done.stderr)

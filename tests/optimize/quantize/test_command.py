@@ -42,6 +42,6 @@ def test_the_report_tells_what_was_found_from_what_was_made(tmp_path: Path) -> N
     (tmp_path / "model.safetensors").write_bytes(bytes(1 << 20))
     write_manifest(tmp_path, facts)
     old, new = report(tmp_path, began=2000.0), report(tmp_path, began=999.0)
-    assert "1970-01-01 00:16 UTC, in 2.5 s; found in the cache, whole" in old and "now, in 2.5 s" in new
+    assert "1970-01-01 00:16 UTC, in 2.5 s; from the cache, complete" in old and "now, in 2.5 s" in new
     for line in ("4 prompts of the workload, hash def", "1.0 MiB, of which tensors 1.0 MiB", "torch 2", "lm_head"):
         assert line in old

@@ -59,11 +59,11 @@ def test_what_is_under_way_narrows_what_is_unknown_and_moves_nothing() -> None:
 def test_the_gradient_is_that_of_the_loss() -> None:
     seen = rows(12)
     model = GaussianProcess(seen, additive(seen), CATEGORICAL)
-    prior, apart = np.full(8, -0.5), model._apart(seen, seen)
+    prior, differences = np.full(8, -0.5), model._differences(seen, seen)
     for shift in (0.0, 0.7):
         at = prior + shift * np.sin(np.arange(8))
         wrong = check_grad(
-            lambda p: model._loss(p, apart, prior)[0], lambda p: model._loss(p, apart, prior)[1], at
+            lambda p: model._loss(p, differences, prior)[0], lambda p: model._loss(p, differences, prior)[1], at
         )  # fmt: skip
         assert wrong < 1e-4
 
