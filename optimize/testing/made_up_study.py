@@ -1,4 +1,4 @@
-"""Studies with made-up figures, for what reads studies."""
+"""A study with made-up figures, for tests and benchmarks of what reads studies."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from optimize.outcome import ROLE, Role, State
 from optimize.report.data import Facts
 from optimize.report.importance import Share
 from optimize.report.loader import gather
+from optimize.study.confirmation import recommendation
 from optimize.study.info import StudyInfo, store_info
 from optimize.study.rows import row_of
 from optimize.study.trial_attributes import attributes_of
@@ -54,7 +55,12 @@ _REQUESTS = 200
 
 
 def made_up(folder: Path, trials: int) -> Facts:
-    """A study of so many trials, the baseline among them, in memory and in a ledger; a tenth could not run."""
+    """A study in memory and in a ledger.
+
+    Args:
+        folder: Folder of the ledger.
+        trials: Number of trials, the baseline included; about a tenth of them are infeasible.
+    """
     rng, ledger = random.Random(0), Ledger(folder)
     study = optuna.create_study(study_name="made-up", directions=list(DIRECTIONS.values()))
     store_info(study, _info())
@@ -66,14 +72,9 @@ def made_up(folder: Path, trials: int) -> Facts:
         record = _record(number, rng, baseline)
         baseline = baseline or record.estimates
         _keep(study, ledger, record)
-    row = [row_of(study, found)] if (found := _found(study)) else []
-    return gather(study, ledger, row, _shares())
-
-
-def _found(study: optuna.Study) -> Any:
-    from optimize.study.confirmation import recommendation
-
-    return recommendation(study)
+    best = recommendation(study)
+    rows = [row_of(study, best)] if best else []
+    return gather(study, ledger, rows, _shares())
 
 
 def _info() -> StudyInfo:

@@ -36,7 +36,7 @@ def test_a_failure_under_load_is_known_for_its_request_only() -> None:
     assert failures.find(TrialConfig(ENGINE, RequestConfig(1))) is None
 
 
-def test_a_trial_that_was_spared_says_nothing_about_other_requests() -> None:
+def test_a_trial_that_was_not_started_proves_nothing_about_other_requests() -> None:
     seconds = {"engine_start": 2.0, "total": 20.0}
     config = TrialConfig(ENGINE, RequestConfig(4))
     failures = KnownFailures([record(config, "infeasible", "too_slow: 1 answer", seconds)])
@@ -79,7 +79,7 @@ def test_a_kernel_missed_at_the_first_answer_is_known_for_every_engine_and_study
         assert failures.find(TrialConfig(EngineConfig("another", "fp16", ENGINE.flags), RequestConfig(1))) is None
 
 
-def test_what_else_happens_under_load_says_nothing_about_other_studies() -> None:
+def test_other_failures_under_load_prove_nothing_about_other_studies() -> None:
     seconds = {"engine_start": 2.0, "total": 20.0}
     failed = record(TrialConfig(ENGINE, RequestConfig(1)), "infeasible", "crash: engine ended during load", seconds)
     assert KnownFailures([], [failed]).find(TrialConfig(ENGINE, RequestConfig(1))) is None

@@ -75,7 +75,7 @@ def test_the_budget_is_spent_to_the_trial_whatever_runs_side_by_side(
     assert records == {t.number: "completed" for t in study.get_trials() if t.state is TrialState.COMPLETE}
 
 
-def test_of_a_space_of_few_points_none_runs_twice_at_a_time(plan: Plan) -> None:
+def test_no_point_of_a_small_space_runs_twice_at_a_time(plan: Plan) -> None:
     running: dict[int, dict[str, Any]] = {}
 
     class Noting(Slow):
@@ -96,7 +96,7 @@ def test_of_a_space_of_few_points_none_runs_twice_at_a_time(plan: Plan) -> None:
     assert len(list(of_role(study, "search"))) == 20
 
 
-def test_what_fails_for_a_passing_reason_is_tried_once_more(plan: Plan) -> None:
+def test_a_trial_that_failed_for_a_transient_reason_is_retried_once(plan: Plan) -> None:
     class Failing(Instant):
         failed: set[str] = set()
 
@@ -115,7 +115,7 @@ def test_what_fails_for_a_passing_reason_is_tried_once_more(plan: Plan) -> None:
     assert len(list(of_role(study, "search"))) == 20
 
 
-def test_a_run_of_failures_stops_the_study_and_leaves_nothing_running(plan: Plan) -> None:
+def test_failures_in_a_row_stop_the_study_and_leave_nothing_running(plan: Plan) -> None:
     class Broken(Instant):
         def send(self, slot: int, method: str, *arguments: Any) -> None:
             if method == "run" and arguments[0].record.role == "search":

@@ -9,7 +9,7 @@ def test_undisturbed_measurements_change_nothing() -> None:
     assert concurrency.limit == 4
 
 
-def test_where_most_are_disturbed_there_is_one_engine_less_and_people_are_told() -> None:
+def test_one_engine_less_where_most_measurements_are_disturbed() -> None:
     concurrency = ConcurrencyLimit(2)
     notes = [concurrency.observe(1, disturbed=True) for _ in range(4)]
     assert notes[:3] == ["", "", ""]
@@ -17,14 +17,14 @@ def test_where_most_are_disturbed_there_is_one_engine_less_and_people_are_told()
     assert concurrency.limit == 1
 
 
-def test_what_ran_alone_says_nothing_of_others() -> None:
+def test_a_measurement_that_ran_alone_does_not_count() -> None:
     concurrency = ConcurrencyLimit(2)
     for _ in range(10):
         concurrency.observe(0, disturbed=True)
     assert concurrency.limit == 2
 
 
-def test_half_is_not_most_and_each_step_is_judged_anew() -> None:
+def test_half_is_not_most_and_counting_restarts_after_each_step() -> None:
     concurrency = ConcurrencyLimit(3)
     for disturbed in (True, False) * 10:
         concurrency.observe(2, disturbed)
@@ -33,7 +33,7 @@ def test_half_is_not_most_and_each_step_is_judged_anew() -> None:
     assert concurrency.limit == 2 and sum(map(bool, notes)) == 1
 
 
-def test_one_is_left() -> None:
+def test_the_limit_never_falls_below_one() -> None:
     concurrency = ConcurrencyLimit(2)
     for _ in range(50):
         concurrency.observe(1, disturbed=True)

@@ -98,7 +98,7 @@ def test_a_job_whose_worker_is_lost_runs_again_under_its_number() -> None:
     assert "trial 3 lost its worker (node gone)" in said[0]
 
 
-def test_what_loses_its_worker_too_often_is_called_failed() -> None:
+def test_a_job_that_loses_its_worker_too_often_has_failed() -> None:
     script = Script((0, READY))
     with fleet(script, slots=1, losses_max=1) as workers:
         workers.submit(0, job(3))
@@ -113,7 +113,7 @@ def test_what_loses_its_worker_too_often_is_called_failed() -> None:
     assert done.evaluation.outcome == Failed("its worker was lost 2 times: killed")
 
 
-def test_a_slot_whose_worker_never_starts_is_given_up_and_without_any_there_is_no_study() -> None:
+def test_a_slot_whose_worker_never_starts_is_given_up_and_a_fleet_without_slots_ends() -> None:
     script = Script((0, READY))
     with fleet(script, slots=1) as workers:
         script.words += [(0, Lost("crash"))] * 4
@@ -136,7 +136,7 @@ def test_no_worker_in_time_is_bad_input() -> None:
     assert script.closed
 
 
-def test_some_in_time_are_enough_and_the_others_join_later() -> None:
+def test_a_fleet_starts_with_the_workers_that_are_ready_and_others_join_later() -> None:
     script = Script((1, READY))
     with fleet(script, start_timeout_s=0.05) as workers:
         assert workers.idle() == [1]
@@ -146,13 +146,13 @@ def test_some_in_time_are_enough_and_the_others_join_later() -> None:
 
 
 @pytest.mark.parametrize(("part", "value"), [("engine", "v 2"), ("model", "other"), ("workload", "w2")])
-def test_a_worker_with_something_else_is_refused(part: str, value: str) -> None:
+def test_a_worker_with_another_signature_is_refused(part: str, value: str) -> None:
     script = Script((0, Ready({**SIGNATURE, part: value}, "node7", 1)))
     with pytest.raises(ConfigError, match=f"node7 cannot serve this study: its {part} is '{value}'"), fleet(script):
         pass
 
 
-def test_another_machine_is_refused_unless_both_are_said_to_be_alike() -> None:
+def test_another_machine_is_refused_unless_both_are_of_a_named_class() -> None:
     other = Ready({**SIGNATURE, "machine": "bigger box"}, "node7", 1)
     with pytest.raises(ConfigError, match="another machine.*machine_class"), fleet(Script((0, READY), (1, other))):
         pass
@@ -160,7 +160,7 @@ def test_another_machine_is_refused_unless_both_are_said_to_be_alike() -> None:
         assert workers.idle() == [0, 1] and workers.machine == "boxes"
 
 
-def test_a_misfit_that_comes_later_is_left_out_and_the_study_goes_on() -> None:
+def test_a_worker_that_is_rejected_later_is_left_out_and_the_study_goes_on() -> None:
     script, said = Script((0, READY), (1, READY)), list[str]()
     with fleet(script, said=said) as workers:
         script.words += [(1, Lost("node gone")), (1, Rejected("vLLM is not installed", "node8"))]
@@ -169,7 +169,7 @@ def test_a_misfit_that_comes_later_is_left_out_and_the_study_goes_on() -> None:
     assert any("node8" in line for line in said)
 
 
-def test_effective_values_are_asked_of_a_worker_that_then_gets_the_next_job() -> None:
+def test_the_worker_that_reports_effective_values_gets_the_next_job() -> None:
     script = Script((0, READY), (1, READY), (0, Effective({"max_num_seqs": 4})))
     with fleet(script) as workers:
         assert workers.effective(CONFIG.engine, ["max_num_seqs"]) == {"max_num_seqs": 4}
@@ -183,19 +183,19 @@ def test_effective_values_are_asked_of_a_worker_that_then_gets_the_next_job() ->
         (JobError(Failed("port")), TransientFault),
     ],
 )
-def test_what_goes_wrong_there_goes_wrong_here(word: JobError, raised: type[OptimizeError]) -> None:
+def test_failures_of_a_worker_are_raised_by_the_fleet(word: JobError, raised: type[OptimizeError]) -> None:
     with fleet(Script((0, READY), (1, READY), (0, word))) as workers, pytest.raises(raised):
         workers.effective(CONFIG.engine, [])
 
 
-def test_a_worker_lost_while_it_is_asked_has_another_asked() -> None:
+def test_a_question_to_a_lost_worker_goes_to_another() -> None:
     script = Script((0, READY), (1, READY), (0, Lost("gone")), (1, Effective({})))
     with fleet(script) as workers:
         assert workers.effective(CONFIG.engine, []) == {}
         assert [slot for slot, *_ in script.sent] == [0, 1]
 
 
-def test_fewer_at_a_time_where_they_disturb_each_other() -> None:
+def test_fewer_jobs_at_a_time_where_they_disturb_each_other() -> None:
     script, said = Script((0, READY), (1, READY)), list[str]()
     with fleet(script, said=said) as workers:
         for number in range(0, 20, 2):
@@ -209,7 +209,7 @@ def test_fewer_at_a_time_where_they_disturb_each_other() -> None:
     assert any("1 at a time" in line for line in said) and second is None
 
 
-def test_an_interrupt_ends_those_at_work_only() -> None:
+def test_an_interrupt_ends_busy_workers_only() -> None:
     script = Script((0, READY), (1, READY))
     with fleet(script) as workers:
         workers.submit(1, job(0))

@@ -22,12 +22,12 @@ def test_sets_are_read_as_taskset_does(text: str, cpus: tuple[int, ...]) -> None
 
 
 @pytest.mark.parametrize("text", ["", "a", "3-1", "0,,1", "-1", "0-"])
-def test_what_is_no_set_is_refused(text: str) -> None:
+def test_other_syntax_is_refused(text: str) -> None:
     with pytest.raises(ConfigError, match="is no list of processors"):
         read_cpus(text)
 
 
-def test_a_place_is_told_to_people_as_it_is_written() -> None:
+def test_a_place_is_printed_in_the_syntax_of_taskset() -> None:
     assert str(Place(cpus=(0, 1, 2, 8))) == "CPU 0-2,8"
     assert str(Place(cpus=(4,), gpus=(1,))) == "GPU 1, CPU 4"
     assert str(Place()) == "the whole machine"
@@ -70,7 +70,7 @@ def test_a_place_without_bounds_has_room_for_all() -> None:
 
 
 @pytest.mark.skipif(len(HERE) < 2, reason="needs two processors")
-def test_what_a_place_starts_stays_within() -> None:
+def test_processes_started_in_a_place_stay_within_it() -> None:
     code = (
         "import os, subprocess, sys\n"
         "from optimize.executor.placement import Place\n"

@@ -35,9 +35,7 @@ def workers_of(pid: int) -> list[psutil.Process]:
     return [p for p in psutil.Process(pid).children() if "spawn_main" in " ".join(p.cmdline())]
 
 
-def test_a_study_on_two_places_measures_side_by_side_and_is_told_like_any_other(
-    optimize: Run, simulated: list[str], tmp_path: Path
-) -> None:
+def test_a_study_on_two_places_measures_side_by_side(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
     options = [*simulated, SETS, "study.trials=3", "confirm.candidates=1", "confirm.rounds=2"]
     done = optimize(options)
     assert done.returncode == 0, done.stderr
@@ -134,7 +132,7 @@ def test_a_worker_that_is_killed_loses_no_trial(simulated: list[str], tmp_path: 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_the_end_of_the_driver_is_the_end_of_everything_and_the_same_command_goes_on(
+def test_nothing_outlives_the_driver_and_the_same_command_goes_on(
     optimize: Run, simulated: list[str], tmp_path: Path, number: signal.Signals
 ) -> None:
     options = [*simulated, SETS, "study.trials=3"]

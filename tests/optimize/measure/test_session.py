@@ -16,7 +16,7 @@ from tests.conftest import Run
 from tests.optimize.evaluation.scripted import Rig
 
 
-def test_the_whole_picture_is_printed_and_tracked(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
+def test_figures_phases_and_audit_are_printed_and_tracked(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
     done = optimize([*simulated, "+at.batch_size=4", "repeats=2"], verb="optimize.measure")
     assert done.returncode == 0, done.stderr
     for said in (
@@ -46,7 +46,7 @@ def test_the_whole_picture_is_printed_and_tracked(optimize: Run, simulated: list
     assert parent.data.metrics["qps"] == pytest.approx(mean)
 
 
-def test_a_configuration_that_cannot_run_says_why(optimize: Run, simulated: list[str]) -> None:
+def test_a_configuration_that_cannot_run_is_refused_with_the_reason(optimize: Run, simulated: list[str]) -> None:
     done = optimize([*simulated, "engine.oom_above_seqs=2", "+at.batch_size=4"], verb="optimize.measure")
     assert done.returncode == 1
     assert "cannot be measured: device_oom" in done.stderr
@@ -70,7 +70,7 @@ def test_one_repeat_keeps_its_own_interval() -> None:
     assert combined([]) == {}
 
 
-def test_no_figure_is_said_to_be_possibly_negative() -> None:
+def test_no_interval_of_a_mean_reaches_below_zero() -> None:
     assert combined([record(0, a=1.0), record(1, a=9.0)])["a"].low == 0.0
 
 

@@ -147,7 +147,7 @@ def test_a_trial_that_fails_is_tried_as_often_as_it_is_queued_and_its_round_left
     assert _found(study).rounds == 2
 
 
-def test_what_cannot_be_measured_again_is_out() -> None:
+def test_a_candidate_that_cannot_be_measured_again_is_left_out() -> None:
     study = _study()
     _confirm(study, lambda number, round_: None if (number, round_) == (2, 1) else _truly(number, round_))
     assert _cells(study).count((2, 2)) == 0
@@ -202,7 +202,7 @@ def test_where_nothing_of_the_front_keeps_them_the_confirmation_ends() -> None:
     assert recommendation(study) is None
 
 
-def test_what_the_search_had_no_time_for_does_not_run_in_between() -> None:
+def test_queued_trials_of_the_search_do_not_run_in_between() -> None:
     study = _study()
     study.enqueue_trial({"x": 8}, user_attrs={ROLE: Role.SEARCH})
     _confirm(study)
@@ -210,7 +210,7 @@ def test_what_the_search_had_no_time_for_does_not_run_in_between() -> None:
     assert _found(study).rounds == 3
 
 
-def test_a_candidate_that_fails_again_and_again_does_not_cost_the_others_their_confirmation() -> None:
+def test_a_candidate_that_keeps_failing_does_not_spoil_the_confirmation_of_the_others() -> None:
     study = _study()
 
     def run_next() -> None:
@@ -225,7 +225,7 @@ def test_a_candidate_that_fails_again_and_again_does_not_cost_the_others_their_c
     assert (found.pick.number, found.rounds) == (2, 3)
 
 
-def test_a_front_that_changed_since_is_confirmed_anew() -> None:
+def test_a_front_that_has_changed_is_confirmed_again() -> None:
     study = _study()
     _confirm(study)
     study.enqueue_trial({"x": 9}, user_attrs={ROLE: Role.SEARCH})
@@ -258,7 +258,7 @@ def test_another_number_of_candidates_is_another_confirmation() -> None:
     assert {c.number for c in _found(study).considered} == {0, 1, 2, 3}
 
 
-def test_further_rounds_add_to_those_there_are() -> None:
+def test_further_rounds_are_added_to_earlier_ones() -> None:
     study = _study()
     _confirm(study, rounds=2)
     _confirm(study, rounds=4)
@@ -283,7 +283,7 @@ def test_a_study_shows_first_reading_and_confirmed_value(
     assert len(budget_trials(study)) == 4
 
 
-def test_rounds_run_side_by_side_and_each_in_one_place() -> None:
+def test_rounds_run_side_by_side_and_each_in_one_slot() -> None:
     study, ran = _study(), list[tuple[int, int, int]]()
 
     def drain(more: Callable[[int], bool]) -> None:
@@ -303,7 +303,7 @@ def test_rounds_run_side_by_side_and_each_in_one_place() -> None:
     assert _found(study).rounds == 3
 
 
-def test_what_a_place_leaves_behind_is_measured_by_the_others() -> None:
+def test_other_slots_measure_what_a_lost_slot_did_not_finish() -> None:
     study, left = _study(), iter([True, True, False])
 
     def drain(more: Callable[[int], bool]) -> None:

@@ -111,13 +111,13 @@ def test_the_trials_of_a_dead_driver_are_queued_again_once(drivers: tuple[optuna
     assert again.params == {"x": 7} and ours.claim(again)
 
 
-def test_the_trials_of_the_living_are_left_alone(drivers: tuple[optuna.Study, optuna.Study]) -> None:
+def test_the_trials_of_a_living_driver_are_left_alone(drivers: tuple[optuna.Study, optuna.Study]) -> None:
     Coordinator(drivers[1], 9).claim(ask(drivers[1], 7))
     Coordinator(drivers[0], 9).requeue_orphans()
     assert states(drivers[0]) == [TrialState.RUNNING]
 
 
-def test_alone_nothing_is_written_and_equal_points_of_ones_own_are_not_run_twice() -> None:
+def test_a_driver_that_is_alone_writes_nothing_and_runs_no_point_twice() -> None:
     study = optuna.create_study()
     coordinator = Coordinator(study, 9)
     assert coordinator.claim(ask(study, 1)) and not coordinator.claim(ask(study, 1))

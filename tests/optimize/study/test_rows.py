@@ -86,11 +86,11 @@ def test_a_row_is_named_by_its_place_or_its_trial(row: str, number: int) -> None
     ("row", "said"),
     [("best", "recommended, runner-up"), ("4", "0, 3, 7")],
 )
-def test_a_row_that_is_not_there_is_answered_with_those_that_are(row: str, said: str) -> None:
+def test_an_unknown_row_is_refused_with_the_rows_there_are(row: str, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         pick(row, found(), EVERY, "chat")
 
 
-def test_no_runner_up_is_said() -> None:
+def test_a_missing_runner_up_is_refused() -> None:
     with pytest.raises(ConfigError, match="is no row of study 'chat'"):
         pick("runner-up", found(runner_up=False), EVERY, "chat")

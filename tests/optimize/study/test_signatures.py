@@ -24,13 +24,13 @@ def test_equal_signatures_differ_in_nothing() -> None:
     assert warning([], "measure anew") == ""
 
 
-def test_what_differs_is_named_with_whose_it_is() -> None:
+def test_each_difference_names_the_trials_that_have_it() -> None:
     lines = differences([("trial 0", A), ("trial 1", B), ("trial 2", A)])
     assert lines == ["machine: two cores (trial 0, trial 2); one H200 (trial 1)"]
     assert warning(lines, "measure anew").endswith("(trial 1)): measure anew")
 
 
-def test_only_the_keys_asked_for_are_looked_at_and_a_missing_one_is_unknown() -> None:
+def test_only_the_requested_keys_are_compared_and_a_missing_one_is_unknown() -> None:
     assert differences([("chat", A), ("bulk", B)], ["engine"]) == []
     assert differences([("chat", A), ("bulk", {})], ["engine"]) == ["engine: vllm 0.32 (chat); unknown (bulk)"]
 

@@ -14,7 +14,9 @@ def test_one_point_is_a_space_of_its_own() -> None:
     assert point.search_space == {"beam_size": [1], "batch_size": [8]}
 
 
-def test_what_is_served_is_calibrated_on_the_workload(simulated: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_targets_checkpoint_is_calibrated_on_the_workload(
+    simulated: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     samples: list[Any] = []
 
     def made(model: Any, recipes: Any, cache: Any, say: Any, calibration: Any = None) -> Any:

@@ -6,7 +6,7 @@ from optuna.distributions import IntDistribution
 from optimize.study.trials import memoized
 
 
-def test_a_reading_is_made_once_per_completed_trial_and_study() -> None:
+def test_a_memoized_reading_is_computed_once_per_completed_trial_and_study() -> None:
     read: list[str] = []
 
     @memoized

@@ -66,7 +66,7 @@ def _failed(number: int, started: bool) -> TrialRecord:
     )  # fmt: skip
 
 
-def test_of_other_studies_only_engines_that_did_not_start_are_known() -> None:
+def test_failures_of_other_studies_count_where_the_engine_did_not_start() -> None:
     failures = KnownFailures([], [_failed(3, started=False), _failed(4, started=True)])
     found = failures.find(TrialConfig(EngineConfig("m", "fp16", (("max_num_seqs", 3),)), RequestConfig(2)))
     assert found is not None and "trial 3 of old" in found.reason
