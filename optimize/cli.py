@@ -1,4 +1,4 @@
-"""What every `python -m optimize...` verb with a Hydra configuration shares: composing, typing, error manners."""
+"""The frame of every `python -m optimize...` command: composing, typing, validating, and reporting errors."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from optimize.config.schema import GIVEN
 from optimize.config.validate import validate
 from optimize.errors import ConfigError, OptimizeError, closest
 
-# Read when numpy is imported, which every verb does after this module. OpenBLAS's threads wait for more work, each on a
-# core of its own, for a tenth of a second a product: beside an engine under measurement that was seen in the longest
-# latencies of a study's first window.
+# Read when numpy is imported, which every verb does after this module. After each product OpenBLAS's threads spin for a
+# tenth of a second, each on a core of its own; beside an engine under measurement this showed in the longest latencies
+# of a study's first window.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
@@ -31,9 +31,12 @@ Verb = Callable[[schema.StudyConfig, str], int]
 
 
 def run_verb(verb: Verb) -> None:
-    """Compose the configuration from the command line, hand it over typed, and end the process.
+    """Compose the configuration from the command line, validate it, run the verb, and end the process.
 
-    Exit codes: 0 done, 2 bad input (one line on standard error), 1 anything else that went wrong, 130 interrupted.
+    Exit codes: 0 success, 2 bad input (one line on standard error), 1 any other failure, 130 interrupted.
+
+    Args:
+        verb: Takes the valid configuration and its YAML; returns the exit code.
     """
     schema.register()
     # Hydra then lets its errors through instead of printing them in its own way with exit code 1.
@@ -41,15 +44,22 @@ def run_verb(verb: Verb) -> None:
     sys.exit(_guarded(verb))
 
 
-def run_named(verb: Callable[[str, schema.StudyConfig, str], int], names: Sequence[str], what: str) -> None:
-    """`run_verb` for a verb whose first argument is one of some names: `python -m optimize.tables batch_size ...`."""
+def run_named(verb: Callable[[str, schema.StudyConfig, str], int], names: Sequence[str], noun: str) -> None:
+    """Run a verb whose first word is a name: `python -m optimize.tables batch_size ...`.
+
+    Args:
+        verb: Takes the name, the configuration and its YAML.
+        names: The valid names.
+        noun: What a name stands for, in messages.
+    """
     word = sys.argv[1] if len(sys.argv) > 1 else ""
     if word.startswith("-"):  # --help and the like are Hydra's
         return run_verb(lambda _, __: 0)
     if word not in names:
-        given = word and not set(word) & set("=+~")
-        said = f"no such {what}: {word!r}; {closest(word, names)}"
-        sys.exit(_complain(said if given else f"no {what} given; name it first, {closest('', names)}", BAD_INPUT))
+        is_name = word and not set(word) & set("=+~")
+        unknown, missing = f"no such {noun}: {word!r}", f"no {noun} given; name it first"
+        message = f"{unknown}; {closest(word, names)}" if is_name else f"{missing}, {closest('', names)}"
+        sys.exit(_complain(message, BAD_INPUT))
     del sys.argv[1]
     return run_verb(lambda config, config_yaml: verb(word, config, config_yaml))
 

@@ -1,10 +1,10 @@
-"""Everything that can go wrong, as one tree.
+"""All errors of this project, as one tree.
 
 OptimizeError
 ├── ConfigError         bad input, found before any engine starts: one line, exit code 2
-├── EngineFailure       a configuration that cannot run, or an engine that died: teaches the search
+├── EngineFailure       a configuration that cannot run, or an engine that died; the search learns from it
 │                       (kind: host_oom, device_oom, refused, timeout, crash, too_slow, unsettled)
-└── TransientFault      a fault of the surroundings (port taken, connection lost): retried once
+└── TransientFault      a fault of the environment (port taken, connection lost): retried once
 """
 
 from __future__ import annotations
