@@ -16,7 +16,7 @@ pytestmark = pytest.mark.timeout(600)  # the first of these tests makes the stud
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
-def test_there_are_the_three() -> None:
+def test_the_notebooks_are_these_three() -> None:
     assert [p.name for p in NOTEBOOKS] == ["01_read_a_study.ipynb", "02_compare_studies.ipynb", "03_add_your_own.ipynb"]
 
 

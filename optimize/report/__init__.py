@@ -1,1 +1,1 @@
-"""What people read: tables, figures and the recommendation in words."""
+"""The report of a study: recommendation, tables, figures and the page."""

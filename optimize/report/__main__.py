@@ -1,4 +1,4 @@
-"""`python -m optimize.report +study=chat`: the report of a study, also while it runs."""
+"""`python -m optimize.report +study=chat`: the report of a study, finished or still running."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def _report(config: StudyConfig, config_yaml: str) -> int:
     check_sqlite(config.tracking.storage, "studies")
     studies = {study.study_name: study for study in stored_studies(config.tracking.storage)}
     if config.study.name not in studies:
-        known = closest(config.study.name, list(studies)) if studies else "it holds none"
+        hint = closest(config.study.name, list(studies)) if studies else "it holds none"
         raise ConfigError(
-            f"{config.tracking.storage} holds no study {config.study.name!r}; {known}: run one first, "
+            f"{config.tracking.storage} holds no study {config.study.name!r}; {hint}: run one first, "
             "e.g. scripts/optimize +study=chat"
         )
     files = write(config, studies[config.study.name], list(studies.values()))

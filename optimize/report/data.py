@@ -164,13 +164,23 @@ class Facts:
         return next((c.estimates[name].unit for c in self.candidates if name in c.estimates), "")
 
     def limit_text(self, limit: Limit) -> str:
-        """A constraint as the reader writes it, e.g. "P99 latency ≤ 2 s" or "BLEU ≥ 0.95× the default"."""
-        sign = "≤" if limit.upper else "≥"
-        if limit.relative:
-            return f"{title_of(limit.metric)} {sign} {limit.value:g}× the default"
-        factor, unit = unit_of(self.unit(limit.metric), limit.value)
-        return f"{title_of(limit.metric)} {sign} {limit.value / factor:g} {unit}".rstrip()
+        """A constraint with the unit of the study's figures, see `limit_text`."""
+        return limit_text(limit, self.unit(limit.metric))
 
     def unrunnable(self) -> list[TrialRecord]:
         """Trials of the search that could not be measured."""
         return [r for r in self.records if r.state in (State.INFEASIBLE, State.FAILED) and r.role != Role.CONFIRMATION]
+
+
+def limit_text(limit: Limit, unit: str) -> str:
+    """A constraint as text, e.g. "P99 latency ≤ 2 s" or "BLEU ≥ 0.95× the default".
+
+    Args:
+        limit: The constraint.
+        unit: Unit of its metric.
+    """
+    sign = "≤" if limit.upper else "≥"
+    if limit.relative:
+        return f"{title_of(limit.metric)} {sign} {limit.value:g}× the default"
+    factor, shown_unit = unit_of(unit, limit.value)
+    return f"{title_of(limit.metric)} {sign} {limit.value / factor:g} {shown_unit}".rstrip()

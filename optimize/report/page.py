@@ -121,9 +121,9 @@ def _environment() -> Environment:
 
 
 def _nonbreaking(text: str) -> str:
-    """Keep each interval in parentheses, and each percent sign with its number, on one line."""
+    """Keep each interval in parentheses, each percent sign and each ratio on one line."""
     joined = re.sub(r"\([^()]*\)", lambda match: match[0].replace("–", "\u2060–\u2060").replace(" ", "\u00a0"), text)
-    return joined.replace(" %", "\u00a0%")
+    return joined.replace(" %", "\u00a0%").replace("× the default", "×\u00a0the\u00a0default")
 
 
 def run_link(ui: str, run: str) -> str:

@@ -143,8 +143,8 @@ def _runner_up(facts: Facts, recommendation: Recommendation) -> list[str]:
     differences = [text for n in facts.over_runner_up if (text := _difference(facts, n))]
     relative = f" Relative to the recommendation it has {', '.join(differences)}." if differences else ""
     tie = " The evidence does not separate the two scores." if recommendation.tied else ""
-    score = versus_default(recommendation.scores[other.number])
-    return [f"The runner-up is {name}, with a score of {score}.{relative}{tie}"]
+    score = "" if other.baseline else f", with a score of {versus_default(recommendation.scores[other.number])}"
+    return [f"The runner-up is {name}{score}.{relative}{tie}"]
 
 
 def _difference(facts: Facts, name: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from objectives.segments import Paired
 from optimize.decision.recommendation import Recommendation
 from optimize.formatting import change_of, figure, title_of, versus_default
+from optimize.report.data import limit_text
 from optimize.study.confirmation import directions_of
 from optimize.study.info import info_of
 from optimize.study.rows import Row, row_of
@@ -29,7 +30,8 @@ def in_words(study: optuna.Study, recommendation: Recommendation) -> str:
     if disturbed and not recommendation.rounds:
         lines.append(f"  disturbed          {'; '.join(disturbed)}: measure it again before you rely on it")
     lines.append(f"  evidence           {_evidence(recommendation)}")
-    limits = [limit.name for limit in info_of(study).limits]
+    units = {name: e.unit for name, e in pick.estimates.items()}
+    limits = [limit_text(limit, units.get(limit.metric, "")) for limit in info_of(study).limits]
     lines.append(f"  kept constraints   {', '.join(limits) if limits else 'the study set none'}")
     return "\n".join([*lines, *_deployment(row)])
 
@@ -69,8 +71,9 @@ def _runner_up(recommendation: Recommendation) -> list[str]:
     if other is None:
         return []
     tie = "; the evidence does not separate the two scores" if recommendation.tied else ""
-    score = versus_default(recommendation.scores[other.number])
-    return [f"  runner-up          {_settings(other.params)} (trial {other.number}), score {score}{tie}"]
+    score = "1" if other.baseline else versus_default(recommendation.scores[other.number])
+    settings = "vLLM's defaults" if other.baseline else _settings(other.params)
+    return [f"  runner-up          {settings} (trial {other.number}), score {score}{tie}"]
 
 
 def _evidence(recommendation: Recommendation) -> str:

@@ -143,20 +143,20 @@ def drawing(grid: Grid, columns: Mapping[str, str]) -> go.Figure:
     shown = {m: h for m, h in columns.items() if any(m in row.levels for row in grid.rows)}
     width = min(3, max(1, len(shown)))
     height = max(1, -(-len(shown) // width))
-    drawn = make_subplots(rows=height, cols=width, subplot_titles=list(shown.values()))
+    plot = make_subplots(rows=height, cols=width, subplot_titles=list(shown.values()))
     *lines, along = grid.part.knobs
     groups = list(dict.fromkeys(row.settings[lines[0]] for row in grid.rows)) if lines else [""]
     for place, metric in enumerate(shown):
         for number, group in enumerate(groups):
             rows = [r for r in grid.rows if metric in r.levels and (not lines or r.settings[lines[0]] == group)]
             trace = _trace(rows, metric, along, str(group), _COLOURS[number % len(_COLOURS)], not place and bool(lines))
-            drawn.add_trace(trace, row=place // width + 1, col=place % width + 1)
-    drawn.update_xaxes(title_text=along, type="category")
-    drawn.update_layout(
+            plot.add_trace(trace, row=place // width + 1, col=place % width + 1)
+    plot.update_xaxes(title_text=along, type="category")
+    plot.update_layout(
         template="plotly_white", height=330 * height + 90,
         title={"text": f"{' × '.join(grid.part.knobs)}, 95 % intervals"},
     )  # fmt: skip
-    return drawn
+    return plot
 
 
 def _trace(rows: Sequence[Row], metric: str, along: str, group: str, colour: str, legend: bool) -> go.Scatter:

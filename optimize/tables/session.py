@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,17 +53,14 @@ def run_table(name: str, config: StudyConfig, config_yaml: str) -> int:
     spec = SPECS[name]
     if config.repeats < LEAST_ROUNDS:
         raise ConfigError(
-            f"repeats must be at least {LEAST_ROUNDS} for a table, got {config.repeats}: one round says nothing of how "
-            "far measurements differ"
+            f"repeats must be at least {LEAST_ROUNDS} for a table, got {config.repeats}: one round does not show "
+            "how much measurements vary"
         )
     values = values_of(spec, config.tables, config.at)
     plan = make_plan(study_of(name, spec, values, config))
     if config.tables.again:
         return _rescore(name, spec, values, plan)
-    tags = {"study": plan.config.study.name, "model": plan.config.model.name}
-    grids = grids_of(spec, values, config.at)
-    progress = Progress(plan.config.study.trials, list(plan.objectives))
-    files: list[Path] = []
+    grids, files = grids_of(spec, values, config.at), list[Path]()
 
     def close(tracker: Tracker, status: str) -> None:
         result = result_of(name, spec, plan, grids)
@@ -73,7 +70,17 @@ def run_table(name: str, config: StudyConfig, config_yaml: str) -> int:
         if result:
             show(result, Console(highlight=False))
 
-    pool = EnginePool(plan.launcher, plan.folder / "engines")
+    _measure(plan, config_yaml, grids, close)
+    return conclude(result_of(name, spec, plan, grids), plan, files)
+
+
+def _measure(
+    plan: Plan, config_yaml: str, grids: Sequence[GridMeasurements], close: Callable[[Tracker, str], None]
+) -> None:
+    """Measure all grids on live engines; `close` ends the tracking, also after a failure."""
+    progress = Progress(plan.config.study.trials, list(plan.objectives))
+    pool, ledger = EnginePool(plan.launcher, plan.folder / "engines"), Ledger(plan.folder)
+    tags = {"study": plan.config.study.name, "model": plan.config.model.name}
     with (
         terminable(),
         tracked(plan, config_yaml, progress.say, close, tags) as tracker,
@@ -82,7 +89,6 @@ def run_table(name: str, config: StudyConfig, config_yaml: str) -> int:
         pool,
     ):
         checkpoints, broken = checkpoints_of(plan, progress)
-        ledger = Ledger(plan.folder)
         evaluator = Evaluator(plan, pool, clients, ledger, progress.phase, Answers(ledger))
         run = GridRun(
             plan=plan,
@@ -92,7 +98,6 @@ def run_table(name: str, config: StudyConfig, config_yaml: str) -> int:
         )
         for grid in grids:
             run.run(grid, checkpoints, broken)
-    return conclude(result_of(name, spec, plan, grids), plan, files)
 
 
 def grids_of(spec: Spec, values: Mapping[str, Sequence[Any]], fixed: Mapping[str, Any]) -> list[GridMeasurements]:

@@ -1,4 +1,4 @@
-"""The page that links every study, asked over HTTP as a browser asks."""
+"""The page that links every study, over HTTP."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def http(out: Path) -> Iterator[httpx.Client]:
         thread.join()
 
 
-def test_a_study_is_linked_wherever_it_is_to_be_seen(http: httpx.Client) -> None:
+def test_a_study_links_its_report_its_runs_and_its_dashboard(http: httpx.Client) -> None:
     text = http.get("/").text
     assert "http://127.0.0.1:5000/#/experiments/3/runs/abc" in text
     assert "searchFilter=tags.study%20%3D%20%27chat%27%20and%20" in text
@@ -57,7 +57,7 @@ def test_a_study_is_linked_wherever_it_is_to_be_seen(http: httpx.Client) -> None
     assert http.get("/matrix.md").text == "the matrix"
 
 
-def test_a_study_that_only_just_began_is_there_without_links(out: Path) -> None:
+def test_a_study_that_has_just_begun_has_no_links(out: Path) -> None:
     bulk = next(e for e in entries(out) if e.name == "bulk")
     assert (bulk.trials, bulk.ended, bulk.run, bulk.number, bulk.reports) == (0, False, None, None, [])
 
@@ -67,9 +67,9 @@ def test_nothing_but_the_reports_is_served(http: httpx.Client, path: str) -> Non
     assert http.get(path).status_code == 404
 
 
-def test_a_page_elsewhere_cannot_have_its_name_point_here(http: httpx.Client) -> None:
+def test_a_foreign_host_name_is_refused(http: httpx.Client) -> None:
     assert http.get("/", headers={"Host": "evil.example"}).status_code == 403
 
 
-def test_without_studies_it_says_how_to_make_one(tmp_path: Path) -> None:
+def test_without_studies_the_page_names_the_command_for_a_first_one(tmp_path: Path) -> None:
     assert "scripts/optimize +study=smoke" in page(entries(tmp_path), "m", "o")

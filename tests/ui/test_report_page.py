@@ -15,9 +15,7 @@ from tests.browser import CHROMIUM, Page
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
 
-def test_it_opens_without_a_network_and_without_a_complaint_and_everything_is_drawn(
-    page: Page, report: Path, facts: Facts
-) -> None:
+def test_it_opens_offline_without_errors_and_draws_everything(page: Page, report: Path, facts: Facts) -> None:
     page.open(report.as_uri())
     assert page.complaints == []
     assert [address for address in page.asked if not address.startswith(("file:", "data:"))] == []
@@ -34,7 +32,7 @@ def test_it_opens_without_a_network_and_without_a_complaint_and_everything_is_dr
     assert outside == []
 
 
-def test_pointing_at_a_trial_shows_its_configuration_and_finds_it_everywhere(
+def test_pointing_at_a_trial_shows_its_configuration_and_highlights_it_in_all_figures(
     page: Page, report: Path, facts: Facts
 ) -> None:
     assert facts.recommendation is not None
@@ -51,7 +49,7 @@ def test_pointing_at_a_trial_shows_its_configuration_and_finds_it_everywhere(
     assert page.run("document.getElementById('tip').hidden") is True
 
 
-def test_a_kind_can_be_hidden_the_space_be_turned_and_all_trials_be_sorted(page: Page, report: Path) -> None:
+def test_classes_can_be_hidden_the_space_turned_and_the_trials_sorted(page: Page, report: Path) -> None:
     page.open(report.as_uri())
     page.click('.legend button[data-kind="plain"]')
     assert page.run(

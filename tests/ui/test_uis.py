@@ -113,7 +113,7 @@ def says(text: str) -> str:
     return f"document.body.innerText.includes({json.dumps(text)})"
 
 
-def test_all_of_it_is_open_to_this_machine_only(uis: Uis) -> None:
+def test_all_servers_listen_on_loopback_only(uis: Uis) -> None:
     listening = [
         c.laddr.ip
         for p in [uis.process, *uis.process.children(recursive=True)]
@@ -134,7 +134,7 @@ def test_one_page_leads_to_everything(uis: Uis, browser: Browser) -> None:
         page.wait_for("document.querySelectorAll('.js-plotly-plot .point').length > 0")
 
 
-def test_nothing_of_the_page_hangs_over_its_edge_on_a_phone(uis: Uis, browser: Browser) -> None:
+def test_the_page_fits_a_phone(uis: Uis, browser: Browser) -> None:
     with browser.page() as page:
         page.open(uis.pages, width=390)
         assert page.run("document.documentElement.scrollWidth") <= 390

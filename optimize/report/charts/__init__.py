@@ -1,1 +1,1 @@
-"""The report's figures: drawn once, written as SVG within the page, as SVG files and as PNG files."""
+"""The report's figures: drawn once, written as SVG within the page and as SVG and PNG files."""

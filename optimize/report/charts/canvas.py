@@ -1,7 +1,7 @@
-"""A figure as a list of marks, and the same list as SVG.
+"""A figure as a list of marks, and as SVG.
 
-Marks name a role, not a colour: the page's style sheet gives it one, in light, in dark and in print. A mark that
-stands for a trial carries its number, so that the page can show its configuration and find it in all other figures.
+Marks have a role in place of a colour: the page's style sheet colours it, in light, dark and print. The mark of a trial
+carries its number, so that the page can show its configuration and highlight it in all other figures.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from html import escape
 Point = tuple[float, float]
 Space = tuple[float, float, float]
 
-# Okabe and Ito's palette: told apart by colour-blind readers too; every class has a shape of its own besides.
+# Okabe and Ito's palette, distinguishable to colour-blind readers; every class has its own shape as well.
 LIGHT = {
     "ink": "#1d2127", "muted": "#5c6672", "grid": "#e3e6ea", "paper": "#ffffff", "pick": "#D55E00",
     "runner": "#0072B2", "front": "#0072B2", "plain": "#9aa1a9", "broken": "#B8578F", "base": "#00825e",
@@ -57,12 +57,12 @@ class Mark:
     Attributes:
         x: Pixels from the left.
         y: Pixels from the top.
-        role: What it is; gives its colour.
+        role: Its meaning, which decides its colour.
         shape: circle, square, diamond, star or cross.
         size: Radius in pixels.
-        trial: Number of the trial that it stands for.
+        trial: Number of its trial.
         style: Further classes: "open", "faint".
-        space: Where it is in a figure that turns, each coordinate in -1 to 1.
+        space: Its place in a figure that turns, each coordinate from -1 to 1.
     """
 
     x: float
@@ -77,7 +77,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Stroke:
-    """Lines, each through some points; the rest as in Mark."""
+    """Lines, each through some points; other attributes as in Mark."""
 
     lines: Sequence[Sequence[Point]]
     role: str
@@ -90,7 +90,7 @@ class Stroke:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """Text; `anchor` is start, middle or end, `turned` reads upwards."""
+    """Text; `anchor` is start, middle or end; `turned` text reads upwards."""
 
     x: float
     y: float
@@ -123,12 +123,12 @@ class Drawing:
     """A figure.
 
     Attributes:
-        name: Of its files.
-        title: What it shows, for those who cannot see it.
+        name: Name of its files.
+        title: Description for screen readers.
         width: Pixels.
         height: Pixels.
-        items: Marks, those on top last.
-        turns: Whether it is a figure in space that the page can turn.
+        items: Marks, the topmost last.
+        turns: Whether it is a figure in space, which the page can turn.
     """
 
     name: str
@@ -142,12 +142,12 @@ class Drawing:
         self.items += items
 
     def svg(self) -> str:
-        """For a page that has `style_sheet()`."""
+        """Markup for a page that includes `style_sheet()`."""
         kind = "plot turns" if self.turns else "plot"
         return f'<svg class="{kind}" role="img" aria-label="{escape(self.title)}" {self._box()}>{self._body()}</svg>'
 
     def svg_file(self) -> str:
-        """As a file of its own, in light or dark as the reader's system is."""
+        """A file that follows the light or dark setting of the reader's system."""
         ground = f'<rect width="{self.width:g}" height="{self.height:g}" style="fill:var(--paper)"/>'
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" {self._box()} width="{self.width:g}" height="{self.height:g}">'
@@ -162,7 +162,7 @@ class Drawing:
 
 
 def style_sheet() -> str:
-    """Colours of the roles, in light, in dark and in print, and the looks of marks."""
+    """Colours of the roles in light, dark and print, and styles of the marks."""
     roles = "".join(f"svg .{role}{{--c:var(--{role})}}" for role in LIGHT)
     dark = f"@media screen and (prefers-color-scheme:dark){{:root{{{_variables(DARK)}}}}}"
     return f":root{{{_variables(LIGHT)}}}{dark}{roles}{_MARKS}"

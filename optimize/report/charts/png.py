@@ -1,4 +1,4 @@
-"""A drawing as a PNG file, through matplotlib: it brings its own fonts, and needs neither a browser nor a display."""
+"""A drawing as a PNG file, through matplotlib, which brings its own fonts and needs neither browser nor display."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ALIGNED = {"start": "left", "middle": "center", "end": "right"}
 
 
 def write_png(drawing: Drawing, path: Path) -> Path:
-    """Write the drawing in its light colours, twice as large in pixels."""
+    """Write the drawing in its light colours, at two pixels per unit."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

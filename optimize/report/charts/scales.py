@@ -1,4 +1,4 @@
-"""From figures to pixels: scales, their ticks in units that people read, and the frame of a panel."""
+"""Scales from figures to pixels, their ticks in readable units, and the frame of a panel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from optimize.formatting import unit_of
 from optimize.report.charts.canvas import Drawing, Label, Stroke
 
 _LOG_FROM = 4.0
-"""A range whose ends are this many times apart is shown in logarithms."""
+"""A range is shown on a logarithmic scale from this ratio of its ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Scale:
         high: Greatest value, above `low`.
         start: Pixel of `low`.
         stop: Pixel of `high`.
-        log: Whether distances are those of logarithms.
+        log: Whether it is logarithmic.
         unit: Unit of the values.
     """
 
@@ -38,20 +38,20 @@ class Scale:
         return self.start + self.share(value) * (self.stop - self.start)
 
     def share(self, value: float) -> float:
-        """How far along the scale a value is, 0 to 1."""
+        """Position of a value along the scale, 0 to 1."""
         value = min(max(value, self.low), self.high)
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
     def ticks(self, most: int = 5) -> list[tuple[float, str]]:
-        """(value, its label); the unit is said elsewhere, see `shown_unit`."""
+        """(value, its label) of each tick; the axis title names the unit, `shown_unit`."""
         factor, _ = self._shown()
         low, high = self.low / factor, self.high / factor
-        found = _log_ticks(low, high, most) if self.log else []
-        if len(found) < 2:
-            found = _even_ticks(low, high, most)
-        return [(v * factor, _label(v)) for v in found]
+        ticks = _log_ticks(low, high, most) if self.log else []
+        if len(ticks) < 2:
+            ticks = _even_ticks(low, high, most)
+        return [(v * factor, _label(v)) for v in ticks]
 
     @property
     def shown_unit(self) -> str:
@@ -65,14 +65,14 @@ def scale_of(values: Iterable[float], start: float, stop: float, unit: str = "",
     """A scale around some values, with a little room at both ends.
 
     Args:
-        values: What it must show.
+        values: Values it must show.
         start: Pixel of its low end.
         stop: Pixel of its high end.
         unit: Unit of the values.
-        log: Whether in logarithms; None lets their range decide.
+        log: Whether it is logarithmic; None decides by the range.
     """
-    found = [v for v in values if math.isfinite(v)] or [0.0, 1.0]
-    low, high = min(found), max(found)
+    finite = [v for v in values if math.isfinite(v)] or [0.0, 1.0]
+    low, high = min(finite), max(finite)
     if log is None:
         log = low > 0 and high / low >= _LOG_FROM
     if low == high:
@@ -87,10 +87,10 @@ def scale_of(values: Iterable[float], start: float, stop: float, unit: str = "",
 def _log_ticks(low: float, high: float, most: int) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1, 2, 5), (1, 3), (1,)):
-        found = [m * 10.0**p for p in powers for m in steps if low <= m * 10.0**p <= high]
-        if len(found) <= most:
-            return found
-    return found[:: -(-len(found) // most)]
+        ticks = [m * 10.0**p for p in powers for m in steps if low <= m * 10.0**p <= high]
+        if len(ticks) <= most:
+            return ticks
+    return ticks[:: -(-len(ticks) // most)]
 
 
 def _even_ticks(low: float, high: float, most: int) -> list[float]:
@@ -106,7 +106,7 @@ def _label(value: float) -> str:
 
 
 def frame(drawing: Drawing, x: Scale, y: Scale, x_title: str, y_title: str) -> None:
-    """Grid, ticks and titles of a panel; the title of the upright axis stands above it, to be read without turning."""
+    """Grid, ticks and titles of a panel; the vertical axis has its title above it, so that it reads horizontally."""
     left, right = sorted((x.start, x.stop))
     top, bottom = sorted((y.start, y.stop))
     for value, text in x.ticks(max(2, round((right - left) / 60))):

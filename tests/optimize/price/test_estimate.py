@@ -1,4 +1,4 @@
-"""The table of prices: measured figures apart from inputs, estimates with their assumption in the line."""
+"""The table of costs: measured figures apart from prices, estimates with their assumption."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def _by_name(hardware: str, factors: dict[str, float] | None = None) -> dict[str
     return {line.hardware.name: (line.basis, line.requests.value if line.requests else 0.0) for line in lines}
 
 
-def test_the_machine_measured_on_is_no_estimate_and_others_say_what_they_assume() -> None:
+def test_only_the_measured_machine_is_no_estimate_and_the_others_name_their_assumption() -> None:
     found = _by_name("here")
     assert found["here"][0] == MEASURED and found["here"][1] == pytest.approx(0.1)  # ten requests a second
     assert found["double"][1] == pytest.approx(0.05) and "memory bandwidth (200 over 100 GB/s)" in found["double"][0]
@@ -37,12 +37,12 @@ def test_the_machine_measured_on_is_no_estimate_and_others_say_what_they_assume(
     )
 
 
-def test_a_factor_of_the_users_own_is_named_as_such() -> None:
+def test_a_factor_of_the_user_is_named() -> None:
     basis, cost = _by_name("here", {"double": 4.0})["double"]
     assert basis.startswith("estimate: assumes 4× ") and cost == pytest.approx(0.025)
 
 
-def test_nothing_is_measured_where_the_hardware_is_another() -> None:
+def test_on_other_hardware_every_cost_is_an_estimate() -> None:
     assert all(basis.startswith("estimate: ") for basis, _ in _by_name("auto").values())
 
 

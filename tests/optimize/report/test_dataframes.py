@@ -1,4 +1,4 @@
-"""Studies as tables, read from those that the tests made."""
+"""Studies as DataFrames, read from the made studies."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from optimize.errors import ConfigError
 from optimize.report.dataframes import gains, matrix, read_study, studies
 
-pytestmark = pytest.mark.timeout(600)  # whoever comes first makes the studies
+pytestmark = pytest.mark.timeout(600)  # the first of these tests makes the studies
 
 
 def test_a_row_per_trial_with_figures_and_their_intervals(made_studies: Path) -> None:
@@ -20,14 +20,17 @@ def test_a_row_per_trial_with_figures_and_their_intervals(made_studies: Path) ->
 
 def test_the_recommendation_and_its_gains(made_studies: Path) -> None:
     study = read_study("bulk", made_studies)
-    found = study.recommendation()
-    assert found is not None and list(gains(found).columns) == ["gain", "low", "high"]
-    assert "recommended for Bulk generation" in study.in_words()
+    final = study.recommendation()
+    assert final is not None and list(gains(final).columns) == ["gain", "low", "high"]
+    text = study.in_words()
+    assert "recommended for Bulk generation" in text and "kept constraints   Error rate ≤ 0.01" in text
+    assert ("this is the default" in text) == final.pick.baseline
+    assert "score              1: no measured configuration beats vLLM's defaults" in text and "× the default" in text
     other = study.recommendation({"p99_latency_s": 1.0})
     assert other is not None and other.rounds == 0
 
 
-def test_what_lies_behind_a_figure(made_studies: Path) -> None:
+def test_requests_and_telemetry_of_a_trial(made_studies: Path) -> None:
     study = read_study("chat", made_studies)
     requests = study.requests(0)
     assert (requests["latency_s"] > 0).all() and (requests["ttft_s"].dropna() <= requests["latency_s"]).all()
@@ -36,12 +39,12 @@ def test_what_lies_behind_a_figure(made_studies: Path) -> None:
 
 
 def test_studies_side_by_side(made_studies: Path) -> None:
-    found = studies(made_studies)
-    table = matrix(found)
-    assert set(table.index) == set(found) and set(table["model"]) == {"demo", "other"}
+    readers = studies(made_studies)
+    table = matrix(readers)
+    assert set(table.index) == set(readers) and set(table["model"]) == {"demo", "other"}
 
 
-def test_what_is_not_there_is_said_in_one_line(made_studies: Path, tmp_path: Path) -> None:
+def test_an_unknown_study_folder_or_trial_is_an_error_of_one_line(made_studies: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'chat'"):
         read_study("chatt", made_studies)
     with pytest.raises(ConfigError, match="run one first"):

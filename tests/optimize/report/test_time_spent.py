@@ -1,4 +1,4 @@
-"""What a trial costs beyond its measurement."""
+"""Overhead of a trial beyond its measurement."""
 
 from optimize.ledger import TrialRecord
 from optimize.outcome import Role, State
@@ -11,7 +11,7 @@ def trial(number: int, new_engine: bool, ask_s: float, overhead_s: float, state:
     return TrialRecord("s", number, Role.SEARCH, {}, {}, {}, state=State(state), new_engine=new_engine, seconds=seconds)
 
 
-def test_overhead_is_what_is_neither_thinking_nor_load() -> None:
+def test_overhead_is_neither_the_samplers_time_nor_load() -> None:
     costs = costs_of(
         [
             trial(0, True, 0.5, 3.0), trial(1, True, 1.5, 5.0), trial(2, True, 1.0, 4.0),
@@ -29,7 +29,7 @@ def test_overhead_is_what_is_neither_thinking_nor_load() -> None:
     )
 
 
-def test_what_did_not_happen_is_left_out() -> None:
+def test_missing_kinds_of_trials_are_left_out() -> None:
     costs = costs_of([trial(0, True, 0.5, 3.0)])
     assert costs is not None and costs.overhead_live_s is None
     assert "live" not in costs.in_words() and "cost/overhead_live_s" not in costs.metrics()

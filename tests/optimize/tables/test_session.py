@@ -186,7 +186,7 @@ def test_a_first_row_that_cannot_run_leaves_the_others(words: list[str]) -> None
     assert rows[0]["refused"].startswith("device_oom") and "qps.change" not in rows[1] and "qps.change" in rows[2]
 
 
-def test_a_passing_failure_is_measured_again_and_the_load_that_found_no_steady_state_stays(words: list[str]) -> None:
+def test_a_passing_failure_is_retried_and_a_missing_steady_state_is_no_refusal(words: list[str]) -> None:
     def outcomes(config: TrialConfig, number: int) -> Outcome:
         return Failed("a dropped connection") if number == 0 else by_batch(config, number)
 

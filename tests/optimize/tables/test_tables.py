@@ -1,4 +1,4 @@
-"""Tables: what is compared with what, what is said of it, and the whole path on the simulated engine."""
+"""Tables: comparisons within rounds, verdicts on claims, shares of variance, and their text."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_changes_are_against_the_first_row_within_the_rounds() -> None:
     assert level.low < 1.0 < level.value < 4.0 < level.high  # where a further measurement may fall
 
 
-def test_a_row_that_cannot_be_measured_says_why_and_the_next_is_the_first() -> None:
+def test_after_a_refused_first_row_the_next_is_the_reference() -> None:
     part, points = BATCH, [{"batch_size": 4**n} for n in range(3)]
     readings = _readings([[], [2.0, 2.2], [4.0, 4.4]], "p99_latency_s")
     grid = grid_of(part, points, {n: readings[n] for n in (1, 2)}, {}, {0: "refused: no kernel"})
@@ -82,7 +82,7 @@ def test_a_row_that_cannot_be_measured_says_why_and_the_next_is_the_first() -> N
     assert grid.rows[1].changes == {} and grid.rows[2].changes["p99_latency_s"].value == pytest.approx(2.0)
 
 
-def test_a_row_whose_memory_scatters_does_not_blur_the_others() -> None:
+def test_a_row_of_variable_memory_does_not_widen_the_others() -> None:
     steady, wild = [10.0, 10.1, 10.0], [20.0, 90.0, 40.0]
     readings = {
         n: {r: {"m": _figure(v, "bytes")} for r, v in enumerate(x)}
@@ -93,7 +93,7 @@ def test_a_row_whose_memory_scatters_does_not_blur_the_others() -> None:
     assert grid.rows[2].changes["m"].high < 0.55 < 1 < grid.rows[1].levels["m"].high / 20
 
 
-# What people say
+# Claims
 
 
 def _verdict(table: Sequence[Sequence[float]]) -> str:
@@ -112,7 +112,7 @@ def test_each_row_gets_its_own_verdict() -> None:
     assert FAILS + " for 4 (p99_latency_s 2.0" in said and HOLDS + " for 16 (p99_latency_s " in said
 
 
-def test_equal_rows_are_called_different_about_as_rarely_as_promised() -> None:
+def test_equal_rows_rarely_get_a_verdict() -> None:
     rng, wrong, runs = random.Random(0), 0, 300
     for _ in range(runs):
         wrong += OPEN not in _verdict([[math.exp(rng.gauss(0, 0.1)) for _ in range(3)] for _ in range(2)])
@@ -124,7 +124,7 @@ def _paired(gap: float, p: float) -> Paired:
 
 
 @pytest.mark.parametrize(("gap", "p", "verdict"), [(2.0, 0.001, HOLDS), (-2.0, 0.001, FAILS), (1.0, 0.2, OPEN)])
-def test_of_quality_the_pairs_decide(gap: float, p: float, verdict: str) -> None:
+def test_paired_tests_decide_on_quality(gap: float, p: float, verdict: str) -> None:
     part = Part(("beam_size",), (Claim("More beams always improve the answers", "bleu", True, steps=True),))
     quality = {
         0: Quality({"bleu": _figure(60, "BLEU", 2)}, {}),
@@ -152,7 +152,7 @@ def test_an_interaction_is_a_difference_of_differences(more: float, verdict: str
     assert verdict in _interaction(more, 0.01)
 
 
-def test_where_nothing_interacts_little_is_claimed() -> None:
+def test_without_an_interaction_a_verdict_is_rare() -> None:
     claimed = sum(OPEN not in _interaction(1.0, 0.2, seed) for seed in range(200))
     assert claimed / 200 < 0.1
 
@@ -167,13 +167,13 @@ def _shares(levels: Sequence[float], noise: float = 0.02, seed: int = 2) -> dict
     return {share.knobs: share for share in found}
 
 
-def test_shares_of_a_grid_know_that_one_knob_does_it_all() -> None:
+def test_one_knob_explains_all_of_the_variance() -> None:
     found = _shares([1, 8, 64, 1, 8, 64])
     assert found["batch_size",].value > 0.99 and found["batch_size",].evident
     assert not found["quantization",].evident and not found["quantization", "batch_size"].evident
 
 
-def test_shares_of_a_grid_know_an_interaction() -> None:
+def test_an_interaction_is_evident() -> None:
     found = _shares([1, 2, 4, 1, 2, 2])
     pair = found["quantization", "batch_size"]
     assert pair.evident and pair.low <= pair.value <= pair.high
@@ -183,7 +183,7 @@ def test_shares_of_a_grid_know_an_interaction() -> None:
     assert alone.sum() == pytest.approx(float(((logs - logs.mean()) ** 2).sum()))
 
 
-def test_where_no_knob_does_anything_little_is_called_evident() -> None:
+def test_without_effects_evident_shares_are_rare() -> None:
     evident = sum(share.evident for seed in range(60) for share in _shares([1] * 6, 0.1, seed).values())
     assert evident / 180 < 0.07
 
@@ -196,7 +196,7 @@ def test_a_grid_with_a_gap_has_no_shares() -> None:
     assert shares_of(grid, {"qps": RequestRate()}) == []
 
 
-# As text
+# Text
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_changes_in_words(change: Estimate, said: str) -> None:
     assert ratio_text(change) == said
 
 
-def test_a_change_of_quality_brings_its_test() -> None:
+def test_a_change_of_quality_has_its_test() -> None:
     assert change_text(None, _paired(-1.2, 0.004)) == "−1.2 (−1.7 to −0.7), p = 0.004, significant"
 
 
@@ -223,7 +223,7 @@ def test_a_section_takes_the_place_of_its_own_heading(tmp_path: Path) -> None:
     assert path.read_text() == "# Tables\n\n## A\n\nnew\n\n## B\n\nkept\n"
 
 
-# What is asked for
+# Values
 
 
 def test_values_of_a_table() -> None:

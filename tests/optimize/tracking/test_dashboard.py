@@ -1,4 +1,4 @@
-"""What Optuna's dashboard is given, read back as the dashboard reads it."""
+"""Notes, plots and files for Optuna's dashboard, read back as the dashboard reads them."""
 
 from __future__ import annotations
 

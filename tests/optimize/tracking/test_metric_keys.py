@@ -1,4 +1,4 @@
-"""Under which keys MLflow is told what."""
+"""The metric keys of MLflow runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def _record(**fields: object) -> TrialRecord:
     return TrialRecord(**{**base, **fields})  # type: ignore[arg-type]
 
 
-def test_nothing_is_written_under_two_names() -> None:
+def test_every_number_has_one_key() -> None:
     record = _record(
         estimates={"qps": Estimate(9.0, 8.0, 10.0, 90, "1/s")},
         seconds={"window": 5.0},
@@ -23,8 +23,8 @@ def test_nothing_is_written_under_two_names() -> None:
     }  # fmt: skip
 
 
-def test_series_lie_at_the_time_they_were_sampled_and_no_two_share_a_step() -> None:
+def test_series_have_their_sampling_times_and_distinct_steps() -> None:
     record = _record(ended_at=1000.0, seconds={"warmup": 4.0, "window": 5.0, "drain": 1.0, "engine_start": 30.0})
-    found = in_time({"cpu_cores": [(0.5, 1.0), (1.0, 2.0)], "requests_running": [(0.5, 4.0)]}, record)
-    assert found["system/cpu_cores"] == [(990.5, 500, 1.0), (991.0, 1000, 2.0)]
-    assert found["load/requests_running"] == [(990.5, 500, 4.0)]
+    series = in_time({"cpu_cores": [(0.5, 1.0), (1.0, 2.0)], "requests_running": [(0.5, 4.0)]}, record)
+    assert series["system/cpu_cores"] == [(990.5, 500, 1.0), (991.0, 1000, 2.0)]
+    assert series["load/requests_running"] == [(990.5, 500, 4.0)]

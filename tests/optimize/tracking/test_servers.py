@@ -1,4 +1,4 @@
-"""The same study on a database server and an MLflow server: unchanged, by two drivers, and refused in one line."""
+"""Studies on a database server and an MLflow server: resumed, shared by two drivers, and refused in one line."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_two_drivers_share_the_work_and_repeat_none_of_it(
 
 @pytest.mark.slow
 @needs_postgres
-def test_what_a_killed_driver_left_is_done_by_the_other(
+def test_a_driver_finishes_the_trial_of_a_killed_one(
     optimize: Run, simulated: list[str], served: tuple[str, str], tmp_path: Path
 ) -> None:
     options = [*simulated, "tracking=server", "study.name=killed", "study.trials=3"]
@@ -192,13 +192,13 @@ def test_a_database_that_refuses(
     assert said in refused(optimize([*simulated, f"tracking.storage='{url}'"]), tmp_path / "out")
 
 
-def test_a_database_that_is_not_there(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
+def test_a_database_server_that_does_not_run(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
     url = f"postgresql://optimize:{PASSWORD}@127.0.0.1:{free_port()}/postgres"
     said = refused(optimize([*simulated, f"tracking.storage='{url}'"]), tmp_path / "out")
     assert "optimize:***@127.0.0.1" in said and re.search("cannot be opened .*start the server", said)
 
 
-def test_a_kind_of_database_that_is_unknown(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
+def test_an_unknown_kind_of_database(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
     said = refused(optimize([*simulated, "tracking.storage='postgresql+nodriver://h/d'"]), tmp_path / "out")
     assert "postgresql+nodriver" in said
 

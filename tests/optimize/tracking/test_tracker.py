@@ -1,4 +1,4 @@
-"""When MLflow is told, and in which order; what it is told is tested on whole studies (`test_study.py`)."""
+"""Order and timing of MLflow's updates; whole studies test their content."""
 
 import threading
 from pathlib import Path
@@ -13,8 +13,8 @@ from optimize.study.info import StudyInfo
 from optimize.tracking.tracker import Tracker
 
 
-class Heard:
-    """Stands in for the mirror, and keeps what it is asked to do."""
+class RecordingMirror:
+    """A mirror that records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -40,15 +40,15 @@ def record(number: int, ended_at: float | None = None) -> TrialRecord:
 
 
 @pytest.fixture
-def heard(monkeypatch: pytest.MonkeyPatch) -> Heard:
-    found = Heard()
-    monkeypatch.setattr("optimize.tracking.tracker.Mirror", lambda *_: found)
-    return found
+def mirror(monkeypatch: pytest.MonkeyPatch) -> RecordingMirror:
+    recording = RecordingMirror()
+    monkeypatch.setattr("optimize.tracking.tracker.Mirror", lambda *_: recording)
+    return recording
 
 
 @pytest.fixture
-def tracker(heard: Heard, tmp_path: Path) -> Tracker:
-    """Of a study whose last session was killed before it had mirrored its first trial."""
+def tracker(mirror: RecordingMirror, tmp_path: Path) -> Tracker:
+    """Tracker of a study whose last session was killed before it mirrored its first trial."""
     ledger = Ledger(tmp_path)
     ledger.write(record(0, ended_at=1.0))
     ledger.write(record(1))
@@ -57,15 +57,15 @@ def tracker(heard: Heard, tmp_path: Path) -> Tracker:
     return opened
 
 
-def test_it_begins_with_the_first_trial(heard: Heard, tracker: Tracker) -> None:
-    assert not threading.Event().wait(0.2) and heard.calls == []
+def test_it_begins_with_the_first_trial(mirror: RecordingMirror, tracker: Tracker) -> None:
+    assert not threading.Event().wait(0.2) and mirror.calls == []
     tracker.begin(record(2))
     tracker.close({}, "", [], "FINISHED")
-    assert heard.calls == ["open config", "end 0", "begin 2", "close"]
+    assert mirror.calls == ["open config", "end 0", "begin 2", "close"]
 
 
-def test_a_session_without_a_trial_is_mirrored_too(heard: Heard, tracker: Tracker) -> None:
+def test_a_session_without_a_trial_is_mirrored_too(mirror: RecordingMirror, tracker: Tracker) -> None:
     tracker.catch_up()
-    assert heard.calls == ["open config", "end 0"]
+    assert mirror.calls == ["open config", "end 0"]
     tracker.close({}, "", [], "FINISHED")
-    assert heard.calls[2:] == ["close"]
+    assert mirror.calls[2:] == ["close"]
