@@ -23,7 +23,7 @@ def test_bits_count_for_the_decoders_matrices_and_sixteen_for_the_rest(bits: int
     assert predicted_bytes(SHAPE, bits) == MATRICES * each + 2 * (ENDS + NORMS)
 
 
-def test_what_is_held_counts_the_pools_pages_and_what_is_needed_counts_the_blocks_in_use() -> None:
+def test_held_memory_counts_the_pools_pages_and_needed_memory_the_blocks_in_use() -> None:
     seen = Seen(PARTS, kv_in_use_bytes=7.0 * MIB, peak_bytes=0)
     assert seen.sum_bytes == (100 + 50 + 30) * MIB
     assert seen.needed_bytes == (100 + 7 + 30) * MIB
@@ -37,6 +37,6 @@ def test_growth_is_beside_an_engine_with_next_to_nothing() -> None:
     assert "beside its model: 500 MiB" in table
 
 
-def test_weights_beside_what_the_bits_predict() -> None:
+def test_weights_beside_the_prediction_from_their_bits() -> None:
     table = weights_table({**SHAPE, "vocab_size": 10 * MIB}, {"INT8": [Seen(PARTS, 0.0, 0)]})
     assert "| INT8 | 160 | 90 | 0.562 | 100 | 0.625 |" in table

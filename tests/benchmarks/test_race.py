@@ -17,7 +17,7 @@ def test_a_share_is_reached_by_the_trial_that_completes_it() -> None:
     assert seconds_to(1.0, found[:1]) is None
 
 
-def test_one_that_never_got_there_is_compared_by_how_long_it_ran() -> None:
+def test_a_search_that_never_reached_the_share_is_compared_by_its_duration() -> None:
     assert "more than 5.5 times faster" in verdict((100.0, 20), None, 550.0)
     assert "is 7.0 times faster" in verdict((100.0, 20), (700.0, 60), 900.0)
 
@@ -28,7 +28,7 @@ def _read(qps: float, feasible: bool = True) -> TrialRecord:
     return TrialRecord("race", 0, Role.SEARCH, {}, {}, {}, state=State.COMPLETED, estimates=found, feasible=feasible)
 
 
-def test_by_its_own_readings_a_search_had_found_it_with_the_trial_after_which_little_came() -> None:
+def test_by_own_readings_the_share_is_reached_by_the_trial_after_which_little_is_added() -> None:
     none, slow, fast, faster = _read(1.0, feasible=False), _read(1.0), _read(9.9), _read(10.0)
     assert trials_by_own_readings(0.95, [none, slow, fast, faster]) == 3
     assert trials_by_own_readings(1.0, [none, slow, fast, faster, slow]) == 4

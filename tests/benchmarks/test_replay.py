@@ -59,7 +59,7 @@ def test_all_points_make_up_the_whole_hypervolume_and_infeasible_ones_none() -> 
     assert 0 < KNOWN.hypervolume([key_of(BASELINE)]) < KNOWN.best
 
 
-def test_quality_is_that_of_all_that_answers_alike() -> None:
+def test_quality_is_pooled_over_trials_with_equal_answers() -> None:
     same, few = {"bleu.gain": 0.0, "bleu.gain.n": 10}, {"bleu": 60.0, "bleu.n": 5, "bleu.gain.n": 5}
     rows = [
         {**BASELINE, "bleu": 70.0, "bleu.n": 10, **same}, {**_at(batch_size=4), "bleu": 76.0, "bleu.n": 20, **same},
@@ -86,7 +86,7 @@ def test_the_peer_starts_cold_each_time_and_remembers_no_failure() -> None:
     assert steps[-1].spent_s == pytest.approx(12 * (COLD_START_S + TRIAL_S) + thinking_s)
 
 
-def test_what_vllm_refuses_in_advance_costs_a_trial_only_to_those_who_are_not_told() -> None:
+def test_a_refusal_of_vllm_costs_a_trial_only_where_the_search_does_not_know_it() -> None:
     refused = {"state": "infeasible", "reason": "refused: no kernel"}
     rows = [{**_row(p, 0), **(refused if p["quantization"] == "int4" else {})} for p in POINTS]
     told, not_told = (
@@ -110,7 +110,7 @@ def test_shares_rise_to_one_and_say_when() -> None:
     assert trials_to(0.99, [0.2, 0.91, 0.95]) is None
 
 
-def test_a_failure_seen_twice_is_a_repeated_one() -> None:
+def test_a_second_failure_of_a_point_is_a_repeated_failure() -> None:
     failing, working = _at(beam_size=4), _at(batch_size=4)
     assert repeated_failures([_step(p) for p in (failing, working, failing, working, failing)]) == 2
 
@@ -123,7 +123,7 @@ def test_trials_out_of_reach_or_beaten_are_cut_short_and_the_good_ones_are_not()
     assert (slow + good).trials == 2
 
 
-def test_regret_is_what_the_best_tried_point_lacks_of_the_best_there_is() -> None:
+def test_regret_is_the_shortfall_of_the_best_tried_point_from_the_best_of_all() -> None:
     assert regret([p for p in KNOWN.feasible], KNOWN, WEIGHTS) == pytest.approx(0.0)
     some = regret([key_of(_at(batch_size=1))], KNOWN, WEIGHTS)
     assert some == pytest.approx(1 - ((10 + 1 / 8) / (10 + 256 / 8)) ** 0.5)

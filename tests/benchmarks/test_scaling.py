@@ -13,7 +13,7 @@ def test_free_coordination_keeps_all_engines_at_work(engines: int) -> None:
     assert found.coordinator == 0.0 and found.behind_s == 0.0
 
 
-def test_a_slow_coordinator_bounds_the_rate_whatever_the_engines() -> None:
+def test_a_slow_coordinator_bounds_the_rate_with_any_number_of_engines() -> None:
     rates = [simulate(engines, 10.0, Costs(1.0, 0.0), 2000).per_s for engines in (5, 100, 1000)]
     assert rates[0] == pytest.approx(5 / 11.3, rel=0.05)
     assert rates[1] == pytest.approx(1.0, rel=0.15) and rates[2] <= 1.0

@@ -49,7 +49,7 @@ def test_equal_contents_have_equal_hashes_wherever_they_lie(tmp_path: Path) -> N
         ("merges.txt", "a b"),
     ],
 )
-def test_whatever_changes_answers_changes_the_hash(tmp_path: Path, name: str, content: str) -> None:
+def test_files_that_change_answers_change_the_hash(tmp_path: Path, name: str, content: str) -> None:
     before, after = _model(tmp_path / "before"), _model(tmp_path / "after")
     (after / name).write_text(content, encoding="utf-8")
     assert content_hash(str(before)) != content_hash(str(after))
@@ -59,7 +59,7 @@ def test_one_weight_changes_the_hash(tmp_path: Path) -> None:
     assert content_hash(str(_model(tmp_path / "a"))) != content_hash(str(_model(tmp_path / "b", value=1.0001)))
 
 
-def test_a_model_that_is_not_on_this_disk_is_known_by_its_id() -> None:
+def test_a_model_that_is_not_on_this_disk_is_hashed_by_its_id() -> None:
     first, second = content_hash("somebody/model-a"), content_hash("somebody/model-b")
     assert first != second
     assert len(first) == len(second) == 16

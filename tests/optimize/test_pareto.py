@@ -34,7 +34,7 @@ def test_agrees_with_the_definition(objectives: int) -> None:
         assert non_dominated(values).tolist() == _by_definition(values)
 
 
-def test_a_staircase_and_what_lies_behind_it() -> None:
+def test_the_hypervolume_of_a_staircase_ignores_points_behind_it() -> None:
     values = np.array([[1.0, 4], [2, 3], [3, 2], [4, 1], [2, 4], [4, 4], [3, 3]])
     assert non_dominated(values).tolist() == [True] * 4 + [False] * 3
 
@@ -55,7 +55,7 @@ def test_front_knows_which_way_each_objective_improves() -> None:
     assert front(points, {name: d for name, d in directions.items() if name == "qps"}) == [0]
 
 
-def test_the_first_point_and_then_what_says_most_beside_it() -> None:
+def test_the_first_point_comes_first_and_then_those_that_add_most_hypervolume() -> None:
     """A staircase from cheap to fast: after one end the middle, then the other end; each objective on its own scale."""
     points = [_figures(qps=10.0**i, memory_bytes=2.0**i) for i in range(6)]
     directions = {"qps": Direction.MAXIMIZE, "memory_bytes": Direction.MINIMIZE}

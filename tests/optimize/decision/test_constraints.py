@@ -128,7 +128,9 @@ def test_a_relative_bound_on_quality_looks_at_the_answers_of_both() -> None:
 
 
 @pytest.mark.parametrize(("too_slow", "latency"), [(True, UNMEASURED), (False, 0.0)])
-def test_what_gave_no_figures_broke_what_is_known_of_it(too_slow: bool, latency: float) -> None:
+def test_a_trial_without_figures_breaks_only_the_constraints_it_was_seen_to_break(
+    too_slow: bool, latency: float
+) -> None:
     limits = make_limits(
         {"p99_latency_s": Bound(max=2.0), "qps": Bound(min=1.0), "bleu": Bound(min_ratio=0.95)}, METRICS
     )  # fmt: skip

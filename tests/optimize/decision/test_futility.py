@@ -70,7 +70,7 @@ def test_quality_of_the_same_answers_is_no_advantage_of_either() -> None:
     assert futility.hopeless(_seen(8.0, 2.0)) == "trial 7 is better in every objective"
 
 
-def test_what_is_not_known_may_be_the_best() -> None:
+def test_a_figure_that_is_missing_may_be_the_best() -> None:
     futility = Futility([], DIRECTIONS, [_rival(100.0, 0.1, 99.0)], {})
     assert futility.hopeless(_seen(1.0, 9.0)) is None
 
@@ -94,6 +94,6 @@ def test_a_bound_that_is_not_relative_looks_at_the_figure() -> None:
     assert futility.hopeless({}) == "bleu >= 80 is out of reach"
 
 
-def test_a_rate_that_is_known_beforehand_counts_no_matter_what_is_seen() -> None:
+def test_prior_quality_takes_precedence_over_the_figures_so_far() -> None:
     futility = Futility([Limit("bleu", False, 80.0, False)], DIRECTIONS, [], {}, KNOWN)
     assert futility.hopeless({**_seen(1.0, 1.0), "bleu": _about(90.0, 0.0)}) == "bleu >= 80 is out of reach"

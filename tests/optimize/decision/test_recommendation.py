@@ -103,7 +103,7 @@ def test_infeasible_candidates_do_not_count_however_good() -> None:
     assert found.pick.number == 2
 
 
-def test_gains_of_the_pick_are_told_for_every_objective() -> None:
+def test_the_pick_has_a_gain_for_every_objective() -> None:
     gains = _recommend(_candidate(1, 30.0, 1.0), weights={"qps": 1.0}).gains
     assert {name: e.value for name, e in gains.items()} == pytest.approx({"qps": 3.0, "p99_latency_s": 2.0})
 

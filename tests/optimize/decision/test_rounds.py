@@ -38,7 +38,7 @@ def test_two_candidates_are_compared_by_the_paired_t_test() -> None:
     assert found.n == 4
 
 
-def test_what_changes_from_round_to_round_does_not_touch_gains_but_what_comes_next() -> None:
+def test_changes_from_round_to_round_widen_predictions_and_not_gains() -> None:
     table = np.array([[10.0, 10.2, 9.9], [12.0, 12.1, 12.3], [8.0, 8.2, 7.9]])
     drift = np.array([1.0, 0.6, 1.7])
     steady, drifting = _rounds(table.tolist()), _rounds((table * drift).tolist())
@@ -62,7 +62,7 @@ def test_the_baseline_is_its_own_measure() -> None:
         assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
 
 
-def test_rounds_that_agree_by_luck_do_not_hide_what_the_measurements_claim() -> None:
+def test_intervals_are_no_narrower_than_the_measurements_own_where_rounds_agree_by_luck() -> None:
     table = [[10.0, 10.0, 10.0], [12.0, 12.0, 12.0]]
     assert _width(_rounds(table).gain(_candidate(1), "qps")) == pytest.approx(0.0)
     assert _width(_rounds(table, own=0.1).gain(_candidate(1), "qps")) > 0.1
@@ -76,7 +76,7 @@ def test_repeats_on_the_same_sample_are_no_further_evidence() -> None:
     assert _width(Rounds(readings, 0, DIRECTIONS, QPS).gain(_candidate(1), "qps")) < 0.05
 
 
-def test_between_candidates_that_answer_alike_stands_no_sampling() -> None:
+def test_no_sampling_stands_between_candidates_with_equal_answers() -> None:
     readings = {n: [_figures(10.0, own=0.05)] * 3 for n in (0, 1, 2)}
     rounds = Rounds(readings, 0, DIRECTIONS, QPS, AnswerPairs(["qps"], {0: "fp16", 1: "fp16", 2: "int8"}))
     assert _width(rounds.gain(_candidate(1), "qps")) == pytest.approx(0.0)
@@ -98,7 +98,7 @@ def test_pairs_of_answers_take_the_place_of_two_figures_on_different_prompts() -
     assert apart.gain(_candidate(1), "qps").value == pytest.approx(0.95) and apart.tied(_candidate(1), _candidate(2))
 
 
-def test_a_contrast_is_free_of_what_changes_from_round_to_round() -> None:
+def test_a_contrast_is_free_of_changes_from_round_to_round() -> None:
     drift = [1.0, 0.5, 3.0]
     table = [[level * d for d in drift] for level in (10, 20, 9, 27)]
     rounds = _rounds(table)
@@ -145,7 +145,7 @@ def test_a_recommendation_rests_on_the_rounds() -> None:
     assert found.score == rounds.score(again[1])
 
 
-def test_intervals_of_gains_and_of_further_measurements_cover_what_they_promise() -> None:
+def test_intervals_of_gains_and_of_further_measurements_have_their_nominal_coverage() -> None:
     """Three candidates and a baseline in three rounds, on a machine that drifts by 10 % and is noisy by 5 %."""
     rng, covered, contained, runs = np.random.default_rng(1), 0, 0, 1000
     true_gain = 1.3
@@ -178,7 +178,7 @@ def test_a_further_measurement_on_a_machine_that_stays_slow_for_longer_than_the_
     assert 0.93 <= contained[True] / runs <= 0.99
 
 
-def test_what_was_read_before_the_rounds_moves_no_level_and_no_gain() -> None:
+def test_readings_before_the_rounds_move_no_level_and_no_gain() -> None:
     table = [[10.0, 11.0, 9.5], [12.0, 12.5, 11.9]]
     readings = {n: [_figures(v) for v in row] for n, row in enumerate(table)}
     with_it = Rounds(readings, 0, DIRECTIONS, QPS, earlier={0: _figures(20.0)})

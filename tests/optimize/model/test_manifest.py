@@ -36,7 +36,7 @@ def test_a_broken_manifest(folder: Path, content: str) -> None:
     assert damage(folder) == "its manifest.json is broken"
 
 
-def test_a_truncated_file_is_known_by_its_size(folder: Path) -> None:
+def test_a_truncated_file_is_detected_by_its_size(folder: Path) -> None:
     os.truncate(folder / "model.safetensors", 4000)
     assert damage(folder) == "model.safetensors has 4000 bytes instead of 4096"
 
@@ -46,7 +46,7 @@ def test_a_missing_file(folder: Path) -> None:
     assert damage(folder) == "config.json is missing"
 
 
-def test_one_changed_byte_is_known_by_the_hash_even_after_the_file_was_found_whole(folder: Path) -> None:
+def test_one_changed_byte_is_detected_by_the_hash_even_after_the_file_was_verified(folder: Path) -> None:
     assert damage(folder) is None
     path = folder / "model.safetensors"
     path.write_bytes(b"x" + path.read_bytes()[1:])

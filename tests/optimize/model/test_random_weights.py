@@ -27,8 +27,8 @@ def model(**changes: object) -> Model:
 
 
 def test_it_has_the_weights_of_its_shape(tmp_path: Path) -> None:
-    said: list[str] = []
-    made = materialized(model(), tmp_path, said.append)
+    message: list[str] = []
+    made = materialized(model(), tmp_path, message.append)
     folder = Path(made.path)
     weights = 2 * 640 * 32 + 32 + 2 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 48 * 32 + 2 * 32)
     assert parameters(SHAPE) == weights
@@ -37,18 +37,18 @@ def test_it_has_the_weights_of_its_shape(tmp_path: Path) -> None:
     assert 0.015 < tensor(folder, "lm_head.weight").std() < 0.025
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert (config["vocab_size"], config["eos_token_id"]) == (640, 2)
-    assert len(said) == 1 and "making tiny-1.5" in said[0]
+    assert len(message) == 1 and "making tiny-1.5" in message[0]
 
 
-def test_it_is_made_once_and_again_where_it_was_damaged(tmp_path: Path) -> None:
-    said: list[str] = []
-    folder = Path(materialized(model(), tmp_path, said.append).path)
-    assert materialized(model(), tmp_path, said.append).path == str(folder)
-    assert len(said) == 1
+def test_a_model_is_made_once_and_again_after_damage(tmp_path: Path) -> None:
+    message: list[str] = []
+    folder = Path(materialized(model(), tmp_path, message.append).path)
+    assert materialized(model(), tmp_path, message.append).path == str(folder)
+    assert len(message) == 1
     os.truncate(folder / "model-00000.safetensors", 100)
     assert damage(folder) is not None
-    materialized(model(), tmp_path, said.append)
-    assert damage(folder) is None and len(said) == 2
+    materialized(model(), tmp_path, message.append)
+    assert damage(folder) is None and len(message) == 2
 
 
 def test_another_shape_or_seed_is_another_model(tmp_path: Path) -> None:
@@ -67,15 +67,15 @@ def test_a_model_with_weights_of_its_own_is_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "message"),
     [
         ({"model_type": "mamba"}, "model_type must be llama, got 'mamba'"),
         ({"hidden_size": 0}, "hidden_size must be a whole number from 1, got 0"),
         ({"vocab_size": 100}, "vocab_size=100 is less than the tokenizer's 512"),
     ],
 )
-def test_shapes_that_cannot_be_made(tmp_path: Path, changes: dict[str, object], said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_shapes_that_cannot_be_made(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         materialized(model(**changes), tmp_path, lambda _: None)
 
 
@@ -88,7 +88,7 @@ def test_a_tokenizer_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         (
             ["objectives=[qps,p99_latency_s,memory_bytes,bleu]"],
@@ -101,11 +101,11 @@ def test_a_tokenizer_that_is_not_there(tmp_path: Path) -> None:
     ],
 )
 def test_quality_is_refused_before_anything_is_made(
-    optimize: Run, tmp_path: Path, overrides: list[str], said: str
+    optimize: Run, tmp_path: Path, overrides: list[str], message: str
 ) -> None:
     out = [f"output_dir={tmp_path}/out", f"cache_dir={tmp_path}/cache"]
     done = optimize(["+study=chat", "model=llama_1b_random", *overrides, *out])
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    assert said in done.stderr
+    assert message in done.stderr
     assert not (tmp_path / "cache/checkpoints").exists()

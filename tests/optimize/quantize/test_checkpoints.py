@@ -120,7 +120,7 @@ def test_gptq_pays_with_larger_weight_errors_for_smaller_errors_of_the_output(ch
         assert rounded[module].found < deviation.found < 3 * rounded[module].found
 
 
-def test_the_manifest_says_what_a_checkpoint_rests_on(checkpoints: dict[str, Path], calibration: Calibration) -> None:
+def test_the_manifest_has_the_origin_of_a_checkpoint(checkpoints: dict[str, Path], calibration: Calibration) -> None:
     manifest = read_manifest(checkpoints["mixed8"])
     assert manifest["calibration_hash"] == calibration.take(128).hash
     assert manifest["calibration_samples"] == 128
@@ -136,7 +136,7 @@ def test_a_recipe_that_needs_calibration_is_not_made_without(cache: Path) -> Non
     assert "needs calibration data" in str(broken["mixed8"])
 
 
-def test_damage_is_found_and_made_good_and_nothing_else_is_touched(
+def test_a_damaged_checkpoint_is_made_again_and_nothing_else_is_touched(
     checkpoints: dict[str, Path], cache: Path, calibration: Calibration
 ) -> None:
     whole, damaged = checkpoints["int8"], checkpoints["int4"]

@@ -11,7 +11,7 @@ from tests.conftest import Run
 
 
 @pytest.mark.parametrize(
-    ("overrides", "said"),
+    ("overrides", "message"),
     [
         (["quantization=fp16"], "serves the model as it is: there is nothing to make"),
         (["quantization=int3"], "quantization has no choice 'int3'"),
@@ -19,11 +19,11 @@ from tests.conftest import Run
         (["quantization=int8", "quantization.checkpoint=a/b"], "gives scheme and checkpoint"),
     ],
 )
-def test_bad_input_is_one_line(optimize: Run, tmp_path: Path, overrides: list[str], said: str) -> None:
+def test_bad_input_is_one_line(optimize: Run, tmp_path: Path, overrides: list[str], message: str) -> None:
     done = optimize([*overrides, f"cache_dir={tmp_path}"], verb="optimize.quantize")
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
-    assert said in done.stderr
+    assert message in done.stderr
 
 
 def test_steps_are_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -33,7 +33,7 @@ def test_steps_are_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().out.split("\n")[:2] == ["int8: loading", "int8: done"]
 
 
-def test_the_report_tells_what_was_found_from_what_was_made(tmp_path: Path) -> None:
+def test_the_report_distinguishes_cached_from_new_checkpoints(tmp_path: Path) -> None:
     facts = {
         "model": "demo/model", "model_hash": "abc", "recipe": {"name": "mixed8"}, "recipe_text": "{}",
         "calibration_samples": 4, "calibration_hash": "def", "versions": {"torch": "2"}, "tensor_bytes": 1 << 20,

@@ -48,7 +48,7 @@ def test_layers_of_two_groups_and_those_left_alone(tmp_path: Path) -> None:
     }
 
 
-def test_static_is_what_has_a_scale_whatever_the_recipe_asked_for(tmp_path: Path) -> None:
+def test_only_activations_with_a_stored_scale_are_static(tmp_path: Path) -> None:
     groups = {"all": {"targets": ["Linear"], "weights": INT8, "input_activations": STATIC}}
     found = layer_precisions(_checkpoint(tmp_path, _int8("a.b_proj"), groups))
     assert found == {"a.b_proj": Precision("int8 per channel", "dynamic int8")}

@@ -17,23 +17,23 @@ def check(recipe: Recipe) -> None:
 
 
 @pytest.mark.parametrize(
-    ("recipe", "said"),
+    ("recipe", "message"),
     [
         (Recipe("r", scheme="W8A8", checkpoint="a/b"), "recipes.r gives scheme and checkpoint: give one of"),
         (Recipe("r", recipe="nowhere.yaml"), "recipes.r.recipe=nowhere.yaml does not exist"),
         (Recipe("r", checkpoint="/no/such/folder"), "neither a folder nor a Hugging Face id"),
     ],
 )
-def test_what_cannot_be_meant(recipe: Recipe, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
+def test_contradictory_recipes_are_refused(recipe: Recipe, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
         check(recipe)
 
 
-@pytest.mark.parametrize(("content", "said"), [("a: [", "is no YAML"), ("3", "must map stages"), ("", "must map")])
-def test_a_recipe_file_that_is_none(tmp_path: Path, content: str, said: str) -> None:
+@pytest.mark.parametrize(("content", "message"), [("a: [", "is no YAML"), ("3", "must map stages"), ("", "must map")])
+def test_invalid_recipe_files_are_refused(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "recipe.yaml"
     path.write_text(content, encoding="utf-8")
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=message):
         check(Recipe("r", recipe=str(path)))
 
 

@@ -32,7 +32,7 @@ def test_a_number_that_is_no_choice_lies_between_those_beside_it() -> None:
     assert Encoding({"beam_size": SPACE["beam_size"]}).rows([{"beam_size": 5}]) == pytest.approx(np.array([[0.75]]))
 
 
-def test_what_is_not_all_numbers_has_no_order() -> None:
+def test_choices_that_are_not_all_numbers_have_no_order() -> None:
     assert [name for name, d in SPACE.items() if is_unordered(d)] == ["kind", "flag"]
     assert is_unordered(CategoricalDistribution([1, "auto"]))
 
@@ -48,16 +48,16 @@ def test_every_point_where_they_are_few() -> None:
     assert every_point({"x": FloatDistribution(0, 1)}, 10**9) is None
 
 
-def test_beyond_enough_of_a_knob_its_numbers_lie_close_together_and_still_in_order() -> None:
+def test_numbers_beyond_saturation_lie_close_together_and_in_order() -> None:
     space: dict[str, BaseDistribution] = {"batch": IntDistribution(1, 256, log=True), "kind": SPACE["kind"]}
-    enough = Encoding(space, {"batch": 16, "kind": 1, "no knob": 1})
-    found = enough.rows([{"batch": b, "kind": None} for b in (1, 4, 16, 64, 256)])
+    encoding = Encoding(space, {"batch": 16, "kind": 1, "no knob": 1})
+    found = encoding.rows([{"batch": b, "kind": None} for b in (1, 4, 16, 64, 256)])
     assert found[:, 0] == pytest.approx(np.array([0, 5, 10, 10.5, 11]) / 11)
     assert found[:, 1].tolist() == [1] * 5  # what has no order has no beyond
 
 
-@pytest.mark.parametrize("enough", [256, 1000, 0.5])
-def test_enough_beyond_a_range_changes_nothing(enough: float) -> None:
+@pytest.mark.parametrize("saturation", [256, 1000, 0.5])
+def test_saturation_outside_of_a_range_changes_nothing(saturation: float) -> None:
     space: dict[str, BaseDistribution] = {"batch": IntDistribution(1, 256, log=True)}
     points = [{"batch": b} for b in (1, 3, 16, 100, 256)]
-    assert Encoding(space, {"batch": enough}).rows(points) == pytest.approx(Encoding(space).rows(points))
+    assert Encoding(space, {"batch": saturation}).rows(points) == pytest.approx(Encoding(space).rows(points))

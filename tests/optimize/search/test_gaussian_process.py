@@ -24,7 +24,7 @@ def additive(points: np.ndarray) -> np.ndarray:
     return found
 
 
-def test_what_knobs_do_apart_is_known_where_they_were_never_seen_together() -> None:
+def test_effects_of_single_knobs_are_predicted_for_combinations_never_measured() -> None:
     seen = rows(24)
     seen = seen[(seen[:, 0] != 1) | (seen[:, 1] < 0.5)]  # never this choice with a high number
     model = GaussianProcess(seen, additive(seen), CATEGORICAL)
@@ -34,7 +34,7 @@ def test_what_knobs_do_apart_is_known_where_they_were_never_seen_together() -> N
     assert (deviation < 0.6).all()
 
 
-def test_what_was_seen_is_known_better_than_what_was_not() -> None:
+def test_measured_points_are_predicted_with_less_uncertainty_than_distant_ones() -> None:
     seen = rows(10)
     model = GaussianProcess(seen, additive(seen) + np.random.RandomState(1).normal(0, 0.05, 10), CATEGORICAL)
     far = np.array([[2.0, 3.0, 3.0]])
@@ -47,7 +47,7 @@ def test_a_figure_that_never_changes_is_predicted_as_it_is() -> None:
     assert np.isfinite(deviation).all()
 
 
-def test_what_is_under_way_narrows_what_is_unknown_and_moves_nothing() -> None:
+def test_points_under_way_reduce_the_deviation_and_leave_the_mean() -> None:
     seen, under_way = rows(8), np.array([[3.0, 0.9, 0.1]])
     model = GaussianProcess(seen, additive(seen), CATEGORICAL)
     mean, deviation = model.predict(under_way)

@@ -49,7 +49,7 @@ def test_only_marked_values_are_logged() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, -1.0])
-def test_what_has_no_logarithm_is_very_low(value: float) -> None:
+def test_values_without_a_logarithm_become_very_low(value: float) -> None:
     (logged,) = log_scaled([value], [True])
     assert math.isfinite(logged)
     assert logged < math.log(1e-6)
@@ -115,7 +115,7 @@ def test_points_that_fill_the_space_are_not_those_that_a_session_before_has_trie
     assert all(tried.count(params) == 1 for params in tried)
 
 
-def test_what_was_tried_is_not_tried_again_while_there_is_something_else() -> None:
+def test_no_point_is_tried_twice_while_there_are_others() -> None:
     space: dict[str, BaseDistribution] = {"k": CategoricalDistribution("abcdefgh"), "n": IntDistribution(1, 2)}
     study = optuna.create_study(
         directions=["maximize", "minimize"], sampler=LogScaleGPSampler(seed=0, n_startup_trials=3)
@@ -146,7 +146,7 @@ def test_of_very_many_trials_the_front_the_latest_and_some_others_are_modelled()
 # Choices that are numbers
 
 
-def test_what_a_model_learns_of_some_numbers_it_expects_of_those_beyond() -> None:
+def test_a_trend_over_some_numbers_is_expected_to_go_on_beyond_them() -> None:
     """More is worse, and from four on it cannot run: eight is not worth a try."""
     space: dict[str, BaseDistribution] = {
         "beam_size": CategoricalDistribution([1, 2, 4, 6, 8]),
@@ -203,7 +203,7 @@ def test_a_trial_that_another_driver_is_asking_for_does_not_confuse_the_model() 
     assert set(study.ask(space).params) == {"a", "b"}
 
 
-def test_each_choice_is_shown_once_but_where_earlier_studies_gave_points() -> None:
+def test_each_choice_is_tried_once_unless_earlier_studies_gave_points() -> None:
     space: dict[str, BaseDistribution] = {
         "k": CategoricalDistribution(["a", "b", "c"]), "n": IntDistribution(1, 64),
     }  # fmt: skip
@@ -219,7 +219,7 @@ def test_each_choice_is_shown_once_but_where_earlier_studies_gave_points() -> No
     assert asked[1] not in ({"k": "b", "n": 8}, {"k": "c", "n": 8})
 
 
-def test_an_ordered_knob_measured_at_one_value_is_shown_at_another_where_there_is_most_room() -> None:
+def test_an_ordered_knob_measured_at_one_value_is_tried_at_another_farthest_from_the_limits() -> None:
     space: dict[str, BaseDistribution] = {
         "k": CategoricalDistribution(["slow", "fast"]), "beam_size": CategoricalDistribution([1, 2, 4, 8]),
     }  # fmt: skip
@@ -238,7 +238,7 @@ def test_an_ordered_knob_measured_at_one_value_is_shown_at_another_where_there_i
     assert asked == [{"k": "fast", "beam_size": beams} for beams in (8, 4, 2)]
 
 
-def test_what_could_not_run_beside_measured_settings_is_not_shown_again_for_every_trial_with_more_room() -> None:
+def test_a_value_that_could_not_run_is_not_tried_again_for_every_trial_farther_from_the_limits() -> None:
     space: dict[str, BaseDistribution] = {
         "n": IntDistribution(1, 256, log=True), "beam_size": CategoricalDistribution([1, 2, 4]),
     }  # fmt: skip

@@ -124,7 +124,7 @@ def test_every_knob_reaches_its_place() -> None:
     assert (config.request.beam_size, config.request.fields) == (4, (("temperature", 0.5), ("top_p", 0.9)))
 
 
-def test_a_knob_beats_what_model_and_recipe_fix() -> None:
+def test_a_knob_overrides_flags_of_model_and_recipe() -> None:
     space = _space({"quantization": ["int8"], "kv_cache_dtype": ["auto", "fp8"]})
     flags = dict(space.resolve({"quantization": "int8", "kv_cache_dtype": "auto"}, CHECKPOINTS).engine.flags)
     assert flags["kv_cache_dtype"] == "auto"
@@ -139,7 +139,7 @@ def test_request_knobs_do_not_change_the_engine_and_engine_knobs_do() -> None:
         assert space.resolve({**point, **change}, CHECKPOINTS).engine.key != key
 
 
-def test_equal_points_have_equal_keys_whatever_the_order_of_knobs() -> None:
+def test_equal_points_have_equal_keys_in_any_order_of_knobs() -> None:
     space = _space(SERVING)
     point = {"quantization": "fp16", "batch_size": 8, "beam_size": 2, "workers": 1}
     orders = [dict(order) for order in itertools.permutations(point.items())]
@@ -170,14 +170,14 @@ def test_vllms_defaults_set_no_engine_knob_and_decode_greedily() -> None:
 
 
 @pytest.mark.parametrize("choices", [["fp16", "int8"], ["int8", "int4"]])
-def test_the_checkpoints_made_are_enough_for_vllms_defaults(choices: list[str]) -> None:
+def test_the_needed_recipes_include_that_of_vllms_defaults(choices: list[str]) -> None:
     space = _space({"quantization": choices})
     made = {recipe.name: f"cache/{recipe.name}" for recipe in space.recipes_needed()}
     assert set(choices) <= set(made)
     assert space.vllm_defaults(made).engine.quantization == "fp16"
 
 
-def test_baseline_is_what_the_engine_reports_and_this_project_knows() -> None:
+def test_the_baseline_has_the_defaults_that_the_engine_reports_and_this_project_defines() -> None:
     params, outside = _space({**SERVING, "temperature": [0.0, 1.0]}).baseline_params(EFFECTIVE)
     assert params == {
         "quantization": "fp16",
@@ -210,13 +210,13 @@ def test_a_default_between_the_steps_of_a_range_is_outside_too() -> None:
     assert (params, outside) == ({"batch_size": 150}, ["batch_size"])
 
 
-def test_overrides_come_before_what_the_engine_reports() -> None:
+def test_overrides_take_precedence_over_defaults_that_the_engine_reports() -> None:
     space = _space(SERVING, baseline={"batch_size": 64, "beam_size": 2})
     params, outside = space.baseline_params(EFFECTIVE)
     assert (params["batch_size"], params["beam_size"], outside) == (64, 2, [])
 
 
-def test_a_default_nobody_tells_must_be_given_unless_null_is_a_choice() -> None:
+def test_an_unreported_default_must_be_configured_unless_null_is_a_choice() -> None:
     with pytest.raises(ConfigError, match=r"\+baseline\.block_size="):
         _space({"block_size": [32, 64]}).baseline_params({})
     assert _space({"block_size": [None, 32]}).baseline_params({}) == ({"block_size": None}, [])
@@ -235,7 +235,7 @@ def test_fingerprint_tells_spaces_apart_and_ignores_the_order_of_knobs() -> None
         assert _space({**SERVING, **change}).fingerprint() != space.fingerprint()
 
 
-def test_difference_names_what_was_added_removed_and_changed() -> None:
+def test_difference_names_added_removed_and_changed_keys() -> None:
     assert difference({"a": "x", "b": 1, "c": 3}, {"a": "y", "c": 3, "d": [1]}) == [
         "a: was x, is y",
         "b: was 1, is absent",
@@ -251,7 +251,7 @@ def test_float_ranges_are_understood() -> None:
 
 
 @pytest.mark.parametrize("knob", ["batch_size", "max_num_seqs"])
-def test_users_and_their_beams_bound_how_many_sequences_are_enough(knob: str) -> None:
+def test_users_and_their_beams_bound_the_number_of_sequences(knob: str) -> None:
     assert _space({knob: [1, 64], "beam_size": [1, 2, 4]}).saturation(users=4) == {knob: 16.0}
     assert _space({knob: [1, 64], "workers": [1, 2]}).saturation(users=4) == {knob: 4.0}
     assert _space({"workers": [1, 2]}).saturation(users=4) == {}
