@@ -33,19 +33,19 @@ _OPTUNA_TABLE, _MLFLOW_TABLE = "studies", "experiments"
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a study needs, built and checked.
+    """The parts of a study.
 
     Attributes:
-        config: The configuration it came from.
+        config: The configuration that they were built from.
         space: The search space.
-        objectives: Objective name -> what estimates it, in the order of Optuna's values.
-        metrics: All that is recorded, the objectives among them.
+        objectives: Objective name -> its estimator, in the order of Optuna's values.
+        metrics: Metric name -> its estimator, the objectives included.
         limits: The constraints.
         launcher: Starts engines.
         arrivals: When requests are due.
-        workload: What is asked.
-        folder: Where this study's files go.
-        signature: What every figure of this study depends on.
+        workload: Prompts and references.
+        folder: The folder of the study's files.
+        signature: The conditions that every figure of this study depends on.
     """
 
     config: StudyConfig
@@ -60,13 +60,13 @@ class Plan:
     signature: Mapping[str, str]
 
     def engine_settings(self) -> str:
-        """A hash of all that engines of this study have in common: with others, one that did not start may do so."""
-        hardware = self.config.hardware  # its price changes no engine
+        """Hash of the settings that all engines of this study share and on which it depends whether one starts."""
+        hardware = self.config.hardware  # the price has no influence on an engine
         settings = [self.config.engine, {"name": hardware.name, "env": hardware.env}]
         return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
     def fingerprint(self) -> dict[str, Any]:
-        """What must not change between the sessions of one study, flat."""
+        """Key -> value of all settings that must stay the same between the sessions of a study."""
         return {
             **{f"search_space.{k}": v for k, v in self.space.fingerprint().items()},
             **{f"objectives.{k}": json.dumps(node, sort_keys=True) for k, node in self.config.objectives.items()},
@@ -98,7 +98,7 @@ def make_plan(config: StudyConfig) -> Plan:
     _check_launcher(launcher, space, config, objectives)
     recorded = arrivals.lengths if isinstance(arrivals, Trace) and arrivals.has_lengths else ()
     workload = load_workload(config.workload, config.model.path, Path(config.cache_dir), config.study.seed, recorded)
-    if config.model.random is not None:  # its answers mean nothing: nothing may score them
+    if config.model.random is not None:  # without references, nothing scores the meaningless answers
         workload = dataclasses.replace(workload, references=[])
     _check_quality(workload, objectives, metrics, limits)
     return Plan(
@@ -111,7 +111,7 @@ def make_plan(config: StudyConfig) -> Plan:
 def _with_weights(
     config: StudyConfig, objectives: Mapping[str, Objective], metrics: Mapping[str, Objective], limits: Sequence[Limit]
 ) -> StudyConfig:
-    """The configuration with a model that is there: one with random weights is made, but for nothing that they decide.
+    """The configuration with its model on disk; a model of random weights is made, unless something scores its answers.
 
     Raises:
         ConfigError: an objective or a constraint scores answers.
@@ -166,7 +166,7 @@ def _check_quality(
 
 
 def _check_functions(reference: str, metrics: Mapping[str, Objective]) -> None:
-    """A user's function must be able to score a perfect answer: better to know before the first engine starts."""
+    """Score a perfect answer with each function of the user's: a broken one is known before an engine starts."""
     for name, metric in metrics.items():
         if isinstance(metric, UserMetric):
             try:
@@ -208,7 +208,7 @@ def _signature(config: StudyConfig, launcher: Launcher, arrivals: Arrivals, work
 
 
 def _lengths(load: Load) -> str:
-    """How long is measured; who measures, and what is believed, changes no figure."""
+    """The lengths of the load in words; the number of clients and the guard have no influence on a figure."""
     lengths = {k: f"{v:g}" for k, v in asdict(load).items() if isinstance(v, float | int) and "clients" not in k}
     if load.iterations.measured:
         lengths["iterations"] = f"{load.iterations.warmup}+{load.iterations.measured}"

@@ -1,4 +1,4 @@
-"""The keys of `certify` in the configuration."""
+"""Schema of `python -m optimize.certify`."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ SCENARIOS = ("stress", "kill", "oom", "paging", "beams", "freeze", "hang", "disc
 
 @dataclass
 class Certify:
-    """What `python -m optimize.certify` puts a configuration through; repetitions by `repeats`.
+    """The runs of `python -m optimize.certify`; `repeats` sets their repetitions.
 
     Attributes:
         scenarios: Which of them to run; empty for all.
         mitigations: Measure each fault with its mitigation too.
-        rate_per_s: Arrivals during faults; None for `rate_share` of the capacity measured first.
+        rate_per_s: Arrivals during faults; null for `rate_share` of the capacity, which is measured first.
         rate_share: See `rate_per_s`.
-        capacity_s: How long the capacity is measured.
+        capacity_s: Length of the measurement of the capacity.
         normal_s: Length of the undisturbed load before each fault, which defines the normal P99.
-        calm_s: P99 has recovered once it was normal for this long.
-        window_s: P99 after a fault is looked at in windows of this length.
-        tolerance: Normal is up to so many times the P99 before the fault.
-        recovery_max_s: Not recovered by then is not recovered.
-        request_timeout_s: After which a request counts as lost.
+        calm_s: Time of normal P99 after which it counts as recovered.
+        window_s: Length of the windows in which P99 is taken after a fault.
+        tolerance: Largest normal P99, as a multiple of the P99 before the fault.
+        recovery_max_s: Time after which a run counts as not recovered.
+        request_timeout_s: Time after which a request counts as lost.
         stress_per_s: Target rate of the stress ramp.
         stress_ramp_s: Length of the ramp.
-        stress_hold_s: How long the target rate is held.
-        stress_requests_max: No ramp sends more requests than this: it holds shorter, or ends below its target.
+        stress_hold_s: Length of the target rate.
+        stress_requests_max: Most requests of a ramp; one that would need more holds shorter or ends below its target.
         stress_steps: Rates of the curve as shares of the capacity.
         stress_step_s: Length of each step.
-        freeze_s: How long the API server stands still.
-        missing_s: How long the checkpoint is missing.
-        disk_mib_per_s: How fast the slow disk is.
-        headroom: Memory beyond the measured peak that the out-of-memory test is repeated with.
-        beams: Beams of the requests that flood the engine; None for as many as it accepts.
-        shrunk_blocks: Blocks of the KV cache in the paging test; None for the fewest that the engine starts with.
+        freeze_s: Length of the API server's stop.
+        missing_s: Time for which the checkpoint is missing.
+        disk_mib_per_s: Speed of the slow disk.
+        headroom: Memory beyond the engine's maximum in the mitigated out-of-memory run, as a share of it.
+        beams: Beams of the requests that flood the engine; null for as many as it accepts.
+        shrunk_blocks: Blocks of the KV cache in the paging test; null for the fewest that the engine starts with.
     """
 
     scenarios: list[str] = bounded([], choices=SCENARIOS)

@@ -1,4 +1,4 @@
-"""The part of the schema about what comes after a study: hardware with its price, the row to deploy, alerts."""
+"""Schema of what follows a study: hardware with its price, the deployment bundle, alerts."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ class Hardware:
     A price is an input, not a measurement: it has a source and a date, and is shown apart from figures.
 
     Attributes:
-        name: For people, and to tell what a study was measured on.
+        name: Name in reports and in the studies measured on it.
         env: Environment variables that fit engines to the machine.
-        machine_class: Says that all machines of the study are alike, by a name of yours; None has their processors,
-            cores, memory and GPUs compared.
-        provider: Who rents it out.
+        machine_class: A name of yours that declares all machines of the study alike; null compares their processors,
+            cores, memory and GPUs.
+        provider: The cloud provider.
         instance: The provider's name for it.
-        accelerators: How many of them it has; 0 for none.
-        accelerator: What they are.
-        memory_gb_per_s: Memory bandwidth of one accelerator, of its data sheet; None where unknown.
-        hourly_usd: Price of the whole instance; None where there is none.
-        region: Where that price holds.
-        price_source: Where it was read.
-        price_date: When that source was written, or read.
-        price_note: What to know before relying on it.
+        accelerators: Number of accelerators; 0 for none.
+        accelerator: Their model.
+        memory_gb_per_s: Memory bandwidth of one accelerator, from its data sheet; null where unknown.
+        hourly_usd: Price of the whole instance; null where there is none.
+        region: Region in which the price holds.
+        price_source: Source of the price.
+        price_date: Date of the source.
+        price_note: Caveats of the price.
     """
 
     name: str = MISSING
@@ -55,10 +55,10 @@ class Levels:
     """Two thresholds of one quantity.
 
     Attributes:
-        warn: Beyond this somebody should look.
-        critical: Beyond this somebody must act.
-        warn_for_s: How long it must last.
-        critical_for_s: The same of the critical one.
+        warn: Threshold beyond which somebody should look.
+        critical: Threshold beyond which somebody must act.
+        warn_for_s: Time beyond `warn` before it fires.
+        critical_for_s: Time beyond `critical` before it fires.
     """
 
     warn: float = positive(MISSING)
@@ -69,7 +69,7 @@ class Levels:
 
 @dataclass
 class Alerts:
-    """When monitoring calls; written into the bundle's `alerts.yml`.
+    """Thresholds of the monitoring, written into the bundle's `alerts.yml`.
 
     Attributes:
         queue_s: P95 of the seconds that requests wait for a place in the batch or for KV blocks.
@@ -77,13 +77,13 @@ class Alerts:
         cpu: Share of the machine's processors that is busy.
         from_knee: Take `warn` of the queue from the knee of the row's load curve, where its certificate has one, and
             `critical` in the same proportion as written here; never laxer than written here.
-        load_curve: A certificate (`certify.json`); None for the row's latest.
-        quantile: Of the waiting times.
-        window_s: Over which rates and quantiles are taken.
-        cpu_window_s: The same of the processors.
+        load_curve: A certificate (`certify.json`); null for the row's latest.
+        quantile: Quantile of the waiting times.
+        window_s: Window of rates and quantiles.
+        cpu_window_s: Window of the processors' use.
         scrape_s: Seconds between two readings.
-        down_for_s: How long an engine may not answer.
-        node_exporter: Where the processors' readings come from.
+        down_for_s: Time without an answer after which an engine counts as down.
+        node_exporter: Address of the Prometheus node exporter.
     """
 
     queue_s: Levels = field(default_factory=lambda: Levels(0.5, 1.0, 10.0, 10.0))
@@ -101,16 +101,16 @@ class Alerts:
 
 @dataclass
 class Deploy:
-    """What `python -m optimize.deploy` writes.
+    """The bundle that `python -m optimize.deploy` writes.
 
     Attributes:
-        folder: Of the bundle; None for `bundle` in the study's folder.
-        port: That the server listens on.
-        headroom: Memory beyond what was measured, as a share of it.
-        replicas: Of the Kubernetes Deployment.
-        image: Container image; None for vLLM's own of the release that was measured.
+        folder: Folder of the bundle; null for `bundle` in the study's folder.
+        port: Port that the server listens on.
+        headroom: Memory beyond the measured peak, as a share of it.
+        replicas: Replicas of the Kubernetes Deployment.
+        image: Container image; null for vLLM's own image of the measured release.
         verify: Start the bundle's command once, ask it something, and take the memory it needs from there.
-        start_timeout_s: How long that start may take, and how long probes wait.
+        start_timeout_s: Time limit of that start and of the start-up probes.
     """
 
     folder: str | None = None
@@ -124,10 +124,10 @@ class Deploy:
 
 @dataclass
 class Price:
-    """What `python -m optimize.price` assumes.
+    """Assumptions of `python -m optimize.price`.
 
     Attributes:
-        factors: Hardware name -> its throughput as a multiple of the measured machine's, where you know it.
+        factors: Hardware name -> its throughput as a multiple of the measured machine's, where it is known.
     """
 
     factors: dict[str, float] = positive({})

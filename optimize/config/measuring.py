@@ -1,4 +1,4 @@
-"""The part of the schema about measuring: what is asked, how the engine is loaded, when a figure is not believed."""
+"""Schema of a measurement: the workload, the load, and the limits beyond which a measurement is repeated."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from optimize.config.bounds import bounded, not_negative, positive
 
 @dataclass
 class WorkloadSource:
-    """Where prompts and references come from.
+    """The source of prompts and references.
 
     Attributes:
-        name: For people.
+        name: Name in reports.
         path: JSONL, CSV or Parquet file, or a Hugging Face dataset id.
         subset: Configuration name of a hub data set.
         split: Split of a hub data set.
         prompt_column: Text, or a list of chat messages.
-        reference_column: Text; None where there are no references, and so no quality to score.
-        limit: Use only the first rows.
-        max_tokens: Bound on every answer; None derives it from the longest reference.
+        reference_column: Text; null without references, and then without scores of quality.
+        limit: Number of rows used, from the first; null for all.
+        max_tokens: Limit of every answer in tokens; null derives it from the longest reference.
         prompt_tokens: A distribution of `optimize.load.lengths`; prompts are cut, or continued with others, to fit it.
-        output_tokens: The same of answers, which then run to their length whatever the model would say.
+        output_tokens: The same for answers, which then run to their length whatever the model would say.
     """
 
     name: str = MISSING
@@ -41,18 +41,18 @@ class WorkloadSource:
 
 @dataclass
 class Guard:
-    """When a measurement is not believed, and measured again.
+    """Limits beyond which a measurement is discarded and repeated.
 
     Attributes:
-        repeats: How often at most; three times that in a confirmation where an open loop seems not to settle.
+        repeats: Most repetitions; three times as many in a confirmation whose open loop seems not to settle.
         steal_max: Share of the processors that the host may withhold during the window.
         other_cores_max: Share of the processors that other programs may use.
         throttled_max: Share of the time that this container may be throttled.
         gpu_slowed_max: Share of the time that heat or the power supply may slow a GPU.
-        send_lag_p99_max_s: How late requests may be sent (P99, beyond its interval), ...
-        send_lag_share_max: ... or, if that is more, as a share of the median latency.
+        send_lag_p99_max_s: Delay with which requests may be sent (P99; its whole interval must be beyond).
+        send_lag_share_max: The same as a share of the median latency; the larger of the two holds.
         client_cpu_max: Share of a core that a client process may use.
-        drift_p: Chance of a steady load being said to drift (an open loop that slows down: unsettled); 0 believes all.
+        drift_p: Probability that a steady load is judged to drift, or an open loop not to settle; 0 accepts every load.
     """
 
     repeats: int = not_negative(1)
@@ -73,7 +73,7 @@ class Iterations:
     Attributes:
         warmup: Iterations that must have ended before the window opens.
         measured: Iterations that the window holds; 0 leaves warm-up and window to the adaptive rule.
-        max_s: How long either may take; what is there by then is measured, and said to be cut short.
+        max_s: Time limit of either; at the limit the iterations so far are measured and marked as cut short.
     """
 
     warmup: int = not_negative(10)
@@ -83,24 +83,24 @@ class Iterations:
 
 @dataclass
 class Load:
-    """How the engine is loaded and for how long it is measured.
+    """The load on the engine, and the length of its measurement.
 
     Attributes:
         arrivals: When requests are due: a profile of `optimize.load.arrivals`.
-        clients: Client processes to begin with.
-        clients_max: How many there may be, where fewer cannot keep up; None for one per core.
-        first_answer_max_s: How long the very first answers may take; they may have to wait for kernels to be compiled.
+        clients: Client processes at the start.
+        clients_max: Most client processes, where fewer cannot keep up; null for one per core.
+        first_answer_max_s: Time limit of the very first answers, which may wait for kernels to be compiled.
         warmup_s: Shortest warm-up.
         warmup_requests: Requests that must have ended before the window opens.
-        warmup_max_s: How long the load may take to settle; what has not settled by then is measured as it is.
+        warmup_max_s: Longest warm-up; a load that has not settled by then is measured as it is.
         window_min_s: Shortest window.
         window_requests: Answers to requests due in the window before it may close.
         window_max_s: Longest window.
-        window_look_s: From then on a window is closed where its trial can come to nothing; see `study.cut_short`.
-        precision: Metric -> half of its interval, as a share of its value, that ends the window before its longest.
-        drain_max_s: How long the window's last requests are waited for.
-        request_timeout_s: After which a request counts as failed.
-        guard: When a measurement is not believed.
+        window_look_s: Time from which a window may be closed because its trial is futile; see `study.cut_short`.
+        precision: Metric -> half-width of its interval, as a share of its value, at which the window closes early.
+        drain_max_s: Longest wait for the window's last requests.
+        request_timeout_s: Time after which a request counts as failed.
+        guard: Limits beyond which a measurement is repeated.
         iterations: A fixed number of warm-up and measured iterations in place of all lengths above.
     """
 

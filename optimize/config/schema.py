@@ -1,4 +1,4 @@
-"""The shape of the configuration: Hydra checks every YAML file and override against these classes.
+"""Schema of the configuration: Hydra checks every YAML file and override against these classes.
 
 Imports nothing heavy, so that a typo is answered at once. Classes stay mutable because Hydra's overrides set fields.
 Nodes of type Any are built by `_target_` (see `optimize.config.instantiate`), which checks their keys itself.
@@ -28,18 +28,18 @@ LEAST_ROUNDS = 2
 
 @dataclass
 class StudySettings:
-    """One study: its name, its budget, and how it goes about it.
+    """One study: its name, its budget and its way of measuring.
 
     Attributes:
-        name: Names the study in Optuna, MLflow and on disk; the same name resumes.
-        trials: Configurations to measure beside the baseline.
-        minutes: Stop asking for new trials after this long; None for no limit. The confirmation comes on top.
-        seed: Of the sampler, the order of prompts and the arrivals.
+        name: Name in Optuna, in MLflow and on disk; the same name resumes the study.
+        trials: Number of configurations to measure beside the baseline.
+        minutes: Time after which no new trial starts; null for no limit. The confirmation comes on top.
+        seed: Seed of the sampler, of the order of prompts and of the arrivals.
         fresh: Set the existing study of this name aside and start anew.
         reuse_engines: Let the sampler try further request settings on a live engine where that is worth more, per
             second, than starting another one; see `optimize.driver.engine_reuse`.
-        cut_short: Close a trial's window early once, at the best ends of its intervals, it breaks a constraint or a
-            feasible trial is better in every objective; see `optimize.decision.futility`.
+        cut_short: Close a trial's window early once it is futile: even at the best ends of its intervals it breaks a
+            constraint, or a feasible trial is better in every objective; see `optimize.decision.futility`.
         max_failures_in_a_row: Stop the study when this many trials in a row failed or were infeasible.
     """
 
@@ -55,12 +55,12 @@ class StudySettings:
 
 @dataclass
 class Search:
-    """What a search starts from, beside vLLM's defaults, and when it ends.
+    """The start of a search, beside vLLM's defaults, and its end.
 
     Attributes:
         warm_start: Studies in the same storage; their best configurations are tried first, whatever model, machine or
-            scenario they were for, and what could not start there, on the same machine, is not started.
-        warm_start_points: How many configurations to take from each: the best, and what else on its front differs most.
+            scenario they were for; on the same machine, configurations that could not start there are not started.
+        warm_start_points: Number of configurations from each: the best, then those of its front that differ most.
         until: "budget" (`study.trials`, `study.minutes`), or "noise": before that, once the gain to expect from going
             on is below what a confirmation can tell from chance; see `optimize.search.stopping`.
     """
@@ -75,8 +75,9 @@ class Confirm:
     """The measurements that a recommendation rests on; see `optimize.study.confirmation`.
 
     Attributes:
-        candidates: How many of the front, best score first, are measured again; 0 recommends on single readings.
-        rounds: How often each, and the baseline.
+        candidates: Number of trials of the front, best score first, that are measured again; 0 recommends on single
+            readings.
+        rounds: Number of measurements of each candidate and of the baseline.
     """
 
     candidates: int = not_negative(3)
@@ -88,11 +89,11 @@ class Confirm:
 
 @dataclass
 class Scenario:
-    """What the deployment is for, as weights.
+    """The purpose of the deployment, as weights of the objectives.
 
     Attributes:
         name: Short name; one row of the matrix.
-        title: For people.
+        title: Title in reports.
         weights: Objective -> exponent of its gain over the baseline in the score; see `optimize.recommend`.
     """
 
@@ -108,7 +109,7 @@ class RandomWeights:
     Attributes:
         config: The fields of its config.json.
         tokenizer: Folder of the model whose tokenizer it gets; the vocabulary may be larger than the tokenizer's.
-        seed: Of the weights.
+        seed: Seed of the weights.
         std: Standard deviation of the weights.
     """
 
@@ -123,9 +124,9 @@ class Model:
     """The model to serve.
 
     Attributes:
-        name: For people.
+        name: Name in reports.
         path: Local folder or Hugging Face id.
-        flags: vLLM flags this model always needs.
+        flags: vLLM flags that this model always needs.
         random: Makes the model on the spot, in the cache; `path` is then set to its folder.
     """
 
@@ -137,7 +138,7 @@ class Model:
 
 @dataclass
 class Recipe:
-    """Which checkpoint is served: the model as it is, one that is made from it, or a ready-made one.
+    """The checkpoint to serve: the model as it is, one that is made from it, or a ready-made one.
 
     At most one of `scheme`, `modifiers`, `recipe` and `checkpoint` is given; with none it is the model as it is.
 
@@ -149,8 +150,8 @@ class Recipe:
         modifiers: llm-compressor modifiers in the order they are applied, each with its arguments.
         recipe: An llm-compressor recipe: path of its YAML file.
         checkpoint: Folder or Hugging Face id of a checkpoint that is served as it is.
-        calibration_samples: How many of the workload's prompts, with their references, activations are observed on.
-        calibration_tokens: At how many tokens each of these is cut.
+        calibration_samples: Number of the workload's prompts, with their references, on which activations are observed.
+        calibration_tokens: Length in tokens at which each of these is cut.
         flags: Further vLLM flags the checkpoint needs.
     """
 
@@ -168,16 +169,16 @@ class Recipe:
 
 @dataclass
 class Tracking:
-    """Where results go.
+    """The stores of results.
 
     Attributes:
         uri: MLflow tracking store or server.
         experiment: MLflow experiment.
         artifacts: Folder of MLflow's artifacts, for a database store.
         storage: Optuna storage.
-        ui: Address of MLflow's pages, for the report's links; None for `uri` where that is a server, else for what
-            scripts/ui serves.
-        storage_artifacts: Folder of the files that Optuna's dashboard shows with studies and trials; None keeps none.
+        ui: Address of MLflow's pages, for the report's links; null for `uri` where that is a server, else for the
+            address of scripts/ui.
+        storage_artifacts: Folder of the files that Optuna's dashboard shows with studies and trials; null for none.
     """
 
     uri: str = MISSING
@@ -190,20 +191,20 @@ class Tracking:
 
 @dataclass
 class Executor:
-    """Where trials run; see `optimize.executor`.
+    """The machines and devices that trials run on; see `optimize.executor`.
 
     Attributes:
         kind: "local" (this machine) or "ray" (a Ray cluster).
-        retries: How often a trial that failed for a passing reason is tried again.
-        losses: How often a trial may lose its worker (a process, a node) and run again before it counts as failed.
-        engines: How many engines at a time, at most; None for as many as there are places or room for.
+        retries: Number of retries of a trial that failed for a transient reason.
+        losses: Number of times that a trial may lose its worker (a process, a node) before it counts as failed.
+        engines: Most engines at a time; null for as many as there are places or room for.
         cpu_sets: Sets of processors ("0-3,8"), one engine each; none leaves processors to the system.
-        gpus_per_engine: GPUs of each engine; None for one, or for all of a machine's where a flag or knob spreads an
-            engine over GPUs. On Ray None asks for none.
-        address: Of the Ray cluster: auto, host:port, ray://host:port.
+        gpus_per_engine: GPUs of each engine; null for one, or for all of a machine's where a flag or knob spreads an
+            engine over GPUs. On Ray null asks for none.
+        address: Address of the Ray cluster: auto, host:port, ray://host:port.
         cpus_per_engine: Processors that each worker asks of Ray.
         resources: Further resources that each worker asks of Ray.
-        start_timeout_s: How long to wait for all workers before going on with those that are ready.
+        start_timeout_s: Longest wait for all workers; the study then goes on with those that are ready.
     """
 
     kind: str = bounded("local", choices=("local", "ray"))
@@ -220,15 +221,15 @@ class Executor:
 
 @dataclass
 class Tables:
-    """Of `python -m optimize.tables`: the values of each knob; the first is what the others are compared with.
+    """Values of each knob in `python -m optimize.tables`; the others are compared with the first.
 
     Attributes:
-        quantization: Recipes.
-        batch_size: Sequences at once.
-        beam_size: Beams of the request.
+        quantization: Names of recipes.
+        batch_size: Most sequences in a batch.
+        beam_size: Beams of each request.
         workers: Front-end processes.
-        into: Markdown file that takes the table, in place of the one of the same title; None for none.
-        again: A table's study on disk, whose measurements are scored and shown again; None measures.
+        into: Markdown file whose table of the same title is replaced; null for none.
+        again: Study of an earlier table, whose stored measurements are scored and shown again; null measures.
     """
 
     quantization: list[Any] = field(default_factory=lambda: ["fp16", "int8", "int4"])
@@ -253,15 +254,15 @@ class StudyConfig:
     engine: Any = MISSING
     hardware: Hardware = field(default_factory=Hardware)
     instances: dict[str, Hardware] = field(default_factory=dict)
-    """Of `python -m optimize.price`: the hardware that is compared."""
+    """Hardware that `python -m optimize.price` compares."""
     search_space: dict[str, Any] = field(default_factory=dict)
     baseline: dict[str, Any] = field(default_factory=dict)
     workload: WorkloadSource = field(default_factory=WorkloadSource)
     load: Load = field(default_factory=Load)
     at: dict[str, Any] = field(default_factory=dict)
-    """Of `python -m optimize.measure`, `serve`, `certify`: knob -> value; the others stay at vLLM's defaults."""
+    """Knob -> value of the configuration for `measure`, `serve` and `certify`; others stay at vLLM's defaults."""
     repeats: int = bounded(3, least=1)
-    """Of `measure`, `tables` and `certify`: how often, each time on new engines."""
+    """Number of repetitions in `measure`, `tables` and `certify`, each on new engines."""
     tables: Tables = field(default_factory=Tables)
     serve: Serve = field(default_factory=Serve)
     certify: Certify = field(default_factory=Certify)
@@ -270,7 +271,7 @@ class StudyConfig:
     constraints: dict[str, Any] = field(default_factory=dict)
     """Metric -> the fields of a Bound; untyped so that the command line can add one (`+constraints.x={max: 1}`)."""
     row: str = "recommended"
-    """Of `deploy`, `price`, `serve`, `certify`: "recommended", "runner-up", "baseline" or a trial's number."""
+    """Row for `deploy`, `price`, `serve` and `certify`: "recommended", "runner-up", "baseline" or a trial's number."""
     deploy: Deploy = field(default_factory=Deploy)
     alerts: Alerts = field(default_factory=Alerts)
     price: Price = field(default_factory=Price)
@@ -280,7 +281,7 @@ class StudyConfig:
     output_dir: str = "mlruns"
     cache_dir: str = ".cache"
     cache_max_gib: float = not_negative(50.0)
-    """The least recently used entries beyond this are removed when a study starts; see `optimize.cache`."""
+    """Size of the cache beyond which the start of a study removes the least recently used entries."""
 
 
 def register() -> None:

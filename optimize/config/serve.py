@@ -1,4 +1,4 @@
-"""The keys of `serve` in the configuration."""
+"""Schema of `python -m optimize.serve`."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ class Serve:
     Attributes:
         host: Address to listen on; one that others can reach needs an API key.
         port: Port to listen on; 0 takes a free one.
-        api_key_env: Environment variable that holds the key which clients must send; without it, on loopback, none is
-            asked for.
-        probe_s: Seconds between looks at a living engine: does it answer, how full is its KV cache.
-        probe_timeout_s: How long an answer to a probe may take.
+        api_key_env: Environment variable that holds the key which clients must send; without it, on loopback, no key is
+            required.
+        probe_s: Seconds between probes of a living engine for an answer and for the use of its KV cache.
+        probe_timeout_s: Time limit of the answer to a probe.
         probe_failures: Probes without an answer, in a row, after which an engine that does not compute is restarted.
-        unanswered_max_s: An engine that computes but answers no probe (overload) is restarted after this long only.
+        unanswered_max_s: Time after which an engine that computes but answers no probe (overload) is restarted.
         backoff_first_s: Pause before the second restart in a row; the first comes at once.
-        backoff_factor: Each further pause is so many times as long.
+        backoff_factor: Ratio of each pause to the one before.
         backoff_max_s: Longest pause.
-        healthy_s: An engine that lived this long is well: the next restart comes at once again.
+        healthy_s: Life of an engine after which the next restart comes at once again.
         standby: Keep a second engine ready; it takes over at once, and costs its memory.
-        wait_s: How long a request may wait for an engine to come back before it is refused with 503.
-        retries: How often a request is sent again after its engine died, if nothing of the answer was passed on yet.
-        beams_max: Beams that a request may ask for; None for what the engine accepts (half of max_logprobs).
-        beams_together: Beams of all requests in flight together; None for the engine's max_num_seqs.
-        beams_over: What becomes of a request beyond the limit: "refuse" (400) or "clamp".
+        wait_s: Longest wait of a request for an engine to come back before it is refused with 503.
+        retries: Number of times that a request is sent again after its engine died, while none of its answer was sent.
+        beams_max: Beams that a request may ask for; null for what the engine accepts (half of max_logprobs).
+        beams_together: Beams of all requests in flight together; null for the engine's max_num_seqs.
+        beams_over: Treatment of a request beyond the limit: "refuse" (400) or "clamp".
         beams_dynamic: Lower the limit while the KV cache is full or requests wait.
         kv_high: Share of the KV cache in use that halves the limit of beams.
         kv_low: Share below which it grows again.
-        drain_s: How long requests in flight may take to end after SIGTERM.
+        drain_s: Time limit of the requests in flight after SIGTERM.
     """
 
     host: str = "127.0.0.1"
