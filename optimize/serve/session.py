@@ -13,10 +13,10 @@ from optimize.config.instantiate import build
 from optimize.config.schema import StudyConfig
 from optimize.engine.vllm import VllmLauncher
 from optimize.errors import ConfigError
+from optimize.serve.authentication import api_key
 from optimize.serve.front import Front, bind
 from optimize.serve.launchers import LauncherPool, SupervisedLauncher
 from optimize.serve.supervisor import Supervisor
-from optimize.serve.validation import api_key
 from optimize.study.target import choose
 
 

@@ -1,11 +1,13 @@
+"""The address of the front: its port, and the key that it requires."""
+
 import socket
 
 import pytest
 
 from optimize.config.serve import Serve
 from optimize.errors import ConfigError
+from optimize.serve.authentication import api_key
 from optimize.serve.front import bind
-from optimize.serve.validation import api_key
 
 
 def test_the_key_comes_from_the_environment_only(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What can be known to be wrong with the settings of `serve`, before any engine starts."""
+"""The API key of the front."""
 
 from __future__ import annotations
 
