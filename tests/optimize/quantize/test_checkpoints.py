@@ -20,7 +20,7 @@ from optimize.quantize.checkpoints import make_checkpoints
 from optimize.quantize.layers import Precision, layer_precisions
 from tests.conftest import ROOT, Run
 
-pytestmark = [pytest.mark.live, pytest.mark.timeout(1800)]  # seven checkpoints, on a machine that may be busy
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seven checkpoints, on a machine that may be busy
 DEMO = Model("demo", str(ROOT / "demo/model"))
 NAMES = ("int8", "int4", "dynamic4", "fp8", "mixed8", "int4_gptq", "int8_smoothquant")
 LINEAR = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
