@@ -81,5 +81,5 @@ def test_the_report_quotes_why_measurements_were_repeated_and_what_disturbed_the
     measured.config["deploy_command"] = "vllm serve m"
     text = report(rig.plan, [measured])
     busy = "other programs used 50% of the processors"
-    assert f"machine: {busy}" in text and f"not believed: {busy}" in text
+    assert f"machine: {busy}" in text and f"rejected: {busy}" in text
     assert text.endswith("deploy: vllm serve m")
