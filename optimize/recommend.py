@@ -23,7 +23,7 @@ def _recommend(config: StudyConfig, config_yaml: str) -> int:
     if not rows:
         raise ConfigError(
             f"{redacted(config.tracking.storage)} holds no study with a recommendation: run one first, "
-            "e.g. scripts/optimize +study=chat"
+            "e.g. python -m optimize +study=chat"
         )
     by_name = {study.study_name: study for study in studies}
     for row in rows:

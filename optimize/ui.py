@@ -30,7 +30,7 @@ h2 { margin: .3rem 0; } p { margin: .3rem 0; } nav { display: flex; flex-wrap: w
 h2 { overflow-wrap: anywhere; }
 .summary { opacity: .75; }
 """
-_NONE = "<p>There are no studies yet. <code>scripts/optimize +study=smoke</code> runs a first one.</p>"
+_NONE = "<p>There are no studies yet. <code>python -m optimize +study=smoke</code> runs a first one.</p>"
 
 
 @dataclass(frozen=True)

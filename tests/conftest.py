@@ -25,8 +25,15 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs the made studies comes first: one worker makes them, and the others have something else to do."""
-    items.sort(key=lambda item: "made_studies" not in getattr(item, "fixturenames", ()))
+    """First what needs the made studies, which one worker makes while the others go on; last what needs a live study or
+    a cold start, which are under way while the tests before them run.
+    """
+
+    def place(item: pytest.Item) -> int:
+        names = set(getattr(item, "fixturenames", ()))
+        return 0 if "made_studies" in names else 2 if names & {"real_smoke", "cold_start"} else 1
+
+    items.sort(key=place)
 
 
 @pytest.fixture

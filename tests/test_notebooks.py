@@ -14,6 +14,8 @@ from tests.made import QUICK, ROOT
 pytestmark = pytest.mark.timeout(600)  # the first of these tests makes the studies
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+READERS, RUNNERS = NOTEBOOKS[:2], NOTEBOOKS[2:]
+"""Notebooks that read studies, and those that run one."""
 
 
 def test_the_notebooks_are_these_three() -> None:
@@ -26,7 +28,9 @@ def test_outputs_are_stripped(path: Path) -> None:
     assert cells and all(c["outputs"] == [] and c["execution_count"] is None for c in cells)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [*READERS, *(pytest.param(path, marks=pytest.mark.slow) for path in RUNNERS)], ids=lambda p: p.stem
+)
 @pytest.mark.filterwarnings("default")  # of Jupyter's own packages
 def test_it_runs_from_top_to_bottom(path: Path, made_studies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")

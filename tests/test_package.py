@@ -17,6 +17,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 SOURCES = ["pyproject.toml", "setup.py", "README.md", "LICENSE", "conf", "demo", "objectives", "optimize"]
 SIMULATED = [
     "engine=simulated", "search_space.quantization=null", "confirm.candidates=0", "load.warmup_s=0.1",

@@ -36,7 +36,7 @@ def vllm_root() -> Path:
     spec = importlib.util.find_spec("vllm")
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(
-            "vLLM is not installed in this environment: run through scripts/optimize, which installs it, "
+            "vLLM is not installed in this environment: run through scripts/optimize of a checkout, which installs it, "
             "or pip install --no-deps -r requirements/cpu.txt (gpu.txt on a GPU machine)"
         )
     return Path(next(iter(spec.submodule_search_locations)))

@@ -18,7 +18,7 @@ def _report(config: StudyConfig, config_yaml: str) -> int:
         hint = closest(config.study.name, list(studies)) if studies else "it holds none"
         raise ConfigError(
             f"{config.tracking.storage} holds no study {config.study.name!r}; {hint}: run one first, "
-            "e.g. scripts/optimize +study=chat"
+            "e.g. python -m optimize +study=chat"
         )
     files = write(config, studies[config.study.name], list(studies.values()))
     print(f"report: {files[0]} ({files[0].stat().st_size / 2**20:.1f} MiB)   figures: {files[1]}")

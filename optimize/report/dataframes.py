@@ -122,7 +122,7 @@ def studies(output_dir: str | Path = "mlruns") -> dict[str, StudyReader]:
     """
     folder = Path(output_dir)
     if not (folder / "optuna.db").is_file():
-        raise ConfigError(f"{folder} holds no studies: run one first, e.g. scripts/optimize +study=smoke")
+        raise ConfigError(f"{folder} holds no studies: run one first, e.g. python -m optimize +study=smoke")
     stored = stored_studies(f"sqlite:///{folder}/optuna.db")
     return {s.study_name: StudyReader(s, Ledger(folder / "studies" / s.study_name)) for s in stored}
 

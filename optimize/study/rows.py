@@ -126,7 +126,7 @@ def _study(config: StudyConfig) -> optuna.Study:
     by_name = {study.study_name: study for study in stored_studies(config.tracking.storage)}
     if config.study.name not in by_name:
         raise ConfigError(
-            f"{config.tracking.storage} holds no study {config.study.name!r}: run it first, e.g. scripts/optimize "
+            f"{config.tracking.storage} holds no study {config.study.name!r}: run it first, e.g. python -m optimize "
             f"+study=chat; {closest(config.study.name, by_name)}"
         )
     return by_name[config.study.name]

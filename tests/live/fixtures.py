@@ -133,7 +133,10 @@ def smoke_command(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Command]
     """The smoke study as a newcomer runs it, under way."""
     out = tmp_path_factory.mktemp("smoke")
     # Beam search on a processor without AVX-512 takes a second per answer: a few are enough here.
-    few = ["load.arrivals.users=2", "load.warmup_requests=2", "load.warmup_max_s=5", "confirm.rounds=2"]
+    few = [
+        "load.arrivals.users=2", "load.warmup_requests=2", "load.warmup_max_s=2", "load.window_requests=5",
+        "confirm.rounds=2", "workload.max_tokens=24",
+    ]  # fmt: skip
     command = Command.start(out, "optimize", ["+study=smoke", f"output_dir={out}", CACHE, *BELIEVE, *few, *QUIET])
     yield command
     command.end()

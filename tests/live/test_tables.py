@@ -17,7 +17,7 @@ pytestmark = pytest.mark.live
 @pytest.mark.timeout(300)
 def test_a_table_of_batch_sizes_with_perplexity(optimize: Run, live_engines: LiveEngines, tmp_path: Path) -> None:
     options = [
-        "tables.batch_size=[1,8]", "repeats=2", "load.iterations.warmup=1", "load.iterations.measured=5",
+        "tables.batch_size=[1,8]", "repeats=2", "load.iterations.warmup=1", "load.iterations.measured=3",
         "+metrics.perplexity={_target_: objectives.quality.Perplexity, rows: 20}", "load.arrivals.users=8",
     ]  # fmt: skip
     words = ["batch_size", "+study=smoke", f"output_dir={tmp_path}", CACHE, *BELIEVE, *options, *SHARED]

@@ -11,16 +11,18 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.conftest import ROOT, Run, engine_processes
+from tests.conftest import ROOT, Run
 
 
 def refusal(done: subprocess.CompletedProcess[str]) -> str:
     """The one line of a refusal."""
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
-    assert engine_processes("optimize.engine.serve") == []
+    commands = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
+    assert [command for command in commands if "optimize.engine" in command] == []
     return done.stderr
 
 

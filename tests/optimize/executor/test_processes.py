@@ -43,6 +43,7 @@ def workers_of(pid: int) -> list[psutil.Process]:
     return [p for p in psutil.Process(pid).children() if "spawn_main" in " ".join(p.cmdline())]
 
 
+@pytest.mark.slow
 def test_a_study_on_two_places_measures_side_by_side(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
     options = [*simulated, SETS, "study.trials=3", "confirm.candidates=1", "confirm.rounds=2"]
     done = optimize(options)
