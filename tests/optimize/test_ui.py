@@ -72,4 +72,4 @@ def test_a_foreign_host_name_is_refused(http: httpx.Client) -> None:
 
 
 def test_without_studies_the_page_names_the_command_for_a_first_one(tmp_path: Path) -> None:
-    assert "scripts/optimize +study=smoke" in page(entries(tmp_path), "m", "o")
+    assert "python -m optimize +study=smoke" in page(entries(tmp_path), "m", "o")
