@@ -182,5 +182,7 @@ def limit_text(limit: Limit, unit: str) -> str:
     sign = "≤" if limit.upper else "≥"
     if limit.relative:
         return f"{title_of(limit.metric)} {sign} {limit.value:g}× the default"
+    if unit == "share":
+        return f"{title_of(limit.metric)} {sign} {100 * limit.value:g} %"
     factor, shown_unit = unit_of(unit, limit.value)
     return f"{title_of(limit.metric)} {sign} {limit.value / factor:g} {shown_unit}".rstrip()
