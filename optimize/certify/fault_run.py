@@ -11,9 +11,9 @@ from typing import Any
 from objectives import Measurement, RequestRecord
 from optimize.certify.cgroups import Denied
 from optimize.certify.context import FaultContext, Scenario
-from optimize.certify.recovery import Baseline, baseline_of, harm, is_steady, recovered_s
+from optimize.certify.recovery import Baseline, baseline_of, harm, is_steady
 from optimize.certify.results import FaultResult
-from optimize.certify.testbed import SupervisedEngine, Testbed, watch
+from optimize.certify.testbed import SupervisedEngine, Testbed, watch, watch_recovery
 from optimize.config.certify import Certify
 from optimize.evaluation.interference import disturbances
 from optimize.evaluation.telemetry import Telemetry
@@ -102,19 +102,8 @@ class _FrontView:
 def _recover(load: LoadRun, scenario: Scenario, baseline: Baseline, fault_s: float, testbed: Testbed) -> float | None:
     """Load until P99 is normal again; seconds from the fault, or None after `recovery_max_s`."""
     settings, limit_s = testbed.settings, baseline.limit_s(testbed.settings.tolerance)
-    recovery_s: float | None = None
-
-    def done() -> bool:
-        nonlocal recovery_s
-        if load.clock() < fault_s + scenario.watch_s + settings.calm_s:
-            return False
-        recovery_s = recovered_s(
-            load.records, fault_s, load.oldest_due_s(), limit_s, settings.window_s, settings.calm_s
-        )  # fmt: skip
-        return recovery_s is not None
-
-    watch(load, done, fault_s + settings.recovery_max_s)
-    return recovery_s
+    calm_from_s = fault_s + scenario.watch_s + settings.calm_s
+    return watch_recovery(load, fault_s, limit_s, settings, calm_from_s)
 
 
 def _conclude(

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from objectives import RequestRecord
-from optimize.certify.recovery import Baseline, baseline_of, recovered_s
+from optimize.certify.recovery import Baseline, baseline_of
 from optimize.certify.results import FaultResult
-from optimize.certify.testbed import SupervisedEngine, Testbed, watch
+from optimize.certify.testbed import SupervisedEngine, Testbed, watch, watch_recovery
 from optimize.engine.base import Endpoint
 from optimize.load.arrivals import OpenLoop, Poisson, Ramp
 from optimize.load.audit import Audit, audit_of
@@ -178,7 +178,7 @@ def _drive_ramp(testbed: Testbed, endpoint: Endpoint, target: float) -> _RampRun
         load.follow(Poisson(rate), end_s)
         # The last requests before the ramp may not have ended.
         baseline = baseline_of(load.records, _WARM_S, baseline_until_s - min(1.0, settings.normal_s / 2))
-        recovery_s = _until_normal(load, end_s, baseline.limit_s(settings.tolerance), testbed)
+        recovery_s = watch_recovery(load, end_s, baseline.limit_s(settings.tolerance), settings)
     return _RampRun(load, ramp, hold_s, began_s, baseline, recovery_s)
 
 
@@ -202,22 +202,6 @@ def bounded_ramp(rate: float, target: float, ramp_s: float, hold_s: float, reque
         target = max(rate, 2 * requests_max / ramp_s - rate)
         on_ramp = (rate + target) / 2 * ramp_s
     return Ramp(rate, target, ramp_s), max(0.0, min(hold_s, (requests_max - on_ramp) / target))
-
-
-def _until_normal(load: LoadRun, end_s: float, limit_s: float, testbed: Testbed) -> float | None:
-    """Seconds from the end of the peak until P99 was normal again; None after `recovery_max_s`."""
-    settings = testbed.settings
-    recovery_s: float | None = None
-
-    def done() -> bool:
-        nonlocal recovery_s
-        recovery_s = recovered_s(
-            load.records, end_s, load.oldest_due_s(), limit_s, settings.window_s, settings.calm_s
-        )  # fmt: skip
-        return recovery_s is not None
-
-    watch(load, done, end_s + settings.recovery_max_s)
-    return recovery_s
 
 
 def per_bin(

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from optimize.certify.recovery import recovered_s
+from optimize.config.certify import Certify
 from optimize.config.serve import Serve
 from optimize.engine.base import Endpoint, EngineConfig, RequestConfig
 from optimize.errors import OptimizeError, TransientFault
@@ -221,3 +223,32 @@ def watch(load: LoadRun, done: Callable[[], bool], limit_s: float) -> bool:
         if load.clock() >= limit_s:
             return False
         time.sleep(_POLL_S)
+
+
+def watch_recovery(
+    load: LoadRun, begin_s: float, limit_s: float, settings: Certify, not_before_s: float = 0.0
+) -> float | None:
+    """Keep the load up until P99 is normal again.
+
+    Args:
+        load: The load.
+        begin_s: Second of the load from which recovery counts: of the fault, or of the end of a peak.
+        limit_s: P99 that still counts as normal, in seconds.
+        settings: Lengths of windows and of the calm that proves a recovery; `recovery_max_s` bounds the wait.
+        not_before_s: Second of the load before which nothing counts as recovered.
+
+    Returns:
+        Seconds from `begin_s` to the recovery; None after `recovery_max_s`.
+    """
+    recovery_s: float | None = None
+
+    def recovered() -> bool:
+        nonlocal recovery_s
+        if load.clock() < not_before_s:
+            return False
+        until_s = load.oldest_due_s()
+        recovery_s = recovered_s(load.records, begin_s, until_s, limit_s, settings.window_s, settings.calm_s)
+        return recovery_s is not None
+
+    watch(load, recovered, begin_s + settings.recovery_max_s)
+    return recovery_s

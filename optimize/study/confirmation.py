@@ -64,17 +64,12 @@ class Confirmation:
         study: The study, its search done.
         settings: Number of candidates and rounds.
         seed: Seed of the order within each round.
-        run_next: Runs the trial that is queued first; needed without `drain`.
-        drain: Runs trials in several slots at a time, given a function that queues the next trial of a slot and returns
-            False if there is none; None runs them one after the other.
+        drain: Runs trials until there are no more, given a function that queues the next trial of a slot and returns
+            False if there is none.
     """
 
-    def __init__(
-        self, study: optuna.Study, settings: Confirm, seed: int, run_next: Callable[[], None] | None = None,
-        drain: Drain | None = None,
-    ) -> None:  # fmt: skip
-        self._study, self._settings, self._seed = study, settings, seed
-        self._run_next, self._drain = run_next, drain or self._one_by_one
+    def __init__(self, study: optuna.Study, settings: Confirm, seed: int, drain: Drain) -> None:
+        self._study, self._settings, self._seed, self._drain = study, settings, seed, drain
         self._slots: dict[int, int] = {}
         self._queued: set[Cell] = set()
 
@@ -121,11 +116,6 @@ class Confirmation:
         for _ in range(2):  # the second time, what a slot that is gone did not finish
             self._slots.clear()
             self._drain(lambda slot: self._queue_next(rounds, numbers[0], slot))
-
-    def _one_by_one(self, has_next: Callable[[int], bool]) -> None:
-        assert self._run_next is not None
-        while has_next(0):
-            self._run_next()
 
     def _queue_next(self, rounds: Sequence[Sequence[Cell]], baseline: int, slot: int) -> bool:
         """See that the next measurement of a slot's round is queued; False if there is none for it now."""

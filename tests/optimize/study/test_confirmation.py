@@ -16,7 +16,7 @@ from optimize.config.schema import Confirm, Scenario
 from optimize.decision.constraints import Limit
 from optimize.decision.recommendation import Recommendation
 from optimize.outcome import ROLE, Role
-from optimize.study.confirmation import Confirmation, confirmed, first_reading, recommendation
+from optimize.study.confirmation import Confirmation, Drain, confirmed, first_reading, recommendation
 from optimize.study.info import StudyInfo, store_info
 from optimize.study.queue import RETRIES, requeue
 from optimize.study.trial_attributes import CONFIRMS, ROUND
@@ -68,10 +68,22 @@ def _truly(number: int, round_: int) -> Figures:
     return qps * wobble, latency_s / wobble
 
 
+def one_by_one(run_next: Callable[[], None]) -> Drain:
+    """Runs the trials of one slot, each as soon as it is queued."""
+
+    def drain(has_next: Callable[[int], bool]) -> None:
+        while has_next(0):
+            run_next()
+
+    return drain
+
+
 def _confirm(
     study: optuna.Study, answer: Answer = _truly, candidates: int = 3, rounds: int = 3, latency_max_s: float = math.inf
 ) -> None:
-    Confirmation(study, Confirm(candidates, rounds), 0, lambda: _run_next(study, answer, latency_max_s)).run()
+    Confirmation(
+        study, Confirm(candidates, rounds), 0, one_by_one(lambda: _run_next(study, answer, latency_max_s))
+    ).run()
 
 
 def _cells(study: optuna.Study) -> list[tuple[int, int]]:
@@ -142,7 +154,7 @@ def test_a_trial_that_fails_is_tried_as_often_as_it_is_queued_and_its_round_left
         if trial.user_attrs[RETRIES] < 1:
             requeue(study, trial, 1)
 
-    Confirmation(study, Confirm(3, 3), 0, run_next).run()
+    Confirmation(study, Confirm(3, 3), 0, one_by_one(run_next)).run()
     assert _cells(study).count((1, 2)) == 2
     assert _found(study).rounds == 2
 
@@ -219,7 +231,7 @@ def test_a_candidate_that_keeps_failing_does_not_spoil_the_confirmation_of_the_o
             return _run_next(study, _truly)
         study.tell(study.ask({"x": IntDistribution(0, 9)}), state=optuna.trial.TrialState.FAIL)
 
-    Confirmation(study, Confirm(3, 3), 0, run_next).run()
+    Confirmation(study, Confirm(3, 3), 0, one_by_one(run_next)).run()
     found = _found(study)
     assert {c.number for c in found.considered} == {0, 1, 2}
     assert (found.pick.number, found.rounds) == (2, 3)
