@@ -29,11 +29,11 @@ from optimize.config.compose import configuration
 from optimize.driver.loop import Loop
 from optimize.driver.progress import Progress
 from optimize.driver.session import Session
-from optimize.errors import redacted
 from optimize.executor.factory import FileStore
 from optimize.executor.fleet import Fleet, FleetSpec
 from optimize.ledger import Ledger
 from optimize.plan import make_plan
+from optimize.redaction import redacted
 from optimize.study.info import StudyInfo
 from optimize.study.lifecycle import open_study
 from optimize.testing.instant_workers import _ANSWERS, Instant

@@ -12,7 +12,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from enum import StrEnum
-from urllib.parse import urlsplit, urlunsplit
 
 
 class OptimizeError(Exception):
@@ -51,15 +50,6 @@ class EngineFailure(OptimizeError):
 
 class TransientFault(OptimizeError):
     """A fault that says nothing about the configuration; the trial is worth one retry."""
-
-
-def redacted(url: str) -> str:
-    """An address without its password, for messages and files."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))
 
 
 def closest(name: str, valid: Iterable[str]) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from optimize.cli import run_verb
 from optimize.config.schema import StudyConfig
-from optimize.errors import ConfigError, redacted
+from optimize.errors import ConfigError
+from optimize.redaction import redacted
 
 
 def _recommend(config: StudyConfig, config_yaml: str) -> int:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from optimize.cli import run_verb
 from optimize.config.schema import StudyConfig, Tracking
-from optimize.errors import OptimizeError, redacted
+from optimize.errors import OptimizeError
 from optimize.ledger import Ledger
+from optimize.redaction import redacted
 from optimize.study.info import FILE, StudyInfo
 
 

@@ -18,8 +18,9 @@ from optimize.config.schema import StudyConfig
 from optimize.driver.checkpoints import cache_entries, checkpoints_of, hint
 from optimize.driver.progress import Progress
 from optimize.driver.signals import exclusive, terminable
-from optimize.errors import ConfigError, OptimizeError, redacted
+from optimize.errors import ConfigError, OptimizeError
 from optimize.plan import Plan, make_plan
+from optimize.redaction import redacted
 
 if TYPE_CHECKING:
     import optuna

@@ -14,11 +14,12 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from optimize.config.instantiate import build
-from optimize.errors import ConfigError, redacted
+from optimize.errors import ConfigError
 from optimize.ledger import Ledger
 from optimize.load.arrivals import ClosedLoop
 from optimize.outcome import State
 from optimize.plan import Plan
+from optimize.redaction import redacted
 from optimize.search.gp_sampler import LOG_SCALE_ATTR
 from optimize.search.live_engine import engine_aware
 from optimize.search.space import difference

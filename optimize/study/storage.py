@@ -15,7 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import NullPool, create_engine, event
 from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
-from optimize.errors import ConfigError, redacted
+from optimize.errors import ConfigError
+from optimize.redaction import redacted
 from optimize.search.optuna_compat import end_trial, record_heartbeat, storage_of
 
 HEARTBEAT_S, GRACE_S = 10, 60

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.decision.recommendation import Candidate, recommend
-from optimize.errors import ConfigError, closest, redacted
+from optimize.errors import ConfigError, closest
 from optimize.ledger import Ledger, TrialRecord
 from optimize.pareto import spread
 from optimize.plan import Plan
+from optimize.redaction import redacted
 from optimize.search.gp_sampler import GIVEN_POINTS_ATTR
 from optimize.study.confirmation import directions_of
 from optimize.study.info import info_of

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.config.schema import Tracking
-from optimize.errors import redacted
 from optimize.files import write_atomically
 from optimize.ledger import Ledger, TrialRecord
 from optimize.outcome import Role
+from optimize.redaction import redacted
 from optimize.study.info import StudyInfo
 from optimize.tracking.metric_keys import EXPERIMENT_NOTE, Points, figures_of, in_time
 from optimize.tracking.notes import trial_note

@@ -2,7 +2,8 @@
 
 import pytest
 
-from optimize.errors import ConfigError, redacted
+from optimize.errors import ConfigError
+from optimize.redaction import redacted
 from optimize.study.storage import check_server, open_storage
 
 
