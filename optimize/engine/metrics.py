@@ -11,6 +11,7 @@ _GAUGES = {
 }
 _COUNTERS = {"vllm:num_preemptions_total": "preemptions", "vllm:generation_tokens_total": "generated_tokens"}
 _SAMPLED = tuple([*_GAUGES, *_COUNTERS])
+_CACHE = "vllm:cache_config_info"
 ENGINE_SERIES = frozenset([*_GAUGES.values(), *_COUNTERS.values()])
 """Series of the engine; all other series are the machine's."""
 
@@ -32,3 +33,10 @@ def parse_metrics(text: str) -> dict[str, float]:
             elif name is not None:
                 figures[name] = figures.get(name, 0.0) + sample.value
     return figures
+
+
+def cache_settings(text: str) -> dict[str, str]:
+    """Settings of the KV cache, by vLLM's names, in a Prometheus exposition of vLLM's; empty where it has none."""
+    lines = "\n".join(line for line in text.splitlines() if line.startswith(_CACHE))
+    samples = [s for family in text_string_to_metric_families(lines + "\n") for s in family.samples]
+    return dict(samples[0].labels) if samples else {}

@@ -21,6 +21,7 @@ from typing import Any
 
 from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.flags import check_flags
+from optimize.engine.gate import KEY, admits
 from optimize.engine.process import ColdTree, free_port
 from optimize.engine.vllm_engine import VllmEngine
 from optimize.errors import EngineFailure, FailureKind
@@ -79,9 +80,7 @@ class SimulatedLauncher:
             "oom_above_seqs": self.oom_above_seqs, "die_after_requests": self.die_after_requests,
         }  # fmt: skip
         command = [sys.executable, "-m", "optimize.engine.simulated", str(port), json.dumps(settings)]
-        tree = ColdTree(
-            command, {**os.environ, "PYTHONPATH": python_path(), "VLLM_API_KEY": key}, log_path, grace_s=0.5
-        )
+        tree = ColdTree(command, {**os.environ, "PYTHONPATH": python_path(), KEY: key}, log_path, grace_s=0.5)
         engine = VllmEngine(config, tree, Endpoint(f"http://127.0.0.1:{port}", key, "model"), log_path)
         try:
             engine.wait_ready(timeout_s=30.0)
@@ -102,11 +101,16 @@ class _Server:
     def app(self) -> Any:
         from aiohttp import web
 
-        app = web.Application()
+        @web.middleware
+        async def gate(request: Any, handler: Any) -> Any:
+            headers = ((name.lower(), value) for name, value in request.raw_headers)
+            return await handler(request) if admits(headers, os.environ[KEY]) else web.Response(status=401)
+
+        app = web.Application(middlewares=[gate])
         app.add_routes(
             [
                 web.get("/health", lambda _: _reply(web, {})),
-                web.get("/v1/models", lambda _: _reply(web, {"data": [{"id": "model"}]})),
+                web.get("/v1/models", lambda _: _reply(web, {"data": [{"id": "model", "max_model_len": 128}]})),
                 web.get("/metrics", self.metrics),
                 web.post("/reset_prefix_cache", lambda _: _reply(web, {"success": True})),
                 web.post("/collective_rpc", self.rpc),
@@ -121,6 +125,7 @@ class _Server:
         from aiohttp import web
 
         lines = [
+            f'vllm:cache_config_info{{block_size="128",kv_cache_memory_bytes="{_POOL_BLOCKS * _BLOCK_BYTES}"}} 1.0',
             f"vllm:kv_cache_usage_perc {min(1.0, self._running / _POOL_BLOCKS)}",
             f"vllm:num_requests_running {self._running}",
             f"vllm:num_requests_waiting {self._waiting}",
@@ -153,8 +158,6 @@ class _Server:
     async def complete(self, request: Any) -> Any:
         from aiohttp import web
 
-        if request.headers.get("Authorization") != f"Bearer {os.environ['VLLM_API_KEY']}":
-            return web.json_response({"error": "unauthorized"}, status=401)
         body = await request.json()
         if body.get("prompt_logprobs") is not None:
             return await _reply(web, {"choices": [{"text": "", "prompt_logprobs": self._logprobs(body["prompt"])}]})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import secrets
@@ -15,6 +16,7 @@ from typing import Any
 from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.flags import check_flags, to_arguments, vllm_distribution, vllm_root
 from optimize.engine.fork_client import ForkClient
+from optimize.engine.gate import KEY
 from optimize.engine.process import ColdTree, ProcessTree, free_port
 from optimize.engine.vllm_engine import VllmEngine
 from optimize.errors import ConfigError, EngineFailure, FailureKind, OptimizeError
@@ -23,7 +25,9 @@ from optimize.files import python_path
 _log = logging.getLogger(__name__)
 _MODEL_NAME = "model"
 _CGROUPS, _NICENESS = "OPTIMIZE_CGROUPS", "OPTIMIZE_NICENESS"  # read by optimize.engine.serve
-_KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
+_KV_SPACE, _DEVELOPMENT = "VLLM_CPU_KVCACHE_SPACE", "VLLM_SERVER_DEV_MODE"
+# The second replaces the server of which the gate is a part.
+_GATED = (_DEVELOPMENT, "VLLM_USE_RUST_FRONTEND")
 # With these inherited, an engine would run other threads than one that a user starts by hand.
 _NOT_INHERITED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -51,6 +55,7 @@ class VllmLauncher:
     start: str = "auto"
     niceness: int = 19
     request_knobs_only: bool = field(default=False, init=False)
+    _development: bool = field(default=True, init=False, repr=False)
     _fork_client: ForkClient | None = field(default=None, init=False, repr=False)
     _forking_proven: bool = field(default=False, init=False, repr=False)
 
@@ -59,6 +64,12 @@ class VllmLauncher:
             raise ConfigError(f"engine.start must be auto, warm or cold, got {self.start!r}")
         if not 0 <= self.niceness <= 19:
             raise ConfigError(f"engine.niceness must be 0 to 19, got {self.niceness}")
+
+    def for_clients(self, niceness: int) -> VllmLauncher:
+        """A launcher of the same engines without vLLM's development endpoints, which only measuring needs."""
+        launcher = dataclasses.replace(self, niceness=niceness)
+        launcher._development = False
+        return launcher
 
     def preflight(self, flag_names: Sequence[str]) -> None:
         vllm_root()
@@ -142,7 +153,7 @@ class VllmLauncher:
         arguments = [
             config.checkpoint, "--host=127.0.0.1", f"--port={port}", f"--served-model-name={_MODEL_NAME}",
             "--worker-extension-cls=optimize.engine.worker_extension.WorkerExtension",
-            *to_arguments(tuple(flags.items())),
+            *to_arguments(tuple(flags.items())), "--middleware=optimize.engine.gate.Gate",
         ]  # fmt: skip
         env = _unless_overridden(self._environment(key, cgroups), flags)
         tree = self._tree(arguments, env, log_path, client)
@@ -166,9 +177,7 @@ class VllmLauncher:
     def _environment(self, api_key: str, cgroups: Sequence[str] = ()) -> dict[str, str]:
         inherited = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
         own = {
-            "VLLM_API_KEY": api_key,  # not on the command line, where every user of the machine could read it
             "VLLM_NO_USAGE_STATS": "1",
-            "VLLM_SERVER_DEV_MODE": "1",  # /collective_rpc and /reset_prefix_cache; loopback only
             "PYTHONPATH": python_path(),
         }
         if self.niceness:
@@ -177,7 +186,11 @@ class VllmLauncher:
             own[_CGROUPS] = os.pathsep.join(cgroups)
         if self.compile_cache is not None:
             own["TORCHINDUCTOR_CACHE_DIR"] = str(Path(self.compile_cache).resolve() / "-".join(vllm_distribution()))
-        return {**inherited, **own, **{k: str(v) for k, v in self.env.items()}}
+        env = {**inherited, **own, **{k: str(v) for k, v in self.env.items()}, KEY: api_key}
+        for name in _GATED:
+            env.pop(name, None)
+        # /collective_rpc and /reset_prefix_cache: see `optimize.engine.gate` for who may use them.
+        return {**env, _DEVELOPMENT: "1"} if self._development else env
 
 
 def _unless_overridden(env: Mapping[str, str], flags: Mapping[str, Any]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from optimize.checkpoint import tensor_bytes
 from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.failures import classify, port_was_taken
 from optimize.engine.fork_client import ForkedTree
+from optimize.engine.metrics import cache_settings
 from optimize.engine.process import ProcessTree, oom_kills
 from optimize.errors import EngineFailure, FailureKind, TransientFault
 
@@ -126,14 +127,28 @@ class VllmEngine:
     def effective(self, names: Sequence[str]) -> dict[str, Any]:
         return dict(self._rpc("effective_values", *names)[0])
 
+    def cache_settings(self) -> dict[str, str]:
+        """Settings of the KV cache, by vLLM's names; unlike `memory`, known without the development endpoints."""
+        return cache_settings(self._get("/metrics").text)
+
+    def longest_sequence(self) -> int:
+        """Tokens of the longest sequence, known without the development endpoints."""
+        return int(self._get("/v1/models").json()["data"][0]["max_model_len"])
+
+    def _get(self, path: str) -> httpx.Response:
+        return self._answer(path, lambda: self._http.get(path))
+
     def _rpc(self, method: str, *args: str) -> list[dict[str, Any]]:
         answer = self._post("/collective_rpc", {"method": method, "args": list(args)})
         results = answer.json()["results"] if answer.content else []
         return list(results)
 
     def _post(self, path: str, body: object = None) -> httpx.Response:
+        return self._answer(path, lambda: self._http.post(path, json=body))
+
+    def _answer(self, path: str, ask: Callable[[], httpx.Response]) -> httpx.Response:
         try:
-            return self._http.post(path, json=body).raise_for_status()
+            return ask().raise_for_status()
         except httpx.HTTPError as error:
             self.check()
             raise TransientFault(f"engine did not answer {path}: {error}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import signal
 import threading
 from collections.abc import Iterator
@@ -58,7 +57,7 @@ def make_launcher(config: StudyConfig, niceness: int | None = None) -> Supervise
 
     Args:
         config: Configuration that names the launcher.
-        niceness: Replaces the configured niceness of its engines.
+        niceness: Replaces the configured niceness of its engines; None keeps it.
 
     Raises:
         ConfigError: the engine is run by somebody else.
@@ -66,8 +65,8 @@ def make_launcher(config: StudyConfig, niceness: int | None = None) -> Supervise
     launcher: object = build(config.engine, "engine")
     if not isinstance(launcher, SupervisedLauncher):
         raise ConfigError("engine=remote cannot be restarted from here: choose engine=vllm")
-    if niceness is not None and isinstance(launcher, VllmLauncher):
-        return dataclasses.replace(launcher, niceness=niceness)
+    if isinstance(launcher, VllmLauncher):
+        return launcher.for_clients(launcher.niceness if niceness is None else niceness)
     return launcher
 
 

@@ -53,6 +53,19 @@ def test_a_started_engine_answers_until_it_is_stopped(launcher: Launcher, tmp_pa
         assert launcher.request_knobs_only or not listens(engine.endpoint)
 
 
+def test_no_path_answers_without_the_key(launcher: Launcher, tmp_path: Path) -> None:
+    engine = launcher.launch(CONFIG, tmp_path / "log")
+    foreign = {**engine.endpoint.headers, "Host": "rebound.example"}
+    try:
+        with httpx.Client(base_url=engine.endpoint.base_url) as http:
+            for path in ("/health", "/metrics", "/v1/models", "/collective_rpc", "/reset_prefix_cache", "/nothing"):
+                for method in ("GET", "POST", "OPTIONS"):
+                    assert http.request(method, path).status_code == 401
+                    assert http.request(method, path, headers=foreign).status_code == 401
+    finally:
+        engine.stop()
+
+
 def listens(endpoint: Endpoint) -> bool:
     port = int(endpoint.base_url.rpartition(":")[2])
     connections = [c for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port]

@@ -1,0 +1,91 @@
+"""The gate around vLLM's application, and what a launcher does so that it stands there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import MutableMapping
+from typing import Any
+
+import pytest
+
+from optimize.engine.gate import KEY, Gate, admits, names_loopback
+from optimize.engine.vllm import VllmLauncher
+
+RIGHT = [(b"host", b"127.0.0.1:8001"), (b"authorization", b"Bearer secret")]
+Message = MutableMapping[str, Any]
+
+
+@pytest.mark.parametrize("host", [b"127.0.0.1", b"127.0.0.1:1", b"localhost:8000", b"[::1]", b"[::1]:8000"])
+def test_names_of_loopback_are_recognised(host: bytes) -> None:
+    assert names_loopback(host)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"", b":", b":80", b"evil.example", b"evil.example:8000", b"127.0.0.1.evil.example", b"localhost:x", b"::1",
+        b"localhost.", b"127.0.0.1@evil.example", b"127.0.0.1:80:80",
+    ],
+)  # fmt: skip
+def test_other_names_are_not(host: bytes) -> None:
+    assert not names_loopback(host)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [], RIGHT[:1], RIGHT[1:], [RIGHT[0], (b"authorization", b"Bearer secre")], [RIGHT[0], (b"authorization", b"")],
+        [RIGHT[0], (b"authorization", b"secret")], [(b"host", b"evil.example:8001"), RIGHT[1]],
+        [RIGHT[0], (b"authorization", b"Bearer \xff")],
+    ],
+)  # fmt: skip
+def test_a_request_needs_the_key_and_a_name_of_loopback(headers: list[tuple[bytes, bytes]]) -> None:
+    assert admits(RIGHT, "secret")
+    assert not admits(headers, "secret")
+
+
+def passed(kind: str, headers: list[tuple[bytes, bytes]]) -> tuple[bool, list[Message]]:
+    """Whether a connection reaches the application behind the gate, and what the gate sends itself."""
+    reached, sent = [], []
+
+    async def application(scope: Message, receive: object, send: object) -> None:
+        reached.append(scope)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {}
+
+    scope = {"type": kind, "method": "OPTIONS", "path": "/health", "headers": headers}
+    asyncio.run(Gate(application)(scope, receive, send))
+    return bool(reached), sent
+
+
+def test_every_method_and_path_and_websockets_take_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY, "secret")
+    assert passed("http", RIGHT) == passed("websocket", RIGHT) == passed("lifespan", []) == (True, [])
+    reached, sent = passed("http", [])
+    assert not reached and sent[0]["status"] == 401
+    reached, sent = passed("websocket", [])
+    assert not reached and sent[0]["type"] == "websocket.close"
+
+
+@pytest.mark.parametrize("key", ["", None])
+def test_an_engine_without_a_key_does_not_start(monkeypatch: pytest.MonkeyPatch, key: str | None) -> None:
+    monkeypatch.delenv(KEY, raising=False) if key is None else monkeypatch.setenv(KEY, key)
+    with pytest.raises(RuntimeError, match="does not start without a key"):
+        passed("http", RIGHT)
+
+
+def test_served_engines_have_no_development_endpoints_whatever_the_environment_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("VLLM_SERVER_DEV_MODE", "1")
+    monkeypatch.setenv("VLLM_USE_RUST_FRONTEND", "1")  # a server without the gate
+    measuring = VllmLauncher(env={"VLLM_SERVER_DEV_MODE": "1", KEY: "of the configuration"}, niceness=19)
+    serving = measuring.for_clients(niceness=0)
+    assert measuring._environment("own")["VLLM_SERVER_DEV_MODE"] == "1"
+    environment = serving._environment("own")
+    assert environment[KEY] == "own" and not {"VLLM_SERVER_DEV_MODE", "VLLM_USE_RUST_FRONTEND"} & set(environment)
+    assert (measuring.niceness, serving.niceness) == (19, 0)
