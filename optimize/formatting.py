@@ -132,7 +132,8 @@ def _enclosed(interval: str) -> str:
 
 
 def markdown_line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
+    """A line of a table; a bar or a line break within a cell does not end it."""
+    return "| " + " | ".join(re.sub(r"(?<!\\)\|", r"\|", " ".join(cell.splitlines())) for cell in cells) + " |"
 
 
 def shown_settings(params: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ import shlex
 import stat
 import sys
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,14 @@ import jinja2
 
 from optimize.config.deploy import Alerts
 from optimize.config.schema import StudyConfig
+from optimize.deploy import quoting
 from optimize.deploy.alerts import alerts_of, at_knee, duration
+from optimize.deploy.compose import compose_file
 from optimize.deploy.dashboard import dashboard
-from optimize.deploy.deployment import (
-    Deployment,
-    Memory,
-    parse_command,
-    request_fields,
-)
+from optimize.deploy.deployment import Deployment, Memory, parse_command, request_fields
 from optimize.deploy.knee import LoadPoint, knee, read_load_curve
+from optimize.deploy.kubernetes import manifest
+from optimize.deploy.monitoring import alerts_file, alerts_test_file, prometheus_file
 from optimize.deploy.verify import ANSWERS, memory_after_answers, serving
 from optimize.errors import ConfigError
 from optimize.files import write_files
@@ -72,6 +72,7 @@ def make_folder(folder: Path) -> Path:
         ConfigError: it cannot be written, or holds files that are not a bundle.
     """
     remedy = "choose another deploy.folder"
+    quoting.one_line(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -140,46 +141,48 @@ def render(deployment: Deployment, alerts: Alerts, knee_point: LoadPoint | None 
     """File name -> text."""
     beams = deployment.request.get("n", 1) if deployment.request.get("use_beam_search") else 1
     effective = at_knee(alerts, knee_point) if knee_point is not None and alerts.from_knee else alerts
-    context: dict[str, Any] = {
-        "d": deployment, "alerts": alerts, "rules": alerts_of(alerts, beams, knee_point), "origin": _origin(knee_point),
-        "today": f"{datetime.now(UTC):%Y-%m-%d}", "figures": [(n, figure(e)) for n, e in deployment.estimates.items()],
+    rules, origin = alerts_of(alerts, beams, knee_point), _origin(knee_point)
+    readme = {
+        "rules": rules, "origin": origin, "today": f"{datetime.now(UTC):%Y-%m-%d}",
+        "figures": [(n, figure(e)) for n, e in deployment.estimates.items()],
         "evidence": _evidence(deployment.study_row), "settings": shown_settings(deployment.candidate.params),
         "measure": _measure(deployment), "request": deployment.request, "checked": _NOT_RUN,
-        "settled_s": alerts.window_s + 5 * alerts.scrape_s,
     }  # fmt: skip
-    environment = _environment()
-
-    def filled(template: str, **more: Any) -> str:
-        return environment.get_template(f"{template}.j2").render(**context, **more)
-
-    port = deployment.settings.port
-    title = f"vLLM: {deployment.study_row.row.title}"
+    target, node_target = f"127.0.0.1:{deployment.settings.port}", alerts.node_exporter
     return {
-        "serve.sh": filled("serve.sh"),
-        "vllm.env": filled("vllm.env"),
-        "container.env": filled("container.env"),
-        f"{deployment.name}.service": filled("vllm.service"),
-        "compose.yaml": filled("compose.yaml"),
-        "kubernetes.yaml": filled("kubernetes.yaml"),
-        "prometheus.yml": filled("prometheus.yml", target=f"127.0.0.1:{port}", node_target=alerts.node_exporter),
-        "prometheus.compose.yml": filled("prometheus.yml", target="vllm:8000", node_target="node-exporter:9100"),
-        "alerts.yml": filled("alerts.yml"),
-        "alerts.test.yml": filled("alerts.test.yml"),
-        "dashboard.json": dashboard(title, effective, beams),
-        "README.md": filled("README.md"),
+        "serve.sh": _from_template("serve.sh", deployment),
+        "vllm.env": _from_template("vllm.env", deployment),
+        f"{deployment.name}.service": _from_template("vllm.service", deployment),
+        "compose.yaml": compose_file(deployment),
+        "kubernetes.yaml": manifest(deployment),
+        "prometheus.yml": prometheus_file(deployment, alerts, target, node_target),
+        "prometheus.compose.yml": prometheus_file(deployment, alerts, "vllm:8000", "node-exporter:9100"),
+        "alerts.yml": alerts_file(rules, origin),
+        "alerts.test.yml": alerts_test_file(rules, alerts),
+        "dashboard.json": dashboard(f"vLLM: {deployment.study_row.row.title}", effective, beams),
+        "README.md": _from_template("README.md", deployment, **readme),
         MARK: json.dumps({"row": deployment.study_row.row.to_dict(), "name": deployment.name}, indent=1, default=str),
     }
 
 
-def _environment() -> jinja2.Environment:
+def _from_template(name: str, deployment: Deployment, **more: Any) -> str:
+    return template_environment().get_template(f"{name}.j2").render(d=deployment, **more)
+
+
+@cache
+def template_environment() -> jinja2.Environment:
+    """Templates, and the filters one of which every value in them passes last."""
     folder = importlib.resources.files("optimize.deploy") / "templates"
-    deployment = jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(str(folder)), undefined=jinja2.StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
-    # Jinja's own tojson escapes HTML.
-    deployment.filters |= {"sh": lambda value: shlex.quote(str(value)), "duration": duration, "tojson": json.dumps}
-    return deployment
+    environment.filters |= {
+        "sh": quoting.shell, "variable": quoting.variable, "comment": quoting.one_line, "unit": quoting.unit,
+        "unit_word": quoting.unit_word, "unit_glob": quoting.unit_glob, "md": quoting.markdown, "code": quoting.code,
+        "json": lambda value: quoting.one_line(json.dumps(value)), "duration": duration,
+    }  # fmt: skip
+    return environment
 
 
 def _origin(knee_point: LoadPoint | None) -> str:
@@ -200,5 +203,6 @@ def _evidence(study_row: StudyRow) -> str:
 
 
 def _measure(deployment: Deployment) -> str:
-    settings = " ".join(f"+at.{knob}={value}" for knob, value in deployment.candidate.params.items())
-    return f"python -m optimize.measure +study={deployment.study_row.row.scenario} {settings} repeats=3"
+    settings = [f"+at.{knob}={quoting.hydra(value)}" for knob, value in deployment.candidate.params.items()]
+    study = f"+study={deployment.study_row.row.scenario}"
+    return shlex.join(["python", "-m", "optimize.measure", study, *settings, "repeats=3"])

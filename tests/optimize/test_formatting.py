@@ -6,7 +6,17 @@ import re
 import pytest
 
 from objectives import Direction, Estimate
-from optimize.formatting import change_of, figure, interval_of, percentage, ratio, title_of, value_of, versus_default
+from optimize.formatting import (
+    change_of,
+    figure,
+    interval_of,
+    markdown_line,
+    percentage,
+    ratio,
+    title_of,
+    value_of,
+    versus_default,
+)
 
 
 def _figure(value: float, low: float, high: float, unit: str) -> str:
@@ -99,3 +109,7 @@ def test_a_gain_in_latency_reads_as_less_of_it() -> None:
 
 def test_shares_in_percent() -> None:
     assert percentage(0.612, 0.55, 0.668) == "61 % (55–67 %)"
+
+
+def test_bars_and_line_breaks_do_not_end_a_cell() -> None:
+    assert markdown_line(["a|b", "c\nd", r"e\|f"]) == r"| a\|b | c d | e\|f |"

