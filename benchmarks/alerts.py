@@ -78,7 +78,7 @@ def users(running: Serving, model: str, count: int) -> Iterator[None]:
 
     def ask(tokens: int) -> None:
         body = {"model": model, "prompt": "the old man sees the dog", "max_tokens": tokens, "ignore_eos": True}
-        with httpx.Client(base_url=running.base_url, headers=running.headers, timeout=120) as http:
+        with httpx.Client(trust_env=False, base_url=running.base_url, headers=running.headers, timeout=120) as http:
             while not over.is_set():
                 try:
                     http.post("/v1/completions", json=body)

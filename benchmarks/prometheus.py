@@ -8,12 +8,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from optimize.engine.process import free_port
+
+_get = partial(httpx.get, trust_env=False)  # on this machine, whatever the environment's proxies
 
 PROGRAMS = ("prometheus", "prometheus-node-exporter", "promtool")
 
@@ -30,12 +33,12 @@ class Prometheus:
 
     def query(self, expr: str) -> list[dict[str, Any]]:
         """The instant vector of an expression."""
-        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": expr}, timeout=5).raise_for_status().json()
+        answer = _get(f"{self.url}/api/v1/query", params={"query": expr}, timeout=5).raise_for_status().json()
         return list(answer["data"]["result"])
 
     def rules(self) -> list[dict[str, Any]]:
         """Every rule, with its state and its alerts."""
-        groups = httpx.get(f"{self.url}/api/v1/rules", timeout=5).raise_for_status().json()["data"]["groups"]
+        groups = _get(f"{self.url}/api/v1/rules", timeout=5).raise_for_status().json()["data"]["groups"]
         return [rule for group in groups for rule in group["rules"]]
 
 
@@ -67,7 +70,7 @@ def prometheus(config: Path, data: Path) -> Iterator[Prometheus]:
     ]  # fmt: skip
     with _running(command):
         url = f"http://{address}"
-        assert until(lambda: httpx.get(f"{url}/-/ready", timeout=1).status_code == 200), "Prometheus was not ready"
+        assert until(lambda: _get(f"{url}/-/ready", timeout=1).status_code == 200), "Prometheus was not ready"
         yield Prometheus(url)
 
 

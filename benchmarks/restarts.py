@@ -95,7 +95,7 @@ def until(condition: object, process: subprocess.Popen[bytes]) -> None:
 
 def _status(endpoint: Endpoint) -> str:
     try:
-        return str(httpx.get(f"{endpoint.base_url}/health", timeout=5).json()["status"])
+        return str(httpx.get(f"{endpoint.base_url}/health", trust_env=False, timeout=5).json()["status"])
     except (httpx.HTTPError, ValueError):
         return "nothing"
 

@@ -18,6 +18,7 @@ from optimize.config.compose import composed, explain, from_hydra, to_typed
 from optimize.config.locations import split_config_dirs
 from optimize.config.schema import GIVEN
 from optimize.config.validate import validate
+from optimize.engine.proxies import with_direct_loopback
 from optimize.errors import ConfigError, OptimizeError, closest
 
 # Read when numpy is imported, which every verb does after this module. After each product OpenBLAS's threads spin for a
@@ -39,6 +40,7 @@ def run_verb(verb: Verb) -> None:
         verb: Takes the valid configuration and its YAML; returns the exit code.
     """
     schema.register()
+    os.environ.update(with_direct_loopback(os.environ))
     # Hydra then lets its errors through instead of printing them in its own way with exit code 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.exit(_guarded(verb))

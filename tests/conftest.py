@@ -18,7 +18,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from optimize.engine.proxies import with_direct_loopback
 from tests.live.fixtures import cold_start, live_engines, live_vllm, real_smoke, smoke_command  # noqa: F401
+
+os.environ.update(with_direct_loopback(os.environ))  # tests ask their own servers, whatever proxy a developer has
 
 ROOT = Path(__file__).resolve().parents[1]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import httpx
 
 from optimize.engine.base import Endpoint
+from optimize.engine.http_client import client_of
 
 if TYPE_CHECKING:
     from optimize.load.workload import Prompt
@@ -59,7 +60,7 @@ def flood(endpoint: Endpoint, prompt: Prompt, beams: int, clients: int, seconds:
     answers, deadline = Answers(), time.monotonic() + seconds
 
     def client(_: int) -> None:
-        with httpx.Client(base_url=endpoint.base_url, headers=endpoint.headers, timeout=_TIMEOUT_S) as http:
+        with client_of(endpoint, _TIMEOUT_S) as http:
             while True:
                 answers.add(*_ask(http, path, body))
                 if time.monotonic() >= deadline:
@@ -91,7 +92,7 @@ def break_off(endpoint: Endpoint, prompt: Prompt, clients: int) -> int:
     path, body = body_of(endpoint, prompt, stream=True, max_tokens=_LONG_TOKENS, ignore_eos=True)
 
     def client(_: int) -> bool:
-        with httpx.Client(base_url=endpoint.base_url, headers=endpoint.headers, timeout=_TIMEOUT_S) as http:
+        with client_of(endpoint, _TIMEOUT_S) as http:
             try:
                 with http.stream("POST", path, json=body) as answer:
                     return answer.status_code == 200 and next(answer.iter_raw(), b"") != b""

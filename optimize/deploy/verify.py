@@ -13,11 +13,13 @@ from pathlib import Path
 
 import httpx
 
+from optimize.engine.base import Endpoint
+from optimize.engine.http_client import client_of, route_of
 from optimize.engine.process import ColdTree, free_port
 from optimize.errors import OptimizeError
 
 _POLL_S = 0.2
-_GRACE_S = 5.0
+_GRACE_S, _ANSWER_S = 5.0, 120.0
 _CONCURRENCY, _TOKENS = 16, 32
 
 
@@ -80,7 +82,7 @@ def _wait(url: str, tree: ColdTree, log: Path, deadline: float) -> None:
 
 def _healthy(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/health", timeout=1).status_code == 200
+        return httpx.get(f"{url}/health", timeout=1, **route_of(url)).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -100,7 +102,8 @@ def ask(server: Serving, model: str, prompt: str, max_tokens: int) -> str:
     """
     body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0}
     try:
-        answer = httpx.post(f"{server.base_url}/v1/completions", json=body, headers=server.headers, timeout=120)
+        with client_of(Endpoint(server.base_url, server.api_key, model), _ANSWER_S) as http:
+            answer = http.post("/v1/completions", json=body)
         return str(answer.raise_for_status().json()["choices"][0]["text"])
     except httpx.HTTPError as error:
         raise OptimizeError(f"the bundle's server does not answer: {error}") from error

@@ -18,6 +18,7 @@ from optimize.config.schema import StudyConfig
 from optimize.driver.checkpoints import cache_entries, checkpoints_of, hint
 from optimize.driver.progress import Progress
 from optimize.driver.signals import exclusive, terminable
+from optimize.engine.http_client import route_of
 from optimize.errors import ConfigError, OptimizeError
 from optimize.plan import Plan, make_plan
 from optimize.redaction import redacted
@@ -181,6 +182,7 @@ def check_credentials(uri: str) -> None:
     try:
         answer = httpx.get(
             f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search", params={"max_results": 1}, timeout=_TIMEOUT_S,
+            **route_of(uri),
             auth=(name, password) if name and password else None,
             headers={"Authorization": f"Bearer {token}"} if token else {},
         )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,10 @@ import httpx
 
 from objectives import MemoryParts
 from optimize.engine.base import Endpoint, EngineConfig
+from optimize.engine.http_client import client_of
+from optimize.engine.proxies import proxy_of
 from optimize.errors import ConfigError, EngineFailure, FailureKind
+from optimize.redaction import redacted
 
 _TIMEOUT_S, _CHECK_EVERY_S = 4.0, 2.0
 
@@ -32,7 +36,8 @@ class RemoteEngine:
             return
         self._checked_at = time.monotonic()
         try:
-            httpx.get(f"{self.endpoint.base_url}/v1/models", headers=self.endpoint.headers, timeout=_TIMEOUT_S)
+            with client_of(self.endpoint, _TIMEOUT_S) as http:
+                http.get("/v1/models")
         except httpx.HTTPError as error:
             raise EngineFailure(FailureKind.CRASH, f"endpoint {self.endpoint.base_url}: {error}") from error
 
@@ -90,21 +95,32 @@ class RemoteLauncher:
         return ""
 
     def launch(self, config: EngineConfig, log_path: Path) -> RemoteEngine:
-        return RemoteEngine(Endpoint(self.base_url.rstrip("/"), self._key(), self._served_model()))
+        return RemoteEngine(self._endpoint(self._served_model()))
+
+    def _endpoint(self, model: str) -> Endpoint:
+        return Endpoint(self.base_url.rstrip("/"), self._key(), model)
 
     def _key(self) -> str | None:
         return os.environ.get(self.api_key_env)
 
     def _served_model(self) -> str:
-        headers = {"Authorization": f"Bearer {self._key()}"} if self._key() else {}
         try:
-            answer = httpx.get(f"{self.base_url.rstrip('/')}/v1/models", headers=headers, timeout=_TIMEOUT_S)
+            with client_of(self._endpoint(""), _TIMEOUT_S) as http:
+                answer = http.get("/v1/models")
             served = [str(m["id"]) for m in answer.raise_for_status().json()["data"]]
-        except (httpx.HTTPError, KeyError, ValueError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, KeyError, ValueError) as error:
             raise ConfigError(
-                f"engine.base_url={self.base_url} does not answer /v1/models ({error}): check the address and "
-                f"the key in ${self.api_key_env}"
+                f"engine.base_url={self.base_url} does not answer /v1/models{_way(self.base_url)} ({error}): check the "
+                f"address and the key in ${self.api_key_env}"
             ) from error
         if self.model is not None and self.model not in served:
             raise ConfigError(f"engine.model={self.model!r} is not served there: it serves {', '.join(served)}")
         return self.model or served[0]
+
+
+def _way(url: str) -> str:
+    """By which proxy an address was asked, for messages; empty where it was asked directly."""
+    proxy = None
+    with suppress(ValueError):  # no address at all
+        proxy = proxy_of(url)
+    return f" by way of the environment's proxy {redacted(proxy)}, which no_proxy can exempt it from," if proxy else ""

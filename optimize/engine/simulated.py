@@ -23,6 +23,7 @@ from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.flags import check_flags
 from optimize.engine.gate import KEY, admits
 from optimize.engine.process import ColdTree, free_port
+from optimize.engine.proxies import with_direct_loopback
 from optimize.engine.vllm_engine import VllmEngine
 from optimize.errors import EngineFailure, FailureKind
 from optimize.files import python_path
@@ -80,7 +81,8 @@ class SimulatedLauncher:
             "oom_above_seqs": self.oom_above_seqs, "die_after_requests": self.die_after_requests,
         }  # fmt: skip
         command = [sys.executable, "-m", "optimize.engine.simulated", str(port), json.dumps(settings)]
-        tree = ColdTree(command, {**os.environ, "PYTHONPATH": python_path(), KEY: key}, log_path, grace_s=0.5)
+        env = with_direct_loopback({**os.environ, "PYTHONPATH": python_path(), KEY: key})
+        tree = ColdTree(command, env, log_path, grace_s=0.5)
         engine = VllmEngine(config, tree, Endpoint(f"http://127.0.0.1:{port}", key, "model"), log_path)
         try:
             engine.wait_ready(timeout_s=30.0)

@@ -14,6 +14,7 @@ from optimize.checkpoint import tensor_bytes
 from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.failures import classify, port_was_taken
 from optimize.engine.fork_client import ForkedTree
+from optimize.engine.http_client import client_of
 from optimize.engine.metrics import cache_settings
 from optimize.engine.process import ProcessTree, oom_kills
 from optimize.errors import EngineFailure, FailureKind, TransientFault
@@ -44,7 +45,7 @@ class VllmEngine:
         self._log_path = log_path
         self._cgroups = cgroups
         self._oom_kills_before = oom_kills(cgroups)
-        self._http = httpx.Client(base_url=endpoint.base_url, headers=endpoint.headers, timeout=_RPC_TIMEOUT_S)
+        self._http = client_of(endpoint, _RPC_TIMEOUT_S)
         self.endpoint = endpoint
 
     @property

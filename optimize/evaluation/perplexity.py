@@ -18,6 +18,7 @@ import httpx
 from objectives.quality import Perplexity
 from optimize.checkpoint import content_hash
 from optimize.engine.base import Endpoint, Engine
+from optimize.engine.http_client import client_of
 from optimize.errors import TransientFault
 from optimize.files import write_atomically
 from optimize.load.workload import Prompt
@@ -80,7 +81,7 @@ def score_references(endpoint: Endpoint, prompts: Sequence[Prompt], references: 
         httpx.HTTPError: the server cannot be reached, or fails.
     """
     with (
-        httpx.Client(base_url=endpoint.base_url, headers=endpoint.headers, timeout=_TIMEOUT_S) as http,
+        client_of(endpoint, _TIMEOUT_S) as http,
         ThreadPoolExecutor(_TOGETHER) as threads,
     ):
         scores = list(threads.map(_Scorer(http, endpoint.model).score, prompts, references))

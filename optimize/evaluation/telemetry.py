@@ -12,11 +12,13 @@ from typing import Protocol
 import httpx
 
 from optimize.engine.base import Endpoint
+from optimize.engine.http_client import client_of
 from optimize.engine.metrics import parse_metrics
 from optimize.engine.process import cpu_seconds
 from optimize.evaluation.interference import Machine
 
 PERIOD_S = 0.5
+_TIMEOUT_S = 5.0
 
 Series = dict[str, list[tuple[float, float]]]
 
@@ -70,7 +72,7 @@ class Telemetry:
 
     def _run(self) -> None:
         endpoint = self._engine.endpoint
-        with httpx.Client(base_url=endpoint.base_url, headers=endpoint.headers, timeout=5.0) as http:
+        with client_of(endpoint, _TIMEOUT_S) as http:
             while not self._stop.wait(PERIOD_S):
                 self._sample_cpu()
                 self._sample_machine()

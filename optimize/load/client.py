@@ -12,6 +12,7 @@ import aiohttp
 
 from objectives import RequestRecord
 from optimize.engine.base import Endpoint, RequestConfig
+from optimize.engine.proxies import proxy_of
 
 if TYPE_CHECKING:  # a client process needs none of what a workload is loaded with
     from optimize.load.workload import Prompt
@@ -46,7 +47,7 @@ class Client:
     ) -> None:  # fmt: skip
         self._session, self._clock, self._timeout_s = session, clock, timeout_s
         self._streams = request.beam_size == 1
-        self._body = request_body(endpoint.model, request, max_tokens)
+        self._base_url, self._body = endpoint.base_url, request_body(endpoint.model, request, max_tokens)
 
     async def send(self, prompt_id: int, prompt: Prompt, due_s: float, length: int | None = None) -> RequestRecord:
         """Send one request now and record it; every failure becomes a record, none an exception.
@@ -78,7 +79,7 @@ class Client:
         body = {**self._body, "messages" if chat else "prompt": prompt}
         if length is not None:
             body |= {"max_tokens": length, "ignore_eos": True}
-        async with self._session.post(path, json=body) as response:
+        async with self._session.post(f"{self._base_url}{path}", json=body) as response:
             if response.status != 200:
                 answer.error = "refused" if response.status < 500 else "server"
                 answer.text = (await response.text())[:500]
@@ -115,8 +116,8 @@ class Client:
 def open_session(endpoint: Endpoint) -> aiohttp.ClientSession:
     """A session without aiohttp's default limit of 100 connections, which would silently bound the load."""
     return aiohttp.ClientSession(
-        base_url=endpoint.base_url,
         headers=endpoint.headers,
+        proxy=proxy_of(endpoint.base_url),
         connector=aiohttp.TCPConnector(limit=0),
         timeout=aiohttp.ClientTimeout(total=None),
         read_bufsize=_MAX_LINE_BYTES,

@@ -14,6 +14,7 @@ import httpx
 import psutil
 
 from optimize.config.serve import Serve
+from optimize.engine.http_client import client_of
 from optimize.engine.metrics import parse_metrics
 from optimize.engine.process import cpu_seconds
 from optimize.engine.vllm_engine import VllmEngine
@@ -49,9 +50,7 @@ class Probe:
 
     def __init__(self, engine: VllmEngine, settings: Serve, clock: Callable[[], float] = time.monotonic) -> None:
         self._engine, self._clock = engine, clock
-        self._http = httpx.Client(
-            base_url=engine.endpoint.base_url, headers=engine.endpoint.headers, timeout=settings.probe_timeout_s
-        )
+        self._http = client_of(engine.endpoint, settings.probe_timeout_s)
         self._silence = Silence(settings.probe_failures, settings.unanswered_max_s)
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 
 from optimize.engine.base import Endpoint
+from optimize.engine.http_client import client_of
 
 _CONCURRENCY = 4
 _TIMEOUT_S = 120.0
@@ -21,9 +22,8 @@ def warm_up(endpoint: Endpoint) -> None:
 
     def ask(_: int) -> None:
         try:
-            httpx.post(
-                f"{endpoint.base_url}/v1/completions", json=body, headers=endpoint.headers, timeout=_TIMEOUT_S
-            )  # fmt: skip
+            with client_of(endpoint, _TIMEOUT_S) as http:
+                http.post("/v1/completions", json=body)
         except httpx.HTTPError:
             return
 

@@ -13,6 +13,7 @@ import httpx
 
 from objectives import MemoryParts
 from optimize.engine.base import Endpoint
+from optimize.engine.http_client import route_of
 from optimize.engine.process import free_port
 
 
@@ -54,6 +55,6 @@ def stub(*options: object) -> Iterator[StubEngine]:
 
 def _answers(endpoint: Endpoint) -> bool:
     try:
-        return httpx.get(f"{endpoint.base_url}/v1/models").is_success
+        return httpx.get(f"{endpoint.base_url}/v1/models", **route_of(endpoint.base_url)).is_success
     except httpx.HTTPError:
         return False

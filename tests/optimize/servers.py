@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +22,7 @@ import httpx
 
 from optimize.engine.process import free_port
 
+MODELS = {"data": [{"id": "model"}]}
 PASSWORD = "s3cret-of-the-database"
 
 
@@ -82,6 +87,48 @@ def mlflow_server(folder: Path) -> Iterator[str]:
     finally:
         os.killpg(server.pid, 15)
         server.wait()
+
+
+@dataclass(frozen=True)
+class RecordingProxy:
+    """An HTTP proxy that answers every request itself, as a model's server would.
+
+    Attributes:
+        url: Its address.
+        requests: (method, target, value of Authorization) of every request that it received.
+    """
+
+    url: str
+    requests: list[tuple[str, str, str | None]]
+
+
+@contextmanager
+def recording_proxy() -> Iterator[RecordingProxy]:
+    """A proxy in a thread of its own."""
+    requests: list[tuple[str, str, str | None]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            requests.append((self.command, self.path, self.headers.get("Authorization")))
+            streams = self.path.endswith("completions")
+            body = b'data: {"choices": [{"text": "by proxy"}]}\n\ndata: [DONE]\n\n'
+            body = body if streams else json.dumps(MODELS).encode()
+            self.send_response(405 if self.command == "CONNECT" else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        do_GET = do_POST = do_CONNECT = answer
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        try:
+            yield RecordingProxy(f"http://127.0.0.1:{server.server_port}", requests)
+        finally:
+            server.shutdown()
 
 
 def _is_up(url: str) -> bool:
