@@ -19,6 +19,8 @@ from optimize.config.recipes import check_files
 from optimize.config.schema import StudyConfig
 from optimize.decision.constraints import Limit, make_limits, read_bounds
 from optimize.engine.base import Launcher
+from optimize.engine.flag_files import fingerprint, named_files
+from optimize.engine.flags import to_arguments
 from optimize.errors import ConfigError
 from optimize.files import check_sqlite, check_writable
 from optimize.hardware import machine
@@ -26,9 +28,11 @@ from optimize.load.arrivals import Arrivals, Trace
 from optimize.load.fixed_length import by_iterations
 from optimize.load.workload import Workload, load_workload
 from optimize.model.random_weights import materialized
-from optimize.search.space import SearchSpace, make_space
+from optimize.search.space import SearchSpace, flag_of, is_request_knob, make_space
 
 _OPTUNA_TABLE, _MLFLOW_TABLE = "studies", "experiments"
+_FIXED = ("workload", "load", "model", "engine", "seed", "files")
+"""Parts of the signature that must stay the same between the sessions of a study."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,9 @@ class Plan:
             **{f"search_space.{k}": v for k, v in self.space.fingerprint().items()},
             **{f"objectives.{k}": json.dumps(node, sort_keys=True) for k, node in self.config.objectives.items()},
             **{f"constraints.{limit.name}": "set" for limit in self.limits},
-            **{k: v for k, v in self.signature.items() if k in ("workload", "load", "model", "engine", "seed")},
+            **{
+                k: v for k, v in self.signature.items() if k in ("workload", "load", "model", "engine", "seed", "files")
+            },
         }
 
 
@@ -104,7 +110,7 @@ def make_plan(config: StudyConfig) -> Plan:
     return Plan(
         config=config, space=space, objectives=objectives, metrics=metrics, limits=limits, launcher=launcher,
         arrivals=arrivals, workload=workload, folder=folder,
-        signature=_signature(config, launcher, arrivals, workload),
+        signature={**_signature(config, launcher, arrivals, workload), **_files(config, space)},
     )  # fmt: skip
 
 
@@ -205,6 +211,16 @@ def _signature(config: StudyConfig, launcher: Launcher, arrivals: Arrivals, work
         "load": f"{arrivals.describe()}; {_lengths(config.load)}",
         "seed": str(config.study.seed),
     }
+
+
+def _files(config: StudyConfig, space: SearchSpace) -> dict[str, str]:
+    """The files that flags name, with their contents' hashes, as JSON; nothing where none is named."""
+    fixed = [config.engine.get("flags") or {}, config.model.flags, *(r.flags for r in space.recipes_needed())]
+    knobs = {knob: getattr(d, "choices", ()) for knob, d in space.distributions.items() if not is_request_knob(knob)}
+    flags = [pair for of_one in fixed for pair in of_one.items()]
+    flags += [(flag_of(knob), choice) for knob, choices in knobs.items() for choice in choices]
+    names = sorted(named_files(to_arguments(tuple(flags))))
+    return {"files": json.dumps({name: fingerprint(name) for name in names}, ensure_ascii=False)} if names else {}
 
 
 def _lengths(load: Load) -> str:

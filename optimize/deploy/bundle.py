@@ -19,9 +19,10 @@ from optimize.config.deploy import Alerts
 from optimize.config.schema import StudyConfig
 from optimize.deploy import quoting
 from optimize.deploy.alerts import alerts_of, at_knee, duration
+from optimize.deploy.command import check_files, parse_command
 from optimize.deploy.compose import compose_file
 from optimize.deploy.dashboard import dashboard
-from optimize.deploy.deployment import Deployment, Memory, parse_command, request_fields
+from optimize.deploy.deployment import Deployment, Memory, request_fields
 from optimize.deploy.knee import LoadPoint, knee, read_load_curve
 from optimize.deploy.kubernetes import manifest
 from optimize.deploy.monitoring import alerts_file, alerts_test_file, prometheus_file
@@ -91,7 +92,9 @@ def make_folder(folder: Path) -> Path:
 
 def make_deployment(study_row: StudyRow, config: StudyConfig, folder: Path) -> Deployment:
     """The deployment of a row, with the memory that the study measured, if it did."""
-    serve = parse_command(str(study_row.row.config.get("deploy_command", "")))
+    command = str(study_row.row.config.get("deploy_command", ""))
+    serve = parse_command(command)
+    check_files(command, serve.files, json.loads(study_row.row.signature.get("files", "{}")))
     measured = study_row.candidate.estimates.get("process_memory_bytes")
     memory = None
     if measured is not None:
@@ -161,8 +164,13 @@ def render(deployment: Deployment, alerts: Alerts, knee_point: LoadPoint | None 
         "alerts.test.yml": alerts_test_file(rules, alerts),
         "dashboard.json": dashboard(f"vLLM: {deployment.study_row.row.title}", effective, beams),
         "README.md": _from_template("README.md", deployment, **readme),
-        MARK: json.dumps({"row": deployment.study_row.row.to_dict(), "name": deployment.name}, indent=1, default=str),
+        MARK: json.dumps(_contents(deployment), indent=1, default=str),
     }
+
+
+def _contents(deployment: Deployment) -> dict[str, Any]:
+    files = [dataclasses.asdict(file) for file in deployment.serve.files]
+    return {"row": deployment.study_row.row.to_dict(), "name": deployment.name, "files": files}
 
 
 def _from_template(name: str, deployment: Deployment, **more: Any) -> str:

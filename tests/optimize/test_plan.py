@@ -16,6 +16,7 @@ from tests.conftest import ROOT
 from tests.overrides import changed
 
 INT = "_target_: optuna.distributions.IntDistribution"
+CHOICE = "_target_: optuna.distributions.CategoricalDistribution"
 FIXED = "_target_: optimize.load.lengths.Fixed"
 USER_METRIC = "_target_: objectives.quality.UserMetric"
 RAMP = "{_target_: optimize.load.arrivals.Ramp, from_per_s: 1, to_per_s: 2, ramp_s: %s}"
@@ -130,3 +131,19 @@ def test_one_configuration_is_checked_like_a_search_space(tmp_path: Path, overri
 def test_a_workload_must_be_readable(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "w.jsonl").write_text(content, encoding="utf-8")
     assert message in _refusal(_here(tmp_path, f"workload.path={json.dumps(str(tmp_path / 'w.jsonl'))}"))
+
+
+def test_the_contents_of_files_that_flags_name_belong_to_the_study(tmp_path: Path) -> None:
+    template, adapter = tmp_path / "t.jinja", tmp_path / "adapter"
+    template.write_text("a")
+    adapter.mkdir()
+    overrides = [
+        f"engine.flags.chat_template={template}",
+        f"search_space.tokenizer={{{CHOICE}, choices: [{adapter}, org/other]}}",
+    ]
+    before = make_plan(_here(tmp_path, *overrides)).fingerprint()
+    assert set(json.loads(before["files"])) == {str(template), str(adapter)}
+    template.write_text("b")
+    after = make_plan(_here(tmp_path, *overrides)).fingerprint()
+    assert {key for key in after if after[key] != before[key]} == {"files"}
+    assert "files" not in make_plan(_here(tmp_path)).fingerprint()

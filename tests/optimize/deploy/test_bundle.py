@@ -15,7 +15,8 @@ import yaml
 from optimize.config.deploy import Alerts, Deploy
 from optimize.config.schema import StudyConfig
 from optimize.deploy.bundle import MARK, make_deployment, make_folder, render, write_bundle
-from optimize.deploy.deployment import Deployment, Memory, parse_command
+from optimize.deploy.command import parse_command
+from optimize.deploy.deployment import Deployment, Memory
 from optimize.deploy.knee import LoadPoint
 from optimize.errors import ConfigError
 from optimize.study.rows import StudyRow
