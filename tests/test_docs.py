@@ -27,7 +27,7 @@ _INLINE = re.compile(r"(?<!`)`((?:scripts/optimize|(?:\.venv/bin/)?python -m opt
 _ASSIGNMENT = re.compile(r"^\w+=")
 _SCRIPTS = {"scripts/ui": "tests/ui/test_ui_script.py", "scripts/test": "this", "scripts/check": "CI"}
 """Scripts that take no configuration, and what runs them."""
-_OTHER = {"git", "cd", "export", "ray"}
+_OTHER = {"git", "cd", "export", "ray", "ssh"}
 _COMPOSED = "composed and typed"
 
 

@@ -8,6 +8,7 @@ import shutil
 import socket
 import sqlite3
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,7 @@ from optimize.report.loader import gather
 from optimize.report.page import draw, html
 from tests.browser import CHROMIUM, Browser
 from tests.made import QUICK, ROOT, make_study
+from tests.optimize.ui.raw import request
 
 pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium"),
@@ -119,6 +121,27 @@ def test_all_servers_listen_on_loopback_only(uis: Uis) -> None:
     assert listening and set(listening) == {"127.0.0.1"}
 
 
+def test_no_page_but_their_own_reaches_the_servers(uis: Uis) -> None:
+    addresses = {
+        "/": uis.pages,
+        "/api/studies/1": uis.optuna,
+        "/api/2.0/mlflow/experiments/get?experiment_id=0": uis.mlflow,
+    }
+    for path, address in addresses.items():
+        port = int(address.rpartition(":")[2])
+        for line in (f"DELETE {path}", f"POST {path}", f"GET {path}"):
+            for host, origin in (
+                ("evil.example", ()),
+                ("10.evil.example", ()),
+                ("localhost", ("Origin: http://evil.example",)),
+            ):
+                assert request(port, line, *origin, host=host).status == 403, (line, host)
+        assert request(port, f"GET {path}").status == 200
+    port = int(uis.mlflow.rpartition(":")[2])
+    assert request(port, "POST /graphql", "Origin: http://localhost:9", host="localhost").status == 403
+    assert request(port, "GET /version", host="evil.example").status == 403
+
+
 def test_one_page_leads_to_everything(uis: Uis, browser: Browser) -> None:
     with browser.page() as page:
         page.open(uis.pages)
@@ -208,8 +231,8 @@ def test_a_click_on_a_trial_of_the_report_opens_its_mlflow_run(uis: Uis, browser
 def dashboard_of(out: Path) -> Iterator[str]:
     """Optuna's dashboard alone, over a folder's studies; its address."""
     port = _free_ports()[0]
-    command = [str(ROOT / ".venv/bin/optuna-dashboard"), f"sqlite:///{out}/optuna.db", "--port", port]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "optimize.ui.dashboard", "--folder", str(out), "--port", port]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120
         while True:
