@@ -30,6 +30,7 @@ from optimize.deploy.verify import ANSWERS, memory_after_answers, serving
 from optimize.errors import ConfigError
 from optimize.files import write_files
 from optimize.formatting import figure, shown_settings
+from optimize.redaction import redact_all
 from optimize.study.rows import StudyRow, requested_row
 
 MARK = "bundle.json"
@@ -170,7 +171,8 @@ def render(deployment: Deployment, alerts: Alerts, knee_point: LoadPoint | None 
 
 def _contents(deployment: Deployment) -> dict[str, Any]:
     files = [dataclasses.asdict(file) for file in deployment.serve.files]
-    return {"row": deployment.study_row.row.to_dict(), "name": deployment.name, "files": files}
+    row = redact_all(deployment.study_row.row.to_dict())
+    return {"row": row, "name": deployment.name, "files": files, "secrets": deployment.secrets}
 
 
 def _from_template(name: str, deployment: Deployment, **more: Any) -> str:

@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optimize.deploy.quoting import Word, one_line, variable
+from optimize.deploy.quoting import Variable, Word, one_line, variable
 from optimize.engine.flag_files import fingerprint, named_files, with_paths
 from optimize.errors import ConfigError
+from optimize.redaction import is_plain, is_secret, register, variable_of
 
+_TOKEN = "--hf-token"  # a variable of its own does the same, out of sight of the machine's other users
 _SET_BY_BUNDLE = ("--host=", "--port=", "--served-model-name=")
 MODEL_IN_CONTAINER, FILES_IN_CONTAINER = "/model", "/files"
 """Where a model's folder is mounted, and where the files are that flags name."""
@@ -39,7 +41,8 @@ class ServeCommand:
     """The measured command in its parts.
 
     Attributes:
-        environment: Its environment variables.
+        environment: Its environment variables, without secrets.
+        secrets: Variables that stand for secrets, in the environment and in flags.
         model: Folder or Hugging Face id.
         arguments: vLLM's flags, without host, port and served name; paths are absolute.
         container_arguments: The same with the paths of a container.
@@ -47,6 +50,7 @@ class ServeCommand:
     """
 
     environment: Mapping[str, str]
+    secrets: tuple[str, ...]
     model: str
     arguments: tuple[Word, ...]
     container_arguments: tuple[Word, ...]
@@ -75,17 +79,45 @@ def parse_command(command: str) -> ServeCommand:
         raise ConfigError(f"the row has no command to deploy ({command!r}): deploy a study of vLLM engines")
     at = words.index("vllm")
     environment = {variable(name): value for name, _, value in (word.partition("=") for word in words[:at])}
+    environment.pop("VLLM_SERVER_DEV_MODE", None)
     model, *flags = map(one_line, words[at + 2 :])
     raw = with_paths([flag for flag in flags if not flag.startswith(_SET_BY_BUNDLE)], os.path.abspath)
     files = _files(raw)
+    secrets = _secrets(environment, raw)
+    raw = [argument for argument in raw if not argument.startswith(f"{_TOKEN}=")]
     placed = with_paths(raw, {file.path: file.in_container for file in files}.__getitem__)
     return ServeCommand(
-        {k: v for k, v in environment.items() if k != "VLLM_SERVER_DEV_MODE"},
+        {name: value for name, value in environment.items() if name not in secrets},
+        tuple(secrets),
         str(Path(model).resolve()) if Path(model).is_dir() else model,
-        tuple((argument,) for argument in raw),
-        tuple((argument,) for argument in placed),
+        tuple(_word(argument, secrets) for argument in raw),
+        tuple(_word(argument, secrets) for argument in placed),
         files,
     )
+
+
+def _secrets(environment: Mapping[str, str], arguments: Sequence[str]) -> dict[str, str]:
+    """Variable -> the secret that it stands for, or the reference `$NAME` that was recorded in its place."""
+    flags = [argument.partition("=") for argument in arguments if argument.startswith("--")]
+    values = {variable_of(flag): value for flag, _, value in flags if value and is_secret(flag, value)}
+    values |= {name: value for name, value in environment.items() if value == f"${name}" or is_secret(name, value)}
+    for name, value in values.items():
+        if value != f"${name}":
+            register(value, f"${variable(name)}")  # the row's own record shows it too
+    return values
+
+
+def _word(argument: str, secrets: Mapping[str, str]) -> Word:
+    """The argument with variables in the place of secrets and of references to them."""
+    flag, _, value = argument.partition("=")
+    name = variable_of(flag)
+    if argument.startswith("--") and value and secrets.get(name) == value:
+        return (f"{flag}=", Variable(name))
+    long = {value: name for name, value in secrets.items() if not is_plain(value)}
+    names = long | {f"${name}": name for name in secrets}
+    texts = sorted(map(re.escape, names), key=len, reverse=True)
+    parts = re.split(rf"((?:{'|'.join(texts)})(?!\w))", argument) if names else [argument]
+    return tuple(Variable(names[part]) if part in names else part for part in parts if part) or ("",)
 
 
 def _files(arguments: Sequence[str]) -> tuple[NamedFile, ...]:

@@ -97,7 +97,7 @@ class Deployment:
     @property
     def secrets(self) -> tuple[str, ...]:
         """Environment variables that the user must set, in `secrets.env`."""
-        return (KEY_VARIABLE,)
+        return tuple(dict.fromkeys((KEY_VARIABLE, *self.serve.secrets)))
 
     @property
     def engine(self) -> str:

@@ -63,8 +63,10 @@ def _container(deployment: Deployment) -> dict[str, Any]:
         "image": deployment.image,
         "command": ["vllm", "serve"],
         "args": [kubernetes(word) for word in deployment.container_arguments],
+        "envFrom": [{"secretRef": {"name": _secret_name(deployment)}}],
         "env": [
             *({"name": name, "value": kubernetes((value,))} for name, value in deployment.environment.items()),
+            # Named one by one as well: without one of them no container starts.
             *(_secret(deployment, name) for name in deployment.secrets),
         ],
         "ports": [{"name": "http", "containerPort": 8000}],
@@ -82,8 +84,13 @@ def _container(deployment: Deployment) -> dict[str, Any]:
     }
 
 
+def _secret_name(deployment: Deployment) -> str:
+    """The Secret that is made of secrets.env."""
+    return f"{deployment.name}-key"
+
+
 def _secret(deployment: Deployment, name: str) -> dict[str, Any]:
-    return {"name": name, "valueFrom": {"secretKeyRef": {"name": f"{deployment.name}-key", "key": name}}}
+    return {"name": name, "valueFrom": {"secretKeyRef": {"name": _secret_name(deployment), "key": name}}}
 
 
 def _probe(period_s: int, **more: int) -> dict[str, Any]:
