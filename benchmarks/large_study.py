@@ -102,14 +102,14 @@ def session(folder: Path, trials: int, sampler: str) -> dict[str, Any]:
     with progress, Inline(plan, lambda _: None, Replayed) as executor:
         tracker.open("")
         Loop(Session(plan, study, ledger, tracker, progress, checkpoints, {}), executor).run()
-    finished = time.time()
+    finished = time.monotonic()
     tracker.close({}, "", [], "FINISHED")
     records = [r for r in ledger.records() if r.number > before]
     return {
         "to_first_trial_s": records[0].started_at - records[0].seconds["ask"] - psutil.Process().create_time(),
         "ask_s": [r.seconds["ask"] for r in records],
         "wall_s": [r.seconds["wall"] for r in records],
-        "mirroring_s": time.time() - finished,
+        "mirroring_s": time.monotonic() - finished,
     }
 
 

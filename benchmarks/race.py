@@ -107,14 +107,14 @@ Tried = list[tuple[float, Key]]
 
 def run(name: str, limit_s: float, folder: Path) -> tuple[Tried, int | None]:
     """What was tried until the share was reached, or this long; and trials to the share by what was read of them."""
-    began, ledger = time.time(), Ledger(folder / "studies" / "race")
+    began, ledger = time.monotonic(), Ledger(folder / "studies" / "race")
     command = [sys.executable, "-m", "optimize", *BOTH, *RACERS[name], f"output_dir={folder}"]
     with (folder.parent / f"{folder.name}.log").open("w") as log:
         study = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     try:
         while (
             study.poll() is None
-            and time.time() - began < limit_s
+            and time.monotonic() - began < limit_s
             and not seconds_to(SHARE, tried(ended(ledger), began))
         ):
             time.sleep(_POLL_S)

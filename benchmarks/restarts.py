@@ -60,11 +60,11 @@ class Series:
     @property
     def recovery_s(self) -> list[float]:
         """From each kill until another engine answered."""
-        return [r.detected_at + r.down_s - k for r, k in zip(self.restarts, self.killed_at, strict=False)]
+        return [r.detected_s + r.down_s - k for r, k in zip(self.restarts, self.killed_at, strict=False)]
 
     @property
     def detection_s(self) -> list[float]:
-        return [r.detected_at - k for r, k in zip(self.restarts, self.killed_at, strict=False)]
+        return [r.detected_s - k for r, k in zip(self.restarts, self.killed_at, strict=False)]
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def engine_of(server: subprocess.Popen[bytes]) -> list[psutil.Process]:
 def kill_largest(server: subprocess.Popen[bytes]) -> float:
     """As the out-of-memory killer does; returns when."""
     victim = max(engine_of(server), key=lambda p: p.memory_info().rss)
-    at = time.time()
+    at = time.monotonic()
     os.kill(victim.pid, signal.SIGKILL)
     return at
 

@@ -31,7 +31,7 @@ class FaultContext:
         mitigated: Whether the mitigation is in place.
         resources: Resources that the setup made, e.g. the control group.
         notes: Remarks about this run for the certificate.
-        injected_at: Unix time of the fault; a fault that takes effect gradually moves it.
+        injected_at: `time.monotonic()` of the fault; a fault that takes effect gradually moves it.
     """
 
     testbed: Testbed
@@ -64,7 +64,7 @@ class FaultContext:
     # -- detection by the supervision, in seconds after the fault
 
     def restart_detected_s(self) -> float | None:
-        times = [r.detected_at for r in self.engine.supervisor.restarts.read() if r.detected_at >= self.injected_at]
+        times = [r.detected_s for r in self.engine.supervisor.restarts.own if r.detected_s >= self.injected_at]
         return min(times) - self.injected_at if times else None
 
     def missed_probe_s(self) -> float | None:
@@ -116,7 +116,8 @@ class Scenario:
 
 
 def now() -> float:
-    return time.time()
+    """The clock of all durations: it counts on evenly when somebody sets the time of day."""
+    return time.monotonic()
 
 
 def drop_page_cache(folder: Path) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from objectives import Measurement, RequestRecord
 from optimize.certify.cgroups import Denied
-from optimize.certify.context import FaultContext, Scenario
+from optimize.certify.context import FaultContext, Scenario, now
 from optimize.certify.recovery import Baseline, baseline_of, harm, is_steady
 from optimize.certify.results import FaultResult
 from optimize.certify.testbed import SupervisedEngine, Testbed, watch, watch_recovery
@@ -59,9 +58,9 @@ def _run_under_load(
         load.follow(arrivals, 0.0)
         window = _baseline_window(load, result, settings)
         baseline = baseline_of(load.records, *window)
-        context = FaultContext(testbed, engine, load, rate, result.mitigated, resources, result.notes, time.time())
+        context = FaultContext(testbed, engine, load, rate, result.mitigated, resources, result.notes, now())
         scenario.inject(context)
-        fault_s = load.clock() - (time.time() - context.injected_at)
+        fault_s = load.clock() - (now() - context.injected_at)
         recovery_s = _recover(load, scenario, baseline, fault_s, testbed)
         context.end()
     records = [*load.records, *load.unanswered]
@@ -115,7 +114,7 @@ def _conclude(
     until_s = fault_s + max(scenario.watch_s, settings.recovery_max_s if recovery_s is None else recovery_s)
     limit_s = baseline.limit_s(settings.tolerance)
     damage = harm([r for r in records if r.due_s < until_s], fault_s, until_s, limit_s)
-    restarts = [r for r in context.engine.supervisor.restarts.read() if r.detected_at >= context.injected_at]
+    restarts = [r for r in context.engine.supervisor.restarts.own if r.detected_s >= context.injected_at]
     takeovers = [r for r in restarts if r.how in _RESTARTED]
     result.figures |= {
         "rate_per_s": context.rate_per_s, "normal_p99_s": baseline.p99_s, "requests": damage.requests,

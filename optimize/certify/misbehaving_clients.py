@@ -27,7 +27,7 @@ class Answers:
 
     Attributes:
         statuses: HTTP status, or name of an error -> number of answers.
-        first_refused_at: Unix time of the first refusal; None without one.
+        first_refused_at: `time.monotonic()` of the first refusal; None without one.
         refusal: Message of the first refusal.
     """
 
@@ -40,7 +40,7 @@ class Answers:
         with self._lock:
             self.statuses[status] += 1
             if status.startswith("4") and self.first_refused_at is None:
-                self.first_refused_at, self.refusal = time.time(), text[:160]
+                self.first_refused_at, self.refusal = time.monotonic(), text[:160]
 
     def in_words(self) -> str:
         counted = ", ".join(f"{n} × {status}" for status, n in sorted(self.statuses.items()))

@@ -30,7 +30,8 @@ from optimize.files import write_atomically
 from optimize.ledger import Ledger, TrialRecord
 from optimize.outcome import Completed, Evaluation, Failed, Role
 from optimize.plan import Plan
-from optimize.serve.session import make_launcher, say
+from optimize.serve.reporter import say
+from optimize.serve.session import make_launcher
 from optimize.study.target import Target, choose
 from optimize.tracking.tracker import Tracker
 

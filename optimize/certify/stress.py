@@ -7,7 +7,6 @@ offers its rate whatever becomes of the requests, and latencies count from when 
 from __future__ import annotations
 
 import itertools
-import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -209,8 +208,7 @@ def per_bin(
     metrics: Sequence[tuple[float, Any]], began: float,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """The ramp in bins of a second: rates offered and answered, errors, P99 by due time, and the engine's queue."""
-    offset = time.time() - time.monotonic()  # metrics carry unix time, the load counts from `began`
-    waiting = [(at - offset - began, f["requests_waiting"]) for at, f in metrics if "requests_waiting" in f]
+    waiting = [(at - began, f["requests_waiting"]) for at, f in metrics if "requests_waiting" in f]
     bins = []
     for number in range(int((end_s - start_s) / _BIN_S)):
         low, high = start_s + number * _BIN_S, start_s + (number + 1) * _BIN_S

@@ -58,7 +58,7 @@ class SupervisedEngine:
     Attributes:
         supervisor: Keeps it up.
         front: Its address.
-        metrics: (unix time, the engine's metrics) at every healthy probe.
+        metrics: (`time.monotonic()`, the engine's metrics) at every healthy probe.
         processes: Processes of all its engines, as (id, time of creation).
     """
 
@@ -71,7 +71,7 @@ class SupervisedEngine:
         """Append the supervisor's latest metrics, if they are new."""
         latest = self.supervisor.metrics
         if latest and (not self.metrics or latest is not self.metrics[-1][1]):
-            self.metrics.append((time.time(), latest))
+            self.metrics.append((time.monotonic(), latest))
 
     def record_processes(self) -> None:
         for pid in self.supervisor.pids:

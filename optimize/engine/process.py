@@ -20,6 +20,8 @@ from pathlib import Path
 
 import psutil
 
+from optimize.errors import TransientFault
+
 _REAPER = Path(__file__).with_name("reaper.py")
 _CGROUP = Path("/sys/fs/cgroup")
 _OOM_EVENTS = ("memory.events", "memory.oom_control")  # version 2 and version 1 of control groups
@@ -45,8 +47,18 @@ def _oom_kills(group: Path) -> int:
 
 
 def make_scratch() -> str:
-    """A folder for a tree's temporary files, removed by its reaper. Its path is short: it holds Unix sockets."""
-    return tempfile.mkdtemp(prefix="engine-")
+    """A folder for a tree's temporary files, removed by its reaper. Its path is short: it holds Unix sockets.
+
+    Raises:
+        TransientFault: it cannot be made.
+    """
+    try:
+        return tempfile.mkdtemp(prefix="engine-")
+    except OSError as error:
+        raise TransientFault(
+            f"an engine has no folder for its temporary files ({error}): free space there, or name another folder in "
+            "TMPDIR"
+        ) from error
 
 
 class ProcessTree(ABC):

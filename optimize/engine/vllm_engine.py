@@ -91,7 +91,10 @@ class VllmEngine:
             raise self._failure("load")
 
     def _failure(self, phase: str) -> EngineFailure | TransientFault:
-        log = self._log_path.read_text(encoding="utf-8", errors="replace")
+        try:
+            log = self._log_path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:  # a full disk, or somebody removed it: the exit code says something too
+            log = f"its log cannot be read: {error}"
         if phase == "start" and port_was_taken(log):
             return TransientFault("the engine's port was taken between choosing and binding it")
         failure = classify(log, self._tree.exit_code, oom_kills(self._cgroups) - self._oom_kills_before, phase)

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from optimize.config.serve import Serve
 from optimize.engine.base import Endpoint
-from optimize.errors import ConfigError
+from optimize.errors import ConfigError, OptimizeError
 from optimize.serve.beam_limit import BeamLimit, accepted_beams
 from optimize.serve.forwarder import Counts
 from optimize.serve.proxy import Proxy
@@ -43,17 +43,24 @@ class Front:
         self._supervisor, self._settings, self._api_key, self._socket = supervisor, settings, api_key, sock
         self._limit = beam_limit(settings, flags)
         self._stop, self._listening = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=lambda: uvloop.run(self._run()), daemon=True)
+        self._thread = threading.Thread(target=self._serve, name="front", daemon=True)
+        self._error: BaseException | None = None
         self._proxy: Proxy | None = None
 
     def __enter__(self) -> Front:
         self._thread.start()
         self._listening.wait()
+        self.check()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
+
+    def check(self) -> None:
+        """Raise OptimizeError if its thread has ended, and with it every connection."""
+        if self._error is not None:
+            raise OptimizeError(f"the front ended: {type(self._error).__name__}: {self._error}") from self._error
 
     @property
     def endpoint(self) -> Endpoint:
@@ -78,6 +85,14 @@ class Front:
             done.wait(_POLL_S)
             waited += _POLL_S
         return self.proxy.in_flight
+
+    def _serve(self) -> None:
+        try:
+            uvloop.run(self._run())
+        except BaseException as error:  # raised by `check` in the thread that waits for the end
+            self._error = error
+        finally:
+            self._listening.set()
 
     async def _run(self) -> None:
         self._proxy = Proxy(self._supervisor, self._settings, self._limit, self._api_key)

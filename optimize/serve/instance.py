@@ -59,6 +59,13 @@ def cause_of(instance: Instance, symptom: EngineFailure | str) -> OptimizeError:
         return symptom
     try:
         instance.engine.check()
-    except (EngineFailure, TransientFault) as failure:
-        return failure
+    except Exception as error:  # it reads the log, which may be gone with the disk's last byte
+        return as_failure(error)
     return TransientFault(symptom)
+
+
+def as_failure(error: Exception) -> OptimizeError:
+    """An exception as one of this project's: supervision goes on after any."""
+    if isinstance(error, OptimizeError):
+        return error
+    return TransientFault(f"{type(error).__name__}: {error}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from optimize.engine.base import EngineConfig
 from optimize.engine.simulated import SimulatedLauncher
 from optimize.engine.vllm import VllmLauncher
 from optimize.engine.vllm_engine import VllmEngine
+
+_log = logging.getLogger(__name__)
 
 SupervisedLauncher = VllmLauncher | SimulatedLauncher
 """A fork server starts one engine at a time (see `optimize.engine.fork_server`): a standby needs its own."""
@@ -55,7 +58,10 @@ class LauncherPool:
         if engine.warm:
             self._started_warm[slot] = True
         elif self._started_warm[slot]:
-            self._renew(slot)
+            try:
+                self._renew(slot)
+            except Exception as error:  # the engine is up, and the next start is cold
+                _log.warning("no fork server for the next start: %s: %s", type(error).__name__, error)
         return engine
 
     def _renew(self, slot: int) -> None:

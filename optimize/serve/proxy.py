@@ -73,9 +73,10 @@ class Proxy:
     async def health(self, _: web.Request) -> web.Response:
         if self.draining:
             return web.json_response({"status": "draining"}, status=503)
-        current = self._supervisor.current
-        state = {"status": "up" if current else "restarting", "standby": self._supervisor.standby_ready}
-        return web.json_response(state, status=200 if current else 503)
+        up, supervised = self._supervisor.current is not None, self._supervisor.supervised
+        status = "restarting" if not up else "up" if supervised else "unsupervised"
+        state = {"status": status, "standby": self._supervisor.standby_ready}
+        return web.json_response(state, status=200 if up and supervised else 503)
 
     async def metrics(self, _: web.Request) -> web.Response:
         """The engine's metrics, and the front's own."""

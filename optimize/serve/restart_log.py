@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ class Restart:
         attempt: Number of this attempt, counted from 1 for each failure.
         backoff_s: Pause before this attempt.
         log: File name of the failed engine's log.
+        detected_s: `time.monotonic()` of the detection, for durations; comparable while the machine is up.
     """
 
     generation: int
@@ -36,25 +39,49 @@ class Restart:
     attempt: int
     backoff_s: float
     log: str
+    detected_s: float = 0.0
 
 
 class RestartLog:
-    """Appends restarts to a file and reads them back; only the last line can be incomplete."""
+    """Appends restarts to a file and reads them back; a line that a kill or a full disk cut off is passed over.
+
+    Attributes:
+        own: The restarts of this process.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.own: list[Restart] = []
+        self._unwritten: list[Restart] = []
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def write(self, restart: Restart) -> None:
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(dataclasses.asdict(restart)) + "\n")
+        """Append a restart, and those before it that could not be written.
+
+        Raises:
+            OSError: it cannot be written now; it is kept, and written with the next.
+        """
+        self.own.append(restart)
+        self._unwritten.append(restart)
+        with self.path.open("ab", buffering=0) as file:
+            while self._unwritten:
+                # The line break comes first: it ends a line that was cut off, and an empty line is no restart.
+                line = b"\n" + json.dumps(dataclasses.asdict(self._unwritten[0])).encode() + b"\n"
+                if file.write(line) != len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
+                del self._unwritten[0]
 
     def read(self) -> Iterator[Restart]:
-        """All restarts so far, without a last line that a kill cut off."""
-        if not self.path.is_file():
-            return
-        for line in self.path.read_text(encoding="utf-8").splitlines():
+        """All restarts so far, those that could not be written included."""
+        for line in self._lines():
             try:
                 yield Restart(**json.loads(line))
             except (ValueError, TypeError):
                 continue
+        yield from list(self._unwritten)
+
+    def _lines(self) -> list[str]:
+        try:
+            return self.path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:  # none yet, or none that can be read now
+            return []

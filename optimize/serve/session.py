@@ -15,8 +15,11 @@ from optimize.errors import ConfigError
 from optimize.serve.authentication import api_key
 from optimize.serve.front import Front, bind
 from optimize.serve.launchers import LauncherPool, SupervisedLauncher
+from optimize.serve.reporter import say
 from optimize.serve.supervisor import Supervisor
 from optimize.study.target import choose
+
+_CHECK_S = 1.0
 
 
 def run_server(config: StudyConfig) -> int:
@@ -45,7 +48,8 @@ def run_server(config: StudyConfig) -> int:
         stack.enter_context(supervisor)
         say(f"serving at {front.endpoint.base_url}/v1, {_key_in_words(settings.api_key_env, key)}")
         say(f"restarts and engine logs: {plan.folder}")
-        terminated.wait()
+        while not terminated.wait(_CHECK_S):
+            front.check()
         say("draining: new requests are refused")
         unfinished = front.drain(settings.drain_s)
         say(f"stopping, with {unfinished} requests still in flight" if unfinished else "stopping")
@@ -68,10 +72,6 @@ def make_launcher(config: StudyConfig, niceness: int | None = None) -> Supervise
     if isinstance(launcher, VllmLauncher):
         return launcher.for_clients(launcher.niceness if niceness is None else niceness)
     return launcher
-
-
-def say(line: str) -> None:
-    print(line, flush=True)
 
 
 def _key_in_words(variable: str, key: str | None) -> str:

@@ -2,6 +2,9 @@
 
 Two threads watch the live engine. One polls its processes and detects a death within a twentieth of a second; the
 other probes its HTTP side. A standby, where there is one, takes over before the failed engine is cleared away.
+
+Both outlive every exception: a fault of the record, the disk or the terminal costs a line of the record, not the
+supervision. Whoever asks for health is told of `supervised` too, so nothing is reported up that nobody watches.
 """
 
 from __future__ import annotations
@@ -10,19 +13,23 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from optimize.config.serve import Serve
 from optimize.engine.base import Endpoint, EngineConfig
 from optimize.errors import EngineFailure, TransientFault
 from optimize.serve.backoff import Backoff
-from optimize.serve.instance import Instance, InstanceFailure, cause_of
+from optimize.serve.instance import Instance, InstanceFailure, as_failure, cause_of
 from optimize.serve.launchers import LauncherPool
 from optimize.serve.probe import Probe
+from optimize.serve.reporter import Reporter
 from optimize.serve.restart_log import Restart, RestartLog
 from optimize.serve.warmup import warm_up
+from optimize.ticker import Ticker
 
 _CHECK_S = 0.05
+_STALLED_S = 60.0
 Say = Callable[[str], None]
 
 
@@ -43,7 +50,7 @@ class Supervisor:
         say: Say = lambda _: None, cgroups: Sequence[str] = (),
     ) -> None:  # fmt: skip
         self._config, self._launchers, self._settings, self._folder = config, launchers, settings, folder
-        self._say, self._cgroups = say, tuple(cgroups)
+        self._reporter, self._cgroups = Reporter(say), tuple(cgroups)
         self.restarts = RestartLog(folder / "restarts.jsonl")
         self._backoff = Backoff(
             settings.backoff_first_s, settings.backoff_factor, settings.backoff_max_s, settings.healthy_s
@@ -55,10 +62,13 @@ class Supervisor:
         self._unresponsive: tuple[int, EngineFailure] | None = None
         self._metrics: Mapping[str, float] = {}
         self.missed_probes: deque[float] = deque(maxlen=1000)
-        """Unix times at which a probe found the engine unhealthy."""
+        """`time.monotonic()` of the probes that found the engine unhealthy."""
         self._listeners: list[Callable[[], None]] = []
-        self._closing, self._wake, self._lock = threading.Event(), threading.Event(), threading.Lock()
-        self._threads: list[threading.Thread] = []
+        self._failure: InstanceFailure | None = None
+        self._closing, self._lock = threading.Event(), threading.Lock()
+        self._watcher = Ticker(self._watch, _CHECK_S, "watching the engine", self._reporter.report)
+        self._prober = Ticker(self._probe, settings.probe_s, "probing the engine", self._reporter.report)
+        self._starting: list[threading.Thread] = []
 
     # -- state
 
@@ -71,6 +81,12 @@ class Supervisor:
     def endpoint(self) -> Endpoint | None:
         current = self._current
         return None if current is None else current.engine.endpoint
+
+    @property
+    def supervised(self) -> bool:
+        """Whether a failure of the engine would be detected now and an engine started in its place."""
+        alive = self._watcher.is_alive and self._prober.is_alive
+        return alive and (self._current is None or self._watcher.busy_s < _STALLED_S)
 
     @property
     def standby_ready(self) -> bool:
@@ -94,7 +110,7 @@ class Supervisor:
 
     def check_now(self) -> None:
         """Check the engine at once, e.g. after a request that was not answered."""
-        self._wake.set()
+        self._watcher.wake()
 
     # -- start and stop
 
@@ -105,16 +121,17 @@ class Supervisor:
             EngineFailure, TransientFault: it does not start. A configuration that never ran is not retried.
         """
         self._install(self._launch(0))
-        self._begin(self._watch)
-        self._begin(self._probe)
+        self._watcher.start()
+        self._prober.start()
         if self._settings.standby:
-            self._begin(lambda: self._start_standby(1))
+            self._begin_standby(1)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._closing.set()
-        self._wake.set()
-        for thread in self._threads:
+        self._watcher.stop()
+        self._prober.stop()
+        for thread in self._starting:
             thread.join()
         for instance in (self._current, self._standby):
             if instance is not None:
@@ -129,9 +146,9 @@ class Supervisor:
                 return False
         return True
 
-    def _begin(self, work: Callable[[], None]) -> None:
-        thread = threading.Thread(target=work, daemon=True)
-        self._threads.append(thread)
+    def _begin_standby(self, slot: int) -> None:
+        thread = threading.Thread(target=self._start_standby, args=(slot,), name="standby", daemon=True)
+        self._starting = [*(t for t in self._starting if t.is_alive()), thread]
         thread.start()
 
     def _launch(self, slot: int) -> Instance:
@@ -150,23 +167,22 @@ class Supervisor:
 
     def _notify(self) -> None:
         for listener in self._listeners:
-            listener()
+            self._reporter.attempt("telling of a change", listener)
 
-    @staticmethod
-    def _stop(instance: Instance) -> None:
-        instance.probe.close()
-        instance.engine.stop()
+    def _stop(self, instance: Instance) -> None:
+        self._reporter.attempt("closing a probe", instance.probe.close)
+        self._reporter.attempt(f"stopping engine {instance.generation}", instance.engine.stop)
 
     # -- detection
 
     def _watch(self) -> None:
-        while not self._closing.is_set():
-            self._wake.wait(_CHECK_S)
-            self._wake.clear()
-            current = self._current
-            if current is not None and (symptom := self._symptom(current)) is not None:
-                self._replace(current, symptom)
-            self._replace_dead_standby()
+        """Look once: replace an engine that has failed, or go on with a replacement that was not completed."""
+        current = self._current
+        if current is None:
+            self._restart()
+        elif (symptom := self._symptom(current)) is not None:
+            self._replace(current, symptom)
+        self._replace_dead_standby()
 
     def _symptom(self, current: Instance) -> EngineFailure | str | None:
         """The engine's fault, if it has one."""
@@ -176,44 +192,50 @@ class Supervisor:
         return current.engine.broken()
 
     def _probe(self) -> None:
-        while not self._closing.wait(self._settings.probe_s):
-            current = self._current
-            if current is None:
-                continue
+        current = self._current
+        if current is None:
+            return
+        try:
             result = current.probe.run()
-            if result.failure is not None:
-                self._unresponsive = (current.generation, result.failure)
-                self._wake.set()
-            elif result.healthy:
-                self._healthy_at = time.monotonic()
-                self._metrics = result.metrics
-                self._notify()
-            if not result.healthy:
-                self.missed_probes.append(time.time())
+        except Exception:
+            self.missed_probes.append(time.monotonic())
+            raise
+        if result.failure is not None:
+            self._unresponsive = (current.generation, result.failure)
+            self.check_now()
+        if result.healthy:
+            self._healthy_at = time.monotonic()
+            self._metrics = result.metrics
+            self._notify()
+        else:
+            self.missed_probes.append(time.monotonic())
 
     # -- replacement
 
     def _replace(self, failed: Instance, symptom: EngineFailure | str) -> None:
         """Replace a failed engine by the standby, or by a restart."""
-        detected, detected_at = time.monotonic(), time.time()
-        unseen_s = detected - self._healthy_at
+        detected = time.monotonic()
+        error = symptom if isinstance(symptom, EngineFailure) else TransientFault(symptom)
+        failure = InstanceFailure(failed, error, detected, time.time(), detected - self._healthy_at)
         with self._lock:
-            self._current, standby, self._standby = None, self._standby, None
+            self._failure, self._current, standby, self._standby = failure, None, self._standby, None
         self._notify()
         if standby is not None:
             self._install(standby)
         takeover_s = time.monotonic() - detected
-        error = cause_of(failed, symptom)
+        self._failure = failure = failure.with_error(cause_of(failed, symptom))
         self._stop(failed)
-        failure = InstanceFailure(failed, error, detected, detected_at, unseen_s)
-        if standby is not None:
+        if standby is None:
+            self._restart()
+        else:
             self._record(failure, "standby", takeover_s, 1, 0.0)
-            self._begin(lambda: self._start_standby(failed.slot))
-            return
-        self._restart(failure)
+            self._begin_standby(failed.slot)
 
-    def _restart(self, failure: InstanceFailure) -> None:
+    def _restart(self) -> None:
         """Start again, with growing pauses, until it succeeds or the supervisor closes."""
+        failure = self._failure
+        if failure is None:
+            return
         lifetime_s = failure.detected - failure.instance.since
         self._consecutive_restarts = self._backoff.consecutive(self._consecutive_restarts, lifetime_s)
         attempt = 0
@@ -224,9 +246,9 @@ class Supervisor:
             self._consecutive_restarts += 1
             try:
                 instance = self._launch(failure.instance.slot)
-            except (EngineFailure, TransientFault) as error:
+            except Exception as error:  # of the configuration, the disk or the machine: the next start may succeed
                 down_s = time.monotonic() - failure.detected
-                self._record(failure.with_error(error), "failed", down_s, attempt, pause_s)
+                self._record(failure.with_error(as_failure(error)), "failed", down_s, attempt, pause_s)
                 continue
             self._install(instance)
             how = "warm" if instance.engine.warm else "cold"
@@ -239,11 +261,11 @@ class Supervisor:
         while not self._closing.wait(self._backoff.pause_s(failures)):
             try:
                 instance = self._launch(slot)
-            except (EngineFailure, TransientFault) as error:
+            except Exception as error:
                 failures += 1
-                self._say(f"the standby did not start: {error}")
+                self._reporter.report(f"the standby did not start: {as_failure(error)}")
                 continue
-            warm_up(instance.engine.endpoint)
+            self._reporter.attempt("the warm-up of the standby", partial(warm_up, instance.engine.endpoint))
             with self._lock:
                 self._standby = instance
             return
@@ -254,16 +276,16 @@ class Supervisor:
             return
         with self._lock:
             self._standby = None
-        self._say(f"the standby died ({symptom}): starting another")
+        self._reporter.report(f"the standby died ({symptom}): starting another")
         self._stop(standby)
-        self._begin(lambda: self._start_standby(standby.slot))
+        self._begin_standby(standby.slot)
 
     def _record(self, failure: InstanceFailure, how: str, down_s: float, attempt: int, backoff_s: float) -> None:
         instance, error = failure.instance, failure.error
         restart = Restart(
             generation=instance.generation, cause=error.kind.value if isinstance(error, EngineFailure) else "transient",
             reason=str(error), how=how, detected_at=failure.detected_at, unseen_s=failure.unseen_s, down_s=down_s,
-            attempt=attempt, backoff_s=backoff_s, log=instance.log.name,
+            attempt=attempt, backoff_s=backoff_s, log=instance.log.name, detected_s=failure.detected,
         )  # fmt: skip
-        self.restarts.write(restart)
-        self._say(f"engine {restart.generation} failed ({restart.reason}); {how} after {down_s:.2f} s")
+        self._reporter.attempt("recording a restart", lambda: self.restarts.write(restart))
+        self._reporter.report(f"engine {restart.generation} failed ({restart.reason}); {how} after {down_s:.2f} s")
