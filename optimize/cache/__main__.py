@@ -7,12 +7,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from optimize.cache.store import KINDS, entries, remove
+from optimize.cache.store import KINDS, entries, foreign, remove
 from optimize.cli import run_verb
 from optimize.config.schema import StudyConfig
 from optimize.errors import ConfigError, closest
 
 _GIB, _MIB, _DAY_S = 2**30, 2**20, 86400
+_LISTED = 8
 
 
 def _show(root: Path) -> int:
@@ -21,7 +22,7 @@ def _show(root: Path) -> int:
         used = "now" if entry.in_use else f"{(time.time() - entry.used_at) / _DAY_S:.1f} days ago"
         print(f"{entry.kind:12} {entry.size_bytes / _MIB:10.1f} MiB  used {used:15} {entry.path.name}")
     total = sum(e.size_bytes for e in listed)
-    print(f"{len(listed)} entries, {total / _GIB:.2f} GiB in {root}")
+    print(f"{len(listed)} entries, {total / _GIB:.2f} GiB in {root}{_foreign(root, KINDS)}")
     print(f"remove: python -m optimize.cache clear [{'|'.join(KINDS)}]")
     return 0
 
@@ -30,11 +31,22 @@ def _clear(root: Path, kinds: Sequence[str]) -> int:
     for kind in kinds:
         if kind not in KINDS:
             raise ConfigError(f"the cache holds no {kind!r}; {closest(kind, KINDS)}")
-    removed, kept = remove(root, [e for e in entries(root) if not kinds or e.kind in kinds])
-    freed = sum(e.size_bytes for e in removed)
-    in_use = f"; {len(kept)} in use by a running study were kept" if kept else ""
-    print(f"{len(removed)} entries removed, {freed / _GIB:.2f} GiB freed in {root}{in_use}")
-    return 0
+    result = remove([e for e in entries(root) if not kinds or e.kind in kinds])
+    freed = sum(e.size_bytes for e in result.removed)
+    in_use = f"; {len(result.in_use)} in use were kept" if result.in_use else ""
+    failed = "".join(f"\ncould not remove {path} ({reason})" for path, reason in result.failed.items())
+    print(f"{len(result.removed)} entries removed, {freed / _GIB:.2f} GiB freed in {root}{in_use}", end="")
+    print(f"{_foreign(root, kinds or KINDS)}{failed}")
+    return 1 if result.failed else 0
+
+
+def _foreign(root: Path, kinds: Sequence[str]) -> str:
+    """A line about what is not this project's, or of an earlier version; empty where there is nothing."""
+    paths = [str(path.relative_to(root)) for path in foreign(root, kinds)]
+    if not paths:
+        return ""
+    listed = ", ".join(paths[:_LISTED]) + (", ..." if len(paths) > _LISTED else "")
+    return f"\nleft alone, without the mark of this version: {len(paths)} ({listed})"
 
 
 def main() -> None:

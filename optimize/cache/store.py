@@ -2,22 +2,29 @@
 
 `python -m optimize.cache` lists it, `... clear [checkpoints|compiled|datasets|perplexity|tokens ...]` removes it.
 Every entry is named after the content and versions it was made from, so no entry goes stale; it can only go unused.
-A study holds a shared lock on the entries it uses (released by the kernel however the study ends); an entry in use is
-neither cleared nor evicted.
+Only what carries this project's mark is an entry (see `optimize.entries`), and checkpoints of earlier versions, which
+their manifest tells apart. An entry in use is neither cleared nor evicted.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+import re
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from optimize.entries import hold, is_held, is_marked, mark, used_at
+from optimize.entries import remove as remove_entry
+from optimize.model.folder import is_own
+
 KINDS = ("checkpoints", "compiled", "datasets", "perplexity", "tokens")
-_LOCKS = "locks"
+_CHECKPOINTS, _SMALL = "checkpoints", ("datasets", "perplexity", "tokens")
+_OF_NO_SIZE = ("lock", "compress.log")
+"""Files of this project beside the entries."""
+_GIB, _DAY_S = 2**30, 86400
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +33,10 @@ class Entry:
 
     Attributes:
         kind: One of `KINDS`.
-        path: File or folder.
+        path: Its folder.
         size_bytes: All its files together.
-        used_at: Unix time when a study last used it.
-        in_use: Whether a study uses it now.
+        used_at: Unix time of its last use.
+        in_use: Whether a process uses it now.
     """
 
     kind: str
@@ -38,75 +45,88 @@ class Entry:
     used_at: float
     in_use: bool
 
+    def __str__(self) -> str:
+        days = (time.time() - self.used_at) / _DAY_S
+        return f"{self.kind} {self.path.name}, {self.size_bytes / _GIB:.2f} GiB, last used {days:.1f} days ago"
+
+
+@dataclass(slots=True)
+class Removal:
+    """Result of a removal.
+
+    Attributes:
+        removed: Entries that are gone.
+        in_use: Entries that were kept because a process uses them.
+        failed: Entries that the system did not let go, and why.
+    """
+
+    removed: list[Entry] = field(default_factory=list)
+    in_use: list[Entry] = field(default_factory=list)
+    failed: dict[Path, str] = field(default_factory=dict)
+
 
 def entries(root: Path) -> list[Entry]:
     """All entries of a cache, the least recently used first."""
     listed = []
-    for kind in KINDS:
-        paths = (root / kind).iterdir() if (root / kind).is_dir() else ()
-        listed += [_entry(root, kind, path) for path in paths if path.name != "lock" and path.suffix != ".log"]
+    for kind, path in _paths(root):
+        with suppress(FileNotFoundError):  # removed meanwhile, by another process
+            if _is_entry(kind, path):
+                listed.append(Entry(kind, path, _size_bytes(path), used_at(path), is_held(path)))
     return sorted(listed, key=lambda e: e.used_at)
 
 
-def _entry(root: Path, kind: str, path: Path) -> Entry:
-    lock = _lock_path(root, path)
-    used_at = lock.stat().st_mtime if lock.exists() else path.stat().st_mtime
-    return Entry(kind, path, _size_bytes(path), used_at, _is_locked(lock))
+def foreign(root: Path, kinds: Iterable[str] = KINDS) -> list[Path]:
+    """What lies in a cache without being an entry: of somebody else, or of an earlier version of this project."""
+    own = re.compile(r"|".join((*map(re.escape, _OF_NO_SIZE), r".*\.error")))
+    return [p for kind, p in _paths(root) if kind in kinds and not own.fullmatch(p.name) and not _is_entry(kind, p)]
 
 
-def _size_bytes(path: Path) -> int:
-    if path.is_file():
-        return path.stat().st_size
+def hold_small(root: Path) -> None:
+    """Hold all entries that are small and many, and that any study may come to use."""
+    for kind, path in _paths(root):
+        if kind in _SMALL:
+            hold(path)
+
+
+def _paths(root: Path) -> Iterator[tuple[str, Path]]:
+    for kind in KINDS:
+        folder = root / kind
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+        yield from ((kind, path) for path in paths)
+
+
+def _is_entry(kind: str, path: Path) -> bool:
+    return is_own(path) if kind == _CHECKPOINTS else is_marked(path)
+
+
+def _size_bytes(folder: Path) -> int:
     total = 0
-    for folder, _, names in os.walk(path):
+    for parent, _, names in os.walk(folder):
         for name in names:
-            try:
-                total += os.lstat(os.path.join(folder, name)).st_size
-            except FileNotFoundError:
-                continue  # a compiler's temporary file
+            with suppress(FileNotFoundError):  # a compiler's temporary file
+                total += os.lstat(os.path.join(parent, name)).st_size
     return total
 
 
-@contextmanager
-def using(root: Path, paths: Sequence[Path]) -> Iterator[None]:
-    """Keep these entries from being removed, by this or any other process, until the context ends."""
-    with ExitStack() as locks:
-        for path in paths:
-            locks.enter_context(_lock(_lock_path(root, path), fcntl.LOCK_SH))
-            os.utime(_lock_path(root, path))
-        yield
-
-
-def remove(root: Path, unwanted: Sequence[Entry]) -> tuple[list[Entry], list[Entry]]:
-    """Remove those of the entries that no study uses.
-
-    Returns:
-        (removed, kept because in use).
-    """
-    removed, kept = [], []
+def remove(unwanted: Sequence[Entry]) -> Removal:
+    """Remove those of the entries that no process uses; one that another process removes meanwhile is not counted."""
+    result = Removal()
     for entry in unwanted:
-        lock = _lock_path(root, entry.path)
         try:
-            with _lock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB):
-                _delete(entry.path)
-                lock.unlink(missing_ok=True)
-            removed.append(entry)
+            if not is_marked(entry.path):
+                mark(entry.path)
+            if remove_entry(entry.path):
+                result.removed.append(entry)
         except BlockingIOError:
-            kept.append(entry)
-    return removed, kept
+            result.in_use.append(entry)
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            result.failed[entry.path] = error.strerror or type(error).__name__
+    return result
 
 
-def _delete(path: Path) -> None:
-    """Rename first, so that a study finds the entry complete or not at all."""
-    doomed = path.with_name(f".removing-{path.name}-{os.getpid()}")
-    path.rename(doomed)
-    if doomed.is_dir():
-        shutil.rmtree(doomed)
-    else:
-        doomed.unlink()
-
-
-def evict(root: Path, max_bytes: float) -> list[Entry]:
+def evict(root: Path, max_bytes: float) -> Removal:
     """Remove the least recently used entries until the rest fits; entries in use stay."""
     listed = entries(root)
     excess = sum(e.size_bytes for e in listed) - max_bytes
@@ -117,31 +137,4 @@ def evict(root: Path, max_bytes: float) -> list[Entry]:
         if not entry.in_use:
             unwanted.append(entry)
             excess -= entry.size_bytes
-    return remove(root, unwanted)[0]
-
-
-def _lock_path(root: Path, path: Path) -> Path:
-    return root / _LOCKS / f"{path.parent.name}-{path.name}"
-
-
-@contextmanager
-def _lock(path: Path, mode: int) -> Iterator[None]:
-    """Hold a lock on a file; if the file was removed while this process waited for it, it is created anew."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    while True:
-        with path.open("a") as file:
-            fcntl.flock(file, mode)
-            if path.exists() and os.fstat(file.fileno()).st_ino == path.stat().st_ino:
-                yield
-                return
-
-
-def _is_locked(path: Path) -> bool:
-    if not path.exists():
-        return False
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-    return False
+    return remove(unwanted)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from optimize.driver.progress import Progress
@@ -44,11 +43,3 @@ def hint(plan: Plan, machine: str) -> str:
         "note: this processor computes 16-bit floats slowly; in 32 bits the model may be faster, at twice the memory: "
         "'search_space.quantization.choices=[fp16,fp32,int8]'"
     )
-
-
-def cache_entries(plan: Plan, checkpoints: Mapping[str, str]) -> list[Path]:
-    """Entries of the cache that a study uses: its checkpoints, and everything that studies share."""
-    cache = Path(plan.config.cache_dir).resolve()
-    used = [Path(c) for c in checkpoints.values() if cache in Path(c).parents]
-    kinds = ("compiled", "datasets", "perplexity", "tokens")
-    return used + [path for kind in kinds for path in (cache / kind).glob("*")]

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from optimize.cache.store import evict, using
+from optimize.cache.store import evict, hold_small
 from optimize.config.schema import StudyConfig
-from optimize.driver.checkpoints import cache_entries, checkpoints_of, hint
+from optimize.driver.checkpoints import checkpoints_of, hint
 from optimize.driver.progress import Progress
 from optimize.driver.signals import exclusive, terminable
 from optimize.engine.http_client import route_of
@@ -101,20 +101,29 @@ def _run_session(
     agree = _agreement(plan, study)
     with (
         tracked(plan, config_yaml, progress.say, conclude, agree=agree) as tracker,
-        resources.pop_all() as running,
+        resources.pop_all(),
         progress,
     ):
         progress.say(_opening(plan, study, executor.describe()))
         checkpoints, broken = checkpoints_of(plan, progress)
         if suggestion := hint(plan, executor.machine):
             progress.say(suggestion)
-        cache = Path(plan.config.cache_dir)
-        running.enter_context(using(cache, cache_entries(plan, checkpoints)))
-        evict(cache, plan.config.cache_max_gib * 2**30)
+        _bound_cache(plan, progress.say)
         session = Session(
             plan, study, Ledger(plan.folder), tracker, progress, checkpoints, broken, progress.deadline, earlier
         )
         Loop(session, executor).run()
+
+
+def _bound_cache(plan: Plan, say: Callable[[str], None]) -> None:
+    """Evict what does not fit; checkpoints and kernels of this study are held by whoever made or read them."""
+    cache = Path(plan.config.cache_dir)
+    hold_small(cache)
+    result = evict(cache, plan.config.cache_max_gib * 2**30)
+    for entry in result.removed:
+        say(f"cache_max_gib={plan.config.cache_max_gib:g}: removed {entry} from {cache}")
+    for path, reason in result.failed.items():
+        say(f"note: {path} could not be removed from the cache ({reason})")
 
 
 def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) -> None:

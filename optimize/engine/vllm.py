@@ -20,6 +20,7 @@ from optimize.engine.gate import KEY
 from optimize.engine.process import ColdTree, ProcessTree, free_port
 from optimize.engine.proxies import with_direct_loopback
 from optimize.engine.vllm_engine import VllmEngine
+from optimize.entries import claim
 from optimize.errors import ConfigError, EngineFailure, FailureKind, OptimizeError
 from optimize.files import python_path
 
@@ -186,7 +187,8 @@ class VllmLauncher:
         if cgroups:
             own[_CGROUPS] = os.pathsep.join(cgroups)
         if self.compile_cache is not None:
-            own["TORCHINDUCTOR_CACHE_DIR"] = str(Path(self.compile_cache).resolve() / "-".join(vllm_distribution()))
+            kernels = claim(Path(self.compile_cache).resolve() / "-".join(vllm_distribution()))
+            own["TORCHINDUCTOR_CACHE_DIR"] = str(kernels)
         env = with_direct_loopback({**inherited, **own, **{k: str(v) for k, v in self.env.items()}, KEY: api_key})
         for name in _GATED:
             env.pop(name, None)

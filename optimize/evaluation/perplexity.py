@@ -19,12 +19,13 @@ from objectives.quality import Perplexity
 from optimize.checkpoint import content_hash
 from optimize.engine.base import Endpoint, Engine
 from optimize.engine.http_client import client_of
+from optimize.entries import claim
 from optimize.errors import TransientFault
 from optimize.files import write_atomically
 from optimize.load.workload import Prompt
 from optimize.plan import Plan
 
-_TOGETHER, _TIMEOUT_S = 8, 120.0
+_TOGETHER, _TIMEOUT_S, _FILE = 8, 120.0, "logprobs.json"
 Logprobs = dict[int, tuple[float, int]]
 """Workload row -> (sum of the log-probabilities of the reference's tokens, number of tokens)."""
 
@@ -45,23 +46,23 @@ def logprobs_of(answers_key: str, plan: Plan, engine: Engine | None = None) -> L
     if not rows or not plan.workload.references:
         return {}
     # An endpoint that somebody else runs may serve another model next time.
-    cached = None if plan.launcher.request_knobs_only else _cache_path(answers_key, plan, rows)
-    if cached is not None and cached.is_file():
-        return {int(row): (total, tokens) for row, (total, tokens) in json.loads(cached.read_text()).items()}
+    cached = None if plan.launcher.request_knobs_only else _cache_entry(answers_key, plan, rows)
+    for path in () if cached is None else (cached / _FILE, cached.with_suffix(".json")):  # as earlier versions wrote it
+        if path.is_file():
+            return {int(row): (total, tokens) for row, (total, tokens) in json.loads(path.read_text()).items()}
     if engine is None:
         return {}
     logprobs = _request(engine, plan.workload.prompts[:rows], plan.workload.references[:rows])
     if cached is not None:
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(cached, json.dumps(logprobs))
+        write_atomically(claim(cached) / _FILE, json.dumps(logprobs))
     return logprobs
 
 
-def _cache_path(answers_key: str, plan: Plan, rows: int) -> Path:
+def _cache_entry(answers_key: str, plan: Plan, rows: int) -> Path:
     checkpoint, flags, _ = json.loads(answers_key)  # decoding plays no part
     parts = [content_hash(checkpoint), flags, plan.workload.hash, rows, plan.launcher.version()]
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
-    return Path(plan.config.cache_dir) / "perplexity" / f"{key}.json"
+    return Path(plan.config.cache_dir) / "perplexity" / key
 
 
 def _request(engine: Engine, prompts: Sequence[Prompt], references: Sequence[str]) -> Logprobs:

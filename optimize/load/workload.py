@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from optimize.checkpoint import local_folder
 from optimize.config.instantiate import build
 from optimize.config.measuring import WorkloadSource
+from optimize.entries import claim
 from optimize.errors import ConfigError, closest
 from optimize.files import write_atomically
 from optimize.load.lengths import Lengths
@@ -139,7 +140,8 @@ def _read(source: WorkloadSource, cache_folder: Path) -> Any:
     import datasets
 
     datasets.disable_progress_bars()
-    cache = str(cache_folder / "datasets")
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # a request to the hub, for a file of this disk too
+    cache = str(_cache_entry(source, path if builder is not None else None, cache_folder / "datasets"))
     try:
         if builder is not None:
             return datasets.load_dataset(builder, data_files=str(path), split="train", cache_dir=cache)
@@ -147,6 +149,17 @@ def _read(source: WorkloadSource, cache_folder: Path) -> Any:
     except Exception as error:  # datasets raises a different class for every backend
         reason = str(error.__cause__ or error).splitlines()[0]
         raise ConfigError(f"workload.path={source.path} cannot be read: {reason}{_broken_line(path)}") from error
+
+
+def _cache_entry(source: WorkloadSource, file: Path | None, folder: Path) -> Path:
+    """The cache's entry for a file's rows, or for a data set of the hub: that of an earlier version where there is one,
+    since it cannot be made again without a network.
+    """
+    earlier = folder / source.path.replace("/", "___")
+    if file is None and earlier.is_dir():
+        return folder
+    key = [str(file.resolve())] if file is not None else [source.path, source.subset]
+    return claim(folder / hashlib.sha256(json.dumps(key).encode()).hexdigest()[:16])
 
 
 def _check_file(path: Path) -> None:
@@ -232,11 +245,10 @@ def token_counts(texts: Sequence[str], model: str, cache_folder: Path) -> list[i
     """
     remedy = "workload.max_tokens is not set and cannot be derived from the references: set workload.max_tokens"
     key = hashlib.sha256(_tokenizer_json(model, remedy) + json.dumps(list(texts)).encode()).hexdigest()[:16]
-    path = cache_folder / "tokens" / f"{key}.json"
+    path = claim(cache_folder / "tokens" / key) / "counts.json"
     if path.is_file():
         return [int(n) for n in json.loads(path.read_text(encoding="utf-8"))]
     counts = [len(encoded.ids) for encoded in _tokenizer(model, remedy).encode_batch(list(texts))]
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(counts))
     return counts
 

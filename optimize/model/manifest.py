@@ -13,6 +13,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from optimize.entries import MARK
+
 MANIFEST = "manifest.json"
 _CHUNK = 1 << 20
 
@@ -22,7 +24,7 @@ def write_manifest(folder: Path, facts: Mapping[str, Any]) -> None:
     files = {
         path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         for path in sorted(folder.iterdir())
-        if path.is_file() and path.name != MANIFEST
+        if path.is_file() and path.name not in (MANIFEST, MARK)
     }
     (folder / MANIFEST).write_text(json.dumps({**facts, "files": files}, indent=1), encoding="utf-8")
 

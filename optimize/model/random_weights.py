@@ -17,8 +17,10 @@ from filelock import FileLock
 
 from optimize.checkpoint import local_folder
 from optimize.config.schema import Model, RandomWeights
+from optimize.entries import draft, publish
 from optimize.errors import ConfigError
-from optimize.model.manifest import damage, write_manifest
+from optimize.model.folder import entry_name, is_missing
+from optimize.model.manifest import write_manifest
 
 _NEEDED = (
     "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
@@ -37,10 +39,10 @@ def materialized(model: Model, cache_folder: Path, say: Callable[[str], None]) -
     if model.random is None:
         return model
     _check(model.random)
-    folder = cache_folder.resolve() / "checkpoints" / f"{model.name}-{_digest(model.random)}"
+    folder = cache_folder.resolve() / "checkpoints" / entry_name(model.name, _digest(model.random))
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / "lock"):
-        if damage(folder) is not None:
+        if is_missing(folder, say):
             say(f"making {model.name}: {parameters(model.random.config) / 1e9:.2f} billion random weights")
             _make(model.random, folder)
     return dataclasses.replace(model, path=str(folder))
@@ -74,9 +76,7 @@ def _digest(random: RandomWeights) -> str:
 
 def _make(random: RandomWeights, folder: Path) -> None:
     """Write the model into a folder of another name that is renamed when complete."""
-    partial = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
+    partial = draft(folder)
     files = dict(_write_weights(random, partial))
     total = 2 * parameters(random.config)
     _write_json(partial / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": files})
@@ -85,8 +85,7 @@ def _make(random: RandomWeights, folder: Path) -> None:
         if (Path(random.tokenizer) / name).is_file():
             shutil.copyfile(Path(random.tokenizer) / name, partial / name)
     write_manifest(partial, {"random": dataclasses.asdict(random), "parameters": parameters(random.config)})
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    publish(partial, folder)
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import shutil
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,9 @@ from filelock import FileLock
 
 from optimize.checkpoint import content_hash
 from optimize.config.schema import Model, Recipe
+from optimize.entries import hold
 from optimize.errors import EngineFailure, FailureKind
+from optimize.model.folder import entry_name, is_missing
 from optimize.model.manifest import MANIFEST, damage
 from optimize.quantize.calibration import Calibration
 from optimize.quantize.recipe import is_made, recipe_hash, recipe_text
@@ -42,7 +44,7 @@ def checkpoint_folder(
         "versions": [importlib.metadata.version(name) for name in ("llmcompressor", "compressed-tensors")],
     }
     digest = hashlib.sha256(json.dumps(determinants, sort_keys=True).encode()).hexdigest()[:12]
-    return cache_folder.resolve() / "checkpoints" / f"{model.name}-{recipe.name}-{digest}"
+    return cache_folder.resolve() / "checkpoints" / entry_name(model.name, recipe.name, digest)
 
 
 def _samples(recipe: Recipe, calibration: Calibration | None) -> Calibration | None:
@@ -84,25 +86,18 @@ def make_checkpoints(
     root = cache_folder / "checkpoints"
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / "lock"):
-        missing = [r for r in to_make if r.name in folders and _is_missing(folders[r.name], say)]
+        missing = [r for r in to_make if r.name in folders and is_missing(folders[r.name], say)]
         if missing:
             say(f"making checkpoints: {', '.join(r.name for r in missing)}")
             _compress(model, missing, folders, calibration, watch)
+            for recipe in missing:
+                hold(folders[recipe.name])
     for name, folder in folders.items():
         if (reason := damage(folder)) is None:
             checkpoints[name] = str(folder)
         else:
             failures[name] = EngineFailure(FailureKind.REFUSED, f"no {name} checkpoint: {_last_line(folder) or reason}")
     return checkpoints, failures
-
-
-def _is_missing(folder: Path, say: Callable[[str], None]) -> bool:
-    """Whether a checkpoint must be made; a damaged one is removed, so that nothing takes it for a complete one."""
-    reason = damage(folder)
-    if reason is not None and folder.exists():
-        say(f"checkpoint {folder.name} is damaged ({reason}): it is made again")
-        shutil.rmtree(folder)
-    return reason is not None
 
 
 def _compress(
@@ -114,6 +109,7 @@ def _compress(
         child = subprocess.Popen(
             [sys.executable, "-m", "optimize.quantize.compress"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+            env={**os.environ, **({"HF_HUB_OFFLINE": "1"} if Path(model.path).is_dir() else {})},
         )  # fmt: skip
         assert child.stdin is not None and child.stdout is not None
         try:

@@ -10,7 +10,6 @@ import ctypes
 import importlib.metadata
 import json
 import os
-import shutil
 import signal
 import sys
 import time
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from optimize.checkpoint import content_hash, tensor_bytes
+from optimize.entries import draft, publish
 from optimize.model.manifest import write_manifest
 from optimize.quantize.layers import layer_precisions
 
@@ -36,8 +36,7 @@ def compress(job: dict[str, Any], emit: Emit) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     began, folder = time.monotonic(), Path(job["folder"])
-    partial = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial = draft(folder)
     emit(step="loading")
     model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=job["recipe"]["dtype"])
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
@@ -63,8 +62,7 @@ def compress(job: dict[str, Any], emit: Emit) -> None:
         "seconds": round(time.monotonic() - began, 2),
     }
     write_manifest(partial, facts)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    publish(partial, folder)
 
 
 def _dataset(job: dict[str, Any], tokenizer: Any) -> dict[str, Any]:

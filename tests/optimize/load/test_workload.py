@@ -1,6 +1,7 @@
 """Prompts and references from files, checked and bounded."""
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
+from optimize.cache.store import entries
 from optimize.config.measuring import WorkloadSource
 from optimize.errors import ConfigError
 from optimize.load.workload import Workload, load_workload
@@ -190,3 +192,46 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 def test_no_rows_left_by_the_limit(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has no rows"):
         _load(_jsonl(tmp_path, ROWS), tmp_path, limit=0)
+
+
+def test_a_file_is_read_without_a_request_to_anybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    contacted: list[object] = []
+
+    def refuse(*arguments: object, **_: object) -> None:
+        contacted.append(arguments)
+        raise OSError("no network")
+
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", True)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    for path in (_jsonl(tmp_path, ROWS), _csv(tmp_path), _parquet(tmp_path)):
+        assert len(_load(path, tmp_path).prompts) == 3
+    assert contacted == []
+
+
+def test_rows_and_counts_are_entries_of_the_cache_and_held(tmp_path: Path) -> None:
+    _load(_jsonl(tmp_path, ROWS), tmp_path, max_tokens=None, model=_model(tmp_path))
+    listed = entries(tmp_path / "cache")
+    assert [(entry.kind, entry.in_use) for entry in listed] == [("datasets", True), ("tokens", True)]
+
+
+def test_a_data_set_of_the_hub_stays_where_an_earlier_version_has_kept_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+
+    folders: list[str] = []
+
+    def load(*_: object, cache_dir: str, **__: object) -> object:
+        folders.append(cache_dir)
+        return datasets.Dataset.from_list(ROWS)
+
+    monkeypatch.setattr(datasets, "load_dataset", load)
+    for owner in ("new", "old"):
+        (tmp_path / "cache/datasets/old___set").mkdir(parents=True, exist_ok=True)
+        source = WorkloadSource(name="work", path=f"{owner}/set", max_tokens=40)
+        assert len(load_workload(source, "no/model", tmp_path / "cache").prompts) == 3
+    assert Path(folders[0]).parent == tmp_path / "cache/datasets" and folders[1] == str(tmp_path / "cache/datasets")

@@ -10,7 +10,8 @@ import pytest
 from benchmarks.weight_deviation import tensor
 from optimize.checkpoint import tensor_bytes
 from optimize.config.schema import Model, RandomWeights
-from optimize.errors import ConfigError
+from optimize.entries import MARK, is_marked
+from optimize.errors import ConfigError, OptimizeError
 from optimize.model.manifest import damage
 from optimize.model.random_weights import materialized, parameters
 from tests.conftest import ROOT, Run
@@ -48,7 +49,41 @@ def test_a_model_is_made_once_and_again_after_damage(tmp_path: Path) -> None:
     os.truncate(folder / "model-00000.safetensors", 100)
     assert damage(folder) is not None
     materialized(model(), tmp_path, message.append)
-    assert damage(folder) is None and len(message) == 2
+    assert damage(folder) is None and len(message) == 3
+    assert "is damaged (model-00000.safetensors has 100 bytes" in message[1]
+
+
+def test_a_folder_of_somebody_else_is_neither_served_nor_replaced(tmp_path: Path) -> None:
+    folder = Path(materialized(model(), tmp_path, lambda _: None).path)
+    (folder / "my-notes.txt").touch()
+    os.truncate(folder / "model-00000.safetensors", 100)
+    with pytest.raises(OptimizeError, match="is damaged and holds files that are not this project's: move it away"):
+        materialized(model(), tmp_path, lambda _: None)
+    assert (folder / "my-notes.txt").is_file()
+
+
+def test_a_link_to_a_damaged_model_is_not_followed(tmp_path: Path) -> None:
+    folder = Path(materialized(model(), tmp_path, lambda _: None).path)
+    elsewhere = folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(elsewhere)
+    assert materialized(model(), tmp_path, lambda _: None).path == str(folder)
+    os.truncate(elsewhere / "model-00000.safetensors", 100)
+    with pytest.raises(OptimizeError, match="is damaged and holds files that are not this project's"):
+        materialized(model(), tmp_path, lambda _: None)
+    assert (elsewhere / "model-00001.safetensors").is_file()
+
+
+def test_a_model_of_an_earlier_version_is_marked_at_its_next_use(tmp_path: Path) -> None:
+    folder = Path(materialized(model(), tmp_path, lambda _: None).path)
+    (folder / MARK).unlink()
+    materialized(model(), tmp_path, lambda _: pytest.fail("made again"))
+    assert is_marked(folder)
+
+
+@pytest.mark.parametrize("name", ["../../escape", "org/name", "..", "n" * 300])
+def test_a_models_name_leads_nowhere_else(tmp_path: Path, name: str) -> None:
+    path = materialized(dataclasses.replace(model(), name=name), tmp_path, lambda _: None).path
+    assert Path(path).parent == tmp_path / "checkpoints"
 
 
 def test_another_shape_or_seed_is_another_model(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from benchmarks.weight_deviation import deviations
 from optimize.config.locations import CONF
 from optimize.config.measuring import WorkloadSource
 from optimize.config.schema import Model, Recipe
+from optimize.entries import is_held, is_marked
 from optimize.load.workload import load_workload
 from optimize.model.manifest import MANIFEST, damage, read_manifest
 from optimize.quantize.calibration import Calibration, calibration_of
@@ -165,6 +166,7 @@ def test_a_kill_in_the_middle_leaves_nothing_to_serve(tmp_path: Path) -> None:
     found, broken = make_checkpoints(DEMO, [recipe("int8")], tmp_path, lambda _: None)
     assert broken == {} and damage(Path(found["int8"])) is None
     assert [p for p in (tmp_path / "checkpoints").iterdir() if p.is_dir()] == [Path(found["int8"])]
+    assert is_marked(Path(found["int8"])) and is_held(Path(found["int8"]))
 
 
 def test_a_recipe_that_llmcompressor_does_not_know_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,71 @@
+"""The folder of a checkpoint that this project makes: its name, and what becomes of a damaged one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from optimize.entries import MARK, hold, is_marked, mark, release, remove
+from optimize.errors import OptimizeError
+from optimize.model.manifest import MANIFEST, damage, read_manifest
+
+_MOST = 80
+"""Longest part of a folder's name, in characters; file systems allow 255 bytes for the whole."""
+_EARLIER = ({"recipe", "recipe_text", "model_hash"}, {"random", "parameters"})
+"""Keys of the manifests of earlier versions, which did not mark their folders."""
+
+
+def entry_name(*parts: str) -> str:
+    """A name for a folder from names of the user's, which may hold slashes or be of any length."""
+    return "-".join(re.sub(r"[^\w.-]+", "_", part)[:_MOST].lstrip(".") or "_" for part in parts)
+
+
+def is_missing(folder: Path, say: Callable[[str], None]) -> bool:
+    """Whether a checkpoint must be made. A complete one is held; a damaged one is removed, so that nothing serves it.
+
+    Raises:
+        OptimizeError: what lies there is damaged, and not this project's to remove or in use.
+    """
+    hold(folder)  # first: nobody removes it between the check and its use
+    reason = damage(folder)
+    if reason is None:
+        mark(folder)  # those of earlier versions have no mark
+        hold(folder)
+        return False
+    if folder.exists() or folder.is_symlink():
+        _discard(folder)
+        say(f"checkpoint {folder.name} is damaged ({reason}): it is made again")
+    return True
+
+
+def is_own(folder: Path) -> bool:
+    """Whether a checkpoint is this project's alone: marked, or by its manifest of an earlier version, and without files
+    that somebody has added.
+    """
+    try:
+        facts = read_manifest(folder)
+        files = {*facts["files"], MANIFEST, MARK}
+        names = {path.name for path in folder.iterdir()}
+    except (OSError, ValueError, KeyError, TypeError):
+        return is_marked(folder)
+    ours = is_marked(folder) or any(facts.keys() >= keys for keys in _EARLIER)
+    return ours and names <= files and not folder.is_symlink()
+
+
+def _discard(folder: Path) -> None:
+    release(folder)
+    try:
+        if own := is_own(folder):
+            mark(folder)
+            remove(folder)
+    except BlockingIOError:
+        raise OptimizeError(
+            f"checkpoint {folder} is damaged, and another process uses it: end that one first"
+        ) from None
+    except OSError as error:
+        raise OptimizeError(f"checkpoint {folder} is damaged and cannot be removed ({error.strerror})") from error
+    if not own:
+        raise OptimizeError(
+            f"checkpoint {folder} is damaged and holds files that are not this project's: move it away, or remove it"
+        )
