@@ -112,6 +112,8 @@ def test_no_development_endpoint_and_no_secret_in_any_file(row: StudyRow) -> Non
 
 
 _KEY_LINES = {
+    "key=${VLLM_API_KEY:-}    # comes before the one in secrets.env", "[[ -z $key ]] || VLLM_API_KEY=$key",
+    '"VLLM_API_KEY"',
     "for name in VLLM_API_KEY; do", 'key: "VLLM_API_KEY"', '- name: "VLLM_API_KEY"',
     '(umask 077; echo "VLLM_API_KEY=$(openssl rand -hex 24)" > secrets.env)',
     '. ./secrets.env; curl -s http://127.0.0.1:8000/v1/completions -H "Authorization: Bearer $VLLM_API_KEY" '
