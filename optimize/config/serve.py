@@ -33,6 +33,11 @@ class Serve:
         beams_dynamic: Lower the limit while the KV cache is full or requests wait.
         kv_high: Share of the KV cache in use that halves the limit of beams.
         kv_low: Share below which it grows again.
+        client_timeout_s: Time limit of a client to send the head of a request, to send its body, and to take each piece
+            of an answer; also how long an idle connection stays open.
+        body_max_mib: Largest body of a request; a larger one is refused with 413.
+        bodies_max_mib: Memory for the bodies of all requests; beyond it they are refused with 503.
+        requests_max: Most requests at a time; further ones are refused with 503.
         drain_s: Time limit of the requests in flight after SIGTERM.
     """
 
@@ -56,4 +61,8 @@ class Serve:
     beams_dynamic: bool = True
     kv_high: float = bounded(0.9, above=0, most=1)
     kv_low: float = bounded(0.6, above=0, most=1)
+    client_timeout_s: float = positive(60.0)
+    body_max_mib: int = positive(16)
+    bodies_max_mib: int = positive(256)
+    requests_max: int = positive(2048)
     drain_s: float = not_negative(30.0)

@@ -18,13 +18,13 @@ class Verdict:
     """Decision about a request.
 
     Attributes:
-        beams: Beams it is admitted with; 0 for a refused request.
-        requested: Beams it requests; 1 where it decodes greedily or by sampling.
+        width: Beams per prompt that it is admitted with; 0 for a refused request.
+        beams: Beams of all its prompts together; 1 where it decodes greedily or by sampling.
         reason: Why it is refused or clamped; empty where it is neither.
     """
 
+    width: int
     beams: int
-    requested: int
     reason: str = ""
 
 
@@ -32,12 +32,6 @@ def accepted_beams(flags: Mapping[str, Any]) -> int:
     """The widest beam search that an engine with these flags accepts: it needs twice as many log-probabilities."""
     max_logprobs = flags.get("max_logprobs")
     return max(1, int(VLLM_MAX_LOGPROBS if max_logprobs is None else max_logprobs) // 2)
-
-
-def requested_beams(body: Mapping[str, Any]) -> int:
-    """Beams that the body of a request asks for."""
-    n = body.get("n")
-    return n if body.get("use_beam_search") and isinstance(n, int) and n > 1 else 1
 
 
 class BeamLimit:
@@ -65,7 +59,11 @@ class BeamLimit:
     @property
     def limit(self) -> int:
         """Beams that the next request may have; one is always allowed."""
-        return max(1, min(self._adaptive, self._total - self._in_flight))
+        return self._allowed(prompts=1)
+
+    def _allowed(self, prompts: int) -> int:
+        """Beams that each prompt of the next request may have."""
+        return max(1, min(self._adaptive, (self._total - self._in_flight) // prompts))
 
     def observe(self, kv_use: float, waiting: float) -> None:
         """Adapt the limit to the share of the KV cache in use and the number of waiting requests."""
@@ -76,15 +74,21 @@ class BeamLimit:
         elif kv_use <= self._kv_low:
             self._adaptive = min(self.ceiling, self._adaptive + 1)
 
-    def judge(self, body: Mapping[str, Any]) -> Verdict:
-        """Whether a request is admitted, and with how many beams."""
-        requested, limit = requested_beams(body), self.limit
-        if requested <= limit:
-            return Verdict(requested, requested)
+    def judge(self, width: int, prompts: int = 1) -> Verdict:
+        """Whether a request is admitted, and with how many beams.
+
+        Args:
+            width: Beams per prompt that it asks for; 1 where it decodes greedily or by sampling.
+            prompts: Number of its prompts, each of which is searched with all these beams.
+        """
+        limit = self._allowed(prompts)
+        if width <= limit:
+            return Verdict(width, _together(width, prompts))
         under_load = "" if limit == self.ceiling else f" under the present load ({self.ceiling} without load)"
+        each = "" if prompts == 1 else f" for each of {prompts} prompts"
         if self._clamp:
-            return Verdict(limit, requested, f"{requested} beams requested, {limit} granted{under_load}")
-        return Verdict(0, requested, f"n={requested} exceeds the {limit} beams allowed{under_load}: request fewer")
+            return Verdict(limit, _together(limit, prompts), f"{width} beams requested, {limit} granted{under_load}")
+        return Verdict(0, 0, f"n={width} exceeds the {limit} beams allowed{each}{under_load}: request fewer")
 
     def enter(self, beams: int) -> None:
         """Count a request with this number of beams as in flight; greedy ones do not count."""
@@ -92,3 +96,7 @@ class BeamLimit:
 
     def leave(self, beams: int) -> None:
         self._in_flight -= beams if beams > 1 else 0
+
+
+def _together(width: int, prompts: int) -> int:
+    return width * prompts if width > 1 else 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -16,13 +17,14 @@ from aiohttp import web
 
 from optimize.config.serve import Serve
 from optimize.serve.instance import Instance
-from optimize.serve.responses import end_to_end_headers, error_body, refusal
+from optimize.serve.responses import error_body, headers_to_client, headers_to_engine, refusal
 from optimize.serve.supervisor import Supervisor
 
 _DETECTION_S = 1.0  # how long the supervisor may take to detect what a broken connection was the first sign of
 _ERROR_EVENT = b'data: {"error"'
 # Idle connections close before vLLM closes them (5 s), so that no request is sent into a closing connection.
 _KEEPALIVE_S = 2.0
+_OWN_HEADERS = {"Content-Type": "application/json", "Accept-Encoding": "identity"}
 
 
 @dataclass
@@ -45,12 +47,14 @@ class Exchange:
 
     Attributes:
         request: The client's request.
-        body: Its body, as it is sent to the engine.
+        path: The path that the engine is asked for.
+        body: The body that the engine gets; empty for none.
         headers: Headers added to the response.
         response: The response, once part of it has been passed on.
     """
 
     request: web.Request
+    path: str
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
     response: web.StreamResponse | None = None
@@ -146,11 +150,11 @@ class Forwarder:
             _EngineDied: the answer did not reach its end.
         """
         request, endpoint = exchange.request, current.engine.endpoint
-        url = f"{endpoint.base_url}{request.rel_url}"
-        headers = {**end_to_end_headers(request.headers, "authorization", "host"), **endpoint.headers}
+        headers = {**headers_to_engine(request.headers), **_OWN_HEADERS, **endpoint.headers}
         try:
             async with self._http.request(
-                request.method, url, data=exchange.body or None, headers=headers, allow_redirects=False
+                request.method, f"{endpoint.base_url}{exchange.path}", data=exchange.body or None, headers=headers,
+                allow_redirects=False,
             ) as answer:  # fmt: skip
                 await self._copy(exchange, answer, current)
         except (aiohttp.ClientConnectionResetError, ConnectionResetError) as error:
@@ -161,7 +165,8 @@ class Forwarder:
             raise _EngineDied from error
         assert exchange.response is not None
         with contextlib.suppress(ConnectionResetError):  # clients of streams disconnect after the last event
-            await exchange.response.write_eof()
+            async with self._patience(exchange):
+                await exchange.response.write_eof()
         return exchange.response
 
     async def _copy(self, exchange: Exchange, answer: aiohttp.ClientResponse, current: Instance) -> None:
@@ -170,15 +175,32 @@ class Forwarder:
         first = await anext(chunks, b"")
         if (answer.status >= 500 or first.startswith(_ERROR_EVENT)) and await self._failure_detected(current):
             raise _EngineDied
-        headers = {**end_to_end_headers(answer.headers), **exchange.headers}
+        headers = {**headers_to_client(answer.headers), **exchange.headers}
         response = web.StreamResponse(status=answer.status, headers=headers)
         if "Content-Length" in answer.headers:
             response.content_length = int(answer.headers["Content-Length"])
         await response.prepare(exchange.request)
         exchange.response = response
-        await response.write(first)
+        async with self._patience(exchange):
+            await response.write(first)
         async for chunk in chunks:
-            await response.write(chunk)
+            async with self._patience(exchange):
+                await response.write(chunk)
+
+    @contextlib.asynccontextmanager
+    async def _patience(self, exchange: Exchange) -> AsyncIterator[None]:
+        """Wait for the client to take a piece of its answer, or disconnect it.
+
+        Raises:
+            ConnectionResetError: it does not take it in time.
+        """
+        try:
+            async with asyncio.timeout(self._settings.client_timeout_s):
+                yield
+        except TimeoutError as error:
+            if exchange.request.transport is not None:
+                exchange.request.transport.abort()
+            raise ConnectionResetError("the client does not take its answer") from error
 
     async def _break_off(self, exchange: Exchange) -> web.StreamResponse:
         """End an answer that was partly passed on: by an error event in a stream, else by closing the connection."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import threading
 from collections.abc import Mapping
@@ -10,12 +11,14 @@ from typing import Any
 
 import uvloop
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from optimize.config.serve import Serve
 from optimize.engine.base import Endpoint
 from optimize.errors import ConfigError, OptimizeError
 from optimize.serve.beam_limit import BeamLimit, accepted_beams
 from optimize.serve.forwarder import Counts
+from optimize.serve.intake import HEADS
 from optimize.serve.proxy import Proxy
 from optimize.serve.supervisor import Supervisor
 
@@ -23,6 +26,8 @@ _MODEL_NAME = "model"
 _BACKLOG = 4096
 _UNLIMITED = 1 << 30
 _POLL_S = 0.05
+_CLIENTS_FAULTS = (HttpProcessingError, web.RequestPayloadError)
+_LINGER_S = 2.0  # for a client to read why the rest of its body is not wanted
 
 
 class Front:
@@ -65,7 +70,8 @@ class Front:
     @property
     def endpoint(self) -> Endpoint:
         host, port = self._socket.getsockname()[:2]
-        return Endpoint(f"http://{host}:{port}", self._api_key, _MODEL_NAME)
+        name = f"[{host}]" if ":" in host else host
+        return Endpoint(f"http://{name}:{port}", self._api_key, _MODEL_NAME)
 
     @property
     def proxy(self) -> Proxy:
@@ -96,14 +102,29 @@ class Front:
 
     async def _run(self) -> None:
         self._proxy = Proxy(self._supervisor, self._settings, self._limit, self._api_key)
-        # A client that disconnects cancels its request, and with it the engine's work on it.
-        runner = web.AppRunner(self._proxy.app(), handler_cancellation=True, access_log=None, shutdown_timeout=0.5)
+        runner = web.AppRunner(
+            self._proxy.app(), access_log=None, shutdown_timeout=0.5,
+            handler_cancellation=True,  # a client that disconnects cancels its request, and the engine's work on it
+            keepalive_timeout=self._settings.client_timeout_s,  # of a connection's first request, too
+            lingering_time=min(_LINGER_S, self._settings.client_timeout_s), logger=_quiet_logger(), **HEADS,
+        )  # fmt: skip
         await runner.setup()
-        await web.SockSite(runner, self._socket, backlog=_BACKLOG).start()
+        assert runner.server is not None
+        accept = self._proxy.connections.accepting(runner.server)
+        listener = await asyncio.get_running_loop().create_server(accept, sock=self._socket, backlog=_BACKLOG)
         self._listening.set()
         while not self._stop.is_set():
             await asyncio.sleep(_POLL_S)
+        listener.close()
         await runner.cleanup()
+
+
+def _quiet_logger() -> logging.Logger:
+    """A logger of the front's own faults. Bytes that are no HTTP are a client's: they get 400, and no line here."""
+    logger = logging.getLogger(__name__)
+    if not logger.filters:
+        logger.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], _CLIENTS_FAULTS)))
+    return logger
 
 
 def beam_limit(settings: Serve, flags: Mapping[str, Any]) -> BeamLimit:

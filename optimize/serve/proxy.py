@@ -1,7 +1,8 @@
 """The HTTP application of the front: one address that stays while engines come and go behind it.
 
-It answers /health and /metrics itself, checks the API key and the limit of beams, and forwards /v1. The engine's
-development endpoints are never forwarded.
+It answers /health and /metrics itself and forwards the paths of `FORWARDED`, which it writes itself: what a client sent
+as path or query goes no further. Of a request's body the engine gets what was checked (`request_body`), of its headers
+those that an engine needs.
 """
 
 from __future__ import annotations
@@ -9,21 +10,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import json
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 from aiohttp import web
 
 from optimize.config.serve import Serve
-from optimize.serve.beam_limit import BeamLimit, Verdict
+from optimize.engine.gate import names_loopback
+from optimize.serve.beam_limit import BeamLimit
 from optimize.serve.forwarder import Counts, Exchange, Forwarder
-from optimize.serve.responses import refusal
+from optimize.serve.intake import Connections, Intake, capacity
+from optimize.serve.request_body import parse
+from optimize.serve.responses import Refused, refusal
 from optimize.serve.supervisor import Supervisor
 
-_GENERATES = ("/v1/completions", "/v1/chat/completions")
+FORWARDED = {
+    "/v1/models": "GET",
+    "/v1/completions": "POST",
+    "/v1/chat/completions": "POST",
+    "/v1/responses": "POST",
+    "/v1/messages": "POST",
+    "/v1/messages/count_tokens": "POST",
+}
+"""Path -> method of what an engine is asked for. Its other paths manage it, or belong to models of other kinds."""
 _CLIENT_CLOSED_REQUEST = 499  # the client has disconnected: nobody receives it
-_MAX_BODY_BYTES = 64 << 20
+_Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Proxy:
@@ -34,6 +44,9 @@ class Proxy:
         settings: Limits and timeouts.
         limit: Limit of beams.
         api_key: Key that clients must send; None where none is required.
+
+    Attributes:
+        connections: The front's connections.
     """
 
     def __init__(self, supervisor: Supervisor, settings: Serve, limit: BeamLimit, api_key: str | None) -> None:
@@ -41,19 +54,26 @@ class Proxy:
         self.limit, self.counts = limit, Counts()
         self.draining, self.in_flight = False, 0
         self._forwarder = Forwarder(supervisor, settings, self.counts)
+        requests_max, connections_max = capacity(settings)
+        self._intake, self.connections = Intake(settings, requests_max), Connections(connections_max)
         self._observed: Mapping[str, float] = {}
 
     def app(self) -> web.Application:
-        app = web.Application(client_max_size=_MAX_BODY_BYTES)
-        app.add_routes(
-            [
-                web.get("/health", self.health),
-                web.get("/metrics", self.metrics),
-                web.route("*", "/v1/{tail:.*}", self.api),
-            ]
-        )
+        app = web.Application(middlewares=[self._answered])
+        app.add_routes([web.get("/health", self.health), web.get("/metrics", self.metrics)])
+        app.add_routes([web.route(method, path, self._forwarding(path)) for path, method in FORWARDED.items()])
         app.cleanup_ctx.append(self._session)
         return app
+
+    @web.middleware
+    async def _answered(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+        with self.connections.busy(request):
+            try:
+                return await handler(request)
+            except Refused as refused:
+                return refused.response()
+            except web.HTTPException as error:  # no such path, or not by this method
+                return refusal(error.status, "no such path or method here: docs/certify.md lists those there are")
 
     async def _session(self, _: web.Application) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
@@ -96,47 +116,58 @@ class Proxy:
 
     # -- forwarded
 
-    async def api(self, request: web.Request) -> web.StreamResponse:
+    def _forwarding(self, path: str) -> _Handler:
+        """The handler of one path of `FORWARDED`."""
+        reads_body = FORWARDED[path] == "POST"
+
+        async def forward(request: web.Request) -> web.StreamResponse:
+            self._check(request, reads_body)
+            with self._intake.place():
+                if not reads_body:
+                    return await self._answer(Exchange(request, path, b""), 1)
+                async with self._intake.body(request) as raw:
+                    return await self._generate(request, path, raw)
+
+        return forward
+
+    def _check(self, request: web.Request, reads_body: bool) -> None:
+        """Refuse what can be refused before any of the body is read."""
         if self.draining:
-            return refusal(503, "this server is shutting down: send the request to another one")
+            raise Refused(503, "this server is shutting down: send the request to another one")
+        if self._api_key is None and not names_loopback(_bytes(request.headers.get("Host", ""))):
+            raise Refused(403, "a server without a key is reached as 127.0.0.1 or localhost only: set one")
         if not self._authorized(request):
-            return refusal(401, "the API key is missing or wrong: send it as a bearer token")
+            raise Refused(401, "the API key is missing or wrong: send it as a bearer token")
         self.counts.requests += 1
-        exchange = Exchange(request, await request.read())
-        verdict = self._judge(exchange)
-        if verdict.beams == 0:
+        if reads_body and request.content_type != "application/json":  # a web page can send others without asking
+            raise Refused(415, "the body must be sent as Content-Type: application/json")
+
+    def _authorized(self, request: web.Request) -> bool:
+        if self._api_key is None:
+            return True
+        authorization = _bytes(request.headers.get("Authorization", ""))
+        return hmac.compare_digest(authorization, f"Bearer {self._api_key}".encode())
+
+    async def _generate(self, request: web.Request, path: str, raw: bytes) -> web.StreamResponse:
+        """Apply the limit of beams to a request, and forward what remains of it."""
+        body = parse(raw)
+        verdict = self.limit.judge(body.width, body.prompts)
+        if not verdict.width:
             self.counts.refused_beams += 1
-            return refusal(400, verdict.reason, param="n")
+            raise Refused(400, verdict.reason, "n")
+        exchange = Exchange(request, path, body.clamped(verdict.width))
         if verdict.reason:
             self.counts.clamped_beams += 1
-        async with self._in_flight(verdict.beams):
+            exchange.headers["X-Beam-Limit"] = str(verdict.width)
+        return await self._answer(exchange, verdict.beams)
+
+    async def _answer(self, exchange: Exchange, beams: int) -> web.StreamResponse:
+        async with self._in_flight(beams):
             try:
                 return await self._forwarder.forward(exchange)
             except ConnectionResetError:
                 self.counts.left += 1
                 return exchange.response or web.Response(status=_CLIENT_CLOSED_REQUEST)
-
-    def _authorized(self, request: web.Request) -> bool:
-        if self._api_key is None:
-            return True
-        authorization = request.headers.get("Authorization", "")
-        return hmac.compare_digest(authorization.encode(), f"Bearer {self._api_key}".encode())
-
-    def _judge(self, exchange: Exchange) -> Verdict:
-        """Apply the limit of beams to a request; the body of a clamped one carries fewer from here on."""
-        if exchange.request.path not in _GENERATES or b"use_beam_search" not in exchange.body:
-            return Verdict(1, 1)
-        try:
-            body: Any = json.loads(exchange.body)
-        except ValueError:
-            return Verdict(1, 1)  # the engine's error message says what is wrong with it
-        if not isinstance(body, dict):
-            return Verdict(1, 1)
-        verdict = self.limit.judge(body)
-        if 0 < verdict.beams < verdict.requested:
-            exchange.body = json.dumps({**body, "n": verdict.beams}).encode()
-            exchange.headers["X-Beam-Limit"] = str(verdict.beams)
-        return verdict
 
     @contextlib.asynccontextmanager
     async def _in_flight(self, beams: int) -> AsyncIterator[None]:
@@ -150,6 +181,11 @@ class Proxy:
         finally:
             self.in_flight -= 1
             self.limit.leave(beams)
+
+
+def _bytes(header: str) -> bytes:
+    """A header's value as it was sent; the server library keeps bytes that are no text as surrogates."""
+    return header.encode("utf-8", "surrogateescape")
 
 
 def _call_soon(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from tests.live.fixtures import CACHE, Command
 
 pytestmark = pytest.mark.live
 
+DEVELOPMENT = ["/server_info", "/v1/../server_info", "/v1/%2e%2e/server_info", "/v1/x/../../server_info"]
+
 
 def test_requests_survive_a_killed_engine_and_sigterm_leaves_nothing(tmp_path: Path) -> None:
     port = free_port()
@@ -28,6 +31,9 @@ def test_requests_survive_a_killed_engine_and_sigterm_leaves_nothing(tmp_path: P
     url, body = f"http://127.0.0.1:{port}", {"model": "model", "prompt": "the old dog sees", "max_tokens": 8}
     try:
         wait_until_up(url, server)
+        assert [raw_status(port, target) for target in DEVELOPMENT] == [404] * len(DEVELOPMENT)
+        routes = (tmp_path / "studies/serve-chat/engine-0001.log").read_text(encoding="utf-8")
+        assert "Route: /v1/completions" in routes and "/collective_rpc" not in routes and "/sleep" not in routes
         undisturbed = httpx.post(f"{url}/v1/completions", json={**body, "temperature": 0}, timeout=120).json()
         (serve,) = psutil.Process(server.process.pid).children()
         engine = [p for p in serve.children(recursive=True) if p.ppid() != serve.pid]
@@ -42,6 +48,13 @@ def test_requests_survive_a_killed_engine_and_sigterm_leaves_nothing(tmp_path: P
         done = server.wait()
     assert done.returncode == 0, done.stderr
     assert server.left_behind() == []
+
+
+def raw_status(port: int, target: str) -> int:
+    """Status of a request whose path is sent as it stands."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as sock:
+        sock.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        return int(sock.makefile("rb").readline().split()[1])
 
 
 def wait_until_up(url: str, server: Command) -> None:

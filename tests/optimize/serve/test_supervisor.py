@@ -184,13 +184,6 @@ def test_the_front_requires_its_key_and_sends_the_engine_its_own(tmp_path: Path)
             assert refused.status_code == 401 and "API key" in refused.json()["error"]["message"]
 
 
-def test_development_endpoints_are_not_passed_on(tmp_path: Path) -> None:
-    with serving(tmp_path) as (_, front):
-        for path in ("/collective_rpc", "/reset_prefix_cache", "/v1/../collective_rpc"):
-            answer = httpx.post(f"{front.endpoint.base_url}{path}", json={"method": "memory_report", "args": []})
-            assert answer.status_code == 404
-
-
 def test_beams_beyond_the_limit_are_refused_or_clamped(tmp_path: Path) -> None:
     for over, status in (("refuse", 400), ("clamp", 200)):
         settings = replace(QUICK, beams_max=2, beams_over=over)
