@@ -47,13 +47,15 @@ class Exchange:
 
     Attributes:
         request: The client's request.
-        path: The path that the engine is asked for.
+        method: The method by which the engine is asked.
+        path: The path that it is asked for.
         body: The body that the engine gets; empty for none.
         headers: Headers added to the response.
         response: The response, once part of it has been passed on.
     """
 
     request: web.Request
+    method: str
     path: str
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
@@ -153,7 +155,7 @@ class Forwarder:
         headers = {**headers_to_engine(request.headers), **_OWN_HEADERS, **endpoint.headers}
         try:
             async with self._http.request(
-                request.method, f"{endpoint.base_url}{exchange.path}", data=exchange.body or None, headers=headers,
+                exchange.method, f"{endpoint.base_url}{exchange.path}", data=exchange.body or None, headers=headers,
                 allow_redirects=False,
             ) as answer:  # fmt: skip
                 await self._copy(exchange, answer, current)

@@ -61,7 +61,8 @@ class Proxy:
     def app(self) -> web.Application:
         app = web.Application(middlewares=[self._answered])
         app.add_routes([web.get("/health", self.health), web.get("/metrics", self.metrics)])
-        app.add_routes([web.route(method, path, self._forwarding(path)) for path, method in FORWARDED.items()])
+        for path, method in FORWARDED.items():
+            app.router.add_route(method, path, self._forwarding(path))  # unlike web.get, without HEAD
         app.cleanup_ctx.append(self._session)
         return app
 
@@ -124,7 +125,7 @@ class Proxy:
             self._check(request, reads_body)
             with self._intake.place():
                 if not reads_body:
-                    return await self._answer(Exchange(request, path, b""), 1)
+                    return await self._answer(Exchange(request, "GET", path, b""), 1)
                 async with self._intake.body(request) as raw:
                     return await self._generate(request, path, raw)
 
@@ -155,7 +156,7 @@ class Proxy:
         if not verdict.width:
             self.counts.refused_beams += 1
             raise Refused(400, verdict.reason, "n")
-        exchange = Exchange(request, path, body.clamped(verdict.width))
+        exchange = Exchange(request, "POST", path, body.clamped(verdict.width))
         if verdict.reason:
             self.counts.clamped_beams += 1
             exchange.headers["X-Beam-Limit"] = str(verdict.width)

@@ -133,7 +133,7 @@ def fronted(
     settings = settings or Serve()
     with engine() as (recorded, endpoint), closing(bind(host, 0)) as sock:
         supervisor = SimpleNamespace(
-            current=SimpleNamespace(engine=SimpleNamespace(endpoint=endpoint)), metrics={}, standby_ready=False,
+            current=SimpleNamespace(engine=SimpleNamespace(endpoint=endpoint)), metrics={}, standby_ready=False, supervised=True,
             restarts=RestartLog(folder / "restarts.jsonl"), subscribe=lambda _: None, check_now=lambda: None,
         )  # fmt: skip
         with Front(cast(Supervisor, supervisor), settings, {}, key, sock) as front:
