@@ -1,7 +1,8 @@
-"""Signals and locks of a session: SIGTERM ends it as Ctrl-C does, and a study runs in one process at a time."""
+"""SIGTERM and SIGHUP end a session as Ctrl-C does, and a study runs in one process at a time."""
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,19 +13,35 @@ from filelock import FileLock, Timeout
 
 from optimize.errors import ConfigError
 
+_OUTPUTS = (1, 2)
+"""File descriptors of standard output and standard error."""
+
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM raises KeyboardInterrupt within, as Ctrl-C does."""
+    """SIGTERM and SIGHUP raise KeyboardInterrupt within, as Ctrl-C does; under nohup SIGHUP is left ignored."""
+    terminals = [descriptor for descriptor in _OUTPUTS if os.isatty(descriptor)]
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            _silence(terminals)
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    previous = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _silence(terminals: list[int]) -> None:
+    """Write no more to terminals that are gone: the error of a message must not keep results from being written."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in terminals:
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
 
 
 @contextmanager
