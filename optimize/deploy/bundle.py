@@ -16,6 +16,7 @@ from typing import Any
 import jinja2
 
 from optimize.config.deploy import Alerts
+from optimize.config.grammar import override_value
 from optimize.config.schema import StudyConfig
 from optimize.deploy import quoting
 from optimize.deploy.alerts import alerts_of, at_knee, duration
@@ -213,6 +214,6 @@ def _evidence(study_row: StudyRow) -> str:
 
 
 def _measure(deployment: Deployment) -> str:
-    settings = [f"+at.{knob}={quoting.hydra(value)}" for knob, value in deployment.candidate.params.items()]
+    settings = [f"+at.{knob}={override_value(value)}" for knob, value in deployment.candidate.params.items()]
     study = f"+study={deployment.study_row.row.scenario}"
     return shlex.join(["python", "-m", "optimize.measure", study, *settings, "repeats=3"])

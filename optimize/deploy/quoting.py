@@ -6,7 +6,6 @@ unit file, comment or table can hold.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import shlex
@@ -21,8 +20,6 @@ from optimize.errors import ConfigError
 _REFUSED = {"Cc", "Cs", "Zl", "Zp"}
 """Unicode's categories of control characters, undecodable bytes of a path, and separators of lines and paragraphs."""
 _IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_PLAIN_FOR_HYDRA = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
-_WORDS_OF_HYDRA = {"true", "false", "null", "nan", "inf", "none"}
 
 
 @dataclass(frozen=True)
@@ -116,18 +113,6 @@ def code(value: object) -> str:
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
     padding = " " if text[:1] in ("`", " ") or text[-1:] in ("`", " ") else ""
     return f"{fence}{padding}{text}{padding}{fence}"
-
-
-def hydra(value: object) -> str:
-    """A value of an override in Hydra's grammar."""
-    if not isinstance(value, str):
-        return json.dumps(value)
-    text = one_line(value)
-    if _PLAIN_FOR_HYDRA.fullmatch(text) and text.lower() not in _WORDS_OF_HYDRA:
-        return text
-    # Only the backslashes before a quote count as escapes.
-    escaped = re.sub(r"(\\*)('|$)", lambda m: 2 * m[1] + ("\\'" if m[2] else ""), text.replace("${", "\\${"))
-    return f"'{escaped}'"
 
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML has no types

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from optimize.config.grammar import override_value
 from optimize.decision.recommendation import Candidate
 from optimize.formatting import change_of, versus_default
 from optimize.ledger import TrialRecord
@@ -149,7 +150,7 @@ def _name(c: Candidate) -> str:
 
 
 def _measure(overrides: Sequence[str], params: Mapping[str, Any]) -> str:
-    words = [*overrides, *(f"+at.{knob}={value}" for knob, value in params.items()), "repeats=3"]
+    words = [*overrides, *(f"+at.{knob}={override_value(value)}" for knob, value in params.items()), "repeats=3"]
     return f"python -m optimize.measure {shlex.join(words)}"
 
 

@@ -8,7 +8,6 @@ from io import StringIO
 import jinja2.nodes
 import pytest
 import yaml
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
@@ -89,16 +88,8 @@ def test_markdown_shows_the_text(text: str) -> None:
         assert [(child.type, child.content) for child in second.children or []] == [("code_inline", text)]
 
 
-@quickly
-@given(TEXTS | st.sampled_from(["true", "1", "1e3", "null", "${oc.env:HOME}", "a\\'b\\"]) | st.none() | st.booleans())
-def test_hydra_reads_the_value(value: object) -> None:
-    override = OverridesParser.create().parse_override(f"+at.x={quoting.hydra(value)}")
-    expected = value.replace("${", "\\${") if isinstance(value, str) else value  # OmegaConf's own escape
-    assert override.value() == expected
-
-
 QUOTES: list[Callable[[str], object]] = [
-    quoting.shell, quoting.unit, quoting.unit_word, quoting.unit_glob, quoting.markdown, quoting.code, quoting.hydra,
+    quoting.shell, quoting.unit, quoting.unit_word, quoting.unit_glob, quoting.markdown, quoting.code,
     lambda text: quoting.compose((text,)), lambda text: quoting.kubernetes((text,)),
     lambda text: quoting.to_yaml("comment", text), lambda text: quoting.to_yaml(text, {}),
 ]  # fmt: skip

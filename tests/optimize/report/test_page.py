@@ -13,10 +13,12 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from optimize.report.data import Facts
 from optimize.report.page import draw, html, ui_of, write_report
 from optimize.report.rationale import exclusions, rationale
+from optimize.report.sections import reproduction
 from optimize.testing.made_up_study import made_up
 from tests.conftest import Run
 from tests.made import QUICK, make_study
@@ -70,6 +72,18 @@ def test_every_row_has_the_command_that_measures_it_again(facts: Facts, report: 
     for name, value in facts.recommendation.pick.params.items():
         assert f"+at.{name}={value}" in text
     assert "python -m optimize.measure +study=chat engine=simulated" in text
+
+
+def test_the_command_that_measures_a_row_again_is_read_as_its_settings(facts: Facts) -> None:
+    assert facts.recommendation is not None
+    params = {"chat_template": "{{ it's }} $HOME", "speculative": None, "max_num_seqs": 8}
+    recommendation = facts.recommendation
+    renamed = [replace(c, params=params) for c in recommendation.considered]
+    recommendation = replace(recommendation, considered=renamed, front=renamed)
+    command = reproduction(replace(facts, recommendation=recommendation))[0]["command"]
+    settings = [word for word in shlex.split(command) if word.startswith("+at.")]
+    parsed = {o.key_or_group: o.value() for o in OverridesParser.create().parse_overrides(settings)}
+    assert parsed == {f"at.{knob}": value for knob, value in params.items()}
 
 
 def test_text_of_users_is_never_markup(facts: Facts) -> None:
