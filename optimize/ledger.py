@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from objectives import Estimate, RequestRecord
 from optimize.config.schema import GIVEN
-from optimize.files import write_atomically
+from optimize.files import LONGEST_FOLDER, check_name, write_atomically
 from optimize.outcome import Completed, Evaluation, Failed, Infeasible, Outcome, Role, State
 
 
@@ -122,12 +122,25 @@ class TrialRecord:
         return cls(**raw)
 
 
+def study_folder(output_dir: str | Path, name: str) -> Path:
+    """The folder of a study's files, whether it exists or not.
+
+    Raises:
+        ConfigError: the name is not fit for a folder.
+    """
+    check_name("name of a study", name, LONGEST_FOLDER)
+    return Path(output_dir) / "studies" / name
+
+
 class Ledger:
     """The trial folders of one study."""
 
     def __init__(self, study_folder: Path) -> None:
         self.folder = study_folder
         self._trials = study_folder / "trials"
+
+    def has_trials(self) -> bool:
+        return any(self._trials.glob("*/trial.json"))
 
     def trial_folder(self, number: int) -> Path:
         folder = self._trials / f"{number:04d}"

@@ -24,6 +24,7 @@ from optimize.engine.flags import to_arguments
 from optimize.errors import ConfigError
 from optimize.files import check_sqlite, check_writable
 from optimize.hardware import machine
+from optimize.ledger import study_folder
 from optimize.load.arrivals import Arrivals, Trace
 from optimize.load.fixed_length import by_iterations
 from optimize.load.workload import Workload, load_workload
@@ -136,7 +137,7 @@ def _with_weights(
 
 
 def _study_folder(config: StudyConfig) -> Path:
-    folder = Path(config.output_dir) / "studies" / config.study.name
+    folder = study_folder(config.output_dir, config.study.name)
     for key, path in (("output_dir", folder), ("cache_dir", Path(config.cache_dir))):
         check_writable(key, path)
     return folder

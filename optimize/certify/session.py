@@ -27,7 +27,7 @@ from optimize.driver.session import tracked
 from optimize.driver.signals import terminable
 from optimize.errors import EngineFailure, TransientFault
 from optimize.files import write_atomically
-from optimize.ledger import Ledger, TrialRecord
+from optimize.ledger import Ledger, TrialRecord, study_folder
 from optimize.outcome import Completed, Evaluation, Failed, Role
 from optimize.plan import Plan
 from optimize.serve.reporter import say
@@ -52,13 +52,13 @@ def run_certification(config: StudyConfig, config_yaml: str) -> int:
     plan, target = choose(config, f"certify-{config.study.name}", say)
     folder = folder_of(plan, target, config)
     ledger = Ledger(folder)
-    before = digest(Path(config.output_dir) / "studies" / config.study.name)
+    before = digest(study_folder(config.output_dir, config.study.name))
     tags = {"study": folder.name, "scenario": plan.config.scenario.name, "model": plan.config.model.name}
     say(f"certifying the {target.title}: {target.in_words()}")
     conclude = partial(_conclude, config, plan, target, ledger)
     with terminable(), tracked(dataclasses.replace(plan, folder=folder), config_yaml, say, conclude, tags) as tracker:
         _run_all(config, plan, target, ledger, tracker)
-    if before != digest(Path(config.output_dir) / "studies" / config.study.name):
+    if before != digest(study_folder(config.output_dir, config.study.name)):
         say("warning: the study's own files changed during the certification")
     return 0
 

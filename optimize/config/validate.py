@@ -13,6 +13,7 @@ from optimize.config.recipes import check_source
 from optimize.config.schema import StudyConfig, Tables
 from optimize.config.serve import Serve
 from optimize.errors import ConfigError, closest
+from optimize.files import check_name
 
 _KNOBS = ("quantization", "batch_size", "beam_size", "workers")
 _ORDERED = (("warmup_s", "warmup_max_s"), ("window_min_s", "window_max_s"), ("clients", "clients_max"))
@@ -25,7 +26,9 @@ def validate(config: StudyConfig) -> None:
         ConfigError: the first rule that is broken, the value and the remedy.
     """
     _check_bounds(config, "")
-    _check_name(config.study.name)
+    check_name("study.name", config.study.name)
+    if config.tables.again is not None:
+        check_name("tables.again", config.tables.again)
     _check_metrics(config)
     _check_load(config)
     for recipe in [*config.recipes.values(), config.quantization]:
@@ -54,11 +57,6 @@ def _parts(key: str, value: Any) -> Iterator[tuple[str, Any]]:
     return ((name, item) for name, item in items.items() if dataclasses.is_dataclass(item))
 
 
-def _check_name(name: str) -> None:
-    if not name or not all(c.isalnum() or c in "-_." for c in name):
-        raise ConfigError(f"study.name={name!r} must consist of letters, digits, '-', '_' and '.'")
-
-
 def _check_metrics(config: StudyConfig) -> None:
     """Objectives, and all that refers to them or to other metrics by name."""
     objectives, weights = config.objectives, config.scenario.weights
@@ -70,6 +68,8 @@ def _check_metrics(config: StudyConfig) -> None:
             f"{closest(next(iter(weights), ''), objectives)}"
         )
     metrics = {**config.metrics, **objectives}
+    for metric in metrics:
+        check_name("name of a metric", metric)
     for metric in config.load.precision:
         if metric not in metrics:
             raise ConfigError(f"load.precision.{metric} is no metric of this study; {closest(metric, metrics)}")

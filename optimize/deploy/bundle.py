@@ -31,6 +31,7 @@ from optimize.deploy.verify import ANSWERS, memory_after_answers, serving
 from optimize.errors import ConfigError
 from optimize.files import write_files
 from optimize.formatting import figure, shown_settings
+from optimize.ledger import study_folder
 from optimize.redaction import redact_all
 from optimize.study.rows import StudyRow, requested_row
 
@@ -65,7 +66,7 @@ def deploy(config: StudyConfig) -> int:
 
 
 def _study_folder(config: StudyConfig) -> Path:
-    return Path(config.output_dir) / "studies" / config.study.name
+    return study_folder(config.output_dir, config.study.name)
 
 
 def make_folder(folder: Path) -> Path:

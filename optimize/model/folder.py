@@ -1,8 +1,7 @@
-"""The folder of a checkpoint that this project makes: its name, and what becomes of a damaged one."""
+"""The folder of a checkpoint that this project makes: whether it is complete, and what becomes of a damaged one."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,15 +9,8 @@ from optimize.entries import MARK, hold, is_marked, mark, release, remove
 from optimize.errors import OptimizeError
 from optimize.model.manifest import MANIFEST, damage, read_manifest
 
-_MOST = 80
-"""Longest part of a folder's name, in characters; file systems allow 255 bytes for the whole."""
 _EARLIER = ({"recipe", "recipe_text", "model_hash"}, {"random", "parameters"})
 """Keys of the manifests of earlier versions, which did not mark their folders."""
-
-
-def entry_name(*parts: str) -> str:
-    """A name for a folder from names of the user's, which may hold slashes or be of any length."""
-    return "-".join(re.sub(r"[^\w.-]+", "_", part)[:_MOST].lstrip(".") or "_" for part in parts)
 
 
 def is_missing(folder: Path, say: Callable[[str], None]) -> bool:

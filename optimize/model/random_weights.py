@@ -19,7 +19,8 @@ from optimize.checkpoint import local_folder
 from optimize.config.schema import Model, RandomWeights
 from optimize.entries import draft, publish
 from optimize.errors import ConfigError
-from optimize.model.folder import entry_name, is_missing
+from optimize.files import path_part
+from optimize.model.folder import is_missing
 from optimize.model.manifest import write_manifest
 
 _NEEDED = (
@@ -39,7 +40,7 @@ def materialized(model: Model, cache_folder: Path, say: Callable[[str], None]) -
     if model.random is None:
         return model
     _check(model.random)
-    folder = cache_folder.resolve() / "checkpoints" / entry_name(model.name, _digest(model.random))
+    folder = cache_folder.resolve() / "checkpoints" / f"{path_part(model.name)}-{_digest(model.random)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.parent / "lock"):
         if is_missing(folder, say):

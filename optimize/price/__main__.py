@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from optimize.cli import run_verb
 from optimize.config.schema import StudyConfig
@@ -11,6 +10,7 @@ from optimize.config.schema import StudyConfig
 
 def _price(config: StudyConfig, config_yaml: str) -> int:
     from optimize.files import write_files
+    from optimize.ledger import study_folder
     from optimize.price.estimate import check_prices, price_lines, to_markdown
     from optimize.study.rows import requested_row
 
@@ -21,7 +21,7 @@ def _price(config: StudyConfig, config_yaml: str) -> int:
     row = requested_row(config)
     lines = price_lines(row, machines, config.price.factors)
     text = to_markdown(row, lines)
-    folder = Path(config.output_dir) / "studies" / config.study.name / "report"
+    folder = study_folder(config.output_dir, config.study.name) / "report"
     raw = json.dumps([line.to_dict() for line in lines], indent=1)
     paths = write_files({"price.md": text, "price.json": raw}, folder)
     print(f"{text}\nwritten: {', '.join(str(p) for p in paths)}")

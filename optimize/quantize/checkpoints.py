@@ -20,7 +20,8 @@ from optimize.checkpoint import content_hash
 from optimize.config.schema import Model, Recipe
 from optimize.entries import hold
 from optimize.errors import EngineFailure, FailureKind
-from optimize.model.folder import entry_name, is_missing
+from optimize.files import path_part
+from optimize.model.folder import is_missing
 from optimize.model.manifest import MANIFEST, damage
 from optimize.quantize.calibration import Calibration
 from optimize.quantize.recipe import is_made, recipe_hash, recipe_text
@@ -44,7 +45,8 @@ def checkpoint_folder(
         "versions": [importlib.metadata.version(name) for name in ("llmcompressor", "compressed-tensors")],
     }
     digest = hashlib.sha256(json.dumps(determinants, sort_keys=True).encode()).hexdigest()[:12]
-    return cache_folder.resolve() / "checkpoints" / entry_name(model.name, recipe.name, digest)
+    name = f"{path_part(model.name)}-{path_part(recipe.name)}-{digest}"
+    return cache_folder.resolve() / "checkpoints" / name
 
 
 def _samples(recipe: Recipe, calibration: Calibration | None) -> Calibration | None:

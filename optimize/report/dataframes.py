@@ -20,7 +20,7 @@ from objectives import Direction, Estimate
 from optimize.decision.recommendation import Recommendation, recommend
 from optimize.errors import ConfigError, closest
 from optimize.formatting import figure
-from optimize.ledger import Ledger, TrialRecord
+from optimize.ledger import Ledger, TrialRecord, study_folder
 from optimize.report.terminal import in_words
 from optimize.study.confirmation import directions_of, first_reading, recommendation, weights_of
 from optimize.study.lifecycle import stored_studies
@@ -124,7 +124,7 @@ def studies(output_dir: str | Path = "mlruns") -> dict[str, StudyReader]:
     if not (folder / "optuna.db").is_file():
         raise ConfigError(f"{folder} holds no studies: run one first, e.g. python -m optimize +study=smoke")
     stored = stored_studies(f"sqlite:///{folder}/optuna.db")
-    return {s.study_name: StudyReader(s, Ledger(folder / "studies" / s.study_name)) for s in stored}
+    return {s.study_name: StudyReader(s, Ledger(study_folder(folder, s.study_name))) for s in stored}
 
 
 def read_study(name: str, output_dir: str | Path = "mlruns") -> StudyReader:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from optimize.config.schema import StudyConfig
 from optimize.decision.recommendation import Recommendation
 from optimize.files import write_files
-from optimize.ledger import Ledger
+from optimize.ledger import Ledger, study_folder
 from optimize.plan import Plan
 from optimize.report.confirmation import confirmation_markdown
 from optimize.report.figures import pareto_figure, write_html
@@ -125,7 +125,7 @@ def write(
     Returns:
         The page, and the folder of its figures.
     """
-    folder = Path(config.output_dir) / "studies" / study.study_name
+    folder = study_folder(config.output_dir, study.study_name)
     shares = importance_of(study) if importance is None else importance
     facts = gather(study, Ledger(folder), matrix_rows(studies), shares, signature_warning(study))
     return write_report(facts, folder / "report", ui_of(config.tracking.ui, config.tracking.uri))

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 
 import optuna
 from optuna.samplers import BaseSampler
@@ -15,6 +16,7 @@ from optuna.trial import TrialState
 
 from optimize.config.instantiate import build
 from optimize.errors import ConfigError
+from optimize.files import is_name
 from optimize.ledger import Ledger
 from optimize.load.arrivals import ClosedLoop
 from optimize.outcome import State
@@ -106,17 +108,44 @@ def _described(study: optuna.Study) -> optuna.Study:
 
 
 def _set_aside(plan: Plan, storage: BaseStorage) -> None:
-    """Rename the existing study and its folder: no measurement is ever deleted."""
+    """Rename the existing study and its folder: no measurement is ever deleted, and whatever a kill interrupts can be
+    done again.
+    """
     name = plan.config.study.name
-    if name not in optuna.get_all_study_names(storage):
+    stored = name in optuna.get_all_study_names(storage)
+    if not stored and not Ledger(plan.folder).has_trials():
         return
-    kept = f"{name}-until-{datetime.now(UTC):%Y%m%d-%H%M%S}"
-    optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=storage, to_study_name=kept)
-    optuna.load_study(study_name=kept, storage=storage).set_user_attr(_ARCHIVED, True)
-    optuna.delete_study(study_name=name, storage=storage)
-    for child in plan.folder.iterdir():
+    _check_movable(plan)
+    kept = _kept_name(name)
+    if stored:
+        optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=storage, to_study_name=kept)
+        optuna.load_study(study_name=kept, storage=storage).set_user_attr(_ARCHIVED, True)
+    _move_files(plan.folder, plan.folder.with_name(kept))
+    if stored:
+        optuna.delete_study(study_name=name, storage=storage)
+
+
+def _kept_name(name: str) -> str:
+    return f"{name}-until-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+
+
+def _check_movable(plan: Plan) -> None:
+    """Nothing but a study's own folder, directly below the studies' one, is ever moved.
+
+    Raises:
+        ConfigError: it is a link, or lies elsewhere.
+    """
+    studies = Path(plan.config.output_dir).resolve() / "studies"
+    if plan.folder.is_symlink() or plan.folder.resolve().parent != studies.resolve():
+        raise ConfigError(
+            f"study.fresh=true sets the files in {plan.folder} aside, which leads to {plan.folder.resolve()}: choose "
+            "another study.name, or move them yourself"
+        )
+
+
+def _move_files(folder: Path, target: Path) -> None:
+    for child in folder.iterdir():
         if child.name != "lock":
-            target = plan.folder.with_name(kept)
             target.mkdir(exist_ok=True)
             child.rename(target / child.name)
 
@@ -153,8 +182,9 @@ def _close_records(study: optuna.Study, ledger: Ledger) -> None:
 
 
 def stored_studies(url: str) -> Sequence[optuna.Study]:
-    """All studies of this project in a storage, those set aside left out."""
+    """All studies of this project in a storage, those set aside left out, and those whose names lead elsewhere."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = open_storage(url)
-    studies = [optuna.load_study(study_name=n, storage=storage) for n in optuna.get_all_study_names(storage)]
+    names = filter(is_name, optuna.get_all_study_names(storage))
+    studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
     return [s for s in studies if is_readable(s) and not s.user_attrs.get(_ARCHIVED)]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.decision.recommendation import Candidate, recommend
 from optimize.errors import ConfigError, closest
-from optimize.ledger import Ledger, TrialRecord
+from optimize.ledger import Ledger, TrialRecord, study_folder
 from optimize.pareto import spread
 from optimize.plan import Plan
 from optimize.redaction import redacted
@@ -95,4 +94,4 @@ def failures_elsewhere(plan: Plan, studies: Sequence[optuna.Study]) -> Iterator[
         info = info_of(study)
         alike = all(info.signature.get(part) == plan.signature[part] for part in _SAME)
         if alike and info.engine_settings == plan.engine_settings():
-            yield from Ledger(Path(plan.config.output_dir) / "studies" / study.study_name).records()
+            yield from Ledger(study_folder(plan.config.output_dir, study.study_name)).records()

@@ -22,6 +22,7 @@ from optimize.errors import ConfigError, OptimizeError
 from optimize.evaluation.answers import Answers
 from optimize.evaluation.estimates import estimate_all
 from optimize.evaluation.evaluator import Evaluator
+from optimize.files import path_part
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.client_pool import ClientPool
 from optimize.outcome import State
@@ -150,7 +151,7 @@ def study_of(name: str, spec: Spec, values: Mapping[str, Sequence[Any]], config:
     """The study whose search space holds every value of the table, so that they are validated like any other."""
     fixed = {knob: [value] for knob, value in {BEAM_SIZE: 1, **config.at}.items()}
     rows = sum(len(part.points(values)) for part in spec.parts)
-    study = config.tables.again or f"table-{name}-{config.model.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    study = config.tables.again or f"table-{name}-{path_part(config.model.name)}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
     return dataclasses.replace(
         config,
         study=dataclasses.replace(config.study, name=study, trials=rows * config.repeats),

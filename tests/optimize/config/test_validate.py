@@ -53,6 +53,13 @@ def test_every_bound_of_the_schema_is_checked(key: str) -> None:
         validate(changed(f"{key}={many.get(key, value)}"))
 
 
+def test_metrics_name_files_of_their_figures() -> None:
+    config = changed("study.trials=1")
+    config.metrics["a/../b"] = config.objectives["qps"]
+    with pytest.raises(ConfigError, match="^name of a metric='a/../b' must consist of letters"):
+        validate(config)
+
+
 def test_bounds_reach_into_mappings_of_the_schemas_classes() -> None:
     with pytest.raises(ConfigError, match=r"^recipes\.int4\.calibration_samples must not be negative, got -1$"):
         validate(changed("recipes.int4.calibration_samples=-1"))
@@ -64,6 +71,9 @@ def test_bounds_reach_into_mappings_of_the_schemas_classes() -> None:
     ("override", "message"),
     [
         ("study.name=''", "study.name='' must consist of letters, digits, '-', '_' and '.'"),
+        ("study.name=..", "study.name='..' must consist of letters"),
+        ("study.name=team/chat", "study.name='team/chat' must consist of letters"),
+        ("tables.again='../../x'", "tables.again='../../x' must consist of letters"),
         ("study.name=a/b", "study.name='a/b' must consist of"),
         ("study.trials=-1", "study.trials must not be negative, got -1"),
         ("study.minutes=0", "study.minutes must be positive or null, got 0"),

@@ -1,19 +1,23 @@
-"""What a study's sampler learns of the study."""
+"""What a study's sampler learns of the study, and what becomes of a study that starts anew."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.samplers import RandomSampler
 
 from benchmarks.replay import SATURATION
 from benchmarks.tabular import GRID, OVERRIDES
 from optimize.config.compose import configuration
-from optimize.plan import make_plan
+from optimize.errors import ConfigError
+from optimize.ledger import Ledger
+from optimize.plan import Plan, make_plan
 from optimize.search.live_engine import EngineReuseSampler
-from optimize.study.lifecycle import open_study
+from optimize.study.lifecycle import open_study, stored_studies
 
 
 class Recording(RandomSampler):
@@ -41,3 +45,87 @@ def test_the_sampler_knows_how_many_sequences_there_are_at_most(
     outer = open_study(plan).sampler
     assert isinstance(outer, EngineReuseSampler) and isinstance(outer.sampler, Recording)
     assert outer.sampler.saturation == saturation
+
+
+def planned(tmp_path: Path, *overrides: str) -> Plan:
+    return make_plan(configuration([
+        *OVERRIDES, "engine=simulated", f"output_dir={tmp_path}/out", f"cache_dir={tmp_path}/cache",
+        "search_space.quantization=null", *overrides,
+    ]))  # fmt: skip
+
+
+def with_files(plan: Plan) -> Plan:
+    """A study with one trial's record and a lock."""
+    open_study(plan)
+    folder = Ledger(plan.folder).trial_folder(0)
+    (folder / "trial.json").write_text("{}", encoding="utf-8")
+    (plan.folder / "lock").touch()
+    return plan
+
+
+def names_in(plan: Plan) -> list[str]:
+    return sorted(path.name for path in (Path(plan.config.output_dir) / "studies").iterdir())
+
+
+def fresh(plan: Plan) -> Plan:
+    settings = dataclasses.replace(plan.config.study, fresh=True)
+    return dataclasses.replace(plan, config=dataclasses.replace(plan.config, study=settings))
+
+
+def test_a_study_that_starts_anew_keeps_the_files_of_the_old_one(tmp_path: Path) -> None:
+    plan = with_files(planned(tmp_path))
+    open_study(fresh(plan))
+    name, kept = names_in(plan)
+    assert kept.startswith(f"{name}-until-")
+    assert [path.name for path in plan.folder.iterdir()] == ["lock"]
+    assert (plan.folder.with_name(kept) / "trials/0000/trial.json").is_file()
+
+
+def test_the_files_of_a_study_that_the_storage_has_lost_are_kept_too(tmp_path: Path) -> None:
+    plan = with_files(planned(tmp_path))
+    optuna.delete_study(study_name=plan.config.study.name, storage=plan.config.tracking.storage)
+    open_study(fresh(plan))
+    assert len(names_in(plan)) == 2 and not Ledger(plan.folder).has_trials()
+
+
+def test_setting_a_study_aside_can_be_repeated_after_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = with_files(planned(tmp_path))
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(optuna, "delete_study", killed)
+        open_study(fresh(plan))
+    assert plan.config.study.name in optuna.get_all_study_names(plan.config.tracking.storage)
+    monkeypatch.setattr("optimize.study.lifecycle._kept_name", lambda name: f"{name}-until-later")
+    open_study(fresh(plan))
+    assert not Ledger(plan.folder).has_trials()
+
+
+def test_the_move_itself_refuses_a_folder_that_is_not_the_studys(tmp_path: Path) -> None:
+    """The name is refused before (`study.name=..`); here the check is asked that stands before the move."""
+    plan = with_files(planned(tmp_path))
+    before = sorted(tmp_path.rglob("*"))
+    for folder in (Path(plan.config.output_dir) / "studies/..", tmp_path):
+        with pytest.raises(ConfigError, match=r"study\.fresh=true sets the files in .* aside, which leads to"):
+            open_study(dataclasses.replace(fresh(plan), folder=folder))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_study_whose_folder_is_a_link_is_not_moved(tmp_path: Path) -> None:
+    plan = with_files(planned(tmp_path))
+    plan.folder.rename(tmp_path / "disk")
+    plan.folder.symlink_to(tmp_path / "disk")
+    with pytest.raises(ConfigError, match="which leads to .*/disk: choose another study.name, or move them yourself"):
+        open_study(fresh(plan))
+    assert (tmp_path / "disk/trials/0000/trial.json").is_file()
+
+
+def test_a_stored_study_whose_name_leads_elsewhere_is_left_out(tmp_path: Path) -> None:
+    plan = with_files(planned(tmp_path))
+    storage = plan.config.tracking.storage
+    optuna.copy_study(
+        from_study_name=plan.config.study.name, from_storage=storage, to_storage=storage, to_study_name=".."
+    )
+    assert [study.study_name for study in stored_studies(storage)] == [plan.config.study.name]
