@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from optimize.config import schema
 from optimize.config.compose import composed, explain, from_hydra, to_typed
 from optimize.config.locations import split_config_dirs
-from optimize.config.schema import GIVEN
+from optimize.config.secrets import as_yaml
 from optimize.config.validate import validate
 from optimize.engine.proxies import with_direct_loopback
 from optimize.errors import ConfigError, OptimizeError, closest
+from optimize.redaction import forgetting, redacted_streams
 
 # Read when numpy is imported, which every verb does after this module. After each product OpenBLAS's threads spin for a
 # tenth of a second, each on a core of its own; beside an engine under measurement this showed in the longest latencies
@@ -43,7 +45,9 @@ def run_verb(verb: Verb) -> None:
     os.environ.update(with_direct_loopback(os.environ))
     # Hydra then lets its errors through instead of printing them in its own way with exit code 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    sys.exit(_guarded(verb))
+    with forgetting(), redacted_streams():
+        code = _guarded(verb)
+    sys.exit(code)
 
 
 def run_named(verb: Callable[[str, schema.StudyConfig, str], int], names: Sequence[str], noun: str) -> None:
@@ -69,12 +73,12 @@ def run_named(verb: Callable[[str, schema.StudyConfig, str], int], names: Sequen
 def _guarded(verb: Verb) -> int:
     words = sys.argv[1:]
     try:
-        node = from_hydra(words) if _asks_hydra(words) else composed(words)
+        node = _answered(words) if _asks_hydra(words) else composed(words)
         if node is None:
             return 0
         config = to_typed(node)
         validate(config)
-        return verb(config, _as_yaml(node, words))
+        return verb(config, as_yaml(node, words))
     except ConfigError as error:
         return _complain(str(error), BAD_INPUT)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
@@ -83,6 +87,9 @@ def _guarded(verb: Verb) -> int:
         return _complain(str(error), FAILED)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
+    except Exception:  # here, where what is written hides secrets
+        traceback.print_exc()
+        return FAILED
     finally:
         GlobalHydra.instance().clear()
 
@@ -92,13 +99,14 @@ def _asks_hydra(words: Sequence[str]) -> bool:
     return any(word.startswith("-") for word in split_config_dirs(words)[1])
 
 
-def _as_yaml(node: DictConfig, words: Sequence[str]) -> str:
-    """The configuration as composed, headed by the command's words as they were typed: a report repeats them, and an
-    interpolation of the environment may be a secret.
-    """
-    folders, others = split_config_dirs(words)
-    repeated = [*(word for word in others if not word.startswith("-")), *(f"--config-dir={path}" for path in folders)]
-    return f"{GIVEN}{shlex.join(repeated)}\n{OmegaConf.to_yaml(node)}"
+def _answered(words: Sequence[str]) -> DictConfig | None:
+    """Hydra's own answer to words such as --cfg, which shows the configuration: its secrets are registered before."""
+    with suppress(HydraException, OmegaConfBaseException, YAMLError, ConfigError):
+        folders, others = split_config_dirs(words)
+        overrides = [word for word in others if not word.startswith("-") and set(word) & set("=~")]
+        composed([*(f"--config-dir={folder}" for folder in folders), *overrides])
+    GlobalHydra.instance().clear()
+    return from_hydra(words)
 
 
 def _complain(message: str, code: int) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from optimize.errors import ConfigError
+from optimize.redaction import redact
 
 SOURCE = Path(__file__).resolve().parents[1]
 """The folder that holds the package `optimize`: the root of a checkout, or an environment's site-packages."""
@@ -119,9 +120,9 @@ def check_sqlite(uri: str, table: str) -> None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a kill, never sees half of it."""
+    """Write a file so that a reader, or a kill, never sees half of it; secrets are replaced by their names."""
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_text(redact(text), encoding="utf-8")
     partial.replace(path)
 
 

@@ -18,6 +18,7 @@ from objectives import Estimate, RequestRecord
 from optimize.config.schema import GIVEN
 from optimize.files import LONGEST_FOLDER, check_name, write_atomically
 from optimize.outcome import Completed, Evaluation, Failed, Infeasible, Outcome, Role, State
+from optimize.redaction import redact, redact_all
 
 
 @dataclass
@@ -78,6 +79,9 @@ class TrialRecord:
     started_at: float = 0.0
     ended_at: float | None = None
 
+    def __post_init__(self) -> None:
+        self.params, self.signature = redact_all(self.params), redact_all(self.signature)
+
     def conclude(
         self, evaluation: Evaluation, violations: Mapping[str, float] | None = None, missing: Sequence[str] = ()
     ) -> None:
@@ -95,7 +99,7 @@ class TrialRecord:
         self.feasible = self.state is State.COMPLETED and all(v <= 0 for v in self.violations.values())
         self.answers_key, self.new_engine = evaluation.answers_key, evaluation.new_engine
         self.audit, self.paired = dict(evaluation.audit), dict(evaluation.paired)
-        self.disturbed, self.repeated = list(evaluation.disturbances), list(evaluation.repeats)
+        self.disturbed, self.repeated = list(evaluation.disturbances), redact_all(list(evaluation.repeats))
         self.cut_short = evaluation.cut_short
         self.seconds = {**self.seconds, **evaluation.seconds}
         self.ended_at = time.time()
@@ -105,9 +109,10 @@ class TrialRecord:
             case Completed(estimates):
                 self.state, self.estimates = State.COMPLETED, dict(estimates)
             case Infeasible(kind, reason, evidence):
-                self.state, self.reason, self.evidence = State.INFEASIBLE, f"{kind}: {reason}", list(evidence)
+                self.state, self.reason = State.INFEASIBLE, redact(f"{kind}: {reason}")
+                self.evidence = redact_all(list(evidence))
             case Failed(reason):
-                self.state, self.reason = State.FAILED, reason
+                self.state, self.reason = State.FAILED, redact(reason)
 
     def to_json(self) -> str:
         raw = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "estimates"}
@@ -172,7 +177,10 @@ class Ledger:
         """Keep the raw request records and the telemetry, as Parquet."""
         folder = self.trial_folder(number)
         names = [f.name for f in dataclasses.fields(RequestRecord)]
-        table = pa.table({name: [getattr(r, name) for r in records] for name in names})
+        columns: dict[str, list[Any]] = {name: [getattr(r, name) for r in records] for name in names}
+        # An answer is the model's, but what stands in its place after an error may quote a key.
+        columns["text"] = [r.text if r.error is None else redact(r.text) for r in records]
+        table = pa.table(columns)
         pq.write_table(table, folder / "requests.parquet", compression="zstd")
         points = [(name, t, v) for name, samples in series.items() for t, v in samples]
         columns = {key: [p[i] for p in points] for i, key in enumerate(("name", "time_s", "value"))}

@@ -29,6 +29,7 @@ from optimize.load.arrivals import Arrivals, Trace
 from optimize.load.fixed_length import by_iterations
 from optimize.load.workload import Workload, load_workload
 from optimize.model.random_weights import materialized
+from optimize.redaction import masked, redact_all
 from optimize.search.space import SearchSpace, flag_of, is_request_knob, make_space
 
 _OPTUNA_TABLE, _MLFLOW_TABLE = "studies", "experiments"
@@ -67,19 +68,18 @@ class Plan:
     def engine_settings(self) -> str:
         """Hash of the settings that all engines of this study share and on which it depends whether one starts."""
         hardware = self.config.hardware  # the price has no influence on an engine
-        settings = [self.config.engine, {"name": hardware.name, "env": hardware.env}]
+        settings = masked([self.config.engine, {"name": hardware.name, "env": hardware.env}])  # whatever their secrets
         return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
     def fingerprint(self) -> dict[str, Any]:
         """Key -> value of all settings that must stay the same between the sessions of a study."""
-        return {
+        settings = {
             **{f"search_space.{k}": v for k, v in self.space.fingerprint().items()},
-            **{f"objectives.{k}": json.dumps(node, sort_keys=True) for k, node in self.config.objectives.items()},
+            **{f"objectives.{k}": json.dumps(n, sort_keys=True) for k, n in masked(self.config.objectives).items()},
             **{f"constraints.{limit.name}": "set" for limit in self.limits},
-            **{
-                k: v for k, v in self.signature.items() if k in ("workload", "load", "model", "engine", "seed", "files")
-            },
+            **{k: v for k, v in self.signature.items() if k in _FIXED},
         }
+        return redact_all(settings)
 
 
 def make_plan(config: StudyConfig) -> Plan:
@@ -204,7 +204,7 @@ def _check_launcher(
 
 
 def _signature(config: StudyConfig, launcher: Launcher, arrivals: Arrivals, workload: Workload) -> dict[str, str]:
-    return {
+    signature = {
         "machine": machine(),
         "engine": launcher.version(),
         "model": f"{config.model.name} {content_hash(config.model.path)}",
@@ -212,6 +212,7 @@ def _signature(config: StudyConfig, launcher: Launcher, arrivals: Arrivals, work
         "load": f"{arrivals.describe()}; {_lengths(config.load)}",
         "seed": str(config.study.seed),
     }
+    return redact_all(signature)
 
 
 def _files(config: StudyConfig, space: SearchSpace) -> dict[str, str]:

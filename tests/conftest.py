@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from optimize.engine.proxies import with_direct_loopback
+from optimize.redaction import forgetting
 from tests.live.fixtures import cold_start, live_engines, live_vllm, real_smoke, smoke_command  # noqa: F401
 
 os.environ.update(with_direct_loopback(os.environ))  # tests ask their own servers, whatever proxy a developer has
@@ -37,6 +38,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return 0 if "made_studies" in names else 2 if names & {"real_smoke", "cold_start"} else 1
 
     items.sort(key=place)
+
+
+@pytest.fixture(autouse=True)
+def _secrets_of_a_test() -> Iterator[None]:
+    """What a test registers as secret is not hidden in the next."""
+    with forgetting():
+        yield
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from yaml import YAMLError
 
 from optimize.config import schema
 from optimize.config.locations import CONF, refuse_ambiguous, split_config_dirs, user_folders, with_installed_files
+from optimize.config.secrets import register_node, register_words
 from optimize.config.validate import validate
 from optimize.errors import ConfigError, closest
 
@@ -24,12 +25,16 @@ def composed(words: Sequence[str]) -> DictConfig:
     """The configuration of a command line: its overrides and `--config-dir`.
 
     Hydra's own command line takes twice as long: it composes first to see whether it is to run once or many times.
+    Its secrets are registered here (`optimize.redaction`), before anything else is done with it.
 
     Raises:
         ConfigError: a folder that does not exist, or a choice of which two files exist.
     """
+    register_words(words)
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose("config", _with_search_path(words))
+        node = hydra.compose("config", _with_search_path(words))
+    register_node(node)
+    return node
 
 
 def from_hydra(words: Sequence[str]) -> DictConfig | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from optimize.decision.futility import Futility
@@ -72,7 +71,7 @@ class Preparation:
             return Infeasible(failure.kind, str(failure), failure.evidence)
         config = self._baseline.config_of(record.params, record.baseline)
         command = self._session.plan.launcher.deploy_command(config.engine)
-        record.config = {**asdict(config), "engine_key": config.engine.key, "deploy_command": command}
+        record.config = {**config.shown(), "engine_key": config.engine.key, "deploy_command": command}
         self._session.ledger.write(record)
         self._session.tracker.begin(record)
         if record.role is Role.CONFIRMATION:

@@ -18,6 +18,7 @@ from optimize.config.schema import StudyConfig
 from optimize.driver.checkpoints import checkpoints_of, hint
 from optimize.driver.progress import Progress
 from optimize.driver.signals import exclusive, terminable
+from optimize.engine.base import key_from
 from optimize.engine.http_client import route_of
 from optimize.errors import ConfigError, OptimizeError
 from optimize.plan import Plan, make_plan
@@ -182,12 +183,12 @@ def check_credentials(uri: str) -> None:
     """Ask the tracking server whether it takes the credentials; one that is down does not keep a study from running.
 
     Raises:
-        ConfigError: it refuses them.
+        ConfigError: it refuses them, or the token cannot stand in a header.
     """
     if not uri.startswith(("http://", "https://")):
         return
     name, password = os.environ.get("MLFLOW_TRACKING_USERNAME"), os.environ.get("MLFLOW_TRACKING_PASSWORD")
-    token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+    token = key_from("MLFLOW_TRACKING_TOKEN")
     try:
         answer = httpx.get(
             f"{uri.rstrip('/')}/api/2.0/mlflow/experiments/search", params={"max_results": 1}, timeout=_TIMEOUT_S,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -22,7 +21,7 @@ def record_of(plan: Plan, number: int, role: Role, params: Mapping[str, Any], po
     return TrialRecord(
         study=plan.config.study.name, number=number, role=role, params=dict(params),
         config={
-            **dataclasses.asdict(point), "engine_key": point.engine.key,
+            **point.shown(), "engine_key": point.engine.key,
             "deploy_command": plan.launcher.deploy_command(point.engine),
         },
         signature=dict(plan.signature), started_at=time.time(),

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from objectives import MemoryParts
-from optimize.errors import EngineFailure
+from optimize.errors import ConfigError, EngineFailure
+from optimize.redaction import hidden_flags, redact_all
 
 Flags = tuple[tuple[str, Any], ...]
 
@@ -31,8 +35,8 @@ class EngineConfig:
 
     @property
     def key(self) -> str:
-        """Twelve hexadecimal digits that identify the configuration."""
-        raw = json.dumps([self.checkpoint, sorted(self.flags)], sort_keys=True, default=str)
+        """Twelve hexadecimal digits that identify the configuration, whatever the values of its secrets."""
+        raw = json.dumps([self.checkpoint, sorted(hidden_flags(self.flags))], sort_keys=True, default=str)
         return hashlib.sha256(raw.encode()).hexdigest()[:12]
 
 
@@ -56,6 +60,12 @@ class TrialConfig:
     engine: EngineConfig
     request: RequestConfig
 
+    def shown(self) -> dict[str, Any]:
+        """Its fields for records, the names of secrets in the place of their values."""
+        raw = dataclasses.asdict(self)
+        raw["engine"]["flags"] = hidden_flags(self.engine.flags)
+        return redact_all(raw)
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -65,15 +75,34 @@ class Endpoint:
         base_url: Scheme, host and port, without a trailing slash.
         api_key: Sent as a bearer token; None where the endpoint requires none.
         model: The model name that requests must carry.
+        login: User and password, "user:password", sent in the place of a key (basic authentication).
     """
 
     base_url: str
     api_key: str | None
     model: str
+    login: str | None = None
 
     @property
     def headers(self) -> dict[str, str]:
+        if self.login is not None:
+            return {"Authorization": f"Basic {base64.b64encode(self.login.encode()).decode()}"}
         return {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key}"}
+
+
+def key_from(variable: str) -> str | None:
+    """The API key in a variable of the environment; None where it is not set.
+
+    Raises:
+        ConfigError: it cannot stand in a header. The message does not show it.
+    """
+    key = os.environ.get(variable) or None
+    if key is not None and not all("!" <= character <= "~" for character in key):
+        raise ConfigError(
+            f"the key in ${variable} holds a line break, a space or another character that no key has: set it anew "
+            "without it (printf, not echo)"
+        )
+    return key
 
 
 class Engine(Protocol):

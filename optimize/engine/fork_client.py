@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+from optimize.engine.log_filter import FilteredLog
 from optimize.engine.process import ProcessTree, make_scratch, scratch_env
 
 _IMPORT_TIMEOUT_S = 180.0
@@ -19,8 +20,8 @@ _CHECK_TIMEOUT_S = 90.0
 class ForkedTree(ProcessTree):
     """An engine forked by the fork server, which is its reaper."""
 
-    def __init__(self, client: ForkClient, reaper_pid: int, grace_s: float) -> None:
-        super().__init__(reaper_pid)
+    def __init__(self, client: ForkClient, reaper_pid: int, grace_s: float, log: FilteredLog) -> None:
+        super().__init__(reaper_pid, log)
         self._client, self._grace_s = client, grace_s
         self.stopped = threading.Event()
 
@@ -69,11 +70,11 @@ class ForkClient:
             log_path: File to which its output is appended.
             grace_s: Seconds between SIGTERM and SIGKILL at a stop.
         """
-        log_path.parent.mkdir(parents=True, exist_ok=True)
         scratch = make_scratch()
-        self._tree = ForkedTree(self, self._process.pid, grace_s)
+        log = FilteredLog(log_path, scratch)
+        self._tree = ForkedTree(self, self._process.pid, grace_s, log)
         start = {
-            "args": list(arguments), "env": {**env, **scratch_env(scratch)}, "log": str(log_path.resolve()),
+            "args": list(arguments), "env": {**env, **scratch_env(scratch)}, "log": str(log.target),
             "scratch": scratch,
         }  # fmt: skip
         self._send({"start": start})

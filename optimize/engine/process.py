@@ -20,6 +20,7 @@ from pathlib import Path
 
 import psutil
 
+from optimize.engine.log_filter import FilteredLog
 from optimize.errors import TransientFault
 
 _REAPER = Path(__file__).with_name("reaper.py")
@@ -69,8 +70,8 @@ class ProcessTree(ABC):
         ended: Event that the main process has ended.
     """
 
-    def __init__(self, reaper_pid: int) -> None:
-        self._reaper_pid = reaper_pid
+    def __init__(self, reaper_pid: int, log: FilteredLog) -> None:
+        self._reaper_pid, self._log = reaper_pid, log
         self.exit_code: int | None = None
         self.ended = threading.Event()
         self._names: dict[int, str] = {}  # of watched processes, by file descriptor
@@ -110,6 +111,11 @@ class ProcessTree(ABC):
             self._deaths.unregister(handle)
             os.close(handle)
         self._end()
+        self._log.close()
+
+    def settle_log(self) -> None:
+        """Wait a moment until the log holds what the tree has written last."""
+        self._log.settle(self.ended.is_set())
 
     @abstractmethod
     def _end(self) -> None:
@@ -127,18 +133,18 @@ class ColdTree(ProcessTree):
     """
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], log_path: Path, grace_s: float) -> None:
-        log_path.parent.mkdir(parents=True, exist_ok=True)
         scratch = make_scratch()
+        log = FilteredLog(log_path, scratch)
         # -I -S: the reaper needs the standard library only, and must not wait for site-packages.
         self._reaper = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_REAPER), str(log_path), scratch, str(grace_s), *command],
+            [sys.executable, "-I", "-S", str(_REAPER), str(log.target), scratch, str(grace_s), *command],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**env, **scratch_env(scratch)},
             text=True,
             start_new_session=True,  # a Ctrl-C at the terminal is the project's to handle, not the engine's
         )
-        super().__init__(self._reaper.pid)
+        super().__init__(self._reaper.pid, log)
         self._reader = threading.Thread(target=self._read_events, daemon=True)
         self._reader.start()
 

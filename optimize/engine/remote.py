@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,11 +12,11 @@ from typing import Any
 import httpx
 
 from objectives import MemoryParts
-from optimize.engine.base import Endpoint, EngineConfig
+from optimize.engine.base import Endpoint, EngineConfig, key_from
 from optimize.engine.http_client import client_of
 from optimize.engine.proxies import proxy_of
 from optimize.errors import ConfigError, EngineFailure, FailureKind
-from optimize.redaction import redacted
+from optimize.redaction import login_of, redacted, without_credentials
 
 _TIMEOUT_S, _CHECK_EVERY_S = 4.0, 2.0
 
@@ -59,7 +58,7 @@ class RemoteLauncher:
     """Connects to an endpoint; its fields are the keys of `conf/engine/remote.yaml`.
 
     Attributes:
-        base_url: Scheme, host and port.
+        base_url: Scheme, host and port; with user and password where the endpoint asks for these in place of a key.
         model: Name of the served model; None takes the first one listed.
         api_key_env: Environment variable that holds the key, which a configuration never contains.
     """
@@ -89,7 +88,7 @@ class RemoteLauncher:
         """Nothing to close."""
 
     def version(self) -> str:
-        return f"remote {self.base_url}"
+        return f"remote {without_credentials(self.base_url)}"
 
     def deploy_command(self, config: EngineConfig) -> str:
         return ""
@@ -98,20 +97,20 @@ class RemoteLauncher:
         return RemoteEngine(self._endpoint(self._served_model()))
 
     def _endpoint(self, model: str) -> Endpoint:
-        return Endpoint(self.base_url.rstrip("/"), self._key(), model)
-
-    def _key(self) -> str | None:
-        return os.environ.get(self.api_key_env)
+        login = login_of(self.base_url)
+        key = None if login is not None else key_from(self.api_key_env)
+        return Endpoint(without_credentials(self.base_url).rstrip("/"), key, model, login)
 
     def _served_model(self) -> str:
+        endpoint = self._endpoint("")
         try:
-            with client_of(self._endpoint(""), _TIMEOUT_S) as http:
+            with client_of(endpoint, _TIMEOUT_S) as http:
                 answer = http.get("/v1/models")
             served = [str(m["id"]) for m in answer.raise_for_status().json()["data"]]
         except (httpx.HTTPError, httpx.InvalidURL, KeyError, ValueError) as error:
             raise ConfigError(
-                f"engine.base_url={self.base_url} does not answer /v1/models{_way(self.base_url)} ({error}): check the "
-                f"address and the key in ${self.api_key_env}"
+                f"engine.base_url={redacted(self.base_url)} does not answer /v1/models{_way(endpoint.base_url)} "
+                f"({error}): check the address and the key in ${self.api_key_env}"
             ) from error
         if self.model is not None and self.model not in served:
             raise ConfigError(f"engine.model={self.model!r} is not served there: it serves {', '.join(served)}")

@@ -7,6 +7,7 @@ directly works with both. Usage: `python -m optimize.engine.serve MODEL [vLLM fl
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
 import time
@@ -16,6 +17,8 @@ CGROUPS = "OPTIMIZE_CGROUPS"
 """Environment variable: folders of control groups that the server joins before it allocates anything."""
 NICENESS = "OPTIMIZE_NICENESS"
 """Environment variable: the server's niceness; see `lower_priority`."""
+_ARGUMENTS = "OPTIMIZE_ARGUMENTS"
+"""Environment variable: the arguments as JSON where the command line does not hold them, because of their secrets."""
 _TRIES, _RETRY_S = 10, 0.05
 
 
@@ -79,4 +82,4 @@ def parsed(arguments: list[str]) -> Any:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1:])
+    serve(json.loads(os.environ.pop(_ARGUMENTS, "null")) or sys.argv[1:])

@@ -6,7 +6,6 @@ import dataclasses
 import logging
 import os
 import secrets
-import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from optimize.engine.base import Endpoint, EngineConfig
+from optimize.engine.command_line import by_reference, out_of_sight, shell_line
 from optimize.engine.flags import check_flags, to_arguments, vllm_distribution, vllm_root
 from optimize.engine.fork_client import ForkClient
 from optimize.engine.gate import KEY
@@ -81,10 +81,15 @@ class VllmLauncher:
         return " ".join(vllm_distribution())
 
     def deploy_command(self, config: EngineConfig) -> str:
-        flags = {**self.flags, **dict(config.flags)}
-        environment = [f"{k}={v}" for k, v in sorted(_unless_overridden(self.env, flags).items())]
-        serve = ["vllm", "serve", config.checkpoint, "--host=127.0.0.1", *to_arguments(tuple(flags.items()))]
-        return shlex.join([*environment, *serve])
+        flags, env = self._settings(config)
+        variables, arguments = by_reference(tuple(flags.items()), _unless_overridden(env, flags))
+        return shell_line(variables, ["vllm", "serve", config.checkpoint, "--host=127.0.0.1", *arguments])
+
+    def _settings(self, config: EngineConfig) -> tuple[dict[str, Any], dict[str, str]]:
+        """Flags and variables of an engine; a Hugging Face token becomes a variable, as command lines are public."""
+        flags, env = {**self.flags, **dict(config.flags)}, {k: str(v) for k, v in self.env.items()}
+        token = flags.pop("hf_token", None)
+        return flags, env if token is None else {**env, "HF_TOKEN": str(token)}
 
     def refusals(self, engines: Mapping[str, EngineConfig]) -> dict[str, EngineFailure]:
         """vLLM's answers in a fork of the fork server; none without one, where each first engine shows it instead."""
@@ -92,9 +97,10 @@ class VllmLauncher:
             return {}
         refusals = {}
         for name, config in engines.items():
-            flags = {**self.flags, **dict(config.flags)}
+            flags, variables = self._settings(config)
             arguments = [config.checkpoint, *to_arguments(tuple(flags.items()))]
-            reason = self._fork_client.refusal(arguments, _unless_overridden(self._environment(api_key=""), flags))
+            env = _unless_overridden(self._environment("", env=variables), flags)
+            reason = self._fork_client.refusal(arguments, env)
             if reason is not None:
                 message = f"vLLM cannot serve it here: {reason}"
                 refusals[name] = EngineFailure(FailureKind.REFUSED, message, (reason,))
@@ -151,13 +157,13 @@ class VllmLauncher:
         self, config: EngineConfig, log_path: Path, cgroups: Sequence[str], client: ForkClient | None
     ) -> VllmEngine:
         port, key = free_port(), secrets.token_urlsafe(24)
-        flags = {**self.flags, **dict(config.flags)}
+        flags, variables = self._settings(config)
         arguments = [
             config.checkpoint, "--host=127.0.0.1", f"--port={port}", f"--served-model-name={_MODEL_NAME}",
             "--worker-extension-cls=optimize.engine.worker_extension.WorkerExtension",
             *to_arguments(tuple(flags.items())), "--middleware=optimize.engine.gate.Gate",
         ]  # fmt: skip
-        env = _unless_overridden(self._environment(key, cgroups), flags)
+        env = _unless_overridden(self._environment(key, cgroups, variables), flags)
         tree = self._tree(arguments, env, log_path, client)
         endpoint = Endpoint(f"http://127.0.0.1:{port}", key, _MODEL_NAME)
         engine = VllmEngine(config, tree, endpoint, log_path, cgroups)
@@ -173,10 +179,13 @@ class VllmLauncher:
     ) -> ProcessTree:
         if client is not None:
             return client.start(arguments, env, log_path, self.stop_grace_s)
-        command = [sys.executable, "-m", "optimize.engine.serve", *arguments]
-        return ColdTree(command, env, log_path, self.stop_grace_s)
+        shown, hidden = out_of_sight(arguments)
+        command = [sys.executable, "-m", "optimize.engine.serve", *shown]
+        return ColdTree(command, {**env, **hidden}, log_path, self.stop_grace_s)
 
-    def _environment(self, api_key: str, cgroups: Sequence[str] = ()) -> dict[str, str]:
+    def _environment(
+        self, api_key: str, cgroups: Sequence[str] = (), env: Mapping[str, str] | None = None
+    ) -> dict[str, str]:
         inherited = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
         own = {
             "VLLM_NO_USAGE_STATS": "1",
@@ -189,11 +198,12 @@ class VllmLauncher:
         if self.compile_cache is not None:
             kernels = claim(Path(self.compile_cache).resolve() / "-".join(vllm_distribution()))
             own["TORCHINDUCTOR_CACHE_DIR"] = str(kernels)
-        env = with_direct_loopback({**inherited, **own, **{k: str(v) for k, v in self.env.items()}, KEY: api_key})
+        variables = {k: str(v) for k, v in (self.env if env is None else env).items()}
+        whole = with_direct_loopback({**inherited, **own, **variables, KEY: api_key})
         for name in _GATED:
-            env.pop(name, None)
+            whole.pop(name, None)
         # /collective_rpc and /reset_prefix_cache: see `optimize.engine.gate` for who may use them.
-        return {**env, _DEVELOPMENT: "1"} if self._development else env
+        return {**whole, _DEVELOPMENT: "1"} if self._development else whole
 
 
 def _unless_overridden(env: Mapping[str, str], flags: Mapping[str, Any]) -> dict[str, str]:

@@ -91,6 +91,7 @@ class VllmEngine:
             raise self._failure("load")
 
     def _failure(self, phase: str) -> EngineFailure | TransientFault:
+        self._tree.settle_log()
         try:
             log = self._log_path.read_text(encoding="utf-8", errors="replace")
         except OSError as error:  # a full disk, or somebody removed it: the exit code says something too

@@ -11,6 +11,7 @@ from objectives import RequestRecord
 from optimize.engine.base import TrialConfig
 from optimize.ledger import Ledger, TrialRecord
 from optimize.outcome import State
+from optimize.redaction import hidden_flags
 
 WITHOUT_EFFECT = frozenset({
     "api_server_count", "async_scheduling", "block_size", "data_parallel_size", "enable_chunked_prefill",
@@ -23,7 +24,7 @@ WITHOUT_EFFECT = frozenset({
 
 def answers_key(config: TrialConfig) -> str:
     """Key of everything that the answers of a configuration depend on."""
-    flags = {name: value for name, value in config.engine.flags if name not in WITHOUT_EFFECT}
+    flags = {name: value for name, value in hidden_flags(config.engine.flags) if name not in WITHOUT_EFFECT}
     request = [config.request.beam_size, list(config.request.fields)]
     return json.dumps([config.engine.checkpoint, flags, request], sort_keys=True, default=str)
 

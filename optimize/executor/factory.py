@@ -16,6 +16,7 @@ from optimize.executor.placement import Place, cpu_places, gpu_places, read_cpus
 from optimize.executor.worker import WorkerSpec
 from optimize.ledger import Ledger, TrialRecord
 from optimize.plan import Plan
+from optimize.redaction import registered
 
 __all__ = ["Executor", "make_executor"]
 
@@ -84,7 +85,7 @@ def _on_ray(plan: Plan, say: Callable[[str], None]) -> Executor:
 
 
 def _spec(plan: Plan, places: list[Place], slot: int, folder: Path | None) -> WorkerSpec:
-    return WorkerSpec(_for_workers(plan), places, slot, folder, Path.cwd())
+    return WorkerSpec(_for_workers(plan), places, slot, folder, Path.cwd(), registered())
 
 
 def _for_workers(plan: Plan) -> StudyConfig:

@@ -6,6 +6,8 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import sys
+import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -14,6 +16,7 @@ from typing import Any
 
 from optimize.errors import ConfigError, OptimizeError
 from optimize.executor.worker import Lost, Message, Rejected, Worker, WorkerSpec, respond
+from optimize.redaction import redacted_streams, register_all
 
 _SPAWN = multiprocessing.get_context("spawn")
 _STOP_S = 20.0
@@ -86,7 +89,18 @@ class Processes:
 
 
 def _serve(pipe: Connection, spec: WorkerSpec, make: Make, parent: int) -> None:
-    """Body of a worker's process: answers requests until the driver is gone."""
+    """Body of a worker's process, which hides the secrets that the driver hides."""
+    register_all(spec.secrets)
+    with redacted_streams():
+        try:
+            _answer(pipe, spec, make, parent)
+        except Exception:  # here, where what is written hides secrets
+            traceback.print_exc()
+            sys.exit(1)
+
+
+def _answer(pipe: Connection, spec: WorkerSpec, make: Make, parent: int) -> None:
+    """Answer requests until the driver is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C at the terminal is the driver's to handle
     signal.signal(signal.SIGTERM, _end)
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)

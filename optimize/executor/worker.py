@@ -43,6 +43,7 @@ class WorkerSpec:
         slot: Number of its slot.
         folder: The study's folder where worker and driver share a disk; None has the worker send its files back.
         cwd: The driver's current folder, to which paths of the configuration are relative.
+        secrets: Value -> stand-in of what the worker must not show; see `optimize.redaction`.
     """
 
     config: StudyConfig
@@ -50,6 +51,7 @@ class WorkerSpec:
     slot: int
     folder: Path | None
     cwd: Path
+    secrets: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

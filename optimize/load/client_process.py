@@ -22,6 +22,7 @@ from optimize.load.arrivals import ClosedLoop
 from optimize.load.channel import framed, receive
 from optimize.load.client import Client, open_session
 from optimize.load.protocol import ClientShare, Follow, Prompts, Report, Stop
+from optimize.redaction import redacted_streams, register, register_environment
 
 REPORT_S = 0.05
 
@@ -146,6 +147,7 @@ class _Process:
             case Prompts():
                 self._prompts = message
             case ClientShare():
+                register(message.endpoint.api_key or "")
                 load = self._load = _Load(message, self._prompts, open_session(message.endpoint))
                 self._reporting = asyncio.create_task(self._report(load))
             case Follow() if self._load is not None:
@@ -177,7 +179,13 @@ async def serve(sock: socket.socket) -> None:
 
 def main() -> None:
     gc.freeze()  # imported modules stay: no collection need look at them again
-    uvloop.run(serve(socket.socket(fileno=int(sys.argv[1]))))
+    register_environment()
+    with redacted_streams():
+        try:
+            uvloop.run(serve(socket.socket(fileno=int(sys.argv[1]))))
+        except Exception:  # here, where what is written hides secrets
+            traceback.print_exc()
+            sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -17,12 +17,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from optimize.checkpoint import content_hash, tensor_bytes
 from optimize.entries import draft, publish
 from optimize.model.manifest import write_manifest
 from optimize.quantize.layers import layer_precisions
+from optimize.redaction import redact, redacted_streams, register_environment
 
 STEPS = ("loading", "compressing", "saving", "checking")
 """Steps of making one checkpoint, in order."""
@@ -114,7 +115,13 @@ def main() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # prints of the libraries go to the log
-    for number, job in enumerate(json.load(sys.stdin)):
+    register_environment()
+    with redacted_streams():
+        _make_all(json.load(sys.stdin), events)
+
+
+def _make_all(jobs: list[dict[str, Any]], events: TextIO) -> None:
+    for number, job in enumerate(jobs):
 
         def emit(*, number: int = number, **fields: object) -> None:
             with contextlib.suppress(BrokenPipeError):
@@ -125,7 +132,7 @@ def main() -> None:
         try:
             compress(job, emit)
         except Exception as reason:  # one recipe that cannot be made must not keep the others from being made
-            error.write_text(f"{type(reason).__name__}: {reason}", encoding="utf-8")
+            error.write_text(redact(f"{type(reason).__name__}: {reason}"), encoding="utf-8")
             print(f"{job['recipe']['name']}: {reason!r}", file=sys.stderr)
         emit(step="done")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from optimize.cli import run_verb
 from optimize.config.schema import StudyConfig
 from optimize.errors import ConfigError, closest
+from optimize.redaction import redacted
 
 
 def _report(config: StudyConfig, config_yaml: str) -> int:
@@ -17,7 +18,7 @@ def _report(config: StudyConfig, config_yaml: str) -> int:
     if config.study.name not in studies:
         hint = closest(config.study.name, list(studies)) if studies else "it holds none"
         raise ConfigError(
-            f"{config.tracking.storage} holds no study {config.study.name!r}; {hint}: run one first, "
+            f"{redacted(config.tracking.storage)} holds no study {config.study.name!r}; {hint}: run one first, "
             "e.g. python -m optimize +study=chat"
         )
     files = write(config, studies[config.study.name], list(studies.values()))

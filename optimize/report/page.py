@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from optimize.decision.recommendation import Candidate
 from optimize.files import write_atomically
 from optimize.formatting import figure, interval_of, shown_value, title_of, value_of
+from optimize.redaction import without_credentials
 from optimize.report import sections
 from optimize.report.charts import evidence, parallel, requests, space, tradeoffs
 from optimize.report.charts.canvas import Drawing, style_sheet
@@ -85,7 +86,7 @@ def write_report(facts: Facts, folder: Path, ui: str) -> list[Path]:
 def ui_of(configured: str | None, tracking_uri: str) -> str:
     """Address of MLflow's pages: as configured, else the tracking server, else what scripts/ui serves."""
     server = tracking_uri if tracking_uri.startswith(("http://", "https://")) else _LOCAL_UI
-    return (configured or server).rstrip("/")
+    return without_credentials(configured or server).rstrip("/")
 
 
 def html(facts: Facts, figures: Figures, ui: str) -> str:

@@ -7,6 +7,23 @@ from typing import Any
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from optimize.errors import ConfigError
+from optimize.redaction import MASK, masked
+
+
+def by_name(knob: str, node: Any) -> Any:
+    """A knob's node with the names of secrets in the place of choices that are secrets: storage keeps every choice.
+
+    Raises:
+        ConfigError: a secret that has no name.
+    """
+    if not isinstance(node, dict):
+        named = choices = masked(node, knob)
+    else:
+        named = {key: masked(value, knob if key == "choices" else key) for key, value in node.items()}
+        choices = named.get("choices", ())
+    if isinstance(choices, list) and any(MASK in str(choice) for choice in choices):
+        raise ConfigError(f"search_space.{knob}: a secret among the choices has no name: give it as ${{oc.env:NAME}}")
+    return named
 
 
 def values(distribution: BaseDistribution) -> list[Any]:

@@ -21,6 +21,7 @@ from optimize.config.instantiate import build
 from optimize.config.schema import Model, Recipe
 from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.errors import ConfigError, closest
+from optimize.redaction import redact_all, reveal
 from optimize.search import domain
 
 QUANTIZATION, BEAM_SIZE = "quantization", "beam_size"
@@ -100,7 +101,7 @@ class SearchSpace:
         """
         recipe = self.recipes[str(params[QUANTIZATION])] if QUANTIZATION in params else self.fixed_recipe
         params = {knob: value for knob, value in params.items() if self.counts(knob, params)}
-        flags = {flag_of(k): v for k, v in params.items() if not is_request_knob(k) and k != QUANTIZATION}
+        flags = {flag_of(k): reveal(v) for k, v in params.items() if not is_request_knob(k) and k != QUANTIZATION}
         return self._config(recipe, flags, self._request(params), checkpoints)
 
     def vllm_defaults(self, checkpoints: Mapping[str, str]) -> TrialConfig:
@@ -197,7 +198,7 @@ def make_space(
     Raises:
         ConfigError: empty or inverted range, unknown quantization, two knobs for one flag, impossible condition.
     """
-    nodes = {knob: node for knob, node in nodes.items() if node is not None}
+    nodes = {knob: domain.by_name(knob, node) for knob, node in nodes.items() if node is not None}
     if not nodes:
         raise ConfigError("search_space is empty: name at least one knob, e.g. space=serving")
     conditions = {k: node[_WHEN] for k, node in nodes.items() if isinstance(node, Mapping) and _WHEN in node}
@@ -215,7 +216,7 @@ def make_space(
             raise ConfigError(f"baseline.{knob} is no knob of the search space; {closest(knob, distributions)}")
     _check_quantization(distributions, recipes)
     _check_beams(distributions)
-    return SearchSpace(distributions, model, recipes, fixed, baseline, conditions)
+    return SearchSpace(distributions, model, recipes, fixed, redact_all(baseline), conditions)
 
 
 def _without_condition(node: Any) -> Any:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 
 from optimize.config.serve import Serve
+from optimize.engine.base import key_from
 from optimize.errors import ConfigError
 
 
@@ -13,9 +13,9 @@ def api_key(settings: Serve) -> str | None:
     """The key that clients must send; None on loopback where none is set.
 
     Raises:
-        ConfigError: others can reach the address, and there is no key.
+        ConfigError: others can reach the address, and there is no key; or the key cannot stand in a header.
     """
-    key = os.environ.get(settings.api_key_env) or None
+    key = key_from(settings.api_key_env)
     if key is None and not _is_loopback(settings.host):
         raise ConfigError(
             f"serve.host={settings.host} can be reached by others: set an API key in the environment variable "

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from optimize.redaction import redact
+
 
 @dataclass(frozen=True, slots=True)
 class Restart:
@@ -66,7 +68,7 @@ class RestartLog:
         with self.path.open("ab", buffering=0) as file:
             while self._unwritten:
                 # The line break comes first: it ends a line that was cut off, and an empty line is no restart.
-                line = b"\n" + json.dumps(dataclasses.asdict(self._unwritten[0])).encode() + b"\n"
+                line = b"\n" + redact(json.dumps(dataclasses.asdict(self._unwritten[0]))).encode() + b"\n"
                 if file.write(line) != len(line):
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
                 del self._unwritten[0]

@@ -13,6 +13,7 @@ from optimize.config.schema import Scenario
 from optimize.decision.constraints import Limit
 from optimize.files import write_atomically
 from optimize.plan import Plan
+from optimize.redaction import redact_all, redacted
 
 if TYPE_CHECKING:
     import optuna
@@ -110,7 +111,7 @@ def make_info(plan: Plan, tags: Mapping[str, str] | None = None, glossary: str =
         signature=dict(plan.signature),
         tags=named if tags is None else dict(tags),
         workload={
-            "name": workload.name, "digest": workload.hash, "source": config.workload.path, "sizes": sizes,
+            "name": workload.name, "digest": workload.hash, "source": redacted(config.workload.path), "sizes": sizes,
         },
         glossary=glossary,
     )  # fmt: skip
@@ -118,7 +119,7 @@ def make_info(plan: Plan, tags: Mapping[str, str] | None = None, glossary: str =
 
 def store_info(study: optuna.Study, info: StudyInfo) -> None:
     """Store it with the study, in place of what was stored before."""
-    study.set_user_attr(ATTRIBUTE, asdict(info))
+    study.set_user_attr(ATTRIBUTE, redact_all(asdict(info)))
 
 
 def info_of(study: optuna.Study) -> StudyInfo:

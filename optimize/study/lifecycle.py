@@ -21,7 +21,7 @@ from optimize.ledger import Ledger
 from optimize.load.arrivals import ClosedLoop
 from optimize.outcome import State
 from optimize.plan import Plan
-from optimize.redaction import redacted
+from optimize.redaction import redact_all, redacted
 from optimize.search.gp_sampler import LOG_SCALE_ATTR
 from optimize.search.live_engine import engine_aware
 from optimize.search.space import difference
@@ -157,7 +157,7 @@ def _check_fingerprint(plan: Plan, study: optuna.Study) -> None:
             f"study {study.study_name!r} in {redacted(plan.config.tracking.storage)} was not made by this project: "
             "choose another study.name"
         )
-    changed = difference(old, plan.fingerprint())
+    changed = difference(redact_all(old), plan.fingerprint())
     if changed:
         raise ConfigError(
             f"study {study.study_name!r} exists with another set-up ({'; '.join(changed)}): undo the change, choose "

@@ -13,6 +13,7 @@ from optimize.config.schema import StudyConfig
 from optimize.decision.recommendation import Candidate, Recommendation
 from optimize.errors import ConfigError, closest
 from optimize.files import check_sqlite
+from optimize.redaction import redacted
 from optimize.study.confirmation import recommendation
 from optimize.study.info import info_of
 from optimize.study.lifecycle import stored_studies
@@ -126,8 +127,8 @@ def _study(config: StudyConfig) -> optuna.Study:
     by_name = {study.study_name: study for study in stored_studies(config.tracking.storage)}
     if config.study.name not in by_name:
         raise ConfigError(
-            f"{config.tracking.storage} holds no study {config.study.name!r}: run it first, e.g. python -m optimize "
-            f"+study=chat; {closest(config.study.name, by_name)}"
+            f"{redacted(config.tracking.storage)} holds no study {config.study.name!r}: run it first, e.g. "
+            f"python -m optimize +study=chat; {closest(config.study.name, by_name)}"
         )
     return by_name[config.study.name]
 

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from objectives import Estimate
 from optimize.ledger import TrialRecord
 from optimize.outcome import ROLE, Role, State
+from optimize.redaction import redact_all
 
 IMPUTED = "imputed"
 """Attribute of a completed trial: whether its values are imputed, because it could not be measured."""
@@ -28,7 +29,7 @@ _FIELDS = (
 
 def attributes_of(record: TrialRecord) -> dict[str, Any]:
     """User attributes that hold a concluded record."""
-    values = {name: getattr(record, name) for name in _FIELDS}
+    values = redact_all({name: getattr(record, name) for name in _FIELDS if name != "estimates"})
     values["estimates"] = {name: estimate.to_dict() for name, estimate in record.estimates.items()}
     values["state"] = str(record.state)
     if record.state is not State.FAILED:

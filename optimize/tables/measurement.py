@@ -14,6 +14,7 @@ from optimize.errors import EngineFailure, FailureKind
 from optimize.ledger import TrialRecord
 from optimize.outcome import Role, State
 from optimize.plan import Plan
+from optimize.redaction import redact_all
 from optimize.search.space import QUANTIZATION
 from optimize.tables.spec import Part, Point
 
@@ -44,7 +45,7 @@ class GridMeasurements:
 
     def params(self, row: int) -> Point:
         """All knobs of one row."""
-        return {**self.fixed, **self.points[row]}
+        return redact_all({**self.fixed, **self.points[row]})
 
     def add(self, record: TrialRecord) -> None:
         """Add a measurement; one of another grid's rows is ignored."""

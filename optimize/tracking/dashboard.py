@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.ledger import TrialRecord
+from optimize.redaction import redact
 from optimize.tracking.notes import trial_note
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def annotate(trial: optuna.Trial, record: TrialRecord) -> None:
     """Store the trial's note."""
     from optuna_dashboard import save_note
 
-    save_note(trial, trial_note(record))
+    save_note(trial, redact(trial_note(record)))
 
 
 def keep_log(folder: str | None, trial: optuna.Trial, log: Path) -> None:
@@ -44,7 +45,7 @@ def keep_log(folder: str | None, trial: optuna.Trial, log: Path) -> None:
         return
     with tempfile.TemporaryDirectory() as scratch:
         end = Path(scratch) / "engine-log-end.txt"
-        end.write_bytes(_tail(log))
+        end.write_text(redact(_tail(log).decode("utf-8", "replace")), encoding="utf-8")
         _upload(_store(folder), end, trial)
 
 
@@ -62,7 +63,7 @@ def show_study(
     """
     from optuna_dashboard import save_note, save_plotly_graph_object
 
-    save_note(study, note)
+    save_note(study, redact(note))
     for name, plot in plots.items():
         save_plotly_graph_object(study, plot, graph_object_id=name)
     if folder is not None:

@@ -14,7 +14,7 @@ from optimize.config.schema import Tracking
 from optimize.files import write_atomically
 from optimize.ledger import Ledger, TrialRecord
 from optimize.outcome import Role
-from optimize.redaction import redacted
+from optimize.redaction import redact, redacted
 from optimize.study.info import StudyInfo
 from optimize.tracking.metric_keys import EXPERIMENT_NOTE, Points, figures_of, in_time
 from optimize.tracking.notes import trial_note
@@ -81,7 +81,7 @@ class Mirror:
             run_id = str(state["run_id"])
             self._client.update_run(run_id, status="RUNNING")
         if config_yaml is not None:
-            self._client.log_text(run_id, config_yaml, "config.yaml")
+            self._client.log_text(run_id, redact(config_yaml), "config.yaml")
         return run_id
 
     def _create_parent(self) -> str:
@@ -130,7 +130,7 @@ class Mirror:
         )
         self._store_state(folder, run.info.run_id, complete=False)
         # The knobs alone: the resolved configuration is in trial.json, and would crowd every comparison.
-        params = [Param(name, str(value)) for name, value in record.params.items()]
+        params = [Param(name, redact(str(value))) for name, value in record.params.items()]
         self._client.log_batch(run.info.run_id, params=params)
         self._log_workload(run.info.run_id)
         return str(run.info.run_id)
@@ -197,7 +197,7 @@ class Mirror:
         """Log metrics and tags in as few calls as MLflow allows."""
         from mlflow.entities import Metric, RunTag
 
-        self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in tags.items()])
+        self._client.log_batch(run_id, tags=[RunTag(name, redact(value)) for name, value in tags.items()])
         points = [Metric(k, v, int(at * 1000), step) for k, points in series.items() for at, step, v in points]
         for first in range(0, len(points), _BATCH):
             self._client.log_batch(run_id, metrics=points[first : first + _BATCH])

@@ -6,7 +6,6 @@ import html
 import json
 import shlex
 import sys
-from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from urllib.parse import quote
@@ -20,9 +19,11 @@ from optimize.redaction import (
     MASK,
     credentials_in,
     forgetting,
+    hidden_flags,
     is_plain,
     is_secret,
     is_secret_name,
+    masked,
     redact,
     redact_all,
     redacted,
@@ -33,15 +34,10 @@ from optimize.redaction import (
     register_environment,
     register_variable,
     registered,
+    reveal,
     variable_of,
     without_credentials,
 )
-
-
-@pytest.fixture(autouse=True)
-def _forgotten() -> Iterator[None]:
-    with forgetting():
-        yield
 
 
 @pytest.mark.parametrize(
@@ -149,11 +145,21 @@ def test_a_secret_within_another_leaves_nothing_of_the_longer_one() -> None:
     assert redact("abc-def-ghi abc-def") == "$LONG $SHORT"
 
 
-def test_structures_are_redacted_by_value_and_by_name() -> None:
+def test_structures_are_redacted_by_value_and_settings_by_name_too() -> None:
     register("abc-def-1", "$MY_TOKEN")
     raw = {"env": {"MY_TOKEN": "abc-def-1", "DB_PASSWORD": "hunter"}, "flags": [("x", "is abc-def-1"), ("n", 3)]}
-    shown = {"env": {"MY_TOKEN": "$MY_TOKEN", "DB_PASSWORD": MASK}, "flags": [("x", "is $MY_TOKEN"), ("n", 3)]}
-    assert redact_all(raw) == shown
+    by_value = {"env": {"MY_TOKEN": "$MY_TOKEN", "DB_PASSWORD": "hunter"}, "flags": [("x", "is $MY_TOKEN"), ("n", 3)]}
+    assert redact_all(raw) == by_value
+    assert masked(raw) == by_value | {"env": {"MY_TOKEN": "$MY_TOKEN", "DB_PASSWORD": MASK}}
+    assert masked({"token": "${oc.env:X}", "key": "12"}) == {"token": "${oc.env:X}", "key": "12"}
+
+
+def test_flags_name_their_variables_and_a_name_reveals_its_secret() -> None:
+    register("abc-def-1", "$MY_TOKEN")
+    register("xyz-123")
+    flags = (("hf_token", "hunter"), ("seed", 3), ("endpoint", "x?abc-def-1"))
+    assert hidden_flags(flags) == (("hf_token", "$HF_TOKEN"), ("seed", 3), ("endpoint", "$ENDPOINT"))
+    assert [reveal(value) for value in ("$MY_TOKEN", "$OTHER", MASK, 3)] == ["abc-def-1", "$OTHER", MASK, 3]
 
 
 def test_streams_hide_secrets_however_they_are_written() -> None:
