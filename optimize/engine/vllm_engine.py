@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ _HEALTH_TIMEOUT_S = 0.5  # short: an engine that dies during the request must be
 _RPC_TIMEOUT_S = 30.0
 _RESET_TIMEOUT_S = 10.0
 _EXIT_CODE_S = 0.5
+_LISTENERS = Path("/proc/net/tcp")  # proc_net(5): address, state and owner are columns 2, 4 and 8
+_LISTENS, _HERE = "0A", ("0100007F", "00000000")  # 127.0.0.1 and any address, in the order of the machine's bytes
 
 
 class VllmEngine:
@@ -46,7 +49,7 @@ class VllmEngine:
         self._cgroups = cgroups
         self._oom_kills_before = oom_kills(cgroups)
         self._http = client_of(endpoint, _RPC_TIMEOUT_S)
-        self.endpoint = endpoint
+        self.endpoint, self._port = endpoint, int(endpoint.base_url.rpartition(":")[2])
 
     @property
     def pids(self) -> list[int]:
@@ -76,6 +79,8 @@ class VllmEngine:
         self._tree.watch()
 
     def _healthy(self) -> bool:
+        if listener_uid(self._port) != os.getuid():
+            return False  # whoever read the port on the command line and took it first must not be sent the key
         try:
             return self._http.get("/health", timeout=_HEALTH_TIMEOUT_S).status_code == 200
         except httpx.HTTPError:
@@ -161,6 +166,16 @@ class VllmEngine:
     def stop(self) -> None:
         self._http.close()
         self._tree.stop()
+
+
+def listener_uid(port: int) -> int | None:
+    """User whose program listens on a port of 127.0.0.1; None where nobody does."""
+    for line in _LISTENERS.read_text(encoding="ascii").splitlines()[1:]:
+        _, local, _, state, _, _, _, uid, *_ = line.split()
+        address, _, number = local.partition(":")
+        if state == _LISTENS and address in _HERE and int(number, 16) == port:
+            return int(uid)
+    return None
 
 
 def _total(reports: Sequence[Mapping[str, Any]], name: str) -> int | None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import socket
 from collections.abc import MutableMapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.gate import KEY, Gate, admits, names_loopback
+from optimize.engine.process import ColdTree
 from optimize.engine.vllm import VllmLauncher
+from optimize.engine.vllm_engine import VllmEngine, listener_uid
+from optimize.errors import EngineFailure
 
 RIGHT = [(b"host", b"127.0.0.1:8001"), (b"authorization", b"Bearer secret")]
 Message = MutableMapping[str, Any]
@@ -89,3 +96,32 @@ def test_served_engines_have_no_development_endpoints_whatever_the_environment_s
     environment = serving._environment("own")
     assert environment[KEY] == "own" and not {"VLLM_SERVER_DEV_MODE", "VLLM_USE_RUST_FRONTEND"} & set(environment)
     assert (measuring.niceness, serving.niceness) == (19, 0)
+
+
+def test_the_listener_on_a_port_is_known_by_its_user() -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+        assert listener_uid(port) is None  # bound, not yet listening
+        server.listen()
+        assert listener_uid(port) == os.getuid()
+
+
+def test_who_took_an_engines_port_before_it_is_not_sent_the_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as squatter:
+        squatter.bind(("127.0.0.1", 0))
+        squatter.listen()
+        squatter.settimeout(0)
+        monkeypatch.setattr(os, "getuid", lambda: -1)  # as if another user's program listened there
+        endpoint = Endpoint(f"http://127.0.0.1:{squatter.getsockname()[1]}", "secret", "model")
+        tree = ColdTree(["sleep", "60"], {}, tmp_path / "log", grace_s=0)
+        engine = VllmEngine(EngineConfig("model", "fp16"), tree, endpoint, tmp_path / "log")
+        try:
+            with pytest.raises(EngineFailure, match="not ready within"):
+                engine.wait_ready(timeout_s=0.1)
+            with pytest.raises(BlockingIOError):  # nobody has connected
+                squatter.accept()
+        finally:
+            engine.stop()

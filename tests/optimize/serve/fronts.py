@@ -121,7 +121,8 @@ def received(sock: socket.socket) -> bytes:
 
 
 def status(answer: bytes) -> int:
-    """Status of an answer; 0 where the connection ended without one."""
+    """Status of an answer; 0 where the connection ended without one. A client that asked for leave got "100" first."""
+    answer = answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n")
     return int(answer.split(b" ", 2)[1]) if answer.startswith(b"HTTP/1.") else 0
 
 
@@ -133,8 +134,9 @@ def fronted(
     settings = settings or Serve()
     with engine() as (recorded, endpoint), closing(bind(host, 0)) as sock:
         supervisor = SimpleNamespace(
-            current=SimpleNamespace(engine=SimpleNamespace(endpoint=endpoint)), metrics={}, standby_ready=False, supervised=True,
-            restarts=RestartLog(folder / "restarts.jsonl"), subscribe=lambda _: None, check_now=lambda: None,
+            current=SimpleNamespace(engine=SimpleNamespace(endpoint=endpoint)), metrics={}, standby_ready=False,
+            supervised=True, restarts=RestartLog(folder / "restarts.jsonl"),
+            subscribe=lambda _: None, check_now=lambda: None,
         )  # fmt: skip
         with Front(cast(Supervisor, supervisor), settings, {}, key, sock) as front:
             yield Fronted(front, recorded)

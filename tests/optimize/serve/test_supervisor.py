@@ -155,6 +155,12 @@ def test_a_stopped_engine_is_detected_by_its_silence(tmp_path: Path) -> None:
         assert ask(front).status_code == 200
 
 
+def test_probes_have_the_key_that_the_engine_asks_for(tmp_path: Path) -> None:
+    with serving(tmp_path) as (supervisor, _):
+        assert wait_for(lambda: "kv_cache_use" in supervisor.metrics)
+        assert list(supervisor.missed_probes) == []
+
+
 def test_a_configuration_that_never_ran_is_not_retried(tmp_path: Path) -> None:
     launchers = LauncherPool(lambda: SimulatedLauncher(oom_above_seqs=1))
     with launchers, pytest.raises(EngineFailure, match="out of memory"), Supervisor(CONFIG, launchers, QUICK, tmp_path):
