@@ -102,9 +102,11 @@ def test_half_requests_beyond_the_most_connections_give_way_to_whole_ones(
         busy = stack.enter_context(closing(patient.connect()))
         busy.sendall(HEAD + b'Content-Length: 15\r\n\r\n{"prompt"')
         assert wait_for(lambda: patient.front.proxy._intake._requests == 1)
-        for _ in range(40):
-            stack.enter_context(closing(patient.connect())).sendall(b"GET /health HTTP/1.1\r\nX-Half: ")
-            assert is_up(patient)
+        halves = [stack.enter_context(closing(patient.connect())) for _ in range(40)]
+        for half in halves:
+            half.sendall(b"GET /health HTTP/1.1\r\nX-Half: ")
+        assert is_up(patient)
+        assert [received(half) for half in halves[:30]] == [b""] * 30  # closed, long before their deadline
         busy.sendall(b': "a"}')
         assert status(busy.recv(1 << 16)) == 200
 
