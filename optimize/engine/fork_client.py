@@ -6,12 +6,15 @@ import json
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
+from optimize.engine.leftovers import end_left, end_leftovers
 from optimize.engine.log_filter import FilteredLog
-from optimize.engine.process import ProcessTree, make_scratch, scratch_env
+from optimize.engine.process import ProcessTree, event_of, make_scratch, scratch_env
+from optimize.engine.reaper import MARK
 
 _IMPORT_TIMEOUT_S = 180.0
 _CHECK_TIMEOUT_S = 90.0
@@ -37,10 +40,12 @@ class ForkClient:
     """
 
     def __init__(self, env: Mapping[str, str]) -> None:
+        end_leftovers()
+        self._scratch = ""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "optimize.engine.fork_server"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            env={**env, "TORCHINDUCTOR_COMPILE_THREADS": "1"}, text=True,
+            env={**env, "TORCHINDUCTOR_COMPILE_THREADS": "1", MARK: uuid.uuid4().hex}, text=True,
             start_new_session=True,
         )  # fmt: skip
         self._ready = threading.Event()
@@ -70,7 +75,7 @@ class ForkClient:
             log_path: File to which its output is appended.
             grace_s: Seconds between SIGTERM and SIGKILL at a stop.
         """
-        scratch = make_scratch()
+        self._scratch = scratch = make_scratch()
         log = FilteredLog(log_path, scratch)
         self._tree = ForkedTree(self, self._process.pid, grace_s, log)
         start = {
@@ -114,14 +119,17 @@ class ForkClient:
             self._process.stdin.write(json.dumps(command) + "\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            self._lost()
+            self._reader.join()
+            self._lost()  # again: the reader may have seen the end before there was a tree
 
     def _read_events(self) -> None:
         assert self._process.stdout is not None
-        with self._process.stdout as events:
-            for line in events:
-                self._handle(json.loads(line))
-        self._lost()
+        try:
+            with self._process.stdout as events:
+                for line in events:
+                    self._handle(event_of(line))
+        finally:
+            self._lost()
 
     def _handle(self, event: dict[str, object]) -> None:
         tree = self._tree
@@ -138,10 +146,13 @@ class ForkClient:
             tree.stopped.set()
 
     def _lost(self) -> None:
-        """The fork server is gone, and with it (by its death signal) everything under it."""
+        """The fork server is gone; where it was killed, what it left is ended here."""
         self._unavailable = self._unavailable or "the fork server ended"
         self._ready.set()
         self._answered.set()
-        if self._tree is not None:
-            self._tree.ended.set()
-            self._tree.stopped.set()
+        tree = self._tree
+        if tree is not None:
+            tree.ended.set()
+            self._process.wait()
+            end_left(self._scratch)
+            tree.stopped.set()

@@ -30,11 +30,21 @@ from typing import Any, NoReturn
 
 from optimize.engine import source_check
 from optimize.engine.kernel_check import forked_refusal
-from optimize.engine.reaper import POLL_S, SharedMemory, become_reaper, end_tree, reap, report, restore_signals
+from optimize.engine.reaper import (
+    POLL_S,
+    PR_SET_PDEATHSIG,
+    Record,
+    SharedMemory,
+    become_reaper,
+    end_tree,
+    end_with_parent,
+    reap,
+    report,
+    restore_signals,
+)
 from optimize.engine.serve import serve
 from optimize.engine.vllm_adaptation import Unsupported, adapt, check_version, preload
 
-_PR_SET_PDEATHSIG = 1
 _SELF_TEST_S = 60.0
 
 
@@ -84,11 +94,11 @@ def _self_test() -> None:
 def _fork(start: dict[str, Any]) -> int:
     """Fork one engine; returns its process id in the parent, and never returns in the child."""
     sys.stdout.flush()
-    pid = os.fork()
+    parent, pid = os.getpid(), os.fork()
     if pid:
         return pid
     os.setsid()
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    end_with_parent(parent)
     restore_signals()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     log = os.open(start["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -127,13 +137,13 @@ def _commands(timeout_s: float | None, buffer: bytearray) -> list[dict[str, Any]
 def main() -> None:
     become_reaper()
     # Nothing reads the pipe while vLLM is being imported: until then, the kernel ends this process with its parent.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     try:
         _prepare()
     except Unsupported as reason:
         report(unavailable=str(reason))
         return
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, 0, 0, 0, 0)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, 0, 0, 0, 0)
     report(ready=True)
     engine, scratch, buffer, memory = 0, "", bytearray(), SharedMemory()
     while (commands := _commands(POLL_S if engine else None, buffer)) is not None:
@@ -141,8 +151,11 @@ def main() -> None:
             if "check" in command:
                 report(refusal=forked_refusal(**command["check"]))
             elif "start" in command:
-                scratch, memory = command["start"]["scratch"], SharedMemory()
+                scratch = command["start"]["scratch"]
+                record = Record(scratch)
+                memory = SharedMemory(record)
                 engine = _fork(command["start"])
+                record.note([engine])
             elif engine:
                 end_tree(engine, float(command["stop"]), scratch, memory)
                 engine = 0

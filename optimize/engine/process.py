@@ -20,7 +20,9 @@ from pathlib import Path
 
 import psutil
 
+from optimize.engine.leftovers import end_left, end_leftovers
 from optimize.engine.log_filter import FilteredLog
+from optimize.engine.reaper import MARK
 from optimize.errors import TransientFault
 
 _REAPER = Path(__file__).with_name("reaper.py")
@@ -133,7 +135,8 @@ class ColdTree(ProcessTree):
     """
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], log_path: Path, grace_s: float) -> None:
-        scratch = make_scratch()
+        end_leftovers()
+        self._scratch = scratch = make_scratch()
         log = FilteredLog(log_path, scratch)
         # -I -S: the reaper needs the standard library only, and must not wait for site-packages.
         self._reaper = subprocess.Popen(
@@ -150,13 +153,17 @@ class ColdTree(ProcessTree):
 
     def _read_events(self) -> None:
         assert self._reaper.stdout is not None
-        with self._reaper.stdout as events:
-            for line in events:
-                event = json.loads(line)
-                if "exit" in event:
-                    self.exit_code = int(event["exit"])
-                    self.ended.set()
-        self.ended.set()
+        try:
+            with self._reaper.stdout as events:
+                for line in events:
+                    event = event_of(line)
+                    if "exit" in event:
+                        self.exit_code = int(str(event["exit"]))
+                        self.ended.set()
+        finally:
+            self.ended.set()
+            self._reaper.wait()
+            end_left(self._scratch)  # nothing, unless the reaper was killed
 
     def _end(self) -> None:
         if self._reaper.stdin is not None and not self._reaper.stdin.closed:
@@ -165,9 +172,18 @@ class ColdTree(ProcessTree):
         self._reader.join()
 
 
+def event_of(line: str) -> dict[str, object]:
+    """An event of a reaper; empty where the line is something else, which some library printed."""
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return {}
+    return event if isinstance(event, dict) else {}
+
+
 def scratch_env(scratch: str) -> dict[str, str]:
     """Environment that keeps a tree's temporary files and sockets in its scratch folder."""
-    return {"TMPDIR": scratch, "VLLM_RPC_BASE_PATH": scratch}
+    return {"TMPDIR": scratch, "VLLM_RPC_BASE_PATH": scratch, MARK: scratch}
 
 
 def _name(process: psutil.Process) -> str:

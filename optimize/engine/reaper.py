@@ -5,6 +5,9 @@ Its standard input is a pipe from the launcher. When that closes for any reason 
 parent), the reaper ends the whole tree. It is the subreaper of orphans (prctl(2)), so no descendant can escape by
 outliving its parent: once it has no children left, the tree is proven dead.
 
+Where the reaper itself is killed, the kernel kills the main process with it (`end_with_parent`), and the record that
+it keeps in SCRATCH tells `optimize.engine.leftovers` which other processes are left.
+
 Events go to standard output as JSON lines: {"exit": code} (negative: a signal), {"stopped": true}.
 Usage: reaper.py LOG SCRATCH GRACE_S COMMAND...; SCRATCH is the tree's folder for temporary files, removed at the end.
 """
@@ -19,9 +22,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+MARK = "OPTIMIZE_KEEPER"
+"""Environment variable that a tree's processes inherit: its value is one tree's, or one fork server's, alone."""
+RECORD = "processes.jsonl"
+_LIBC = ctypes.CDLL(None)
 POLL_S = 0.02
 _SHM = "/dev/shm"
 _YOUNG_S, _SCAN_YOUNG_S, _SCAN_S = 60, 0.5, 30
@@ -40,7 +47,7 @@ def report(**event: object) -> None:
 
 def become_reaper() -> None:
     """Adopt every orphaned descendant, and ignore signals: only the pipe decides when the tree ends."""
-    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    _LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
@@ -48,6 +55,56 @@ def become_reaper() -> None:
 def restore_signals() -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_DFL)
+
+
+def end_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends; at once, if it has ended already."""
+    _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def started(pid: int) -> int | None:
+    """Clock ticks from the machine's start to that of a living process; None where there is none, or a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as stat:
+            fields = stat.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def system() -> str:
+    """This machine since it was started, as processes are numbered here: numbers mean the same under equal values."""
+    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot:
+        return f"{boot.read().strip()}:{os.stat('/proc/self/ns/pid').st_ino}"
+
+
+class Record:
+    """A file with a tree's processes and shared memory, for the case that its reaper is killed; only appended to.
+
+    Lines of JSON: {"system": ..., "keeper": [pid, start], "marks": [...]} first, then {"process": [pid, start]} and
+    {"segment": name}. A record that cannot be written costs no engine.
+    """
+
+    def __init__(self, scratch: str) -> None:
+        self._path = os.path.join(scratch, RECORD)
+        self._noted: set[object] = set()
+        marks = sorted({scratch, os.environ.get(MARK, scratch)})
+        self._append([{"system": system(), "keeper": [os.getpid(), started(os.getpid())], "marks": marks}])
+
+    def note(self, pids: Iterable[int], segments: Iterable[str] = ()) -> None:
+        """Add what is not recorded yet."""
+        processes = {(pid, start) for pid in pids if (start := started(pid)) is not None} - self._noted
+        names = set(segments) - self._noted
+        lines: list[dict[str, object]] = [{"process": list(process)} for process in processes]
+        self._append(lines + [{"segment": name} for name in names])
+        self._noted |= processes | names
+
+    def _append(self, lines: list[dict[str, object]]) -> None:
+        if lines:
+            with contextlib.suppress(OSError), open(self._path, "a", encoding="utf-8") as file:
+                file.write("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def descendants(root: int) -> list[int]:
@@ -105,10 +162,14 @@ class SharedMemory:
 
     A segment is removed only if it did not exist before the tree, and if the tree was observed to hold it open or its
     name carries one of the tree's process ids (joblib's semaphores).
+
+    Args:
+        record: Where each scan is recorded.
+        clock: Monotonic clock in seconds.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(self, record: Record | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._record, self._clock = record, clock
         self._before = set(_segments())
         self._opened: set[str] = set()
         self._pids: set[int] = set()
@@ -122,14 +183,17 @@ class SharedMemory:
 
     def scan(self) -> None:
         self._scanned_at = self._clock()
-        for pid in descendants(os.getpid()):
-            self._pids.add(pid)
+        pids = descendants(os.getpid())
+        self._pids.update(pids)
+        for pid in pids:
             with contextlib.suppress(OSError), os.scandir(f"/proc/{pid}/fd") as handles:
                 for handle in handles:
                     with contextlib.suppress(OSError):
                         folder, name = os.path.split(os.readlink(handle.path))
                         if folder == _SHM:
                             self._opened.add(name)
+        if self._record is not None:
+            self._record.note(pids, self._opened - self._before)
 
     def remove(self) -> None:
         marks = tuple(f"sem.loky-{pid}-" for pid in self._pids)
@@ -161,7 +225,13 @@ def end_tree(main: int, grace_s: float, scratch: str, memory: SharedMemory) -> N
 
 def keep(log_path: str, scratch: str, grace_s: float, command: list[str]) -> None:
     become_reaper()
-    memory = SharedMemory()
+    record, keeper = Record(scratch), os.getpid()
+    memory = SharedMemory(record)
+
+    def begin() -> None:
+        restore_signals()
+        end_with_parent(keeper)
+
     with open(log_path, "ab") as log:
         child = subprocess.Popen(
             command,
@@ -169,8 +239,9 @@ def keep(log_path: str, scratch: str, grace_s: float, command: list[str]) -> Non
             stdout=log,
             stderr=log,
             start_new_session=True,
-            preexec_fn=restore_signals,
+            preexec_fn=begin,
         )
+    record.note([child.pid])
     while True:
         readable, _, _ = select.select([0], [], [], POLL_S)
         if readable and not os.read(0, 1):

@@ -16,7 +16,8 @@ import psutil
 import pytest
 
 from optimize.engine import reaper
-from optimize.engine.process import ColdTree
+from optimize.engine.leftovers import end_left
+from optimize.engine.process import ColdTree, event_of
 
 ROOT = Path(__file__).resolve().parents[3]
 SHM = Path("/dev/shm")
@@ -118,6 +119,108 @@ def test_death_of_the_owner_ends_the_tree(tmp_path: Path, number: signal.Signals
     owner.wait()
     owner.stdout.close()
     assert wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids))
+
+
+OWNER = (
+    "import os, sys, time; from pathlib import Path; from optimize.engine.process import ColdTree\n"
+    "t = ColdTree([sys.executable, '-c', {code!r}], os.environ, Path({log!r}), 0.2)\n"
+    "while len(t.processes()) < 2: time.sleep(0.02)\n"
+    "print(t._reaper_pid, *[p.pid for p in t.processes()], flush=True); time.sleep(300)"
+)
+"""A program that owns a tree and prints the process ids of its reaper and of the tree."""
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process lives; one whose parent has not noticed its end does not."""
+    return reaper.started(pid) is not None
+
+
+def test_a_killed_reaper_leaves_nothing(tmp_path: Path) -> None:
+    """Neither the main process nor a descendant in a session of its own that ignores SIGTERM."""
+    tree = tree_of(STUBBORN, tmp_path / "log")
+    assert wait_for(lambda: len(tree.processes()) == 2)
+    pids, scratch = [p.pid for p in tree.processes()], tree._scratch
+    os.kill(tree._reaper_pid, signal.SIGKILL)
+    assert tree.ended.wait(60) and tree.broken()
+    tree.stop()
+    assert not any(is_alive(pid) for pid in pids)
+    assert not Path(scratch).exists()
+
+
+def test_what_a_reaper_and_its_owner_left_when_both_were_killed_is_ended_by_the_next(tmp_path: Path) -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER.format(code=STUBBORN, log=str(tmp_path / "log"))],
+        stdout=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert owner.stdout is not None
+    keeper, *pids = (int(pid) for pid in owner.stdout.readline().split())
+    owner.send_signal(signal.SIGSTOP)  # so that it cannot act on the reaper's end
+    os.kill(keeper, signal.SIGKILL)
+    owner.kill()
+    owner.wait()
+    owner.stdout.close()
+    assert wait_for(lambda: not is_alive(pids[0])), "the kernel kills the main process"
+    assert is_alive(pids[1]), "nobody has noticed its descendant yet"
+    tree_of("pass", tmp_path / "next").stop()
+    assert not is_alive(pids[1])
+
+
+def record_of(folder: Path, *processes: list[int], **fields: object) -> Path:
+    """The folder of a tree whose reaper is gone, with these processes in its record."""
+    folder.mkdir(exist_ok=True)
+    first = {"system": reaper.system(), "keeper": [os.getpid(), 1], "marks": [str(folder)], **fields}
+    lines = [first, *({"process": process} for process in processes)]
+    (folder / reaper.RECORD).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+@pytest.fixture
+def bystander() -> Iterator[int]:
+    """A process that belongs to no tree."""
+    with subprocess.Popen(["sleep", "300"]) as process:
+        yield process.pid
+        process.kill()
+
+
+def test_a_process_is_ended_by_its_number_only_together_with_its_start(tmp_path: Path, bystander: int) -> None:
+    start = reaper.started(bystander)
+    assert start is not None
+    assert end_left(str(record_of(tmp_path / "reused", [bystander, start + 1]))) == []
+    for fields in ({"system": "elsewhere"}, {"keeper": [os.getpid(), reaper.started(os.getpid())]}):
+        assert end_left(str(record_of(tmp_path / "other", [bystander, start], **fields))) == []
+    foreign = record_of(tmp_path / "foreign", [bystander, start])
+    (tmp_path / "link").symlink_to(foreign)
+    assert end_left(str(tmp_path / "link")) == []
+    if os.geteuid() == 0:
+        os.chown(foreign, 65534, 65534)
+        assert end_left(str(foreign)) == []
+        os.chown(foreign, 0, 0)
+    assert is_alive(bystander)
+    assert end_left(str(foreign)) == [bystander]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"system": 1}', '"x"', "\x00"])
+def test_a_damaged_record_ends_nothing_and_stops_nobody(tmp_path: Path, text: str) -> None:
+    (tmp_path / reaper.RECORD).write_text(text)
+    assert end_left(str(tmp_path)) == [] and tmp_path.exists()
+
+
+def test_an_unrecorded_process_of_the_tree_is_told_by_its_mark(tmp_path: Path) -> None:
+    """The record is written at intervals: a process that started since is in none."""
+    env = {**os.environ, reaper.MARK: str(tmp_path / "tree")}
+    with subprocess.Popen(["sleep", "300"], env=env, start_new_session=True) as process:
+        assert end_left(str(record_of(tmp_path / "tree"))) == [process.pid]
+        process.wait()
+
+
+def test_whoever_ends_leftovers_never_ends_itself(tmp_path: Path) -> None:
+    """Not even where a record names a process above it, e.g. the first of the machine."""
+    above = [[p.pid, start] for p in psutil.Process().parents() if (start := reaper.started(p.pid)) is not None]
+    assert above and end_left(str(record_of(tmp_path / "tree", *above))) == []
+
+
+def test_lines_that_are_no_events_end_no_reader(tmp_path: Path) -> None:
+    assert [event_of(line) for line in ("warning: x\n", "[1]\n", '{"exit": 3}\n')] == [{}, {}, {"exit": 3}]
 
 
 SEGMENT = """
