@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 from hydra.core.global_hydra import GlobalHydra
@@ -21,6 +21,7 @@ from optimize.config.secrets import as_yaml
 from optimize.config.validate import validate
 from optimize.engine.proxies import with_direct_loopback
 from optimize.errors import ConfigError, OptimizeError, closest
+from optimize.files import in_words
 from optimize.redaction import forgetting, redacted_streams
 
 # Read when numpy is imported, which every verb does after this module. After each product OpenBLAS's threads spin for a
@@ -85,6 +86,8 @@ def _guarded(verb: Verb) -> int:
         return _complain(explain(error, words), BAD_INPUT)
     except OptimizeError as error:
         return _complain(str(error), FAILED)
+    except OSError as error:  # of the system, not of this project: a full disk, a folder without permission
+        return _complain(in_words(error), FAILED)
     except KeyboardInterrupt:
         return _complain("interrupted", INTERRUPTED)
     except Exception:  # here, where what is written hides secrets
@@ -107,6 +110,15 @@ def _answered(words: Sequence[str]) -> DictConfig | None:
         composed([*(f"--config-dir={folder}" for folder in folders), *overrides])
     GlobalHydra.instance().clear()
     return from_hydra(words)
+
+
+def complain_of(damage: Iterable[str]) -> int:
+    """Print what could not be read, and was left out; returns the exit code of a verb that did all the rest."""
+    code = 0
+    for line in damage:
+        print(f"warning: {line}", file=sys.stderr)
+        code = FAILED
+    return code
 
 
 def _complain(message: str, code: int) -> int:

@@ -2,6 +2,7 @@
 
 OptimizeError
 ├── ConfigError         bad input, found before any engine starts: one line, exit code 2
+├── DamagedFile         a file of a study that cannot be read: it is named and left out, the rest goes on
 ├── EngineFailure       a configuration that cannot run, or an engine that died; the search learns from it
 │                       (kind: host_oom, device_oom, refused, timeout, crash, too_slow, unsettled)
 └── TransientFault      a fault of the environment (port taken, connection lost): retried once
@@ -20,6 +21,10 @@ class OptimizeError(Exception):
 
 class ConfigError(OptimizeError):
     """Bad input. The message states the rule, the offending value and the remedy, in one line."""
+
+
+class DamagedFile(OptimizeError):
+    """A file of a study that cannot be read. The message names it, what is wrong with it and the remedy."""
 
 
 class FailureKind(StrEnum):
@@ -60,3 +65,9 @@ def closest(name: str, valid: Iterable[str]) -> str:
         return f"did you mean {near[0]!r}?"
     listed = ", ".join(options[:12]) + (", …" if len(options) > 12 else "")
     return f"valid: {listed or 'none'}"
+
+
+def one_line(error: BaseException, most: int = 300) -> str:
+    """What an error says, on one line of at most `most` characters; its class where it says nothing."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split())[:most] or type(error).__name__

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
+import json
 import os
 import re
 import sqlite3
 import sysconfig
 import unicodedata
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from optimize.errors import ConfigError
+from optimize.errors import ConfigError, DamagedFile, one_line
 from optimize.redaction import redact
 
 SOURCE = Path(__file__).resolve().parents[1]
@@ -24,6 +26,19 @@ _LONGEST_PART = 60
 """Characters of a name that go into the name of a file."""
 LONGEST_FOLDER = 200
 """Bytes of the longest name of a folder of ours; file systems allow 255."""
+PARTIAL = ".part"
+"""How the names of files end that are being written."""
+_REMEDIES = {
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "free some space within the quota",
+    errno.EROFS: "mount it writable, or choose another output_dir and cache_dir",
+    errno.EACCES: "give yourself the permission, or choose another output_dir and cache_dir",
+    errno.EPERM: "give yourself the permission, or choose another output_dir and cache_dir",
+    errno.EIO: "look at the disk (dmesg)",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+_UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError, RecursionError)
+"""What reading a file raises whose content is not what it should be, Arrow's errors among them."""
 
 
 def python_path() -> str:
@@ -119,11 +134,90 @@ def check_sqlite(uri: str, table: str) -> None:
         raise ConfigError(f"{path} belongs to another program (it has no table {table!r}): {remedy}")
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, whose file then takes the place of `path`.
+
+    A reader never sees half of it, and neither a kill, a full disk nor a power cut leaves half of it. Where writing
+    fails, the file that stood there before still does, and nothing else is left.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    try:
+        yield partial
+        _flush(partial)
+        partial.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise
+
+
 def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a kill, never sees half of it; secrets are replaced by their names."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(redact(text), encoding="utf-8")
-    partial.replace(path)
+    """Write a text file whole or not at all, see `replacing`; secrets are replaced by their names."""
+    with replacing(path) as partial:
+        partial.write_text(redact(text), encoding="utf-8")
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file is on the disk: one that is renamed before may be empty after a power cut."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def in_words(error: OSError) -> str:
+    """What the system refused, of which file, and what to do about it."""
+    path = f" ({error.filename})" if error.filename is not None else ""
+    remedy = _REMEDIES.get(error.errno or 0, "see to it")
+    return f"{one_line(error)}{path}: {remedy}; the same command then goes on from here"
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove what writers that were killed have left in a folder."""
+    for partial in folder.glob(f".*{PARTIAL}"):
+        partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def reading(path: Path | str, remedy: str) -> Iterator[None]:
+    """Name the file, and what to do about it, in whatever reading it raises.
+
+    Args:
+        path: The file, or the words for what is read.
+        remedy: What its owner can do.
+
+    Raises:
+        DamagedFile: it cannot be read, or does not hold what it should.
+    """
+    try:
+        yield
+    except _UNREADABLE as error:
+        fault = _fault(error).replace(f"'{path}': ", "")
+        raise DamagedFile(f"{path} cannot be read ({fault}): {remedy}") from error
+
+
+def _fault(error: Exception) -> str:
+    """What is wrong with the content of a file, in a few words."""
+    if isinstance(error, ValueError) and (details := getattr(error, "errors", None)):  # pydantic's, one per field
+        first = details()[0]
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")
+    if isinstance(error, OSError | ValueError):
+        return one_line(error)
+    return f"{type(error).__name__}: {one_line(error)}"
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is no file.
+
+    Raises:
+        DamagedFile: it holds anything else.
+    """
+    if not path.exists():
+        return {}
+    with reading(path, remedy):
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(raw, dict):
+            raise ValueError(f"an object is expected, not {type(raw).__name__}")
+        return raw
 
 
 def to_csv_lines(lines: Sequence[Mapping[str, Any]]) -> str:

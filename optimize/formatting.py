@@ -132,8 +132,9 @@ def _enclosed(interval: str) -> str:
 
 
 def markdown_line(cells: Sequence[str]) -> str:
-    """A line of a table; a bar or a line break within a cell does not end it."""
-    return "| " + " | ".join(re.sub(r"(?<!\\)\|", r"\|", " ".join(cell.splitlines())) for cell in cells) + " |"
+    """A line of a table; a bar, a line break or another control character within a cell does not end it."""
+    shown = [printable(" ".join(cell.splitlines())) for cell in cells]
+    return "| " + " | ".join(re.sub(r"(?<!\\)\|", r"\|", cell) for cell in shown) + " |"
 
 
 def shown_settings(params: Mapping[str, Any]) -> str:
@@ -141,5 +142,19 @@ def shown_settings(params: Mapping[str, Any]) -> str:
 
 
 def shown_value(value: Any) -> str:
-    """A knob's value; real numbers with three digits."""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    """A knob's value on one line; real numbers with three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else printable(str(value))
+
+
+def printable(text: str, keep: str = "") -> str:
+    r"""A text whose line breaks and other control characters are written out: "\n", "\x1b".
+
+    They would end a row of a table, move the cursor of a terminal, or make a picture unreadable.
+
+    Args:
+        text: The text.
+        keep: Characters to leave as they are.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shlex
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from objectives import Estimate, RequestRecord
-from optimize.config.schema import GIVEN
-from optimize.files import LONGEST_FOLDER, check_name, write_atomically
+from optimize.config.given import words_of
+from optimize.errors import DamagedFile
+from optimize.files import LONGEST_FOLDER, check_name, reading, replacing, write_atomically
 from optimize.outcome import Completed, Evaluation, Failed, Infeasible, Outcome, Role, State
 from optimize.redaction import redact, redact_all
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+T = TypeVar("T")
+_RECORD, _REQUESTS, _TELEMETRY = "trial.json", "requests.parquet", "telemetry.parquet"
+_COPY = "bring it back from MLflow's artifacts or a backup, or delete it"
+_REMEDIES = {
+    _RECORD: "the study's own command, or python -m optimize.report, restores it from Optuna's storage",
+    _REQUESTS: f"the trial's figures are not affected, its single requests are left out; {_COPY}",
+    _TELEMETRY: f"the trial's figures are not affected, its telemetry is left out; {_COPY}",
+}
 
 
 @dataclass
@@ -121,10 +134,20 @@ class TrialRecord:
 
     @classmethod
     def from_json(cls, text: str) -> TrialRecord:
-        raw = json.loads(text)
-        raw["role"], raw["state"] = Role(raw["role"]), State(raw["state"])
-        raw["estimates"] = {name: Estimate.from_dict(e) for name, e in raw["estimates"].items()}
-        return cls(**raw)
+        """Read what `to_json` wrote, by this version or another one.
+
+        Raises:
+            ValueError: it is no JSON, a field is missing, or a value is of another type than its field.
+        """
+        record: TrialRecord = _schema().validate_python(json.loads(text))
+        return record
+
+
+@cache
+def _schema() -> TypeAdapter[TrialRecord]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(TrialRecord)
 
 
 def study_folder(output_dir: str | Path, name: str) -> Path:
@@ -138,10 +161,18 @@ def study_folder(output_dir: str | Path, name: str) -> Path:
 
 
 class Ledger:
-    """The trial folders of one study."""
+    """The trial folders of one study.
+
+    A file that cannot be read counts as missing: the others are read, and `damage` says what is wrong with it.
+
+    Attributes:
+        folder: The study's folder.
+        damage: File -> what is wrong with it and what to do about it, of the files that were to be read so far.
+    """
 
     def __init__(self, study_folder: Path) -> None:
         self.folder = study_folder
+        self.damage: dict[Path, str] = {}
         self._trials = study_folder / "trials"
 
     def has_trials(self) -> bool:
@@ -152,21 +183,48 @@ class Ledger:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def numbers(self) -> list[int]:
+        """The numbers of all trials that have a folder, in order."""
+        return sorted(int(path.name) for path in self._trials.glob("*/") if path.name.isdecimal())
+
     def log(self, number: int) -> Path:
         """Path of one trial's engine log, whether it exists or not."""
         return self.trial_folder(number) / "engine.log"
 
     def write(self, record: TrialRecord) -> None:
-        write_atomically(self.trial_folder(record.number) / "trial.json", record.to_json())
+        write_atomically(self.trial_folder(record.number) / _RECORD, record.to_json())
 
     def read(self, number: int) -> TrialRecord | None:
-        path = self._trials / f"{number:04d}" / "trial.json"
-        return TrialRecord.from_json(path.read_text(encoding="utf-8")) if path.is_file() else None
+        """One trial; None where there is none that can be read."""
+        return self._read(number, _RECORD, lambda path: TrialRecord.from_json(path.read_text(encoding="utf-8")), None)
 
     def records(self) -> Iterator[TrialRecord]:
-        """All trials, by number."""
-        for path in sorted(self._trials.glob("*/trial.json")):
-            yield TrialRecord.from_json(path.read_text(encoding="utf-8"))
+        """All trials that can be read, by number."""
+        for number in self.numbers():
+            if record := self.read(number):
+                yield record
+
+    def is_damaged(self, number: int) -> bool:
+        """Whether the record of a trial was to be read, and could not be."""
+        return self._trials / f"{number:04d}" / _RECORD in self.damage
+
+    def set_aside(self, number: int) -> Path | None:
+        """Rename a damaged record, so that another can be written; returns where it is kept, None if there is none."""
+        path = self._trials / f"{number:04d}" / _RECORD
+        if self.damage.pop(path, None) is None:
+            return None
+        return path.rename(path.with_name(f"{_RECORD}.damaged-{time.time_ns()}"))
+
+    def _read(self, number: int, name: str, read: Callable[[Path], T], missing: T) -> T:
+        """What a reader makes of one file of a trial; `missing` where there is none, or it cannot be read."""
+        path = self._trials / f"{number:04d}" / name
+        if path.exists():
+            try:
+                with reading(path, _REMEDIES[name]):
+                    return read(path)
+            except DamagedFile as error:
+                self.damage[path] = str(error)
+        return missing
 
     def write_requests(
         self,
@@ -175,50 +233,63 @@ class Ledger:
         series: Mapping[str, Sequence[tuple[float, float]]],
     ) -> None:
         """Keep the raw request records and the telemetry, as Parquet."""
-        folder = self.trial_folder(number)
         names = [f.name for f in dataclasses.fields(RequestRecord)]
         columns: dict[str, list[Any]] = {name: [getattr(r, name) for r in records] for name in names}
         # An answer is the model's, but what stands in its place after an error may quote a key.
         columns["text"] = [r.text if r.error is None else redact(r.text) for r in records]
-        table = pa.table(columns)
-        pq.write_table(table, folder / "requests.parquet", compression="zstd")
+        self._write_table(number, _REQUESTS, columns)
         points = [(name, t, v) for name, samples in series.items() for t, v in samples]
         columns = {key: [p[i] for p in points] for i, key in enumerate(("name", "time_s", "value"))}
-        pq.write_table(pa.table(columns), folder / "telemetry.parquet", compression="zstd")
+        self._write_table(number, _TELEMETRY, columns)
+
+    def _write_table(self, number: int, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
+        with replacing(self.trial_folder(number) / name) as partial:
+            pq.write_table(pa.table(dict(columns)), partial, compression="zstd")
 
     def read_requests(self, number: int) -> list[RequestRecord]:
         """Every request of one trial's load; empty where there are none."""
-        path = self._trials / f"{number:04d}" / "requests.parquet"
-        return [RequestRecord(**row) for row in pq.read_table(path).to_pylist()] if path.is_file() else []
+        return self._read(number, _REQUESTS, lambda p: [RequestRecord(**row) for row in _table(p).to_pylist()], [])
 
-    def read_answers(self, number: int) -> Iterator[tuple[int, str]]:
+    def read_answers(self, number: int) -> list[tuple[int, str]]:
         """(workload row, answer) of one trial's answered requests; empty where there are none."""
-        path = self._trials / f"{number:04d}" / "requests.parquet"
-        if path.is_file():
-            columns = pq.read_table(path, columns=["prompt_id", "text", "error"]).to_pydict()
-            for row, text, error in zip(*columns.values(), strict=True):
-                if error is None:
-                    yield row, text
+        return self._read(number, _REQUESTS, lambda path: _answered(path, "prompt_id", "text"), [])
 
     def read_latencies(self, number: int) -> list[tuple[float, float]]:
         """(due, latency) of one trial's answered requests in seconds, by due time; empty where there are none."""
-        path = self._trials / f"{number:04d}" / "requests.parquet"
-        if not path.is_file():
-            return []
-        columns = pq.read_table(path, columns=["due_s", "done_s", "error"]).to_pydict()
-        return sorted((due, done - due) for due, done, error in zip(*columns.values(), strict=True) if error is None)
-
-    def overrides(self) -> list[str]:
-        """Overrides of the study's command, from the first line of its configuration."""
-        path = self.folder / "config.yaml"
-        head = path.read_text(encoding="utf-8").partition("\n")[0] if path.is_file() else ""
-        return shlex.split(head.removeprefix(GIVEN)) if head.startswith(GIVEN) else []
+        return self._read(number, _REQUESTS, _latencies, [])
 
     def read_series(self, number: int) -> dict[str, list[tuple[float, float]]]:
         """The telemetry of one trial; empty where there are none."""
-        path = self._trials / f"{number:04d}" / "telemetry.parquet"
-        series: dict[str, list[tuple[float, float]]] = {}
-        if path.is_file():
-            for row in pq.read_table(path).to_pylist():
-                series.setdefault(row["name"], []).append((row["time_s"], row["value"]))
-        return series
+        return self._read(number, _TELEMETRY, _series, {})
+
+    def overrides(self) -> list[str]:
+        """Overrides of the study's command, from the first line of its configuration; empty where it is unreadable."""
+        path = self.folder / "config.yaml"
+        try:
+            with reading(path, "the same command writes it anew"):
+                return words_of(path.read_text(encoding="utf-8")) if path.exists() else []
+        except DamagedFile as error:
+            self.damage[path] = str(error)
+            return []
+
+
+def _table(path: Path, columns: list[str] | None = None) -> pa.Table:
+    with pq.ParquetFile(path) as file:  # `read_table` takes a folder for an empty table
+        return file.read(columns)
+
+
+def _series(path: Path) -> dict[str, list[tuple[float, float]]]:
+    series: dict[str, list[tuple[float, float]]] = {}
+    for row in _table(path).to_pylist():
+        series.setdefault(row["name"], []).append((row["time_s"], row["value"]))
+    return series
+
+
+def _latencies(path: Path) -> list[tuple[float, float]]:
+    return sorted((due, done - due) for due, done in _answered(path, "due_s", "done_s"))
+
+
+def _answered(path: Path, first: str, second: str) -> list[tuple[Any, Any]]:
+    """Two columns of the requests that were answered."""
+    columns = _table(path, [first, second, "error"]).to_pydict()
+    return [(a, b) for a, b, error in zip(*columns.values(), strict=True) if error is None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from optimize.cli import run_verb
+from optimize.cli import complain_of, run_verb
 from optimize.config.schema import StudyConfig
 from optimize.errors import ConfigError
 from optimize.redaction import redacted
@@ -19,8 +19,10 @@ def _recommend(config: StudyConfig, config_yaml: str) -> int:
     from optimize.study.rows import matrix_rows, signature_warning
 
     check_sqlite(config.tracking.storage, "studies")
-    studies = stored_studies(config.tracking.storage)
+    damage: list[str] = []
+    studies = stored_studies(config.tracking.storage, damage.append)
     rows = matrix_rows(studies)
+    code = complain_of(damage)
     if not rows:
         raise ConfigError(
             f"{redacted(config.tracking.storage)} holds no study with a recommendation: run one first, "
@@ -36,7 +38,7 @@ def _recommend(config: StudyConfig, config_yaml: str) -> int:
             print(caution)
     paths = write_matrix(rows, Path(config.output_dir))
     print(f"\n{to_markdown(rows)}\nwritten: {', '.join(str(p) for p in paths)}")
-    return 0
+    return code
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from filelock import FileLock
 
 from objectives import Estimate, RequestRecord
 from optimize.config.compose import configuration
-from optimize.config.schema import GIVEN
+from optimize.config.given import head_of
 from optimize.engine.base import TrialConfig
 from optimize.executor.base import Job
 from optimize.outcome import Evaluation
@@ -100,5 +99,5 @@ def make_study(overrides: Sequence[str], workers: Callable[[Plan], Instant] = Pl
     progress = Progress(plan.config.study.trials + 1, list(plan.objectives))
     with warnings.catch_warnings():  # of other people's packages
         warnings.simplefilter("default")
-        run_on(instant_fleet(workers(plan), plan, slots), plan, f"{GIVEN}{shlex.join(overrides)}\n", progress)
+        run_on(instant_fleet(workers(plan), plan, slots), plan, head_of(overrides), progress)
     return plan

@@ -18,8 +18,6 @@ from optimize.config.deploy import Alerts, Deploy, Hardware, Price
 from optimize.config.measuring import Load, WorkloadSource
 from optimize.config.serve import Serve
 
-GIVEN = "# given: "
-"""Begins the first line of a study's config.yaml: the overrides of its command."""
 BUDGET, NOISE = "budget", "noise"
 """Where a search ends: at its budget, or once the gain to expect is below what a confirmation can tell from chance."""
 LEAST_ROUNDS = 2

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
+from optimize.config.given import head_of
 from optimize.config.locations import split_config_dirs
-from optimize.config.schema import GIVEN
 from optimize.redaction import (
     is_secret_name,
     masked,
@@ -56,7 +55,7 @@ def as_yaml(node: DictConfig, words: Sequence[str]) -> str:
     kept = [_shown(word) for word in others if not word.startswith("-")]
     repeated = [*kept, *(f"--config-dir={path}" for path in folders)]
     shown = OmegaConf.create(masked(OmegaConf.to_container(node, resolve=False)))
-    return f"{GIVEN}{redact(shlex.join(repeated))}\n{OmegaConf.to_yaml(shown)}"
+    return head_of([redact(word) for word in repeated]) + OmegaConf.to_yaml(shown)
 
 
 def _shown(word: str) -> str:

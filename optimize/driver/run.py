@@ -96,7 +96,7 @@ def _run_session(
     from optimize.study.lifecycle import open_study
     from optimize.study.trials import budget_trials
 
-    study = open_study(plan)
+    study = open_study(plan, progress.say)
     progress.resume(len(budget_trials(study)))
     conclude = partial(_conclude, plan, study)
     agree = _agreement(plan, study)
@@ -138,17 +138,21 @@ def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) ->
 
 
 def _report(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) -> None:
+    from optimize.ledger import Ledger
     from optimize.report.importance_tables import read_importance
     from optimize.report.summary import conclude, pareto_by_pair, write
     from optimize.study.lifecycle import stored_studies
     from optimize.tracking.dashboard import show_study
 
+    ledger = Ledger(plan.folder)
     tracker.catch_up()  # the report links every trial's run
     files, metrics, note = conclude(plan, study)
     try:
         importance = plan.folder / "report" / "importance.json"
         shares = read_importance(importance) if importance in files else None
-        page, figures = write(plan.config, study, stored_studies(plan.config.tracking.storage), shares)
+        page, figures = write(plan.config, study, stored_studies(plan.config.tracking.storage), shares, ledger)
+        for line in ledger.damage.values():
+            print(f"warning: {line}")
         print(f"report: {page}   compare: scripts/ui")
         files = [page, figures, *files]
         folder = plan.config.tracking.storage_artifacts

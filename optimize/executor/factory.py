@@ -14,6 +14,7 @@ from optimize.executor.fleet import Fleet, FleetSpec, Transport
 from optimize.executor.inline import Inline
 from optimize.executor.placement import Place, cpu_places, gpu_places, read_cpus
 from optimize.executor.worker import WorkerSpec
+from optimize.files import replacing
 from optimize.ledger import Ledger, TrialRecord
 from optimize.plan import Plan
 from optimize.redaction import registered
@@ -114,6 +115,5 @@ class FileStore:
     def __call__(self, record: TrialRecord, files: Mapping[str, bytes]) -> None:
         for name, content in files.items():
             path = self._ledger.trial_folder(record.number) / os.path.basename(name)
-            partial = path.with_name(f".{path.name}.part")
-            partial.write_bytes(content)
-            partial.replace(path)
+            with replacing(path) as partial:
+                partial.write_bytes(content)

@@ -12,6 +12,7 @@ from plotly.subplots import make_subplots
 
 from objectives import Direction
 from optimize.decision.recommendation import Candidate
+from optimize.files import replacing
 from optimize.formatting import figure, shown_value, title_of, unit_of
 from optimize.report.charts.canvas import LIGHT
 from optimize.report.data import KINDS
@@ -58,7 +59,8 @@ def pareto_figure(
 def write_html(drawing: go.Figure, path: Path) -> Path:
     """Write a figure as one file that needs no other."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawing.write_html(path, include_plotlyjs=True, full_html=True)
+    with replacing(path) as partial:
+        drawing.write_html(partial, include_plotlyjs=True, full_html=True)
     return path
 
 

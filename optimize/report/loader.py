@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from objectives import Estimate
 from optimize.decision.recommendation import Candidate, Evidence, Recommendation, SingleReadings
+from optimize.errors import DamagedFile
+from optimize.files import read_json
 from optimize.ledger import Ledger, TrialRecord
 from optimize.outcome import State
 from optimize.report.data import Facts, InspectedTrial, Knob
@@ -55,8 +56,8 @@ def gather(
         rows=rows,
         importance=importance,
         inspected=[_inspected(kind, number, ledger, records) for kind, number in inspected.items()],
-        runs={r.number: run for r in records if (run := _run_of(ledger.trial_folder(r.number)))},
-        parent_run=_run_of(ledger.folder),
+        runs={r.number: run for r in records if (run := _run_of(ledger.trial_folder(r.number), ledger))},
+        parent_run=_run_of(ledger.folder, ledger),
         engine_starts=len(list((ledger.folder / "engines").glob("*.log"))),
         signature=info.signature,
         caution=caution,
@@ -117,7 +118,11 @@ def _in_window(requests: Sequence[tuple[float, float]], record: TrialRecord) -> 
     return [(due, s) for due, s in requests if start <= due < start + record.seconds.get("window", float("inf"))]
 
 
-def _run_of(folder: Path) -> str:
+def _run_of(folder: Path, ledger: Ledger) -> str:
+    """Id of a folder's MLflow run; empty if there is none."""
     path = folder / "mlflow.json"
-    raw: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return str(raw.get("run_id", ""))
+    try:
+        return str(read_json(path, "python -m optimize.sync writes it anew").get("run_id", ""))
+    except DamagedFile as error:
+        ledger.damage[path] = str(error)
+        return ""

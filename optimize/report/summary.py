@@ -112,8 +112,9 @@ def pareto_by_pair(study: optuna.Study) -> dict[str, go.Figure]:
 
 
 def write(
-    config: StudyConfig, study: optuna.Study, studies: Sequence[optuna.Study], importance: Sequence[Share] | None = None
-) -> list[Path]:
+    config: StudyConfig, study: optuna.Study, studies: Sequence[optuna.Study],
+    importance: Sequence[Share] | None = None, ledger: Ledger | None = None,
+) -> list[Path]:  # fmt: skip
     """Write the report of a study, finished or not.
 
     Args:
@@ -121,11 +122,12 @@ def write(
         study: The study.
         studies: All studies of the matrix.
         importance: Shares of the variance that its knobs explain; None computes them.
+        ledger: The study's folder, which knows afterwards what could not be read; None opens it.
 
     Returns:
         The page, and the folder of its figures.
     """
-    folder = study_folder(config.output_dir, study.study_name)
+    ledger = ledger or Ledger(study_folder(config.output_dir, study.study_name))
     shares = importance_of(study) if importance is None else importance
-    facts = gather(study, Ledger(folder), matrix_rows(studies), shares, signature_warning(study))
-    return write_report(facts, folder / "report", ui_of(config.tracking.ui, config.tracking.uri))
+    facts = gather(study, ledger, matrix_rows(studies), shares, signature_warning(study))
+    return write_report(facts, ledger.folder / "report", ui_of(config.tracking.ui, config.tracking.uri))

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from objectives import Direction
 from optimize.config.schema import Scenario
 from optimize.decision.constraints import Limit
-from optimize.files import write_atomically
+from optimize.files import read_json, reading, write_atomically
 from optimize.plan import Plan
 from optimize.redaction import redact_all, redacted
 
 if TYPE_CHECKING:
     import optuna
+    from pydantic import TypeAdapter
 
 ATTRIBUTE = "about"
 """User attribute of an Optuna study that holds its StudyInfo."""
 FILE = "about.json"
 """File in a study's folder that holds its StudyInfo."""
+_REMEDY = "the study's own command writes it anew"
 _REQUIRED = {"scenario", "directions", "limits", "same_sample"}
 """Keys without which nothing can be recommended from a study; those of earlier versions may lack some of them."""
 
@@ -67,15 +70,13 @@ class StudyInfo:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> StudyInfo:
-        """Read what `asdict` made of one, by this version or an earlier one."""
-        values = {f.name: raw[f.name] for f in fields(cls) if f.name in raw}
-        readers: dict[str, Any] = {
-            "scenario": lambda node: Scenario(**node),
-            "directions": lambda node: {name: Direction(direction) for name, direction in node.items()},
-            "limits": lambda nodes: tuple(Limit(**node) for node in nodes),
-            "same_sample": tuple,
-        }
-        return cls(**{name: readers.get(name, lambda value: value)(value) for name, value in values.items()})
+        """Read what `asdict` made of one, by this version or an earlier one.
+
+        Raises:
+            ValueError: a value is of another type than its field.
+        """
+        info: StudyInfo = _schema().validate_python(dict(raw))
+        return info
 
     def write(self, folder: Path) -> None:
         """Write it to a study's folder."""
@@ -83,9 +84,21 @@ class StudyInfo:
 
     @classmethod
     def read(cls, folder: Path) -> StudyInfo:
-        """Read it from a study's folder; the oldest of these files hold the tags alone."""
-        raw = json.loads((folder / FILE).read_text(encoding="utf-8"))
-        return cls.from_dict(raw if isinstance(raw.get("tags"), dict) else {"tags": raw})
+        """Read it from a study's folder; the oldest of these files hold the tags alone.
+
+        Raises:
+            DamagedFile: it cannot be read.
+        """
+        raw = read_json(folder / FILE, _REMEDY)
+        with reading(folder / FILE, _REMEDY):
+            return cls.from_dict(raw if isinstance(raw.get("tags"), dict) else {"tags": raw})
+
+
+@cache
+def _schema() -> TypeAdapter[StudyInfo]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(StudyInfo)
 
 
 def make_info(plan: Plan, tags: Mapping[str, str] | None = None, glossary: str = "") -> StudyInfo:
@@ -123,8 +136,13 @@ def store_info(study: optuna.Study, info: StudyInfo) -> None:
 
 
 def info_of(study: optuna.Study) -> StudyInfo:
-    """Read it from the study; all fields have their defaults where nothing is stored."""
-    return StudyInfo.from_dict(study.user_attrs.get(ATTRIBUTE, {}))
+    """Read it from the study; all fields have their defaults where nothing is stored.
+
+    Raises:
+        DamagedFile: what is stored is not what was written.
+    """
+    with reading(f"the description of study {study.study_name!r} in Optuna's storage", _REMEDY):
+        return StudyInfo.from_dict(study.user_attrs.get(ATTRIBUTE, {}))
 
 
 def is_readable(study: optuna.Study) -> bool:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,8 +17,8 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from optimize.config.instantiate import build
-from optimize.errors import ConfigError
-from optimize.files import is_name
+from optimize.errors import ConfigError, DamagedFile
+from optimize.files import is_name, remove_partial
 from optimize.ledger import Ledger
 from optimize.load.arrivals import ClosedLoop
 from optimize.outcome import State
@@ -28,9 +30,10 @@ from optimize.search.space import difference
 from optimize.study.info import ATTRIBUTE, info_of, is_readable, make_info, store_info
 from optimize.study.machine_class import check_machine
 from optimize.study.queue import params_of, requeue
+from optimize.study.restoration import restore
 from optimize.study.storage import end_stale, is_shared, open_storage, serves_many
 from optimize.study.trial_attributes import close_record
-from optimize.study.trials import trial_of
+from optimize.study.trials import check_trials, trial_of
 
 _FINGERPRINT, _ARCHIVED = "fingerprint", "archived"
 _CREATE_S = 5.0
@@ -38,10 +41,14 @@ TAKEN = (optuna.exceptions.UpdateFinishedTrialError,)
 """Raised by storage when a trial is told that was ended meanwhile."""
 
 
-def open_study(plan: Plan) -> optuna.Study:
+def open_study(plan: Plan, say: Callable[[str], None] = print) -> optuna.Study:
     """Create the study, or resume the one of this name.
 
-    Trials that a killed session left running are ended, and queued again.
+    Trials that a killed session left running are ended, and queued again. Records that are lost are restored.
+
+    Args:
+        plan: The study's parts.
+        say: Receives what was restored, and what cannot be read.
 
     Raises:
         ConfigError: the study exists with another space, other objectives or another set-up.
@@ -57,7 +64,7 @@ def open_study(plan: Plan) -> optuna.Study:
         end_stale(study)  # others may run: only those that fell silent are ended
     else:
         _requeue_stale(study)
-    _close_records(study, Ledger(plan.folder))
+    _close_records(study, Ledger(plan.folder), say)
     return study
 
 
@@ -81,7 +88,9 @@ def _existing(plan: Plan, storage: BaseStorage) -> optuna.Study:
     sampler = _sampler(plan, storage, trials)
     study = _described(optuna.load_study(study_name=name, storage=storage, sampler=sampler))
     _check_fingerprint(plan, study)
-    check_machine(name, info_of(study), make_info(plan))
+    check_trials(study, with_info=False)
+    with suppress(DamagedFile):  # it is written anew
+        check_machine(name, info_of(study), make_info(plan))
     return study
 
 
@@ -173,18 +182,43 @@ def _requeue_stale(study: optuna.Study) -> None:
             requeue(study, trial)
 
 
-def _close_records(study: optuna.Study, ledger: Ledger) -> None:
-    """Close the records that a killed session left open, as storage has them."""
+def _close_records(study: optuna.Study, ledger: Ledger, say: Callable[[str], None]) -> None:
+    """Restore the records that are lost, and close those that a killed session left open, as storage has them."""
+    for line in restore(study, ledger):
+        say(line)
+    for number in ledger.numbers():
+        remove_partial(ledger.trial_folder(number))
     for record in ledger.records():
         if record.state is State.RUNNING:
             close_record(record, trial_of(study, record.number))
             ledger.write(record)
+    for line in ledger.damage.values():
+        say(f"warning: {line}")
 
 
-def stored_studies(url: str) -> Sequence[optuna.Study]:
-    """All studies of this project in a storage, those set aside left out, and those whose names lead elsewhere."""
+def warn(line: str) -> None:
+    """Tell the user what is left out."""
+    print(f"warning: {line}", file=sys.stderr)
+
+
+def stored_studies(url: str, tell: Callable[[str], None] = warn) -> Sequence[optuna.Study]:
+    """All studies of this project in a storage, those set aside left out, and those whose names lead elsewhere.
+
+    Args:
+        url: The storage.
+        tell: Receives a line for each study that cannot be read, and is left out.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = open_storage(url)
     names = filter(is_name, optuna.get_all_study_names(storage))
     studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
-    return [s for s in studies if is_readable(s) and not s.user_attrs.get(_ARCHIVED)]
+    return [s for s in studies if is_readable(s) and not s.user_attrs.get(_ARCHIVED) and _is_intact(s, tell)]
+
+
+def _is_intact(study: optuna.Study, tell: Callable[[str], None]) -> bool:
+    try:
+        check_trials(study)
+    except DamagedFile as error:
+        tell(f"{error}; it is left out")
+        return False
+    return True

@@ -20,9 +20,11 @@ NEW_ENGINE = "new_engine"
 """Attribute of a trial: whether it started an engine."""
 CONFIRMS, CONFIRMING, ROUND = CONFIRMATION_ATTRS = ("confirms", "confirming", "round")
 """Attributes of a confirmation's trial: which trial it measures again, for which confirmation, in which round."""
+STATE = "state"
+"""Attribute of a trial that was told with its result: how it ended."""
 _FIELDS = (
     "answers_key", "config", "cut_short", "disturbed", "estimates", "feasible", NEW_ENGINE, "paired", "reason",
-    "seconds", "signature", "state",
+    "seconds", "signature", STATE,
 )  # fmt: skip
 """Fields of a record that are stored under their own names; violations are stored as Optuna's constraints."""
 
@@ -31,7 +33,7 @@ def attributes_of(record: TrialRecord) -> dict[str, Any]:
     """User attributes that hold a concluded record."""
     values = redact_all({name: getattr(record, name) for name in _FIELDS if name != "estimates"})
     values["estimates"] = {name: estimate.to_dict() for name, estimate in record.estimates.items()}
-    values["state"] = str(record.state)
+    values[STATE] = str(record.state)
     if record.state is not State.FAILED:
         values[IMPUTED] = record.state is not State.COMPLETED
     return values
@@ -71,8 +73,8 @@ def _read(record: TrialRecord, trial: FrozenTrial) -> None:
     stored = {name: trial.user_attrs[name] for name in _FIELDS if name in trial.user_attrs}
     if "estimates" in stored:
         stored["estimates"] = estimates_of(trial)
-    if "state" in stored:
-        stored["state"] = State(stored["state"])
+    if STATE in stored:
+        stored[STATE] = State(stored[STATE])
     for name, value in stored.items():
         setattr(record, name, value)
     record.violations = dict(trial.constraints)

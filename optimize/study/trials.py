@@ -14,6 +14,7 @@ from objectives import Estimate
 from objectives.segments import Paired, levelled
 from optimize.decision.constraints import Limit, violations
 from optimize.decision.recommendation import Candidate
+from optimize.files import reading
 from optimize.outcome import ROLE, Role
 from optimize.study.info import info_of
 from optimize.study.trial_attributes import estimates_of
@@ -65,6 +66,23 @@ def budget_trials(study: optuna.Study) -> list[FrozenTrial]:
 def measured_trials(study: optuna.Study) -> list[FrozenTrial]:
     """Trials of `budget_trials` whose values are measurements."""
     return [t for t in budget_trials(study) if not t.user_attrs.get("imputed", False)]
+
+
+def check_trials(study: optuna.Study, with_info: bool = True) -> None:
+    """See that storage has what a recommendation reads of a study and its trials.
+
+    Raises:
+        DamagedFile: it was changed by something else.
+    """
+    remedy = "bring the database back from a backup, or measure anew with study.fresh=true (this one is kept)"
+    if with_info:
+        info_of(study)
+    for trial in complete_trials(study):
+        with reading(f"trial {trial.number} of study {study.study_name!r} in Optuna's storage", remedy):
+            if not trial.user_attrs.get("imputed"):
+                estimates_of(trial), _comparisons(trial.user_attrs.get("paired", {}))
+            for name in ("config", "signature"):
+                dict(trial.user_attrs.get(name, {}))
 
 
 @memoized

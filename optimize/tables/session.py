@@ -94,7 +94,7 @@ def _measure(
         run = GridRun(
             plan=plan,
             measure=lambda record, config: measure_once(record, config, evaluator, tracker, progress),
-            next_trial=lambda: len(list(ledger.records())),
+            next_trial=lambda: max(ledger.numbers(), default=-1) + 1,
             end_round=pool.close,
         )
         for grid in grids:

@@ -12,7 +12,8 @@ import optuna
 from optuna.trial import create_trial
 
 from objectives import Direction, Estimate, RequestRecord
-from optimize.config.schema import GIVEN, Scenario
+from optimize.config.given import head_of
+from optimize.config.schema import Scenario
 from optimize.decision.constraints import Limit, violations
 from optimize.engine.simulated import VERSION
 from optimize.files import write_atomically
@@ -55,6 +56,14 @@ _REQUESTS = 200
 
 
 def made_up(folder: Path, trials: int) -> Facts:
+    """The content of a report on `made_up_study`, whose arguments it takes."""
+    study, ledger = made_up_study(folder, trials)
+    best = recommendation(study)
+    rows = [row_of(study, best)] if best else []
+    return gather(study, ledger, rows, _shares())
+
+
+def made_up_study(folder: Path, trials: int) -> tuple[optuna.Study, Ledger]:
     """A study in memory and in a ledger.
 
     Args:
@@ -65,16 +74,14 @@ def made_up(folder: Path, trials: int) -> Facts:
     study = optuna.create_study(study_name="made-up", directions=list(DIRECTIONS.values()))
     store_info(study, _info())
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "config.yaml", f"{GIVEN}+study=chat engine=simulated\n")
+    write_atomically(folder / "config.yaml", head_of(["+study=chat", "engine=simulated"]))
     write_atomically(folder / "mlflow.json", '{"uri": "", "run_id": "parent", "complete": true}')
     baseline: dict[str, Estimate] = {}
     for number in range(trials):
         record = _record(number, rng, baseline)
         baseline = baseline or record.estimates
         _keep(study, ledger, record)
-    best = recommendation(study)
-    rows = [row_of(study, best)] if best else []
-    return gather(study, ledger, rows, _shares())
+    return study, ledger
 
 
 def _info() -> StudyInfo:

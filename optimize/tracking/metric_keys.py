@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 
@@ -33,6 +34,11 @@ SCHEME = """
 
 Steps of `load/` and `system/` are milliseconds since the load began; their timestamps are those of the clock.
 """
+
+
+def valid_key(name: str) -> str:
+    """A name as MLflow takes it for a key: letters, digits and `_-. :/`; others become "_"."""
+    return re.sub(r"[^\w\-. :/]", "_", name)
 
 
 def figures_of(record: TrialRecord) -> dict[str, float]:

@@ -8,26 +8,29 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from optimize.config.schema import Tracking
-from optimize.files import write_atomically
+from optimize.formatting import printable
 from optimize.ledger import Ledger, TrialRecord
 from optimize.outcome import Role
-from optimize.redaction import redact, redacted
+from optimize.redaction import redact
 from optimize.study.info import StudyInfo
-from optimize.tracking.metric_keys import EXPERIMENT_NOTE, Points, figures_of, in_time
+from optimize.tracking.metric_keys import EXPERIMENT_NOTE, Points, figures_of, in_time, valid_key
 from optimize.tracking.notes import trial_note
+from optimize.tracking.relocation import relocate
+from optimize.tracking.run_state import RunStates
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
-_STATE = "mlflow.json"
 _PARENT, _NAME = "mlflow.parentRunId", "mlflow.runName"
 _NOTE = "mlflow.note.content"
 _SOURCE = {"mlflow.source.name": "python -m optimize", "mlflow.source.type": "LOCAL"}
 _LOGGED = ("trial.json", "found.json", "engine.log", "requests.parquet", "telemetry.parquet")
 _STATUS = {"completed": "FINISHED", "infeasible": "FINISHED", "failed": "FAILED"}
+_DELETED = "deleted"
 _BATCH = 500
 # An unreachable server must cost seconds instead of the minutes of MLflow's defaults.
 _ENVIRONMENT = {
@@ -43,20 +46,25 @@ _ENVIRONMENT = {
 class Mirror:
     """Writes trials and studies to MLflow; every call is safe to repeat.
 
+    What is written to again comes back: an experiment or a run that was deleted is restored, and one that is gone for
+    good is made anew. A run that is complete, and was deleted afterwards, stays deleted.
+
     Args:
         tracking: MLflow's address and experiment.
         ledger: The study's folder.
         info: Description of the study: tags, workload, glossary.
         step: Called before every call to MLflow; may delay it.
         agree: From the id of a parent run just created to the id that all drivers of the study use.
+        say: Receives what was restored.
     """
 
     def __init__(
         self, tracking: Tracking, ledger: Ledger, info: StudyInfo, step: Callable[[], None] = lambda: None,
-        agree: Callable[[str], str] = str,
+        agree: Callable[[str], str] = str, say: Callable[[str], None] = print,
     ) -> None:  # fmt: skip
         self._tracking, self._ledger, self._info, self._step = tracking, ledger, info, step
-        self._tags, self._agree = {**info.tags, **_SOURCE}, agree
+        self._tags, self._agree, self._say = {**info.tags, **_SOURCE}, agree, say
+        self._states = RunStates(tracking, ledger.folder.parent.parent)
         self._connection: MlflowClient | None = None
 
     @property
@@ -69,16 +77,16 @@ class Mirror:
 
             for noisy in ("mlflow", "alembic"):
                 logging.getLogger(noisy).setLevel(logging.ERROR)
+            relocate(self._tracking.uri, self._tracking.experiment, self._tracking.artifacts)
             self._connection = MlflowClient(tracking_uri=self._tracking.uri)
         return self._connection
 
     def open_parent(self, config_yaml: str | None = None) -> str:
         """Create or reopen the study's parent run; returns its id."""
-        state = self._state(self._ledger.folder)
-        if state is None:
+        run_id = self._run_of(self._ledger.folder)
+        if run_id is None:
             run_id = self._create_parent()
         else:
-            run_id = str(state["run_id"])
             self._client.update_run(run_id, status="RUNNING")
         if config_yaml is not None:
             self._client.log_text(run_id, redact(config_yaml), "config.yaml")
@@ -89,7 +97,9 @@ class Mirror:
         tags = {**self._tags, _NAME: self._tags["study"], "role": "study"}
         run = self._client.create_run(self._experiment(), tags=tags)
         run_id = self._agree(run.info.run_id)
-        self._store_state(self._ledger.folder, run_id, complete=False)
+        if run_id != run.info.run_id and not self._is_usable(run_id):
+            run_id = str(run.info.run_id)
+        self._states.write(self._ledger.folder, run_id, complete=False)
         if run_id != run.info.run_id:
             self._client.delete_run(run.info.run_id)
             return run_id
@@ -105,32 +115,32 @@ class Mirror:
         for file in files:
             self._client.log_artifact(run_id, str(file), "report")
         self._client.set_terminated(run_id, status)
-        self._store_state(self._ledger.folder, run_id, complete=True)
+        self._states.write(self._ledger.folder, run_id, complete=True)
 
     def begin(self, record: TrialRecord) -> str:
         """Open the trial's run; returns its id."""
         from mlflow.entities import Param
 
         folder = self._ledger.trial_folder(record.number)
-        state = self._state(folder)
-        if state is not None:
-            return str(state["run_id"])
-        parent = self._state(self._ledger.folder)
+        run_id = self._run_of(folder)
+        if run_id is not None:
+            return run_id
+        parent = self._states.read(self._ledger.folder)
         run = self._client.create_run(
             self._experiment(),
             start_time=int(record.started_at * 1000),
             tags={
                 **self._tags,
                 _NAME: f"{record.study}-{record.number:04d}{'' if record.role == Role.SEARCH else f'-{record.role}'}",
-                _PARENT: parent["run_id"] if parent else self.open_parent(),
+                _PARENT: parent.run_id if parent else self.open_parent(),
                 "role": str(record.role),
                 "trial": str(record.number),
                 **({} if record.confirms is None else {"confirms": str(record.confirms)}),
             },
         )
-        self._store_state(folder, run.info.run_id, complete=False)
+        self._states.write(folder, run.info.run_id, complete=False)
         # The knobs alone: the resolved configuration is in trial.json, and would crowd every comparison.
-        params = [Param(name, redact(str(value))) for name, value in record.params.items()]
+        params = [Param(valid_key(name), printable(redact(str(value)))) for name, value in record.params.items()]
         self._client.log_batch(run.info.run_id, params=params)
         self._log_workload(run.info.run_id)
         return str(run.info.run_id)
@@ -157,16 +167,54 @@ class Mirror:
                 self._client.log_artifact(run_id, str(folder / name))
         status = "KILLED" if record.reason in ("interrupted", "the session was killed") else _STATUS[record.state]
         self._client.set_terminated(run_id, status, end_time=int(ended * 1000))
-        self._store_state(folder, run_id, complete=True)
+        self._states.write(folder, run_id, complete=True)
 
     def is_complete(self, folder: Path) -> bool:
-        state = self._state(folder)
-        return state is not None and bool(state["complete"])
+        """Whether everything of a folder was mirrored; asks its own file alone."""
+        state = self._states.read(folder)
+        return state is not None and state.complete
+
+    def lifecycle(self, folder: Path) -> str:
+        """ "active" or "deleted", as MLflow has the run of a folder; empty where it has none."""
+        state = self._states.read(folder)
+        return "" if state is None else self._lifecycle(state.run_id)
+
+    def _run_of(self, folder: Path) -> str | None:
+        """The run of a folder, ready to be written to; None where it has none."""
+        state = self._states.read(folder)
+        return state.run_id if state is not None and self._is_usable(state.run_id) else None
+
+    def _is_usable(self, run_id: str) -> bool:
+        """Whether MLflow has a run, which is restored where it was deleted."""
+        lifecycle = self._lifecycle(run_id)
+        if lifecycle == _DELETED:
+            run = self._client.get_run(run_id)
+            self._restore_experiment(self._client.get_experiment(run.info.experiment_id))
+            self._client.restore_run(run_id)
+            name = run.data.tags.get(_NAME, run_id)
+            self._say(f"note: run {name} had been deleted in MLflow; it is restored, because it is written to again")
+        return bool(lifecycle)
+
+    def _lifecycle(self, run_id: str) -> str:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self._client.get_run(run_id).info.lifecycle_stage)
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return ""
+            raise
+
+    def _restore_experiment(self, experiment: Experiment) -> None:
+        if experiment.lifecycle_stage == _DELETED:
+            self._client.restore_experiment(experiment.experiment_id)
+            self._say(f"note: experiment {experiment.name} had been deleted in MLflow; it is restored with its runs")
 
     def _experiment(self) -> str:
         name = self._tracking.experiment
         experiment = self._client.get_experiment_by_name(name)
         if experiment is not None:
+            self._restore_experiment(experiment)
             return str(experiment.experiment_id)
         location = None if self._tracking.artifacts is None else Path(self._tracking.artifacts).resolve().as_uri()
         experiment_id = str(self._client.create_experiment(name, artifact_location=location))
@@ -197,20 +245,9 @@ class Mirror:
         """Log metrics and tags in as few calls as MLflow allows."""
         from mlflow.entities import Metric, RunTag
 
-        self._client.log_batch(run_id, tags=[RunTag(name, redact(value)) for name, value in tags.items()])
-        points = [Metric(k, v, int(at * 1000), step) for k, points in series.items() for at, step, v in points]
+        shown = {name: printable(redact(value), keep="\n") for name, value in tags.items()}
+        self._client.log_batch(run_id, tags=[RunTag(name, value) for name, value in shown.items()])
+        keyed = [(valid_key(name), point) for name, points in series.items() for point in points]
+        points = [Metric(key, value, int(at * 1000), step) for key, (at, step, value) in keyed]
         for first in range(0, len(points), _BATCH):
             self._client.log_batch(run_id, metrics=points[first : first + _BATCH])
-
-    def _state(self, folder: Path) -> dict[str, Any] | None:
-        """The stored state of a folder's run; None if there is none in this tracking store."""
-        path = folder / _STATE
-        if not path.is_file():
-            return None
-        state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return state if state["uri"] == redacted(self._tracking.uri) else None
-
-    def _store_state(self, folder: Path, run_id: str, complete: bool) -> dict[str, Any]:
-        state = {"uri": redacted(self._tracking.uri), "run_id": run_id, "complete": complete}
-        write_atomically(folder / _STATE, json.dumps(state))
-        return state

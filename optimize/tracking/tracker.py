@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optimize.config.schema import Tracking
-from optimize.errors import OptimizeError
-from optimize.files import write_atomically
+from optimize.errors import DamagedFile, OptimizeError, one_line
+from optimize.files import read_json, reading, write_atomically
 from optimize.ledger import Ledger, TrialRecord
 from optimize.study.info import StudyInfo
 from optimize.tracking.background import Background
@@ -45,7 +45,7 @@ class Tracker:
         agree: Callable[[str], str] = str,
     ) -> None:  # fmt: skip
         self._background = Background("tracking")
-        self._mirror = Mirror(tracking, ledger, info, self._background.step, agree)
+        self._mirror = Mirror(tracking, ledger, info, self._background.step, agree, say)
         self._ledger, self._say = ledger, say
         self._paused_until = 0.0
         self._opening: list[Callable[[], object]] = []
@@ -106,7 +106,7 @@ class Tracker:
         except Exception as error:  # MLflow passes on any exception of its stores and transports
             self._paused_until = time.monotonic() + _PAUSE_S
             self._say(
-                f"note: MLflow did not take the results ({str(error).splitlines()[0][:160]}); they are kept on disk, "
+                f"note: MLflow did not take the results ({one_line(error, 160)}); they are kept on disk, "
                 "run python -m optimize.sync once it is back"
             )
 
@@ -118,8 +118,12 @@ def _import_slow_packages() -> None:
 
 def summary_of(folder: Path) -> tuple[dict[str, float], str, str]:
     """(metrics, note, status) of a study's end; no metrics and no note if it was killed before."""
-    path = folder / _SUMMARY
-    if not path.is_file():
-        return {}, "", "FINISHED" if (folder / "report").is_dir() else "KILLED"
-    raw = json.loads(path.read_text(encoding="utf-8"))
-    return raw["metrics"], raw["note"], raw["status"]
+    path, remedy = folder / _SUMMARY, "the study's own command writes it anew"
+    try:
+        raw = read_json(path, remedy)
+        with reading(path, remedy):
+            if raw:
+                return {k: float(v) for k, v in raw["metrics"].items()}, str(raw["note"]), str(raw["status"])
+    except DamagedFile:
+        pass  # as good as none: the run is mirrored without its result
+    return {}, "", "FINISHED" if (folder / "report").is_dir() else "KILLED"

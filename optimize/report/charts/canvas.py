@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
 
+from optimize.formatting import printable
+
 Point = tuple[float, float]
 Space = tuple[float, float, float]
 
@@ -186,7 +188,7 @@ def _markup(item: Item) -> str:
             turn = f' transform="rotate(-90 {_n(item.x)} {_n(item.y)})"' if item.turned else ""
             return (
                 f'<text class="{item.role}" x="{_n(item.x)}" y="{_n(item.y)}" text-anchor="{item.anchor}" '
-                f'font-size="{item.size:g}"{bold}{turn}{_data(item)}>{escape(item.text)}</text>'
+                f'font-size="{item.size:g}"{bold}{turn}{_data(item)}>{escape(printable(item.text))}</text>'
             )
         case Block():
             return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from optimize.files import replacing
 from optimize.report.charts.canvas import CORNERS, LIGHT, Block, Drawing, Item, Label, Mark, Stroke
 
 _SCALE = 2  # pixels of the file per pixel of the drawing
@@ -23,7 +24,8 @@ def write_png(drawing: Drawing, path: Path) -> Path:
     axes.axis("off")
     for level, item in enumerate(drawing.items):
         _paint(axes, item, level)
-    figure.savefig(path, facecolor=LIGHT["paper"])
+    with replacing(path) as partial:
+        figure.savefig(partial, format="png", facecolor=LIGHT["paper"])
     return path
 
 
