@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from optimize.certify.testbed import Setup, SupervisedEngine, Testbed
+from optimize.errors import TransientFault
 from optimize.load.client_pool import LoadRun
 
 MEMORY, DISK, CHECKPOINT = "memory", "disk", "checkpoint"
@@ -43,17 +44,32 @@ class FaultContext:
     notes: list[str] = field(default_factory=list)
     injected_at: float = 0.0
     _timers: list[threading.Timer] = field(default_factory=list)
+    _errors: list[Exception] = field(default_factory=list)
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
-        """Run an action while the load continues; `end` waits for it."""
-        timer = threading.Timer(seconds, action)
+        """Run an action while the load continues; `end` waits for it, and raises what it raises."""
+
+        def run() -> None:
+            try:
+                action()
+            except Exception as error:
+                self._errors.append(error)
+
+        timer = threading.Timer(seconds, run)
         timer.daemon = True
         self._timers.append(timer)
         timer.start()
 
     def end(self) -> None:
+        """Wait for all actions.
+
+        Raises:
+            TransientFault: one of them failed, so the fault was not the one that the scenario names.
+        """
         for timer in self._timers:
             timer.join()
+        for error in self._errors:
+            raise TransientFault(f"the fault was not carried out: {type(error).__name__}: {error}") from error
 
     def processes(self) -> list[psutil.Process]:
         """Processes of the engine that serves."""

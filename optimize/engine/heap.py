@@ -32,26 +32,43 @@ class HeapWatch:
     """Samples the bytes in use in a thread, from its construction until `end`.
 
     Attributes:
-        transient_bytes: Largest drop from one sample to a later one; memory that stays allocated is not part of it.
         samples: Number of samples so far.
     """
 
     def __init__(self, in_use: Callable[[], int]) -> None:
-        self.transient_bytes, self.samples = 0, 0
+        self.samples, self._drop = 0, 0
+        self._error: Exception | None = None
         self._in_use, self._ended = in_use, threading.Event()
         threading.Thread(target=self._sample, name="heap watch", daemon=True).start()
+
+    @property
+    def transient_bytes(self) -> int:
+        """Largest drop from one sample to a later one; memory that stays allocated is not part of it.
+
+        Raises:
+            RuntimeError: a sample failed, and with it all after it.
+        """
+        if self._error is not None:
+            raise RuntimeError(f"the heap was not counted to the end: {self._error!r}") from self._error
+        return self._drop
 
     def end(self) -> None:
         self._ended.set()
 
     def _sample(self) -> None:
+        try:
+            self._sample_until_ended()
+        except Exception as error:
+            self._error = error
+
+    def _sample_until_ended(self) -> None:
         peak, wait_s = 0, 0.0
         while not self._ended.wait(wait_s):
             began = time.monotonic()
             in_use = self._in_use()
             wait_s = max(_SAMPLE_S, (time.monotonic() - began) / _SAMPLING_SHARE)
             peak = max(peak, in_use)
-            self.transient_bytes = max(self.transient_bytes, peak - in_use)
+            self._drop = max(self._drop, peak - in_use)
             self.samples += 1
 
 

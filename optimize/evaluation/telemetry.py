@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Protocol
 
 import httpx
@@ -16,6 +16,7 @@ from optimize.engine.http_client import client_of
 from optimize.engine.metrics import parse_metrics
 from optimize.engine.process import cpu_seconds
 from optimize.evaluation.interference import Machine
+from optimize.ticker import Ticker
 
 PERIOD_S = 0.5
 _TIMEOUT_S = 5.0
@@ -43,7 +44,7 @@ class Sampler(Protocol):
 
 
 class Telemetry:
-    """A sampler in a thread of its own; times are `time.monotonic()`.
+    """A sampler in a thread of its own; times are `time.monotonic()`. A sample that fails costs no later one.
 
     Args:
         engine: The engine, or a front of engines.
@@ -52,34 +53,28 @@ class Telemetry:
 
     def __init__(self, engine: Observed, machine: Machine | None = None) -> None:
         self._engine, self._machine = engine, machine
-        self._stop = threading.Event()
         self._samples: Series = defaultdict(list)
         self._last_cpu: tuple[float, float] | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
 
     @contextmanager
     def sampling(self) -> Iterator[Telemetry]:
-        self._thread.start()
-        try:
-            yield self
-        finally:
-            self._stop.set()
-            self._thread.join()
+        with client_of(self._engine.endpoint, _TIMEOUT_S) as http:
+            ticker = Ticker(partial(self._sample, http), PERIOD_S, "sampling the engine")
+            ticker.start()
+            try:
+                yield self
+            finally:
+                ticker.stop()
 
     def series(self, began_at: float) -> Series:
         """The samples, in seconds since `began_at`."""
         return {name: [(t - began_at, v) for t, v in points] for name, points in list(self._samples.items())}
 
-    def _run(self) -> None:
-        endpoint = self._engine.endpoint
-        with client_of(endpoint, _TIMEOUT_S) as http:
-            while not self._stop.wait(PERIOD_S):
-                self._sample_cpu()
-                self._sample_machine()
-                try:
-                    self._sample_metrics(http.get("/metrics").text)
-                except httpx.HTTPError:
-                    continue  # the load reports an engine that died; a remote one may have no /metrics
+    def _sample(self, http: httpx.Client) -> None:
+        with ExitStack() as parts:  # each is read, the last first, whatever becomes of the others
+            parts.callback(self._sample_metrics, http)
+            parts.callback(self._sample_machine)
+            parts.callback(self._sample_cpu)
 
     def _sample_cpu(self) -> None:
         pids = self._engine.pids
@@ -99,5 +94,6 @@ class Telemetry:
         for name, value in readings.items():
             self._samples[name].append((now, value))
 
-    def _sample_metrics(self, text: str) -> None:
-        self._add(parse_metrics(text))
+    def _sample_metrics(self, http: httpx.Client) -> None:
+        with suppress(httpx.HTTPError):  # the load reports an engine that died; a remote one may have no /metrics
+            self._add(parse_metrics(http.get("/metrics").text))

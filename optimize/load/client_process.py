@@ -13,6 +13,7 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 import uvloop
@@ -102,6 +103,7 @@ class _Load:
     def _ended(self, task: asyncio.Task[RequestRecord]) -> None:
         del self.pending[task]
         if not task.cancelled():
+            _end_with(task)
             self.records.append(task.result())
 
     def report(self) -> Report:
@@ -126,9 +128,9 @@ class _Load:
         return report
 
 
-def _end_with(source: asyncio.Task[None]) -> None:
-    """Exit where the source of requests failed: the load must not look like one that has nothing more to send."""
-    if not source.cancelled() and (error := source.exception()) is not None:
+def _end_with(task: asyncio.Task[Any]) -> None:
+    """Exit where a task failed: the load must not look like one with nothing more to send, or with fewer requests."""
+    if not task.cancelled() and (error := task.exception()) is not None:
         traceback.print_exception(error)
         os._exit(1)
 

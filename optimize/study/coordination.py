@@ -4,6 +4,9 @@ Storage gives every trial a number, and a queued trial to one driver only (a com
 On top of that one rule decides whatever two drivers may begin at the same moment: the lower number stays, the other is
 given back. Drivers that share a storage write heartbeats; the trials of one that falls silent are queued again by
 whoever notices first.
+
+Optuna stores times in UTC and hands them out as local times without a zone. Local time is set forward and back once a
+year, so times are compared in UTC.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +29,7 @@ from optimize.outcome import ROLE, Role
 from optimize.study.queue import requeue, tell_failed
 from optimize.study.storage import GRACE_S, HEARTBEAT_S, beat, end_stale, fail, is_shared
 from optimize.study.trial_attributes import CONFIRMATION_ATTRS
+from optimize.ticker import Ticker
 
 DRIVER = "driver"
 """Attribute of a trial: the driver that runs it."""
@@ -48,20 +52,18 @@ class Coordinator:
         self.shared = is_shared(study)
         self._driver = f"{_here()}/{os.getpid()}/{uuid.uuid4().hex[:6]}"
         self._claimed: dict[int, optuna.Trial] = {}
-        self._lock, self._ended = threading.Lock(), threading.Event()
-        self._thread = threading.Thread(target=self._write_heartbeats, name="heartbeat", daemon=True)
+        self._lock = threading.Lock()
+        self._heart = Ticker(self._write_heartbeats, HEARTBEAT_S, "heartbeat")
 
     def __enter__(self) -> Self:
         if self.shared:
-            self._thread.start()
+            self._heart.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._ended.set()
-        if self.shared:
-            self._thread.join()
+        self._heart.stop()
 
     # --- claims -------------------------------------------------------------------------------------------------------
 
@@ -105,7 +107,8 @@ class Coordinator:
         if len(counting) + len(running) >= self._budget:
             return True
         # One that has ended since this one was asked for was as unknown to the sampler as one that still runs.
-        unseen = [t for t in searched if t.datetime_complete is None or t.datetime_complete > _asked_at(trial)]
+        asked_at = (trial.datetime_start or datetime.now()).astimezone(UTC)
+        unseen = [t for t in searched if t.datetime_complete is None or t.datetime_complete.astimezone(UTC) > asked_at]
         return any(self._params_of(t, set(trial.params)) == trial.params for t in unseen)
 
     def _params_of(self, running: FrozenTrial, names: set[str]) -> Mapping[str, Any]:
@@ -148,7 +151,7 @@ class Coordinator:
             return
         end_stale(self._study)
         for trial in self._running():
-            if _is_orphan(trial) and fail(self._study, trial):
+            if _is_orphan(trial, datetime.now(UTC)) and fail(self._study, trial):
                 requeue(self._study, trial)
 
     def _running(self) -> list[FrozenTrial]:
@@ -158,11 +161,10 @@ class Coordinator:
         return self._study.get_trials(deepcopy=False)
 
     def _write_heartbeats(self) -> None:
-        while not self._ended.wait(HEARTBEAT_S):
-            with self._lock:
-                claimed = list(self._claimed.values())
-            for trial in claimed:
-                beat(self._study, trial)
+        with self._lock:
+            claimed = list(self._claimed.values())
+        for trial in claimed:
+            beat(self._study, trial)
 
 
 def agreed(study: optuna.Study, name: str, value: str) -> str:
@@ -172,11 +174,16 @@ def agreed(study: optuna.Study, name: str, value: str) -> str:
     return str(study.user_attrs[name])
 
 
-def _is_orphan(trial: FrozenTrial) -> bool:
-    """Whether a running trial's driver is known to be dead, or died between asking and its first heartbeat."""
+def _is_orphan(trial: FrozenTrial, now: datetime) -> bool:
+    """Whether a running trial's driver is known to be dead, or died between asking and its first heartbeat.
+
+    Args:
+        trial: The trial.
+        now: The present time, with its time zone.
+    """
     driver, asked = trial.user_attrs.get(DRIVER), trial.datetime_start
     if driver is None:
-        return asked is not None and asked < datetime.now() - timedelta(seconds=GRACE_S)
+        return asked is not None and now - asked.astimezone(UTC) > timedelta(seconds=GRACE_S)
     where, pid, _ = driver.split("/")
     return where == _here() and not Path(f"/proc/{pid}").exists()
 
@@ -186,10 +193,6 @@ def _here() -> str:
     """This machine, since it was started, as its processes are numbered here."""
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
     return f"{os.uname().nodename}:{boot}:{os.stat('/proc/self/ns/pid').st_ino}"
-
-
-def _asked_at(trial: optuna.Trial) -> datetime:
-    return trial.datetime_start or datetime.now()
 
 
 def _cell(attributes: Mapping[str, Any]) -> list[Any]:

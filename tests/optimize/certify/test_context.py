@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from optimize.certify.context import FaultContext, now
+from optimize.errors import TransientFault
 from optimize.serve.restart_log import Restart
 from tests.conftest import ROOT
 
@@ -42,3 +43,13 @@ def test_the_time_of_day_is_read_for_records_only() -> None:
     for path in [p for folder in ("serve", "certify") for p in (ROOT / "optimize" / folder).glob("*.py")]:
         calls = [n for n in ast.walk(ast.parse(path.read_text())) if ast.unparse(n) == "time.time()"]
         assert len(calls) == len(allowed.get(str(path.relative_to(ROOT)), [])), path
+
+
+def test_an_action_that_fails_in_its_thread_fails_the_run() -> None:
+    def fail() -> None:
+        raise FileNotFoundError(2, "No such file or directory", "away")
+
+    context = context_of()
+    context.later(0.0, fail)
+    with pytest.raises(TransientFault, match="the fault was not carried out: FileNotFoundError"):
+        context.end()

@@ -1,11 +1,12 @@
 """Figures sampled from an engine and from the machine."""
 
+import os
 import time
 from pathlib import Path
 
 import pytest
 
-from optimize.engine.base import EngineConfig
+from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.metrics import parse_metrics
 from optimize.engine.simulated import SimulatedLauncher
 from optimize.evaluation.interference import Machine
@@ -93,3 +94,26 @@ def test_an_engine_and_the_machine_are_sampled_for_the_duration_of_a_load(tmp_pa
         engine.stop()
     assert all(0 <= second <= ended - began for points in series.values() for second, _ in points)
     assert telemetry.series(began) == series  # it ended with the load
+
+
+def test_a_part_that_fails_costs_neither_the_others_nor_a_later_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Flaky(Machine):
+        calls = 0
+
+        def sample(self) -> dict[str, float]:
+            self.calls += 1
+            if self.calls == 1:
+                raise OSError(5, "Input/output error")
+            return {"other_cores": 0.5}
+
+    class Engine:
+        endpoint = Endpoint("http://127.0.0.1:9", None, "model")
+        pids = (os.getpid(),)
+
+    monkeypatch.setattr("optimize.evaluation.telemetry.PERIOD_S", 0.01)
+    machine = Flaky(lambda: ())
+    with Telemetry(Engine(), machine).sampling() as telemetry:
+        deadline = time.monotonic() + 30
+        while not {"cpu_cores", "other_cores"} <= telemetry.series(0.0).keys() and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert machine.calls > 1 and {"cpu_cores", "other_cores"} <= telemetry.series(0.0).keys()

@@ -18,6 +18,8 @@ import time
 import warnings
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -27,6 +29,7 @@ from objectives import RequestRecord
 from optimize.config.measuring import Load
 from optimize.engine.base import Endpoint, RequestConfig
 from optimize.errors import TransientFault
+from optimize.load import client_process
 from optimize.load.arrivals import Burst, ClosedLoop, Poisson, Steps
 from optimize.load.client_pool import ClientPool, LoadRequest, LoadRun
 from optimize.load.generator import Traffic, run_load
@@ -290,3 +293,22 @@ def test_a_pool_that_grew_sends_the_next_load_by_all_of_its_processes() -> None:
             wait_for(run, lambda: len(run.records) >= 8 and all(len(points) >= 2 for points in run.cpu))
         assert len(pool.pids) == len(run.cpu) == 2
         assert all(later >= earlier for points in run.cpu for (_, earlier), (_, later) in itertools.pairwise(points))
+
+
+def test_a_request_that_fails_within_the_client_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The load must not look like one with fewer requests."""
+    codes: list[int] = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+
+    async def fail() -> RequestRecord:
+        raise RuntimeError("session is closed")
+
+    async def end() -> None:
+        task = asyncio.create_task(fail())
+        await asyncio.wait([task])
+        load = SimpleNamespace(pending={task: None}, records=[])
+        with pytest.raises(RuntimeError):
+            client_process._Load._ended(cast(Any, load), task)
+
+    asyncio.run(end())
+    assert codes == [1]

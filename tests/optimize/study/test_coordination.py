@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import TrialState
 
 from optimize.outcome import ROLE, Role
-from optimize.study.coordination import DRIVER, Coordinator
+from optimize.study.coordination import DRIVER, Coordinator, _is_orphan
 from optimize.study.queue import RETRIES, requeue
 from optimize.study.trial_attributes import CONFIRMING, CONFIRMS, ROUND
 
@@ -123,3 +125,69 @@ def test_a_driver_that_is_alone_writes_nothing_and_runs_no_point_twice() -> None
     assert coordinator.claim(ask(study, 1)) and not coordinator.claim(ask(study, 1))
     assert not coordinator.runs_elsewhere(Role.SEARCH) and coordinator.trials_elsewhere() == []
     assert all(DRIVER not in t.user_attrs for t in study.get_trials())
+
+
+@pytest.fixture
+def zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets this process's time zone, as TZ names it, until the end of the test."""
+
+    def set_zone(name: str) -> None:
+        monkeypatch.setenv("TZ", name)
+        time.tzset()
+
+    yield set_zone
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_a_trial_asked_for_in_another_time_zone_is_no_orphan(
+    drivers: tuple[optuna.Study, optuna.Study], zone: Callable[[str], None]
+) -> None:
+    for name in ("WEST9", "EAST-9"):
+        zone(name)
+        ask(drivers[1])
+    zone("UTC")
+    Coordinator(drivers[0], 9).requeue_orphans()
+    assert states(drivers[0]) == [TrialState.RUNNING] * 2
+
+
+NEW_YORK = "EST5EDT,M3.2.0,M11.1.0"
+
+
+@pytest.mark.parametrize(
+    ("asked", "fold", "now", "orphan"),
+    [
+        (datetime(2026, 3, 8, 1, 59, 50), 0, datetime(2026, 3, 8, 7, 0, 10, tzinfo=UTC), False),  # 20 s, clocks forward
+        (datetime(2026, 3, 8, 1, 59, 50), 0, datetime(2026, 3, 8, 7, 1, 10, tzinfo=UTC), True),
+        (datetime(2026, 11, 1, 1, 59, 50), 0, datetime(2026, 11, 1, 6, 1, 10, tzinfo=UTC), True),  # 80 s, clocks back
+        (datetime(2026, 11, 1, 1, 0, 0), 1, datetime(2026, 11, 1, 6, 0, 20, tzinfo=UTC), False),
+    ],
+)
+def test_silence_is_counted_across_the_night_in_which_clocks_are_set(
+    zone: Callable[[str], None], asked: datetime, fold: int, now: datetime, orphan: bool
+) -> None:
+    zone(NEW_YORK)
+    trial = optuna.trial.create_trial(state=TrialState.RUNNING)
+    trial.datetime_start = asked.replace(fold=fold)
+    assert _is_orphan(trial, now) is orphan
+
+
+def test_a_heartbeat_that_fails_is_not_the_last(
+    drivers: tuple[optuna.Study, optuna.Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats: list[int] = []
+
+    def fail_first(_: optuna.Study, trial: optuna.Trial) -> None:
+        beats.append(trial.number)
+        if len(beats) == 1:
+            raise RuntimeError("the connection's socket is gone")
+
+    monkeypatch.setattr("optimize.study.coordination.HEARTBEAT_S", 0.01)
+    coordinator = Coordinator(drivers[0], 9)
+    assert coordinator.claim(ask(drivers[0], 1))
+    monkeypatch.setattr("optimize.study.coordination.beat", fail_first)
+    with coordinator:
+        deadline = time.monotonic() + 30
+        while len(beats) < 3 and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert len(beats) >= 3
