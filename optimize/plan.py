@@ -13,6 +13,7 @@ from typing import Any
 from objectives import Objective
 from objectives.quality import SegmentScore, UserMetric
 from optimize.checkpoint import content_hash
+from optimize.config.grammar import one_line, variable
 from optimize.config.instantiate import build
 from optimize.config.measuring import Load
 from optimize.config.recipes import check_files
@@ -29,7 +30,7 @@ from optimize.load.arrivals import Arrivals, Trace
 from optimize.load.fixed_length import by_iterations
 from optimize.load.workload import Workload, load_workload
 from optimize.model.random_weights import materialized
-from optimize.redaction import masked, redact_all
+from optimize.redaction import hidden_flags, is_secret, masked, redact_all
 from optimize.search.space import SearchSpace, flag_of, is_request_knob, make_space
 
 _OPTUNA_TABLE, _MLFLOW_TABLE = "studies", "experiments"
@@ -103,6 +104,8 @@ def make_plan(config: StudyConfig) -> Plan:
     config = dataclasses.replace(config, load=by_iterations(config.load, arrivals))
     launcher: Launcher = build(config.engine, "engine")
     _check_launcher(launcher, space, config, objectives)
+    arguments = to_arguments(hidden_flags(_flags(config, space)))
+    _check_quotable(config, arguments)
     recorded = arrivals.lengths if isinstance(arrivals, Trace) and arrivals.has_lengths else ()
     workload = load_workload(config.workload, config.model.path, Path(config.cache_dir), config.study.seed, recorded)
     if config.model.random is not None:  # without references, nothing scores the meaningless answers
@@ -111,7 +114,7 @@ def make_plan(config: StudyConfig) -> Plan:
     return Plan(
         config=config, space=space, objectives=objectives, metrics=metrics, limits=limits, launcher=launcher,
         arrivals=arrivals, workload=workload, folder=folder,
-        signature={**_signature(config, launcher, arrivals, workload), **_files(config, space)},
+        signature={**_signature(config, launcher, arrivals, workload), **_files(arguments)},
     )  # fmt: skip
 
 
@@ -215,13 +218,28 @@ def _signature(config: StudyConfig, launcher: Launcher, arrivals: Arrivals, work
     return redact_all(signature)
 
 
-def _files(config: StudyConfig, space: SearchSpace) -> dict[str, str]:
-    """The files that flags name, with their contents' hashes, as JSON; nothing where none is named."""
+def _flags(config: StudyConfig, space: SearchSpace) -> list[tuple[str, Any]]:
+    """All flags with all values that an engine of the study may be given."""
     fixed = [config.engine.get("flags") or {}, config.model.flags, *(r.flags for r in space.recipes_needed())]
     knobs = {knob: getattr(d, "choices", ()) for knob, d in space.distributions.items() if not is_request_knob(knob)}
-    flags = [pair for of_one in fixed for pair in of_one.items()]
-    flags += [(flag_of(knob), choice) for knob, choices in knobs.items() for choice in choices]
-    names = sorted(named_files(to_arguments(tuple(flags))))
+    return [pair for flags in fixed for pair in flags.items()] + [
+        (flag_of(knob), choice) for knob, choices in knobs.items() for choice in choices
+    ]
+
+
+def _check_quotable(config: StudyConfig, arguments: Sequence[str]) -> None:
+    """Refuse now what the files of a deployment could not hold once the study has ended."""
+    for text in (config.model.name, config.model.path, *arguments):
+        one_line(text)
+    for name, value in config.hardware.env.items():
+        variable(name)
+        if not is_secret(name, value):  # files name secrets, and hold none
+            one_line(value)
+
+
+def _files(arguments: Sequence[str]) -> dict[str, str]:
+    """The files that flags name, with their contents' hashes, as JSON; nothing where none is named."""
+    names = sorted(named_files(arguments))
     return {"files": json.dumps({name: fingerprint(name) for name in names}, ensure_ascii=False)} if names else {}
 
 

@@ -1,12 +1,48 @@
-"""Hydra's grammar of overrides: values written so that Hydra reads them as they are."""
+"""What a text may hold that is to be written into other programs' files, and how Hydra's overrides quote it."""
 
 from __future__ import annotations
 
 import json
 import re
+import unicodedata
+
+from optimize.errors import ConfigError
+
+_REFUSED = {"Cc", "Cs", "Zl", "Zp"}
+"""Unicode's categories of control characters, undecodable bytes of a path, and separators of lines and paragraphs."""
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
 _WORDS = {"true", "false", "null", "nan", "inf"}
+
+
+def one_line(value: object) -> str:
+    """The value as text.
+
+    Raises:
+        ConfigError: it holds a control character.
+    """
+    text = str(value)
+    for character in text:
+        if unicodedata.category(character) in _REFUSED:
+            raise ConfigError(
+                f"{text[:80]!r} holds the control character {character!r}, which no generated file can quote: remove "
+                "it, or move the value to a file and name that"
+            )
+    return text
+
+
+def variable(name: str) -> str:
+    """The name of an environment variable.
+
+    Raises:
+        ConfigError: a shell could not set it.
+    """
+    if not _IDENTIFIER.fullmatch(name):
+        raise ConfigError(
+            f"{name!r} is no name of an environment variable: use letters, digits and '_', and no digit first"
+        )
+    return name
 
 
 def override_value(value: object) -> str:

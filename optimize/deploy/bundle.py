@@ -16,7 +16,7 @@ from typing import Any
 import jinja2
 
 from optimize.config.deploy import Alerts
-from optimize.config.grammar import override_value
+from optimize.config.grammar import one_line, override_value, variable
 from optimize.config.schema import StudyConfig
 from optimize.deploy import quoting
 from optimize.deploy.alerts import alerts_of, at_knee, duration
@@ -37,6 +37,8 @@ from optimize.study.rows import StudyRow, requested_row
 
 MARK = "bundle.json"
 """Marks a bundle's folder, which may be overwritten, unlike a folder of the user's own."""
+_FORMER = "container.env"
+"""A file of earlier bundles, which may hold secrets."""
 _NOT_RUN = "This project has run neither this image nor the Compose and Kubernetes files, which follow their schemas."
 
 
@@ -76,7 +78,7 @@ def make_folder(folder: Path) -> Path:
         ConfigError: it cannot be written, or holds files that are not a bundle.
     """
     remedy = "choose another deploy.folder"
-    quoting.one_line(folder)
+    one_line(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -138,6 +140,7 @@ def write_bundle(deployment: Deployment, alerts: Alerts, knee_point: LoadPoint |
     """Write all files; returns their paths."""
     texts = render(deployment, alerts, knee_point)
     paths = write_files(texts, deployment.folder)
+    (deployment.folder / _FORMER).unlink(missing_ok=True)
     script = deployment.folder / "serve.sh"
     script.chmod(script.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
     return paths
@@ -165,7 +168,7 @@ def render(deployment: Deployment, alerts: Alerts, knee_point: LoadPoint | None 
         "prometheus.compose.yml": prometheus_file(deployment, alerts, "vllm:8000", "node-exporter:9100"),
         "alerts.yml": alerts_file(rules, origin),
         "alerts.test.yml": alerts_test_file(rules, alerts),
-        "dashboard.json": dashboard(f"vLLM: {deployment.study_row.row.title}", effective, beams),
+        "dashboard.json": dashboard(f"vLLM: {deployment.title}", effective, beams),
         "README.md": _from_template("README.md", deployment, **readme),
         MARK: json.dumps(_contents(deployment), indent=1, default=str),
     }
@@ -190,9 +193,9 @@ def template_environment() -> jinja2.Environment:
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters |= {
-        "sh": quoting.shell, "variable": quoting.variable, "comment": quoting.one_line, "unit": quoting.unit,
+        "sh": quoting.shell, "variable": variable, "comment": one_line, "unit": quoting.unit,
         "unit_word": quoting.unit_word, "unit_glob": quoting.unit_glob, "md": quoting.markdown, "code": quoting.code,
-        "json": lambda value: quoting.one_line(json.dumps(value)), "duration": duration,
+        "json": lambda value: one_line(json.dumps(value)), "duration": duration,
     }  # fmt: skip
     return environment
 

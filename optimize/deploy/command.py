@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from optimize.deploy.quoting import Variable, Word, one_line, variable
+from optimize.config.grammar import one_line, variable
+from optimize.deploy.quoting import Variable, Word
 from optimize.engine.flag_files import fingerprint, named_files, with_paths
 from optimize.errors import ConfigError
 from optimize.redaction import is_plain, is_secret, register, variable_of

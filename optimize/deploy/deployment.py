@@ -83,6 +83,11 @@ class Deployment:
         return self.study_row.candidate
 
     @property
+    def title(self) -> str:
+        """The scenario for people, on one line."""
+        return " ".join(self.study_row.row.title.split())
+
+    @property
     def served_name(self) -> str:
         """Name of the model in requests."""
         return self.study_row.model

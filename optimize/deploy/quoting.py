@@ -9,17 +9,12 @@ from __future__ import annotations
 import math
 import re
 import shlex
-import unicodedata
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from optimize.errors import ConfigError
-
-_REFUSED = {"Cc", "Cs", "Zl", "Zp"}
-"""Unicode's categories of control characters, undecodable bytes of a path, and separators of lines and paragraphs."""
-_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+from optimize.config.grammar import one_line, variable
 
 
 @dataclass(frozen=True)
@@ -31,35 +26,6 @@ class Variable:
 
 Word = tuple[str | Variable, ...]
 """Text and variables, in order."""
-
-
-def one_line(value: object) -> str:
-    """The value as text.
-
-    Raises:
-        ConfigError: it holds a control character.
-    """
-    text = str(value)
-    for character in text:
-        if unicodedata.category(character) in _REFUSED:
-            raise ConfigError(
-                f"{text[:80]!r} holds the control character {character!r}, which no generated file can quote: remove "
-                "it, or move the value to a file and name that"
-            )
-    return text
-
-
-def variable(name: str) -> str:
-    """The name of an environment variable.
-
-    Raises:
-        ConfigError: a shell could not set it.
-    """
-    if not _IDENTIFIER.fullmatch(name):
-        raise ConfigError(
-            f"{name!r} is no name of an environment variable: use letters, digits and '_', and no digit first"
-        )
-    return name
 
 
 def shell(value: object) -> str:

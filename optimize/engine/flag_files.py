@@ -111,4 +111,4 @@ def _path(keys: Sequence[str], value: str, place: Place) -> str:
     names = {keys[-1], *({keys[0]} & {"default_mm_loras"})}  # whose keys are modalities
     if names & NOT_READ or value in _KEYWORDS or not (names & READ or "/" in value):
         return value
-    return place(value) if value and os.path.exists(value) else value
+    return place(value) if os.path.exists(value) and os.path.abspath(value) != os.sep else value

@@ -24,6 +24,7 @@ OWNED = frozenset(
     {"model", "host", "port", "api_key", "served_model_name", "worker_extension_cls", "uds", "grpc", "grpc_port"}
 )
 """Flags that this project sets itself, and those of servers that ask for no key."""
+_FILE_OF_FLAGS = "config"
 _JSON_LISTS = frozenset({"allowed_origins", "allowed_methods", "allowed_headers"})
 """Flags whose lists vLLM reads as JSON; other lists are written as separate values."""
 
@@ -88,6 +89,11 @@ def check_flags(names: Iterable[str]) -> None:
     for name in names:
         if name in OWNED:
             raise ConfigError(f"flag {name!r} is set by this project itself: remove it from the configuration")
+        if name == _FILE_OF_FLAGS:
+            raise ConfigError(
+                f"flag {name!r} hides flags in a file, and vLLM ignores it in the form --{name}=FILE: write each as a "
+                "flag of its own, e.g. +engine.flags.max_num_seqs=64"
+            )
         if name not in known_flags():
             raise ConfigError(
                 f"unknown knob {name!r}: it is neither a knob of this project, nor a request field, nor a flag of "

@@ -147,3 +147,22 @@ def test_the_contents_of_files_that_flags_name_belong_to_the_study(tmp_path: Pat
     after = make_plan(_here(tmp_path, *overrides)).fingerprint()
     assert {key for key in after if after[key] != before[key]} == {"files"}
     assert "files" not in make_plan(_here(tmp_path)).fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ('engine.flags.chat_template="a\\nb"', "control character '\\n'"),
+        ('model.flags.chat_template="a\\tb"', "control character '\\t'"),
+        ('model.name="a\\x1bb"', "control character"),
+        (f'search_space.tokenizer={{{CHOICE}, choices: ["a\\nb", c]}}', "control character"),
+        ('hardware.env.A="a\\nb"', "control character"),
+        ("hardware.env.A-B=1", "'A-B' is no name of an environment variable"),
+    ],
+)
+def test_what_no_bundle_could_hold_is_refused_before_the_study(tmp_path: Path, override: str, message: str) -> None:
+    assert message in _refusal(_here(tmp_path, override))
+
+
+def test_a_secret_may_have_several_lines(tmp_path: Path) -> None:
+    make_plan(_here(tmp_path, 'hardware.env.STORE_KEY="-----BEGIN\\nabcdef\\n"'))

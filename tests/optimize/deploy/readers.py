@@ -1,22 +1,24 @@
-"""Readers of the bundle's files, each by its program's documentation, and a `vllm` that prints its arguments."""
+"""Readers of the bundle's files, programs or their documented rules, and a `vllm` that prints its arguments."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 _FAKE = """#!/usr/bin/env python3
 import json, os, sys
 print(json.dumps({"argv": sys.argv[1:], "environment": dict(os.environ)}))
 """
-_ESCAPES = {"\\": "\\", '"': '"', "'": "'", "s": " "}
 
 
 @dataclass(frozen=True)
@@ -45,26 +47,33 @@ def called(command: Sequence[str], programs: Path, folder: Path, **variables: st
     return Call(said["argv"], said["environment"])
 
 
-def systemd_settings(unit: str) -> dict[str, str]:
-    """The settings of a unit, each once; no comment, no section, no continued line (systemd.syntax(7))."""
-    lines = [line for line in unit.splitlines() if line and line[0] not in "#;["]
-    assert not any(line.endswith("\\") for line in lines)
-    pairs = [(name, value.strip()) for name, _, value in (line.partition("=") for line in lines)]
-    assert len({name for name, _ in pairs}) == len(pairs)
-    return dict(pairs)
+def program(name: str) -> str:
+    """Path of a program that reads files of a bundle."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed: requirements/debian.txt names its package")
+    return path
 
 
-def systemd_text(value: str) -> str:
-    """A value with its specifiers: "%%" is a per cent sign, and any other would be replaced (systemd.unit(5))."""
-    assert re.fullmatch(r"(?:[^%]|%%)*", value), value
-    return value.replace("%%", "%")
+def systemd_view(unit: Path) -> dict[str, list[str]]:
+    """Setting -> its values as systemd itself has read them; no word of complaint about the unit."""
+    verify = [program("systemd-analyze"), "verify", str(unit)]
+    done = subprocess.run(verify, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    env = {**os.environ, "SYSTEMD_LOG_LEVEL": "debug"}
+    dump = subprocess.run(verify, env=env, capture_output=True, text=True, check=True)
+    view: dict[str, list[str]] = {}
+    for line in f"{dump.stdout}\n{dump.stderr}".splitlines():
+        name, colon, value = line.strip().partition(": ")
+        if colon and line.startswith("\t"):
+            view.setdefault(name, []).append(value)
+    return view
 
 
-def systemd_command(value: str) -> list[str]:
-    """The words of ExecStart= with the prefix ":", which turns off variables (systemd.service(5))."""
-    assert value.startswith(":")
-    words = re.findall(r'"((?:[^"\\]|\\.)*)"(?:\s|$)|([^\s"\'\\]+)', value[1:])
-    return [systemd_text(re.sub(r"\\(.)", lambda m: _ESCAPES[m[1]], quoted) or plain) for quoted, plain in words]
+def systemd_words(command_line: str) -> list[str]:
+    """The words of a command line as systemd prints it: bare, or in double quotes with backslashes as escapes."""
+    words = re.findall(r'"((?:[^"\\]|\\.)*)"|(\S+)', command_line)
+    return [bare or re.sub(r"\\(.)", r"\1", quoted) for quoted, bare in words]
 
 
 def compose_text(value: Any, variables: Mapping[str, str] | None = None) -> Any:

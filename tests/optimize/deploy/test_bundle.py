@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +19,7 @@ from optimize.deploy.deployment import Deployment, Memory
 from optimize.deploy.knee import LoadPoint
 from optimize.errors import ConfigError
 from optimize.study.rows import StudyRow
+from tests.optimize.deploy.readers import program
 from tests.optimize.rows import FIGURES, MODEL, chosen
 
 GPU_COMMAND = (
@@ -193,26 +193,19 @@ def test_kubernetes_objects_are_valid_by_their_schemas(bundle: Path) -> None:
         kubernetes_validate.validate(objects[0], kubernetes_validate.latest_version(), strict=True)
 
 
-def _program(name: str) -> str:
-    path = shutil.which(name)
-    if path is None:
-        pytest.skip(f"{name} is not installed: requirements/debian.txt names its package")
-    return path
-
-
 def test_systemd_accepts_the_unit(bundle: Path) -> None:
     (unit,) = bundle.glob("*.service")
-    done = subprocess.run([_program("systemd-analyze"), "verify", unit], capture_output=True, text=True, check=False)
+    done = subprocess.run([program("systemd-analyze"), "verify", unit], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     unit.write_text(unit.read_text().replace("/usr/bin/env", "/usr/bin/no-such-program"))
-    done = subprocess.run([_program("systemd-analyze"), "verify", unit], capture_output=True, text=True, check=False)
+    done = subprocess.run([program("systemd-analyze"), "verify", unit], capture_output=True, text=True, check=False)
     assert "no-such-program" in done.stderr
 
 
 def test_prometheus_accepts_its_configurations(bundle: Path) -> None:
     for name in ("prometheus.yml", "prometheus.compose.yml"):
         done = subprocess.run(
-            [_program("promtool"), "check", "config", bundle / name], capture_output=True, text=True, check=False
+            [program("promtool"), "check", "config", bundle / name], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
         assert "7 rules found" in done.stdout
@@ -229,7 +222,7 @@ def test_every_rule_fires_on_its_problem_and_is_silent_otherwise(
     names = {t["name"] for t in tests}
     rules = yaml.safe_load((folder / "alerts.yml").read_text())["groups"][0]["rules"]
     assert names == {f"{r['alert']} {r['labels']['severity']} {how}" for r in rules for how in ("fires", "is silent")}
-    command = [_program("promtool"), "test", "rules", "alerts.test.yml"]
+    command = [program("promtool"), "test", "rules", "alerts.test.yml"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -239,7 +232,7 @@ def test_promtool_detects_a_rule_that_no_longer_fires(tmp_path: Path) -> None:
     write_bundle(deployment_of(CPU, folder), Alerts(), None)
     rules = folder / "alerts.yml"
     rules.write_text(rules.read_text().replace("request_queue_time_seconds", "queue_time_seconds"))
-    command = [_program("promtool"), "test", "rules", "alerts.test.yml"]
+    command = [program("promtool"), "test", "rules", "alerts.test.yml"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "VllmPagingWarning" in done.stdout + done.stderr
 

@@ -1,18 +1,21 @@
 """The bundle's files as they are executed: hostile values reach the server as the tuner would have passed them."""
 
 import dataclasses
+import re
 import shlex
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from optimize.config.deploy import Alerts, Deploy
 from optimize.config.schema import StudyConfig
-from optimize.deploy.bundle import make_deployment, make_folder, write_bundle
+from optimize.deploy.bundle import make_deployment, make_folder, render, write_bundle
 from optimize.deploy.deployment import Deployment
 from optimize.engine.base import EngineConfig
 from optimize.engine.flags import to_arguments
@@ -25,12 +28,13 @@ from tests.optimize.deploy.readers import (
     fake_program,
     kubernetes_call,
     kubernetes_container,
-    systemd_command,
-    systemd_settings,
-    systemd_text,
+    program,
+    systemd_view,
+    systemd_words,
 )
 from tests.optimize.rows import chosen
 
+TEXTS = st.text(st.sampled_from("$%\"'\\`{}()[]*?;&|<>~#!= -_a0Ü研é.:,@^+"), max_size=10)
 HOSTILE = (
     "m $(touch X) `touch X` ; touch X | touch X && touch X",
     "$HOME ${HOME} $$ $(HOME) %h %% %",
@@ -56,10 +60,12 @@ def renamed(row: StudyRow, model: str, study: str = "chat") -> StudyRow:
     return dataclasses.replace(row, row=inner, model=model)
 
 
-def bundle_of(row: StudyRow, folder: Path, python: str | None = None) -> Deployment:
+def bundle_of(
+    row: StudyRow, folder: Path, python: str | None = None, exporter: str = f"127.0.0.1:9100/{NAME}"
+) -> Deployment:
     deployment = make_deployment(row, StudyConfig(deploy=Deploy(image=f"registry/{NAME}")), make_folder(folder))
     deployment = dataclasses.replace(deployment, python=python or deployment.python)
-    write_bundle(deployment, Alerts(node_exporter=f"127.0.0.1:9100/{NAME}"), None)
+    write_bundle(deployment, Alerts(node_exporter=exporter), None)
     return deployment
 
 
@@ -100,23 +106,42 @@ def test_the_script_of_the_cpu_build_passes_it_too(tmp_path: Path) -> None:
 
 def test_systemd_starts_the_script_with_the_key_of_the_folder(bundle: Path) -> None:
     (path,) = bundle.glob("*.service")
-    settings = systemd_settings(path.read_text())
-    call = called(systemd_command(settings["ExecStart"]), bundle.parent / "bin", bundle.parent)
-    assert call.argv == ["serve", *expected("127.0.0.1")]
     (bundle / "secrets.env").touch()
-    pattern = systemd_text(settings["EnvironmentFile"])
+    view = systemd_view(path)
+    (command_line,), (pattern,) = view["Command Line"], view["EnvironmentFile"]
+    call = called(systemd_words(command_line), bundle.parent / "bin", bundle.parent)
+    assert call.argv == ["serve", *expected("127.0.0.1")]
     done = subprocess.run(["bash", "-c", 'compgen -G "$1"', "-", pattern], capture_output=True, text=True, check=True)
     assert done.stdout == f"{bundle}/secrets.env\n"
-    assert systemd_text(settings["Documentation"]) == f"{bundle.as_uri()}/README.md"
-    assert systemd_text(settings["Description"]).startswith(f"vLLM, {NAME} (")
+    assert view["Documentation"] == [f"{bundle.as_uri()}/README.md"]
+    assert view["Description"][0].startswith(f"vLLM, {NAME} (")
 
 
-def test_systemd_accepts_the_unit_of_hostile_names(bundle: Path) -> None:
-    program = shutil.which("systemd-analyze")
-    assert program is not None, "requirements/debian.txt names its package"
-    (path,) = bundle.glob("*.service")
-    done = subprocess.run([program, "verify", path], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+@settings(derandomize=True, deadline=None, max_examples=25, database=None, phases=[Phase.generate])
+@given(st.lists(TEXTS.filter(lambda text: not text.startswith(("--host=", "--port="))), max_size=4), TEXTS)
+def test_every_file_passes_on_any_arguments(listed: list[str], text: str) -> None:
+    flags = {"some_list": listed, "some_text": text, "some_json": {text: listed}}
+    row = tuned("org/model", flags, {"V": text})
+    texts = render(make_deployment(row, StudyConfig(), Path("/srv")), Alerts())
+    arguments = to_arguments(tuple(flags.items()))
+    service, call = compose_service(texts["compose.yaml"]), kubernetes_call(texts["kubernetes.yaml"])
+    assert service["command"][4:] == list(call.argv)[4:] == arguments
+    assert service["environment"]["V"] == call.environment["V"] == text
+    script = texts["serve.sh"].partition("exec ")[2].replace('"${VLLM:-vllm}"', "printf '%s\\0'", 1)
+    done = subprocess.run(["bash", "-c", script], env={}, capture_output=True, text=True, check=True)
+    assert done.stdout.split("\0")[5:-1] == arguments
+
+
+@pytest.mark.parametrize("study", ["研究", "___", "a.b_c", "x" * 200])
+def test_readers_accept_names_of_any_study(tmp_path: Path, study: str) -> None:
+    bundle_of(renamed(tuned("org/model", {}), "m", study), tmp_path / "bundle", exporter="127.0.0.1:9100")
+    for one in yaml.safe_load_all((tmp_path / "bundle/kubernetes.yaml").read_text()):
+        kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
+        assert re.fullmatch(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?", one["metadata"]["name"])  # RFC 1035
+    check = [program("promtool"), "check", "config", str(tmp_path / "bundle/prometheus.yml")]
+    assert subprocess.run(check, capture_output=True, check=False).returncode == 0
+    jobs = yaml.safe_load((tmp_path / "bundle/prometheus.yml").read_text())["scrape_configs"]
+    assert jobs[0]["static_configs"][0]["labels"]["study"] == study
 
 
 def test_compose_passes_what_the_tuner_passed(bundle: Path) -> None:

@@ -4,6 +4,7 @@ import importlib.resources
 import shlex
 from collections.abc import Callable
 from io import StringIO
+from pathlib import Path
 
 import jinja2.nodes
 import pytest
@@ -13,11 +14,12 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from ruamel.yaml import YAML
 
+from optimize.config.grammar import variable
 from optimize.deploy import quoting
 from optimize.deploy.bundle import template_environment
 from optimize.deploy.deployment import unit_name
 from optimize.errors import ConfigError
-from tests.optimize.deploy.readers import compose_text, kubernetes_text, systemd_command, systemd_text
+from tests.optimize.deploy.readers import compose_text, kubernetes_text, systemd_view, systemd_words
 
 FILTERS = {
     "serve.sh.j2": {"sh", "variable", "comment", "int"},
@@ -26,6 +28,7 @@ FILTERS = {
     "README.md.j2": {"md", "code", "sh", "int", "duration"},
 }
 """The filters that may come last, by template."""
+MARKS = "$%\"'\\`{}()[]*?;&|<>~#!= -研"
 TEXTS = st.text(st.sampled_from("$%\"'\\`{}()[]*?;&|<>~#!= -_a0Ü研é.:/,@^+\N{NO-BREAK SPACE}"), max_size=12) | st.text(
     st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=12
 )
@@ -50,15 +53,14 @@ def test_a_shell_reads_the_word(text: str) -> None:
     assert shlex.split(quoting.shell(text)) == [text]
 
 
-@quickly
-@given(TEXTS)
-def test_systemd_reads_text_and_words(text: str) -> None:
-    assert systemd_text(quoting.unit(text)) == text
-    assert systemd_command(f":/usr/bin/env bash {quoting.unit_word(f'/{text}')}") == [
-        "/usr/bin/env",
-        "bash",
-        f"/{text}",
-    ]
+def test_systemd_reads_text_and_words(tmp_path: Path) -> None:
+    texts = ["", MARKS, *(f"{a}{b}x" for a in MARKS for b in MARKS)]
+    lines = [f"ExecStart=:/usr/bin/env {quoting.unit_word(text)}" for text in texts]
+    unit = tmp_path / "t.service"
+    unit.write_text("\n".join([f"[Unit]\nDescription=x{quoting.unit(MARKS)}.", "[Service]\nType=oneshot", *lines, ""]))
+    view = systemd_view(unit)
+    assert view["Description"] == [f"x{MARKS}."]
+    assert systemd_words(" ".join(view["Command Line"])) == [word for text in texts for word in ("/usr/bin/env", text)]
 
 
 @quickly
@@ -106,7 +108,7 @@ def test_control_characters_are_refused(quote: Callable[[str], object], characte
 @pytest.mark.parametrize("name", ["", "1A", "A-B", "A B", "A=B", "$(id)", "Ü"])
 def test_a_shell_can_set_every_variable(name: str) -> None:
     with pytest.raises(ConfigError, match="environment variable"):
-        quoting.variable(name)
+        variable(name)
 
 
 # Names of units and resources

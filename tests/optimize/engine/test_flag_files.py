@@ -55,6 +55,7 @@ def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (['--hf-overrides={"x":[ "a b/c.json"],"y":1}'], ['--hf-overrides={"x": ["<a b/c.json>"], "y": 1}']),
         (['--hf-overrides={"x":1,  "dtype":"float16"}'], None),
         (["--ssl-certfile=t.jinja", "--ssl-keyfile=missing"], ["--ssl-certfile=<t.jinja>", "--ssl-keyfile=missing"]),
+        (["--some-text=/", "--allowed-local-media-path=/"], None),  # no container is given the whole disk
         (["--empty=", "--", "", "--flag"], None),
     ],
 )

@@ -36,6 +36,12 @@ def test_the_error_of_a_misspelt_flag_names_the_nearest_flag_and_the_release() -
     assert vllm_distribution()[1] in str(caught.value)
 
 
+def test_a_file_of_flags_is_refused() -> None:
+    assert "config" in known_flags()
+    with pytest.raises(ConfigError, match="hides flags in a file"):
+        check_flags(["max_num_seqs", "config"])
+
+
 @pytest.mark.parametrize("name", sorted(OWNED))
 def test_flags_that_this_project_sets_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match="set by this project itself"):
