@@ -27,6 +27,9 @@ _BACKLOG = 4096
 _UNLIMITED = 1 << 30
 _POLL_S = 0.05
 _CLIENTS_FAULTS = (HttpProcessingError, web.RequestPayloadError)
+_log = logging.getLogger(__name__)
+# Bytes that are no HTTP are a client's fault: it gets 400, and no traceback is shown here.
+_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], _CLIENTS_FAULTS)))
 _LINGER_S = 2.0  # for a client to read why the rest of its body is not wanted
 
 
@@ -105,26 +108,20 @@ class Front:
         runner = web.AppRunner(
             self._proxy.app(), access_log=None, shutdown_timeout=0.5,
             handler_cancellation=True,  # a client that disconnects cancels its request, and the engine's work on it
-            keepalive_timeout=self._settings.client_timeout_s,  # of a connection's first request, too
-            lingering_time=min(_LINGER_S, self._settings.client_timeout_s), logger=_quiet_logger(), **HEADS,
+            lingering_time=min(_LINGER_S, self._settings.client_timeout_s), logger=_log, **HEADS,
         )  # fmt: skip
         await runner.setup()
         assert runner.server is not None
         accept = self._proxy.connections.accepting(runner.server)
-        listener = await asyncio.get_running_loop().create_server(accept, sock=self._socket, backlog=_BACKLOG)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: _log.info("%s: %r", context["message"], context.get("exception")))
+        listener = await loop.create_server(accept, sock=self._socket, backlog=_BACKLOG)
         self._listening.set()
         while not self._stop.is_set():
+            self._proxy.connections.sweep()
             await asyncio.sleep(_POLL_S)
         listener.close()
         await runner.cleanup()
-
-
-def _quiet_logger() -> logging.Logger:
-    """A logger of the front's own faults. Bytes that are no HTTP are a client's: they get 400, and no line here."""
-    logger = logging.getLogger(__name__)
-    if not logger.filters:
-        logger.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], _CLIENTS_FAULTS)))
-    return logger
 
 
 def beam_limit(settings: Serve, flags: Mapping[str, Any]) -> BeamLimit:

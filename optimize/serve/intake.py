@@ -1,7 +1,7 @@
 """What the front takes in from clients that it cannot trust to be quick: bodies, requests and connections.
 
-Every wait for a client ends, and everything that is kept for one is bounded. Heads of requests have the deadline and
-the sizes that the server library enforces (`HEADS`); the rest is here.
+Every wait for a client ends, and everything that is kept for one is bounded. The server library bounds the sizes of
+heads of requests (`HEADS`); the rest is here.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -90,37 +91,52 @@ class Intake:
 
 
 class Connections:
-    """The front's connections, of which there is always room for one more.
+    """The front's connections: none stays without a request for long, and there is always room for one more.
+
+    The server library's own deadlines miss connections that its parser gave up, and answers that nobody takes.
 
     Args:
         most: Number above which the one that has gone longest without a request is closed for a new one.
+        idle_max_s: Time without a request after which a connection is closed.
+        clock: Monotonic clock in seconds.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._busy: set[web.RequestHandler] = set()
+    def __init__(self, most: int, idle_max_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._most, self._idle_max_s, self._clock = most, idle_max_s, clock
+        self._idle_since: dict[web.RequestHandler, float] = {}  # the longest comes first
 
     @contextlib.contextmanager
     def busy(self, request: web.Request) -> Iterator[None]:
-        """Spare the connection of a request until it is answered."""
-        self._busy.add(request.protocol)
+        """Spare the connection of a request while it is answered."""
+        self._idle_since.pop(request.protocol, None)
         try:
             yield
         finally:
-            self._busy.discard(request.protocol)
+            self._idle_since[request.protocol] = self._clock()
 
     def accepting(self, server: web.Server) -> Callable[[], web.RequestHandler]:
         """What makes the protocol of each new connection, closing another one first where there are too many."""
 
         def accept() -> web.RequestHandler:
-            live = server.connections
-            if len(live) >= self._most:
-                idle = next((c for c in live if c not in self._busy and c.transport is not None), None)
-                if idle is not None:
-                    idle.force_close()
-            return server()
+            if len(server.connections) >= self._most:
+                self._close(next((c for c in self._idle_since if c.transport is not None), None))
+            connection = server()
+            self._idle_since[connection] = self._clock()
+            return connection
 
         return accept
+
+    def sweep(self) -> None:
+        """Close connections that have been without a request for too long."""
+        for connection, since in list(self._idle_since.items()):
+            if self._clock() - since < self._idle_max_s:
+                return
+            self._close(connection)
+
+    def _close(self, connection: web.RequestHandler | None) -> None:
+        if connection is not None:
+            del self._idle_since[connection]
+            connection.force_close()
 
 
 def capacity(settings: Serve) -> tuple[int, int]:

@@ -55,7 +55,8 @@ class Proxy:
         self.draining, self.in_flight = False, 0
         self._forwarder = Forwarder(supervisor, settings, self.counts)
         requests_max, connections_max = capacity(settings)
-        self._intake, self.connections = Intake(settings, requests_max), Connections(connections_max)
+        self._intake = Intake(settings, requests_max)
+        self.connections = Connections(connections_max, settings.client_timeout_s)
         self._observed: Mapping[str, float] = {}
 
     def app(self) -> web.Application:

@@ -61,7 +61,7 @@ def test_a_live_engine_answers_like_the_references_and_reports_its_memory(
         engine.reset()
         # Twelve steps of beam search are enough: it always takes as many as it is allowed, and each is a prefill.
         beams = run_load(clients, engine, traffic(workload, RequestConfig(2, (("max_tokens", 12),))))
-        memory = engine.memory()
+        memory, cache, longest = engine.memory(), engine.cache_settings(), engine.longest_sequence()
     answered = [r for r in greedy.records if r.error is None]
     assert answered and all(
         r.first_token_s is not None and r.due_s <= r.sent_s < r.first_token_s <= r.done_s for r in answered
@@ -70,7 +70,8 @@ def test_a_live_engine_answers_like_the_references_and_reports_its_memory(
     window = (greedy.window_start_s, greedy.window_end_s)
     bleu = Bleu().estimate(Measurement(answered, *window, dict(enumerate(workload.references))))
     assert bleu is not None and 50 < bleu.value < 95
-    assert memory is not None and memory.kv_pool_bytes == 2**30
+    assert memory is not None and memory.kv_pool_bytes == int(cache["kv_cache_memory_bytes"]) == 2**30
+    assert memory.kv_block_tokens == int(cache["block_size"]) and longest == 256
     # Keys and values of 4 layers, 256 wide, 2 bytes each, for every token of a block.
     assert memory.kv_block_bytes == memory.kv_block_tokens * 2 * 4 * 256 * 2
     assert memory.max_sequences == 16

@@ -116,7 +116,7 @@ def beams(arrival: Arrival) -> int:
     return n * prompts if searches and n is not None and n > 1 else 1
 
 
-@tried(80)
+@tried(150)
 @given(request=requests() | st.binary(max_size=200) | st.tuples(requests(), requests()).map(b"".join))
 def test_no_bytes_bring_the_front_down_or_reach_the_engine_unchecked(
     front: Fronted, caplog: pytest.LogCaptureFixture, request: bytes
@@ -124,7 +124,7 @@ def test_no_bytes_bring_the_front_down_or_reach_the_engine_unchecked(
     check(front, caplog, status(front.exchange(request)))
 
 
-@tried(120)
+@tried(200)
 @given(
     line=st.tuples(st.just("POST"), TARGETS.map(lambda target: target.replace(" ", ""))).map(" ".join), body=bodies(),
     headers=st.lists(HEADER_LINES.map(lambda line: line.decode("utf-8", "surrogateescape")), max_size=1),

@@ -46,7 +46,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 20) -> bool:
     return condition()
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /hea", b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Half: "])
+@pytest.mark.parametrize("sent", [b"", b"GET /hea", b"GET / HTTP/1.1\r\nX-Half: ", b"CONNECT  \r\n\r\n"])
 def test_a_head_that_never_ends_has_a_deadline(hasty: Fronted, sent: bytes) -> None:
     with closing(hasty.connect()) as sock:
         sock.sendall(sent)
