@@ -16,6 +16,7 @@ from objectives import Measurement
 from objectives.quality import Bleu
 from optimize.config.measuring import Load, WorkloadSource
 from optimize.engine.base import Endpoint, EngineConfig, RequestConfig
+from optimize.engine.vllm_engine import VllmEngine
 from optimize.errors import EngineFailure, FailureKind
 from optimize.load.arrivals import ClosedLoop
 from optimize.load.client_pool import ClientPool
@@ -56,6 +57,7 @@ def test_a_live_engine_answers_like_the_references_and_reports_its_memory(
 ) -> None:
     with live_engines.lease() as lease:
         engine = lease.engine
+        assert isinstance(engine, VllmEngine)
         assert engine.effective(["max_num_seqs"]) == {"max_num_seqs": 16}
         greedy = run_load(clients, engine, traffic(workload))
         engine.reset()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ import psutil
 import pytest
 
 from optimize.engine.process import free_port
+from optimize.serve.restart_log import RestartLog
 from tests.live.fixtures import CACHE, Command
 
 pytestmark = pytest.mark.live
@@ -41,8 +41,8 @@ def test_requests_survive_a_killed_engine_and_sigterm_leaves_nothing(tmp_path: P
         disturbed = httpx.post(f"{url}/v1/completions", json={**body, "temperature": 0}, timeout=120)
         assert disturbed.status_code == 200
         assert disturbed.json()["choices"][0]["text"] == undisturbed["choices"][0]["text"]
-        log = (tmp_path / "studies/serve-chat/restarts.jsonl").read_text(encoding="utf-8")
-        assert [json.loads(line)["how"] for line in log.splitlines()] in (["warm"], ["cold"])
+        log = RestartLog(tmp_path / "studies/serve-chat/restarts.jsonl")
+        assert [restart.how for restart in log.read()] in (["warm"], ["cold"])
     finally:
         server.process.terminate()
         done = server.wait()
