@@ -15,9 +15,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from objectives import Direction, Estimate
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _SCALES: dict[str, list[tuple[float, str]]] = {
     "bytes": [(2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")],
@@ -158,3 +161,10 @@ def printable(text: str, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def terminal() -> Console:
+    """A console that shows every text as it is: brackets and colons in a knob's value are no markup and no emoji."""
+    from rich.console import Console
+
+    return Console(highlight=False, markup=False, emoji=False)

@@ -224,6 +224,11 @@ def test_mlflow_stays_in_its_mirror() -> None:
     assert _offenders({"mlflow"}, ["optimize.tracking.mlflow_mirror"]) == []
 
 
+def test_consoles_are_made_in_one_place_which_shows_text_as_it_is() -> None:
+    makers = {found.module for found in IMPORTS if found.target == "rich.console.Console" and not found.typing}
+    assert makers == {"optimize.formatting"}
+
+
 def test_untyped_configuration_stops_at_the_door() -> None:
     config = [module for module in MODULES if module.startswith("optimize.config.")]
     assert _offenders({"hydra", "omegaconf"}, ["optimize.cli", *config]) == []

@@ -5,11 +5,15 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 import hydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from optimize.config import schema
@@ -19,6 +23,9 @@ from optimize.config.validate import validate
 from optimize.errors import ConfigError, closest
 
 _SEARCH_PATH = "hydra.searchpath"
+_OWN_ERRORS = (HydraException, OmegaConfBaseException)
+_STUMBLES = (AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
+"""What Hydra lets through beside errors of its own, e.g. ValueError where a word is the index of a list."""
 
 
 def composed(words: Sequence[str]) -> DictConfig:
@@ -28,17 +35,33 @@ def composed(words: Sequence[str]) -> DictConfig:
     Its secrets are registered here (`optimize.redaction`), before anything else is done with it.
 
     Raises:
-        ConfigError: a folder that does not exist, or a choice of which two files exist.
+        ConfigError: a folder that does not exist, a choice of which two files exist, or words that make no sense.
     """
     register_words(words)
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        node = hydra.compose("config", _with_search_path(words))
+    path = _with_search_path(words)
+    with _understood(), hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        node = hydra.compose("config", path)
     register_node(node)
     return node
 
 
+@contextmanager
+def _understood() -> Iterator[None]:
+    """Turn what Hydra stumbles over into an error of ours; its own errors are left to `explain`."""
+    try:
+        yield
+    except _OWN_ERRORS:
+        raise
+    except _STUMBLES as error:
+        raise ConfigError(f"no configuration can be made of these words: {error}; see docs/configuration.md") from error
+
+
 def from_hydra(words: Sequence[str]) -> DictConfig | None:
-    """The configuration by Hydra's own command line; None where that only answered a question (--help, --cfg)."""
+    """The configuration by Hydra's own command line; None where that only answered a question (--help, --cfg).
+
+    Raises:
+        ConfigError: as `composed`; an option that Hydra does not have.
+    """
     nodes: list[DictConfig] = []
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -46,7 +69,15 @@ def from_hydra(words: Sequence[str]) -> DictConfig | None:
         nodes.append(node)
 
     sys.argv[1:] = _with_search_path(words)
-    compose()
+    usage = StringIO()
+    try:
+        with _understood(), redirect_stderr(usage):
+            compose()
+    except SystemExit as end:
+        if end.code:
+            raise ConfigError(f"{usage.getvalue().rpartition('error: ')[2].strip()}; --help lists the options") from end
+        raise
+    print(usage.getvalue(), end="", file=sys.stderr)
     return nodes[0] if nodes else None
 
 
@@ -72,7 +103,8 @@ def to_typed(node: DictConfig) -> schema.StudyConfig:
     missing = OmegaConf.missing_keys(node)
     if missing:
         raise ConfigError(f"{sorted(missing)[0]} is not set: give it, e.g. {sorted(missing)[0]}=...")
-    typed = OmegaConf.to_object(node)
+    with _understood():
+        typed = OmegaConf.to_object(node)
     assert isinstance(typed, schema.StudyConfig)
     return with_installed_files(typed)
 

@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable
 from types import TracebackType
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from optimize.formatting import figure
+from optimize.formatting import figure, terminal
 from optimize.ledger import TrialRecord
 from optimize.outcome import Role
 
@@ -26,7 +25,7 @@ class Progress:
 
     def __init__(self, total: int, metrics: list[str], deadline: float | None = None) -> None:
         self._total, self._done, self._metrics, self.deadline = total, 0, metrics, deadline
-        self._console = Console(highlight=False)
+        self._console = terminal()
         self._live = Live(console=self._console, refresh_per_second=2) if self._console.is_terminal else None
         self._began, self._measured = time.monotonic(), 0
         self._title, self._phase, self._phase_began = "", "", time.monotonic()
@@ -50,7 +49,7 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Print a line."""
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._console.print(line, soft_wrap=True)
 
     def trial(self, record: TrialRecord) -> None:
         """Show the trial that begins."""

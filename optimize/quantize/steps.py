@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from optimize.formatting import terminal
 from optimize.quantize.compress import STEPS
 
 
@@ -20,9 +20,10 @@ class Steps:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._console = Console(highlight=False)
+        self._console = terminal()
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[detail]}"), TimeElapsedColumn(),
+            TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
             console=self._console, disable=not self._console.is_terminal, transient=True,
         )  # fmt: skip
         self._task = self._bar.add_task(f"{name}: importing llm-compressor", total=len(STEPS) + 1, detail="")
@@ -37,7 +38,7 @@ class Steps:
         self._bar.stop()
 
     def say(self, line: str) -> None:
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._console.print(line, soft_wrap=True)
 
     def event(self, event: dict[str, Any]) -> None:
         """Show a step of the child process."""

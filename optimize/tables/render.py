@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
-from rich.console import Console
 from rich.table import Table as RichTable
-from rich.text import Text
 
 from objectives import Estimate
 from optimize.files import to_csv_lines, write_atomically, write_files
@@ -23,6 +21,9 @@ from optimize.tables.changes import change_text
 from optimize.tables.comparison import Grid, Row
 from optimize.tables.folklore import folklore, label
 from optimize.tables.result import Result
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 _LEGEND = (
@@ -91,20 +92,20 @@ def _markdown_table(grid: Grid, columns: Mapping[str, str]) -> list[str]:
 
 
 def show(result: Result, console: Console) -> None:
-    """Print it."""
+    """Print it on a console that takes brackets for text (`optimize.formatting.terminal`)."""
     for grid in result.grids:
         head, *body = lines_of(grid, result.columns, strong="")
         table = RichTable(*head, title=result.title, show_lines=True)
         for line in body:
-            table.add_row(*map(Text, line))  # brackets are intervals, no markup
+            table.add_row(*line)
         console.print(table)
         for sentence in (*refused(grid), *folklore(grid)):
-            console.print(f"  {sentence}", markup=False, soft_wrap=True)
+            console.print(f"  {sentence}", soft_wrap=True)
     for shares in result.shares:
         for share in shares:
-            console.print(f"  {share.in_words()}", markup=False, soft_wrap=True)
+            console.print(f"  {share.in_words()}", soft_wrap=True)
     for note in result.notes:
-        console.print(f"  {note}", markup=False, soft_wrap=True)
+        console.print(f"  {note}", soft_wrap=True)
 
 
 def to_lines(result: Result) -> list[dict[str, Any]]:

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from objectives import Measurement
 from optimize.config.schema import LEAST_ROUNDS, StudyConfig
 from optimize.driver.checkpoints import checkpoints_of
@@ -23,6 +21,7 @@ from optimize.evaluation.answers import Answers
 from optimize.evaluation.estimates import estimate_all
 from optimize.evaluation.evaluator import Evaluator
 from optimize.files import path_part
+from optimize.formatting import terminal
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.client_pool import ClientPool
 from optimize.outcome import State
@@ -69,7 +68,7 @@ def run_table(name: str, config: StudyConfig, config_yaml: str) -> int:
         text = to_markdown(result) if result else "no table"
         tracker.close(metrics_of(result) if result else {}, text, files, FINISHED if result else FAILED)
         if result:
-            show(result, Console(highlight=False))
+            show(result, terminal())
 
     _measure(plan, config_yaml, grids, close)
     return conclude(result_of(name, spec, plan, grids), plan, files)
@@ -122,7 +121,7 @@ def _rescore(name: str, spec: Spec, values: Mapping[str, Sequence[Any]], plan: P
     if result is None:
         raise ConfigError(f"tables.again={plan.config.study.name!r}: {plan.folder} holds no measurements of these rows")
     files = write(result, plan.folder / "report")
-    show(result, Console(highlight=False))
+    show(result, terminal())
     return conclude(result, plan, files)
 
 

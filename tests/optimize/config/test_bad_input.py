@@ -39,6 +39,9 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
         ("optimize.tables", ["quantization", "tables.quantization=[fp16,int3]"], "unknown quantization 'int3'"),
         ("optimize.tables", ["batch_size", "repeats=1"], "repeats must be at least 2"),
         ("optimize.recommend", [], "run one first"),
+        ("optimize", ["+study=chat", "recipes.mixed8.ignore.hydra=1"], "no configuration can be made of these words"),
+        ("optimize", ["+study=chat", "study.trials='\x1b[31m'"], r"'\x1b[31m'"),
+        ("optimize", ["+study=chat", "--what"], "unrecognized arguments: --what"),
     ],
 )
 def test_a_command_refuses(optimize: Run, tmp_path: Path, verb: str, words: list[str], message: str) -> None:

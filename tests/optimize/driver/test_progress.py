@@ -1,0 +1,66 @@
+"""What a study shows on a terminal."""
+
+from __future__ import annotations
+
+import re
+from contextlib import redirect_stdout
+from io import StringIO
+
+import pytest
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from optimize.driver.progress import Progress
+from optimize.formatting import terminal
+from optimize.ledger import TrialRecord
+from optimize.outcome import Role, State
+from optimize.quantize.steps import Steps
+
+ODD = "[red]x[/red] [/] [link=http://evil.example]y[/link] [bold :boom:"
+
+
+@pytest.fixture(autouse=True)
+def _on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def _plain(shown: str) -> str:
+    """The text on the screen: without the codes that move the cursor and set colours."""
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+
+
+def test_a_knobs_value_is_shown_as_it_is() -> None:
+    record = TrialRecord(study="s", number=1, role=Role.SEARCH, params={"dtype": ODD}, config={}, signature={})
+    record.state, record.reason = State.INFEASIBLE, ODD
+    shown = StringIO()
+    with redirect_stdout(shown), Progress(2, ["qps"]) as progress:
+        progress.trial(record)
+        progress.phase(f"window {ODD}")
+        progress.finished(record, counts=True, best=lambda: ODD)
+        progress.phase("end")
+        progress.say(ODD)
+    text = _plain(shown.getvalue())
+    assert f"trial 1 (1 of 2): dtype={ODD}" in text and f"window {ODD} …" in text
+    assert f"best so far: {ODD}" in text and f"infeasible: {ODD}" in text
+    assert text.count(ODD) == text.count("evil.example") == text.count("boom") > 6
+
+
+def test_a_recipes_name_is_shown_as_it_is() -> None:
+    shown = StringIO()
+    with redirect_stdout(shown), Steps(ODD) as steps:
+        steps.event({"step": "saving"})
+        steps.event({"share": 0.5})
+        assert isinstance(steps._bar, Bars)
+        steps._bar.refresh()
+    assert f"{ODD}: saving" in _plain(shown.getvalue())
+
+
+def test_a_table_shows_its_title_heads_and_cells_as_they_are() -> None:
+    shown = StringIO()
+    with redirect_stdout(shown):
+        table = Table(ODD, title=f"title {ODD}")
+        table.add_row(f"cell {ODD}")
+        terminal().print(table)
+    assert all(f"{part}{ODD}" in _plain(shown.getvalue()) for part in ("title ", "cell ", ""))
