@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from optimize.errors import ConfigError, OptimizeError, closest
 
@@ -33,6 +34,10 @@ def build(node: object, where: str, **defaults: object) -> Any:
     for name in arguments:
         if name not in parameters and not takes_any:
             raise ConfigError(f"{where}.{name} is not a setting of {node['_target_']}; {closest(name, parameters)}")
+    for name, hint in _hints(target).items():
+        if name in arguments and not _fits(arguments[name], hint):
+            wanted = getattr(hint, "__name__", hint) if not get_args(hint) else hint
+            raise ConfigError(f"{where}.{name} must be of type {wanted}, got {arguments[name]!r:.80}")
     arguments = {k: v for k, v in defaults.items() if k in parameters} | arguments
     try:
         return target(**arguments)
@@ -40,6 +45,28 @@ def build(node: object, where: str, **defaults: object) -> Any:
         raise
     except (TypeError, ValueError) as error:
         raise ConfigError(f"{where}: {error}") from error
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    """Argument -> type, as far as the target says."""
+    try:
+        return get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    except (AttributeError, NameError, TypeError):  # none, or of names that exist for type checkers only
+        return {}
+
+
+def _fits(value: object, hint: Any) -> bool:
+    """Whether a value of the configuration can be of this type; of what is in a mapping or a list nothing is said."""
+    if isinstance(hint, UnionType) or get_origin(hint) is Union:
+        return any(_fits(value, part) for part in get_args(hint))
+    plain = get_origin(hint) or hint
+    if not isinstance(plain, type) or isinstance(value, plain):
+        return True
+    if issubclass(plain, str | Mapping) or plain in (bool, NoneType):
+        return False
+    if plain in (int, float):
+        return isinstance(value, int | float) and (plain is float or float(value).is_integer())
+    return not issubclass(plain, Sequence) or isinstance(value, list)
 
 
 def _locate(dotted: str, where: str) -> Any:

@@ -58,7 +58,7 @@ def _base() -> DictConfig:
 def _keys(node: DictConfig, above: str = "") -> Iterator[str]:
     """The dotted names of all settings and groups of settings."""
     for name in node:
-        key, part = f"{above}{name}", node._get_node(name)
+        key, part = f"{above}{name!s}", node._get_node(name)
         yield key
         if isinstance(part, DictConfig) and not part._is_none() and not part._is_interpolation():
             yield from _keys(part, f"{key}.")

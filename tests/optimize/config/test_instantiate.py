@@ -11,6 +11,7 @@ from optimize.load.arrivals import ClosedLoop
 
 LATENCY = "objectives.latency.LatencyQuantile"
 CLOSED = "optimize.load.arrivals.ClosedLoop"
+SIMULATED = "optimize.engine.simulated.SimulatedLauncher"
 
 
 def test_builds_with_the_arguments_of_the_node() -> None:
@@ -59,7 +60,12 @@ def test_targets_that_are_not_there_or_cannot_be_built_are_named(target: str) ->
             r"objectives\.x\.quantil is not a setting.*did you mean 'quantile'",
         ),
         ({"_target_": LATENCY, "quantile": 99}, r"objectives\.x: quantile must lie between 0 and 1, got 99"),
-        ({"_target_": LATENCY, "quantile": "high"}, r"objectives\.x: "),
+        ({"_target_": LATENCY, "quantile": "high"}, r"objectives\.x\.quantile must be of type float, got 'high'"),
+        ({"_target_": CLOSED, "users": 1.5}, r"objectives\.x\.users must be of type int, got 1\.5"),
+        ({"_target_": CLOSED, "users": [3]}, r"objectives\.x\.users must be of type int, got \[3\]"),
+        ({"_target_": SIMULATED, "flags": 5.5}, r"objectives\.x\.flags must be of type dict\[str, .*Any\], got 5\.5"),
+        ({"_target_": SIMULATED, "refuses": "int8"}, r"objectives\.x\.refuses must be of type list\[str\], got 'int8'"),
+        ({"_target_": SIMULATED, "oom_above_seqs": "9"}, r"objectives\.x\.oom_above_seqs must be of type int \| None"),
         ({"_target_": "optuna.distributions.IntDistribution", "low": 1}, r"objectives\.x: .*'high'"),
     ],
 )
