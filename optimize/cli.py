@@ -22,6 +22,7 @@ from optimize.config.validate import validate
 from optimize.engine.proxies import with_direct_loopback
 from optimize.errors import ConfigError, OptimizeError, closest
 from optimize.files import in_words
+from optimize.formatting import printable
 from optimize.redaction import forgetting, redacted_streams
 
 # Read when numpy is imported, which every verb does after this module. After each product OpenBLAS's threads spin for a
@@ -122,11 +123,5 @@ def complain_of(damage: Iterable[str]) -> int:
 
 
 def _complain(message: str, code: int) -> int:
-    print(f"error: {_one_line(message)}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
-
-
-def _one_line(message: str) -> str:
-    """A message on one line; what a terminal would obey rather than show, it shows."""
-    line = " ".join(message.split())
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
