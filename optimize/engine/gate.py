@@ -10,6 +10,7 @@ a list of some ten headers.
 from __future__ import annotations
 
 import hmac
+import ipaddress
 import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
@@ -38,7 +39,15 @@ def names_loopback(host: bytes) -> bool:
     A browser that was lured to a foreign name which resolves to 127.0.0.1 sends that foreign name.
     """
     name, colon, port = host.rpartition(b":")
-    return host in _LOOPBACK or bool(colon) and port.isdigit() and name in _LOOPBACK
+    name = name if colon and port.isdigit() else host
+    return name in _LOOPBACK or _is_loopback_address(name)
+
+
+def _is_loopback_address(name: bytes) -> bool:
+    try:
+        return ipaddress.ip_address(name.decode("ascii").strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 class Gate:

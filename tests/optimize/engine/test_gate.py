@@ -22,7 +22,9 @@ RIGHT = [(b"host", b"127.0.0.1:8001"), (b"authorization", b"Bearer secret")]
 Message = MutableMapping[str, Any]
 
 
-@pytest.mark.parametrize("host", [b"127.0.0.1", b"127.0.0.1:1", b"localhost:8000", b"[::1]", b"[::1]:8000"])
+@pytest.mark.parametrize(
+    "host", [b"127.0.0.1", b"127.0.0.1:1", b"localhost:8000", b"[::1]", b"[::1]:8", b"127.0.0.5:8"]
+)
 def test_names_of_loopback_are_recognised(host: bytes) -> None:
     assert names_loopback(host)
 
@@ -32,6 +34,7 @@ def test_names_of_loopback_are_recognised(host: bytes) -> None:
     [
         b"", b":", b":80", b"evil.example", b"evil.example:8000", b"127.0.0.1.evil.example", b"localhost:x", b"::1",
         b"localhost.", b"127.0.0.1@evil.example", b"127.0.0.1:80:80",
+        b"0.0.0.0:80", b"\xff:80", b"10.0.0.1:80",
     ],
 )  # fmt: skip
 def test_other_names_are_not(host: bytes) -> None:
