@@ -16,6 +16,8 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
+
 from optimize.errors import ConfigError, DamagedFile, one_line
 from optimize.redaction import redact
 
@@ -132,6 +134,33 @@ def check_sqlite(uri: str, table: str) -> None:
         raise ConfigError(f"{path} is a corrupt SQLite database ({health}): {remedy}")
     if tables and table not in tables:
         raise ConfigError(f"{path} belongs to another program (it has no table {table!r}): {remedy}")
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold a lock on a file, which stays.
+
+    Args:
+        path: The file, made if missing.
+        wait: Whether to wait for another process that holds it.
+
+    Raises:
+        ConfigError: the file is another user's, or a link.
+        TimeoutError: another process holds it, and `wait` is off.
+    """
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise ConfigError(
+            f"cannot lock {path} ({error.strerror}): remove that file if nobody uses it, or choose another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
 
-from filelock import FileLock, Timeout
-
 from optimize.errors import ConfigError
+from optimize.files import locked
 
 _OUTPUTS = (1, 2)
 """File descriptors of standard output and standard error."""
@@ -49,16 +48,13 @@ def exclusive(folder: Path, study: str) -> Iterator[None]:
     """Lock a study's folder: two sessions on one machine would measure each other's load.
 
     Raises:
-        ConfigError: another process runs the study.
+        ConfigError: another process runs the study, or another user's lock is in the way.
     """
-    lock = FileLock(folder / "lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ConfigError(
-            f"study {study!r} is running in another process: wait for it, or choose another study.name"
-        ) from None
-    try:
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder / "lock", wait=False))
+        except TimeoutError:
+            raise ConfigError(
+                f"study {study!r} is running in another process: wait for it, or choose another study.name"
+            ) from None
         yield
-    finally:
-        lock.release()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import os
-import re
-import tempfile
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock, Timeout
 
 from optimize.errors import ConfigError
 from optimize.hardware import gpu_handles, visible_gpus
@@ -39,11 +38,6 @@ class Place:
         if self.gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self.gpus))
 
-    @property
-    def name(self) -> str:
-        """Name that is fit for a file."""
-        return re.sub(r"[^0-9a-zA-Z]+", "-", str(self))
-
     def __str__(self) -> str:
         parts = [f"{name} {_ranges(numbers)}" for name, numbers in (("GPU", self.gpus), ("CPU", self.cpus)) if numbers]
         return ", ".join(parts) or "the whole machine"
@@ -62,21 +56,30 @@ def taken(places: Sequence[Place]) -> Iterator[Place]:
         if place == Place():
             yield place
             return
-        lock = FileLock(Path(tempfile.gettempdir()) / f"optimize-place-{place.name}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            continue
-        try:
+        with socket.socket(socket.AF_UNIX) as lock:
+            try:
+                lock.bind(_address(place))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+                continue
             place.take()
             yield place
-        finally:
-            lock.release()
         return
     raise ConfigError(
-        f"every place for an engine on this machine ({'; '.join(map(str, places))}) is taken by another worker: "
-        "wait for it, or name other executor.cpu_sets"
+        f"every place for an engine on this machine ({'; '.join(map(str, places))}) is taken by another worker, perhaps "
+        "of another user: wait for it, or name other executor.cpu_sets"
     )
+
+
+def _address(place: Place) -> str:
+    """An address in Linux's abstract namespace, which one process of the machine can have, whoever runs it.
+
+    A file in /tmp was tried before: one user's could not be opened by another, and a link in its place misled both. The
+    kernel frees an address with its process, and there is nothing to own, to follow or to clean up. Containers with a
+    network of their own do not see each other's; they do not see each other's /tmp, either.
+    """
+    return f"\0optimize-place-{hashlib.sha256(str(place).encode()).hexdigest()[:32]}"
 
 
 def read_cpus(text: str) -> tuple[int, ...]:

@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from optimize.checkpoint import local_folder
 from optimize.config.schema import Model, RandomWeights
 from optimize.entries import draft, publish
 from optimize.errors import ConfigError
-from optimize.files import path_part
+from optimize.files import locked, path_part
 from optimize.model.folder import is_missing
 from optimize.model.manifest import write_manifest
 
@@ -42,7 +40,7 @@ def materialized(model: Model, cache_folder: Path, say: Callable[[str], None]) -
     _check(model.random)
     folder = cache_folder.resolve() / "checkpoints" / f"{path_part(model.name)}-{_digest(model.random)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.parent / "lock"):
+    with locked(folder.parent / "lock"):
         if is_missing(folder, say):
             say(f"making {model.name}: {parameters(model.random.config) / 1e9:.2f} billion random weights")
             _make(model.random, folder)

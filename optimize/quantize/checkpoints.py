@@ -14,13 +14,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from optimize.checkpoint import content_hash
 from optimize.config.schema import Model, Recipe
 from optimize.entries import hold
 from optimize.errors import EngineFailure, FailureKind
-from optimize.files import path_part
+from optimize.files import locked, path_part
 from optimize.model.folder import is_missing
 from optimize.model.manifest import MANIFEST, damage
 from optimize.quantize.calibration import Calibration
@@ -87,7 +85,7 @@ def make_checkpoints(
     }  # fmt: skip
     root = cache_folder / "checkpoints"
     root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / "lock"):
+    with locked(root / "lock"):
         missing = [r for r in to_make if r.name in folders and is_missing(folders[r.name], say)]
         if missing:
             say(f"making checkpoints: {', '.join(r.name for r in missing)}")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from optimize.errors import ConfigError
-from optimize.files import SOURCE, check_name, check_sqlite, check_writable, path_part, python_path
+from optimize.files import SOURCE, check_name, check_sqlite, check_writable, locked, path_part, python_path
 
 
 def test_a_folder_is_made_where_that_is_possible(tmp_path: Path) -> None:
@@ -123,3 +123,36 @@ def test_any_name_becomes_part_of_a_files_name(tmp_path: Path, name: str) -> Non
 
 def test_a_fit_name_stays_as_it_is_in_a_files_name() -> None:
     assert path_part("llama_1b-instruct.v2") == "llama_1b-instruct.v2"
+
+
+def test_a_lock_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    with locked(tmp_path / "lock"), pytest.raises(TimeoutError), locked(tmp_path / "lock", wait=False):
+        pass
+    with locked(tmp_path / "lock", wait=False):
+        pass
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=r"^cannot lock .*/lock \(.*\): remove that file"), locked(tmp_path / "lock"):
+        pass
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_the_lock_of_another_user_is_named(tmp_path: Path) -> None:
+    """As nobody, where the tests run as root."""
+    tmp_path.chmod(0o777)
+    (tmp_path / "lock").touch(mode=0o444)
+    code = (
+        "import os, sys; from pathlib import Path; from optimize.errors import ConfigError\n"
+        "from optimize.files import locked\n"
+        "if os.geteuid() == 0: os.setegid(65534); os.seteuid(65534)\n"
+        "try:\n with locked(Path(sys.argv[1])): print('locked')\n"
+        "except ConfigError as error: print(error)"
+    )
+    folder = Path("/proc/self/fd") / str(os.open(tmp_path, os.O_RDONLY))  # no way through the folders above it
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder / "lock")], capture_output=True, text=True, pass_fds=[int(folder.name)]
+    )
+    os.close(int(folder.name))
+    assert done.stdout.startswith("cannot lock ") and "(Permission denied)" in done.stdout, done.stderr

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +58,49 @@ def test_a_place_is_taken_by_one_worker_at_a_time() -> None:
             pass
     with taken([place]):
         pass
+
+
+NOBODY = 65534
+TAKE = """
+import os, sys
+from optimize.errors import ConfigError
+from optimize.executor.placement import Place, taken
+user, cpu, gpu = map(int, sys.argv[1:])
+if os.geteuid() == 0:
+    os.setegid(user)
+    os.seteuid(user)
+try:
+    with taken([Place(cpus=(cpu,), gpus=(gpu,))]):
+        print("taken", flush=True)
+        sys.stdin.read()
+except ConfigError as error:
+    print(error, flush=True)
+"""
+
+
+def _take(user: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", TAKE, str(user), str(HERE[0]), str(os.getpid())],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_users_share_a_machine_and_no_place() -> None:
+    """The second user is refused while the first is there, and no file of the first is in the way afterwards."""
+    for first, second in ((0, NOBODY), (NOBODY, 0)):
+        with _take(first) as holder:
+            assert holder.stdout is not None and holder.stdout.readline() == "taken\n"
+            with _take(second) as other:
+                assert "is taken by another worker, perhaps of another user" in other.communicate()[0]
+            holder.communicate()
+        with _take(second) as other:
+            assert other.communicate()[0] == "taken\n"
+
+
+def test_a_place_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with taken([Place(cpus=tuple(HERE))]):
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_the_first_that_is_free_is_taken() -> None:
