@@ -17,7 +17,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from optimize.errors import OptimizeError
+from optimize.errors import OptimizeError, one_line
 
 MARK = "CACHEDIR.TAG"
 """Name of the mark, which by convention also tells backup programs to leave a folder out."""
@@ -40,7 +40,7 @@ def claim(entry: Path) -> Path:
             publish(draft(entry), entry)
     except OSError as error:
         raise OptimizeError(
-            f"the cache cannot hold {entry} ({error.strerror}): make room, or choose another cache_dir"
+            f"the cache cannot hold {entry} ({one_line(error)}): make room, or choose another cache_dir"
         ) from error
     return entry
 

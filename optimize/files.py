@@ -155,7 +155,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
         raise
     except OSError as error:
         raise ConfigError(
-            f"cannot lock {path} ({error.strerror}): remove that file if nobody uses it, or choose another folder"
+            f"cannot lock {path} ({one_line(error)}): remove that file if nobody uses it, or choose another folder"
         ) from error
     try:
         yield

@@ -356,3 +356,30 @@ def test_functions_take_few_parameters(module: str) -> None:
     tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     assert [f"{f.name}: {_parameters(f)}" for f in functions if _parameters(f) > MOST_PARAMETERS] == []
+
+
+def _indexed_lines(source: str) -> list[str]:
+    """Lines that are taken by their number from a text that may have none."""
+    nodes = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Subscript)]
+    return [
+        ast.unparse(node)
+        for node in nodes
+        if isinstance(node.value, ast.Call)
+        and isinstance(node.value.func, ast.Attribute)
+        and not isinstance(node.slice, ast.Slice)
+        and (
+            node.value.func.attr == "splitlines"
+            or (node.value.func.attr in ("split", "rsplit") and ast.unparse(node.value.func.value).startswith("str("))
+        )
+    ]
+
+
+def test_lines_that_are_taken_by_number_are_seen() -> None:
+    source = "a = str(error).splitlines()[0]\nb = text.splitlines()[1:]\nc = str(e).split()[-1]\nd = path.split('/')[0]"
+    assert _indexed_lines(source) == ["str(error).splitlines()[0]", "str(e).split()[-1]"]
+
+
+def test_no_text_is_expected_to_have_a_line() -> None:
+    """An error may have an empty text: `optimize.errors.one_line` names its class then."""
+    found = {name: _indexed_lines(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+    assert {name: lines for name, lines in found.items() if lines} == {}

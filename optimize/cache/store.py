@@ -18,6 +18,7 @@ from pathlib import Path
 
 from optimize.entries import hold, is_held, is_marked, mark, used_at
 from optimize.entries import remove as remove_entry
+from optimize.errors import one_line
 from optimize.model.folder import is_own
 
 KINDS = ("checkpoints", "compiled", "datasets", "perplexity", "tokens")
@@ -122,7 +123,7 @@ def remove(unwanted: Sequence[Entry]) -> Removal:
         except FileNotFoundError:
             continue
         except OSError as error:
-            result.failed[entry.path] = error.strerror or type(error).__name__
+            result.failed[entry.path] = one_line(error)
     return result
 
 

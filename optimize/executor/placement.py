@@ -67,8 +67,8 @@ def taken(places: Sequence[Place]) -> Iterator[Place]:
             yield place
         return
     raise ConfigError(
-        f"every place for an engine on this machine ({'; '.join(map(str, places))}) is taken by another worker, perhaps "
-        "of another user: wait for it, or name other executor.cpu_sets"
+        f"every place for an engine on this machine ({'; '.join(map(str, places))}) is taken by another worker, "
+        "perhaps of another user: wait for it, or name other executor.cpu_sets"
     )
 
 

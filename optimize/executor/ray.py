@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from optimize.config.schema import Executor
-from optimize.errors import ConfigError, OptimizeError
+from optimize.errors import ConfigError, OptimizeError, one_line
 from optimize.executor.processes import Make, Processes
 from optimize.executor.worker import Lost, Message, Rejected, Worker, WorkerSpec
 from optimize.files import python_path
@@ -93,7 +93,7 @@ class Actors:
         except self._ray.exceptions.RayError as error:
             self._pending = {r: s for r, s in self._pending.items() if s != slot}
             self._kill(slot)
-            return Lost(_first_line(error))
+            return Lost(one_line(error, 200))
         if isinstance(message, Lost | Rejected):
             self._kill(slot)
         return message
@@ -152,7 +152,7 @@ def connect(settings: Executor) -> Any:
                 runtime_env={"env_vars": {"PYTHONPATH": python_path()}},
             )  # fmt: skip
     except (ConnectionError, OSError, RuntimeError, ValueError) as error:
-        raise ConfigError(_unreachable(settings.address, _first_line(error))) from None
+        raise ConfigError(_unreachable(settings.address, one_line(error, 200))) from None
     finally:
         signal.signal(signal.SIGTERM, handler)  # Ray installs its own, which would leave engines behind
     return ray
@@ -176,8 +176,3 @@ def _unreachable(address: str, why: str) -> str:
         f"executor.address={address}: no Ray cluster answers there ({why}): start one (ray start --head), or correct "
         "the address"
     )
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0][:200] if lines else type(error).__name__

@@ -16,7 +16,7 @@ from optimize.checkpoint import local_folder
 from optimize.config.instantiate import build
 from optimize.config.measuring import WorkloadSource
 from optimize.entries import claim
-from optimize.errors import ConfigError, closest
+from optimize.errors import ConfigError, closest, one_line
 from optimize.files import write_atomically
 from optimize.load.lengths import Lengths
 
@@ -147,7 +147,7 @@ def _read(source: WorkloadSource, cache_folder: Path) -> Any:
             return datasets.load_dataset(builder, data_files=str(path), split="train", cache_dir=cache)
         return datasets.load_dataset(source.path, source.subset, split=source.split, cache_dir=cache)
     except Exception as error:  # datasets raises a different class for every backend
-        reason = str(error.__cause__ or error).splitlines()[0]
+        reason = one_line(error.__cause__ or error)
         raise ConfigError(f"workload.path={source.path} cannot be read: {reason}{_broken_line(path)}") from error
 
 

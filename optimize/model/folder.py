@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from optimize.entries import MARK, hold, is_marked, mark, release, remove
-from optimize.errors import OptimizeError
+from optimize.errors import OptimizeError, one_line
 from optimize.model.manifest import MANIFEST, damage, read_manifest
 
 _EARLIER = ({"recipe", "recipe_text", "model_hash"}, {"random", "parameters"})
@@ -56,7 +56,7 @@ def _discard(folder: Path) -> None:
             f"checkpoint {folder} is damaged, and another process uses it: end that one first"
         ) from None
     except OSError as error:
-        raise OptimizeError(f"checkpoint {folder} is damaged and cannot be removed ({error.strerror})") from error
+        raise OptimizeError(f"checkpoint {folder} is damaged and cannot be removed ({one_line(error)})") from error
     if not own:
         raise OptimizeError(
             f"checkpoint {folder} is damaged and holds files that are not this project's: move it away, or remove it"

@@ -235,3 +235,14 @@ def test_a_data_set_of_the_hub_stays_where_an_earlier_version_has_kept_it(
         source = WorkloadSource(name="work", path=f"{owner}/set", max_tokens=40)
         assert len(load_workload(source, "no/model", tmp_path / "cache").prompts) == 3
     assert Path(folders[0]).parent == tmp_path / "cache/datasets" and folders[1] == str(tmp_path / "cache/datasets")
+
+
+def test_a_reader_that_fails_without_a_word_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import datasets
+
+    def fail(*_: object, **__: object) -> None:
+        raise TimeoutError
+
+    monkeypatch.setattr(datasets, "load_dataset", fail)
+    with pytest.raises(ConfigError, match=r"^workload\.path=.* cannot be read: TimeoutError$"):
+        _load(_jsonl(tmp_path, ROWS), tmp_path)
