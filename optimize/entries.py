@@ -55,7 +55,6 @@ def draft(entry: Path) -> Path:
     partial = _beside(entry, "part")
     partial.mkdir()
     mark(partial)
-    hold(partial)
     return partial
 
 
@@ -74,11 +73,17 @@ def publish(partial: Path, entry: Path) -> None:
 
 
 def mark(folder: Path) -> None:
-    """Mark a folder that this project has made; a mark that is there already stays."""
-    with suppress(FileExistsError):
-        handle = os.open(folder / MARK, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(_mark_of(folder))
+    """Mark a folder that this project has made, and hold it; a mark that is there already stays.
+
+    The lock comes before the text: as long as the mark is empty, nobody takes the folder for an entry.
+    """
+    try:
+        handle = os.open(folder / MARK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
+    except FileExistsError:
+        return
+    fcntl.flock(handle, fcntl.LOCK_SH)
+    os.write(handle, _mark_of(folder).encode())
+    _held[folder.absolute()] = handle
 
 
 def is_marked(folder: Path) -> bool:

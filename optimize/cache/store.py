@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from optimize.entries import hold, is_held, is_marked, mark, used_at
+from optimize.entries import hold, is_held, is_marked, mark, release, used_at
 from optimize.entries import remove as remove_entry
 from optimize.errors import one_line
 from optimize.model.folder import is_own
@@ -116,6 +116,7 @@ def remove(unwanted: Sequence[Entry]) -> Removal:
         try:
             if not is_marked(entry.path):
                 mark(entry.path)
+                release(entry.path)
             if remove_entry(entry.path):
                 result.removed.append(entry)
         except BlockingIOError:

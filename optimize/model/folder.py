@@ -22,9 +22,10 @@ def is_missing(folder: Path, say: Callable[[str], None]) -> bool:
     hold(folder)  # first: nobody removes it between the check and its use
     reason = damage(folder)
     if reason is None:
+        if not is_own(folder):  # a link, or somebody's files beside ours: served, and never removed
+            return False
         mark(folder)  # those of earlier versions have no mark
-        hold(folder)
-        return False
+        return not hold(folder)
     if folder.exists() or folder.is_symlink():
         _discard(folder)
         say(f"checkpoint {folder.name} is damaged ({reason}): it is made again")
@@ -46,10 +47,10 @@ def is_own(folder: Path) -> bool:
 
 
 def _discard(folder: Path) -> None:
-    release(folder)
     try:
         if own := is_own(folder):
             mark(folder)
+            release(folder)
             remove(folder)
     except BlockingIOError:
         raise OptimizeError(

@@ -66,7 +66,9 @@ def test_a_link_to_a_damaged_model_is_not_followed(tmp_path: Path) -> None:
     folder = Path(materialized(model(), tmp_path, lambda _: None).path)
     elsewhere = folder.rename(tmp_path / "elsewhere")
     folder.symlink_to(elsewhere)
-    assert materialized(model(), tmp_path, lambda _: None).path == str(folder)
+    (elsewhere / MARK).unlink()
+    assert materialized(model(), tmp_path, lambda _: pytest.fail("made again")).path == str(folder)
+    assert not (elsewhere / MARK).exists()
     os.truncate(elsewhere / "model-00000.safetensors", 100)
     with pytest.raises(OptimizeError, match="is damaged and holds files that are not this project's"):
         materialized(model(), tmp_path, lambda _: None)
