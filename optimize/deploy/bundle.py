@@ -32,7 +32,6 @@ from optimize.errors import ConfigError
 from optimize.files import write_files
 from optimize.formatting import figure, shown_settings
 from optimize.ledger import study_folder
-from optimize.redaction import redact_all
 from optimize.study.rows import StudyRow, requested_row
 
 MARK = "bundle.json"
@@ -176,7 +175,7 @@ def render(deployment: Deployment, alerts: Alerts, knee_point: LoadPoint | None 
 
 def _contents(deployment: Deployment) -> dict[str, Any]:
     files = [dataclasses.asdict(file) for file in deployment.serve.files]
-    row = redact_all(deployment.study_row.row.to_dict())
+    row = deployment.study_row.row.to_dict()
     return {"row": row, "name": deployment.name, "files": files, "secrets": deployment.secrets}
 
 

@@ -10,6 +10,8 @@ import pytest
 from optimize.config.deploy import Alerts
 from optimize.config.schema import StudyConfig
 from optimize.deploy.bundle import make_deployment, make_folder, write_bundle
+from optimize.engine.base import EngineConfig
+from optimize.engine.vllm import VllmLauncher
 from optimize.redaction import forgetting
 from tests.optimize.deploy.readers import (
     called,
@@ -90,3 +92,16 @@ def test_a_short_secret_does_not_change_other_flags(tmp_path: Path) -> None:
         write_bundle(make_deployment(row, StudyConfig(), folder), Alerts(), None)
     text = (folder / "serve.sh").read_text()
     assert '  --some-token="$SOME_TOKEN" \\\n' in text and "  --some-text=a1b \\\n" in text
+
+
+def test_the_launchers_own_command_reaches_the_server_as_the_tuner_ran_it(tmp_path: Path) -> None:
+    fake_program(tmp_path / "bin", "vllm")
+    flags = {"hf_token": "planted-2", "store_password": "planted-3", "max_num_seqs": 8}
+    launcher = VllmLauncher(env={"MY_TOKEN": "planted-1", "PLAIN": "1"})
+    row = chosen(launcher.deploy_command(EngineConfig("org/model", "fp16", tuple(flags.items()))), GPU)
+    folder = make_folder(tmp_path / "bundle")
+    write_bundle(make_deployment(row, StudyConfig(), folder), Alerts(), None)
+    assert not any("planted" in path.read_text() for path in folder.iterdir())
+    call = called(["bash", str(folder / "serve.sh")], tmp_path / "bin", folder, **SECRETS)
+    assert call.argv[5:] == ["--store-password=planted-3", "--max-num-seqs=8"]
+    assert call.environment.items() >= {**SECRETS, "PLAIN": "1"}.items()
