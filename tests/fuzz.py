@@ -8,8 +8,8 @@ from typing import Any
 
 from hypothesis import HealthCheck, settings
 
-EXAMPLES = "FUZZ_EXAMPLES"
-"""Environment variable: number of cases per property; they then differ from run to run."""
+CASES = int(os.environ.get("FUZZ_CASES", "0"))
+"""Number of cases of each property, which then differ from run to run; 0 for those of the suite."""
 
 
 def tried(examples: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -18,9 +18,8 @@ def tried(examples: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     Args:
         examples: Number of cases in the suite.
     """
-    asked = os.environ.get(EXAMPLES)
     checks = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
     return settings(
-        max_examples=examples if asked is None else int(asked), derandomize=asked is None, database=None,
-        deadline=None, suppress_health_check=checks,
+        max_examples=CASES or examples, derandomize=not CASES, database=None, deadline=None,
+        suppress_health_check=checks,
     )  # fmt: skip

@@ -7,7 +7,6 @@ many new ones, and composes each from the files as a command does.
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from functools import cache
@@ -15,7 +14,7 @@ from io import StringIO
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import HealthCheck, given, note, settings
+from hypothesis import given, note
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
@@ -24,8 +23,8 @@ from optimize.config import schema
 from optimize.config.compose import composed
 from optimize.errors import ConfigError
 from optimize.plan import make_plan
+from tests.fuzz import CASES, tried
 
-CASES = int(os.environ.get("FUZZ_CASES", "0"))
 BASE = ["+study=smoke", "engine=simulated", "search_space.quantization=null"]
 _ELSEWHERE = ("output_dir", "cache_dir", "tracking", "model.random")
 """Settings that name what would be written, or made, outside of the test's folder."""
@@ -150,10 +149,7 @@ def _check(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
         assert said.isprintable() or said[:-1].isprintable(), (words, said)
 
 
-_PROFILE = settings(
-    max_examples=CASES or 25, derandomize=not CASES, deadline=None, database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
+_PROFILE = tried(25)
 
 
 @_PROFILE

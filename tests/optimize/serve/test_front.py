@@ -186,6 +186,17 @@ def test_bytes_that_are_no_http_leave_no_traceback(
     assert caplog.records == []
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [[f"X-{number}: 1" for number in range(100)], ["X-Long: " + "a" * 5000], ["X" * 5000 + ": 1"]],
+    ids=["many", "long value", "long name"],
+)
+def test_the_head_of_a_request_has_a_largest_size(front: Fronted, headers: list[str]) -> None:
+    assert front.ask("GET /v1/models", b"", *headers)[0] == 400
+    assert front.ask("GET /v1/models?" + "a" * 5000)[0] == 400
+    assert front.engine.arrivals == []
+
+
 def test_without_a_key_the_front_answers_to_names_of_loopback_only(front: Fronted) -> None:
     assert front.ask("GET /v1/models", b"", "Host: localhost:8000")[0] == 200
     front.engine.arrivals.clear()
