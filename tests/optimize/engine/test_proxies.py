@@ -27,7 +27,7 @@ from optimize.evaluation.telemetry import Telemetry
 from optimize.load.client import Client, open_session
 from optimize.serve.probe import Probe
 from optimize.serve.warmup import warm_up
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Run
 from tests.optimize.servers import RecordingProxy, recording_proxy
 
 ELSEWHERE = "http://models.example"
@@ -82,6 +82,19 @@ def test_a_socks_proxy_without_its_library_does_not_matter_to_an_engine_of_this_
 ) -> None:
     monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:1080")
     SimulatedLauncher().launch(EngineConfig("m", "fp16"), tmp_path / "log").stop()
+
+
+def test_a_command_behind_a_proxy_measures_an_engine_of_this_machine(
+    optimize: Run, simulated: list[str], proxy: RecordingProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first check to the record: every client of the command, and every process that it starts."""
+    monkeypatch.setenv("no_proxy", "")  # what the command sets in its place ends with the test
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("http_proxy", proxy.url)
+    monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:1080")
+    result = optimize(simulated, verb="optimize.measure")
+    assert result.returncode == 0, result.stderr
+    assert proxy.requests == []
 
 
 def test_a_remote_endpoints_check_and_its_load_take_the_same_way(

@@ -24,7 +24,7 @@ from optimize.study.storage import open_storage
 from tests.conftest import Run, engine_processes
 from tests.made import QUICK, make_study
 from tests.optimize.driver.test_session import read_until, start
-from tests.optimize.servers import PASSWORD, mlflow_server, postgres, postgres_bin
+from tests.optimize.servers import PASSWORD, mlflow_server, postgres, postgres_bin, recording_proxy
 
 PROGRAMS = postgres_bin()
 needs_postgres = pytest.mark.skipif(PROGRAMS is None, reason="PostgreSQL is not installed (requirements/debian.txt)")
@@ -120,14 +120,20 @@ def test_a_second_driver_on_another_machine_goes_on_where_the_first_stopped(
 @pytest.mark.slow
 @needs_postgres
 def test_two_drivers_share_the_work_and_repeat_none_of_it(
-    simulated: list[str], served: tuple[str, str], tmp_path: Path
+    simulated: list[str], served: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Behind a proxy, which none of their requests is for: all servers are on this machine."""
     options = [
         *simulated, "tracking=server", "study.name=shared", "study.trials=6", "confirm.candidates=1",
         "confirm.rounds=2", "sampler=grid",  # both have the same list to go through
     ]  # fmt: skip
-    drivers = [start([*options, f"output_dir={tmp_path}/out{i}"]) for i in range(2)]
-    ended = [driver.communicate(timeout=200) for driver in drivers]
+    with recording_proxy() as proxy:
+        with monkeypatch.context() as drivers_own:
+            for name, value in (("http_proxy", proxy.url), ("no_proxy", ""), ("NO_PROXY", "")):
+                drivers_own.setenv(name, value)
+            drivers = [start([*options, f"output_dir={tmp_path}/out{i}"]) for i in range(2)]
+        ended = [driver.communicate(timeout=200) for driver in drivers]
+        assert proxy.requests == []
     assert [driver.returncode for driver in drivers] == [0, 0], ended
     trials = stored(served[0], "shared")
     assert not [t for t in trials if not t.state.is_finished()]
