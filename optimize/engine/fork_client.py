@@ -13,7 +13,7 @@ from typing import cast
 
 from optimize.engine.leftovers import end_left, end_leftovers
 from optimize.engine.log_filter import FilteredLog
-from optimize.engine.process import ProcessTree, event_of, make_scratch, scratch_env
+from optimize.engine.process import ProcessTree, event_of, new_scratch, scratch_env
 from optimize.engine.reaper import MARK
 
 _IMPORT_TIMEOUT_S = 180.0
@@ -75,8 +75,9 @@ class ForkClient:
             log_path: File to which its output is appended.
             grace_s: Seconds between SIGTERM and SIGKILL at a stop.
         """
-        self._scratch = scratch = make_scratch()
-        log = FilteredLog(log_path, scratch)
+        with new_scratch() as scratch:
+            log = FilteredLog(log_path, scratch)
+        self._scratch = scratch
         self._tree = ForkedTree(self, self._process.pid, grace_s, log)
         start = {
             "args": list(arguments), "env": {**env, **scratch_env(scratch)}, "log": str(log.target),

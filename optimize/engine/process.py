@@ -9,18 +9,20 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 
-from optimize.engine.leftovers import end_left, end_leftovers
+from optimize.engine.leftovers import PREFIX, end_left, end_leftovers
 from optimize.engine.log_filter import FilteredLog
 from optimize.engine.reaper import MARK
 from optimize.errors import TransientFault
@@ -49,19 +51,27 @@ def _oom_kills(group: Path) -> int:
     return 0
 
 
-def make_scratch() -> str:
-    """A folder for a tree's temporary files, removed by its reaper. Its path is short: it holds Unix sockets.
+@contextmanager
+def new_scratch() -> Iterator[str]:
+    """A folder for a tree's temporary files while the tree is started; from then on, its reaper removes it.
+
+    Its path is short: it holds Unix sockets.
 
     Raises:
-        TransientFault: it cannot be made.
+        TransientFault: it cannot be made, or the start within fails for want of space, processes or permission.
     """
     try:
-        return tempfile.mkdtemp(prefix="engine-")
+        scratch = tempfile.mkdtemp(prefix=PREFIX)
     except OSError as error:
         raise TransientFault(
             f"an engine has no folder for its temporary files ({error}): free space there, or name another folder in "
             "TMPDIR"
         ) from error
+    try:
+        yield scratch
+    except OSError as error:
+        shutil.rmtree(scratch, ignore_errors=True)
+        raise TransientFault(f"an engine could not be started: {error}") from error
 
 
 class ProcessTree(ABC):
@@ -136,17 +146,17 @@ class ColdTree(ProcessTree):
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], log_path: Path, grace_s: float) -> None:
         end_leftovers()
-        self._scratch = scratch = make_scratch()
-        log = FilteredLog(log_path, scratch)
-        # -I -S: the reaper needs the standard library only, and must not wait for site-packages.
-        self._reaper = subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_REAPER), str(log.target), scratch, str(grace_s), *command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**env, **scratch_env(scratch)},
-            text=True,
-            start_new_session=True,  # a Ctrl-C at the terminal is the project's to handle, not the engine's
-        )
+        with new_scratch() as self._scratch:
+            log = FilteredLog(log_path, self._scratch)
+            # -I -S: the reaper needs the standard library only, and must not wait for site-packages.
+            self._reaper = subprocess.Popen(
+                [sys.executable, "-I", "-S", str(_REAPER), str(log.target), self._scratch, str(grace_s), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**env, **scratch_env(self._scratch)},
+                text=True,
+                start_new_session=True,  # a Ctrl-C at the terminal is the project's to handle, not the engine's
+            )
         super().__init__(self._reaper.pid, log)
         self._reader = threading.Thread(target=self._read_events, daemon=True)
         self._reader.start()

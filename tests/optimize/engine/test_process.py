@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing.shared_memory import SharedMemory
@@ -18,6 +19,7 @@ import pytest
 from optimize.engine import reaper
 from optimize.engine.leftovers import end_left
 from optimize.engine.process import ColdTree, event_of
+from optimize.errors import TransientFault
 
 ROOT = Path(__file__).resolve().parents[3]
 SHM = Path("/dev/shm")
@@ -343,3 +345,16 @@ def test_niceness_applies_to_the_session_of_the_engine_too(tmp_path: Path) -> No
     lines = (tmp_path / "log").read_text().split("\n")
     assert int(lines[0]) == min(19, 7 + os.nice(0))
     assert "nice 7" in lines[1] if Path("/proc/self/autogroup").exists() else lines[1] == ""
+
+
+def test_a_start_that_the_machine_does_not_allow_is_a_transient_fault_and_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    with pytest.raises(TransientFault, match="no folder for its temporary files"):
+        tree_of("pass", tmp_path / "log")
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "file").touch()
+    with pytest.raises(TransientFault, match="an engine could not be started"):
+        tree_of("pass", tmp_path / "file" / "log")
+    assert list((tmp_path / "scratch").iterdir()) == []
