@@ -169,8 +169,12 @@ class VllmEngine:
 
 
 def listener_uid(port: int) -> int | None:
-    """User whose program listens on a port of 127.0.0.1; None where nobody does."""
-    for line in _LISTENERS.read_text(encoding="ascii").splitlines()[1:]:
+    """User whose program listens on a port of 127.0.0.1, this one where the kernel does not say; None for nobody."""
+    try:
+        lines = _LISTENERS.read_text(encoding="ascii").splitlines()[1:]
+    except OSError:
+        return os.getuid()
+    for line in lines:
         _, local, _, state, _, _, _, uid, *_ = line.split()
         address, _, number = local.partition(":")
         if state == _LISTENS and address in _HERE and int(number, 16) == port:
