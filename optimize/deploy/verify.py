@@ -17,6 +17,7 @@ from optimize.engine.base import Endpoint
 from optimize.engine.http_client import client_of, route_of
 from optimize.engine.process import ColdTree, free_port
 from optimize.errors import OptimizeError
+from optimize.redaction import register
 
 _POLL_S = 0.2
 _GRACE_S, _ANSWER_S = 5.0, 120.0
@@ -60,7 +61,7 @@ def serving(
         OptimizeError: it ended or was not ready in time; the message has the last line of its log.
     """
     port, key, log = port or free_port(), secrets.token_urlsafe(24), folder / "verify.log"
-    # The bundle's `secrets.env` would hold a key of its own.
+    _register_secrets(folder / "secrets.env")
     env = {k: v for k, v in os.environ.items() if not k.startswith("VLLM_")} | {"VLLM_API_KEY": key, "PORT": str(port)}
     began = time.monotonic()
     tree = ColdTree(["bash", str(folder / "serve.sh"), *arguments], env, log, _GRACE_S)
@@ -70,6 +71,15 @@ def serving(
         yield Serving(url, key, time.monotonic() - began, tree)
     finally:
         tree.stop()
+
+
+def _register_secrets(path: Path) -> None:
+    """Keep what the user has written there out of the log, to which the server may write its flags."""
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            name, equals, value = line.strip().partition("=")
+            if equals and not name.startswith("#"):
+                register(value.strip("'\""), f"${name}")
 
 
 def _wait(url: str, tree: ColdTree, log: Path, deadline: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +39,10 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBundle]:
     folder = make_folder(tmp_path_factory.mktemp("bundle"))
     alerts = Alerts(node_exporter=f"127.0.0.1:{free_port()}")
     config = StudyConfig(deploy=Deploy(port=free_port()), alerts=alerts)
-    deployment = make_deployment(chosen(CPU_COMMAND, " ".join(vllm_distribution())), config, folder)
+    template = tmp_path_factory.mktemp("it's $(touch X) %h") / "a b.jinja"
+    template.write_text("{% for message in messages %}{{ message.content }}{% endfor %}\n")
+    command = f"{CPU_COMMAND} {shlex.quote(f'--chat-template={template}')}"
+    deployment = make_deployment(chosen(command, " ".join(vllm_distribution())), config, folder)
     write_bundle(deployment, alerts, None)
     with serving(folder, 300, config.deploy.port) as server:
         yield RunningBundle(folder, alerts, server)
@@ -58,6 +62,13 @@ def test_the_bundles_command_serves_only_clients_with_the_key(bundle: RunningBun
     assert listening == {"127.0.0.1"}
     commands = [" ".join(process.cmdline()) for process in server.tree.processes()]
     assert commands and not any(server.api_key in command for command in commands)
+
+
+def test_the_server_finds_the_template_that_a_flag_names(bundle: RunningBundle) -> None:
+    body = {"model": "demo", "messages": [{"role": "user", "content": "the old man"}], "max_tokens": 4}
+    url = f"{bundle.server.base_url}/v1/chat/completions"
+    answer = httpx.post(url, json=body, headers=bundle.server.headers, timeout=60)
+    assert answer.status_code == 200, answer.text  # the demo's tokenizer has no template of its own
 
 
 def test_memory_covers_all_processes(bundle: RunningBundle) -> None:

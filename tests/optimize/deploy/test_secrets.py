@@ -10,8 +10,10 @@ import pytest
 from optimize.config.deploy import Alerts
 from optimize.config.schema import StudyConfig
 from optimize.deploy.bundle import make_deployment, make_folder, write_bundle
+from optimize.deploy.verify import serving
 from optimize.engine.base import EngineConfig
 from optimize.engine.vllm import VllmLauncher
+from optimize.errors import OptimizeError
 from optimize.redaction import forgetting
 from tests.optimize.deploy.readers import (
     called,
@@ -105,3 +107,12 @@ def test_the_launchers_own_command_reaches_the_server_as_the_tuner_ran_it(tmp_pa
     call = called(["bash", str(folder / "serve.sh")], tmp_path / "bin", folder, **SECRETS)
     assert call.argv[5:] == ["--store-password=planted-3", "--max-num-seqs=8"]
     assert call.environment.items() >= {**SECRETS, "PLAIN": "1"}.items()
+
+
+def test_the_log_of_the_verification_holds_no_secret(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (bundle / "secrets.env").write_text("".join(f"{name}='{value}'\n" for name, value in SECRETS.items()))
+    monkeypatch.setenv("PATH", f"{bundle.parent}/bin:/usr/bin:/bin")
+    with pytest.raises(OptimizeError, match=r"does not serve: .*\$STORE_PASSWORD"), serving(bundle, 20):
+        pass
+    log = (bundle / "verify.log").read_text()
+    assert "--store-password=$STORE_PASSWORD" in log and "planted" not in log
