@@ -10,6 +10,7 @@ import os
 import re
 import sqlite3
 import sysconfig
+import tempfile
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -96,9 +97,8 @@ def check_writable(key: str, path: Path) -> None:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / f".write-test-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=path):
+            pass
     except OSError as error:
         raise ConfigError(
             f"{key}: cannot write to {path} ({error.strerror}): choose a folder you may write to"

@@ -8,6 +8,7 @@ import json
 import shlex
 import stat
 import sys
+import tempfile
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -32,6 +33,7 @@ from optimize.errors import ConfigError
 from optimize.files import write_files
 from optimize.formatting import figure, shown_settings
 from optimize.ledger import study_folder
+from optimize.model.folder import keep
 from optimize.study.rows import StudyRow, requested_row
 
 MARK = "bundle.json"
@@ -61,6 +63,7 @@ def deploy(config: StudyConfig) -> int:
         print(f"starting {folder}/serve.sh once, to verify that it serves and to measure its memory")
         deployment = dataclasses.replace(deployment, memory=measure_memory(deployment))
         write_bundle(deployment, config.alerts, knee_point)
+    keep(Path(deployment.serve.model), f"the bundle in {folder} serves this checkpoint")
     trial = f"trial {deployment.candidate.number} of study {study_row.row.study}"
     print(f"bundle of {trial} in {folder}: read README.md there")
     return 0
@@ -82,9 +85,8 @@ def make_folder(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             json.loads((folder / MARK).read_text(encoding="utf-8"))
-        probe = folder / ".write-test"
-        probe.touch()
-        probe.unlink()
+        with tempfile.TemporaryFile(dir=folder):
+            pass
     except FileNotFoundError:
         raise ConfigError(f"deploy.folder: {folder} holds files and is not a bundle (no {MARK}): {remedy}") from None
     except ValueError as error:

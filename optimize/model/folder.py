@@ -7,8 +7,11 @@ from pathlib import Path
 
 from optimize.entries import MARK, hold, is_marked, mark, release, remove
 from optimize.errors import OptimizeError, one_line
+from optimize.files import write_atomically
 from optimize.model.manifest import MANIFEST, damage, read_manifest
 
+_KEEP = "KEEP"
+"""Name of the file, without a suffix that would make it part of a model's hash."""
 _EARLIER = ({"recipe", "recipe_text", "model_hash"}, {"random", "parameters"})
 """Keys of the manifests of earlier versions, which did not mark their folders."""
 
@@ -44,6 +47,13 @@ def is_own(folder: Path) -> bool:
         return is_marked(folder)
     ours = is_marked(folder) or any(facts.keys() >= keys for keys in _EARLIER)
     return ours and names <= files and not folder.is_symlink()
+
+
+def keep(folder: Path, reason: str) -> None:
+    """Keep the cache from removing a checkpoint of this project, by a file that says why; others are left alone."""
+    if is_own(folder):
+        text = f"{reason}: `python -m optimize` does not remove this folder while this file is in it.\n"
+        write_atomically(folder / _KEEP, text)
 
 
 def _discard(folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 TEMPLATES = Path(__file__).parent / "templates"
 _LOCAL_UI = "http://127.0.0.1:5000"
+_DRAWN = ".drawn.json"
+"""File beside the figures with the names of those of the last report."""
 
 
 @dataclass(frozen=True)
@@ -73,14 +76,22 @@ def write_report(facts: Facts, folder: Path, ui: str) -> list[Path]:
     """
     figures, page, beside = draw(facts), folder / "report.html", folder / "figures"
     beside.mkdir(parents=True, exist_ok=True)
-    for old in beside.iterdir():
-        old.unlink()
+    _remove_drawn(beside)
     for drawing in figures.every():
         path = beside / f"{drawing.name}.svg"
         write_atomically(path, drawing.svg_file())
         write_png(drawing, path.with_suffix(".png"))
+    write_atomically(beside / _DRAWN, json.dumps([drawing.name for drawing in figures.every()]))
     write_atomically(page, html(facts, figures, ui))
     return [page, beside]
+
+
+def _remove_drawn(folder: Path) -> None:
+    """Remove the figures of the last report; what else somebody keeps beside them stays."""
+    with suppress(OSError, ValueError):  # the first report, or one of an earlier version
+        for name in json.loads((folder / _DRAWN).read_text(encoding="utf-8")):
+            for suffix in (".svg", ".png"):
+                (folder / Path(f"{name}{suffix}").name).unlink(missing_ok=True)
 
 
 def ui_of(configured: str | None, tracking_uri: str) -> str:

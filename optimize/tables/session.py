@@ -141,7 +141,7 @@ def conclude(result: Result | None, plan: Plan, files: Sequence[Path]) -> int:
     if result is None:
         raise OptimizeError(f"no row was measured in {LEAST_ROUNDS} rounds: see {plan.folder}")
     if plan.config.tables.into:
-        put_into(Path(plan.config.tables.into), result.title, to_markdown(result))
+        put_into(Path(plan.config.tables.into).resolve(), result.title, to_markdown(result))
     print(f"written: {', '.join(str(file) for file in files)}")
     return 0
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 _TAIL_BYTES = 64 * 1024
 _PREFIX = "artifacts:"
 """Prefix of Optuna's attributes that name files (optuna.artifacts)."""
+_OURS = "report_files"
+"""Attribute of a study: the ids of the files that its last report has stored."""
 
 
 def annotate(trial: optuna.Trial, record: TrialRecord) -> None:
@@ -69,8 +72,7 @@ def show_study(
     if folder is not None:
         store = _store(folder)
         _remove_files(study, store)
-        for file in filter(Path.is_file, files):
-            _upload(store, file, study)
+        study.set_user_attr(_OURS, [_upload(store, file, study) for file in files if file.is_file()])
 
 
 def _store(folder: str) -> FileSystemArtifactStore:
@@ -80,26 +82,29 @@ def _store(folder: str) -> FileSystemArtifactStore:
     return FileSystemArtifactStore(folder)
 
 
-def _upload(store: FileSystemArtifactStore, file: Path, owner: Any) -> None:
+def _upload(store: FileSystemArtifactStore, file: Path, owner: Any) -> str:
     from optuna.artifacts import upload_artifact
 
-    upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=owner)
+    return upload_artifact(artifact_store=store, file_path=str(file), study_or_trial=owner)
 
 
 def _remove_files(study: optuna.Study, store: FileSystemArtifactStore) -> None:
-    """Remove files as the dashboard does: an attribute becomes null, because attributes cannot be deleted."""
+    """Remove what this project has stored, and nothing that somebody has uploaded in the dashboard.
+
+    As the dashboard does, an attribute becomes null, because attributes cannot be deleted.
+    """
     from optuna.artifacts.exceptions import ArtifactNotFound
 
     from optimize.search.optuna_compat import storage_of, study_id
 
     storage, number = storage_of(study), study_id(study)
-    for key, value in storage.get_study_system_attrs(number).items():
-        if key.startswith(_PREFIX) and json.loads(value) is not None:
+    attributes = storage.get_study_system_attrs(number)
+    for artifact in study.user_attrs.get(_OURS, []):
+        key = f"{_PREFIX}{artifact}"
+        if json.loads(attributes.get(key, "null")) is not None:
             storage.set_study_system_attr(number, key, json.dumps(None))
-            try:
-                store.remove(key.removeprefix(_PREFIX))
-            except ArtifactNotFound:
-                continue
+            with suppress(ArtifactNotFound):
+                store.remove(artifact)
 
 
 def _tail(log: Path) -> bytes:

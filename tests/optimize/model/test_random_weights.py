@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from benchmarks.weight_deviation import tensor
-from optimize.checkpoint import tensor_bytes
+from optimize.cache.store import evict, foreign
+from optimize.checkpoint import content_hash, tensor_bytes
 from optimize.config.schema import Model, RandomWeights
-from optimize.entries import MARK, is_marked
+from optimize.entries import MARK, is_marked, release
 from optimize.errors import ConfigError, OptimizeError
+from optimize.model.folder import keep
 from optimize.model.manifest import damage
 from optimize.model.random_weights import materialized, parameters
 from tests.conftest import ROOT, Run
@@ -80,6 +82,25 @@ def test_a_model_of_an_earlier_version_is_marked_at_its_next_use(tmp_path: Path)
     (folder / MARK).unlink()
     materialized(model(), tmp_path, lambda _: pytest.fail("made again"))
     assert is_marked(folder)
+
+
+def test_a_checkpoint_that_a_bundle_serves_is_kept_and_is_the_same_model(tmp_path: Path) -> None:
+    folder = Path(materialized(model(), tmp_path, lambda _: None).path)
+    before = content_hash.__wrapped__(str(folder))
+    keep(folder, "the bundle in /srv/chat serves this checkpoint")
+    release(folder)
+    assert evict(tmp_path, 0).removed == [] and foreign(tmp_path) == [folder]
+    assert "the bundle in /srv/chat" in (folder / "KEEP").read_text(encoding="utf-8")
+    assert content_hash.__wrapped__(str(folder)) == before and damage(folder) is None
+    (folder / "KEEP").unlink()
+    assert [entry.path for entry in evict(tmp_path, 0).removed] == [folder]
+
+
+def test_a_model_of_the_users_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    keep(tmp_path, "a bundle serves it")
+    keep(tmp_path / "org" / "name", "a bundle serves it")
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
 
 
 @pytest.mark.parametrize("name", ["../../escape", "org/name", "..", "n" * 300])

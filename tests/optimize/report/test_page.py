@@ -96,12 +96,25 @@ def test_all_figures_are_written_as_svg_and_png(facts: Facts, report: Path) -> N
     folder = report.parent / "figures"
     names = {drawing.name for drawing in draw(facts).every()}
     assert names >= {"pareto_qps_bleu", "pareto_3d", "parallel", "hypervolume", "latency_percentiles", "importance_qps"}
-    assert {p.name for p in folder.iterdir()} == {f"{n}.{end}" for n in names for end in ("svg", "png")}
+    assert {p.name for p in folder.glob("[!.]*")} == {f"{n}.{end}" for n in names for end in ("svg", "png")}
     for name in names:
         assert ElementTree.fromstring((folder / f"{name}.svg").read_text(encoding="utf-8")).tag.endswith("svg")
         head = (folder / f"{name}.png").read_bytes()[:24]
         assert head[:8] == b"\x89PNG\r\n\x1a\n"
         assert min(struct.unpack(">II", head[16:24])) > 200
+
+
+def test_a_new_report_replaces_the_figures_of_the_last_and_nothing_beside_them(
+    facts: Facts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("optimize.report.page.write_png", lambda drawing, path: path.touch())
+    write_report(facts, tmp_path, UI)
+    figures = tmp_path / "figures"
+    (figures / "mine.svg").touch()
+    (figures / "slides").mkdir()
+    write_report(replace(facts, importance=[]), tmp_path, UI)
+    assert (figures / "mine.svg").is_file() and (figures / "slides").is_dir()
+    assert list(figures.glob("importance_*")) == [] and (figures / "parallel.png").is_file()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import optuna
 import plotly.graph_objects as go
 import pytest
-from optuna.artifacts import get_all_artifact_meta
+from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from optuna_dashboard._note import get_note
 
@@ -52,3 +52,20 @@ def test_a_study_shown_again_shows_the_latest_only(study: optuna.Study, tmp_path
     (kept,) = [json.loads(v) for k, v in attributes.items() if k.startswith("artifacts:") and json.loads(v)]
     assert kept["filename"] == "front.csv"
     assert [p.read_text() for p in files.iterdir()] == ["second"]
+
+
+def test_what_somebody_has_uploaded_stays(study: optuna.Study, tmp_path: Path) -> None:
+    report, files, theirs = tmp_path / "front.csv", tmp_path / "files", tmp_path / "notes.txt"
+    theirs.write_text("theirs")
+    (tmp_path / "files").mkdir()
+    uploaded = upload_artifact(
+        artifact_store=FileSystemArtifactStore(files), file_path=str(theirs), study_or_trial=study
+    )
+    for text in ("first", "second"):
+        report.write_text(text)
+        show_study(study, {}, text, [report], str(files))
+    assert (files / uploaded).read_text() == "theirs"
+    assert sorted(p.read_text() for p in files.iterdir()) == ["second", "theirs"]
+    attributes = storage_of(study).get_study_system_attrs(study_id(study))
+    shown = [json.loads(v)["filename"] for k, v in attributes.items() if k.startswith("artifacts:") and json.loads(v)]
+    assert sorted(shown) == ["front.csv", "notes.txt"]
