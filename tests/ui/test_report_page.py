@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from optimize.report.data import Facts
-from optimize.report.page import draw
+from optimize.report.page import draw, html
 from tests.browser import CHROMIUM, Page
+from tests.hostile import ATTACK, hostile_study
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
@@ -87,6 +88,20 @@ def test_nothing_overflows_sideways_at_any_width(page: Page, report: Path, width
         t => t.getBoundingClientRect().height > 0 && parseFloat(getComputedStyle(t).fontSize)
              * t.closest('svg').getScreenCTM().a < 9).length""")
     assert small == 0
+
+
+def test_no_text_of_a_study_runs(page: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = hostile_study(tmp_path / "study", monkeypatch)
+    hostile = tmp_path / "report.html"
+    hostile.write_text(html(facts, draw(facts), "http://127.0.0.1:5000"), encoding="utf-8")
+    page.open(hostile.as_uri())
+    page.click("#trials summary")
+    page.wait_for("document.querySelectorAll('#every tbody tr').length > 0")
+    recipe = next(c.number for c in facts.candidates if ATTACK in str(c.params["quantization"]))
+    page.point_at(f'#tradeoffs .panels svg .m[data-t="{recipe}"]')
+    assert "<script>attacked" in page.run("document.getElementById('tip').innerText")
+    assert page.run("[typeof attacked, document.images.length].join()") == "undefined,0"
+    assert page.complaints == [] and [address for address in page.asked if "evil.example" in address] == []
 
 
 def test_dark_mode_is_dark_and_print_has_pages(page: Page, report: Path) -> None:

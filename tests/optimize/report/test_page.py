@@ -21,6 +21,7 @@ from optimize.report.rationale import exclusions, rationale
 from optimize.report.sections import reproduction
 from optimize.testing.made_up_study import made_up
 from tests.conftest import Run
+from tests.hostile import ATTACK, elements, hostile_study, targets
 from tests.made import QUICK, make_study
 
 UI = "http://127.0.0.1:5000"
@@ -186,3 +187,15 @@ def test_the_command_of_a_row_measures_it_again(optimize: Run, quick: list[str],
     done = optimize([*words, "repeats=1", f"output_dir={tmp_path}/again"], verb=verb)
     assert done.returncode == 0, done.stderr
     assert "simulated (no measurement)" in done.stdout
+
+
+def test_texts_of_a_study_are_texts_on_its_page(report: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = hostile_study(tmp_path / "study", monkeypatch)
+    hostile = html(facts, draw(facts), UI)
+    assert ATTACK.partition("'")[0] in unescape(hostile)
+    assert elements(hostile) <= elements(report.read_text(encoding="utf-8"))
+    assert [target for target in targets(hostile) if "attacked" in target or "evil.example" in target] == []
+    assert "<script>attacked" not in hostile
+    for drawing in draw(facts).every():
+        names = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(drawing.svg_file()).iter()}
+        assert names & {"script", "img", "a", "foreignObject"} == set(), drawing.name

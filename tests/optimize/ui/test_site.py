@@ -6,7 +6,6 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
-from html.parser import HTMLParser
 from pathlib import Path
 
 import httpx
@@ -16,6 +15,7 @@ from optimize.ui.access import access
 from optimize.ui.guard import GuardedWsgi
 from optimize.ui.pages import entries, page
 from optimize.ui.site import Site
+from tests.hostile import elements, targets
 from tests.optimize.ui.raw import Answer, request, serving
 
 
@@ -133,32 +133,6 @@ HARMLESS = {
     ("html", "lang"), ("meta", "charset"), ("meta", "name"), ("meta", "content"), ("link", "rel"), ("link", "href"),
     ("title",), ("style",), ("h1",), ("h2",), ("nav",), ("a", "href"), ("section",), ("p", "class"),
 }  # fmt: skip
-
-
-class _Elements(HTMLParser):
-    def __init__(self) -> None:
-        super().__init__()
-        self.elements: set[tuple[str, ...]] = set()
-        self.targets: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.elements |= {(tag, name) for name, _ in attrs} or {(tag,)}
-        self.targets += [value or "" for name, value in attrs if (tag, name) == ("a", "href")]
-
-
-def _parsed(html: str) -> _Elements:
-    parser = _Elements()
-    parser.feed(html)
-    return parser
-
-
-def elements(html: str) -> set[tuple[str, ...]]:
-    """Every element of a page with each attribute that it has."""
-    return _parsed(html).elements
-
-
-def targets(html: str) -> list[str]:
-    return _parsed(html).targets
 
 
 def test_without_studies_the_page_names_the_command_for_a_first_one(tmp_path: Path) -> None:
