@@ -125,7 +125,7 @@ def check_sqlite(uri: str, table: str) -> None:
     remedy = "move it away, or choose another output_dir"
     try:
         # Not read-only: what was killed while it wrote has left a journal, and rolling that back is writing.
-        with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True)) as connection:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as connection:
             tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
             (health,) = connection.execute("pragma quick_check(1)").fetchone()
     except sqlite3.DatabaseError as error:

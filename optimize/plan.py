@@ -231,7 +231,7 @@ def _check_quotable(config: StudyConfig, arguments: Sequence[str]) -> None:
     """Refuse now what the files of a deployment could not hold once the study has ended."""
     for text in (config.model.name, config.model.path, *arguments):
         one_line(text)
-    for name, value in config.hardware.env.items():
+    for name, value in {**config.hardware.env, **(config.engine.get("env") or {})}.items():
         variable(name)
         if not is_secret(name, value):  # files name secrets, and hold none
             one_line(value)

@@ -62,6 +62,18 @@ def test_a_damaged_database_is_refused(tmp_path: Path) -> None:
         check_sqlite(f"sqlite:///{path}", "studies")
 
 
+def test_a_database_in_a_folder_of_any_name_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "a#b 100%20 研究"
+    folder.mkdir()
+    with closing(sqlite3.connect(folder / "optuna.db")) as connection:
+        connection.execute("create table studies (id)")
+        connection.commit()
+    check_sqlite(f"sqlite:///{folder}/optuna.db", "studies")
+    with pytest.raises(ConfigError, match="belongs to another program"):
+        check_sqlite(f"sqlite:///{folder}/optuna.db", "experiments")
+    assert [path.name for path in folder.iterdir()] == ["optuna.db"]
+
+
 def test_a_database_whose_writer_was_killed_passes(tmp_path: Path) -> None:
     """Its copy is taken in the middle of a transaction that no longer fits in memory."""
     with closing(sqlite3.connect(tmp_path / "live.db")) as writer:

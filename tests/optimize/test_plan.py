@@ -157,6 +157,7 @@ def test_the_contents_of_files_that_flags_name_belong_to_the_study(tmp_path: Pat
         ('model.name="a\\x1bb"', "control character"),
         (f'search_space.tokenizer={{{CHOICE}, choices: ["a\\nb", c]}}', "control character"),
         ('hardware.env.A="a\\nb"', "control character"),
+        ('engine.env.A="a\\nb"', "control character"),
         ("hardware.env.A-B=1", "'A-B' is no name of an environment variable"),
     ],
 )
