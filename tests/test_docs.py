@@ -121,6 +121,10 @@ def test_the_configuration_reference_is_up_to_date() -> None:
     assert PATH.read_text(encoding="utf-8") == reference(), "run python -m optimize.config.reference"
 
 
+_ENVIRONMENT = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:5000", "MY_SECRET": "s3cret-of-mine", "HF_TOKEN": "hf_of-mine"}
+"""Variables that commands of the pages take values from."""
+
+
 @pytest.mark.parametrize(("page", "words"), _cases(), ids=lambda x: x if isinstance(x, str) else " ".join(x)[:60])
 def test_a_command_can_be_given(page: str, words: list[str], optimize: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     verb = _verb(words)
@@ -133,7 +137,8 @@ def test_a_command_can_be_given(page: str, words: list[str], optimize: Run, monk
     if module == "optimize.cache":
         assert set(arguments) <= {"list", "clear"}  # its own words; run below
     elif module in VERBS:
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:5000")
+        for name, value in _ENVIRONMENT.items():
+            monkeypatch.setenv(name, value)
         monkeypatch.setattr("optimize.cli.to_typed", _typed)
         done = optimize(arguments or ["--help"], verb=module)  # a page may name a program without its arguments
         # Words for Hydra's own command line end there.

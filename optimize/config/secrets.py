@@ -27,7 +27,7 @@ _SHORT_SETTING = re.compile(r"[\w.-]{1,11}")
 _OPEN = frozenset(
     {
         "address", "artifacts", "cache_dir", "checkpoint", "experiment", "folder", "host", "image", "load_curve",
-        "name", "output_dir", "path", "recipe", "storage_artifacts", "subset", "split", "tokenizer",
+        "name", "node_exporter", "output_dir", "path", "recipe", "storage_artifacts", "subset", "split", "tokenizer",
     }
 )  # fmt: skip
 """Keys whose values name a place or a thing: they are no secrets, but for credentials in an address."""

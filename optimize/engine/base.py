@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
 import hashlib
 import json
@@ -14,7 +13,7 @@ from typing import Any, Protocol
 
 from objectives import MemoryParts
 from optimize.errors import ConfigError, EngineFailure
-from optimize.redaction import hidden_flags, redact_all
+from optimize.redaction import basic_authentication, hidden_flags, redact_all
 
 Flags = tuple[tuple[str, Any], ...]
 
@@ -86,7 +85,7 @@ class Endpoint:
     @property
     def headers(self) -> dict[str, str]:
         if self.login is not None:
-            return {"Authorization": f"Basic {base64.b64encode(self.login.encode()).decode()}"}
+            return {"Authorization": f"Basic {basic_authentication(self.login)}"}
         return {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key}"}
 
 

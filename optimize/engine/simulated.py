@@ -27,6 +27,7 @@ from optimize.engine.proxies import with_direct_loopback
 from optimize.engine.vllm_engine import VllmEngine
 from optimize.errors import EngineFailure, FailureKind
 from optimize.files import python_path
+from optimize.redaction import hidden_flags
 
 VERSION = "simulated (no measurement)"
 _POOL_BLOCKS, _BLOCK_BYTES = 1000, 1 << 20
@@ -76,7 +77,7 @@ class SimulatedLauncher:
         """Start one, as `Launcher.launch`; it joins no control groups."""
         port, key = free_port(), secrets.token_urlsafe(24)
         settings = {
-            **_DEFAULTS, **self.flags, **dict(config.flags),
+            **_DEFAULTS, **dict(hidden_flags({**self.flags, **dict(config.flags)}.items())),
             "token_s": self.token_s, "quantization": config.quantization,
             "oom_above_seqs": self.oom_above_seqs, "die_after_requests": self.die_after_requests,
         }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from urllib.parse import unquote
 
@@ -37,8 +38,15 @@ def login_of(address: str) -> str | None:
     return f"{unquote(user)}:{unquote(password)}"
 
 
+def basic_authentication(login: str) -> str:
+    """User and password in the form in which a header holds them."""
+    return base64.b64encode(login.encode()).decode()
+
+
 def credentials_in(address: str) -> list[str]:
-    """The secrets within an address: its password, or the token in place of a user, and secret fields of its query."""
+    """The secrets within an address: its password, or the token in place of a user, and secret fields of its query;
+    user and password also as a header holds them.
+    """
     scheme, colon, rest = address.partition("://")
     if not colon:
         return []
@@ -46,6 +54,8 @@ def credentials_in(address: str) -> list[str]:
     user, _, password = rest[: max(at, 0)].partition(":")
     fields = [field.partition("=") for field in rest.partition("?")[2].split("&")]
     hidden = [user] if user and user not in _shown_user(scheme, rest[:at]) else []
+    if (hidden or password) and (login := login_of(address)):
+        hidden.append(basic_authentication(login))
     return [text for text in (*hidden, password, *(v for k, _, v in fields if is_secret_name(k))) if text]
 
 

@@ -11,9 +11,11 @@ MASK = "***"
 _SECRET_WORDS = frozenset(
     {
         "apikey", "auth", "authorization", "authtoken", "bearer", "cookie", "credential", "credentials", "dsn", "key",
-        "passphrase", "passwd", "password", "pwd", "secret", "secrets", "sig", "signature", "token", "webhook",
+        "pass", "passphrase", "passwd", "password", "pwd", "secret", "secrets", "sig", "signature", "token", "webhook",
     }
 )  # fmt: skip
+_SECRET_ENDS = ("apikey", "passwd", "password", "secret", "token")
+"""Ends of words that are written as one, such as sslpassword."""
 _HARMLESS_ENDS = frozenset(
     {"column", "dir", "env", "file", "folder", "id", "length", "limit", "name", "path", "s", "size", "sock", "type"}
 )
@@ -26,7 +28,8 @@ _FIXED_VARIABLES = {"hf_token": "HF_TOKEN", "api_key": "VLLM_API_KEY"}
 def is_secret_name(name: str) -> bool:
     """Whether a flag, a variable or a key is named like a secret: HF_TOKEN, db-password, apiKey; not max_tokens."""
     words = [word.lower() for word in _WORDS.findall(name.rpartition(".")[2])]
-    return bool(words) and not _SECRET_WORDS.isdisjoint(words) and words[-1] not in _HARMLESS_ENDS
+    secret = any(word in _SECRET_WORDS or word.endswith(_SECRET_ENDS) for word in words)
+    return secret and words[-1] not in _HARMLESS_ENDS
 
 
 def variable_of(flag: str) -> str:

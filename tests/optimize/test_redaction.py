@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import shlex
@@ -46,10 +47,19 @@ from optimize.redaction import (
         ("HF_TOKEN", True), ("hf-token", True), ("apiKey", True), ("AWS_SECRET_ACCESS_KEY", True), ("PASSWORD2", True),
         ("engine.flags.api_key", True), ("max_num_batched_tokens", False), ("api_key_env", False), ("token_s", False),
         ("tokenizer", False), ("SSH_AUTH_SOCK", False), ("prompt_tokens", False), ("", False),
+        ("sslpassword", True), ("DB_PASS", True),
     ],
 )  # fmt: skip
 def test_a_secret_is_known_by_the_words_of_its_name(name: str, secret: bool) -> None:
     assert is_secret_name(name) is secret
+
+
+def is_encoded(secret: str) -> bool:
+    """Whether a secret is a user and a password as a header holds them."""
+    try:
+        return b":" in base64.b64decode(secret, validate=True)
+    except ValueError:
+        return False
 
 
 @pytest.mark.parametrize(
@@ -71,7 +81,7 @@ def test_a_secret_is_known_by_the_words_of_its_name(name: str, secret: bool) -> 
 )
 def test_an_address_is_shown_without_its_secrets(address: str, shown: str, secrets: list[str]) -> None:
     assert redacted(address) == shown
-    assert credentials_in(address) == secrets
+    assert [secret for secret in credentials_in(address) if not is_encoded(secret)] == secrets
     if "@h" in address:
         assert without_credentials(address).partition("://")[2].startswith("h")
 
@@ -125,7 +135,8 @@ def test_passwords_within_addresses_are_hidden_without_being_registered() -> Non
 
 def test_the_environment_is_registered_by_name_and_by_address() -> None:
     register_environment({"MY_TOKEN": "abc-def-1", "URL": "http://me:pass-word-1@host", "LANG": "C.UTF-8", "KEY": "1"})
-    assert registered() == {"abc-def-1": "$MY_TOKEN", "pass-word-1": MASK}
+    encoded = base64.b64encode(b"me:pass-word-1").decode()
+    assert registered() == {"abc-def-1": "$MY_TOKEN", "pass-word-1": MASK, encoded: MASK}
     other = registered()
     with forgetting():
         register_all({"xyz-123": "$OTHER"})

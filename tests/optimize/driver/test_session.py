@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 import time
@@ -240,19 +239,6 @@ def test_recommend_combines_the_studies_of_all_scenarios(optimize: Run, simulate
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "out/matrix.json").read_text())
     assert sorted((row["scenario"], row["study"]) for row in rows) == [("bulk", "other"), ("chat", "smoke")]
-
-
-def test_secrets_of_the_environment_are_not_written(
-    optimize: Run, simulated: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MY_SECRET", "s3cret-value")
-    done = optimize([*simulated, "study.trials=0", "+hardware.env.TOKEN=${oc.env:MY_SECRET}"])
-    assert done.returncode == 0, done.stderr
-    for path in (tmp_path / "out").rglob("*"):
-        if path.is_file():
-            assert b"s3cret-value" not in path.read_bytes(), path
-    with sqlite3.connect(tmp_path / "out/mlflow.db") as connection:
-        assert connection.execute("select count(*) from runs").fetchone()[0] == 2
 
 
 def test_a_recipe_that_cannot_be_served_is_known_before_and_costs_no_trial(
