@@ -12,7 +12,9 @@ _COMMENT = (
     "docker compose --env-file secrets.env up -d; with monitoring: --profile monitoring before up. Needs secrets.env, "
     "see README.md."
 )
-_PROBE = "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/health', timeout=3)"
+# Docker hands its own proxy's address to containers, and a proxy does not know this one.
+_OPENER = "u.build_opener(u.ProxyHandler({}))"
+_PROBE = f"import urllib.request as u; {_OPENER}.open('http://127.0.0.1:8000/health', timeout=3)"
 _HUB_CACHE = "huggingface"
 
 

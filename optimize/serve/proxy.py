@@ -107,7 +107,7 @@ class Proxy:
 
     def _own_metrics(self) -> list[str]:
         gauges = {
-            "engine_up": float(self._supervisor.current is not None),
+            "engine_up": float(self._supervisor.current is not None and self._supervisor.supervised),
             "standby_ready": float(self._supervisor.standby_ready),
             "beam_limit": float(self.limit.limit),
             "requests_in_flight": float(self.in_flight),

@@ -15,6 +15,7 @@ import pytest
 import requests
 
 from optimize.config.serve import Serve
+from optimize.deploy.compose import _PROBE
 from optimize.engine.base import EngineConfig, RequestConfig
 from optimize.engine.proxies import proxy_of, with_direct_loopback
 from optimize.engine.remote import RemoteLauncher
@@ -94,6 +95,14 @@ def test_a_command_behind_a_proxy_measures_an_engine_of_this_machine(
     monkeypatch.setenv("all_proxy", "socks5://127.0.0.1:1080")
     result = optimize(simulated, verb="optimize.measure")
     assert result.returncode == 0, result.stderr
+    assert proxy.requests == []
+
+
+def test_a_containers_own_check_of_its_health_is_direct(proxy: RecordingProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", proxy.url)
+    with recording_proxy() as server:
+        exec(_PROBE.replace("http://127.0.0.1:8000", server.url), {})
+        assert [r[:2] for r in server.requests] == [("GET", "/health")]
     assert proxy.requests == []
 
 

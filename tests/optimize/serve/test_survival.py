@@ -183,9 +183,11 @@ def test_an_engine_that_nobody_watches_is_not_healthy(tmp_path: Path, monkeypatc
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     with supervised(tmp_path) as (supervisor, launcher), fronted(supervisor) as front:
         assert health(front) == (200, "up")
+        assert "\noptimize:engine_up 1\n" in httpx.get(f"{front.endpoint.base_url}/metrics").text
         launcher.faults["broken"] = [End()]
         assert wait_for(lambda: not supervisor.supervised, 30)
         assert health(front) == (503, "unsupervised")
+        assert "\noptimize:engine_up 0\n" in httpx.get(f"{front.endpoint.base_url}/metrics").text
 
 
 def test_a_watch_that_hangs_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
