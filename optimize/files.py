@@ -8,12 +8,11 @@ import io
 import json
 import os
 import re
-import sqlite3
 import sysconfig
 import tempfile
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -103,37 +102,6 @@ def check_writable(key: str, path: Path) -> None:
         raise ConfigError(
             f"{key}: cannot write to {path} ({error.strerror}): choose a folder you may write to"
         ) from error
-
-
-def check_sqlite(uri: str, table: str) -> None:
-    """Refuse a SQLite file that is corrupt, or somebody else's.
-
-    Args:
-        uri: Storage address; anything but sqlite is left to whoever connects to it.
-        table: A table the file must have unless it is new.
-
-    Raises:
-        ConfigError: naming the file.
-    """
-    if not uri.startswith("sqlite:///"):
-        return
-    path = Path(uri.removeprefix("sqlite:///"))
-    if not path.parent.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.exists() or path.stat().st_size == 0:
-        return
-    remedy = "move it away, or choose another output_dir"
-    try:
-        # Not read-only: what was killed while it wrote has left a journal, and rolling that back is writing.
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as connection:
-            tables = {name for (name,) in connection.execute("select name from sqlite_master where type = 'table'")}
-            (health,) = connection.execute("pragma quick_check(1)").fetchone()
-    except sqlite3.DatabaseError as error:
-        raise ConfigError(f"{path} is not a readable SQLite database ({error}): {remedy}") from error
-    if health != "ok":
-        raise ConfigError(f"{path} is a corrupt SQLite database ({health}): {remedy}")
-    if tables and table not in tables:
-        raise ConfigError(f"{path} belongs to another program (it has no table {table!r}): {remedy}")
 
 
 @contextmanager

@@ -18,12 +18,13 @@ from optimize.config.instantiate import build
 from optimize.config.measuring import Load
 from optimize.config.recipes import check_files
 from optimize.config.schema import StudyConfig
+from optimize.databases import check_sqlite
 from optimize.decision.constraints import Limit, make_limits, read_bounds
 from optimize.engine.base import Launcher
 from optimize.engine.flag_files import fingerprint, named_files
 from optimize.engine.flags import to_arguments
 from optimize.errors import ConfigError
-from optimize.files import check_sqlite, check_writable
+from optimize.files import check_writable
 from optimize.hardware import machine
 from optimize.ledger import study_folder
 from optimize.load.arrivals import Arrivals, Trace

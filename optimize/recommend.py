@@ -11,7 +11,7 @@ from optimize.redaction import redacted
 
 
 def _recommend(config: StudyConfig, config_yaml: str) -> int:
-    from optimize.files import check_sqlite
+    from optimize.databases import check_sqlite
     from optimize.report.matrix import to_markdown, write_matrix
     from optimize.report.terminal import in_words
     from optimize.study.confirmation import recommendation

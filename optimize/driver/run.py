@@ -68,7 +68,7 @@ def _run(plan: Plan, config_yaml: str) -> int:
 
 def run_on(executor: Executor, plan: Plan, config_yaml: str, progress: Progress) -> int:
     """Run or resume a planned study on an executor that is not entered yet; arguments and errors as `run_study`."""
-    from optimize.study.storage import FAULTS
+    from optimize.study.storage import FAULTS, fault_of
     from optimize.study.warm_start import earlier_studies
 
     earlier = earlier_studies(plan)
@@ -78,9 +78,9 @@ def run_on(executor: Executor, plan: Plan, config_yaml: str, progress: Progress)
             plan = replace(plan, signature={**plan.signature, "machine": executor.machine})
             _run_session(executor, resources, plan, config_yaml, progress, earlier)
     except FAULTS as fault:
-        address, reason = redacted(plan.config.tracking.storage), " ".join(str(fault).split())[:300]
+        url = plan.config.tracking.storage
         raise OptimizeError(
-            f"storage {address} has gone away ({reason}): the same command goes on from here"
+            f"storage {redacted(url)} {fault_of(url, fault)}; the same command then goes on from here"
         ) from fault
     return 0
 

@@ -9,7 +9,7 @@ from optimize.redaction import redacted
 
 
 def _report(config: StudyConfig, config_yaml: str) -> int:
-    from optimize.files import check_sqlite
+    from optimize.databases import check_sqlite
     from optimize.ledger import Ledger, study_folder
     from optimize.report.summary import write
     from optimize.study.lifecycle import stored_studies

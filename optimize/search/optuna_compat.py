@@ -24,6 +24,15 @@ def storage_of(study: optuna.Study) -> BaseStorage:
     return study._storage
 
 
+STORAGE_CALLS = (
+    "create_new_study", "delete_study", "set_study_user_attr", "set_study_system_attr", "get_study_id_from_name",
+    "get_study_name_from_id", "get_study_directions", "get_study_user_attrs", "get_study_system_attrs",
+    "get_all_studies", "set_trial_user_attr", "set_trial_system_attr", "get_trial_id_from_study_id_trial_number",
+    "get_trial", "_create_new_trial", "_set_trial_param", "_get_trials", "_get_stale_trial_ids",
+)  # fmt: skip
+"""Methods of Optuna's database storage that its cache calls; each is a transaction of its own."""
+
+
 def study_id(study: optuna.Study) -> int:
     """The study's number in its storage."""
     return study._study_id

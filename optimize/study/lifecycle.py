@@ -54,7 +54,7 @@ def open_study(plan: Plan, say: Callable[[str], None] = print) -> optuna.Study:
         ConfigError: the study exists with another space, other objectives or another set-up.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    settings, storage = plan.config.study, open_storage(plan.config.tracking.storage, requeue)
+    settings, storage = plan.config.study, open_storage(plan.config.tracking.storage, requeue, say)
     if settings.fresh:
         _set_aside(plan, storage)
     exists = settings.name in optuna.get_all_study_names(storage)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from objectives import Direction
 from optimize.checkpoint import content_hash
 from optimize.config.schema import StudyConfig
+from optimize.databases import check_sqlite
 from optimize.decision.recommendation import Candidate, Recommendation
 from optimize.errors import ConfigError, closest
-from optimize.files import check_sqlite
 from optimize.redaction import redacted
 from optimize.study.confirmation import recommendation
 from optimize.study.info import info_of

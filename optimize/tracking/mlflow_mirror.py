@@ -190,6 +190,7 @@ class Mirror:
         if lifecycle == _DELETED:
             run = self._client.get_run(run_id)
             self._restore_experiment(self._client.get_experiment(run.info.experiment_id))
+        if self._lifecycle(run_id) == _DELETED:  # not with its experiment
             self._client.restore_run(run_id)
             name = run.data.tags.get(_NAME, run_id)
             self._say(f"note: run {name} had been deleted in MLflow; it is restored, because it is written to again")

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
-import sqlite3
 import subprocess
 import sys
 import sysconfig
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from optimize.errors import ConfigError
-from optimize.files import SOURCE, check_name, check_sqlite, check_writable, locked, path_part, python_path
+from optimize.files import SOURCE, check_name, check_writable, locked, path_part, python_path
 
 
 def test_a_folder_is_made_where_that_is_possible(tmp_path: Path) -> None:
@@ -26,68 +23,6 @@ def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     with pytest.raises(ConfigError, match=r"^output_dir: cannot write to .*/a/b \(Not a directory\): choose a folder"):
         check_writable("output_dir", tmp_path / "a/b")
-
-
-def test_servers_new_files_and_empty_ones_pass(tmp_path: Path) -> None:
-    (tmp_path / "empty.db").touch()
-    check_sqlite("postgresql://db/optuna", "studies")
-    check_sqlite(f"sqlite:///{tmp_path}/empty.db", "studies")
-    check_sqlite(f"sqlite:///{tmp_path}/new/optuna.db", "studies")
-    assert (tmp_path / "new").is_dir()
-
-
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "optuna.db").write_bytes(b"this is no database" * 100)
-    with pytest.raises(ConfigError, match=r"optuna\.db is not a readable SQLite database"):
-        check_sqlite(f"sqlite:///{tmp_path}/optuna.db", "studies")
-
-
-def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
-    with closing(sqlite3.connect(tmp_path / "optuna.db")) as connection:
-        connection.execute("create table recipes (name text)")
-    with pytest.raises(ConfigError, match=r"optuna\.db belongs to another program \(it has no table 'studies'\)"):
-        check_sqlite(f"sqlite:///{tmp_path}/optuna.db", "studies")
-
-
-def test_a_damaged_database_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "optuna.db"
-    with closing(sqlite3.connect(path)) as connection:
-        connection.execute("create table studies (name text)")
-        connection.executemany("insert into studies values (?)", [("x" * 3000,)] * 100)
-        connection.commit()
-    content = bytearray(path.read_bytes())
-    content[8192:40960] = b"\xff" * 32768
-    path.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"optuna\.db is (a corrupt|not a readable) SQLite database"):
-        check_sqlite(f"sqlite:///{path}", "studies")
-
-
-def test_a_database_in_a_folder_of_any_name_is_read(tmp_path: Path) -> None:
-    folder = tmp_path / "a#b 100%20 研究"
-    folder.mkdir()
-    with closing(sqlite3.connect(folder / "optuna.db")) as connection:
-        connection.execute("create table studies (id)")
-        connection.commit()
-    check_sqlite(f"sqlite:///{folder}/optuna.db", "studies")
-    with pytest.raises(ConfigError, match="belongs to another program"):
-        check_sqlite(f"sqlite:///{folder}/optuna.db", "experiments")
-    assert [path.name for path in folder.iterdir()] == ["optuna.db"]
-
-
-def test_a_database_whose_writer_was_killed_passes(tmp_path: Path) -> None:
-    """Its copy is taken in the middle of a transaction that no longer fits in memory."""
-    with closing(sqlite3.connect(tmp_path / "live.db")) as writer:
-        writer.execute("create table experiments (name text)")
-        writer.execute("pragma cache_size=1")
-        writer.executemany("insert into experiments values (?)", [("x" * 3000,)] * 100)
-        for part in ("db", "db-journal"):
-            shutil.copy(tmp_path / f"live.{part}", tmp_path / f"left.{part}")
-    left = tmp_path / "left.db"
-    with pytest.raises(sqlite3.OperationalError), closing(sqlite3.connect(f"file:{left}?mode=ro", uri=True)) as reader:
-        reader.execute("select * from experiments")
-    check_sqlite(f"sqlite:///{left}", "experiments")
-    with closing(sqlite3.connect(left)) as reader:
-        assert reader.execute("select * from experiments").fetchall() == []
 
 
 def test_a_child_imports_this_package_wherever_it_starts(tmp_path: Path) -> None:
