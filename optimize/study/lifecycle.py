@@ -17,7 +17,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from optimize.config.instantiate import build
-from optimize.errors import ConfigError, DamagedFile
+from optimize.errors import ConfigError, DamagedFile, OptimizeError
 from optimize.files import is_name, remove_partial
 from optimize.ledger import Ledger
 from optimize.load.arrivals import ClosedLoop
@@ -31,7 +31,7 @@ from optimize.study.info import ATTRIBUTE, info_of, is_readable, make_info, stor
 from optimize.study.machine_class import check_machine
 from optimize.study.queue import params_of, requeue
 from optimize.study.restoration import restore
-from optimize.study.storage import end_stale, is_shared, open_storage, serves_many
+from optimize.study.storage import FAULTS, end_stale, fault_of, is_shared, open_storage, serves_many
 from optimize.study.trial_attributes import close_record
 from optimize.study.trials import check_trials, trial_of
 
@@ -207,12 +207,19 @@ def stored_studies(url: str, tell: Callable[[str], None] = warn) -> Sequence[opt
     Args:
         url: The storage.
         tell: Receives a line for each study that cannot be read, and is left out.
+
+    Raises:
+        ConfigError: the storage cannot be opened.
+        OptimizeError: it does not answer any more.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     storage = open_storage(url)
-    names = filter(is_name, optuna.get_all_study_names(storage))
-    studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
-    return [s for s in studies if is_readable(s) and not s.user_attrs.get(_ARCHIVED) and _is_intact(s, tell)]
+    try:
+        names = filter(is_name, optuna.get_all_study_names(storage))
+        studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
+        return [s for s in studies if is_readable(s) and not s.user_attrs.get(_ARCHIVED) and _is_intact(s, tell)]
+    except FAULTS as fault:
+        raise OptimizeError(f"storage {redacted(url)} {fault_of(url, fault)}") from fault
 
 
 def _is_intact(study: optuna.Study, tell: Callable[[str], None]) -> bool:

@@ -83,7 +83,7 @@ class Mirror:
 
     def open_parent(self, config_yaml: str | None = None) -> str:
         """Create or reopen the study's parent run; returns its id."""
-        run_id = self._run_of(self._ledger.folder)
+        run_id = self._run_of(self._ledger.folder) or self._parent_of_trials()
         if run_id is None:
             run_id = self._create_parent()
         else:
@@ -122,7 +122,7 @@ class Mirror:
         from mlflow.entities import Param
 
         folder = self._ledger.trial_folder(record.number)
-        run_id = self._run_of(folder)
+        run_id = self._run_of(folder) or self._unclaimed(record)
         if run_id is not None:
             return run_id
         parent = self._states.read(self._ledger.folder)
@@ -183,6 +183,23 @@ class Mirror:
         """The run of a folder, ready to be written to; None where it has none."""
         state = self._states.read(folder)
         return state.run_id if state is not None and self._is_usable(state.run_id) else None
+
+    def _parent_of_trials(self) -> str | None:
+        """The parent of the trials' runs, where the study's own state is lost; None where they have none."""
+        states = (self._states.read(self._ledger.trial_folder(number)) for number in self._ledger.numbers())
+        known = next((state for state in states if state is not None and self._lifecycle(state.run_id)), None)
+        parent = None if known is None else self._client.get_run(known.run_id).data.tags.get(_PARENT)
+        return parent if parent is not None and self._is_usable(parent) else None
+
+    def _unclaimed(self, record: TrialRecord) -> str | None:
+        """The run of a trial whose state is lost, told by its start in milliseconds; None where there is none."""
+        folder, started = self._ledger.trial_folder(record.number), int(record.started_at * 1000)
+        query = f"tags.trial = '{record.number}' and attributes.start_time = {started}"
+        runs = self._client.search_runs([self._experiment()], query, max_results=1)
+        if not runs or runs[0].data.tags.get("study") != self._tags.get("study"):
+            return None
+        self._states.write(folder, runs[0].info.run_id, complete=False)
+        return str(runs[0].info.run_id)
 
     def _is_usable(self, run_id: str) -> bool:
         """Whether MLflow has a run, which is restored where it was deleted."""
