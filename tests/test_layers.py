@@ -383,3 +383,31 @@ def test_no_text_is_expected_to_have_a_line() -> None:
     """An error may have an empty text: `optimize.errors.one_line` names its class then."""
     found = {name: _indexed_lines(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
     assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+REMOVERS = {
+    "optimize.certify.cgroups": "control groups that it has made",
+    "optimize.deploy.bundle": "a file of earlier bundles, in a folder with a bundle's mark",
+    "optimize.engine.leftovers": "folders for temporary files and shared memory in a tree's own record",
+    "optimize.engine.reaper": "an engine's folder for temporary files, and the shared memory that its tree has opened",
+    "optimize.engine.process": "a folder for temporary files that no engine came to use",
+    "optimize.entries": "marked entries of the cache",
+    "optimize.executor.worker": "files of a trial in a worker's own temporary folder",
+    "optimize.files": "files that it has begun to write",
+    "optimize.quantize.compress": "the error of an earlier attempt at the same checkpoint",
+    "optimize.report.page": "figures in the last report's own list",
+}
+"""Modules that remove files, and which: a file of the user's is in none of them."""
+_REMOVALS = {"rmtree", "unlink", "rmdir", "removedirs"}
+
+
+def _removes_files(source: str) -> bool:
+    calls = [node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    names = {ast.unparse(function) for function in calls}
+    return any(name.rpartition(".")[2] in _REMOVALS or name == "os.remove" for name in names)
+
+
+def test_files_are_removed_in_few_places() -> None:
+    assert _removes_files("shutil.rmtree(path)") and _removes_files("os.remove(path)")
+    assert not _removes_files("items.remove(1)")
+    assert {name for name, path in MODULES.items() if _removes_files(path.read_text(encoding="utf-8"))} == set(REMOVERS)
