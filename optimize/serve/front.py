@@ -26,9 +26,9 @@ _MODEL_NAME = "model"
 _BACKLOG = 4096
 _UNLIMITED = 1 << 30
 _POLL_S = 0.05
-_CLIENTS_FAULTS = (HttpProcessingError, web.RequestPayloadError)
+_CLIENTS_FAULTS = (HttpProcessingError, web.RequestPayloadError, ConnectionResetError)
 _log = logging.getLogger(__name__)
-# Bytes that are no HTTP are a client's fault: it gets 400, and no traceback is shown here.
+# Bytes that are no HTTP, and connections that end early, are a client's doing: no traceback is shown for them.
 _log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], _CLIENTS_FAULTS)))
 _LINGER_S = 2.0  # for a client to read why the rest of its body is not wanted
 

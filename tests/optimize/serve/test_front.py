@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -184,6 +185,16 @@ def test_bytes_that_are_no_http_leave_no_traceback(
     with fronted(tmp_path, Serve(client_timeout_s=0.05)) as front:
         assert status(front.exchange(request_bytes)) in (400, 404)
     assert caplog.records == []
+
+
+def test_a_fault_of_the_front_itself_is_logged_and_a_client_that_has_left_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    logger = logging.getLogger("optimize.serve.front")
+    logger.error("Error handling request", exc_info=ConnectionResetError("Cannot write to closing transport"))
+    assert caplog.records == []
+    logger.error("Error handling request", exc_info=ValueError())
+    assert len(caplog.records) == 1
 
 
 @pytest.mark.parametrize(
