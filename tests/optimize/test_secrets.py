@@ -254,9 +254,13 @@ def test_credentials_of_an_endpoint_are_sent_and_not_shown(
 
 
 @pytest.mark.parametrize(
-    "key", ["sk-notareal-secret-123\n", "sk-not areal-123", "sk-nötareal-123", "\x7fsk-notareal-123"]
-)
-@pytest.mark.parametrize("variable", ["OPENAI_API_KEY", "OPTIMIZE_API_KEY", "MLFLOW_TRACKING_TOKEN"])
+    ("variable", "key"),
+    [
+        ("OPENAI_API_KEY", "sk-notareal-secret-123\n"), ("OPENAI_API_KEY", "sk-not areal-123"),
+        ("OPENAI_API_KEY", "sk-nötareal-123"), ("OPTIMIZE_API_KEY", "\x7fsk-notareal-123"),
+        ("MLFLOW_TRACKING_TOKEN", "areal-123\r\n"),
+    ],
+)  # fmt: skip
 def test_a_key_that_no_header_can_hold_is_refused_and_not_shown(
     optimize: Run, simulated: list[str], monkeypatch: pytest.MonkeyPatch, variable: str, key: str
 ) -> None:

@@ -43,6 +43,19 @@ def workers_of(pid: int) -> list[psutil.Process]:
     return [p for p in psutil.Process(pid).children() if "spawn_main" in " ".join(p.cmdline())]
 
 
+def failing(spec: WorkerSpec) -> Worker:
+    raise RuntimeError(f"cannot log in with {next(iter(spec.secrets))}")
+
+
+def test_a_worker_hides_what_the_driver_hides(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    spec = WorkerSpec(StudyConfig(), [Place()], 0, tmp_path, tmp_path, {"Zq1-s3cret-of-mine": "$MY_SECRET"})
+    workers = Processes([spec], make=failing)
+    workers.start(0)
+    ((_, message),) = workers.wait(60)
+    shown = capfd.readouterr().err
+    assert isinstance(message, Lost) and "cannot log in with $MY_SECRET" in shown and "Zq1" not in shown
+
+
 @pytest.mark.slow
 def test_a_study_on_two_places_measures_side_by_side(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
     options = [*simulated, SETS, "study.trials=3", "confirm.candidates=1", "confirm.rounds=2"]
