@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -23,8 +24,8 @@ _CHECK_TIMEOUT_S = 90.0
 class ForkedTree(ProcessTree):
     """An engine forked by the fork server, which is its reaper."""
 
-    def __init__(self, client: ForkClient, reaper_pid: int, grace_s: float, log: FilteredLog) -> None:
-        super().__init__(reaper_pid, log)
+    def __init__(self, client: ForkClient, scratch: str, grace_s: float, log: FilteredLog) -> None:
+        super().__init__(client.pid, log, scratch)
         self._client, self._grace_s = client, grace_s
         self.stopped = threading.Event()
 
@@ -41,7 +42,6 @@ class ForkClient:
 
     def __init__(self, env: Mapping[str, str]) -> None:
         end_leftovers()
-        self._scratch = ""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "optimize.engine.fork_server"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -77,8 +77,7 @@ class ForkClient:
         """
         with new_scratch() as scratch:
             log = FilteredLog(log_path, scratch)
-        self._scratch = scratch
-        self._tree = ForkedTree(self, self._process.pid, grace_s, log)
+        self._tree = ForkedTree(self, scratch, grace_s, log)
         start = {
             "args": list(arguments), "env": {**env, **scratch_env(scratch)}, "log": str(log.target),
             "scratch": scratch,
@@ -110,7 +109,8 @@ class ForkClient:
 
     def close(self) -> None:
         if self._process.stdin is not None and not self._process.stdin.closed:
-            self._process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):  # a command that a killed server never read
+                self._process.stdin.close()
         self._process.wait()
         self._reader.join()
 
@@ -155,5 +155,5 @@ class ForkClient:
         if tree is not None:
             tree.ended.set()
             self._process.wait()
-            end_left(self._scratch)
+            end_left(tree.scratch)
             tree.stopped.set()

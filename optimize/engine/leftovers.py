@@ -17,7 +17,7 @@ import signal
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,13 @@ def end_left(scratch: str) -> list[int]:
     if ended:
         _log.warning("ended %d processes of an engine whose keeper was killed: %s", len(ended), sorted(ended))
     return sorted(ended)
+
+
+def note(pids: Iterable[int], scratch: str) -> None:
+    """Add processes to the record of a tree. vLLM's rename themselves, which wipes the mark from their environment."""
+    lines = [{"process": [pid, start]} for pid in pids if (start := started(pid)) is not None]
+    with contextlib.suppress(OSError), open(os.path.join(scratch, RECORD), "a", encoding="utf-8") as file:
+        file.write("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def _read(scratch: Path) -> _Tree | None:

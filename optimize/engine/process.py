@@ -22,7 +22,7 @@ from pathlib import Path
 
 import psutil
 
-from optimize.engine.leftovers import PREFIX, end_left, end_leftovers
+from optimize.engine.leftovers import PREFIX, end_left, end_leftovers, note
 from optimize.engine.log_filter import FilteredLog
 from optimize.engine.reaper import MARK
 from optimize.errors import TransientFault
@@ -80,10 +80,11 @@ class ProcessTree(ABC):
     Attributes:
         exit_code: Exit code of the main process, once it ended by itself; a negative one is a signal.
         ended: Event that the main process has ended.
+        scratch: Folder of its temporary files.
     """
 
-    def __init__(self, reaper_pid: int, log: FilteredLog) -> None:
-        self._reaper_pid, self._log = reaper_pid, log
+    def __init__(self, reaper_pid: int, log: FilteredLog, scratch: str) -> None:
+        self._reaper_pid, self._log, self.scratch = reaper_pid, log, scratch
         self.exit_code: int | None = None
         self.ended = threading.Event()
         self._names: dict[int, str] = {}  # of watched processes, by file descriptor
@@ -98,7 +99,9 @@ class ProcessTree(ABC):
 
     def watch(self) -> None:
         """From now on, count the tree as broken as soon as one of its present processes is gone."""
-        for process in self.processes():
+        processes = self.processes()
+        note([process.pid for process in processes], self.scratch)  # the reaper looks at intervals
+        for process in processes:
             with contextlib.suppress(ProcessLookupError):
                 handle = os.pidfd_open(process.pid)  # readable once the process ends: one system call checks them all
                 self._names[handle] = f"{_name(process)} ({process.pid})"
@@ -146,18 +149,18 @@ class ColdTree(ProcessTree):
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], log_path: Path, grace_s: float) -> None:
         end_leftovers()
-        with new_scratch() as self._scratch:
-            log = FilteredLog(log_path, self._scratch)
+        with new_scratch() as scratch:
+            log = FilteredLog(log_path, scratch)
             # -I -S: the reaper needs the standard library only, and must not wait for site-packages.
             self._reaper = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(_REAPER), str(log.target), self._scratch, str(grace_s), *command],
+                [sys.executable, "-I", "-S", str(_REAPER), str(log.target), scratch, str(grace_s), *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                env={**env, **scratch_env(self._scratch)},
+                env={**env, **scratch_env(scratch)},
                 text=True,
                 start_new_session=True,  # a Ctrl-C at the terminal is the project's to handle, not the engine's
             )
-        super().__init__(self._reaper.pid, log)
+        super().__init__(self._reaper.pid, log, scratch)
         self._reader = threading.Thread(target=self._read_events, daemon=True)
         self._reader.start()
 
@@ -173,7 +176,7 @@ class ColdTree(ProcessTree):
         finally:
             self.ended.set()
             self._reaper.wait()
-            end_left(self._scratch)  # nothing, unless the reaper was killed
+            end_left(self.scratch)  # nothing, unless the reaper was killed
 
     def _end(self) -> None:
         if self._reaper.stdin is not None and not self._reaper.stdin.closed:

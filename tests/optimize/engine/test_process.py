@@ -141,7 +141,7 @@ def test_a_killed_reaper_leaves_nothing(tmp_path: Path) -> None:
     """Neither the main process nor a descendant in a session of its own that ignores SIGTERM."""
     tree = tree_of(STUBBORN, tmp_path / "log")
     assert wait_for(lambda: len(tree.processes()) == 2)
-    pids, scratch = [p.pid for p in tree.processes()], tree._scratch
+    pids, scratch = [p.pid for p in tree.processes()], tree.scratch
     os.kill(tree._reaper_pid, signal.SIGKILL)
     assert tree.ended.wait(60) and tree.broken()
     tree.stop()
@@ -358,3 +358,15 @@ def test_a_start_that_the_machine_does_not_allow_is_a_transient_fault_and_leaves
     with pytest.raises(TransientFault, match="an engine could not be started"):
         tree_of("pass", tmp_path / "file" / "log")
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_processes_of_a_tree_that_is_ready_are_recorded_at_once(tmp_path: Path) -> None:
+    """Without a mark, which vLLM's processes lose, and without a scan, which may be half a minute away."""
+    tree = tree_of(STUBBORN, tmp_path / "log")
+    assert wait_for(lambda: len(tree.processes()) == 2)
+    (Path(tree.scratch) / reaper.RECORD).write_text("{}\n")
+    tree.watch()
+    lines = [json.loads(line) for line in (Path(tree.scratch) / reaper.RECORD).read_text().splitlines()]
+    noted = {line["process"][0] for line in lines if "process" in line}
+    assert {p.pid for p in tree.processes()} <= noted
+    tree.stop()
