@@ -129,6 +129,15 @@ def test_beams_beyond_the_limit_are_refused_however_they_are_written(front: Fron
     assert front.engine.arrivals == []
 
 
+@pytest.mark.parametrize(
+    "decoding", [{"n": 50}, {"use_beam_search": True}, {"use_beam_search": True, "n": -2}, {"n": None}]
+)
+def test_what_is_no_beam_search_has_no_limit_of_beams(front: Fronted, decoding: dict[str, object]) -> None:
+    assert front.ask("POST /v1/completions", json.dumps({"prompt": ["a", "b"], **decoding}).encode())[0] == 200
+    (arrival,) = front.engine.arrivals
+    assert arrival.fields == {"prompt": ["a", "b"], **decoding}
+
+
 def test_a_compressed_body_is_refused_as_vllm_refuses_it(front: Fronted) -> None:
     assert front.ask("POST /v1/completions", gzip.compress(BODY), "Content-Encoding: gzip")[0] == 400
     assert front.ask("POST /v1/completions", BODY, "Content-Encoding: gzip")[0] == 200
