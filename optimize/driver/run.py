@@ -109,20 +109,20 @@ def _run_session(
         checkpoints, broken = checkpoints_of(plan, progress)
         if suggestion := hint(plan, executor.machine):
             progress.say(suggestion)
-        _bound_cache(plan, progress.say)
+        bound_cache(plan.config, progress.say)
         session = Session(
             plan, study, Ledger(plan.folder), tracker, progress, checkpoints, broken, progress.deadline, earlier
         )
         Loop(session, executor).run()
 
 
-def _bound_cache(plan: Plan, say: Callable[[str], None]) -> None:
+def bound_cache(config: StudyConfig, say: Callable[[str], None]) -> None:
     """Evict what does not fit; checkpoints and kernels of this study are held by whoever made or read them."""
-    cache = Path(plan.config.cache_dir)
+    cache = Path(config.cache_dir)
     hold_small(cache)
-    result = evict(cache, plan.config.cache_max_gib * 2**30)
+    result = evict(cache, config.cache_max_gib * 2**30)
     for entry in result.removed:
-        say(f"cache_max_gib={plan.config.cache_max_gib:g}: removed {entry} from {cache}")
+        say(f"cache_max_gib={config.cache_max_gib:g}: removed {entry} from {cache}")
     for path, reason in result.failed.items():
         say(f"note: {path} could not be removed from the cache ({reason})")
 

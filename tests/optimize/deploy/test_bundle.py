@@ -12,11 +12,12 @@ import pytest
 import yaml
 
 from optimize.config.deploy import Alerts, Deploy
-from optimize.config.schema import StudyConfig
-from optimize.deploy.bundle import MARK, make_deployment, make_folder, render, write_bundle
+from optimize.config.schema import StudyConfig, StudySettings
+from optimize.deploy.bundle import MARK, deploy, make_deployment, make_folder, render, write_bundle
 from optimize.deploy.command import parse_command
 from optimize.deploy.deployment import Deployment, Memory
 from optimize.deploy.knee import LoadPoint
+from optimize.entries import claim, release
 from optimize.errors import ConfigError
 from optimize.study.rows import StudyRow
 from tests.optimize.deploy.readers import program
@@ -271,6 +272,16 @@ def test_the_dashboard_is_json_with_a_panel_for_every_alert() -> None:
 
 
 # The folder
+
+
+def test_the_cache_keeps_the_checkpoint_that_a_bundle_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = claim(tmp_path / "cache/checkpoints/demo-int8-0123456789ab")
+    release(checkpoint)
+    row = chosen(f"vllm serve {checkpoint} --host=127.0.0.1 --max-num-seqs=64")
+    monkeypatch.setattr("optimize.deploy.bundle.requested_row", lambda config: row)
+    settings = Deploy(folder=str(tmp_path / "bundle"), verify=False)
+    assert deploy(StudyConfig(study=StudySettings(name="chat"), deploy=settings, output_dir=str(tmp_path))) == 0
+    assert str(tmp_path / "bundle") in (checkpoint / "KEEP").read_text(encoding="utf-8")
 
 
 def test_only_a_bundle_is_overwritten(tmp_path: Path) -> None:
