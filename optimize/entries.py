@@ -48,25 +48,34 @@ def claim(entry: Path) -> Path:
 def draft(entry: Path) -> Path:
     """An empty, marked and held folder beside an entry, to be filled and published; unfinished ones are removed."""
     entry.parent.mkdir(parents=True, exist_ok=True)
-    for path in entry.parent.iterdir():
-        if path.name.endswith(".part") and _stem(path.name) == entry.name:
-            with suppress(BlockingIOError):  # another process is filling it
-                remove(path)
+    remove_drafts(entry)
     partial = _beside(entry, "part")
     partial.mkdir()
-    mark(partial)
+    try:
+        mark(partial)
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)  # without its mark nobody would know whose it is
+        raise
     return partial
 
 
+def remove_drafts(entry: Path) -> None:
+    """Remove the unfinished drafts of an entry, but those that a process still fills."""
+    for path in entry.parent.iterdir():
+        if path.name.endswith(".part") and _stem(path.name) == entry.name:
+            with suppress(BlockingIOError):
+                remove(path)
+
+
 def publish(partial: Path, entry: Path) -> None:
-    """Give a draft the entry's name, unless another process was faster; then the draft is removed."""
+    """Give a draft the entry's name. Where another process was faster, or it cannot be done, the draft is removed."""
     try:
         partial.rename(entry)
     except OSError as error:
-        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise
         release(partial)
         remove(partial)
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise
     else:
         if (handle := _held.pop(partial.absolute(), None)) is not None:
             _held[entry.absolute()] = handle

@@ -24,7 +24,7 @@ from optimize.study.confirmation import Confirmation
 from optimize.study.coordination import Coordinator
 from optimize.study.queue import RETRIES, enqueue, is_queued, requeue
 from optimize.study.trial_attributes import record_of
-from optimize.study.trials import UNSPENT, baseline_estimates
+from optimize.study.trials import UNSPENT, baseline_estimates, is_complete
 from optimize.study.warm_start import failures_elsewhere, queue_best
 
 if TYPE_CHECKING:
@@ -217,10 +217,16 @@ class Loop:
             )
 
     def _abandon(self) -> None:
-        """End the running trials, and queue them again."""
+        """End the running trials, and queue them again.
+
+        One that storage was told already, but that could not be written to disk, is measured: the next session
+        completes its record from storage.
+        """
         self._executor.interrupt()
-        for running in list(self._running.values()):
+        for number, running in self._running.items():
             with running.hold:
+                if is_complete(self._study, number):
+                    continue
                 if self._recorder.tell(running.trial, running.record, Evaluation(Failed("interrupted"))):
                     requeue(self._study, running.trial)
-            self._running.pop(running.record.number)
+        self._running.clear()

@@ -16,7 +16,7 @@ from typing import Any
 
 from optimize.checkpoint import content_hash
 from optimize.config.schema import Model, Recipe
-from optimize.entries import hold
+from optimize.entries import hold, remove_drafts
 from optimize.errors import EngineFailure, FailureKind
 from optimize.files import locked, path_part
 from optimize.model.folder import is_missing
@@ -121,6 +121,8 @@ def _compress(
         finally:
             child.kill()  # it has ended by itself, unless an exception came first
             child.wait()
+            for folder in folders.values():
+                remove_drafts(folder)
 
 
 def _job(model: Model, recipe: Recipe, folder: Path, samples: Calibration | None) -> dict[str, Any]:

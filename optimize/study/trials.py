@@ -54,6 +54,11 @@ def trial_of(study: optuna.Study, number: int) -> FrozenTrial:
     return study.get_trials(deepcopy=False)[number]
 
 
+def is_complete(study: optuna.Study, number: int) -> bool:
+    """Whether storage has the result of a trial."""
+    return trial_of(study, number).state is TrialState.COMPLETE
+
+
 def budget_trials(study: optuna.Study) -> list[FrozenTrial]:
     """Trials that used up budget: those of the search and the baseline, measured or infeasible."""
     return [

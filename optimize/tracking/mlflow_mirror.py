@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -76,7 +77,7 @@ class Mirror:
             from mlflow import MlflowClient
 
             for noisy in ("mlflow", "alembic"):
-                logging.getLogger(noisy).setLevel(logging.ERROR)
+                logging.getLogger(noisy).setLevel(logging.CRITICAL)  # its errors come as exceptions
             relocate(self._tracking.uri, self._tracking.experiment, self._tracking.artifacts)
             self._connection = MlflowClient(tracking_uri=self._tracking.uri)
         return self._connection
@@ -96,16 +97,26 @@ class Mirror:
         """A new parent run, unless another driver of the study was faster; returns the id of the one in use."""
         tags = {**self._tags, _NAME: self._tags["study"], "role": "study"}
         run = self._client.create_run(self._experiment(), tags=tags)
-        run_id = self._agree(run.info.run_id)
-        if run_id != run.info.run_id and not self._is_usable(run_id):
-            run_id = str(run.info.run_id)
-        self._states.write(self._ledger.folder, run_id, complete=False)
+        with self._removed_if_lost(run.info.run_id):
+            run_id = self._agree(run.info.run_id)
+            if run_id != run.info.run_id and not self._is_usable(run_id):
+                run_id = str(run.info.run_id)
+            self._states.write(self._ledger.folder, run_id, complete=False)
         if run_id != run.info.run_id:
             self._client.delete_run(run.info.run_id)
             return run_id
         self._log_workload(run_id)
         self._client.set_tag(run_id, _NOTE, f"No result yet.\n\n{self._info.glossary}")
         return run_id
+
+    @contextmanager
+    def _removed_if_lost(self, run_id: str) -> Iterator[None]:
+        """Remove a new run if storing its id fails: the next call makes another, and nobody would ever end this one."""
+        try:
+            yield
+        except Exception:
+            self._client.delete_run(run_id)
+            raise
 
     def close_parent(self, metrics: Mapping[str, float], note: str, files: list[Path], status: str) -> None:
         """Log the study's result and end the parent run."""
@@ -138,7 +149,8 @@ class Mirror:
                 **({} if record.confirms is None else {"confirms": str(record.confirms)}),
             },
         )
-        self._states.write(folder, run.info.run_id, complete=False)
+        with self._removed_if_lost(run.info.run_id):
+            self._states.write(folder, run.info.run_id, complete=False)
         # The knobs alone: the resolved configuration is in trial.json, and would crowd every comparison.
         params = [Param(valid_key(name), printable(redact(str(value)))) for name, value in record.params.items()]
         self._client.log_batch(run.info.run_id, params=params)

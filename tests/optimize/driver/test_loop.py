@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ from optimize.driver.session import Session
 from optimize.errors import FailureKind, OptimizeError
 from optimize.executor.base import Job
 from optimize.executor.worker import JobError, Message
-from optimize.ledger import Ledger
-from optimize.outcome import Failed, Infeasible
+from optimize.ledger import Ledger, TrialRecord
+from optimize.outcome import Failed, Infeasible, State
 from optimize.plan import Plan, make_plan
 from optimize.study.lifecycle import open_study
 from optimize.testing.instant_workers import Instant, instant_fleet
@@ -147,3 +148,22 @@ def test_a_result_of_a_trial_that_storage_had_given_up_is_dropped(plan: Plan) ->
     assert len(list(of_role(study, "search"))) == 20
     (dropped,) = [r for r in Ledger(plan.folder).records() if r.state == "failed"]
     assert dropped.number == 3 and "given this trial up" in dropped.reason
+
+
+def test_a_measured_trial_whose_record_cannot_be_written_stays_measured(
+    plan: Plan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Ledger.write
+
+    def full(self: Ledger, record: TrialRecord) -> None:
+        if record.number == 2 and record.state is State.COMPLETED:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, record)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Ledger, "write", full)
+        with pytest.raises(OSError, match="No space left"):
+            looped(plan, Instant(plan), 1)
+    study = open_study(plan)
+    assert [t.state for t in study.get_trials()] == [TrialState.COMPLETE] * 3
+    assert [r.state for r in Ledger(plan.folder).records()] == ["completed"] * 3
