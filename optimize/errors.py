@@ -70,4 +70,5 @@ def closest(name: str, valid: Iterable[str]) -> str:
 def one_line(error: BaseException, most: int = 300) -> str:
     """What an error says, on one line of at most `most` characters; its class where it says nothing."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = text.partition("[SQL: ")[0]  # what SQLAlchemy says of the statement
     return " ".join(text.split())[:most] or type(error).__name__

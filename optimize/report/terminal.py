@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from objectives.segments import Paired
 from optimize.decision.recommendation import Recommendation
-from optimize.formatting import change_of, figure, title_of, versus_default
+from optimize.formatting import change_of, figure, printable, title_of, versus_default
 from optimize.report.data import limit_text
 from optimize.study.confirmation import directions_of
 from optimize.study.info import info_of
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def in_words(study: optuna.Study, recommendation: Recommendation) -> str:
     """The recommendation, the evidence for it, and the command that deploys it."""
     row, pick = row_of(study, recommendation), recommendation.pick
-    lines = [f"\nrecommended for {row.title}: {_settings(pick.params)}   (trial {pick.number})"]
+    lines = [f"\nrecommended for {printable(row.title)}: {_settings(pick.params)}   (trial {pick.number})"]
     lines += [f"  {title_of(name):18} {_figure_line(study, recommendation, name)}" for name in row.objectives]
     lines.append(f"  score              {_verdict(recommendation)}")
     lines += _runner_up(recommendation)
@@ -37,7 +37,7 @@ def in_words(study: optuna.Study, recommendation: Recommendation) -> str:
 
 
 def _settings(params: Mapping[str, object]) -> str:
-    return ", ".join(f"{knob} = {value}" for knob, value in params.items())
+    return ", ".join(f"{knob} = {printable(str(value))}" for knob, value in params.items())
 
 
 def _figure_line(study: optuna.Study, recommendation: Recommendation, name: str) -> str:
