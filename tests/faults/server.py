@@ -1,0 +1,105 @@
+"""A process that has imported everything, and forks: each child runs a study's command into a signal.
+
+It reads requests as JSON lines from standard input and answers each with one line, the session of the child.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from optimize.executor.base import Job
+from tests.conftest import ROOT
+from tests.faults.study import MARK, Session, Study, run_command
+
+PHASES = ("quantize", "install", "baseline", "search", "confirm", "report")
+_SIGNAL, _PHASE = "FAULTS_SIGNAL", "FAULTS_PHASE"
+_PACKAGES = str(Path(__file__).with_name("packages"))
+
+
+class Forks:
+    """The other side: a context manager that keeps the process."""
+
+    def __enter__(self) -> Forks:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.faults.server"], cwd=ROOT, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "COLUMNS": "200"},
+        )  # fmt: skip
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def run(self, study: Study, phase: str = "", number: int = 0) -> Session:
+        """Run a study's command, which is sent a signal in a phase; a negative exit code is what signal ended it."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        request = {"words": study.command, "folder": str(study.folder), "phase": phase, "number": int(number)}
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        return Session(**json.loads(self._process.stdout.readline()))
+
+
+@contextmanager
+def _struck(phase: str, number: int) -> Iterator[None]:
+    """The driver sends itself the signal as a phase begins; the phases of checkpoints are left to their process."""
+
+    def strike(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), number)
+
+    def on_trial(job: Job) -> None:
+        if phase == ("confirm" if job.record.role == "confirmation" else job.record.role):
+            strike()
+
+    with ExitStack() as stack:
+        stack.enter_context(patch("tests.faults.study.before_trial", on_trial))
+        if phase == "report":
+            stack.enter_context(patch("optimize.report.summary.write", strike))
+        yield
+
+
+def _child(request: dict[str, Any], answer: Path) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    phase, number = request["phase"], request["number"]
+    os.environ.update({MARK: request["folder"], _PHASE: phase, _SIGNAL: str(number), "PYTHONPATH": _PACKAGES})
+    with _struck(phase, number):
+        session = run_command("optimize", request["words"], Path(request["folder"]) / "scratch")
+    answer.write_text(json.dumps([dataclasses.asdict(session), list(sys.modules)]), encoding="utf-8")
+
+
+def _answer(request: dict[str, Any]) -> Session | None:
+    """The session of a child; None in the child itself."""
+    answer = Path(request["folder"]) / "answer"
+    answer.unlink(missing_ok=True)
+    child = os.fork()
+    if child == 0:
+        _child(request, answer)
+        return None
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if not answer.is_file():
+        return Session(code, "", "")
+    session, modules = json.loads(answer.read_text(encoding="utf-8"))
+    for name in set(modules) - set(sys.modules):  # the next children need not import them
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
+    return Session(**session)
+
+
+def main() -> None:
+    for line in sys.stdin:
+        if (session := _answer(json.loads(line))) is None:
+            return
+        print(json.dumps(dataclasses.asdict(session)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

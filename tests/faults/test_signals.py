@@ -1,0 +1,40 @@
+"""Signals at every phase of a study: nothing is lost but the running trial, and the same command goes on."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from optuna.trial import TrialState
+
+from tests.faults.server import PHASES, Forks
+from tests.faults.study import Study
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+SIGNALS = (signal.SIGTERM, signal.SIGKILL)
+QUANTIZED = "search_space.quantization={choices: [fp16, int8]}"
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    with Forks() as process:
+        yield process
+
+
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+def test_a_signal_in_every_phase_of_one_study(
+    forks: Forks, tmp_path: Path, empty_mlflow_db: Path, number: signal.Signals
+) -> None:
+    study, killed = Study(tmp_path, empty_mlflow_db, QUANTIZED), number is signal.SIGKILL
+    for phase in PHASES:
+        session = forks.run(study, phase, number)
+        assert session.code == (-number if killed else 130), f"{phase}: {session.out}{session.err}"
+        assert killed or session.complaint() == "", phase
+        assert study.losses(killed) == [], phase
+    last = forks.run(study)
+    assert last.complaint() == "" and last.code == 0
+    assert study.losses() + study.shortfalls() == []
+    lost = [t for t in study.trials() if t.state is TrialState.FAIL]
+    assert len(lost) == 3  # the trials that were running: in the baseline, the search and the confirmation

@@ -1,0 +1,115 @@
+"""Every file write of a study fails once; the same command then goes on.
+
+Of the operations of one function on one kind of file one fails, and the errors take turns. With FAULTS=all in the
+environment every operation fails with each of the errors, which takes half an hour; then the counts are printed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.faults.injector import ERRORS, Fault, Injector, Site
+from tests.faults.study import Session, Study
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+ALL = os.environ.get("FAULTS") == "all"
+SESSIONS_MAX = 1000
+
+
+def chosen(sites: Mapping[Site, None]) -> dict[Site, int]:
+    """One site of each function and kind of file, operations and errors taking turns."""
+    groups: dict[tuple[str, str], list[Site]] = {}
+    for site in sites:
+        groups.setdefault((site.kind, site.function), []).append(site)
+    sites_of_groups = (group[place % len(group)] for place, group in enumerate(groups.values()))
+    return dict(zip(sites_of_groups, itertools.cycle(ERRORS), strict=False))
+
+
+def rounds(sites: Mapping[Site, None]) -> list[dict[Site, int]]:
+    """The faults to inject, each round with one error of a site."""
+    return [dict.fromkeys(sites, error) for error in ERRORS] if ALL else [chosen(sites)]
+
+
+class Chain:
+    """Runs a command again and again, each time into the next fault.
+
+    Args:
+        injector: Strikes.
+
+    Attributes:
+        defects: What went wrong, in words.
+        counts: (kind of file, how the session ended) -> number of faults.
+    """
+
+    def __init__(self, injector: Injector) -> None:
+        self._injector = injector
+        self.defects: list[str] = []
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+    def run(self, study: Study, verb: str = "optimize") -> int:
+        """Run a command until no fault strikes any more; returns how many struck."""
+        total = 0
+        for _ in range(SESSIONS_MAX):
+            with self._injector.session() as faults:
+                session = study.run(verb)
+            self._note(study, session, faults)
+            total += len(faults)
+            if not faults:
+                return total
+        raise AssertionError(f"{verb} came to no end")
+
+    def _note(self, study: Study, session: Session, faults: list[Fault]) -> None:
+        wrong = [session.complaint(), *study.losses()]
+        if session.code and not faults:
+            wrong.append(f"it did not go on: {session.err}")
+        wrong = [text for text in wrong if text]
+        end = "lost" if wrong else "went on" if session.code else "survived"
+        self.counts.update((fault.site.kind, end) for fault in faults)
+        self.defects += [f"{'; '.join(map(str, faults)) or 'no fault'}: {text}" for text in wrong]
+
+
+def strike_all(injector: Injector, fresh: Callable[[], Study], verb: str) -> None:
+    """Have a fault strike at every site that the injector has seen, and require that nothing is lost.
+
+    Args:
+        injector: The injector.
+        fresh: Makes another study; one is over before all have struck, for what fails in the background ends nothing.
+        verb: The command.
+    """
+    chain = Chain(injector)
+    for faults in rounds(injector.sites):
+        injector.pending, struck = faults, 1
+        while injector.pending and struck:
+            study = fresh()
+            struck = chain.run(study, verb)
+            study.run("optimize.sync")
+            chain.defects += study.shortfalls()
+    finish(chain)
+    assert not injector.pending, f"never struck: {list(map(str, injector.pending))}"
+
+
+def finish(chain: Chain) -> None:
+    """Say what struck, and require that nothing was lost."""
+    ends = Counter(end for (_, end), number in chain.counts.items() for _ in range(number))
+    print(f"injected {ends.total()}: {dict(ends)}")
+    for (kind, end), number in sorted(chain.counts.items()) if ALL else ():
+        print(f"  {kind}: {number} {end}")
+    assert not chain.defects, "\n".join(chain.defects)
+
+
+def test_every_write_of_a_study_fails_once(tmp_path: Path, empty_mlflow_db: Path) -> None:
+    numbers = itertools.count()
+
+    def fresh() -> Study:
+        return Study(tmp_path / f"study{next(numbers)}", empty_mlflow_db)
+
+    injector = Injector(tmp_path)
+    with injector.session():
+        assert fresh().run().code == 0
+    strike_all(injector, fresh, "optimize")
