@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.live import Live
 from rich.table import Table
 
+from optimize.driver.heartbeat import Heartbeat
 from optimize.formatting import figure, terminal
 from optimize.ledger import TrialRecord
 from optimize.outcome import Role
@@ -26,22 +28,37 @@ class Progress:
     def __init__(self, total: int, metrics: list[str], deadline: float | None = None) -> None:
         self._total, self._done, self._metrics, self.deadline = total, 0, metrics, deadline
         self._console = terminal()
-        self._live = Live(console=self._console, refresh_per_second=2) if self._console.is_terminal else None
         self._began, self._measured = time.monotonic(), 0
         self._title, self._phase, self._phase_began = "", "", time.monotonic()
+        self._running: dict[int, tuple[str, float]] = {}  # number of a trial -> (how it is called, when it began)
         self._best, self._confirming = "", False
+        self._heartbeat = Heartbeat(self._state, self.say)
+        view = Live(console=self._console, refresh_per_second=2, get_renderable=self._view)
+        self._live = view if self._console.is_terminal else None
 
     def __enter__(self) -> Progress:
         if self._live:
             self._live.start()
+        else:
+            self._heartbeat.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._title = self._phase = ""
         if self._live:
-            self._live.update("")
             self._live.stop()
+        else:
+            self._heartbeat.__exit__(kind, error, trace)
+
+    @contextmanager
+    def during(self, phase: str) -> Iterator[None]:
+        """Say now and then that this goes on, before or after the view of the trials."""
+        self._phase, self._phase_began = phase, time.monotonic()
+        with self._heartbeat:
+            yield
+        self._phase = ""
 
     def resume(self, done: int) -> None:
         """Start from this number of trials of the budget."""
@@ -49,24 +66,25 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Print a line."""
+        self._heartbeat.heard()
         self._console.print(line, soft_wrap=True)
 
     def trial(self, record: TrialRecord) -> None:
         """Show the trial that begins."""
         settings = "vLLM's defaults" if record.baseline else " ".join(f"{k}={v}" for k, v in record.params.items())
         self._confirming = record.role == Role.CONFIRMATION
-        if self._confirming:
-            self._title = f"trial {record.number}, confirming trial {record.confirms}: {settings}"
-        else:
-            self._title = f"trial {record.number} ({self._done + 1} of {self._total}): {settings}"
+        place = f", confirming trial {record.confirms}" if self._confirming else f" ({self._done + 1} of {self._total})"
+        head, self._phase_began = f"trial {record.number}{place}", time.monotonic()
+        self._running[record.number] = head, self._phase_began
+        self._title, self._phase = f"{head}: {settings}", "running"
         if not self._live:
             self.say(self._title)
 
     def phase(self, name: str) -> None:
-        """Show the phase that begins, on a terminal."""
+        """Show the phase that begins: at once on a terminal, elsewhere after a while of silence."""
         self._phase, self._phase_began = name, time.monotonic()
         if self._live:
-            self._live.update(self._table(), refresh=True)
+            self._live.refresh()
 
     def finished(self, record: TrialRecord, counts: bool, best: Callable[[], str]) -> None:
         """Show the result of a trial.
@@ -76,6 +94,9 @@ class Progress:
             counts: Whether it uses up budget.
             best: Describes the best trial so far; called on a terminal only.
         """
+        self._running.pop(record.number, None)
+        if not self._running:
+            self._title, self._phase, self._phase_began = "", "choosing the next settings", time.monotonic()
         self._measured += counts
         self._done += counts
         self._best = best() if self._live else ""
@@ -92,10 +113,24 @@ class Progress:
         notes += [f"disturbed: {', '.join(record.disturbed)}"] if record.disturbed else []
         return "  ".join([figures, *notes]) + f" {duration}"
 
-    def _table(self) -> Table:
+    def _state(self) -> str:
+        """What is going on, for a log; with engines side by side, which trials they are at."""
+        running = dict(self._running)
+        if len(running) > 1:
+            oldest_s = time.monotonic() - min(began for _, began in running.values())
+            return f"  trials {', '.join(map(str, running))} are running, the first of them for {oldest_s:.0f} s"
+        head = "".join(f"{name}: " for name, _ in running.values())
+        return f"  {head}{self._since()}" if self._phase else ""
+
+    def _since(self) -> str:
+        return f"{self._phase}, {time.monotonic() - self._phase_began:.0f} s"
+
+    def _view(self) -> Table | str:
+        if not self._title and not self._phase:
+            return ""
         table = Table.grid(padding=(0, 2))
         table.add_row(self._title)
-        table.add_row(f"{self._phase} …   best so far: {self._best or 'none'}   {self._remaining()}")
+        table.add_row(f"{self._since()} …   best so far: {self._best or 'none'}   {self._remaining()}")
         return table
 
     def _remaining(self) -> str:

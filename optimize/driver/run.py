@@ -74,7 +74,8 @@ def run_on(executor: Executor, plan: Plan, config_yaml: str, progress: Progress)
     earlier = earlier_studies(plan)
     try:
         with ExitStack() as resources:
-            resources.enter_context(executor)  # before anything is written: without an engine there is no study
+            with progress.during("waiting for the first worker"):
+                resources.enter_context(executor)  # before anything is written: without an engine there is no study
             plan = replace(plan, signature={**plan.signature, "machine": executor.machine})
             _run_session(executor, resources, plan, config_yaml, progress, earlier)
     except FAULTS as fault:
@@ -96,7 +97,8 @@ def _run_session(
     from optimize.study.lifecycle import open_study
     from optimize.study.trials import budget_trials
 
-    study = open_study(plan, progress.say)
+    with progress.during("opening the study"):
+        study = open_study(plan, progress.say)
     progress.resume(len(budget_trials(study)))
     conclude = partial(_conclude, plan, study)
     agree = _agreement(plan, study)

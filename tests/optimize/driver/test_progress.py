@@ -42,7 +42,7 @@ def test_a_knobs_value_is_shown_as_it_is() -> None:
         progress.phase("end")
         progress.say(ODD)
     text = _plain(shown.getvalue())
-    assert f"trial 1 (1 of 2): dtype={ODD}" in text and f"window {ODD} …" in text
+    assert f"trial 1 (1 of 2): dtype={ODD}" in text and f"window {ODD}, 0 s …" in text
     assert f"best so far: {ODD}" in text and f"infeasible: {ODD}" in text
     assert text.count(ODD) == text.count("evil.example") == text.count("boom") > 6
 
