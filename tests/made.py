@@ -96,7 +96,7 @@ def make_study(overrides: Sequence[str], workers: Callable[[Plan], Instant] = Pl
     from optimize.driver.run import run_on
 
     plan = make_plan(configuration(overrides))
-    progress = Progress(plan.config.study.trials + 1, list(plan.objectives))
+    progress = Progress(plan.config.study.trials + 1, list(plan.objectives), folder=plan.folder)
     with warnings.catch_warnings():  # of other people's packages
         warnings.simplefilter("default")
         run_on(instant_fleet(workers(plan), plan, slots), plan, head_of(overrides), progress)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from rich.live import Live
 from rich.table import Table
@@ -14,6 +16,7 @@ from optimize.driver.heartbeat import Heartbeat
 from optimize.formatting import figure, terminal
 from optimize.ledger import TrialRecord
 from optimize.outcome import Role
+from optimize.study.status import update
 
 
 class Progress:
@@ -23,9 +26,12 @@ class Progress:
         total: Trials in the budget, the baseline included.
         metrics: Metrics to show for each trial.
         deadline: `time.monotonic()` at which the time budget ends; None without one.
+        folder: The study's folder, which keeps the same for whoever watches from outside; None keeps nothing.
     """
 
-    def __init__(self, total: int, metrics: list[str], deadline: float | None = None) -> None:
+    def __init__(
+        self, total: int, metrics: list[str], deadline: float | None = None, folder: Path | None = None
+    ) -> None:
         self._total, self._done, self._metrics, self.deadline = total, 0, metrics, deadline
         self._console = terminal()
         self._began, self._measured = time.monotonic(), 0
@@ -35,6 +41,7 @@ class Progress:
         self._heartbeat = Heartbeat(self._state, self.say)
         view = Live(console=self._console, refresh_per_second=2, get_renderable=self._view)
         self._live = view if self._console.is_terminal else None
+        self._folder = folder
 
     def __enter__(self) -> Progress:
         if self._live:
@@ -56,6 +63,7 @@ class Progress:
     def during(self, phase: str) -> Iterator[None]:
         """Say now and then that this goes on, before or after the view of the trials."""
         self._phase, self._phase_began = phase, time.monotonic()
+        self._keep(trial="", phase=phase, phase_at=time.time(), ends_at=None)
         with self._heartbeat:
             yield
         self._phase = ""
@@ -63,6 +71,10 @@ class Progress:
     def resume(self, done: int) -> None:
         """Start from this number of trials of the budget."""
         self._done = done
+
+    def _keep(self, **news: Any) -> None:
+        if self._folder is not None:
+            update(self._folder, done=self._done, total=self._total, **news)
 
     def say(self, line: str) -> None:
         """Print a line."""
@@ -77,12 +89,14 @@ class Progress:
         head, self._phase_began = f"trial {record.number}{place}", time.monotonic()
         self._running[record.number] = head, self._phase_began
         self._title, self._phase = f"{head}: {settings}", "running"
+        self._keep(trial=self._title, phase=self._phase, phase_at=time.time())
         if not self._live:
             self.say(self._title)
 
     def phase(self, name: str) -> None:
         """Show the phase that begins: at once on a terminal, elsewhere after a while of silence."""
         self._phase, self._phase_began = name, time.monotonic()
+        self._keep(phase=name, phase_at=time.time())
         if self._live:
             self._live.refresh()
 
@@ -92,14 +106,17 @@ class Progress:
         Args:
             record: The trial.
             counts: Whether it uses up budget.
-            best: Describes the best trial so far; called on a terminal only.
+            best: Describes the best trial so far; called where somebody may watch.
         """
         self._running.pop(record.number, None)
         if not self._running:
             self._title, self._phase, self._phase_began = "", "choosing the next settings", time.monotonic()
+            self._keep(trial="", phase=self._phase, phase_at=time.time())
         self._measured += counts
         self._done += counts
-        self._best = best() if self._live else ""
+        self._best = best() if self._live or self._folder else ""
+        remaining_s = self._remaining_s()
+        self._keep(best=self._best, ends_at=None if remaining_s is None else time.time() + remaining_s)
         self.say(f"  trial {record.number}: {self._result(record)}")
 
     def _result(self, record: TrialRecord) -> str:
@@ -134,11 +151,15 @@ class Progress:
         return table
 
     def _remaining(self) -> str:
-        """The expected time to the end of the budget; empty while it is not known."""
+        remaining_s = self._remaining_s()
+        return "" if remaining_s is None else f"about {remaining_s / 60:.0f} min left"
+
+    def _remaining_s(self) -> float | None:
+        """The expected time to the end of the budget; None while it is not known."""
         if not self._measured or self._confirming:
-            return ""
+            return None
         per_trial = (time.monotonic() - self._began) / self._measured
         seconds = per_trial * (self._total - self._done)
         if self.deadline is not None:
             seconds = min(seconds, self.deadline - time.monotonic())
-        return f"about {max(0.0, seconds) / 60:.0f} min left"
+        return max(0.0, seconds)

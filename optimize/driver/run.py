@@ -62,7 +62,7 @@ def _run(plan: Plan, config_yaml: str) -> int:
     check_server(plan.config.tracking.storage)
     check_credentials(plan.config.tracking.uri)
     deadline = None if settings.minutes is None else began + settings.minutes * 60
-    progress = Progress(settings.trials + 1, list(plan.objectives), deadline)
+    progress = Progress(settings.trials + 1, list(plan.objectives), deadline, plan.folder)
     return run_on(make_executor(plan, progress.say, progress.phase), plan, config_yaml, progress)
 
 

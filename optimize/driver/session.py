@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from optimize.files import write_atomically
 from optimize.ledger import Ledger
 from optimize.plan import Plan
 from optimize.study.info import make_info
+from optimize.study.status import recorded, update
 from optimize.tracking.glossary import glossary
 from optimize.tracking.tracker import Tracker
 
@@ -70,12 +72,14 @@ def tracked(
     info = make_info(plan, tags, glossary(plan.metrics, plan.objectives))
     info.write(plan.folder)
     tracker, status = Tracker(plan.config.tracking, Ledger(plan.folder), info, say, agree), FAILED
-    tracker.open(config_yaml)
-    try:
-        yield tracker
-        status = FINISHED
-    except KeyboardInterrupt:
-        status = KILLED
-        raise
-    finally:
-        conclude(tracker, status)
+    with recorded(plan.folder):
+        tracker.open(config_yaml)
+        try:
+            yield tracker
+            status = FINISHED
+        except KeyboardInterrupt:
+            status = KILLED
+            raise
+        finally:
+            update(plan.folder, trial="", phase="writing the results", phase_at=time.time(), ends_at=None)
+            conclude(tracker, status)

@@ -45,7 +45,7 @@ def run_measurement(config: StudyConfig, config_yaml: str) -> int:
         OptimizeError: the configuration cannot be measured.
     """
     plan = make_plan(_only_point(config))
-    progress = Progress(config.repeats, list(plan.objectives))
+    progress = Progress(config.repeats, list(plan.objectives), folder=plan.folder)
     tags = {"study": plan.config.study.name, "model": plan.config.model.name}
     records: list[TrialRecord] = []
 

@@ -17,7 +17,6 @@ import time
 import uuid
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,6 +26,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from optimize.outcome import ROLE, Role
 from optimize.study.queue import requeue, tell_failed
+from optimize.study.status import here
 from optimize.study.storage import GRACE_S, HEARTBEAT_S, beat, end_stale, fail, is_shared
 from optimize.study.trial_attributes import CONFIRMATION_ATTRS
 from optimize.ticker import Ticker
@@ -50,7 +50,7 @@ class Coordinator:
     def __init__(self, study: optuna.Study, budget: int) -> None:
         self._study, self._budget = study, budget
         self.shared = is_shared(study)
-        self._driver = f"{_here()}/{os.getpid()}/{uuid.uuid4().hex[:6]}"
+        self._driver = f"{here()}/{os.getpid()}/{uuid.uuid4().hex[:6]}"
         self._claimed: dict[int, optuna.Trial] = {}
         self._lock = threading.Lock()
         self._heart = Ticker(self._write_heartbeats, HEARTBEAT_S, "heartbeat")
@@ -185,14 +185,7 @@ def _is_orphan(trial: FrozenTrial, now: datetime) -> bool:
     if driver is None:
         return asked is not None and now - asked.astimezone(UTC) > timedelta(seconds=GRACE_S)
     where, pid, _ = driver.split("/")
-    return where == _here() and not Path(f"/proc/{pid}").exists()
-
-
-@cache
-def _here() -> str:
-    """This machine, since it was started, as its processes are numbered here."""
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
-    return f"{os.uname().nodename}:{boot}:{os.stat('/proc/self/ns/pid').st_ino}"
+    return where == here() and not Path(f"/proc/{pid}").exists()
 
 
 def _cell(attributes: Mapping[str, Any]) -> list[Any]:

@@ -78,7 +78,7 @@ def _measure(
     plan: Plan, config_yaml: str, grids: Sequence[GridMeasurements], close: Callable[[Tracker, str], None]
 ) -> None:
     """Measure all grids on live engines; `close` ends the tracking, also after a failure."""
-    progress = Progress(plan.config.study.trials, list(plan.objectives))
+    progress = Progress(plan.config.study.trials, list(plan.objectives), folder=plan.folder)
     pool, ledger = EnginePool(plan.launcher, plan.folder / "engines"), Ledger(plan.folder)
     tags = {"study": plan.config.study.name, "model": plan.config.model.name}
     with (
