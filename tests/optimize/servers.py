@@ -38,55 +38,98 @@ def _as_nobody_special() -> dict[str, Any]:
     return {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
 
 
-@contextmanager
-def postgres(programs: Path) -> Iterator[str]:
-    """A server with a user `optimize` and a password; its address."""
-    who, port = _as_nobody_special(), free_port()
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
-    try:
+class Postgres:
+    """A server with a user `optimize` and a password.
+
+    Args:
+        programs: The folder of PostgreSQL's programs.
+        folder: Everything is kept here.
+
+    Attributes:
+        url: Its address.
+    """
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self._programs, self._folder, self._port, self._who = programs, folder, free_port(), _as_nobody_special()
+        self.url = f"postgresql://optimize:{PASSWORD}@127.0.0.1:{self._port}/postgres"
         (folder / "password").write_text(PASSWORD)
-        if who:
+        if self._who:
             shutil.chown(folder, "postgres", "postgres")
         folder.chmod(0o755)
-        data = folder / "data"
         subprocess.run(
-            [programs / "initdb", "-D", data, "-U", "optimize", "--auth=scram-sha-256", "--no-sync",
+            [programs / "initdb", "-D", folder / "data", "-U", "optimize", "--auth=scram-sha-256", "--no-sync",
              f"--pwfile={folder}/password"],
-            check=True, capture_output=True, cwd=folder, **who,
+            check=True, capture_output=True, cwd=folder, **self._who,
         )  # fmt: skip
-        server = subprocess.Popen(
-            [programs / "postgres", "-D", data, "-p", str(port), "-k", folder, "-c", "listen_addresses=127.0.0.1",
-             "-c", "fsync=off"],
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder, **who,
+
+    def start(self) -> None:
+        self._server = subprocess.Popen(
+            [self._programs / "postgres", "-D", self._folder / "data", "-p", str(self._port), "-k", self._folder,
+             "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self._folder, **self._who,
         )  # fmt: skip
+        ready = [str(self._programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self._port)]
+        until(lambda: subprocess.run(ready, check=False).returncode == 0, self._server)
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> None:
+        """End it; SIGINT does so at once, whoever is still connected."""
+        self._server.send_signal(number)
+        self._server.wait()
+
+
+@contextmanager
+def postgres(programs: Path) -> Iterator[str]:
+    """A running server; its address."""
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))
+    try:
+        server = Postgres(programs, folder)
+        server.start()
         try:
-            ready = [str(programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(port)]
-            until(lambda: subprocess.run(ready, check=False).returncode == 0, server)
-            yield f"postgresql://optimize:{PASSWORD}@127.0.0.1:{port}/postgres"
+            yield server.url
         finally:
-            server.send_signal(signal.SIGINT)  # at once, whoever is still connected
-            server.wait()
+            server.stop()
     finally:
         shutil.rmtree(folder)
 
 
+class MlflowServer:
+    """An MLflow server that keeps everything in a folder.
+
+    Args:
+        folder: The folder.
+
+    Attributes:
+        uri: Its address.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._port = folder, free_port()
+        self.uri = f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        folder = self._folder
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={self._port}", "--workers=1",
+             f"--backend-store-uri=sqlite:///{folder}/mlflow.db", f"--artifacts-destination={folder}/artifacts"],
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, cwd=folder,
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+        until(lambda: _is_up(f"{self.uri}/health"), self._server)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        os.killpg(self._server.pid, number)
+        self._server.wait()
+
+
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
-    """An MLflow server that keeps everything in a folder; its address."""
-    port = free_port()
-    server = subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1",
-         f"--backend-store-uri=sqlite:///{folder}/mlflow.db", f"--artifacts-destination={folder}/artifacts"],
-        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, cwd=folder,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+    """A running MLflow server; its address."""
+    server = MlflowServer(folder)
+    server.start()
     try:
-        address = f"http://127.0.0.1:{port}"
-        until(lambda: _is_up(f"{address}/health"), server)
-        yield address
+        yield server.uri
     finally:
-        os.killpg(server.pid, 15)
-        server.wait()
+        server.stop()
 
 
 @dataclass(frozen=True)
