@@ -101,7 +101,7 @@ def test_perplexity_is_a_metric_like_any_other(tmp_path: Path) -> None:
         outcome = rig.evaluate(TrialConfig(EngineConfig(str(tmp_path), "fp16"), RequestConfig())).outcome
     assert isinstance(outcome, Completed)
     (kept,) = (tmp_path / "cache/perplexity").iterdir()
-    scores = json.loads(kept.read_text())
+    scores = json.loads((kept / "logprobs.json").read_text())
     assert len(scores) == 20
     total, tokens = (sum(score[i] for score in scores.values()) for i in (0, 1))
     assert outcome.estimates["perplexity"].value == pytest.approx(math.exp(-total / tokens))
