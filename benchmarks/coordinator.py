@@ -66,7 +66,7 @@ class Case:
         return [
             "+study=chat", f"study.name=coordinator-{self.sampler}-{self.workers}", f"study.trials={self.trials}",
             "study.fresh=true", f"sampler={self.sampler}", "engine=simulated", "confirm.candidates=0",
-            f"output_dir={folder}", "search_space.quantization.choices=[fp16]", *storage,
+            f"output_dir={folder}", "search_space.quantization.choices=[published]", *storage,
         ]  # fmt: skip
 
 

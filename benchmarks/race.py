@@ -98,7 +98,8 @@ RACERS = {
     ],
 }  # fmt: skip
 BOTH = [
-    *OVERRIDES, "search_space.quantization=[fp16,fp32,int8,mixed8]", "study.name=race", "study.trials=1000",
+    *OVERRIDES, "search_space.quantization=[fp16,fp32,int8,mixed8]", "+baseline.quantization=fp16",
+    "study.name=race", "study.trials=1000",
     "confirm.candidates=0",
 ]  # fmt: skip
 Tried = list[tuple[float, Key]]

@@ -56,6 +56,7 @@ class TrialRecord:
         violations: Constraint -> violation; a constraint is kept at zero or less.
         feasible: Completed with every constraint kept.
         new_engine: Whether it needed an engine of its own, rather than the one that was live.
+        dtype: The data type that vLLM chose for what is not quantized; empty where a flag sets it.
         audit: The client's own figures over the window; see `optimize.load.audit.Audit`.
         disturbed: What disturbed the machine during the window, in words.
         cut_short: Why the window was closed early; empty where it was not.
@@ -84,6 +85,7 @@ class TrialRecord:
     violations: dict[str, float] = field(default_factory=dict)
     feasible: bool = False
     new_engine: bool = True
+    dtype: str = ""
     audit: dict[str, Any] = field(default_factory=dict)
     disturbed: list[str] = field(default_factory=list)
     cut_short: str = ""
@@ -111,6 +113,7 @@ class TrialRecord:
         self.violations = dict(violations or {})
         self.feasible = self.state is State.COMPLETED and all(v <= 0 for v in self.violations.values())
         self.answers_key, self.new_engine = evaluation.answers_key, evaluation.new_engine
+        self.dtype = evaluation.dtype
         self.audit, self.paired = dict(evaluation.audit), dict(evaluation.paired)
         self.disturbed, self.repeated = list(evaluation.disturbances), redact_all(list(evaluation.repeats))
         self.cut_short = evaluation.cut_short

@@ -74,6 +74,7 @@ class Evaluation:
         cut_short: Why the window was closed early; empty where it was not.
         paired: Quality metric -> comparison with the baseline on common rows (`objectives.segments.Paired`).
         new_engine: Whether the trial needed an engine of its own, rather than the one that was live.
+        dtype: The data type that vLLM chose for what is not quantized; empty where a flag sets it.
     """
 
     outcome: Outcome
@@ -85,3 +86,4 @@ class Evaluation:
     cut_short: str = ""
     paired: Mapping[str, Any] = field(default_factory=dict)
     new_engine: bool = True
+    dtype: str = ""

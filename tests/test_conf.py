@@ -108,6 +108,13 @@ def test_studies_fit_together(choice: str) -> None:
     assert {"quantization", "batch_size", "beam_size"} <= set(_space(config).distributions)
 
 
+def test_the_baseline_of_a_model_without_flags_is_served_by_vllms_plain_command() -> None:
+    config = _compose("model=llama3_8b", "+study=chat", "study.name=plain")
+    engine = _space(config).vllm_defaults({"published": config.model.path}).engine
+    command = build(config.engine, "engine").deploy_command(engine)
+    assert command.endswith(f"vllm serve {config.model.path} --host=127.0.0.1")  # before it, the machine's variables
+
+
 @pytest.mark.parametrize("name", CHOICES["quantization"])
 def test_the_search_may_choose_every_recipe_by_its_name(name: str) -> None:
     config = _with("quantization", name)

@@ -142,7 +142,7 @@ class Recipe:
 
     Attributes:
         name: The choice's name in the search space.
-        dtype: vLLM's --dtype for the tensors that stay unquantized.
+        dtype: vLLM's --dtype for the tensors that stay unquantized; auto leaves it to vLLM.
         scheme: llm-compressor scheme for all linear layers (W8A8, W4A16, W4A8, FP8_DYNAMIC).
         ignore: Modules left alone by `scheme`.
         modifiers: llm-compressor modifiers in the order they are applied, each with its arguments.
@@ -154,7 +154,7 @@ class Recipe:
     """
 
     name: str = MISSING
-    dtype: str = "float16"
+    dtype: str = "auto"
     scheme: str | None = None
     ignore: list[str] = field(default_factory=lambda: ["lm_head"])
     modifiers: dict[str, Any] = field(default_factory=dict)
@@ -230,7 +230,7 @@ class Tables:
         again: Study of an earlier table, whose stored measurements are scored and shown again; null measures.
     """
 
-    quantization: list[Any] = field(default_factory=lambda: ["fp16", "int8", "int4"])
+    quantization: list[Any] = field(default_factory=lambda: ["published", "int8", "int4"])
     batch_size: list[Any] = field(default_factory=lambda: [16, 32, 64, 128])
     beam_size: list[Any] = field(default_factory=lambda: [1, 2, 4, 8])
     workers: list[Any] = field(default_factory=lambda: [1, 2])

@@ -9,6 +9,8 @@ from typing import Any
 from objectives import Estimate
 from objectives.segments import Paired
 
+_RECIPE = "quantization"
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -22,6 +24,7 @@ class Candidate:
         baseline: Whether it is the baseline.
         paired: Quality metric -> comparison with the baseline on the rows that both answered.
         first: Metric -> figure that the search read, where `estimates` come from a confirmation; else empty.
+        dtype: The data type that vLLM chose; empty where a flag sets it, or nobody reported it.
     """
 
     number: int
@@ -31,6 +34,12 @@ class Candidate:
     baseline: bool = False
     paired: Mapping[str, Paired] = field(default_factory=dict)
     first: Mapping[str, Estimate] = field(default_factory=dict)
+    dtype: str = ""
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Its knobs for people, the data type that vLLM chose beside the recipe: "published (bfloat16)"."""
+        return {k: f"{v} ({self.dtype})" if self.dtype and k == _RECIPE else v for k, v in self.params.items()}
 
     @property
     def ratios(self) -> dict[str, Estimate]:

@@ -62,5 +62,5 @@ class Baseline:
         """The configuration of a point; the baseline runs without flags, unless it had to be moved into the space."""
         checkpoints = self._session.checkpoints
         if baseline and not self._session.study.user_attrs.get(_OUTSIDE):
-            return self._space.vllm_defaults(checkpoints)
+            return self._space.vllm_defaults(checkpoints, params)
         return self._space.resolve(params, checkpoints)

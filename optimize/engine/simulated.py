@@ -31,7 +31,7 @@ from optimize.redaction import hidden_flags
 
 VERSION = "simulated (no measurement)"
 _POOL_BLOCKS, _BLOCK_BYTES = 1000, 1 << 20
-_DROPPED_SHARE = {"fp16": 0.10, "int8": 0.13, "int4": 0.20}
+_DROPPED_SHARE = {"published": 0.10, "fp16": 0.10, "int8": 0.13, "int4": 0.20}
 _DEFAULTS = {"max_num_seqs": 128, "max_num_batched_tokens": 2048}
 
 

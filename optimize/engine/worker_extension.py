@@ -89,6 +89,8 @@ class WorkerExtension:
                 holder = getattr(self.vllm_config, section, None)  # type: ignore[attr-defined]
                 for attribute in (name, *_ALIASES.get(name, ())):
                     value = getattr(holder, attribute, None)
+                    if type(value).__name__ == "dtype":  # torch's, which JSON does not have
+                        value = str(value).removeprefix("torch.")
                     if isinstance(value, bool | int | float | str) and name not in values:
                         values[name] = value
         return values

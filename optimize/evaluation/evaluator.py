@@ -12,7 +12,7 @@ from objectives import Measurement, RequestRecord
 from objectives.segments import SegmentScore
 from optimize.decision.constraints import hopeless_after_s
 from optimize.decision.futility import Futility
-from optimize.engine.base import Engine, TrialConfig
+from optimize.engine.base import Engine, EngineConfig, TrialConfig
 from optimize.engine.pool import EnginePool, Lease
 from optimize.errors import EngineFailure, FailureKind, TransientFault
 from optimize.evaluation.answers import AnswerStore, answers_key
@@ -29,6 +29,7 @@ from optimize.outcome import Completed, Evaluation, Failed, Infeasible, Outcome
 from optimize.plan import Plan
 
 Phase = Callable[[str], None]
+_DTYPE = "dtype"
 _CONFIRMATION_REPEATS = 3
 """Times as many measurements a confirmation may take as a trial of the search."""
 
@@ -45,6 +46,7 @@ class _Notes:
     cut_short: str = ""
     paired: dict[str, Any] = field(default_factory=dict)
     new_engine: bool = True
+    dtype: str = ""
 
     def evaluation(self, outcome: Outcome) -> Evaluation:
         return Evaluation(outcome, **vars(self))
@@ -126,6 +128,7 @@ class Evaluator:
         with self.pool.lease(task.config.engine) as lease:
             notes.seconds["engine_start"] = self.clock.now() - began
             notes.new_engine = not lease.reused
+            notes.dtype = _chosen_dtype(task.config.engine, lease.engine)
             self.phase("settling")
             hold()
             return self._with_references(self._measure(task, lease), lease, notes)
@@ -270,6 +273,11 @@ class Evaluator:
             return futility.hopeless(estimate_all(replace(measurement, series=series, memory=memory), metrics))
 
         return hopeless
+
+
+def _chosen_dtype(config: EngineConfig, engine: Engine) -> str:
+    """The data type that vLLM chose by itself; empty where a flag sets it, or the engine does not report it."""
+    return "" if _DTYPE in dict(config.flags) else str(engine.effective([_DTYPE]).get(_DTYPE, ""))
 
 
 def _phases_s(result: LoadResult) -> dict[str, float]:

@@ -141,6 +141,7 @@ def report(plan: Plan, records: Sequence[TrialRecord]) -> str:
             lines.append(f"  measured before for {s['repeated']:.0f} s, and rejected: {'; '.join(record.repeated)}")
         lines.append(f"  client: {Audit(**record.audit).in_words()}")
         lines.append(f"  machine: {'; '.join(record.disturbed) or 'undisturbed'}")
+    lines += [f"data type: {records[0].dtype}, as vLLM chose"] if records[0].dtype else []
     lines += [f"{key}: {value}" for key, value in plan.signature.items()]
     lines.append(f"raw records in {plan.folder}")
     command = records[0].config["deploy_command"]

@@ -26,6 +26,7 @@ _NEEDED = (
     "vocab_size",
 )  # fmt: skip
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
+_DTYPES = ("float16", "bfloat16")
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -57,6 +58,8 @@ def _check(random: RandomWeights) -> None:
         value = random.config.get(name)
         if not isinstance(value, int) or value < 1:
             raise ConfigError(f"model.random.config.{name} must be a whole number from 1, got {value!r}")
+    if random.config.get("dtype", _DTYPES[0]) not in _DTYPES:
+        raise ConfigError(f"model.random.config.dtype must be one of {', '.join(_DTYPES)}: weights have 16 bits")
     if not (Path(random.tokenizer) / "tokenizer.json").is_file():
         raise ConfigError(f"model.random.tokenizer={random.tokenizer} holds no tokenizer.json: give a model's folder")
     vocabulary = json.loads((Path(random.tokenizer) / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
@@ -100,21 +103,32 @@ def _special_tokens(tokenizer: Path) -> dict[str, Any]:
 def _write_weights(random: RandomWeights, folder: Path) -> Iterator[tuple[str, str]]:
     """Write one file per decoder layer and one for the rest; yields (tensor, file)."""
     import numpy as np
-    from safetensors.numpy import save_file
+    from safetensors import TensorSpec, serialize_file
 
-    rng = np.random.default_rng(random.seed)
+    rng, dtype = np.random.default_rng(random.seed), str(random.config.get("dtype", _DTYPES[0]))
     for number, part in enumerate(_parts(random.config)):
         file = f"model-{number:05d}.safetensors"
-        tensors = {}
+        tensors: dict[str, Any] = {}
         for name, shape in part.items():
             if len(shape) == 1:
-                tensors[name] = np.ones(shape, np.float16)  # a norm's
+                values = np.ones(shape, np.float32)  # a norm's
             else:
                 values = rng.standard_normal(shape, np.float32)
                 values *= random.std
-                tensors[name] = values.astype(np.float16)
+            tensors[name] = _in_16_bits(values, dtype)
             yield name, file
-        save_file(tensors, folder / file, metadata={"format": "pt"})
+        specs = {
+            name: TensorSpec(dtype=dtype, shape=t.shape, data_ptr=t.ctypes.data, data_len=t.nbytes)
+            for name, t in tensors.items()
+        }
+        serialize_file(specs, folder / file, metadata={"format": "pt"})
+
+
+def _in_16_bits(values: Any, dtype: str) -> Any:
+    """The bits of float32 values in another type; numpy has no bfloat16, which is the upper half of a float32."""
+    import numpy as np
+
+    return (values.view(np.uint32) + 0x8000 >> 16).astype(np.uint16) if dtype == "bfloat16" else values.astype(dtype)
 
 
 def _parts(config: Mapping[str, Any]) -> Iterator[Shapes]:

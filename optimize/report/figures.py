@@ -106,7 +106,7 @@ def _errors(members: Sequence[Candidate], name: str) -> dict[str, Any]:
 
 
 def _hover(candidate: Candidate) -> str:
-    settings = [f"{knob} = {shown_value(value)}" for knob, value in candidate.params.items()]
+    settings = [f"{knob} = {shown_value(value)}" for knob, value in candidate.settings.items()]
     figures = [f"{title_of(name)}: {figure(e)}" for name, e in candidate.estimates.items()]
     return "<br>".join([f"<b>trial {candidate.number}</b>", *settings, "", *figures])
 

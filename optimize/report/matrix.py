@@ -36,7 +36,7 @@ def to_markdown(rows: Sequence[Row]) -> str:
     for row in rows:
         pick = row.recommendation.pick
         figures = [figure(pick.estimates[n]) if n in pick.estimates else "–" for n in objectives]
-        settings = [shown_value(pick.params.get(k, "–")) for k in knobs]
+        settings = [shown_value(pick.settings.get(k, "–")) for k in knobs]
         lines.append(markdown_line([row.title, *settings, *figures, _gains(row), _runner_up(row)]))
     notes = [
         f"- **{row.scenario}**: study `{row.study}`, trial {row.recommendation.pick.number}, {_evidence(row)}, "
@@ -58,7 +58,7 @@ def front_markdown(row: Row, front: Sequence[Candidate]) -> str:
         markdown_line(["---"] * (1 + len(knobs) + len(row.objectives))),
     ]
     for c in front:
-        settings = [shown_value(c.params.get(k, "–")) for k in knobs]
+        settings = [shown_value(c.settings.get(k, "–")) for k in knobs]
         lines.append(markdown_line([str(c.number), *settings, *(figure(c.estimates[n]) for n in row.objectives)]))
     return "\n".join(lines) + "\n"
 
@@ -134,7 +134,7 @@ def _runner_up(row: Row) -> str:
     other = row.recommendation.runner_up
     if other is None:
         return "–"
-    return f"trial {other.number}: {shown_settings(other.params)}" + (" (tied)" if row.recommendation.tied else "")
+    return f"trial {other.number}: {shown_settings(other.settings)}" + (" (tied)" if row.recommendation.tied else "")
 
 
 def _conditions(row: Row) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def in_words(study: optuna.Study, recommendation: Recommendation) -> str:
     """The recommendation, the evidence for it, and the command that deploys it."""
     row, pick = row_of(study, recommendation), recommendation.pick
-    lines = [f"\nrecommended for {printable(row.title)}: {_settings(pick.params)}   (trial {pick.number})"]
+    lines = [f"\nrecommended for {printable(row.title)}: {_settings(pick.settings)}   (trial {pick.number})"]
     lines += [f"  {title_of(name):18} {_figure_line(study, recommendation, name)}" for name in row.objectives]
     lines.append(f"  score              {_verdict(recommendation)}")
     lines += _runner_up(recommendation)
@@ -72,7 +72,7 @@ def _runner_up(recommendation: Recommendation) -> list[str]:
         return []
     tie = "; the evidence does not separate the two scores" if recommendation.tied else ""
     score = "1" if other.baseline else versus_default(recommendation.scores[other.number])
-    settings = "vLLM's defaults" if other.baseline else _settings(other.params)
+    settings = "vLLM's defaults" if other.baseline else _settings(other.settings)
     return [f"  runner-up          {settings} (trial {other.number}), score {score}{tie}"]
 
 

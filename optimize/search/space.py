@@ -33,9 +33,9 @@ REQUEST_FIELDS = frozenset(
         "presence_penalty", "frequency_penalty", "seed",
     }
 )  # fmt: skip
-_BASELINE_RECIPE = "fp16"
+_BASELINE_RECIPE = "published"
 _FIXED_DEFAULTS: dict[str, Any] = {QUANTIZATION: _BASELINE_RECIPE, BEAM_SIZE: 1, "workers": 1, "temperature": 0.0}
-_VLLM_MAX_LOGPROBS = 20
+_VLLM_MAX_LOGPROBS, _VLLM_CHOICE = 20, "auto"
 _WHEN = "when"
 Params = dict[str, Any]
 
@@ -104,15 +104,21 @@ class SearchSpace:
         flags = {flag_of(k): reveal(v) for k, v in params.items() if not is_request_knob(k) and k != QUANTIZATION}
         return self._config(recipe, flags, self._request(params), checkpoints)
 
-    def vllm_defaults(self, checkpoints: Mapping[str, str]) -> TrialConfig:
-        """vLLM's defaults: no engine knob set, greedy, FP16 (or the fixed recipe)."""
-        recipe = self.recipes[_BASELINE_RECIPE] if QUANTIZATION in self.distributions else self.fixed_recipe
+    def vllm_defaults(self, checkpoints: Mapping[str, str], stored: Mapping[str, Any] | None = None) -> TrialConfig:
+        """vLLM's defaults: no engine knob set, greedy, the checkpoint as published (or the fixed recipe).
+
+        Args:
+            checkpoints: Recipe name -> checkpoint folder or id.
+            stored: Knob -> value of a study's baseline, whose recipe it keeps: `fp16` in studies of earlier versions.
+        """
+        name = str((stored or {}).get(QUANTIZATION, _BASELINE_RECIPE))
+        recipe = self.recipes[name] if QUANTIZATION in self.distributions else self.fixed_recipe
         return self._config(recipe, {}, RequestConfig(), checkpoints)
 
     def _config(
         self, recipe: Recipe, flags: Mapping[str, Any], request: RequestConfig, checkpoints: Mapping[str, str]
     ) -> TrialConfig:
-        fixed = {"dtype": recipe.dtype, **self.model.flags, **recipe.flags, **self._beam_flags()}
+        fixed = {**_dtype(recipe), **self.model.flags, **recipe.flags, **self._beam_flags()}
         return TrialConfig(
             EngineConfig(checkpoints[recipe.name], recipe.name, tuple(sorted({**fixed, **flags}.items()))),
             request,
@@ -219,6 +225,11 @@ def make_space(
     return SearchSpace(distributions, model, recipes, fixed, redact_all(baseline), conditions)
 
 
+def _dtype(recipe: Recipe) -> dict[str, str]:
+    """The flag for a recipe's data type; none for vLLM's own choice."""
+    return {} if recipe.dtype == _VLLM_CHOICE else {"dtype": recipe.dtype}
+
+
 def _without_condition(node: Any) -> Any:
     return {k: v for k, v in node.items() if k != _WHEN} if isinstance(node, Mapping) else node
 
@@ -227,7 +238,7 @@ def _check_conditions(conditions: Mapping[str, Any], distributions: Mapping[str,
     for knob, condition in conditions.items():
         where = f"search_space.{knob}.{_WHEN}"
         if not isinstance(condition, Mapping) or not all(isinstance(v, list) and v for v in condition.values()):
-            raise ConfigError(f"{where} must map other knobs to lists of values, e.g. {{quantization: [fp16]}}")
+            raise ConfigError(f"{where} must map other knobs to lists of values, e.g. {{quantization: [int8]}}")
         for other, values in condition.items():
             if other not in distributions:
                 raise ConfigError(f"{where}: {other!r} is no knob of the search space; {closest(other, distributions)}")

@@ -209,6 +209,7 @@ def confirmed(study: optuna.Study) -> tuple[list[Candidate], Rounds] | None:
             baseline=n == baseline,
             paired=paired[n],
             first=first[n],
+            dtype=measured[n].dtype,
         )
         for n in readings
     ]

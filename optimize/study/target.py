@@ -70,8 +70,8 @@ def choose(config: StudyConfig, name: str, say: Say) -> tuple[Plan, Target]:
     candidate = requested_row(config).candidate
     title = f"{config.row} row of study {config.study.name} (trial {candidate.number})"
     plan = make_plan(dataclasses.replace(config, study=dataclasses.replace(config.study, name=name)))
+    config_of = _resolve(plan, candidate.params, candidate.baseline, say)
     params = {} if candidate.baseline else dict(candidate.params)
-    config_of = _resolve(plan, params, candidate.baseline, say)
     return plan, Target(title, params, config_of, candidate.estimates)
 
 
@@ -83,10 +83,9 @@ def _resolve(plan: Plan, params: Mapping[str, Any], baseline: bool, say: Say) ->
         if name not in space.recipes:
             raise ConfigError(f"unknown quantization {name!r}; {closest(name, space.recipes)}")
         recipe = space.recipes[name]
-    needed = [recipe, *([space.recipes["fp16"]] if baseline and "fp16" in space.recipes else [])]
     checkpoints, broken = make_checkpoints(
-        plan.config.model, needed, Path(plan.config.cache_dir), say, calibration_of(plan.workload)
+        plan.config.model, [recipe], Path(plan.config.cache_dir), say, calibration_of(plan.workload)
     )
     if recipe.name in broken:
         raise OptimizeError(f"there is no checkpoint {recipe.name}: {broken[recipe.name]}")
-    return space.vllm_defaults(checkpoints) if baseline else space.resolve(params, checkpoints)
+    return space.vllm_defaults(checkpoints, params) if baseline else space.resolve(params, checkpoints)

@@ -18,12 +18,14 @@ IMPUTED = "imputed"
 """Attribute of a completed trial: whether its values are imputed, because it could not be measured."""
 NEW_ENGINE = "new_engine"
 """Attribute of a trial: whether it started an engine."""
+DTYPE = "dtype"
+"""Attribute of a trial: the data type that vLLM chose."""
 CONFIRMS, CONFIRMING, ROUND = CONFIRMATION_ATTRS = ("confirms", "confirming", "round")
 """Attributes of a confirmation's trial: which trial it measures again, for which confirmation, in which round."""
 STATE = "state"
 """Attribute of a trial that was told with its result: how it ended."""
 _FIELDS = (
-    "answers_key", "config", "cut_short", "disturbed", "estimates", "feasible", NEW_ENGINE, "paired", "reason",
+    "answers_key", "config", "cut_short", "disturbed", DTYPE, "estimates", "feasible", NEW_ENGINE, "paired", "reason",
     "seconds", "signature", STATE,
 )  # fmt: skip
 """Fields of a record that are stored under their own names; violations are stored as Optuna's constraints."""

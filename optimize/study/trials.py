@@ -17,7 +17,7 @@ from optimize.decision.recommendation import Candidate
 from optimize.files import reading
 from optimize.outcome import ROLE, Role
 from optimize.study.info import info_of
-from optimize.study.trial_attributes import estimates_of
+from optimize.study.trial_attributes import DTYPE, estimates_of
 
 T = TypeVar("T")
 IDLE = "idle"
@@ -110,6 +110,7 @@ def candidates(study: optuna.Study) -> list[Candidate]:
             feasible=_is_feasible(limits, figures[t.number], reference, paired[t.number]),
             baseline=t.number == baseline,
             paired=paired[t.number],
+            dtype=t.user_attrs.get(DTYPE, ""),
         )
         for t in trials
     ]

@@ -81,8 +81,16 @@ def _notes(name: str, plan: Plan, records: Sequence[TrialRecord], rounds: int) -
         f"{rounds} rounds: each measures every row once, in a random order and on new engines; {others} at vLLM's "
         "defaults.",
         _disturbances(records),
+        *_dtypes(records),
         *(f"{key}: {value}" for key, value in records[-1].signature.items()),
     ]
+
+
+def _dtypes(records: Sequence[TrialRecord]) -> list[str]:
+    """A sentence on the data types that vLLM chose by itself; nothing where flags set all of them."""
+    recipes = {str(r.config["engine"]["quantization"]): r.dtype for r in records if r.dtype}
+    chosen = ", ".join(f"{dtype} for {recipe}" for recipe, dtype in recipes.items())
+    return [f"Data types that vLLM chose: {chosen}."] if chosen else []
 
 
 def _command() -> str:

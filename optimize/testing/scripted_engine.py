@@ -13,6 +13,9 @@ from optimize.errors import EngineFailure, FailureKind, OptimizeError
 from optimize.evaluation.interference import Machine
 from optimize.testing.scripted_load import VirtualClock
 
+_REPORTED = {"dtype": "bfloat16"}
+"""Flag -> value that a scripted engine runs with."""
+
 
 class ScriptedEngine:
     """An engine without a process.
@@ -43,7 +46,7 @@ class ScriptedEngine:
         return None
 
     def effective(self, names: Sequence[str]) -> dict[str, Any]:
-        return {}
+        return {name: _REPORTED[name] for name in names if name in _REPORTED}
 
     def stop(self) -> None: ...
 

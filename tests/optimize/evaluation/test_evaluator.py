@@ -17,7 +17,7 @@ from objectives.quality import UserMetric
 from optimize.config.measuring import Guard
 from optimize.decision.constraints import Limit
 from optimize.decision.futility import Futility
-from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
+from optimize.engine.base import EngineConfig, Flags, RequestConfig, TrialConfig
 from optimize.errors import EngineFailure, FailureKind, OptimizeError, TransientFault
 from optimize.evaluation.answers import answers_key
 from optimize.evaluation.estimates import relative_half_width
@@ -77,6 +77,12 @@ def test_a_live_engine_is_reused_and_compiles_anew_for_other_numbers_of_beams_on
 
 
 # --- what cannot be measured ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("flags", "noted"), [((), "bfloat16"), ((("dtype", "float16"),), "")])
+def test_the_data_type_is_noted_where_vllm_chose_it(flags: Flags, noted: str, tmp_path: Path) -> None:
+    config = TrialConfig(EngineConfig("model", "published", flags), RequestConfig())
+    assert Rig(tmp_path).evaluate(config).dtype == noted
 
 
 def test_an_engine_that_does_not_start_is_infeasible_and_its_log_is_kept(tmp_path: Path) -> None:

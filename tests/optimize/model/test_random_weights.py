@@ -43,6 +43,20 @@ def test_it_has_the_weights_of_its_shape(tmp_path: Path) -> None:
     assert len(message) == 1 and "making tiny-1.5" in message[0]
 
 
+def test_weights_in_bfloat16_are_those_in_float16_up_to_rounding(tmp_path: Path) -> None:
+    name = "model.layers.0.self_attn.q_proj.weight"
+    half, brain = (
+        tensor(Path(materialized(model(dtype=dtype), tmp_path, lambda _: None).path), name)
+        for dtype in ("float16", "bfloat16")
+    )
+    assert (half != brain).any() and abs(half - brain).max() <= 2**-8 * abs(half).max()
+
+
+def test_other_data_types_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="dtype must be one of float16, bfloat16"):
+        materialized(model(dtype="float32"), tmp_path, lambda _: None)
+
+
 def test_a_model_is_made_once_and_again_after_damage(tmp_path: Path) -> None:
     message: list[str] = []
     folder = Path(materialized(model(), tmp_path, message.append).path)

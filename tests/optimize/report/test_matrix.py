@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,12 @@ TIED = _row(
     _candidate(8, {"quantization": "int8", "temperature": 0.5}, 19.0, 45.0, spread=0.3),
 )
 DEFAULTS = _row("abtest")
+
+
+def test_the_data_type_that_vllm_chose_stands_beside_the_recipe() -> None:
+    pick = replace(_candidate(4, {"quantization": "published", "batch_size": 64}, 20.0, 50.0), dtype="bfloat16")
+    (row,) = _table(to_markdown([_row("chat", pick)]))
+    assert (row["quantization"], row["batch_size"]) == ("published (bfloat16)", "64")
 
 
 def _cells(line: str) -> list[str]:

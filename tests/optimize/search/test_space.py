@@ -13,7 +13,8 @@ from optimize.search.space import SearchSpace, difference, flag_of, is_request_k
 
 MODEL = Model("demo", "demo/model", {"max_model_len": 256})
 RECIPES = {
-    "fp16": Recipe("fp16"),
+    "published": Recipe("published"),
+    "fp16": Recipe("fp16", dtype="float16"),
     "int8": Recipe("int8", scheme="W8A8", flags={"kv_cache_dtype": "fp8"}),
     "int4": Recipe("int4", dtype="bfloat16", scheme="W4A16"),
 }
@@ -26,7 +27,7 @@ def _range(low: int, high: int, **more: Any) -> dict[str, Any]:
 
 
 SERVING: dict[str, Any] = {
-    "quantization": ["fp16", "int8", "int4"],
+    "quantization": ["published", "int8", "int4"],
     "batch_size": _range(1, 256, log=True),
     "beam_size": [1, 2, 4],
     "workers": _range(1, 2),
@@ -34,7 +35,7 @@ SERVING: dict[str, Any] = {
 
 
 def _space(
-    nodes: Mapping[str, Any], baseline: Mapping[str, Any] | None = None, fixed: Recipe = RECIPES["fp16"]
+    nodes: Mapping[str, Any], baseline: Mapping[str, Any] | None = None, fixed: Recipe = RECIPES["published"]
 ) -> SearchSpace:
     return make_space(nodes, MODEL, RECIPES, fixed, baseline or {})
 
@@ -45,7 +46,7 @@ def _space(
 def test_nodes_and_plain_lists_become_distributions() -> None:
     space = _space(SERVING)
     assert dict(space.distributions) == {
-        "quantization": CategoricalDistribution(["fp16", "int8", "int4"]),
+        "quantization": CategoricalDistribution(["published", "int8", "int4"]),
         "batch_size": IntDistribution(1, 256, log=True),
         "beam_size": CategoricalDistribution([1, 2, 4]),
         "workers": IntDistribution(1, 2),
@@ -119,7 +120,7 @@ def test_every_knob_reaches_its_place() -> None:
     config = _space(SERVING).resolve(params, CHECKPOINTS)
     assert (config.engine.checkpoint, config.engine.quantization) == ("cache/int8", "int8")
     assert dict(config.engine.flags) == {
-        "max_num_seqs": 32, "api_server_count": 2, "dtype": "float16", "max_model_len": 256, "kv_cache_dtype": "fp8",
+        "max_num_seqs": 32, "api_server_count": 2, "max_model_len": 256, "kv_cache_dtype": "fp8",
     }  # fmt: skip
     assert (config.request.beam_size, config.request.fields) == (4, (("temperature", 0.5), ("top_p", 0.9)))
 
@@ -132,7 +133,7 @@ def test_a_knob_overrides_flags_of_model_and_recipe() -> None:
 
 def test_request_knobs_do_not_change_the_engine_and_engine_knobs_do() -> None:
     space = _space(SERVING)
-    point = {"quantization": "fp16", "batch_size": 8, "beam_size": 1, "workers": 1}
+    point = {"quantization": "published", "batch_size": 8, "beam_size": 1, "workers": 1}
     key = space.resolve(point, CHECKPOINTS).engine.key
     assert space.resolve({**point, "beam_size": 4}, CHECKPOINTS).engine.key == key
     for change in ({"quantization": "int4"}, {"batch_size": 9}, {"workers": 2}):
@@ -141,7 +142,7 @@ def test_request_knobs_do_not_change_the_engine_and_engine_knobs_do() -> None:
 
 def test_equal_points_have_equal_keys_in_any_order_of_knobs() -> None:
     space = _space(SERVING)
-    point = {"quantization": "fp16", "batch_size": 8, "beam_size": 2, "workers": 1}
+    point = {"quantization": "published", "batch_size": 8, "beam_size": 2, "workers": 1}
     orders = [dict(order) for order in itertools.permutations(point.items())]
     assert len({space.resolve(order, CHECKPOINTS).engine.key for order in orders}) == 1
 
@@ -165,22 +166,42 @@ def test_wide_beams_need_more_log_probabilities_than_vllm_allows(beams: list[int
 
 def test_vllms_defaults_set_no_engine_knob_and_decode_greedily() -> None:
     config = _space(SERVING).vllm_defaults(CHECKPOINTS)
-    assert dict(config.engine.flags) == {"dtype": "float16", "max_model_len": 256}
-    assert (config.engine.quantization, config.request.beam_size, config.request.fields) == ("fp16", 1, ())
+    assert dict(config.engine.flags) == {"max_model_len": 256}
+    assert (config.engine.quantization, config.request.beam_size, config.request.fields) == ("published", 1, ())
 
 
-@pytest.mark.parametrize("choices", [["fp16", "int8"], ["int8", "int4"]])
+def test_recipes_with_a_data_type_of_their_own_say_so_and_others_leave_it_to_vllm() -> None:
+    space = _space({"quantization": ["published", "fp16", "int4"]})
+    dtypes = {
+        name: dict(space.resolve({"quantization": name}, CHECKPOINTS).engine.flags).get("dtype")
+        for name in ("published", "fp16", "int4")
+    }
+    assert dtypes == {"published": None, "fp16": "float16", "int4": "bfloat16"}
+
+
+def test_the_baseline_of_an_earlier_version_keeps_its_data_type() -> None:
+    space = _space({"quantization": ["fp16", "int8"], "batch_size": [8, 128]})
+    engine = space.vllm_defaults(CHECKPOINTS, {"quantization": "fp16", "batch_size": 128}).engine
+    assert (engine.quantization, dict(engine.flags)) == ("fp16", {"dtype": "float16", "max_model_len": 256})
+
+
+def test_a_space_without_the_published_checkpoint_has_no_point_of_vllms_defaults() -> None:
+    params, outside = _space({"quantization": ["fp16", "int8"]}).baseline_params({})
+    assert (params, outside) == ({"quantization": "fp16"}, ["quantization"])
+
+
+@pytest.mark.parametrize("choices", [["published", "int8"], ["fp16", "int8"], ["int8", "int4"]])
 def test_the_needed_recipes_include_that_of_vllms_defaults(choices: list[str]) -> None:
     space = _space({"quantization": choices})
     made = {recipe.name: f"cache/{recipe.name}" for recipe in space.recipes_needed()}
     assert set(choices) <= set(made)
-    assert space.vllm_defaults(made).engine.quantization == "fp16"
+    assert space.vllm_defaults(made).engine.quantization == "published"
 
 
 def test_the_baseline_has_the_defaults_that_the_engine_reports_and_this_project_defines() -> None:
     params, outside = _space({**SERVING, "temperature": [0.0, 1.0]}).baseline_params(EFFECTIVE)
     assert params == {
-        "quantization": "fp16",
+        "quantization": "published",
         "batch_size": 128,
         "beam_size": 1,
         "workers": 1,
@@ -308,5 +329,5 @@ def test_impossible_conditions_are_refused(when: dict[str, Any], message: str) -
 def test_every_recipe_with_a_checkpoint_has_an_engine_without_knobs() -> None:
     space = _space(SERVING)
     engines = space.plain_engines({name: path for name, path in CHECKPOINTS.items() if name != "int8"})
-    assert "int8" not in engines and engines["fp16"] == space.vllm_defaults(CHECKPOINTS).engine
+    assert "int8" not in engines and engines["published"] == space.vllm_defaults(CHECKPOINTS).engine
     assert all(engine.quantization == name for name, engine in engines.items())

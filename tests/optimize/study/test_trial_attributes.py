@@ -17,7 +17,16 @@ from optimize.study.trial_attributes import IMPUTED, attributes_of, close_record
 QPS = Estimate(10.0, 9.0, 11.0, 40, "1/s")
 PAIRED = {"bleu": {"p": 0.5}}
 MEASURED = Evaluation(
-    Completed({"qps": QPS}), "fp16", {"total": 12.0}, {"sent": 40}, ["busy"], ["busier"], "slow", PAIRED, False
+    Completed({"qps": QPS}),
+    "fp16",
+    {"total": 12.0},
+    {"sent": 40},
+    ["busy"],
+    ["busier"],
+    "slow",
+    PAIRED,
+    False,
+    "bfloat16",
 )
 
 
@@ -98,7 +107,7 @@ def test_a_record_whose_trial_was_never_told_was_killed() -> None:
     assert (record.state, record.reason) == (State.FAILED, "the session was killed")
 
 
-@pytest.mark.parametrize("missing", ["answers_key", "cut_short", "disturbed", "new_engine", "paired"])
+@pytest.mark.parametrize("missing", ["answers_key", "cut_short", "disturbed", "dtype", "new_engine", "paired"])
 def test_trials_of_versions_that_stored_less_are_read(missing: str, tmp_path: Path) -> None:
     attributes: dict[str, Any] = {ROLE: "search", **attributes_of(concluded(MEASURED))}
     del attributes[missing]
