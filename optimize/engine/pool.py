@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optimize.engine.base import Engine, EngineConfig, Launcher
+from optimize.engine.startup import LogFollower, Phase
 from optimize.errors import EngineFailure, TransientFault
 
 
@@ -29,12 +30,17 @@ class Lease:
 
 
 class EnginePool:
-    """Holds at most one live engine; a context manager that stops it at the end."""
+    """Holds at most one live engine; a context manager that stops it at the end.
+
+    Attributes:
+        start_seconds: Phase of the last lease's start -> seconds, whether it succeeded or not; empty without a start.
+    """
 
     def __init__(self, launcher: Launcher, log_folder: Path) -> None:
         self._launcher = launcher
         self._log_folder = log_folder
         self._live: tuple[str, Engine, Path, set[int]] | None = None
+        self.start_seconds: dict[str, float] = {}
 
     def __enter__(self) -> EnginePool:
         self._launcher.prepare()
@@ -45,17 +51,21 @@ class EnginePool:
         self._launcher.close()
 
     @contextmanager
-    def lease(self, config: EngineConfig) -> Iterator[Lease]:
+    def lease(self, config: EngineConfig, phase: Phase = lambda _: None) -> Iterator[Lease]:
         """Lend an engine of this configuration; an engine that fails during the lease is stopped and not lent again.
+
+        Args:
+            config: The configuration.
+            phase: Called with each phase of a start as it begins.
 
         Raises:
             EngineFailure, TransientFault: as `Launcher.launch`.
         """
         reused = self._live is not None and self._live[0] == config.key
+        self.start_seconds = {}
         if not reused:
             self.close()
-            log_path = self._new_log(config)
-            self._live = (config.key, self._launcher.launch(config, log_path), log_path, set())
+            self._start(config, phase)
         assert self._live is not None
         _, engine, log_path, answered = self._live
         try:
@@ -64,6 +74,16 @@ class EnginePool:
         except (EngineFailure, TransientFault, KeyboardInterrupt):
             self.close()
             raise
+
+    def _start(self, config: EngineConfig, phase: Phase) -> None:
+        log_path = self._new_log(config)
+        follower = LogFollower(log_path, phase)
+        try:
+            with follower:
+                engine = self._launcher.launch(config, log_path)
+        finally:
+            self.start_seconds = follower.seconds
+        self._live = (config.key, engine, log_path, set())
 
     def is_live(self, config: EngineConfig) -> bool:
         return self._live is not None and self._live[0] == config.key

@@ -86,7 +86,7 @@ class SimulatedLauncher:
         tree = ColdTree(command, env, log_path, grace_s=0.5)
         engine = VllmEngine(config, tree, Endpoint(f"http://127.0.0.1:{port}", key, "model"), log_path)
         try:
-            engine.wait_ready(timeout_s=30.0)
+            engine.wait_ready(stall_s=30.0)
         except BaseException:
             engine.stop()
             raise

@@ -14,7 +14,7 @@ from typing import Any
 
 from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.command_line import by_reference, out_of_sight, shell_line
-from optimize.engine.flags import check_flags, to_arguments, vllm_distribution, vllm_root
+from optimize.engine.flags import CPU_BUILD, check_flags, to_arguments, vllm_distribution, vllm_root
 from optimize.engine.fork_client import ForkClient
 from optimize.engine.gate import KEY
 from optimize.engine.process import ColdTree, ProcessTree, free_port
@@ -26,6 +26,7 @@ from optimize.files import python_path
 
 _log = logging.getLogger(__name__)
 _MODEL_NAME = "model"
+_NO_LIMIT_S = 7 * 86400  # vLLM's own limit is 600 s, whether a start gets on or not
 _CGROUPS, _NICENESS = "OPTIMIZE_CGROUPS", "OPTIMIZE_NICENESS"  # read by optimize.engine.serve
 _KV_SPACE, _DEVELOPMENT = "VLLM_CPU_KVCACHE_SPACE", "VLLM_SERVER_DEV_MODE"
 # The second replaces the server of which the gate is a part.
@@ -41,9 +42,9 @@ class VllmLauncher:
     Attributes:
         flags: vLLM flags held fixed in all trials.
         env: Environment variables of every engine.
-        start_timeout_s: How long an engine may take until it is ready.
+        start_timeout_s: How long a starting engine may do nothing; one that works may take as long as it needs.
         stop_grace_s: Seconds between SIGTERM and SIGKILL.
-        compile_cache: Folder of torch's compiled kernels, so that they outlive an engine; None for torch's default.
+        compile_cache: Folder of compiled graphs and kernels, so that they outlive an engine; None for vLLM's default.
         start: "warm" forks engines from a process that has imported vLLM, "cold" starts each from scratch, "auto"
             is warm where that works.
         niceness: How far engines yield the processors to other programs, from 0 (not at all) to 19.
@@ -189,6 +190,7 @@ class VllmLauncher:
         inherited = {k: v for k, v in os.environ.items() if k not in _NOT_INHERITED}
         own = {
             "VLLM_NO_USAGE_STATS": "1",
+            "VLLM_ENGINE_READY_TIMEOUT_S": str(_NO_LIMIT_S),
             "PYTHONPATH": python_path(),
         }
         if self.niceness:
@@ -196,14 +198,26 @@ class VllmLauncher:
         if cgroups:
             own[_CGROUPS] = os.pathsep.join(cgroups)
         if self.compile_cache is not None:
-            kernels = claim(Path(self.compile_cache).resolve() / "-".join(vllm_distribution()))
-            own["TORCHINDUCTOR_CACHE_DIR"] = str(kernels)
+            own |= _compiled_in(Path(self.compile_cache))
         variables = {k: str(v) for k, v in (self.env if env is None else env).items()}
         whole = with_direct_loopback({**inherited, **own, **variables, KEY: api_key})
         for name in _GATED:
             whole.pop(name, None)
         # /collective_rpc and /reset_prefix_cache: see `optimize.engine.gate` for who may use them.
         return {**whole, _DEVELOPMENT: "1"} if self._development else whole
+
+
+def _compiled_in(cache: Path) -> dict[str, str]:
+    """Variables that have every engine of this release keep what it compiles in one entry of the cache, and find it.
+
+    vLLM puts graphs into its own folder, and its compilers' folders into that one. Its CPU build saves whole models
+    that it then cannot load ("'function' object has no attribute 'finalize_loading'", 0.32), so that it compiles at
+    every start; without them, torch's own cache, which goes by content, serves.
+    """
+    name, version = vllm_distribution()
+    entry = str(claim(cache.resolve() / f"{name}-{version}"))
+    folders = {"VLLM_CACHE_ROOT": entry, "TORCHINDUCTOR_CACHE_DIR": entry, "TRITON_CACHE_DIR": f"{entry}/triton"}
+    return {**folders, "VLLM_USE_AOT_COMPILE": "0"} if name == CPU_BUILD else folders
 
 
 def _unless_overridden(env: Mapping[str, str], flags: Mapping[str, Any]) -> dict[str, str]:

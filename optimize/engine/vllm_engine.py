@@ -13,11 +13,13 @@ import httpx
 from objectives import MemoryParts
 from optimize.checkpoint import tensor_bytes
 from optimize.engine.base import Endpoint, EngineConfig
-from optimize.engine.failures import classify, port_was_taken
+from optimize.engine.failures import MAX_LINE, classify, decisive_lines, port_was_taken
 from optimize.engine.fork_client import ForkedTree
 from optimize.engine.http_client import client_of
 from optimize.engine.metrics import cache_settings
 from optimize.engine.process import ProcessTree, oom_kills
+from optimize.engine.stall import StallWatch, effort_of
+from optimize.engine.startup import phase_of
 from optimize.errors import EngineFailure, FailureKind, TransientFault
 
 _POLL_S = 0.1
@@ -60,23 +62,34 @@ class VllmEngine:
         """Whether it was forked by the fork server."""
         return isinstance(self._tree, ForkedTree)
 
-    def wait_ready(self, timeout_s: float) -> None:
-        """Return once /health answers.
+    def wait_ready(self, stall_s: float) -> None:
+        """Return once /health answers, however long that takes.
+
+        Args:
+            stall_s: Seconds without work after which the start counts as standing still; see `StallWatch`.
 
         Raises:
-            EngineFailure: the engine ended first, or did not answer in time.
+            EngineFailure: the engine ended first, or stands still.
             TransientFault: another program took its port.
         """
-        deadline = time.monotonic() + timeout_s
+        watch = StallWatch(stall_s, lambda: effort_of(self._tree.processes(), self._log_path))
         while not self._healthy():
             if self._tree.ended.wait(_POLL_S):
                 raise self._failure("start")
-            if time.monotonic() > deadline:
-                raise EngineFailure(
-                    FailureKind.TIMEOUT,
-                    f"engine was not ready within {timeout_s:.0f} s (engine.start_timeout_s)",
-                )
+            if watch.stalled():
+                raise self._standstill(stall_s)
         self._tree.watch()
+
+    def _standstill(self, stall_s: float) -> EngineFailure:
+        self._tree.settle_log()
+        log = self._log()
+        last = next((line for line in reversed(log.splitlines()) if line.strip()), "nothing")
+        return EngineFailure(
+            FailureKind.TIMEOUT,
+            f"engine did nothing for {stall_s:.0f} s while {phase_of(log)} (engine.start_timeout_s); it logged last: "
+            f"{last.strip()[:MAX_LINE]}",
+            decisive_lines(log),
+        )
 
     def _healthy(self) -> bool:
         if listener_uid(self._port) != os.getuid():
@@ -97,16 +110,19 @@ class VllmEngine:
 
     def _failure(self, phase: str) -> EngineFailure | TransientFault:
         self._tree.settle_log()
-        try:
-            log = self._log_path.read_text(encoding="utf-8", errors="replace")
-        except OSError as error:  # a full disk, or somebody removed it: the exit code says something too
-            log = f"its log cannot be read: {error}"
+        log = self._log()
         if phase == "start" and port_was_taken(log):
             return TransientFault("the engine's port was taken between choosing and binding it")
         failure = classify(log, self._tree.exit_code, oom_kills(self._cgroups) - self._oom_kills_before, phase)
         if self._tree.exit_code is None and (broken := self._tree.broken()):
             return EngineFailure(failure.kind, f"{failure} ({broken})", failure.evidence)
         return failure
+
+    def _log(self) -> str:
+        try:
+            return self._log_path.read_text(encoding="utf-8", errors="replace")
+        except OSError as error:  # a full disk, or somebody removed it: the exit code says something too
+            return f"its log cannot be read: {error}"
 
     def reset(self) -> None:
         # Requests that the last load abandoned hold their blocks for a moment, and a block in use cannot be reset.

@@ -14,6 +14,7 @@ from optimize.decision.constraints import hopeless_after_s
 from optimize.decision.futility import Futility
 from optimize.engine.base import Engine, EngineConfig, TrialConfig
 from optimize.engine.pool import EnginePool, Lease
+from optimize.engine.startup import keyed
 from optimize.errors import EngineFailure, FailureKind, TransientFault
 from optimize.evaluation.answers import AnswerStore, answers_key
 from optimize.evaluation.estimates import estimate_all, relative_half_width
@@ -120,13 +121,13 @@ class Evaluator:
         return task.notes.evaluation(Completed(estimate_all(measurement, self.plan.metrics)))
 
     def _unmeasured(self, task: _Task, began: float, outcome: Outcome) -> Evaluation:
-        task.notes.seconds["total"] = self.clock.now() - began
+        task.notes.seconds |= {**keyed(self.pool.start_seconds), "total": self.clock.now() - began}
         return task.notes.evaluation(outcome)
 
     def _on_engine(self, task: _Task, hold: Callable[[], None], began: float) -> Measurement:
         notes = task.notes
-        with self.pool.lease(task.config.engine) as lease:
-            notes.seconds["engine_start"] = self.clock.now() - began
+        with self.pool.lease(task.config.engine, lambda name: self.phase(f"starting the engine: {name}")) as lease:
+            notes.seconds |= {"engine_start": self.clock.now() - began, **keyed(self.pool.start_seconds)}
             notes.new_engine = not lease.reused
             notes.dtype = _chosen_dtype(task.config.engine, lease.engine)
             self.phase("settling")

@@ -17,6 +17,7 @@ from optimize.driver.signals import terminable
 from optimize.driver.single import measure_once, record_of
 from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool
+from optimize.engine.startup import phases_in
 from optimize.errors import OptimizeError
 from optimize.evaluation.evaluator import Evaluator
 from optimize.formatting import figure
@@ -133,9 +134,11 @@ def report(plan: Plan, records: Sequence[TrialRecord]) -> str:
     lines.append("")
     for record in records:
         s = record.seconds
+        phases = ", ".join(f"{phase} {taken_s:.1f} s" for phase, taken_s in phases_in(s).items())
+        phases = f" ({phases})" if phases else ""
         lines.append(
-            f"repeat {record.number}: engine ready after {s['engine_start']:.1f} s, settled after {s['warmup']:.1f} s, "
-            f"measured for {s['window']:.1f} s"
+            f"repeat {record.number}: engine ready after {s['engine_start']:.1f} s{phases}, "
+            f"settled after {s['warmup']:.1f} s, measured for {s['window']:.1f} s"
         )
         if record.repeated:
             lines.append(f"  measured before for {s['repeated']:.0f} s, and rejected: {'; '.join(record.repeated)}")

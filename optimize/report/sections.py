@@ -17,7 +17,7 @@ from optimize.report.charts.marks import legend_entries
 from optimize.report.data import KINDS, Facts, InspectedTrial
 from optimize.report.rationale import NOT_CONFIRMED, exclusions
 from optimize.report.terminal import request_fields
-from optimize.report.time_spent import costs_of
+from optimize.report.time_spent import costs_of, start_phases_s
 
 _TRIALS_PER_REASON, _CANDIDATES = 5, 10
 _CONDITIONS = ("machine", "engine", "model", "workload", "load")
@@ -101,7 +101,9 @@ def time_spent(facts: Facts) -> list[tuple[str, str]]:
         ("total time in trials", f"{seconds / 60:.1f} min"),
         ("engine starts", str(facts.engine_starts)),
     ]
-    return [*figures, *_overheads(facts.records)]
+    phases = start_phases_s(facts.records)
+    starts = [(f"median of a start: {phase}", f"{taken_s:.1f} s") for phase, taken_s in phases.items()]
+    return [*figures, *starts, *_overheads(facts.records)]
 
 
 def _overheads(records: Sequence[TrialRecord]) -> list[tuple[str, str]]:

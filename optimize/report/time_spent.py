@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from optimize.engine.startup import phases_in
 from optimize.formatting import percent
 from optimize.ledger import TrialRecord
 from optimize.outcome import Role, State
@@ -78,6 +79,13 @@ def costs_of(records: Iterable[TrialRecord]) -> Costs | None:
         thinking_s=statistics.median(r.seconds["ask"] for r in measured),
         confirming_s=sum(r.seconds["wall"] for r in timed if r.role == Role.CONFIRMATION),
     )
+
+
+def start_phases_s(records: Iterable[TrialRecord]) -> dict[str, float]:
+    """Phase of an engine's start -> median seconds, over the trials whose start went through it."""
+    starts = [phases_in(r.seconds) for r in records]
+    phases = dict.fromkeys(phase for start in starts for phase in start)
+    return {phase: statistics.median(start[phase] for start in starts if phase in start) for phase in phases}
 
 
 def measuring_s(record: TrialRecord) -> float:

@@ -49,7 +49,7 @@ class TalkativeLauncher(SimulatedLauncher):
         )  # fmt: skip
         engine = VllmEngine(config, tree, Endpoint(f"http://127.0.0.1:{port}", KEY, "model"), log_path)
         try:
-            engine.wait_ready(timeout_s=60.0)
+            engine.wait_ready(stall_s=60.0)
         except BaseException:
             engine.stop()
             raise

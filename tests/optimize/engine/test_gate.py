@@ -122,8 +122,8 @@ def test_who_took_an_engines_port_before_it_is_not_sent_the_key(
         tree = ColdTree(["sleep", "60"], {}, tmp_path / "log", grace_s=0)
         engine = VllmEngine(EngineConfig("model", "fp16"), tree, endpoint, tmp_path / "log")
         try:
-            with pytest.raises(EngineFailure, match="not ready within"):
-                engine.wait_ready(timeout_s=0.1)
+            with pytest.raises(EngineFailure, match="did nothing for 0 s while starting processes"):
+                engine.wait_ready(stall_s=0.1)
             with pytest.raises(BlockingIOError):  # nobody has connected
                 squatter.accept()
         finally:

