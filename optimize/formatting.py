@@ -163,6 +163,12 @@ def printable(text: str, keep: str = "") -> str:
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
+def nonbreaking(text: str) -> str:
+    """Keep each interval in parentheses, each percent sign and each ratio on one line."""
+    joined = re.sub(r"\([^()]*\)", lambda match: match[0].replace("–", "\u2060–\u2060").replace(" ", "\u00a0"), text)
+    return joined.replace(" %", "\u00a0%").replace("× the default", "×\u00a0the\u00a0default")
+
+
 def terminal() -> Console:
     """A console that shows every text as it is: brackets and colons in a knob's value are no markup and no emoji."""
     from rich.console import Console

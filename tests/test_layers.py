@@ -257,9 +257,13 @@ def test_the_decision_is_pure(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["optimize.__main__", "optimize.cli", "optimize.config.schema", "optimize.engine.worker_extension"]
-)
-def test_what_answers_a_typo_loads_nothing_heavy(module: str) -> None:
+    "module",
+    [
+        "optimize.__main__", "optimize.cli", "optimize.config.schema", "optimize.engine.worker_extension",
+        "optimize.ui.__main__",
+    ],
+)  # fmt: skip
+def test_what_answers_at_once_loads_nothing_heavy(module: str) -> None:
     assert _loaded_with(module) & HEAVY == set()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from optimize.decision.recommendation import Candidate
 from optimize.files import write_atomically
-from optimize.formatting import figure, interval_of, shown_value, title_of, value_of
+from optimize.formatting import figure, interval_of, nonbreaking, shown_value, title_of, value_of
 from optimize.redaction import without_credentials
 from optimize.report import sections
 from optimize.report.charts import evidence, parallel, requests, space, tradeoffs
@@ -127,15 +126,9 @@ def _environment() -> Environment:
     )  # fmt: skip
     environment.filters |= {
         "figure": figure, "value": value_of, "interval": interval_of, "title_of": title_of,
-        "setting": shown_value, "svg": lambda drawing: Markup(drawing.svg()), "nonbreaking": _nonbreaking,
+        "setting": shown_value, "svg": lambda drawing: Markup(drawing.svg()), "nonbreaking": nonbreaking,
     }  # fmt: skip
     return environment
-
-
-def _nonbreaking(text: str) -> str:
-    """Keep each interval in parentheses, each percent sign and each ratio on one line."""
-    joined = re.sub(r"\([^()]*\)", lambda match: match[0].replace("–", "\u2060–\u2060").replace(" ", "\u00a0"), text)
-    return joined.replace(" %", "\u00a0%").replace("× the default", "×\u00a0the\u00a0default")
 
 
 def run_link(ui: str, run: str) -> str:

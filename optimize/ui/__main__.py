@@ -1,7 +1,6 @@
-"""`python -m optimize.ui`: one page that links every study with its report, its MLflow run and its dashboard.
+"""`python -m optimize.ui`: one page to watch every study on, to decide by, and to go on from.
 
-It serves the reports too, and nothing else, to this machine only. It needs the standard library alone, so it starts at
-once.
+It serves the reports too, and nothing else, to this machine only. It loads nothing heavy, so it starts at once.
 """
 
 from __future__ import annotations

@@ -1,137 +1,218 @@
-"""The page that links every study with its report, its MLflow run and its dashboard.
+"""The first page: every study with its state, what it recommends and where to look further.
 
-It is built at each request from the files on disk, so it may stay open while a study runs.
+It is built at each request from the files on disk, and refreshes itself while it is open.
 """
 
 from __future__ import annotations
 
-import json
+import base64
+import hashlib
 import os
-import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass
-from html import escape
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-section { border: 1px solid #8886; border-radius: .5rem; padding: .5rem 1rem 1rem; margin: 1rem 0; }
-h2 { margin: .3rem 0; } p { margin: .3rem 0; } nav { display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; }
-h2 { overflow-wrap: anywhere; }
-.summary { opacity: .75; }
-"""
-_NONE = "<p>There are no studies yet. <code>python -m optimize +study=smoke</code> runs a first one.</p>"
+from objectives import Estimate
+from optimize.formatting import (
+    change_of,
+    figure,
+    interval_of,
+    nonbreaking,
+    shown_value,
+    title_of,
+    value_of,
+    versus_default,
+)
+from optimize.report.charts.canvas import style_sheet
+from optimize.ui.picture import NAMES, key, kinds_of, picture
+from optimize.ui.studies import CERTIFICATE, MEASUREMENT, STUDY, TABLE, Entry, Result
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_REPORT_STYLE = Path(__file__).parents[1] / "report" / "templates" / "report.css"
+GROUPS = {MEASUREMENT: "Measurements", TABLE: "Tables", CERTIFICATE: "Certificates"}
+"""What is listed below the studies: kind -> heading."""
+_MAIN_KNOBS = ("quantization", "batch_size", "beam_size", "workers")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One study on the page.
+def page(studies: Sequence[Entry], matrix: Sequence[Result], mlflow: str, optuna: str) -> str:
+    """The page as HTML that needs no other file.
 
-    Attributes:
-        name: Name of the study.
-        tags: Scenario and model, among others.
-        trials: Number of ended trials.
-        ended: Whether the study ended; otherwise it runs or was killed.
-        run: (experiment id, run id) in MLflow's database; None if it is not there.
-        number: Id in Optuna's database; None if it is not there.
-        reports: Files of its report that a browser can show.
-        changed_at: Unix time of its last change.
+    Args:
+        studies: Studies, measurements, tables and certificates, in the order of the page.
+        matrix: The matrix over all studies.
+        mlflow: Address of MLflow's UI.
+        optuna: Address of Optuna's dashboard.
     """
-
-    name: str
-    tags: Mapping[str, str]
-    trials: int
-    ended: bool
-    run: tuple[str, str] | None
-    number: int | None
-    reports: Sequence[str]
-    changed_at: float
-
-
-def entries(folder: Path) -> list[Entry]:
-    """All studies under an output folder, the last changed first."""
-    numbers = dict(_query(folder / "optuna.db", "select study_name, study_id from studies"))
-    runs = dict(_query(folder / "mlflow.db", "select run_uuid, experiment_id from runs"))
-    listed = [_entry(path.parent, numbers, runs) for path in (folder / "studies").glob("*/about.json")]
-    return sorted(listed, key=lambda entry: -entry.changed_at)
-
-
-def _entry(study: Path, numbers: Mapping[str, int], runs: Mapping[str, int]) -> Entry:
-    about, state = _json(study / "about.json"), _json(study / "mlflow.json")
-    tags = about.get("tags", about)
-    trials = list((study / "trials").glob("*/trial.json"))
-    run = str(state.get("run_id", ""))
-    reports = sorted(path.name for path in (study / "report").glob("*.html"))
-    changed = max(map(_changed_at, [study / "about.json", *trials]))
-    return Entry(
-        name=study.name, tags=tags if isinstance(tags, dict) else {}, trials=len(trials),
-        ended=bool(state.get("complete")),
-        run=(str(runs[run]), run) if run in runs else None, number=numbers.get(study.name),
-        reports=sorted(reports, key=lambda name: name != "report.html"), changed_at=changed,
+    named = {name for row in matrix for name in row.params}
+    knobs = [knob for knob in _MAIN_KNOBS if knob in named] + sorted(named.difference(_MAIN_KNOBS))
+    return _template().render(
+        cards=[Card(entry, mlflow, optuna) for entry in studies if entry.kind == STUDY],
+        groups=[
+            (title, [Card(entry, mlflow, optuna) for entry in studies if entry.kind == kind])
+            for kind, title in GROUPS.items()
+        ],
+        matrix=matrix, knobs=knobs, mlflow=mlflow, optuna=optuna, style=style(), script=script(),
+        
     )  # fmt: skip
 
 
-def _changed_at(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:  # moved away since it was listed
-        return 0.0
+class Card:
+    """An entry as the template shows it.
+
+    Args:
+        entry: The entry.
+        mlflow: Address of MLflow's UI.
+        optuna: Address of Optuna's dashboard.
+    """
+
+    def __init__(self, entry: Entry, mlflow: str, optuna: str) -> None:
+        self.entry, self.state, self._mlflow, self._optuna = entry, entry.state, mlflow, optuna
+        self.status = entry.status if self.state == "running" else None
+        self.drawing = picture(entry)
+
+    @property
+    def summary(self) -> str:
+        """Model, number of trials, and when it last changed."""
+        count = f"{len(self.entry.trials)} trial{'' if len(self.entry.trials) == 1 else 's'}"
+        changed = f"{datetime.fromtimestamp(self.entry.changed_at):%Y-%m-%d %H:%M}"
+        return " · ".join(part for part in (self.entry.model, count, changed) if part)
+
+    @property
+    def share(self) -> int:
+        """Percent of its trials that a running study has done."""
+        return round(100 * min(1.0, self.status.done / self.status.total)) if self.status and self.status.total else 0
+
+    @property
+    def phase(self) -> str:
+        """What a running study is doing, and for how long."""
+        if self.status is None or not self.status.phase:
+            return ""
+        return f"{self.status.phase}, for {duration(time.time() - self.status.phase_at)}"
+
+    @property
+    def end(self) -> str:
+        """When a running study is expected to end; empty where that is not known."""
+        if self.status is None or self.status.ends_at is None:
+            return ""
+        remaining_s = max(0.0, self.status.ends_at - time.time())
+        return f"{datetime.fromtimestamp(self.status.ends_at):%H:%M}, in about {duration(max(60.0, remaining_s))}"
+
+    @property
+    def reason(self) -> str:
+        """Why it failed; empty if it did not."""
+        return self.entry.status.reason if self.entry.status and self.state == "failed" else ""
+
+    @property
+    def verdict(self) -> str:
+        """How the recommendation compares with vLLM's defaults, and on what evidence."""
+        result = self.entry.result
+        if result is None or result.is_default:
+            return "" if result is None else f"Nothing scored higher than vLLM’s defaults {_basis(result)}."
+        better = "Better" if result.decisive else "Not shown to be better"
+        return f"{better} than vLLM’s defaults {_basis(result)}: its weighted score is {versus_default(result.score)}."
+
+    @property
+    def gains(self) -> list[tuple[str, Estimate, str, str, str]]:
+        """(objective, figure, verdict, ratio to the defaults, look) of each objective of the recommendation."""
+        result = self.entry.result
+        if result is None:
+            return []
+        names = [name for name in self.entry.directions if name in result.estimates]
+        return [(title_of(name), result.estimates[name], *self._gain(result, name)) for name in names]
+
+    def _gain(self, result: Result, name: str) -> tuple[str, str, str]:
+        if result.is_default or name not in result.gains:
+            return "this is the default", "", "even"
+        gain = result.gains[name]
+        text = versus_default(change_of(gain, self.entry.directions[name]))
+        if gain.low <= 1.0 <= gain.high:
+            return "no difference shown", text, "even"
+        better = "better" if gain.low > 1.0 else "worse"
+        return better, text, better
+
+    @property
+    def legend(self) -> list[tuple[str, str]]:
+        """(symbol, name) of each kind of trial in the picture."""
+        kinds = set(kinds_of(self.entry).values()) if self.drawing else set()
+        return [(key(kind), NAMES[kind]) for kind in NAMES if kind in kinds]
+
+    @property
+    def figures(self) -> list[tuple[str, str]]:
+        """(objective, figure) of a measurement's last trial."""
+        last = next((trial for trial in reversed(self.entry.trials) if trial.estimates), None)
+        names = list(self.entry.directions) if last else []
+        return [(title_of(n), figure(last.estimates[n])) for n in names if last and n in last.estimates]
+
+    @property
+    def links(self) -> list[tuple[str, str]]:
+        """(address, text) of its report and figures, its runs and its dashboard."""
+        entry = self.entry
+        links = [(f"studies/{_quoted(entry.name)}/report/{_quoted(f)}", _title(f)) for f in entry.reports]
+        if entry.run is not None:
+            experiment, run = entry.run
+            only = f"tags.study = '{entry.name}' and tags.role != 'study'"
+            # Sorted by time, the default, MLflow folds the trials under their study.
+            children = f"searchFilter={_quoted(only)}&orderByKey=metrics.%60qps%60&orderByAsc=false"
+            links.append((f"{self._mlflow}/#/experiments/{experiment}/runs/{run}", "MLflow: result"))
+            links.append((f"{self._mlflow}/#/experiments/{experiment}/runs?{children}", "MLflow: trials"))
+        if entry.number is not None:
+            links.append((f"{self._optuna}/dashboard/studies/{entry.number}", "Optuna dashboard"))
+        return links
 
 
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return raw if isinstance(raw, dict) else {}
+def _basis(result: Result) -> str:
+    return f"in {result.rounds} interleaved rounds" if result.rounds else "by single, unconfirmed measurements"
 
 
-def _query(database: Path, query: str) -> Iterator[tuple[Any, Any]]:
-    """Rows of a database, read-only; none if it does not exist or is not ready."""
-    if database.is_file():
-        with (
-            suppress(sqlite3.Error),
-            closing(sqlite3.connect(f"file:{quote(os.fsencode(database))}?mode=ro", uri=True)) as connection,
-        ):
-            yield from connection.execute(query).fetchall()
+def duration(seconds: float) -> str:
+    """In the unit that people read it in: "40 s", "12 min", "1 h 5 min"."""
+    if seconds < 60:  # noqa: PLR2004
+        return f"{max(0.0, seconds):.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
-def page(studies: Sequence[Entry], mlflow: str, optuna: str) -> str:
-    """The page as HTML that needs no other file."""
-    sections = "".join(_section(entry, mlflow, optuna) for entry in studies) or _NONE
-    return (
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        "<link rel=icon href='data:,'>"
-        f"<title>Studies</title><style>{_STYLE}</style><h1>Studies</h1>"
-        f"<nav><a href='{escape(mlflow)}'>MLflow: all runs</a>"
-        f"<a href='{escape(optuna)}/dashboard'>Optuna dashboard: all studies</a>"
-        f"<a href='matrix.md'>Matrix over all studies</a></nav>{sections}</html>"
-    )
+def style() -> str:
+    """The report's style sheet, and what this page adds to it."""
+    return style_sheet() + "".join(_text(path) for path in (_REPORT_STYLE, _TEMPLATES / "studies.css"))
 
 
-def _section(entry: Entry, mlflow: str, optuna: str) -> str:
-    links = [(f"studies/{_quoted(entry.name)}/report/{_quoted(file)}", _title(file)) for file in entry.reports]
-    if entry.run is not None:
-        experiment, run = entry.run
-        only = f"tags.study = '{entry.name}' and tags.role != 'study'"
-        # Sorted by time, the default, MLflow folds the trials under their study.
-        children = f"searchFilter={_quoted(only)}&orderByKey=metrics.%60qps%60&orderByAsc=false"
-        links.append((f"{mlflow}/#/experiments/{experiment}/runs/{run}", "MLflow: result"))
-        links.append((f"{mlflow}/#/experiments/{experiment}/runs?{children}", "MLflow: trials"))
-    if entry.number is not None:
-        links.append((f"{optuna}/dashboard/studies/{entry.number}", "Optuna dashboard"))
-    tags = ", ".join(f"{key} {value}" for key, value in entry.tags.items() if key in ("scenario", "model"))
-    count = "1 trial" if entry.trials == 1 else f"{entry.trials} trials"
-    state = "ended" if entry.ended else "running or interrupted"
-    shown = "".join(f"<a href='{escape(target)}'>{escape(text)}</a>" for target, text in links)
-    return (
-        f"<section><h2>{escape(entry.name)}</h2><p class=summary>{escape(tags)}; {count}; {state}</p>"
-        f"<nav>{shown}</nav></section>"
-    )
+def script() -> str:
+    """The page's one script, which refreshes it."""
+    return _text(_TEMPLATES / "refresh.js")
+
+
+def script_digest() -> str:
+    """Its hash as a Content-Security-Policy names it: no other script runs on the page."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()}"
+
+
+@cache
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {
+        "figure": figure, "value": value_of, "interval": interval_of, "title_of": title_of, "setting": shown_value,
+        "markup": Markup, "nonbreaking": nonbreaking,
+    }  # fmt: skip
+    return environment.get_template("studies.html.j2")
 
 
 def _quoted(name: str) -> str:
@@ -140,4 +221,4 @@ def _quoted(name: str) -> str:
 
 
 def _title(file: str) -> str:
-    return "report" if file == "report.html" else f"{file.removesuffix('.html').replace('_', ' ')} figure"
+    return "Report" if file == "report.html" else f"{file.removesuffix('.html').replace('_', ' ').capitalize()} figure"

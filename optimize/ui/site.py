@@ -1,4 +1,4 @@
-"""The page over all studies and the reports, and nothing else, as a WSGI application of the standard library alone."""
+"""The page over all studies and the reports, and nothing else, as a WSGI application."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import mimetypes
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optimize.ui.pages import entries, page
+from optimize.ui.pages import page, script_digest
+from optimize.ui.studies import Studies
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 _STYLE_ONLY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+_PAGE = f"{_STYLE_ONLY}; script-src '{script_digest()}'; connect-src 'self'"
+"""The first page runs the one script that refreshes it, named by its hash, and asks this server alone."""
 _REPORT = (
     "sandbox allow-scripts allow-popups allow-popups-to-escape-sandbox allow-downloads; default-src 'none'; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; img-src data: blob:; font-src data:"
@@ -37,6 +41,10 @@ class Site:
     mlflow: str
     optuna: str
 
+    @cached_property
+    def _studies(self) -> Studies:
+        return Studies(self.folder)
+
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):
             status, kind, policy, body = "405 Method Not Allowed", "text/plain", _STYLE_ONLY, b"GET and HEAD only\n"
@@ -53,8 +61,8 @@ class Site:
     def _answer(self, path: str) -> tuple[str, str, str, bytes]:
         """Status, type, policy and body for a decoded path."""
         if path == "/":
-            text = page(entries(self.folder), self.mlflow, self.optuna)
-            return "200 OK", "text/html", _STYLE_ONLY, text.encode(errors="replace")
+            text = page(self._studies.entries(), self._studies.matrix(), self.mlflow, self.optuna)
+            return "200 OK", "text/html", _PAGE, text.encode(errors="replace")
         if (file := self._public(path)) is not None:
             kind = _TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0] or "application/octet-stream"
             return "200 OK", kind, _REPORT, file.read_bytes()

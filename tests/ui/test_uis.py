@@ -145,8 +145,8 @@ def test_no_page_but_their_own_reaches_the_servers(uis: Uis) -> None:
 def test_one_page_leads_to_everything(uis: Uis, browser: Browser) -> None:
     with browser.page() as page:
         page.open(uis.pages)
-        assert page.run("document.querySelectorAll('section').length") == len(list((uis.out / "studies").iterdir()))
-        targets = page.run("[...document.querySelectorAll('section a')].map(a => a.href)")
+        assert page.run("document.querySelectorAll('article').length") == len(list((uis.out / "studies").iterdir()))
+        targets = page.run("[...document.querySelectorAll('article a')].map(a => a.href)")
         assert f"{uis.experiment}/runs/{uis.parent}" in targets and uis.dashboard in targets
         assert page.complaints == []
         page.click(f'a[href="studies/{uis.study}/report/pareto.html"]')
@@ -162,7 +162,7 @@ def test_the_page_fits_a_phone(uis: Uis, browser: Browser) -> None:
 def test_mlflow_lists_a_study_by_its_tag(uis: Uis, browser: Browser) -> None:
     with browser.page() as page:
         page.open(uis.pages)
-        filtered = page.run("[...document.querySelectorAll('section a')].map(a => a.href).filter(h => h.includes('?'))")
+        filtered = page.run("[...document.querySelectorAll('article a')].map(a => a.href).filter(h => h.includes('?'))")
         page.open(next(address for address in filtered if f"%27{uis.study}%27" in address), width=1400)
         page.wait_for(says(f"{uis.study}-0000-baseline"))
         page.wait_for(says("Training runs"))
