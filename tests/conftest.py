@@ -23,6 +23,7 @@ from optimize.redaction import forgetting
 from tests.live.fixtures import cold_start, live_engines, live_vllm, real_smoke, smoke_command  # noqa: F401
 
 os.environ.update(with_direct_loopback(os.environ))  # tests ask their own servers, whatever proxy a developer has
+os.environ["OPTIMIZE_PLACES"] = str(os.getpid())  # tests that run side by side take the same processors
 
 ROOT = Path(__file__).resolve().parents[1]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]

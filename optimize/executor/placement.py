@@ -15,6 +15,8 @@ from optimize.errors import ConfigError
 from optimize.hardware import gpu_handles, visible_gpus
 
 _SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+_NAMESPACE = "OPTIMIZE_PLACES"
+"""Environment variable: workers exclude each other only where it is the same, as it is unless a test sets it."""
 _SPREADING = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 """Flags that spread one engine over several GPUs."""
 
@@ -79,7 +81,8 @@ def _address(place: Place) -> str:
     kernel frees an address with its process, and there is nothing to own, to follow or to clean up. Containers with a
     network of their own do not see each other's; they do not see each other's /tmp, either.
     """
-    return f"\0optimize-place-{hashlib.sha256(str(place).encode()).hexdigest()[:32]}"
+    name = f"{os.environ.get(_NAMESPACE, '')} {place}"
+    return f"\0optimize-place-{hashlib.sha256(name.encode()).hexdigest()[:32]}"
 
 
 def read_cpus(text: str) -> tuple[int, ...]:

@@ -45,7 +45,7 @@ class Clock:
 
         with ExitStack() as stack:
             stack.enter_context(patch("time.time", lambda: now_s() + clock.ahead.total_seconds()))
-            for name, module in list(sys.modules.items()):
+            for name, module in sys.modules.copy().items():  # in one step: threads may import meanwhile
                 if name.startswith(("optuna", "optimize")) and getattr(module, "datetime", None) is datetime:
                     stack.enter_context(patch.object(module, "datetime", Shifted))
             yield

@@ -97,6 +97,14 @@ def test_users_share_a_machine_and_no_place() -> None:
             assert other.communicate()[0] == "taken\n"
 
 
+def test_places_of_another_namespace_are_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = Place(cpus=tuple(HERE))
+    with taken([place]):
+        monkeypatch.setenv("OPTIMIZE_PLACES", "of another test")
+        with taken([place]) as same:
+            assert same == place
+
+
 def test_a_place_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with taken([Place(cpus=tuple(HERE))]):

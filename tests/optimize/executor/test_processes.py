@@ -31,14 +31,6 @@ pytestmark = pytest.mark.skipif(len(HERE) < 2, reason="two places need two proce
 SETS = f"executor.cpu_sets=['{HERE[0]}','{HERE[1]}']"
 
 
-@pytest.fixture(autouse=True)
-def own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers lock their processors in the folder for temporary files: other tests use the same ones at a time."""
-    folder = tmp_path / "locks"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-
-
 def workers_of(pid: int) -> list[psutil.Process]:
     return [p for p in psutil.Process(pid).children() if "spawn_main" in " ".join(p.cmdline())]
 
