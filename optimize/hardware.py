@@ -52,9 +52,13 @@ def processor_of(cpuinfo: str) -> str:
     return f"{name} ({details})" if details else name
 
 
-def has_slow_half_floats(machine: str) -> bool:
-    """Whether 16-bit floats are slow on a machine, by its line: without a GPU, on x86 without AVX-512."""
-    return "AVX2)" in machine and ";" not in machine
+def emulates(machine: str, dtype: str) -> bool:
+    """Whether an x86 processor has no instructions for a type of 16 bits, by the machine's line; False with a GPU.
+
+    Processors with AMX compute both types, those with AVX-512 BF16 only bfloat16.
+    """
+    native = {"float16": ("AMX",), "bfloat16": ("AMX", "AVX-512 BF16")}.get(dtype, ("",))
+    return "AVX" in machine and ";" not in machine and not any(name in machine for name in native)
 
 
 def _gpus() -> list[str]:

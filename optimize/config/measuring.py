@@ -100,6 +100,7 @@ class Load:
         precision: Metric -> half-width of its interval, as a share of its value, at which the window closes early.
         drain_max_s: Longest wait for the window's last requests.
         request_timeout_s: Time after which a request counts as failed.
+        quiet_wait_s: Longest wait for other programs to end before a session begins; null does not look at the machine.
         guard: Limits beyond which a measurement is repeated.
         iterations: A fixed number of warm-up and measured iterations in place of all lengths above.
     """
@@ -118,6 +119,7 @@ class Load:
     precision: dict[str, float] = positive({}, reason="it is a share, e.g. 0.05")
     drain_max_s: float = not_negative(15.0)
     request_timeout_s: float = positive(60.0)
+    quiet_wait_s: float | None = not_negative(60.0)
     guard: Guard = field(default_factory=Guard)
     iterations: Iterations = field(default_factory=Iterations)
 

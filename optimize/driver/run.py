@@ -16,6 +16,7 @@ import httpx
 from optimize.cache.store import evict, hold_small
 from optimize.config.schema import StudyConfig
 from optimize.driver.checkpoints import checkpoints_of, hint
+from optimize.driver.look import look
 from optimize.driver.progress import Progress
 from optimize.driver.signals import exclusive, terminable
 from optimize.engine.base import key_from
@@ -108,6 +109,7 @@ def _run_session(
         progress,
     ):
         progress.say(_opening(plan, study, executor.describe()))
+        look(plan, progress)
         checkpoints, broken = checkpoints_of(plan, progress)
         if suggestion := hint(plan, executor.machine):
             progress.say(suggestion)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -107,12 +107,17 @@ def _ticks(stat: str, cpus: Sequence[int]) -> list[int]:
 
 def disturbances(measurement: Measurement, guard: Guard) -> list[str]:
     """Disturbances of the window beyond the limits of the guard, in words."""
-    exceeded = []
-    for series, (limit, words) in _LIMITS.items():
-        samples = measurement.samples(series)
-        if samples and fmean(samples) > getattr(guard, limit):
-            exceeded.append(f"{words.format(fmean(samples))} (load.guard.{limit}={getattr(guard, limit):g})")
-    return exceeded
+    samples = {series: measurement.samples(series) for series in _LIMITS}
+    return exceeded({series: fmean(values) for series, values in samples.items() if values}, guard)
+
+
+def exceeded(shares: Mapping[str, float], guard: Guard) -> list[str]:
+    """Readings of `Machine` beyond the limits of the guard, in words."""
+    return [
+        f"{words.format(shares[series])} (load.guard.{limit}={getattr(guard, limit):g})"
+        for series, (limit, words) in _LIMITS.items()
+        if shares.get(series, 0.0) > getattr(guard, limit)
+    ]
 
 
 def _throttling() -> Counters:

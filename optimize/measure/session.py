@@ -11,6 +11,7 @@ from objectives import Estimate
 from objectives.intervals import repeats_interval
 from optimize.config.schema import StudyConfig
 from optimize.driver.checkpoints import checkpoints_of
+from optimize.driver.look import look
 from optimize.driver.progress import Progress
 from optimize.driver.session import FAILED, FINISHED, tracked
 from optimize.driver.signals import terminable
@@ -61,6 +62,7 @@ def run_measurement(config: StudyConfig, config_yaml: str) -> int:
         ClientPool(config.load.clients) as clients,
         _pool(plan) as pool,
     ):
+        look(plan, progress)
         point = _resolve(plan, config.at, progress)
         evaluator = Evaluator(plan, pool, clients, Ledger(plan.folder), progress.phase)
         for number in range(config.repeats):

@@ -11,6 +11,7 @@ from typing import Any
 from objectives import Measurement
 from optimize.config.schema import LEAST_ROUNDS, StudyConfig
 from optimize.driver.checkpoints import checkpoints_of
+from optimize.driver.look import look
 from optimize.driver.progress import Progress
 from optimize.driver.session import FAILED, FINISHED, tracked
 from optimize.driver.signals import terminable
@@ -88,6 +89,7 @@ def _measure(
         ClientPool(plan.config.load.clients) as clients,
         pool,
     ):
+        look(plan, progress)
         checkpoints, broken = checkpoints_of(plan, progress)
         evaluator = Evaluator(plan, pool, clients, ledger, progress.phase, Answers(ledger))
         run = GridRun(

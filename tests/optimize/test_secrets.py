@@ -110,7 +110,7 @@ def planted(
     (tmp_path / "mine/study/planted.yaml").write_text(FILE)
     words = [
         *simulated, f"--config-dir={tmp_path}/mine", "+study@_global_=planted",
-        "engine._target_=tests.optimize.talkative.TalkativeLauncher", *PLACES,
+        "engine._target_=tests.optimize.talkative.TalkativeLauncher", "load.quiet_wait_s=null", *PLACES,
     ]  # fmt: skip
     return Planted(optimize, words, tmp_path, VARIABLES | LITERALS)
 

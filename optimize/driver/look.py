@@ -1,0 +1,151 @@
+"""A look at the machine before anything is measured: who else computes, and what is short, each with a remedy."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from optimize.checkpoint import tensor_bytes
+from optimize.config.measuring import Guard
+from optimize.driver.progress import Progress
+from optimize.engine.base import Flags
+from optimize.evaluation.interference import Machine, exceeded
+from optimize.formatting import percent
+from optimize.plan import Plan
+
+_LOOK_S = 2.0
+_NAMED, _LEAST_CORES = 3, 0.05
+_VLLM_BYTES = 2 << 30
+"""What vLLM's processes hold beside weights and KV cache: 1.5 to 1.8 GiB with the demo model on CPU."""
+_SPARE_BYTES = 1 << 30
+_KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What others do on this machine.
+
+    Attributes:
+        shares: Readings of `optimize.evaluation.interference.Machine`.
+        programs: Name of each program that computes -> processors that it uses.
+    """
+
+    shares: dict[str, float]
+    programs: dict[str, float]
+
+    def in_words(self, guard: Guard) -> str:
+        """The disturbances and who they are, in one line; empty where the guard would accept them all."""
+        reasons = exceeded(self.shares, guard)
+        if not reasons:
+            return ""
+        largest = Counter({name: cores for name, cores in self.programs.items() if cores >= _LEAST_CORES})
+        named = ", ".join(f"{name} {cores:.1f} cores" for name, cores in largest.most_common(_NAMED))
+        return f"{'; '.join(reasons)}; {f'most of it {named}' if named else 'by programs that are not to be seen here'}"
+
+
+def look(plan: Plan, progress: Progress) -> None:
+    """Say what matters and wait for quiet; nothing where `load.quiet_wait_s` is null or the engine is simulated."""
+    load = plan.config.load
+    if load.quiet_wait_s is None or plan.signature["engine"].startswith("simulated"):
+        return
+    progress.phase("looking at the machine")
+    for line in shortages(plan):
+        progress.say(f"note: {line}")
+    wait_for_quiet(load.guard, load.quiet_wait_s, progress.say)
+
+
+def wait_for_quiet(
+    guard: Guard, wait_s: float, say: Callable[[str], None], read: Callable[[], Reading] | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> None:  # fmt: skip
+    """Return once nobody disturbs, or after a while.
+
+    Args:
+        guard: What disturbs.
+        wait_s: Longest wait, in seconds.
+        say: Prints a line.
+        read: Looks at the machine for a moment.
+        clock: Tells the time in seconds.
+    """
+    began, take, said = clock(), read or reading, False
+    while reasons := take().in_words(guard):
+        if not said and wait_s:
+            say(f"note: {reasons}: end them, or let them end; waiting up to {wait_s:g} s for quiet (load.quiet_wait_s)")
+        said = True
+        if clock() - began >= wait_s:
+            say(f"note: {reasons}: it goes on all the same; figures that they disturb are marked")
+            return
+    if said:
+        say(f"quiet after {clock() - began:.0f} s")
+
+
+def reading(sleep: Callable[[float], None] = time.sleep) -> Reading:
+    """What others do in the next two seconds; the processes of this program do not count."""
+    machine, before = Machine(lambda: [p.pid for p in psutil.Process().children(recursive=True)]), _cpu_s()
+    sleep(_LOOK_S)
+    shares, programs = machine.sample(), Counter[str]()
+    own = {os.getpid(), *(p.pid for p in psutil.Process().children(recursive=True))}
+    for (pid, name), used_s in _cpu_s().items():
+        if pid not in own:
+            programs[name] += (used_s - before.get((pid, name), used_s)) / _LOOK_S  # type: ignore[assignment]
+    return Reading(shares, dict(programs))
+
+
+def _cpu_s() -> dict[tuple[int, str], float]:
+    """(Process, its program) -> processor seconds so far."""
+    seconds = {}
+    for process in psutil.process_iter(["name", "cpu_times"]):
+        times = process.info["cpu_times"]
+        if times is not None:
+            seconds[process.pid, str(process.info["name"])] = times.user + times.system
+    return seconds
+
+
+def shortages(plan: Plan) -> Iterator[str]:
+    """What this machine is short of for the engines of a study, one line each."""
+    if plan.launcher.request_knobs_only:
+        return
+    weights = tensor_bytes(plan.config.model.path)
+    if plan.signature["engine"].startswith("vllm-cpu"):
+        yield from _memory(weights, kv_bytes(plan), psutil.virtual_memory().available)
+    made = weights * sum(recipe.scheme is not None for recipe in plan.space.recipes_needed())
+    for key, folder, needed in (("cache_dir", plan.config.cache_dir, made), ("output_dir", str(plan.folder), 0)):
+        yield from _disk(key, Path(folder), needed + _SPARE_BYTES)
+
+
+def kv_bytes(plan: Plan) -> int:
+    """Bytes of the KV cache of a CPU engine: the flag's, else the variable's, else none that are known."""
+    fixed: Flags = tuple({**plan.config.model.flags, **dict(getattr(plan.launcher, "flags", {}))}.items())
+    flag = dict(fixed).get("kv_cache_memory_bytes")
+    space = dict(getattr(plan.launcher, "env", {})).get(_KV_SPACE, 0)
+    return int(flag) if flag is not None else int(float(space) * 2**30)
+
+
+def _memory(weights: int, kv_cache: int, available: int) -> Iterator[str]:
+    needed = weights + kv_cache + _VLLM_BYTES
+    if available < needed:
+        yield (
+            f"{_gib(available)} of memory are free, and an engine needs about {_gib(needed)} (weights {_gib(weights)}, "
+            f"KV cache {_gib(kv_cache)}, vLLM {_gib(_VLLM_BYTES)}): end other programs, or lower kv_cache_memory_bytes"
+        )
+
+
+def _disk(key: str, folder: Path, needed: int) -> Iterator[str]:
+    place = next(path for path in (folder.resolve(), *folder.resolve().parents) if path.exists())
+    usage = shutil.disk_usage(place)
+    if usage.free < needed:
+        yield (
+            f"{_gib(usage.free)} are free on the disk of {key}={folder} ({percent(usage.used / usage.total)} used), "
+            f"and the study may need {_gib(needed)}: make room (`python -m optimize.cache`), or name another {key}"
+        )
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
