@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import re
 import secrets
@@ -16,6 +17,7 @@ import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from optimize.errors import OptimizeError, one_line
 
@@ -132,6 +134,18 @@ def release(entry: Path) -> None:
         os.close(handle)
 
 
+def renew(entry: Path) -> Path:
+    """Hold an entry whose files may be damaged, emptied; as it is where another process uses it, or it is foreign.
+
+    Raises:
+        OptimizeError: it cannot be made anew.
+    """
+    release(entry)
+    with suppress(OSError):
+        remove(entry)
+    return claim(entry)
+
+
 def is_held(entry: Path) -> bool:
     """Whether any process holds an entry."""
     try:
@@ -141,6 +155,14 @@ def is_held(entry: Path) -> bool:
     if handle is not None:
         os.close(handle)
     return False
+
+
+def read_kept(path: Path) -> Any:
+    """What a JSON file of an entry holds; None where there is none, or it is damaged: then it is made again."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def used_at(entry: Path) -> float:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -204,9 +205,7 @@ class Ledger:
 
     def records(self) -> Iterator[TrialRecord]:
         """All trials that can be read, by number."""
-        for number in self.numbers():
-            if record := self.read(number):
-                yield record
+        yield from filter(None, map(self.read, self.numbers()))
 
     def is_damaged(self, number: int) -> bool:
         """Whether the record of a trial was to be read, and could not be."""
@@ -231,10 +230,7 @@ class Ledger:
         return missing
 
     def write_requests(
-        self,
-        number: int,
-        records: Sequence[RequestRecord],
-        series: Mapping[str, Sequence[tuple[float, float]]],
+        self, number: int, records: Sequence[RequestRecord], series: Mapping[str, Sequence[tuple[float, float]]]
     ) -> None:
         """Keep the raw request records and the telemetry, as Parquet."""
         names = [f.name for f in dataclasses.fields(RequestRecord)]
@@ -249,6 +245,11 @@ class Ledger:
     def _write_table(self, number: int, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
         with replacing(self.trial_folder(number) / name) as partial:
             pq.write_table(pa.table(dict(columns)), partial, compression="zstd")
+
+    def check_tables(self) -> None:
+        """Note as damage which raw data cannot be read, those too that nobody reads: by their ends, a moment each."""
+        for number, name in product(self.numbers(), (_REQUESTS, _TELEMETRY)):
+            self._read(number, name, lambda path: pq.ParquetFile(path).close(), None)
 
     def read_requests(self, number: int) -> list[RequestRecord]:
         """Every request of one trial's load; empty where there are none."""

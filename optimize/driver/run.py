@@ -94,7 +94,6 @@ def _run_session(
     """Run what is left of a study; the resources (the engines) are released before the report is written."""
     from optimize.driver.loop import Loop
     from optimize.driver.session import Session, tracked
-    from optimize.ledger import Ledger
     from optimize.study.lifecycle import open_study
     from optimize.study.trials import budget_trials
 
@@ -115,7 +114,7 @@ def _run_session(
             progress.say(suggestion)
         bound_cache(plan.config, progress.say)
         session = Session(
-            plan, study, Ledger(plan.folder), tracker, progress, checkpoints, broken, progress.deadline, earlier
+            plan, study, tracker.ledger, tracker, progress, checkpoints, broken, progress.deadline, earlier
         )
         Loop(session, executor).run()
 
@@ -142,20 +141,18 @@ def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) ->
 
 
 def _report(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) -> None:
-    from optimize.ledger import Ledger
     from optimize.report.importance_tables import read_importance
     from optimize.report.summary import conclude, pareto_by_pair, write
     from optimize.study.lifecycle import stored_studies
     from optimize.tracking.dashboard import show_study
 
-    ledger = Ledger(plan.folder)
     tracker.catch_up()  # the report links every trial's run
     files, metrics, note = conclude(plan, study)
     try:
         importance = plan.folder / "report" / "importance.json"
         shares = read_importance(importance) if importance in files else None
-        page, figures = write(plan.config, study, stored_studies(plan.config.tracking.storage), shares, ledger)
-        for line in ledger.damage.values():
+        page, figures = write(plan.config, study, stored_studies(plan.config.tracking.storage), shares, tracker.ledger)
+        for line in tracker.ledger.damage.values():
             print(f"warning: {line}")
         print(f"report: {page}   compare: scripts/ui")
         files = [page, figures, *files]

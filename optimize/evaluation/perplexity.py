@@ -19,7 +19,7 @@ from objectives.quality import Perplexity
 from optimize.checkpoint import content_hash
 from optimize.engine.base import Endpoint, Engine
 from optimize.engine.http_client import client_of
-from optimize.entries import claim
+from optimize.entries import claim, read_kept
 from optimize.errors import TransientFault
 from optimize.files import write_atomically
 from optimize.load.workload import Prompt
@@ -48,8 +48,8 @@ def logprobs_of(answers_key: str, plan: Plan, engine: Engine | None = None) -> L
     # An endpoint that somebody else runs may serve another model next time.
     cached = None if plan.launcher.request_knobs_only else _cache_entry(answers_key, plan, rows)
     for path in () if cached is None else (cached / _FILE, cached.with_suffix(".json")):  # as earlier versions wrote it
-        if path.is_file():
-            return {int(row): (total, tokens) for row, (total, tokens) in json.loads(path.read_text()).items()}
+        if (kept := read_kept(path)) is not None:
+            return {int(row): (total, tokens) for row, (total, tokens) in kept.items()}
     if engine is None:
         return {}
     logprobs = _request(engine, plan.workload.prompts[:rows], plan.workload.references[:rows])

@@ -9,13 +9,14 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.checkpoint import local_folder
 from optimize.config.instantiate import build
 from optimize.config.measuring import WorkloadSource
-from optimize.entries import claim
+from optimize.entries import claim, read_kept, renew
 from optimize.errors import ConfigError, closest, one_line
 from optimize.files import write_atomically
 from optimize.load.lengths import Lengths
@@ -141,11 +142,15 @@ def _read(source: WorkloadSource, cache_folder: Path) -> Any:
 
     datasets.disable_progress_bars()
     datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False  # a request to the hub, for a file of this disk too
-    cache = str(_cache_entry(source, path if builder is not None else None, cache_folder / "datasets"))
+    cache = _cache_entry(source, path if builder is not None else None, cache_folder / "datasets")
     try:
-        if builder is not None:
-            return datasets.load_dataset(builder, data_files=str(path), split="train", cache_dir=cache)
-        return datasets.load_dataset(source.path, source.subset, split=source.split, cache_dir=cache)
+        if builder is None:
+            return datasets.load_dataset(source.path, source.subset, split=source.split, cache_dir=str(cache))
+        load = partial(datasets.load_dataset, builder, data_files=str(path), split="train")
+        try:
+            return load(cache_dir=str(cache))
+        except Exception:  # of the file itself, or of its rows in the cache
+            return load(cache_dir=str(renew(cache)))
     except Exception as error:  # datasets raises a different class for every backend
         reason = one_line(error.__cause__ or error)
         raise ConfigError(f"workload.path={source.path} cannot be read: {reason}{_broken_line(path)}") from error
@@ -246,8 +251,8 @@ def token_counts(texts: Sequence[str], model: str, cache_folder: Path) -> list[i
     remedy = "workload.max_tokens is not set and cannot be derived from the references: set workload.max_tokens"
     key = hashlib.sha256(_tokenizer_json(model, remedy) + json.dumps(list(texts)).encode()).hexdigest()[:16]
     path = claim(cache_folder / "tokens" / key) / "counts.json"
-    if path.is_file():
-        return [int(n) for n in json.loads(path.read_text(encoding="utf-8"))]
+    if (kept := read_kept(path)) is not None:
+        return [int(n) for n in kept]
     counts = [len(encoded.ids) for encoded in _tokenizer(model, remedy).encode_batch(list(texts))]
     write_atomically(path, json.dumps(counts))
     return counts

@@ -128,6 +128,7 @@ def write(
         The page, and the folder of its figures.
     """
     ledger = ledger or Ledger(study_folder(config.output_dir, study.study_name))
+    ledger.check_tables()
     shares = importance_of(study) if importance is None else importance
     facts = gather(study, ledger, matrix_rows(studies), shares, signature_warning(study))
     return write_report(facts, ledger.folder / "report", ui_of(config.tracking.ui, config.tracking.uri))

@@ -47,7 +47,8 @@ def _restored(study: optuna.Study, trial: FrozenTrial) -> TrialRecord:
         close_record(record, trial)
     role = record.role if record.confirms is None else role_of(trial_of(study, record.confirms).user_attrs)
     record.baseline = role is Role.BASELINE
-    record.started_at, record.ended_at = _unix(trial.datetime_start) or 0.0, _unix(trial.datetime_complete)
+    record.started_at = record.started_at or _unix(trial.datetime_start) or 0.0  # earlier versions did not store it
+    record.ended_at = _unix(trial.datetime_complete)
     return record
 
 

@@ -26,7 +26,7 @@ STATE = "state"
 """Attribute of a trial that was told with its result: how it ended."""
 _FIELDS = (
     "answers_key", "config", "cut_short", "disturbed", DTYPE, "estimates", "feasible", NEW_ENGINE, "paired", "reason",
-    "seconds", "signature", STATE,
+    "seconds", "signature", "started_at", STATE,
 )  # fmt: skip
 """Fields of a record that are stored under their own names; violations are stored as Optuna's constraints."""
 

@@ -38,6 +38,9 @@ class Tracker:
     It works in the background, while engines start and the sampler works, and pauses during measurements (`held`), so
     it may lag behind. It begins with the first trial, because the first engine would otherwise wait for MLflow's
     imports. A failure is reported once and left for the sync.
+
+    Attributes:
+        ledger: The study's folder, which knows what could not be read in it so far.
     """
 
     def __init__(
@@ -46,7 +49,7 @@ class Tracker:
     ) -> None:  # fmt: skip
         self._background = Background("tracking")
         self._mirror = Mirror(tracking, ledger, info, self._background.step, agree, say)
-        self._ledger, self._say = ledger, say
+        self.ledger, self._say = ledger, say
         self._paused_until = 0.0
         self._opening: list[Callable[[], object]] = []
 
@@ -54,8 +57,8 @@ class Tracker:
         """Open the parent run, and end the child runs that a killed session left open, before everything else."""
         _import_slow_packages()
         self._opening.append(lambda: self._mirror.open_parent(config_yaml))
-        for record in self._ledger.records():
-            if record.ended_at is not None and not self._mirror.is_complete(self._ledger.trial_folder(record.number)):
+        for record in self.ledger.records():
+            if record.ended_at is not None and not self._mirror.is_complete(self.ledger.trial_folder(record.number)):
                 self._opening.append(partial(self._mirror.end, record))
 
     def begin(self, record: TrialRecord) -> None:
@@ -84,7 +87,7 @@ class Tracker:
     def close(self, metrics: Mapping[str, float], note: str, files: list[Path], status: str) -> None:
         """Mirror everything pending, and close the parent run."""
         summary = {"metrics": dict(metrics), "note": note, "status": status}
-        write_atomically(self._ledger.folder / _SUMMARY, json.dumps(summary))
+        write_atomically(self.ledger.folder / _SUMMARY, json.dumps(summary))
         self._submit(lambda: self._mirror.close_parent(metrics, note, files, status))
         self._background.finish()
 
