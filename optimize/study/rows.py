@@ -59,6 +59,7 @@ class Row:
             "study": self.study,
             "trial": pick.number,
             "params": dict(pick.params),
+            "settings": pick.settings,
             "estimates": {n: e.to_dict() for n, e in pick.estimates.items()},
             "gains_over_vllm_defaults": {n: e.to_dict() for n, e in recommendation.gains.items()},
             "score": recommendation.score.to_dict(),

@@ -50,7 +50,7 @@ def page(studies: Sequence[Entry], matrix: Sequence[Result], mlflow: str, optuna
         mlflow: Address of MLflow's UI.
         optuna: Address of Optuna's dashboard.
     """
-    named = {name for row in matrix for name in row.params}
+    named = {name for row in matrix for name in row.settings}
     knobs = [knob for knob in _MAIN_KNOBS if knob in named] + sorted(named.difference(_MAIN_KNOBS))
     return _template().render(
         cards=[Card(entry, mlflow, optuna) for entry in studies if entry.kind == STUDY],

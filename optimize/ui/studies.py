@@ -57,7 +57,7 @@ class Result:
         study: Name of the study.
         title: Scenario for people.
         number: Trial of the recommendation.
-        params: Knob -> value.
+        settings: Knob -> value, the data type that vLLM chose beside the recipe.
         estimates: Metric -> figure.
         gains: Objective -> how many times better than vLLM's defaults.
         score: Weighted geometric mean of the gains.
@@ -70,7 +70,7 @@ class Result:
     study: str
     title: str
     number: int
-    params: Mapping[str, Any]
+    settings: Mapping[str, Any]
     estimates: Mapping[str, Estimate]
     gains: Mapping[str, Estimate]
     score: Estimate
@@ -236,7 +236,8 @@ def _results(path: Path) -> list[Result]:
 
 def _result(raw: Mapping[str, Any]) -> Result:
     return Result(
-        study=str(raw["study"]), title=str(raw["title"]), number=int(raw["trial"]), params=dict(raw["params"]),
+        study=str(raw["study"]), title=str(raw["title"]), number=int(raw["trial"]),
+        settings=dict(raw.get("settings", raw["params"])),
         estimates=_estimates(raw["estimates"]), gains=_estimates(raw["gains_over_vllm_defaults"]),
         score=Estimate.from_dict(raw["score"]), decisive=bool(raw["better_than_defaults"]),
         rounds=int(raw["rounds"]), date=str(raw["date"]), simulated=_is_simulated(raw),

@@ -74,13 +74,22 @@ def add(out: Path, name: str, *trials: dict[str, Any], **about: Any) -> Path:
 def test_a_recommendation_is_shown_with_its_gains_and_their_intervals(made: Path, entry: Entry) -> None:
     assert entry.result is not None and not entry.result.is_default
     text = shown(made)
-    for name, value in entry.result.params.items():
+    for name, value in entry.result.settings.items():
         assert f"<dt>{name}</dt><dd>{value}" in text
     assert "by single, unconfirmed measurements: its weighted score is" in text and "(95\u00a0%\u00a0CI\u00a0" in text
     assert "<strong>Simulated.</strong>" in text and "simulated: no measurement</small>" in text
     looks = {look for *_, look in Card(entry, "", "").gains}
     assert looks <= {"better", "worse", "even"} and len(Card(entry, "", "").gains) == len(DIRECTIONS)
     assert '<section id="matrix">' in text and "1 of" not in text
+
+
+def test_the_data_type_that_vllm_chose_stands_beside_the_recipe(made: Path, entry: Entry, tmp_path: Path) -> None:
+    rows = json.loads((made / "matrix.json").read_text())
+    recipe = rows[0]["params"]["quantization"]
+    rows[0]["settings"] = {**rows[0]["params"], "quantization": f"{recipe} (bfloat16)"}
+    (tmp_path / "matrix.json").write_text(json.dumps(rows))
+    assert f">{recipe} (bfloat16)</td>" in shown(tmp_path)
+    assert entry.result is not None and entry.result.settings["quantization"] == recipe
 
 
 def test_the_picture_has_the_front_the_defaults_and_the_recommendation(entry: Entry) -> None:
