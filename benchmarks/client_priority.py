@@ -51,7 +51,7 @@ def run(repeats: int) -> dict[Case, list[Figures]]:
         for repeat in range(repeats):
             for quantization, niceness in rng.sample(cases, k=len(cases)):
                 plan = plans[niceness]
-                load = dataclasses.replace(plan.config.load, window_min_s=plan.config.load.window_max_s)
+                load = dataclasses.replace(plan.config.load, window_min_s=plan.config.load.window_precise_s)
                 log = Path(folder) / f"{repeat}-{quantization}-{niceness}"
                 engine = plan.launcher.launch(engines[quantization], log)
                 try:

@@ -59,13 +59,13 @@ class TrialRecord:
         new_engine: Whether it needed an engine of its own, rather than the one that was live.
         dtype: The data type that vLLM chose for what is not quantized; empty where a flag sets it.
         audit: The client's own figures over the window; see `optimize.load.audit.Audit`.
+        pace: The baseline's `optimize.load.pace.Pace`, which the limits of the load follow; empty without limits.
         disturbed: What disturbed the machine during the window, in words.
         cut_short: Why the window was closed early; empty where it was not.
         repeated: Why earlier measurements of the trial were rejected, in words.
         seconds: Phase -> seconds it took: "ask" (the sampler), "engine_start", of that "engine_start.compiling" and the
             other phases of `optimize.engine.startup`, "repeated" (rejected measurements), "first_answer", "warmup",
-            "window", "drain", "scoring" (the references), "total" (from the end of the ask to the end of the
-            measurement), "wall" (from the ask until the study was told).
+            "window", "drain", "scoring" (the references), "total" (all but the ask), "wall" (until the study was told).
         started_at: Unix time.
         ended_at: Unix time; None while it runs.
     """
@@ -89,6 +89,7 @@ class TrialRecord:
     new_engine: bool = True
     dtype: str = ""
     audit: dict[str, Any] = field(default_factory=dict)
+    pace: dict[str, float] = field(default_factory=dict)
     disturbed: list[str] = field(default_factory=list)
     cut_short: str = ""
     repeated: list[str] = field(default_factory=list)
@@ -115,10 +116,10 @@ class TrialRecord:
         self.violations = dict(violations or {})
         self.feasible = self.state is State.COMPLETED and all(v <= 0 for v in self.violations.values())
         self.answers_key, self.new_engine = evaluation.answers_key, evaluation.new_engine
-        self.dtype = evaluation.dtype
         self.audit, self.paired = dict(evaluation.audit), dict(evaluation.paired)
         self.disturbed, self.repeated = list(evaluation.disturbances), redact_all(list(evaluation.repeats))
-        self.cut_short = evaluation.cut_short
+        self.cut_short, self.dtype = evaluation.cut_short, evaluation.dtype
+        self.pace = dict(evaluation.pace) if self.role is Role.BASELINE else self.pace
         self.seconds = {**self.seconds, **evaluation.seconds}
         self.ended_at = time.time()
 
@@ -144,8 +145,7 @@ class TrialRecord:
         Raises:
             ValueError: it is no JSON, a field is missing, or a value is of another type than its field.
         """
-        record: TrialRecord = _schema().validate_python(json.loads(text))
-        return record
+        return _schema().validate_python(json.loads(text))
 
 
 @cache

@@ -75,6 +75,7 @@ class Evaluation:
         paired: Quality metric -> comparison with the baseline on common rows (`objectives.segments.Paired`).
         new_engine: Whether the trial needed an engine of its own, rather than the one that was live.
         dtype: The data type that vLLM chose for what is not quantized; empty where a flag sets it.
+        pace: How fast the engine answered in the window; see `optimize.load.pace.Pace`.
     """
 
     outcome: Outcome
@@ -87,3 +88,4 @@ class Evaluation:
     paired: Mapping[str, Any] = field(default_factory=dict)
     new_engine: bool = True
     dtype: str = ""
+    pace: Mapping[str, Any] = field(default_factory=dict)

@@ -89,17 +89,25 @@ class Load:
         arrivals: When requests are due: a profile of `optimize.load.arrivals`.
         clients: Client processes at the start.
         clients_max: Most client processes, where fewer cannot keep up; null for one per core.
-        first_answer_max_s: Time limit of the very first answers, which may wait for kernels to be compiled.
+        first_answer_max_s: Longest time without any answer, the very first included, which may wait for kernels to be
+            compiled. An engine that generates tokens, or is kept from the processors, is given longer.
         warmup_s: Shortest warm-up.
         warmup_requests: Requests that must have ended before the window opens.
-        warmup_max_s: Longest warm-up; a load that has not settled by then is measured as it is.
+        warmup_settle_s: Time that a load is given to settle; longer where two answers take longer.
+        warmup_max_s: Longest warm-up; a load that has not settled by then is measured as it is. Null follows the pace
+            of the baseline, as do the other limits that may be null (`optimize.load.pace`).
         window_min_s: Shortest window.
-        window_requests: Answers to requests due in the window before it may close.
-        window_max_s: Longest window.
+        window_requests: Answers to requests due in the window before it may close, however long they take; 20 are
+            enough after two minutes, unless `window_max_s` is set.
+        window_precise_s: Length up to which a window that has its answers is kept open for `precision`; `window_max_s`
+            takes its place.
+        window_max_s: Longest window; null measures the baseline as long as it takes, and other trials up to twice as
+            long as the baseline took for its answers.
         window_look_s: Time from which a window may be closed because its trial is futile; see `study.cut_short`.
         precision: Metric -> half-width of its interval, as a share of its value, at which the window closes early.
-        drain_max_s: Longest wait for the window's last requests.
-        request_timeout_s: Time after which a request counts as failed.
+        drain_max_s: Longest wait for the window's last requests; null waits 15 s, or three answers.
+        request_timeout_s: Time after which a request counts as failed; null waits for the baseline's as long as the
+            engine makes progress, and for others 60 s, or ten times the baseline's longest.
         quiet_wait_s: Longest wait for other programs to end before a session begins; null does not look at the machine.
         guard: Limits beyond which a measurement is repeated.
         iterations: A fixed number of warm-up and measured iterations in place of all lengths above.
@@ -111,14 +119,16 @@ class Load:
     first_answer_max_s: float = positive(180.0)
     warmup_s: float = not_negative(1.0)
     warmup_requests: int = not_negative(16)
-    warmup_max_s: float = not_negative(15.0)
+    warmup_settle_s: float = not_negative(15.0)
+    warmup_max_s: float | None = not_negative(None)
     window_min_s: float = not_negative(8.0)
     window_requests: int = positive(100)
-    window_max_s: float = positive(15.0)
+    window_precise_s: float = not_negative(15.0)
+    window_max_s: float | None = positive(None)
     window_look_s: float = not_negative(2.0)
     precision: dict[str, float] = positive({}, reason="it is a share, e.g. 0.05")
-    drain_max_s: float = not_negative(15.0)
-    request_timeout_s: float = positive(60.0)
+    drain_max_s: float | None = not_negative(None)
+    request_timeout_s: float | None = positive(None)
     quiet_wait_s: float | None = not_negative(60.0)
     guard: Guard = field(default_factory=Guard)
     iterations: Iterations = field(default_factory=Iterations)

@@ -8,7 +8,10 @@ from typing import Any
 from optimize.driver.session import Session
 from optimize.engine.base import TrialConfig
 from optimize.errors import EngineFailure, OptimizeError, TransientFault
+from optimize.evaluation.refusal import whole_reason
 from optimize.executor.base import Executor
+from optimize.load.pace import Pace
+from optimize.study.trials import baseline_pace
 
 _PARAMS, _OUTSIDE = "baseline_params", "baseline_outside"
 """User attributes of the study: the baseline's settings, and the knobs whose defaults lie outside the space."""
@@ -51,12 +54,13 @@ class Baseline:
         """Flag -> value of an engine that was started without flags; empty where no engine can be started."""
         if self._session.plan.launcher.request_knobs_only:
             return {}
-        self._session.progress.phase("starting vLLM with its defaults")
+        phase = "starting vLLM with its defaults"
+        self._session.progress.phase(phase)
         config = self._space.vllm_defaults(self._session.checkpoints)
         try:
             return self._executor.effective(config.engine, self._space.engine_flags)
         except (EngineFailure, TransientFault) as failure:
-            raise OptimizeError(f"vLLM's own defaults do not run here: {failure}") from failure
+            raise OptimizeError(f"vLLM's own defaults do not run here: {whole_reason(failure, phase)}") from failure
 
     def config_of(self, params: Mapping[str, Any], baseline: bool = False) -> TrialConfig:
         """The configuration of a point; the baseline runs without flags, unless it had to be moved into the space."""
@@ -64,3 +68,14 @@ class Baseline:
         if baseline and not self._session.study.user_attrs.get(_OUTSIDE):
             return self._space.vllm_defaults(checkpoints, params)
         return self._space.resolve(params, checkpoints)
+
+    def slowness(self) -> str:
+        """What a slow model means for the study, in words; empty where windows hold all of their answers."""
+        pace = Pace.from_dict(baseline_pace(self._session.study))
+        wanted = self._session.plan.config.load.window_requests
+        if pace is None or pace.answers >= wanted:
+            return ""
+        return (
+            f"an answer takes up to {pace.answer_s:.3g} s here: a window of {pace.window_s:.0f} s holds {pace.answers} "
+            f"answers instead of {wanted}, and its intervals are wide (load.window_max_s=SECONDS waits for all of them)"
+        )

@@ -19,6 +19,7 @@ from optimize.search.space import QUANTIZATION
 from optimize.study.trial_attributes import CONFIRMS, role_of
 from optimize.study.trials import (
     baseline_estimates,
+    baseline_pace,
     candidates,
     paired_so_far,
     quality_so_far,
@@ -55,6 +56,7 @@ class Preparation:
             study=study.study_name, number=trial.number, role=role, params=dict(trial.params), config={},
             signature=dict(self._session.plan.signature), started_at=time.time(),
             seconds={"ask": time.monotonic() - asked_at}, confirms=trial.user_attrs.get(CONFIRMS),
+            pace=baseline_pace(study),
         )  # fmt: skip
         record.baseline = role is Role.BASELINE or self._is_baseline(record.confirms)
         trial.set_user_attr(ROLE, str(role))

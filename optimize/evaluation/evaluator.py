@@ -10,16 +10,17 @@ from typing import Any
 
 from objectives import Measurement, RequestRecord
 from objectives.segments import SegmentScore
-from optimize.decision.constraints import hopeless_after_s
 from optimize.decision.futility import Futility
 from optimize.engine.base import Engine, EngineConfig, TrialConfig
 from optimize.engine.pool import EnginePool, Lease
 from optimize.engine.startup import keyed
-from optimize.errors import EngineFailure, FailureKind, TransientFault
+from optimize.errors import EngineFailure, FailureKind, OptimizeError, TransientFault
 from optimize.evaluation.answers import AnswerStore, answers_key
 from optimize.evaluation.estimates import estimate_all, relative_half_width
 from optimize.evaluation.interference import Machine, disturbances
 from optimize.evaluation.perplexity import logprobs_of
+from optimize.evaluation.refusal import whole_reason
+from optimize.evaluation.task import Notes, Task, effort_in
 from optimize.evaluation.telemetry import Sampler, Telemetry
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.clients import Clients
@@ -33,34 +34,6 @@ Phase = Callable[[str], None]
 _DTYPE = "dtype"
 _CONFIRMATION_REPEATS = 3
 """Times as many measurements a confirmation may take as a trial of the search."""
-
-
-@dataclass
-class _Notes:
-    """Notes on one evaluation, kept whatever its outcome is; the attributes are those of `Evaluation`."""
-
-    answers_key: str
-    seconds: dict[str, float] = field(default_factory=dict)
-    audit: dict[str, Any] = field(default_factory=dict)
-    disturbances: list[str] = field(default_factory=list)
-    repeats: list[str] = field(default_factory=list)
-    cut_short: str = ""
-    paired: dict[str, Any] = field(default_factory=dict)
-    new_engine: bool = True
-    dtype: str = ""
-
-    def evaluation(self, outcome: Outcome) -> Evaluation:
-        return Evaluation(outcome, **vars(self))
-
-
-@dataclass(frozen=True)
-class _Task:
-    """One configuration to evaluate; `record` is read only."""
-
-    config: TrialConfig
-    record: TrialRecord
-    futility: Futility | None
-    notes: _Notes
 
 
 @dataclass(frozen=True)
@@ -104,37 +77,50 @@ class Evaluator:
         Raises:
             OptimizeError: a user's metric cannot score an answer.
         """
-        task = _Task(config, record, futility, _Notes(answers_key(config)))
+        task = Task(config, record, futility, Notes(answers_key(config)))
         began = self.clock.now()
-        self.phase("reusing the live engine" if self.pool.is_live(config.engine) else "starting the engine")
+        self._begin(task, "reusing the live engine" if self.pool.is_live(config.engine) else "starting the engine")
         self.clients.begin()
         try:
             measurement = self._on_engine(task, hold, began)
         except EngineFailure as failure:
-            return self._unmeasured(task, began, Infeasible(failure.kind, str(failure), failure.evidence))
+            reason = self._whole_reason(task, failure)
+            return self._unmeasured(task, began, Infeasible(failure.kind, reason, failure.evidence))
         except TransientFault as fault:
-            return self._unmeasured(task, began, Failed(str(fault)))
+            return self._unmeasured(task, began, Failed(self._whole_reason(task, fault)))
         finally:
             self._keep_log(record.number)
         task.notes.seconds["total"] = self.clock.now() - began
         self._keep(task, measurement)
         return task.notes.evaluation(Completed(estimate_all(measurement, self.plan.metrics)))
 
-    def _unmeasured(self, task: _Task, began: float, outcome: Outcome) -> Evaluation:
+    def _unmeasured(self, task: Task, began: float, outcome: Outcome) -> Evaluation:
         task.notes.seconds |= {**keyed(self.pool.start_seconds), "total": self.clock.now() - began}
         return task.notes.evaluation(outcome)
 
-    def _on_engine(self, task: _Task, hold: Callable[[], None], began: float) -> Measurement:
+    def _begin(self, task: Task, phase: str) -> None:
+        """Show a phase that begins, and note it for the case that it fails."""
+        task.phases.append(phase)
+        self.phase(phase)
+
+    def _whole_reason(self, task: Task, error: OptimizeError) -> str:
+        log = self.pool.last_log()
+        text = log.read_text(encoding="utf-8", errors="replace") if log is not None and log.is_file() else ""
+        return whole_reason(error, task.phases[-1], task.notes.disturbances, text)
+
+    def _on_engine(self, task: Task, hold: Callable[[], None], began: float) -> Measurement:
         notes = task.notes
-        with self.pool.lease(task.config.engine, lambda name: self.phase(f"starting the engine: {name}")) as lease:
+        with self.pool.lease(
+            task.config.engine, lambda name: self._begin(task, f"starting the engine: {name}")
+        ) as lease:
             notes.seconds |= {"engine_start": self.clock.now() - began, **keyed(self.pool.start_seconds)}
             notes.new_engine = not lease.reused
             notes.dtype = _chosen_dtype(task.config.engine, lease.engine)
-            self.phase("settling")
+            self._begin(task, "settling")
             hold()
             return self._with_references(self._measure(task, lease), lease, notes)
 
-    def _keep(self, task: _Task, measurement: Measurement) -> None:
+    def _keep(self, task: Task, measurement: Measurement) -> None:
         """Write the raw data, and note how the answers compare with the baseline's."""
         self.ledger.write_requests(task.record.number, measurement.records, measurement.series)
         if self.answers is not None:
@@ -148,7 +134,7 @@ class Evaluator:
 
     # --- measurements -------------------------------------------------------------------------------------------
 
-    def _measure(self, task: _Task, lease: Lease) -> Measurement:
+    def _measure(self, task: Task, lease: Lease) -> Measurement:
         """Measure, and repeat the measurement while the guard rejects it.
 
         A candidate of a confirmation has served its load before: where its window does not settle, that is the
@@ -163,7 +149,7 @@ class Evaluator:
         for repeat in range(repeats_max + 1):
             if repeat:
                 notes.seconds["repeated"] = self.clock.now() - began
-                self.phase("measuring again")
+                self._begin(task, "measuring again")
                 lease.engine.reset()
             result, measurement = self._load(task, lease)
             client_problems = result.audit.problems(guard)
@@ -175,16 +161,20 @@ class Evaluator:
                 notes.repeats += objections
             if client_problems and result.audit.client_cpu > guard.client_cpu_max / 2:
                 self.clients.grow(self.plan.config.load.clients_max or len(os.sched_getaffinity(0)))
-        _require_settled(result, client_problems, notes.disturbances)
+        if client_problems and notes.disturbances and task.record.baseline:
+            notes.disturbances += client_problems  # without a baseline there is no study: it is flagged instead
+            client_problems = []
+        _require_settled(result, client_problems)
         return measurement
 
-    def _note(self, result: LoadResult, measurement: Measurement, notes: _Notes) -> None:
+    def _note(self, result: LoadResult, measurement: Measurement, notes: Notes) -> None:
         guard = self.plan.config.load.guard
         notes.disturbances = disturbances(measurement, guard) + result.audit.stalls(guard)
         notes.disturbances += [result.drift] if result.drift else []
         notes.audit, notes.cut_short = asdict(result.audit), result.cut_short or ""
+        notes.pace = asdict(result.pace) if result.pace else {}
 
-    def _load(self, task: _Task, lease: Lease) -> tuple[LoadResult, Measurement]:
+    def _load(self, task: Task, lease: Lease) -> tuple[LoadResult, Measurement]:
         """Run one load and observe it."""
         engine, plan, config = lease.engine, self.plan, task.config
         answers = self._answers_so_far(task.notes.answers_key)
@@ -194,13 +184,20 @@ class Evaluator:
         machine = Machine(lambda: [*engine.pids, *self.clients.pids]) if engine.pids else None
         with self.telemetry(engine, machine).sampling() as telemetry:
             control = LoadControl(
-                self.phase, clock=self.clock,
+                lambda name: self._begin(task, name), clock=self.clock,
                 first_answers=config.request.beam_size not in lease.answered,
-                give_up_s=None if task.record.baseline else hopeless_after_s(plan.limits),
+                give_up_s=task.give_up_s(plan.limits), pace=task.pace,
+                effort=lambda since: effort_in(telemetry.series(since)),
                 precise=self._precise(config),
                 hopeless=self._hopeless(task, engine, telemetry),
             )  # fmt: skip
-            result = run_load(self.clients, engine, traffic, control)
+            began = self.clock.now()
+            try:
+                result = run_load(self.clients, engine, traffic, control)
+            except EngineFailure:
+                so_far = Measurement([], 0.0, self.clock.now() - began, {}, series=telemetry.series(began))
+                task.notes.disturbances = disturbances(so_far, plan.config.load.guard)
+                raise
         lease.answered.add(config.request.beam_size)
         task.notes.seconds |= _phases_s(result)
         measurement = self._measurement(config, result.records, result.window_start_s, result.window_end_s)
@@ -215,7 +212,7 @@ class Evaluator:
 
     # --- quality ------------------------------------------------------------------------------------------------
 
-    def _with_references(self, measurement: Measurement, lease: Lease, notes: _Notes) -> Measurement:
+    def _with_references(self, measurement: Measurement, lease: Lease, notes: Notes) -> Measurement:
         """The measurement with the model's log probabilities of the references, where a metric needs them.
 
         They are computed once the load is over.
@@ -259,7 +256,7 @@ class Evaluator:
 
         return precise
 
-    def _hopeless(self, task: _Task, engine: Engine, telemetry: Sampler) -> Hopeless:
+    def _hopeless(self, task: Task, engine: Engine, telemetry: Sampler) -> Hopeless:
         """Why the trial cannot matter any more, judged by the cheap metrics alone: quality is left out."""
         futility = task.futility
         if futility is None:
@@ -290,10 +287,9 @@ def _phases_s(result: LoadResult) -> dict[str, float]:
     }
 
 
-def _require_settled(result: LoadResult, client_problems: Sequence[str], disturbances_noted: Sequence[str]) -> None:
+def _require_settled(result: LoadResult, client_problems: Sequence[str]) -> None:
     """Raises TransientFault of a client that was too slow, and EngineFailure of a load without a steady state."""
     if client_problems:
         raise TransientFault(f"the client was too slow for valid figures: {'; '.join(client_problems)}")
     if result.overload:
-        suffix = f"; {'; '.join(disturbances_noted)}" if disturbances_noted else ""
-        raise EngineFailure(FailureKind.UNSETTLED, f"{result.overload}: this load does not settle{suffix}")
+        raise EngineFailure(FailureKind.UNSETTLED, f"{result.overload}: this load does not settle")

@@ -16,7 +16,8 @@ from optimize.load.audit import Audit, audit_of
 from optimize.load.client_pool import LoadRequest
 from optimize.load.clients import Clients, OngoingLoad
 from optimize.load.clock import Clock, MonotonicClock
-from optimize.load.window import Hopeless, Precise, Window
+from optimize.load.pace import Effort, Limits, Pace, pace_of
+from optimize.load.window import Hopeless, PilesUp, Precise, Silence, Window
 from optimize.load.workload import Workload
 
 _FIRST_WATCH_S = 0.02
@@ -55,6 +56,8 @@ class LoadControl:
         phase: Called with "first answers", "warm-up" and "measuring" as they begin.
         first_answers: Whether kernels may have to be compiled first.
         give_up_s: How long the load may go on without a single answer; None waits as long as for the first answers.
+        pace: The baseline's, which the limits follow; None measures as long as it takes.
+        effort: What the engine did since a time of the clock, for one that gives no answer.
         precise: Asked now and then whether a window that is long enough may close.
         hopeless: Asked from `load.window_look_s` on whether it may close before that, and why.
         clock: Times the load; the clients must use the same one.
@@ -63,6 +66,8 @@ class LoadControl:
     phase: Phase = lambda _: None
     first_answers: bool = True
     give_up_s: float | None = None
+    pace: Pace | None = None
+    effort: Callable[[float], Effort] = lambda _: Effort()
     precise: Precise = lambda _: True
     hopeless: Hopeless = lambda _: None
     clock: Clock = field(default_factory=MonotonicClock)
@@ -83,6 +88,7 @@ class LoadResult:
         drift: How the speed changed within the window, in words, where the arrivals do not explain it.
         overload: How the arrivals outrun the engine, in words: the load has no steady state.
         cut_short: Why the window was closed early; None where it was not.
+        pace: How fast the engine answered in the window.
     """
 
     records: list[RequestRecord]
@@ -95,6 +101,7 @@ class LoadResult:
     drift: str | None
     overload: str | None
     cut_short: str | None = None
+    pace: Pace | None = None
 
 
 def run_load(clients: Clients, engine: Engine, traffic: Traffic, control: LoadControl | None = None) -> LoadResult:
@@ -111,7 +118,7 @@ def run_load(clients: Clients, engine: Engine, traffic: Traffic, control: LoadCo
 
     Raises:
         EngineFailure: the engine died, refuses such requests, gave no answer during warm-up, or fewer than
-            `MIN_ANSWERS` to the requests of `load.window_max_s`.
+            `MIN_ANSWERS` to the requests of the longest window.
         TransientFault: a client process ended.
     """
     return _Generator(clients, engine, traffic, control or LoadControl()).run()
@@ -121,6 +128,7 @@ class _Generator:
     def __init__(self, clients: Clients, engine: Engine, traffic: Traffic, control: LoadControl) -> None:
         self._clients, self._engine, self._traffic, self._control = clients, engine, traffic, control
         self._load, self._clock = traffic.load, control.clock
+        self._limits = Limits(traffic.load, control.pace)
 
     def run(self) -> LoadResult:
         control, began = self._control, self._clock.now()
@@ -128,10 +136,9 @@ class _Generator:
             self._first_answers()
             self._engine.reset()  # memory that compiling took for a moment, or cached, is none of the load's
         first_answer_s = self._clock.now() - began
-        request = self._request(self._traffic.workload.max_tokens, self._load.request_timeout_s)
-        patience_s = self._load.first_answer_max_s if control.give_up_s is None else control.give_up_s
+        request = self._request(self._traffic.workload.max_tokens, self._limits.request_s)
         with self._clients.loading(self._engine.endpoint, request) as run:
-            window = Window(run, self._engine, self._load, patience_s, self._clock)
+            window = Window(run, self._engine, self._limits, self._silence(run, control.give_up_s), self._clock)
             start_s, end_s = self._measure(window)
             drained_s = run.clock()
         return self._result(window, start_s, end_s, first_answer_s, drained_s)
@@ -147,7 +154,11 @@ class _Generator:
             sorted([*run.records, *late], key=lambda r: r.done_s), start_s, end_s, run.began, first_answer_s, drained_s,
             audit=audit_of(run, due, self._scheduled(window.profile_start_s, start_s, end_s), start_s, end_s),
             drift=drift, overload=overload, cut_short=window.cut_short,
+            pace=pace_of(due, end_s - start_s, self._load.window_requests),
         )  # fmt: skip
+
+    def _silence(self, run: OngoingLoad, first_s: float | None = None) -> Silence:
+        return Silence(self._limits, first_s, lambda since_s: self._control.effort(run.began + since_s))
 
     def _request(self, max_tokens: int, timeout_s: float) -> LoadRequest:
         traffic = self._traffic
@@ -160,17 +171,32 @@ class _Generator:
         one sequence and for any number of them.
         """
         self._control.phase("first answers")
-        limit_s = self._load.first_answer_max_s
-        request = self._request(_FIRST_TOKENS, limit_s)
+        limits = self._limits
+        request = self._request(_FIRST_TOKENS, limits.request_s if limits.pace is None else limits.silence_s)
         for together in (1, _FIRST_TOGETHER):
             with self._clients.loading(self._engine.endpoint, request, processes=1) as run:
                 run.follow(Burst(together))
+                silence = self._silence(run)
                 while len(run.records) < together:
+                    if silence.is_too_long(run.records, run.clock()):
+                        raise self._unanswered()
                     self._engine.check()
                     self._clock.sleep(_FIRST_WATCH_S)
                     run.update()
             if all(r.error is not None for r in run.records):
-                _refuse(run.records[-1], limit_s)
+                self._refuse(run.records[-1])
+
+    def _refuse(self, record: RequestRecord) -> None:
+        """Give up where the answer shows that no other will come; other errors may pass."""
+        if record.error == "timeout":
+            raise self._unanswered()
+        if record.error == "refused":
+            raise EngineFailure(FailureKind.REFUSED, f"the engine refuses such requests: {record.text[:300]}")
+
+    def _unanswered(self) -> EngineFailure:
+        return EngineFailure(
+            FailureKind.TOO_SLOW, f"no first answer within {self._limits.silence_s:.0f} s (load.first_answer_max_s)"
+        )
 
     def _measure(self, window: Window) -> tuple[float, float]:
         """Warm up, measure, drain; returns the window."""
@@ -182,7 +208,7 @@ class _Generator:
         start_s = window.opening_s()
         self._control.phase("measuring")
         if length_s is None:
-            end_s = window.measure(start_s, self._control.precise, self._control.hopeless)
+            end_s = window.measure(start_s, self._control.precise, self._control.hopeless, self._piles_up(window.run))
         else:
             start_s = window.profile_start_s = window.run.clock() + _LEAD_S
             window.run.follow(arrivals, start_s)
@@ -190,6 +216,17 @@ class _Generator:
             window.until(lambda now: now >= end_s, end_s)
         window.drain(start_s, end_s)
         return start_s, end_s
+
+    def _piles_up(self, run: OngoingLoad) -> PilesUp:
+        """Whether an open loop asks for more than the engine serves; users who wait for their answers never do."""
+        if isinstance(self._traffic.arrivals, ClosedLoop):
+            return lambda *_: False
+
+        def piles_up(start_s: float, now: float) -> bool:
+            ended = sum(start_s <= r.done_s < now for r in run.records)
+            return steady_state.backlog(self._scheduled(0.0, start_s, now) or 0, ended) is not None
+
+        return piles_up
 
     def _scheduled(self, began_s: float, start_s: float, end_s: float) -> int | None:
         """How many requests the schedule placed in the window; None in a closed loop."""
@@ -220,11 +257,3 @@ def _first_rate(arrivals: Arrivals) -> float:
     assert not isinstance(arrivals, ClosedLoop)
     open_loop: OpenLoop = arrivals
     return open_loop.first_rate_per_s
-
-
-def _refuse(record: RequestRecord, limit_s: float) -> None:
-    """Give up where the answer shows that no other will come; other errors may pass."""
-    if record.error == "timeout":
-        raise EngineFailure(FailureKind.TOO_SLOW, f"no first answer within {limit_s:.0f} s (load.first_answer_max_s)")
-    if record.error == "refused":
-        raise EngineFailure(FailureKind.REFUSED, f"the engine refuses such requests: {record.text[:300]}")

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from objectives import RequestRecord
-from optimize.config.measuring import Load
 from optimize.engine.base import Engine
 from optimize.errors import EngineFailure, FailureKind
 from optimize.load import steady_state
 from optimize.load.clients import OngoingLoad
 from optimize.load.clock import Clock
+from optimize.load.pace import Effort, Limits, is_stalled
 
 _WATCH_S = 0.1
 _LOOKING_SHARE = 0.1  # of one core at most: looking at the records must not take the cores from the load
 MIN_ANSWERS = 5
 """With fewer answers in the longest window allowed, a configuration is too slow to be measured at all."""
+_FAILURES_S = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,8 @@ Precise = Callable[[Glimpse], bool]
 """Whether a window that is long enough may close."""
 Hopeless = Callable[[Glimpse], str | None]
 """Why a window need not be measured any longer; None where it must be."""
+PilesUp = Callable[[float, float], bool]
+"""Whether requests pile up between two seconds of the load, so that no window would ever hold its answers."""
 
 
 class Window:
@@ -49,8 +53,8 @@ class Window:
     Args:
         run: The load under way.
         engine: The engine under load; its death ends the phase at once.
-        load: Lengths and limits of the phases.
-        patience_s: How long the load may go on without a single answer.
+        limits: Lengths and limits of the phases.
+        silence: How long the load may go on without an answer.
         clock: Times the waits.
 
     Attributes:
@@ -58,17 +62,18 @@ class Window:
         cut_short: Why the window was closed early; None where it was not.
     """
 
-    def __init__(self, run: OngoingLoad, engine: Engine, load: Load, patience_s: float, clock: Clock) -> None:
-        self.run, self._engine, self._load, self._patience_s, self._clock = run, engine, load, patience_s, clock
+    def __init__(self, run: OngoingLoad, engine: Engine, limits: Limits, silence: Silence, clock: Clock) -> None:
+        self.run, self._engine, self._limits, self._silence, self._clock = run, engine, limits, silence, clock
+        self._load = limits.load
         self.profile_start_s = 0.0
         self.cut_short: str | None = None
 
-    def until(self, done: Callable[[float], bool], limit_s: float) -> float:
-        """Wait for `done(now)` or the limit while watching the engine; returns the second at which it ended."""
+    def until(self, done: Callable[[float], bool], limit_s: float = math.inf) -> float:
+        """Wait for `done(now)`, the limit or a load that is given up; returns the second at which it ended."""
         while True:
             self.run.update()
             now = self.run.clock()
-            if done(now) or now >= limit_s:
+            if done(now) or now >= limit_s or self._silence.is_too_long(self.run.records, now):
                 return now
             self._engine.check()
             looking_s = self.run.clock() - now
@@ -81,19 +86,20 @@ class Window:
             EngineFailure: no request was answered.
         """
         load, records = self._load, self.run.records
-        self.until(
-            lambda now: now >= load.warmup_s and len(records) >= load.warmup_requests and self._any_answer(),
-            min(load.warmup_max_s, self._patience_s),
-        )
-        now = self.until(lambda _: bool(records), self._patience_s)
+
+        def is_warm(now: float) -> bool:
+            enough = now >= load.warmup_s and len(records) >= load.warmup_requests and self._any_answer()
+            return enough or (bool(records) and now >= self._limits.warmup_s(records))
+
+        now = self.until(is_warm)
         if not self._any_answer():
             raise self._too_slow(0, now, "warm-up")
 
     def opening_s(self) -> float:
         """When the window opens: with the first request of the steady state, but not before the shortest warm-up.
 
-        A load that has not settled by `load.warmup_max_s` is measured from then on, and `LoadResult` says whether it
-        did. After a fixed number of iterations the steady state is not looked for.
+        A load that has not settled by the end of the longest warm-up is measured from then on, and `LoadResult` says
+        whether it did. After a fixed number of iterations the steady state is not looked for.
         """
         if self._load.iterations.measured:
             return self.run.clock()
@@ -105,7 +111,7 @@ class Window:
                 openings.append(max(since_s, self._load.warmup_s))
             return bool(openings)
 
-        end_s = self.until(steady, self._load.warmup_max_s)
+        end_s = self.until(steady, self._limits.warmup_s(self.run.records))
         return openings[0] if openings else end_s
 
     def _steady_since_s(self) -> float | None:
@@ -113,21 +119,22 @@ class Window:
         in_flight = steady_state.in_flight(records, self._load.warmup_s / 2, until_s)
         return steady_state.steady_since_s(records, until_s, in_flight)
 
-    def measure(self, start_s: float, precise: Precise, hopeless: Hopeless) -> float:
+    def measure(self, start_s: float, precise: Precise, hopeless: Hopeless, piles_up: PilesUp) -> float:
         """Wait until the window may close; returns its end."""
         load, answers = self._load, _Answers(self.run.records, start_s)
 
         def may_close(now: float) -> bool:
             count, glimpse = answers.count(), Glimpse(self.run.records, start_s, now, self.run.began)
-            if now - start_s >= load.window_min_s and count >= load.window_requests:
-                return precise(glimpse)
+            is_long = now - start_s >= self._limits.precise_s
+            if self._limits.has_enough(count, now - start_s):
+                return is_long or precise(glimpse)
             if now - start_s >= load.window_look_s and count >= MIN_ANSWERS:
                 self.cut_short = hopeless(glimpse)
-            return self.cut_short is not None
+            return self.cut_short is not None or (is_long and piles_up(start_s, now))
 
-        end_s = self.until(may_close, start_s + load.window_max_s)
+        end_s = self.until(may_close, start_s + self._limits.window_s)
         if load.iterations.measured and (count := answers.count()) < load.window_requests:
-            self.cut_short = f"{count} of {load.window_requests} requests in {load.window_max_s:g} s"
+            self.cut_short = f"{count} of {load.window_requests} requests in {self._limits.window_s:g} s"
         return end_s
 
     def drain(self, start_s: float, end_s: float) -> None:
@@ -136,20 +143,28 @@ class Window:
         Raises:
             EngineFailure: fewer than `MIN_ANSWERS` requests due in the window were answered.
         """
-        self.until(lambda _: self.run.oldest_due_s() >= end_s, end_s + self._load.drain_max_s)
+        self.until(lambda _: self.run.oldest_due_s() >= end_s, end_s + self._limits.drain_s(self.run.records))
         answers = _Answers(self.run.records, start_s, end_s).count()
         if answers < MIN_ANSWERS:
-            raise self._too_slow(answers, end_s - start_s, "window (load.window_max_s)")
+            raise self._too_slow(answers, end_s - start_s, "window")
 
     def _any_answer(self) -> bool:
         return any(r.error is None for r in self.run.records)
 
     def _too_slow(self, answers: int, seconds: float, phase: str) -> EngineFailure:
-        text = f"{answers} answers in {seconds:.0f} s of {phase}: too slow, or failing, to be measured"
+        text = f"{answers} answers in {seconds:.0f} s of {phase}: {self._slowness()}"
         failed = [r for r in self.run.records if r.error is not None]
         if failed:
             text += f"; {len(failed)} requests failed, the last as {failed[-1].error} {failed[-1].text[:200]}".rstrip()
         return EngineFailure(FailureKind.TOO_SLOW, text)
+
+    def _slowness(self) -> str:
+        pace, bound_s = self._limits.pace, self._load.window_max_s
+        if bound_s is not None:
+            return f"too slow, or failing, to be measured (load.window_max_s={bound_s:g})"
+        if pace is None:
+            return "too slow, or failing, to be measured"
+        return f"the baseline gave {pace.answers} in {pace.window_s:.0f} s"
 
 
 class _Answers:
@@ -164,3 +179,32 @@ class _Answers:
             self._count += record.error is None and self._start_s <= record.due_s < self._end_s
         self._looked_at = len(self._records)
         return self._count
+
+
+class Silence:
+    """How long a load may go on without an answer.
+
+    Args:
+        limits: Of the load.
+        first_s: The same until the first answer, whatever the engine does; None makes no difference.
+        effort: What the engine did since a second of the load.
+    """
+
+    def __init__(self, limits: Limits, first_s: float | None, effort: Callable[[float], Effort]) -> None:
+        self._limits, self._first_s, self._effort = limits, first_s, effort
+        self._looked_at, self._failures, self._since_s = 0, 0, 0.0
+
+    def is_too_long(self, records: Sequence[RequestRecord], now: float) -> bool:
+        """Whether the load is to be given up: the engine gives no answer, or nothing but errors."""
+        for record in itertools.islice(records, self._looked_at, None):
+            self._failures = self._failures + 1 if record.error is not None else 0
+            if record.error is None:
+                self._since_s, self._first_s = now, None
+        self._looked_at = len(records)
+        silent_s = now - self._since_s
+        if self._first_s is not None:
+            return silent_s >= self._first_s
+        if silent_s >= _FAILURES_S and self._failures >= self._limits.load.window_requests:
+            return True
+        limit_s = self._limits.silence_s
+        return silent_s >= limit_s and is_stalled(silent_s, limit_s, self._effort(now - limit_s))

@@ -121,6 +121,12 @@ def baseline_estimates(study: optuna.Study) -> dict[str, Estimate] | None:
     return next((dict(c.estimates) for c in candidates(study) if c.baseline), None)
 
 
+def baseline_pace(study: optuna.Study) -> dict[str, float]:
+    """The baseline's `optimize.load.pace.Pace`, as stored; empty until it is measured, and in earlier versions."""
+    baselines = [t for t in measured_trials(study) if t.user_attrs.get(ROLE) == Role.BASELINE]
+    return dict(baselines[0].user_attrs.get("pace", {})) if baselines else {}
+
+
 @memoized
 def quality_so_far(study: optuna.Study) -> dict[str, dict[str, Estimate]]:
     """Key of answers (model and decoding) -> metric -> the figure that rests on most answers.

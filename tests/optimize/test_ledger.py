@@ -48,7 +48,7 @@ def test_trials_of_earlier_versions_are_read_and_written_under_the_same_names() 
     record = TrialRecord.from_json(EARLIER)
     assert record.role is Role.SEARCH and record.state is State.COMPLETED
     assert record.estimates == {"qps": Estimate(51.0, 47.1, 54.9, 203, "1/s")}
-    assert json.loads(record.to_json()) == {**json.loads(EARLIER), "dtype": ""}
+    assert json.loads(record.to_json()) == {**json.loads(EARLIER), "dtype": "", "pace": {}}
 
 
 def test_a_later_state_replaces_the_earlier(tmp_path: Path) -> None:

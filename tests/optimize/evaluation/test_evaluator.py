@@ -21,8 +21,10 @@ from optimize.engine.base import EngineConfig, Flags, RequestConfig, TrialConfig
 from optimize.errors import EngineFailure, FailureKind, OptimizeError, TransientFault
 from optimize.evaluation.answers import answers_key
 from optimize.evaluation.estimates import relative_half_width
+from optimize.evaluation.task import effort_in
 from optimize.load.arrivals import Constant
-from optimize.outcome import Completed, Failed, Infeasible
+from optimize.load.pace import Effort
+from optimize.outcome import Completed, Failed, Infeasible, Role
 from optimize.testing.scripted_engine import ScriptedTelemetry
 from optimize.testing.scripted_load import ScriptedAnswer, ScriptedClients, ScriptedRequest
 from tests.optimize.evaluation.scripted import CONFIG, METRICS, Rig, steady, trial
@@ -89,7 +91,11 @@ def test_an_engine_that_does_not_start_is_infeasible_and_its_log_is_kept(tmp_pat
     rig = Rig(tmp_path)
     rig.fail_starts(fp16=EngineFailure(FailureKind.DEVICE_OOM, "no room", ("CUDA out of memory",)))
     evaluation = rig.evaluate()
-    assert evaluation.outcome == Infeasible(FailureKind.DEVICE_OOM, "no room", ("CUDA out of memory",))
+    assert isinstance(evaluation.outcome, Infeasible) and evaluation.outcome.evidence == ("CUDA out of memory",)
+    assert evaluation.outcome.kind is FailureKind.DEVICE_OOM
+    assert evaluation.outcome.reason.startswith(
+        "no room; in phase 'starting the engine'; the engine's log: CUDA out of memory; free memory"
+    )
     assert set(evaluation.seconds) == {"total"} and evaluation.new_engine
     assert rig.ledger.log(0).is_file()
 
@@ -97,14 +103,15 @@ def test_an_engine_that_does_not_start_is_infeasible_and_its_log_is_kept(tmp_pat
 def test_a_start_that_fails_for_a_passing_reason_is_a_failure(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.fail_starts(fp16=TransientFault("port taken"))
-    assert rig.evaluate().outcome == Failed("port taken")
+    assert rig.evaluate().outcome == Failed("port taken; in phase 'starting the engine'")
 
 
 def test_an_engine_that_dies_under_load_is_infeasible_and_not_lent_again(tmp_path: Path) -> None:
     rig = Rig(tmp_path)
     rig.engines.next_dies_at = rig.clock.now() + 5.0
     evaluation = rig.evaluate()
-    assert evaluation.outcome == Infeasible(FailureKind.CRASH, "died")
+    reason = "died; in phase 'measuring'; see the end of engine.log"
+    assert evaluation.outcome == Infeasible(FailureKind.CRASH, reason)
     assert evaluation.seconds["engine_start"] == pytest.approx(2.0)
     assert not rig.pool.is_live(CONFIG.engine)
 
@@ -172,7 +179,8 @@ def test_a_load_beyond_what_the_engine_serves_never_settles(tmp_path: Path) -> N
     rig = Rig(tmp_path, _queue(lambda load, number: 0.05), arrivals=Constant(40.0), load={"warmup_max_s": 2.0})
     evaluation = rig.evaluate()
     assert isinstance(evaluation.outcome, Infeasible) and evaluation.outcome.kind is FailureKind.UNSETTLED
-    assert evaluation.outcome.reason.endswith("this load does not settle") and len(evaluation.repeats) == 1
+    assert "this load does not settle; in phase 'measuring'; lower the rate" in evaluation.outcome.reason
+    assert len(evaluation.repeats) == 1
 
 
 def _queue(service_s: Callable[[int, int], float]) -> Callable[[ScriptedRequest], ScriptedAnswer]:
@@ -261,6 +269,52 @@ def test_without_an_answer_for_longer_than_a_limit_allows_a_trial_is_given_up_an
     outcome = rig.evaluate(record=trial(baseline=baseline)).outcome
     assert isinstance(outcome, Infeasible) is infeasible
     assert not isinstance(outcome, Infeasible) or outcome.kind is FailureKind.TOO_SLOW
+
+
+def test_a_baseline_of_twenty_seconds_an_answer_on_a_busy_machine_is_measured_and_flagged(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, lambda _: ScriptedAnswer(20.0), load={"window_requests": 40, "window_max_s": None})
+    rig.limits = [Limit("p99_latency_s", True, 2.0, False)]
+    rig.telemetry = ScriptedTelemetry(rig.clock, BUSY)
+    evaluation = rig.evaluate(record=trial(baseline=True, role=Role.BASELINE))
+    assert isinstance(evaluation.outcome, Completed) and len(evaluation.disturbances) == 1
+    assert evaluation.pace == {
+        "answer_s": pytest.approx(20.0),
+        "window_s": pytest.approx(120.0, abs=1.0),
+        "answers": 24,
+    }
+    later = trial(1, pace=dict(evaluation.pace))
+    assert isinstance(rig.evaluate(record=later).outcome, Completed)  # although no answer comes within 6 s
+
+
+def test_a_trial_that_is_given_up_says_what_disturbed_it_where_and_what_to_do(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, lambda request: ScriptedAnswer(math.inf if request.max_tokens > 4 else 0.1))
+    rig.telemetry = ScriptedTelemetry(rig.clock, BUSY)
+    outcome = rig.evaluate(record=trial(pace={"answer_s": 0.4, "window_s": 4.0, "answers": 20})).outcome
+    assert isinstance(outcome, Infeasible) and outcome.kind is FailureKind.TOO_SLOW
+    assert "in phase 'warm-up'; other programs used 50% of the processors" in outcome.reason
+    assert outcome.reason.endswith(
+        "end the other programs, or wait until they have ended, and run the same command again"
+    )
+
+
+def test_clients_of_the_baseline_that_a_busy_machine_slows_are_flagged(tmp_path: Path) -> None:
+    rig = Rig(tmp_path)
+    rig.clients = ScriptedClients(rig.clock, steady, send_lag_s=0.05, cpu_share=0.3)
+    rig.telemetry = ScriptedTelemetry(rig.clock, BUSY)
+    evaluation = rig.evaluate(record=trial(baseline=True))
+    assert isinstance(evaluation.outcome, Completed)
+    assert [text.split(" (")[0].split(" with")[0] for text in evaluation.disturbances][0].startswith("other programs")
+    assert any("requests were sent" in text for text in evaluation.disturbances)
+
+
+def test_an_engine_that_generates_tokens_or_is_kept_from_the_processors_is_making_an_effort() -> None:
+    series = {
+        "generated_tokens": [(-1.0, 3.0), (0.0, 5.0), (2.0, 9.0)],
+        "cpu_cores": [(-1.0, 2.0), (0.5, 0.2), (1.0, 0.4)],
+    }
+    effort = effort_in(series)
+    assert effort.tokens == 4.0 and effort.cpu_s == pytest.approx(0.3)
+    assert effort_in({}) == Effort()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,49 @@
+"""The whole reason why a configuration has no figures: what, in which phase, why, and what to do. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from optimize.engine.failures import decisive_lines
+from optimize.errors import EngineFailure, FailureKind, OptimizeError
+
+_CROWDED = "end the other programs, or wait until they have ended, and run the same command again"
+_SMALLER = "free memory, or take a smaller model, a shorter context or fewer sequences at once"
+_REMEDIES = {
+    FailureKind.HOST_OOM: _SMALLER,
+    FailureKind.DEVICE_OOM: _SMALLER,
+    FailureKind.REFUSED: "change the setting that vLLM names",
+    FailureKind.TIMEOUT: "see where it stopped in engine.log, or give it longer (engine.start_timeout_s)",
+    FailureKind.CRASH: "see the end of engine.log",
+    FailureKind.TOO_SLOW: "ask for shorter answers (workload.max_tokens) or less at once, or take a smaller model",
+    FailureKind.UNSETTLED: "lower the rate of load.arrivals, or measure users who wait for their answers (load=closed)",
+}
+_SLOWED = {FailureKind.TIMEOUT, FailureKind.TOO_SLOW, FailureKind.UNSETTLED}
+"""Failures that a crowded machine may be the cause of."""
+
+
+def whole_reason(error: OptimizeError, phase: str, disturbances: Sequence[str] = (), log: str = "") -> str:
+    """What an error says, followed by what else is known of its cause.
+
+    Args:
+        error: Why there are no figures.
+        phase: The phase that it ended; left out where it is empty.
+        disturbances: What disturbed the machine meanwhile, in words.
+        log: The engine's log.
+    """
+    said = str(error)
+    parts = [said, f"in phase {phase!r}" if phase else "", *disturbances, _logged(error, said, log)]
+    parts.append(_remedy(error, bool(disturbances)))
+    return "; ".join(part for index, part in enumerate(parts) if part and (not index or part not in said))
+
+
+def _logged(error: OptimizeError, said: str, log: str) -> str:
+    """The last decisive line of the log, unless the error quotes it already."""
+    lines = error.evidence if isinstance(error, EngineFailure) and error.evidence else decisive_lines(log)
+    return f"the engine's log: {lines[-1]}" if lines and not any(line in said for line in lines) else ""
+
+
+def _remedy(error: OptimizeError, crowded: bool) -> str:
+    if not isinstance(error, EngineFailure):
+        return ""
+    return _CROWDED if crowded and error.kind in _SLOWED else _REMEDIES[error.kind]
