@@ -90,6 +90,8 @@ class Loop:
         self._coordinator.requeue_orphans()
         if baseline_estimates(self._study) is None:
             self._run_baseline()
+        for line in filter(None, (self._baseline.slowness(), session.progress.outlook())):
+            session.progress.say(line)
         if session.earlier:
             for line in queue_best(session.plan, self._study, session.earlier, self._baseline.params()):
                 session.progress.say(line)

@@ -12,6 +12,7 @@ from typing import Any
 from rich.live import Live
 from rich.table import Table
 
+from optimize.driver.forecast import Forecast, about, clock_at
 from optimize.driver.heartbeat import Heartbeat
 from optimize.formatting import figure, terminal
 from optimize.ledger import TrialRecord
@@ -32,9 +33,8 @@ class Progress:
     def __init__(
         self, total: int, metrics: list[str], deadline: float | None = None, folder: Path | None = None
     ) -> None:
-        self._total, self._done, self._metrics, self.deadline = total, 0, metrics, deadline
+        self._metrics, self.deadline, self._forecast = metrics, deadline, Forecast(total)
         self._console = terminal()
-        self._began, self._measured = time.monotonic(), 0
         self._title, self._phase, self._phase_began = "", "", time.monotonic()
         self._running: dict[int, tuple[str, float]] = {}  # number of a trial -> (how it is called, when it began)
         self._best, self._confirming = "", False
@@ -70,11 +70,15 @@ class Progress:
 
     def resume(self, done: int) -> None:
         """Start from this number of trials of the budget."""
-        self._done = done
+        self._forecast.done = done
+
+    def expect(self, forecast: Forecast) -> None:
+        """Tell the time to the end by this forecast, which knows of the confirmation and of earlier sessions."""
+        self._forecast = forecast
 
     def _keep(self, **news: Any) -> None:
         if self._folder is not None:
-            update(self._folder, done=self._done, total=self._total, **news)
+            update(self._folder, done=self._forecast.done, total=self._forecast.trials, **news)
 
     def say(self, line: str) -> None:
         """Print a line."""
@@ -84,8 +88,12 @@ class Progress:
     def trial(self, record: TrialRecord) -> None:
         """Show the trial that begins."""
         settings = "vLLM's defaults" if record.baseline else " ".join(f"{k}={v}" for k, v in record.params.items())
-        self._confirming = record.role == Role.CONFIRMATION
-        place = f", confirming trial {record.confirms}" if self._confirming else f" ({self._done + 1} of {self._total})"
+        self._confirming, forecast = record.role == Role.CONFIRMATION, self._forecast
+        place = (
+            f", confirming trial {record.confirms}"
+            if self._confirming
+            else f" ({forecast.done + 1} of {forecast.trials})"
+        )
         head, self._phase_began = f"trial {record.number}{place}", time.monotonic()
         self._running[record.number] = head, self._phase_began
         self._title, self._phase = f"{head}: {settings}", "running"
@@ -112,12 +120,22 @@ class Progress:
         if not self._running:
             self._title, self._phase, self._phase_began = "", "choosing the next settings", time.monotonic()
             self._keep(trial="", phase=self._phase, phase_at=time.time())
-        self._measured += counts
-        self._done += counts
+        self._forecast.add(record, counts)
         self._best = best() if self._live or self._folder else ""
         remaining_s = self._remaining_s()
         self._keep(best=self._best, ends_at=None if remaining_s is None else time.time() + remaining_s)
-        self.say(f"  trial {record.number}: {self._result(record)}")
+        left = f", {self._remaining()}" if remaining_s else ""
+        self.say(f"  trial {record.number}: {self._result(record)}{left}")
+
+    def outlook(self) -> str:
+        """How long the rest of the study will take, for its start; empty while that is not known."""
+        remaining_s, forecast = self._remaining_s(), self._forecast
+        if remaining_s is None:
+            return ""
+        trials, confirmations = forecast.trials - forecast.done, forecast.confirmations - forecast.confirmed
+        confirming = f" and {confirmations} measurements to confirm the best of them" if confirmations > 0 else ""
+        bounded = "" if self.deadline is None else ", within study.minutes"
+        return f"{about(remaining_s)} for {trials} trials{confirming}{bounded}, until {_clock_in(remaining_s)}"
 
     def _result(self, record: TrialRecord) -> str:
         duration = f"[{record.seconds.get('total', 0):.0f} s]"
@@ -152,14 +170,14 @@ class Progress:
 
     def _remaining(self) -> str:
         remaining_s = self._remaining_s()
-        return "" if remaining_s is None else f"about {remaining_s / 60:.0f} min left"
+        return "" if remaining_s is None else f"{about(remaining_s)} left, until {_clock_in(remaining_s)}"
 
     def _remaining_s(self) -> float | None:
-        """The expected time to the end of the budget; None while it is not known."""
-        if not self._measured or self._confirming:
-            return None
-        per_trial = (time.monotonic() - self._began) / self._measured
-        seconds = per_trial * (self._total - self._done)
-        if self.deadline is not None:
-            seconds = min(seconds, self.deadline - time.monotonic())
-        return max(0.0, seconds)
+        """The expected time to the end of the study, its confirmation included; None while it is not known."""
+        left_s = None if self.deadline is None else self.deadline - time.monotonic()
+        return self._forecast.remaining_s(self._confirming, left_s)
+
+
+def _clock_in(seconds: float) -> str:
+    now = time.time()
+    return clock_at(now + seconds, now)

@@ -16,12 +16,14 @@ import httpx
 from optimize.cache.store import evict, hold_small
 from optimize.config.schema import StudyConfig
 from optimize.driver.checkpoints import checkpoints_of, hint
+from optimize.driver.forecast import Forecast, measurements
 from optimize.driver.look import look
 from optimize.driver.progress import Progress
 from optimize.driver.signals import exclusive, terminable
 from optimize.engine.base import key_from
 from optimize.engine.http_client import route_of
 from optimize.errors import ConfigError, OptimizeError
+from optimize.outcome import Role, State
 from optimize.plan import Plan, make_plan
 from optimize.redaction import redacted
 
@@ -99,7 +101,7 @@ def _run_session(
 
     with progress.during("opening the study"):
         study = open_study(plan, progress.say)
-    progress.resume(len(budget_trials(study)))
+    progress.expect(_forecast(plan, len(budget_trials(study)), executor.slots))
     conclude = partial(_conclude, plan, study)
     agree = _agreement(plan, study)
     with (
@@ -117,6 +119,21 @@ def _run_session(
             plan, study, tracker.ledger, tracker, progress, checkpoints, broken, progress.deadline, earlier
         )
         Loop(session, executor).run()
+
+
+def _forecast(plan: Plan, done: int, slots: int) -> Forecast:
+    """The time that the study will take, by what its trials took in earlier sessions."""
+    from optimize.ledger import Ledger
+
+    settings, confirm = plan.config.study, plan.config.confirm
+    planned = measurements(confirm.candidates, confirm.rounds, settings.trials)
+    forecast = Forecast(settings.trials + 1, planned, slots)
+    for record in Ledger(plan.folder).records():
+        forecast.add(
+            record, record.role is not Role.CONFIRMATION and record.state in (State.COMPLETED, State.INFEASIBLE)
+        )
+    forecast.done = done
+    return forecast
 
 
 def bound_cache(config: StudyConfig, say: Callable[[str], None]) -> None:

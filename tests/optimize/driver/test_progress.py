@@ -10,6 +10,7 @@ import pytest
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from optimize.driver.forecast import Forecast
 from optimize.driver.progress import Progress
 from optimize.formatting import terminal
 from optimize.ledger import TrialRecord
@@ -64,3 +65,20 @@ def test_a_table_shows_its_title_heads_and_cells_as_they_are() -> None:
         table.add_row(f"cell {ODD}")
         terminal().print(table)
     assert all(f"{part}{ODD}" in _plain(shown.getvalue()) for part in ("title ", "cell ", ""))
+
+
+def test_the_end_is_told_after_the_baseline_and_with_every_trial() -> None:
+    shown, progress_of = StringIO(), Forecast(25, 12)
+    baseline = TrialRecord("s", 0, Role.BASELINE, {}, {}, {}, State.COMPLETED, baseline=True, seconds={"total": 60.0})
+    trial = TrialRecord("s", 1, Role.SEARCH, {}, {}, {}, State.COMPLETED, seconds={"total": 60.0})
+    with redirect_stdout(shown), Progress(25, []) as progress:
+        assert progress.outlook() == ""
+        progress.expect(progress_of)
+        progress.finished(baseline, counts=True, best=str)
+        outlook = progress.outlook()
+        progress.finished(trial, counts=True, best=str)
+    end = r"until (\w+ )?\d\d:\d\d"
+    assert re.fullmatch(
+        rf"about 36 minutes for 24 trials and 12 measurements to confirm the best of them, {end}", outlook
+    )
+    assert re.search(rf"trial 1: .*\[60 s\], about 35 minutes left, {end}", _plain(shown.getvalue()))
