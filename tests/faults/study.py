@@ -39,6 +39,8 @@ from tests.conftest import VERBS
 from tests.made import QUICK
 
 ROWS = 60
+ALL = os.environ.get("FAULTS") == "all"
+"""Whether every fault is wanted, for minutes, rather than one of each kind."""
 MARK = "FAULTS_STUDY"
 """Environment variable of the processes of a study: its folder."""
 BUDGET, CELLS = 3, 4

@@ -10,10 +10,11 @@ import pytest
 from optuna.trial import TrialState
 
 from tests.faults.server import PHASES, Forks
-from tests.faults.study import Study
+from tests.faults.study import ALL, Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
-SIGNALS = (signal.SIGTERM, signal.SIGKILL)
+SIGNALS = (signal.SIGTERM, signal.SIGKILL, *((signal.SIGINT, signal.SIGHUP) if ALL else ()))
+"""The two of `FAULTS=all` are handled as SIGTERM is, which `tests/optimize/driver/test_signals.py` shows quickly."""
 QUANTIZED = "search_space.quantization={choices: [fp16, int8]}"
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import itertools
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,12 +15,11 @@ from pathlib import Path
 import pytest
 
 from tests.faults.injector import ERRORS, Fault, Injector, Site
-from tests.faults.study import Session, Study
+from tests.faults.study import ALL, Session, Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
-ALL = os.environ.get("FAULTS") == "all"
 SESSIONS_MAX = 1000
-FULL = 5
+FULL = 3
 """Moments of a study at which its disk is full from then on."""
 
 
