@@ -246,7 +246,10 @@ def _files(arguments: Sequence[str]) -> dict[str, str]:
 
 def _lengths(load: Load) -> str:
     """The lengths of the load in words; the number of clients and the guard have no influence on a figure."""
-    lengths = {k: f"{v:g}" for k, v in asdict(load).items() if isinstance(v, float | int) and "clients" not in k}
+    ignored = {"clients", "clients_max", "quiet_wait_s"}
+    ignored |= {"warmup_settle_s"} if load.warmup_max_s is not None else set()  # the bounds take their place
+    ignored |= {"window_precise_s"} if load.window_max_s is not None else set()
+    lengths = {k: f"{v:g}" for k, v in asdict(load).items() if isinstance(v, float | int) and k not in ignored}
     if load.iterations.measured:
         lengths["iterations"] = f"{load.iterations.warmup}+{load.iterations.measured}"
     precision = " ".join(f"{metric}:{width:g}" for metric, width in sorted(load.precision.items()))

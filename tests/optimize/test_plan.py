@@ -49,6 +49,16 @@ def test_a_plan_holds_what_the_configuration_names(tmp_path: Path) -> None:
     assert {"batch_size", "beam_size", "quantization"} <= set(plan.space.distributions)
 
 
+def test_the_lengths_of_an_earlier_version_are_written_as_they_were(tmp_path: Path) -> None:
+    """With the bounds that chat.yaml had, so that a study of that version goes on."""
+    bounds = ("load.warmup_max_s=6", "load.window_max_s=8", "load.drain_max_s=15", "load.request_timeout_s=60")
+    assert make_plan(_here(tmp_path, *bounds)).signature["load"] == (
+        "closed loop, 4 users; first_answer_max_s=180, warmup_s=1, warmup_requests=16, warmup_max_s=6, window_min_s=5, "
+        "window_requests=40, window_max_s=8, window_look_s=2, drain_max_s=15, request_timeout_s=60, "
+        "precision=p99_latency_s:0.15 qps:0.08"
+    )
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
