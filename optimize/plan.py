@@ -23,6 +23,7 @@ from optimize.decision.constraints import Limit, make_limits, read_bounds
 from optimize.engine.base import Launcher
 from optimize.engine.flag_files import fingerprint, named_files
 from optimize.engine.flags import to_arguments
+from optimize.engine.variables import check_variables
 from optimize.errors import ConfigError
 from optimize.files import check_writable
 from optimize.hardware import machine
@@ -32,6 +33,7 @@ from optimize.load.fixed_length import by_iterations
 from optimize.load.workload import Workload, load_workload
 from optimize.model.random_weights import materialized
 from optimize.redaction import hidden_flags, is_secret, masked, redact_all
+from optimize.search import variables
 from optimize.search.space import SearchSpace, flag_of, is_request_knob, make_space
 
 _OPTUNA_TABLE, _MLFLOW_TABLE = "studies", "experiments"
@@ -106,7 +108,7 @@ def make_plan(config: StudyConfig) -> Plan:
     launcher: Launcher = build(config.engine, "engine")
     _check_launcher(launcher, space, config, objectives)
     arguments = to_arguments(hidden_flags(_flags(config, space)))
-    _check_quotable(config, arguments)
+    _check_quotable(config, space, arguments)
     recorded = arrivals.lengths if isinstance(arrivals, Trace) and arrivals.has_lengths else ()
     workload = load_workload(config.workload, config.model.path, Path(config.cache_dir), config.study.seed, recorded)
     if config.model.random is not None:  # without references, nothing scores the meaningless answers
@@ -189,7 +191,8 @@ def _check_functions(reference: str, metrics: Mapping[str, Objective]) -> None:
 def _check_launcher(
     launcher: Launcher, space: SearchSpace, config: StudyConfig, objectives: Mapping[str, Objective]
 ) -> None:
-    launcher.preflight(space.engine_flags)
+    searched = [f"{variables.PREFIX}{name}" for name in space.variables]
+    launcher.preflight([*space.engine_flags, *(searched if launcher.request_knobs_only else [])])
     if launcher.request_knobs_only:
         if "quantization" in space.distributions:
             raise ConfigError("engine=remote cannot change quantization: choose space=request")
@@ -199,6 +202,7 @@ def _check_launcher(
                 "e.g. objectives=[qps,p99_latency_s,bleu]"
             )
         return
+    check_variables(config.engine.get("env") or {}, space.variables)
     model = config.model.path
     looks_local = model.startswith((".", "/", "~")) or model.count("/") != 1 or Path(model.split("/")[0]).exists()
     if not Path(model).is_dir() and looks_local:
@@ -222,13 +226,14 @@ def _signature(config: StudyConfig, launcher: Launcher, arrivals: Arrivals, work
 def _flags(config: StudyConfig, space: SearchSpace) -> list[tuple[str, Any]]:
     """All flags with all values that an engine of the study may be given."""
     fixed = [config.engine.get("flags") or {}, config.model.flags, *(r.flags for r in space.recipes_needed())]
-    knobs = {knob: getattr(d, "choices", ()) for knob, d in space.distributions.items() if not is_request_knob(knob)}
+    flags = [knob for knob in space.distributions if not is_request_knob(knob) and not variables.is_variable(knob)]
+    knobs = {knob: getattr(space.distributions[knob], "choices", ()) for knob in flags}
     return [pair for flags in fixed for pair in flags.items()] + [
         (flag_of(knob), choice) for knob, choices in knobs.items() for choice in choices
     ]
 
 
-def _check_quotable(config: StudyConfig, arguments: Sequence[str]) -> None:
+def _check_quotable(config: StudyConfig, space: SearchSpace, arguments: Sequence[str]) -> None:
     """Refuse now what the files of a deployment could not hold once the study has ended."""
     for text in (config.model.name, config.model.path, *arguments):
         one_line(text)
@@ -236,6 +241,9 @@ def _check_quotable(config: StudyConfig, arguments: Sequence[str]) -> None:
         variable(name)
         if not is_secret(name, value):  # files name secrets, and hold none
             one_line(value)
+    for name in space.variables:
+        for choice in getattr(space.distributions[f"{variables.PREFIX}{name}"], "choices", ()):
+            one_line(choice)
 
 
 def _files(arguments: Sequence[str]) -> dict[str, str]:

@@ -20,6 +20,7 @@ from optimize.config import schema
 from optimize.config.locations import CONF, refuse_ambiguous, split_config_dirs, user_folders, with_installed_files
 from optimize.config.secrets import register_node, register_words
 from optimize.config.validate import validate
+from optimize.config.variables import with_variables
 from optimize.errors import ConfigError, closest
 
 _SEARCH_PATH = "hydra.searchpath"
@@ -106,7 +107,7 @@ def to_typed(node: DictConfig) -> schema.StudyConfig:
     with _understood():
         typed = OmegaConf.to_object(node)
     assert isinstance(typed, schema.StudyConfig)
-    return with_installed_files(typed)
+    return with_variables(with_installed_files(typed))
 
 
 def explain(error: Exception, words: Sequence[str] = ()) -> str:

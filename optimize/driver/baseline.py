@@ -7,10 +7,12 @@ from typing import Any
 
 from optimize.driver.session import Session
 from optimize.engine.base import TrialConfig
+from optimize.engine.variables import default_values
 from optimize.errors import EngineFailure, OptimizeError, TransientFault
 from optimize.evaluation.refusal import whole_reason
 from optimize.executor.base import Executor
 from optimize.load.pace import Pace
+from optimize.search.variables import PREFIX
 from optimize.study.trials import baseline_pace
 
 _PARAMS, _OUTSIDE = "baseline_params", "baseline_outside"
@@ -58,9 +60,14 @@ class Baseline:
         self._session.progress.phase(phase)
         config = self._space.vllm_defaults(self._session.checkpoints)
         try:
-            return self._executor.effective(config.engine, self._space.engine_flags)
+            return self._variables() | self._executor.effective(config.engine, self._space.engine_flags)
         except (EngineFailure, TransientFault) as failure:
             raise OptimizeError(f"vLLM's own defaults do not run here: {whole_reason(failure, phase)}") from failure
+
+    def _variables(self) -> dict[str, Any]:
+        """Knob -> vLLM's own default, for the environment variables whose default its source states."""
+        defaults = default_values() if self._space.variables else {}
+        return {f"{PREFIX}{name}": defaults[name] for name in self._space.variables if name in defaults}
 
     def config_of(self, params: Mapping[str, Any], baseline: bool = False) -> TrialConfig:
         """The configuration of a point; the baseline runs without flags, unless it had to be moved into the space."""

@@ -75,8 +75,9 @@ def _lacks_kernel(record: TrialRecord) -> bool:
 
 
 def _recipe_key(engine: Mapping[str, Any]) -> str:
-    """Key of an engine's weights and the type they are computed in."""
-    return json.dumps(["recipe", engine["checkpoint"], dict(engine["flags"]).get("dtype")], default=str)
+    """Key of an engine's weights, the type they are computed in, and its variables, which may choose other kernels."""
+    variables = [engine["env"]] if engine.get("env") else []
+    return json.dumps(["recipe", engine["checkpoint"], dict(engine["flags"]).get("dtype"), *variables], default=str)
 
 
 def _key(engine_key: str, request: Mapping[str, Any] | None) -> str:

@@ -26,16 +26,20 @@ class EngineConfig:
         checkpoint: Local folder or Hugging Face id of the weights.
         quantization: Name of the checkpoint's recipe, for display only.
         flags: vLLM flags by name (with underscores); None means vLLM's own default.
+        env: Environment variables of its own, sorted by name; none of them a secret.
     """
 
     checkpoint: str
     quantization: str
     flags: Flags = ()
+    env: tuple[tuple[str, str], ...] = ()
 
     @property
     def key(self) -> str:
         """Twelve hexadecimal digits that identify the configuration, whatever the values of its secrets."""
-        raw = json.dumps([self.checkpoint, sorted(hidden_flags(self.flags))], sort_keys=True, default=str)
+        variables = [self.env] if self.env else []  # engines without any keep the key that earlier versions gave them
+        parts = [self.checkpoint, sorted(hidden_flags(self.flags)), *variables]
+        raw = json.dumps(parts, sort_keys=True, default=str)
         return hashlib.sha256(raw.encode()).hexdigest()[:12]
 
 

@@ -41,6 +41,7 @@ class SimulatedLauncher:
 
     Attributes:
         flags: vLLM flags held fixed in all trials.
+        env: Environment variables of every engine.
         token_s: Seconds per output token of a single request.
         oom_above_seqs: More sequences than this fail at the start, as if out of device memory.
         die_after_requests: Number of requests after which it crashes.
@@ -48,6 +49,7 @@ class SimulatedLauncher:
     """
 
     flags: dict[str, Any] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
     token_s: float = 0.001
     oom_above_seqs: int | None = None
     die_after_requests: int | None = None
@@ -82,7 +84,8 @@ class SimulatedLauncher:
             "oom_above_seqs": self.oom_above_seqs, "die_after_requests": self.die_after_requests,
         }  # fmt: skip
         command = [sys.executable, "-m", "optimize.engine.simulated", str(port), json.dumps(settings)]
-        env = with_direct_loopback({**os.environ, "PYTHONPATH": python_path(), KEY: key})
+        variables = {name: str(value) for name, value in {**self.env, **dict(config.env)}.items()}
+        env = with_direct_loopback({**os.environ, **variables, "PYTHONPATH": python_path(), KEY: key})
         tree = ColdTree(command, env, log_path, grace_s=0.5)
         engine = VllmEngine(config, tree, Endpoint(f"http://127.0.0.1:{port}", key, "model"), log_path)
         try:

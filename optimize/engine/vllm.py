@@ -60,6 +60,7 @@ class VllmLauncher:
     request_knobs_only: bool = field(default=False, init=False)
     _development: bool = field(default=True, init=False, repr=False)
     _fork_client: ForkClient | None = field(default=None, init=False, repr=False)
+    _imported_with: tuple[tuple[str, str], ...] = field(default=(), init=False, repr=False)
     _forking_proven: bool = field(default=False, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -88,9 +89,12 @@ class VllmLauncher:
 
     def _settings(self, config: EngineConfig) -> tuple[dict[str, Any], dict[str, str]]:
         """Flags and variables of an engine; a Hugging Face token becomes a variable, as command lines are public."""
-        flags, env = {**self.flags, **dict(config.flags)}, {k: str(v) for k, v in self.env.items()}
+        flags, env = {**self.flags, **dict(config.flags)}, self._variables(config)
         token = flags.pop("hf_token", None)
         return flags, env if token is None else {**env, "HF_TOKEN": str(token)}
+
+    def _variables(self, config: EngineConfig) -> dict[str, str]:
+        return {name: str(value) for name, value in {**self.env, **dict(config.env)}.items()}
 
     def refusals(self, engines: Mapping[str, EngineConfig]) -> dict[str, EngineFailure]:
         """vLLM's answers in a fork of the fork server; none without one, where each first engine shows it instead."""
@@ -110,7 +114,7 @@ class VllmLauncher:
     def prepare(self) -> None:
         """Begin importing vLLM in the background, unless engines start cold."""
         if self.start != "cold" and self._fork_client is None:
-            self._fork_client = ForkClient(self._environment(api_key=""))
+            self._fork_client, self._imported_with = self._import_vllm(self.env), ()
 
     def close(self) -> None:
         if self._fork_client is not None:
@@ -125,6 +129,7 @@ class VllmLauncher:
             log_path: File for the engine's output.
             cgroups: Folders of the control groups that the engine joins, e.g. one with a memory limit.
         """
+        self._import_for(config)
         if not self._forks():
             return self._launch(config, log_path, cgroups, None)
         try:
@@ -138,6 +143,16 @@ class VllmLauncher:
             self._stop_forking(str(failure))
         self._forking_proven = True
         return engine
+
+    def _import_for(self, config: EngineConfig) -> None:
+        """Have vLLM imported with an engine's own variables: libraries read some of theirs when they are loaded."""
+        if self._fork_client is not None and config.env != self._imported_with:
+            self._fork_client.close()
+            self._fork_client = self._import_vllm(self._variables(config))
+            self._imported_with = config.env
+
+    def _import_vllm(self, variables: Mapping[str, str]) -> ForkClient:
+        return ForkClient(self._environment("", env=variables))
 
     def _forks(self) -> bool:
         if self._fork_client is None:

@@ -25,6 +25,7 @@ WITHOUT_EFFECT = frozenset({
 def answers_key(config: TrialConfig) -> str:
     """Key of everything that the answers of a configuration depend on."""
     flags = {name: value for name, value in hidden_flags(config.engine.flags) if name not in WITHOUT_EFFECT}
+    flags |= {f"env.{name}": value for name, value in config.engine.env}
     request = [config.request.beam_size, list(config.request.fields)]
     return json.dumps([config.engine.checkpoint, flags, request], sort_keys=True, default=str)
 

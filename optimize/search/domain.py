@@ -8,6 +8,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from optimize.errors import ConfigError
 from optimize.redaction import MASK, masked
+from optimize.search.variables import is_variable
 
 
 def by_name(knob: str, node: Any) -> Any:
@@ -21,6 +22,8 @@ def by_name(knob: str, node: Any) -> Any:
     else:
         named = {key: masked(value, knob if key == "choices" else key) for key, value in node.items()}
         choices = named.get("choices", ())
+    if is_variable(knob) and named != node:
+        raise ConfigError(f"search_space.{knob}: a secret is among the choices, and no study tries secrets: remove it")
     if isinstance(choices, list) and any(MASK in str(choice) for choice in choices):
         raise ConfigError(f"search_space.{knob}: a secret among the choices has no name: give it as ${{oc.env:NAME}}")
     return named

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from optuna.distributions import (
@@ -22,7 +22,8 @@ from optimize.config.schema import Model, Recipe
 from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.errors import ConfigError, closest
 from optimize.redaction import redact_all, reveal
-from optimize.search import domain
+from optimize.search import domain, variables
+from optimize.search.conditions import WHEN, check_conditions, without
 
 QUANTIZATION, BEAM_SIZE = "quantization", "beam_size"
 _SEQUENCES_AT_ONCE = "max_num_seqs"
@@ -36,7 +37,6 @@ REQUEST_FIELDS = frozenset(
 _BASELINE_RECIPE = "published"
 _FIXED_DEFAULTS: dict[str, Any] = {QUANTIZATION: _BASELINE_RECIPE, BEAM_SIZE: 1, "workers": 1, "temperature": 0.0}
 _VLLM_MAX_LOGPROBS, _VLLM_CHOICE = 20, "auto"
-_WHEN = "when"
 Params = dict[str, Any]
 
 
@@ -78,7 +78,12 @@ class SearchSpace:
     @property
     def engine_flags(self) -> list[str]:
         """The vLLM flags behind the engine knobs, quantization left out."""
-        return [flag_of(knob) for knob in self.distributions if not is_request_knob(knob) and knob != QUANTIZATION]
+        return [flag_of(knob) for knob in self.distributions if _is_flag(knob)]
+
+    @property
+    def variables(self) -> list[str]:
+        """The environment variables among the knobs."""
+        return variables.names(self.distributions)
 
     @property
     def request_knobs(self) -> list[str]:
@@ -101,8 +106,9 @@ class SearchSpace:
         """
         recipe = self.recipes[str(params[QUANTIZATION])] if QUANTIZATION in params else self.fixed_recipe
         params = {knob: value for knob, value in params.items() if self.counts(knob, params)}
-        flags = {flag_of(k): reveal(v) for k, v in params.items() if not is_request_knob(k) and k != QUANTIZATION}
-        return self._config(recipe, flags, self._request(params), checkpoints)
+        flags = {flag_of(k): reveal(v) for k, v in params.items() if _is_flag(k)}
+        config = self._config(recipe, flags, self._request(params), checkpoints)
+        return replace(config, engine=replace(config.engine, env=variables.environment(params)))
 
     def vllm_defaults(self, checkpoints: Mapping[str, str], stored: Mapping[str, Any] | None = None) -> TrialConfig:
         """vLLM's defaults: no engine knob set, greedy, the checkpoint as published (or the fixed recipe).
@@ -170,7 +176,12 @@ class SearchSpace:
         for defaults in (self.baseline_overrides, effective, _FIXED_DEFAULTS):
             for name in (knob, flag_of(knob)):
                 if name in defaults:
-                    return defaults[name]
+                    value = defaults[name]
+                    return (
+                        variables.choice_of(domain.values(distribution), value)
+                        if variables.is_variable(knob)
+                        else value
+                    )
         if isinstance(distribution, CategoricalDistribution) and None in distribution.choices:
             return None
         raise ConfigError(
@@ -184,7 +195,7 @@ class SearchSpace:
     def fingerprint(self) -> dict[str, str]:
         """Knob -> its distribution as text; two studies with equal fingerprints can share trials."""
         texts = {name: distribution_to_json(d) for name, d in sorted(self.distributions.items())}
-        return texts | {f"{k}.{_WHEN}": json.dumps(c, default=str) for k, c in sorted(self.conditions.items())}
+        return texts | {f"{k}.{WHEN}": json.dumps(c, default=str) for k, c in sorted(self.conditions.items())}
 
 
 def make_space(
@@ -207,10 +218,10 @@ def make_space(
     nodes = {knob: domain.by_name(knob, node) for knob, node in nodes.items() if node is not None}
     if not nodes:
         raise ConfigError("search_space is empty: name at least one knob, e.g. space=serving")
-    conditions = {k: node[_WHEN] for k, node in nodes.items() if isinstance(node, Mapping) and _WHEN in node}
-    bare = {k: _without_condition(node) for k, node in nodes.items()}
+    conditions = {k: node[WHEN] for k, node in nodes.items() if isinstance(node, Mapping) and WHEN in node}
+    bare = {k: without(node) for k, node in nodes.items()}
     distributions = {knob: _distribution(knob, node) for knob, node in bare.items()}
-    _check_conditions(conditions, distributions)
+    check_conditions(conditions, distributions)
     flags = [flag_of(knob) for knob in distributions]
     for knob in distributions:
         if flags.count(flag_of(knob)) > 1:
@@ -228,25 +239,6 @@ def make_space(
 def _dtype(recipe: Recipe) -> dict[str, str]:
     """The flag for a recipe's data type; none for vLLM's own choice."""
     return {} if recipe.dtype == _VLLM_CHOICE else {"dtype": recipe.dtype}
-
-
-def _without_condition(node: Any) -> Any:
-    return {k: v for k, v in node.items() if k != _WHEN} if isinstance(node, Mapping) else node
-
-
-def _check_conditions(conditions: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> None:
-    for knob, condition in conditions.items():
-        where = f"search_space.{knob}.{_WHEN}"
-        if not isinstance(condition, Mapping) or not all(isinstance(v, list) and v for v in condition.values()):
-            raise ConfigError(f"{where} must map other knobs to lists of values, e.g. {{quantization: [int8]}}")
-        for other, values in condition.items():
-            if other not in distributions:
-                raise ConfigError(f"{where}: {other!r} is no knob of the search space; {closest(other, distributions)}")
-            if other == knob or other in conditions:
-                raise ConfigError(f"{where}: {other!r} must be a knob without a condition of its own")
-            for value in values:
-                if not domain.contains(distributions[other], value):
-                    raise ConfigError(f"{where}: {other} is never {value!r}: name values of its range or choices")
 
 
 def _distribution(knob: str, node: object) -> BaseDistribution:
@@ -282,6 +274,10 @@ def _check_beams(distributions: Mapping[str, BaseDistribution]) -> None:
 def flag_of(knob: str) -> str:
     """The vLLM flag an engine knob sets."""
     return FLAG_OF_KNOB.get(knob, knob)
+
+
+def _is_flag(knob: str) -> bool:
+    return not is_request_knob(knob) and not variables.is_variable(knob) and knob != QUANTIZATION
 
 
 def is_request_knob(knob: str) -> bool:

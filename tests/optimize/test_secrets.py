@@ -37,7 +37,6 @@ LITERALS = {
 PLACES = [
     "+hardware.env.MY_TOKEN=${oc.env:MY_SECRET}",
     f"+hardware.env.DB_PASSWORD={LITERALS['a variable']}",
-    "+engine.env=${hardware.env}",
     f"+engine.flags.hf_token={LITERALS['a flag']}",
     f"+engine.flags.kv_transfer_config={{extra: {{password: {LITERALS['JSON in a flag']}}}}}",
     f"+engine.flags.otlp_traces_endpoint='http://me:{LITERALS['an address in a flag']}@127.0.0.1:1/v1'",

@@ -1,0 +1,38 @@
+"""Conditions of knobs: `when: {other knob: values}` in a knob's node, with which alone it has an effect."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+
+from optimize.errors import ConfigError, closest
+from optimize.search import domain
+
+WHEN = "when"
+
+
+def without(node: Any) -> Any:
+    """A knob's node without its condition."""
+    return {k: v for k, v in node.items() if k != WHEN} if isinstance(node, Mapping) else node
+
+
+def check_conditions(conditions: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> None:
+    """Refuse conditions that name no knob, no values, or values that the other knob never has.
+
+    Raises:
+        ConfigError: the first of them.
+    """
+    for knob, condition in conditions.items():
+        where = f"search_space.{knob}.{WHEN}"
+        if not isinstance(condition, Mapping) or not all(isinstance(v, list) and v for v in condition.values()):
+            raise ConfigError(f"{where} must map other knobs to lists of values, e.g. {{quantization: [int8]}}")
+        for other, values in condition.items():
+            if other not in distributions:
+                raise ConfigError(f"{where}: {other!r} is no knob of the search space; {closest(other, distributions)}")
+            if other == knob or other in conditions:
+                raise ConfigError(f"{where}: {other!r} must be a knob without a condition of its own")
+            for value in values:
+                if not domain.contains(distributions[other], value):
+                    raise ConfigError(f"{where}: {other} is never {value!r}: name values of its range or choices")
