@@ -14,7 +14,7 @@ _LOOK_S = 1.0
 
 
 class Heartbeat:
-    """Says a line after each silence; a context manager.
+    """Says a line after each silence; a context manager, which may be entered again within itself.
 
     Args:
         line: Describes what is going on; empty for nothing.
@@ -27,18 +27,21 @@ class Heartbeat:
     ) -> None:
         self._line, self._say, self._clock = line, say, clock
         self._heard_at = clock()
-        self._ticker: Ticker | None = None
+        self._ticker, self._depth = Ticker(self.beat, _LOOK_S, "heartbeat"), 0
 
     def __enter__(self) -> Heartbeat:
-        self.heard()
-        self._ticker = Ticker(self.beat, _LOOK_S, "heartbeat")
-        self._ticker.start()
+        self._depth += 1
+        if self._depth == 1:
+            self.heard()
+            self._ticker = Ticker(self.beat, _LOOK_S, "heartbeat")
+            self._ticker.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._ticker is not None:
+        self._depth -= 1
+        if not self._depth:
             self._ticker.stop()
 
     def heard(self) -> None:

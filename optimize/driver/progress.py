@@ -53,20 +53,22 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._running.clear()
         self._title = self._phase = ""
         if self._live:
             self._live.stop()
         else:
             self._heartbeat.__exit__(kind, error, trace)
+        self._phase, self._phase_began = "finishing", time.monotonic()
 
     @contextmanager
     def during(self, phase: str) -> Iterator[None]:
-        """Say now and then that this goes on, before or after the view of the trials."""
-        self._phase, self._phase_began = phase, time.monotonic()
+        """Say now and then that this goes on, before, after or around the view of the trials, which says it better."""
+        outer, self._phase, self._phase_began = self._phase, phase, time.monotonic()
         self._keep(trial="", phase=phase, phase_at=time.time(), ends_at=None)
         with self._heartbeat:
             yield
-        self._phase = ""
+        self._phase = outer
 
     def resume(self, done: int) -> None:
         """Start from this number of trials of the budget."""
@@ -150,6 +152,8 @@ class Progress:
 
     def _state(self) -> str:
         """What is going on, for a log; with engines side by side, which trials they are at."""
+        if self._live and self._live.is_started:
+            return ""
         running = dict(self._running)
         if len(running) > 1:
             oldest_s = time.monotonic() - min(began for _, began in running.values())

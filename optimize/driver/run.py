@@ -17,6 +17,7 @@ from optimize.cache.store import evict, hold_small
 from optimize.config.schema import StudyConfig
 from optimize.driver.checkpoints import checkpoints_of, hint
 from optimize.driver.forecast import Forecast, measurements
+from optimize.driver.heartbeat import Heartbeat
 from optimize.driver.look import look
 from optimize.driver.progress import Progress
 from optimize.driver.signals import exclusive, terminable
@@ -52,7 +53,8 @@ def run_study(config: StudyConfig, config_yaml: str) -> int:
         OptimizeError: the baseline gave no measurement, too many trials in a row failed, or the storage is gone.
         KeyboardInterrupt: the session was interrupted; the results so far are reported.
     """
-    plan = make_plan(config)
+    with Heartbeat(lambda: "  reading the model and the workload", partial(print, flush=True)):
+        plan = make_plan(config)
     with exclusive(plan.folder, config.study.name), terminable():
         return _run(plan, config_yaml)
 
@@ -66,7 +68,8 @@ def _run(plan: Plan, config_yaml: str) -> int:
     check_credentials(plan.config.tracking.uri)
     deadline = None if settings.minutes is None else began + settings.minutes * 60
     progress = Progress(settings.trials + 1, list(plan.objectives), deadline, plan.folder)
-    return run_on(make_executor(plan, progress.say, progress.phase), plan, config_yaml, progress)
+    with progress.during("preparing the study"):
+        return run_on(make_executor(plan, progress.say, progress.phase), plan, config_yaml, progress)
 
 
 def run_on(executor: Executor, plan: Plan, config_yaml: str, progress: Progress) -> int:

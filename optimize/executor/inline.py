@@ -56,7 +56,7 @@ class Inline:
         return [0] if self._job is None else []
 
     def effective(self, config: EngineConfig, names: Sequence[str]) -> dict[str, Any]:
-        with self._pool.lease(config) as lease:
+        with self._pool.lease(config, lambda name: self._phase(f"starting vLLM with its defaults: {name}")) as lease:
             return lease.engine.effective(names)
 
     def submit(self, slot: int, job: Job) -> None:

@@ -54,7 +54,7 @@ def test_the_line_names_the_trial_and_its_phase(monkeypatch: pytest.MonkeyPatch)
         assert _log_of(progress, text) == "  choosing the next settings, 0 s\n"
         progress.trial(_record(7, Role.CONFIRMATION))
         assert _log_of(progress, text) == "  trial 7, confirming trial 0: running, 0 s\n"
-    assert _log_of(progress, text) == ""
+    assert progress._state() == "  finishing, 0 s"
 
 
 def test_engines_side_by_side_share_a_line() -> None:
@@ -77,3 +77,28 @@ def test_every_wait_has_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
             while "waiting" not in text.getvalue():
                 time.sleep(0.001)
     assert text.getvalue().startswith("  waiting for the first worker, 0 s\n")
+
+
+def test_a_wait_within_a_wait_has_the_line_and_gives_it_back() -> None:
+    text = StringIO()
+    with redirect_stdout(text):
+        progress = Progress(25, [])
+        with progress.during("preparing the study"):
+            with progress.during("opening the study"):
+                assert _log_of(progress, text) == "  opening the study, 0 s\n"
+            assert _log_of(progress, text).startswith("  preparing the study, ")
+            assert progress._heartbeat._ticker.is_alive
+    assert not progress._heartbeat._ticker.is_alive
+
+
+def test_a_terminal_shows_the_view_in_the_place_of_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    with redirect_stdout(StringIO()):
+        progress = Progress(25, [])
+        with progress.during("preparing the study"):
+            assert progress._state() == "  preparing the study, 0 s"
+            with progress:
+                progress.phase("measuring")
+                assert progress._state() == ""
+            assert progress._state() == "  finishing, 0 s"
