@@ -210,9 +210,11 @@ def test_a_damaged_record_ends_nothing_and_stops_nobody(tmp_path: Path, text: st
 def test_an_unrecorded_process_of_the_tree_is_told_by_its_mark(tmp_path: Path) -> None:
     """The record is written at intervals: a process that started since is in none."""
     env = {**os.environ, reaper.MARK: str(tmp_path / "tree")}
-    with subprocess.Popen(["sleep", "300"], env=env, start_new_session=True) as process:
+    with subprocess.Popen(
+        ["sh", "-c", "echo; read line"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, start_new_session=True
+    ) as process:
+        assert process.stdout is not None and process.stdout.readline()  # a process that just begins has no environment
         assert end_left(str(record_of(tmp_path / "tree"))) == [process.pid]
-        process.wait()
 
 
 def test_whoever_ends_leftovers_never_ends_itself(tmp_path: Path) -> None:
