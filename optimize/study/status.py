@@ -45,7 +45,7 @@ class Status:
         done: Trials done of those that count.
         total: Trials that count; 0 where their number is not known.
         best: The best trial so far, in words.
-        ends_at: Unix time at which the search is expected to end; None where that is not known.
+        ends_at: Unix time at which the study is expected to end; None where that is not known.
         reason: Why it failed.
     """
 
