@@ -22,6 +22,7 @@ _SECONDARY = (
     "EngineCore failed",
     "validation error for",  # pydantic's headline; the line below it says what is wrong
 )
+_UNRELATED = ("Error during metrics cleanup",)  # of servers with several processes, whenever one of them ends
 _DEVICE_OOM = re.compile(r"CUDA (?:error: )?out of memory|OutOfMemoryError|HIP out of memory", re.I)
 _HOST_OOM = re.compile(
     r"Cannot allocate memory|std::bad_alloc|(?<!OutOf)MemoryError|DefaultCPUAllocator: can't allocate", re.I
@@ -44,7 +45,7 @@ MAX_LINE = 400
 def decisive_lines(log: str) -> tuple[str, ...]:
     """Lines that name the cause: exceptions and parser errors; consequences only where no cause is logged."""
     stripped = [_PREFIX.sub("", line).strip() for line in log.splitlines()]
-    exceptions = [line[:MAX_LINE] for line in stripped if _EXCEPTION.match(line)]
+    exceptions = [line[:MAX_LINE] for line in stripped if _EXCEPTION.match(line) and not line.startswith(_UNRELATED)]
     primary = [line for line in exceptions if not any(mark in line for mark in _SECONDARY)]
     return tuple(dict.fromkeys(primary or exceptions))[:MAX_EVIDENCE]
 

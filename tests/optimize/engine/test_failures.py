@@ -72,6 +72,11 @@ def test_an_ordinary_start_holds_no_evidence() -> None:
     assert decisive_lines("") == ()
 
 
+def test_a_complaint_of_every_server_with_several_processes_is_no_evidence() -> None:
+    line = "Error during metrics cleanup: expected str, bytes or os.PathLike object, not TemporaryDirectory"
+    assert decisive_lines(START + f"(ApiServer_0 pid=12709) ERROR 11-28 13:19:42 [prometheus.py:83] {line}\n") == ()
+
+
 def test_the_parsers_complaint_is_evidence_and_its_usage_is_not() -> None:
     assert decisive_lines(PARSER) == ("vllm serve: error: argument --max-num-seqs: invalid int value: 'x'",)
 
