@@ -1,6 +1,6 @@
 """Every file write of a study fails once; the same command then goes on.
 
-Of the operations of one function on one kind of file one fails, and the errors take turns. With FAULTS=all in the
+Of the operations on one kind of file one fails, and functions and errors take turns. With FAULTS=all in the
 environment every operation fails with each of the errors, which takes more than a quarter of an hour.
 """
 
@@ -24,10 +24,10 @@ FULL = 3
 
 
 def chosen(sites: Mapping[Site, None]) -> dict[Site, int]:
-    """One site of each function and kind of file, operations and errors taking turns."""
-    groups: dict[tuple[str, str], list[Site]] = {}
+    """One site of each kind of file, functions, operations and errors taking turns."""
+    groups: dict[str, list[Site]] = {}
     for site in sites:
-        groups.setdefault((site.kind, site.function), []).append(site)
+        groups.setdefault(site.kind, []).append(site)
     sites_of_groups = (group[place % len(group)] for place, group in enumerate(groups.values()))
     return dict(zip(sites_of_groups, itertools.cycle(ERRORS), strict=False))
 

@@ -167,7 +167,6 @@ def read_until(process: subprocess.Popen[str], pattern: str) -> None:
     "moment",
     [
         pytest.param(r"^study smoke", marks=pytest.mark.slow),
-        pytest.param(r"^trial 0 ", marks=pytest.mark.slow),
         r"^trial 1 ",
     ],
 )
