@@ -29,8 +29,9 @@ from optimize.files import check_writable
 from optimize.hardware import machine
 from optimize.ledger import study_folder
 from optimize.load.arrivals import Arrivals, Trace
+from optimize.load.fitting import fitted_workload
 from optimize.load.fixed_length import by_iterations
-from optimize.load.workload import Workload, load_workload
+from optimize.load.workload import Workload
 from optimize.model.random_weights import materialized
 from optimize.redaction import hidden_flags, is_secret, masked, redact_all
 from optimize.search import variables
@@ -110,7 +111,7 @@ def make_plan(config: StudyConfig) -> Plan:
     arguments = to_arguments(hidden_flags(_flags(config, space)))
     _check_quotable(config, space, arguments)
     recorded = arrivals.lengths if isinstance(arrivals, Trace) and arrivals.has_lengths else ()
-    workload = load_workload(config.workload, config.model.path, Path(config.cache_dir), config.study.seed, recorded)
+    workload = fitted_workload(config, recorded, launcher.request_knobs_only)
     if config.model.random is not None:  # without references, nothing scores the meaningless answers
         workload = dataclasses.replace(workload, references=[])
     _check_quality(workload, objectives, metrics, limits)

@@ -21,10 +21,15 @@ class WorkloadSource:
         split: Split of a hub data set.
         prompt_column: Text, or a list of chat messages.
         reference_column: Text; null without references, and then without scores of quality.
+        max_tokens_column: Limit of the row's answer in tokens, where it is below `max_tokens`; null for one limit.
         limit: Number of rows used, from the first; null for all.
-        max_tokens: Limit of every answer in tokens; null derives it from the longest reference.
+        max_tokens: Limit of every answer in tokens; null takes the largest of `max_tokens_column`, or derives it from
+            the longest reference.
         prompt_tokens: A distribution of `optimize.load.lengths`; prompts are cut, or continued with others, to fit it.
         output_tokens: The same for answers, which then run to their length whatever the model would say.
+        in_order: Whether prompts are sent in the order of the rows, as conversations grow; otherwise in a seeded one.
+        fit_context: Whether rows that exceed the model's context with their answer are left out; otherwise they are
+            sent, and refused by the engine.
     """
 
     name: str = MISSING
@@ -33,10 +38,13 @@ class WorkloadSource:
     split: str = "test"
     prompt_column: str = "prompt"
     reference_column: str | None = "reference"
+    max_tokens_column: str | None = None
     limit: int | None = bounded(None, least=1)
     max_tokens: int | None = bounded(None, least=1)
     prompt_tokens: Any = None
     output_tokens: Any = None
+    in_order: bool = False
+    fit_context: bool = False
 
 
 @dataclass

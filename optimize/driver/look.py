@@ -51,7 +51,12 @@ class Reading:
 
 
 def look(plan: Plan, progress: Progress) -> None:
-    """Say what matters and wait for quiet; nothing where `load.quiet_wait_s` is null or the engine is simulated."""
+    """Say what matters of the workload and of the machine, and wait for quiet.
+
+    The machine is not looked at where `load.quiet_wait_s` is null or the engine is simulated.
+    """
+    for line in plan.workload.notes:
+        progress.say(f"note: {line}")
     load = plan.config.load
     if load.quiet_wait_s is None or plan.signature["engine"].startswith("simulated"):
         return

@@ -49,7 +49,9 @@ class Client:
         self._streams = request.beam_size == 1
         self._base_url, self._body = endpoint.base_url, request_body(endpoint.model, request, max_tokens)
 
-    async def send(self, prompt_id: int, prompt: Prompt, due_s: float, length: int | None = None) -> RequestRecord:
+    async def send(
+        self, prompt_id: int, prompt: Prompt, due_s: float, length: int | None = None, limit: int | None = None
+    ) -> RequestRecord:
         """Send one request now and record it; every failure becomes a record, none an exception.
 
         Args:
@@ -57,11 +59,12 @@ class Client:
             prompt: Its prompt.
             due_s: When it was due.
             length: Tokens that the answer runs to; None lets it end by itself.
+            limit: Bound on this answer, where it is below that on every answer.
         """
         sent_s, answer = self._clock(), _Answer()
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._exchange(prompt, length, answer)
+                await self._exchange(prompt, self._bound(length, limit), answer)
         except TimeoutError:
             answer.error = "timeout"
         except (aiohttp.ClientError, ConnectionError):
@@ -73,12 +76,16 @@ class Client:
             answer.prompt_tokens, answer.output_tokens, answer.text, answer.error,
         )  # fmt: skip
 
-    async def _exchange(self, prompt: Prompt, length: int | None, answer: _Answer) -> None:
+    def _bound(self, length: int | None, limit: int | None) -> dict[str, Any]:
+        """The fields of a request that bound its answer, where they differ from those of every answer."""
+        if length is not None:
+            return {"max_tokens": length, "ignore_eos": True}
+        return {} if limit is None else {"max_tokens": min(limit, self._body["max_tokens"])}
+
+    async def _exchange(self, prompt: Prompt, bound: dict[str, Any], answer: _Answer) -> None:
         chat = not isinstance(prompt, str)
         path = "/v1/chat/completions" if chat else "/v1/completions"
-        body = {**self._body, "messages" if chat else "prompt": prompt}
-        if length is not None:
-            body |= {"max_tokens": length, "ignore_eos": True}
+        body = {**self._body, **bound, "messages" if chat else "prompt": prompt}
         async with self._session.post(f"{self._base_url}{path}", json=body) as response:
             if response.status != 200:
                 answer.error = "refused" if response.status < 500 else "server"

@@ -95,7 +95,8 @@ class _Load:
         self.count += 1
         lengths = self.prompts.output_tokens
         length = None if lengths is None else min(lengths[row], self.share.max_tokens)
-        task = asyncio.create_task(self.client.send(row, self.prompts.prompts[row], due_s, length))
+        limit = None if self.prompts.limits is None else self.prompts.limits[row]
+        task = asyncio.create_task(self.client.send(row, self.prompts.prompts[row], due_s, length, limit))
         self.pending[task] = _Pending(row, due_s, self.clock())
         task.add_done_callback(self._ended)
         return task

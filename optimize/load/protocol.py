@@ -20,6 +20,7 @@ class Prompts:
 
     prompts: Sequence[Prompt]
     output_tokens: Sequence[int] | None
+    limits: Sequence[int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

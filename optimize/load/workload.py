@@ -8,21 +8,17 @@ import json
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from optimize.checkpoint import local_folder
 from optimize.config.instantiate import build
 from optimize.config.measuring import WorkloadSource
-from optimize.entries import claim, read_kept, renew
+from optimize.entries import claim, renew
 from optimize.errors import ConfigError, closest, one_line
-from optimize.files import write_atomically
 from optimize.load.lengths import Lengths
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from optimize.load.tokens import token_counts, tokenizer_of
 
 Prompt = str | list[dict[str, Any]]
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
@@ -41,6 +37,8 @@ class Workload:
         max_tokens: Bound on every answer.
         output_tokens: Length that the answer to each prompt runs to; None where answers end by themselves.
         in_order: Whether prompts are sent in their order rather than in a seeded one.
+        limits: Bound on the answer to each prompt, none above `max_tokens`; None where all have the same.
+        notes: What a user should know of how the source was read, each in a sentence.
     """
 
     name: str
@@ -49,13 +47,27 @@ class Workload:
     max_tokens: int
     output_tokens: Sequence[int] | None = None
     in_order: bool = False
+    limits: Sequence[int] | None = None
+    notes: Sequence[str] = ()
+
+    def bound(self, row: int) -> int:
+        """Bound on the answer to one prompt, in tokens."""
+        return self.max_tokens if self.limits is None else self.limits[row]
+
+    def only(self, rows: Sequence[int]) -> Workload:
+        """The workload with these rows alone."""
+        columns = {name: getattr(self, name) for name in ("prompts", "references", "output_tokens", "limits")}
+        chosen: dict[str, Any] = {name: [column[row] for row in rows] for name, column in columns.items() if column}
+        return replace(self, **chosen)
 
     @property
     def hash(self) -> str:
-        """Twelve hexadecimal digits over prompts, references, the bound on answers, and their lengths if set."""
+        """Twelve hexadecimal digits over prompts, references, bounds on answers, and their lengths and order if set."""
         parts = [list(self.prompts), list(self.references), self.max_tokens]
         if self.output_tokens is not None:
             parts += [list(self.output_tokens), self.in_order]
+        elif self.limits is not None or self.in_order:
+            parts += [list(self.limits or []), self.in_order]
         raw = json.dumps(parts, ensure_ascii=False)
         return hashlib.sha256(raw.encode()).hexdigest()[:12]
 
@@ -79,8 +91,10 @@ def load_workload(
     prompts, references = _columns(rows, source)
     lengths = _lengths(source, len(prompts), seed, recorded)
     if lengths is None:
-        max_tokens = source.max_tokens or _longest(references, source, model, cache_folder)
-        return Workload(source.name, prompts, references, max_tokens)
+        limits = _limits(rows, source, len(prompts))
+        max_tokens = source.max_tokens or max(limits or [0]) or _longest(references, source, model, cache_folder)
+        limits = limits and [min(limit, max_tokens) for limit in limits]
+        return Workload(source.name, prompts, references, max_tokens, None, source.in_order, limits)
     prompt_tokens, output_tokens = lengths
     if prompt_tokens is not None:
         prompts = _fitted(prompts, prompt_tokens, model)
@@ -89,7 +103,7 @@ def load_workload(
     bound = max(output_tokens) if output_tokens is not None else source.max_tokens
     if bound is None:
         raise ConfigError("workload.prompt_tokens leaves no references to bound answers by: set workload.max_tokens")
-    return Workload(source.name, prompts, [], bound, output_tokens, in_order=bool(recorded))
+    return Workload(source.name, prompts, [], bound, output_tokens, in_order=bool(recorded) or source.in_order)
 
 
 def _lengths(
@@ -116,7 +130,7 @@ def _fitted(prompts: Sequence[Prompt], lengths: Sequence[int], model: str) -> li
     for prompt in prompts:
         if not isinstance(prompt, str):
             raise ConfigError("workload.prompt_tokens needs prompts that are plain text: chat messages cannot be cut")
-    tokenizer = _tokenizer(model, "workload.prompt_tokens needs it: remove prompt_tokens, or give a local model")
+    tokenizer = tokenizer_of(model, "workload.prompt_tokens needs it: remove prompt_tokens, or give a local model")
     ids = [encoded.ids for encoded in tokenizer.encode_batch([str(p) for p in prompts], add_special_tokens=False)]
     fitted: list[Prompt] = []
     for row, length in enumerate(lengths):
@@ -193,7 +207,7 @@ def _broken_line(path: Path) -> str:
 
 
 def _columns(rows: Any, source: WorkloadSource) -> tuple[list[Prompt], list[str]]:
-    for key in ("prompt_column", "reference_column"):
+    for key in ("prompt_column", "reference_column", "max_tokens_column"):
         name = getattr(source, key)
         if name is not None and name not in rows.column_names:
             raise ConfigError(
@@ -231,6 +245,19 @@ def _reference(value: object, row: int, source: WorkloadSource) -> str:
     raise ConfigError(f"workload {source.path}, row {row}: {source.reference_column} must be text, got {value!r:.80}")
 
 
+def _limits(rows: Any, source: WorkloadSource, number: int) -> list[int] | None:
+    """Bounds on the answers to the first `number` rows, as their column says; None without one."""
+    if source.max_tokens_column is None:
+        return None
+    for row, value in enumerate(values := rows[source.max_tokens_column][:number]):
+        if not isinstance(value, int) or value < 1:
+            raise ConfigError(
+                f"workload {source.path}, row {row}: {source.max_tokens_column} must be a whole number from 1, "
+                f"got {value!r:.80}"
+            )
+    return list(values)
+
+
 def _longest(references: Sequence[str], source: WorkloadSource, model: str, cache_folder: Path) -> int:
     """Tokens of the longest reference, plus a quarter.
 
@@ -240,35 +267,3 @@ def _longest(references: Sequence[str], source: WorkloadSource, model: str, cach
     if not references:
         raise ConfigError("workload.reference_column=null leaves nothing to bound answers by: set workload.max_tokens")
     return math.ceil(max(token_counts(references, model, cache_folder)) * _ANSWER_MARGIN)
-
-
-def token_counts(texts: Sequence[str], model: str, cache_folder: Path) -> list[int]:
-    """Number of the model's tokens in each text, kept in the cache.
-
-    Raises:
-        ConfigError: the model has no tokenizer file on this disk.
-    """
-    remedy = "workload.max_tokens is not set and cannot be derived from the references: set workload.max_tokens"
-    key = hashlib.sha256(_tokenizer_json(model, remedy) + json.dumps(list(texts)).encode()).hexdigest()[:16]
-    path = claim(cache_folder / "tokens" / key) / "counts.json"
-    if (kept := read_kept(path)) is not None:
-        return [int(n) for n in kept]
-    counts = [len(encoded.ids) for encoded in _tokenizer(model, remedy).encode_batch(list(texts))]
-    write_atomically(path, json.dumps(counts))
-    return counts
-
-
-def _tokenizer(model: str, remedy: str) -> Tokenizer:
-    from tokenizers import Tokenizer
-
-    try:
-        return Tokenizer.from_buffer(_tokenizer_json(model, remedy))
-    except Exception as error:  # tokenizers raises nothing more special
-        raise ConfigError(f"{model} has no readable tokenizer.json; {remedy}") from error
-
-
-def _tokenizer_json(model: str, remedy: str) -> bytes:
-    try:
-        return (local_folder(model) / "tokenizer.json").read_bytes()
-    except Exception as error:  # a hub id may have no local files yet, and the hub's errors are many
-        raise ConfigError(f"{model} has no readable tokenizer.json; {remedy}") from error

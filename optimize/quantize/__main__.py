@@ -47,12 +47,14 @@ def _quantize(config: StudyConfig, config_yaml: str) -> int:
 
 
 def _calibration(config: StudyConfig, recipe: Recipe, model: Model) -> Calibration | None:
+    from optimize.load.fitting import as_text
     from optimize.load.workload import load_workload
     from optimize.quantize.calibration import calibration_of
 
     if not recipe.calibration_samples:
         return None
-    return calibration_of(load_workload(config.workload, model.path, Path(config.cache_dir), config.study.seed))
+    workload = load_workload(config.workload, model.path, Path(config.cache_dir), config.study.seed)
+    return calibration_of(as_text(workload, model.path))
 
 
 def report(folder: Path, began: float) -> str:

@@ -198,7 +198,8 @@ class ScriptedLoad:
     def _send(self, event: _Event) -> None:
         number, sent_s, request = next(self._sent), event.at_s + self._send_lag_s, self._request
         row = self._rows[number % len(self._rows)]
-        answer = self._server(ScriptedRequest(self.began + sent_s, number, row, request.max_tokens))
+        bound = min(request.max_tokens, request.workload.bound(row))
+        answer = self._server(ScriptedRequest(self.began + sent_s, number, row, bound))
         if answer.latency_s > request.timeout_s:
             answer = ScriptedAnswer(request.timeout_s, "timeout", "", 0)
         assert answer.latency_s > 0, "an answer in no time would leave a closed loop in an endless loop"

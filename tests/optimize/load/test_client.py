@@ -30,7 +30,7 @@ async def stream(request: web.Request, tokens: Sequence[str] = ("a", "b")) -> we
 
 def send(
     handler: Handler, prompt: Prompt = "hello", request: RequestConfig | None = None, timeout_s: float = 60,
-    length: int | None = None,
+    length: int | None = None, limit: int | None = None,
 ) -> RequestRecord:  # fmt: skip
     """The record of one request that was due at second 0."""
 
@@ -48,7 +48,7 @@ def send(
             async with open_session(endpoint) as session:
                 clock = lambda: loop.time() - began  # noqa: E731
                 client = Client(session, endpoint, request or RequestConfig(), 7, clock, timeout_s)
-                return await client.send(5, prompt, 0.0, length)
+                return await client.send(5, prompt, 0.0, length, limit)
         finally:
             await runner.cleanup()
 
@@ -98,15 +98,20 @@ def test_chat_messages_go_to_the_chat_endpoint() -> None:
     assert (record.error, record.text) == (None, "yo")
 
 
-@pytest.mark.parametrize(("length", "expected"), [(None, (7, False)), (4, (4, True))])
-def test_an_answer_ends_by_itself_or_runs_to_its_length(length: int | None, expected: tuple[int, bool]) -> None:
+@pytest.mark.parametrize(
+    ("length", "limit", "expected"),
+    [(None, None, (7, False)), (4, None, (4, True)), (None, 3, (3, False)), (None, 90, (7, False))],
+)
+def test_an_answer_ends_by_itself_or_runs_to_its_length(
+    length: int | None, limit: int | None, expected: tuple[int, bool]
+) -> None:
     bodies: list[dict[str, Any]] = []
 
     async def handler(request: web.Request) -> web.StreamResponse:
         bodies.append(await request.json())
         return await stream(request)
 
-    send(handler, length=length)
+    send(handler, length=length, limit=limit)
     assert (bodies[0]["max_tokens"], bodies[0].get("ignore_eos", False)) == expected
 
 

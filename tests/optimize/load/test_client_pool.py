@@ -222,6 +222,21 @@ def test_a_recorded_order_starts_anew_with_a_profile_and_answers_run_to_their_le
     assert [r.prompt_id for r in of_profile[:7]] == [0, 1, 2, 0, 1, 2, 0]
 
 
+def test_the_limit_of_a_row_goes_with_each_of_its_requests(clients: ClientPool) -> None:
+    bodies: list[tuple[str, int, bool]] = []
+
+    async def noting(http: web.Request) -> web.StreamResponse:
+        body = await http.json()
+        bodies.append((body["prompt"], body["max_tokens"], "ignore_eos" in body))
+        return await stream(http)
+
+    workload = Workload("test", ["one", "two", "three"], [], 7, limits=[3, 9, 6])
+    with serving(noting) as endpoint, clients.loading(endpoint, request(workload)) as run:
+        run.follow(ClosedLoop(users=1))
+        wait_for_records(run, 3)
+    assert set(bodies) == {("one", 3, False), ("two", 7, False), ("three", 6, False)}
+
+
 def test_requests_without_an_answer_are_given_up_at_the_end_with_their_wait(clients: ClientPool) -> None:
     arrived = 0
 
