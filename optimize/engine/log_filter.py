@@ -31,10 +31,14 @@ class FilteredLog:
     Args:
         log_path: The log.
         scratch: Folder of the engine's temporary files.
+
+    Raises:
+        OSError: the log cannot be opened for writing.
     """
 
     def __init__(self, log_path: Path, scratch: str) -> None:
         log_path.parent.mkdir(parents=True, exist_ok=True)
+        log_path.open("ab").close()  # here, where a refusal becomes one line: it would end the reaper, or the filter
         self.target, self._program = log_path.resolve(), None
         if secrets := registered():
             self.target = Path(scratch) / "log"

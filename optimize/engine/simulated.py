@@ -75,6 +75,10 @@ class SimulatedLauncher:
     def deploy_command(self, config: EngineConfig) -> str:
         return ""
 
+    def command(self, port: int, settings: Mapping[str, Any]) -> list[str]:
+        """The program that is started as an engine, and its arguments."""
+        return [sys.executable, "-m", "optimize.engine.simulated", str(port), json.dumps(settings)]
+
     def launch(self, config: EngineConfig, log_path: Path, cgroups: Sequence[str] = ()) -> VllmEngine:
         """Start one, as `Launcher.launch`; it joins no control groups."""
         port, key = free_port(), secrets.token_urlsafe(24)
@@ -83,10 +87,9 @@ class SimulatedLauncher:
             "token_s": self.token_s, "quantization": config.quantization,
             "oom_above_seqs": self.oom_above_seqs, "die_after_requests": self.die_after_requests,
         }  # fmt: skip
-        command = [sys.executable, "-m", "optimize.engine.simulated", str(port), json.dumps(settings)]
         variables = {name: str(value) for name, value in {**self.env, **dict(config.env)}.items()}
         env = with_direct_loopback({**os.environ, **variables, "PYTHONPATH": python_path(), KEY: key})
-        tree = ColdTree(command, env, log_path, grace_s=0.5)
+        tree = ColdTree(self.command(port, settings), env, log_path, grace_s=0.5)
         engine = VllmEngine(config, tree, Endpoint(f"http://127.0.0.1:{port}", key, "model"), log_path)
         try:
             engine.wait_ready(stall_s=30.0)

@@ -61,10 +61,20 @@ class RestartLog:
         """Append a restart, and those before it that could not be written.
 
         Raises:
-            OSError: it cannot be written now; it is kept, and written with the next.
+            OSError: it cannot be written now; it is kept, and written with the next or by `flush`.
         """
         self.own.append(restart)
         self._unwritten.append(restart)
+        self.flush()
+
+    def flush(self) -> None:
+        """Append the restarts that could not be written before.
+
+        Raises:
+            OSError: they still cannot be written; they are kept.
+        """
+        if not self._unwritten:
+            return
         with self.path.open("ab", buffering=0) as file:
             while self._unwritten:
                 # The line break comes first: it ends a line that was cut off, and an empty line is no restart.

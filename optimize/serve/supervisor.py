@@ -137,6 +137,7 @@ class Supervisor:
             if instance is not None:
                 self._stop(instance)
         self._current = self._standby = None
+        self._reporter.attempt("recording the last restarts", self.restarts.flush)
 
     def wait_for_standby(self, timeout_s: float) -> bool:
         """Whether a standby is ready in time; True at once where none is configured."""

@@ -1,8 +1,8 @@
 """Faults of a disk: makes one file operation of the code under test fail, at one site after the other.
 
-A site is an operation (open, write, fsync, rename, mkdir, commit) on a kind of file by a function of the project, the
-foundations left out: a helper that all writers share would otherwise hide them. Operations are seen by Python's audit
-hook, which cannot be removed, so there is one for the process and it asks the injector that is active.
+A site is an operation (open, write, fsync, rename, mkdir, mkfifo, commit) on a kind of file by a function of the
+project, the foundations left out: a helper that all writers share would otherwise hide them. Operations are seen by
+Python's audit hook, which cannot be removed, so there is one for the process and it asks the injector that is active.
 """
 
 from __future__ import annotations
@@ -31,9 +31,11 @@ _IN_SQLITE = {
     errno.ENOSPC: "database or disk is full", errno.EIO: "disk I/O error",
     errno.EACCES: "attempt to write a readonly database",
 }  # fmt: skip
-OPEN, WRITE, FSYNC, RENAME, MKDIR, COMMIT = "open", "write", "fsync", "rename", "mkdir", "commit"
+OPEN, WRITE, FSYNC, RENAME, MKDIR, MKFIFO, COMMIT = "open", "write", "fsync", "rename", "mkdir", "mkfifo", "commit"
 _PACKAGES = (f"{os.sep}optimize{os.sep}", f"{os.sep}objectives{os.sep}")
 _ROOT = str(Path(__file__).resolve().parents[2])
+SCRATCH = "scratch"
+"""Name of the folder for temporary files of the code under test."""
 _FOUNDATIONS = ("files.py", "ledger.py")
 _TRIAL_BEGINS = "optimize/driver/preparation.py:begin"
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -47,14 +49,16 @@ class Site:
         kind: The file's name, numbers replaced.
         operation: What fails.
         function: File and name of the project's function that asks for it.
+        background: Whether a thread asks that is to outlive it, rather than the main one.
     """
 
     kind: str
     operation: str
     function: str
+    background: bool = False
 
     def __str__(self) -> str:
-        return f"{self.operation} of {self.kind} in {self.function}"
+        return f"{self.operation} of {self.kind} in {self.function}{' in the background' if self.background else ''}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,8 @@ class Injector:
         with ExitStack() as stack:
             for target, name, part in (
                 (builtins, "open", self._open), (io, "open", self._open), (os, "fsync", self._fsync),
-                (pyarrow.parquet, "write_table", self._write_table), (DefaultDialect, "do_commit", self._commit()),
+                (os, "mkfifo", self._mkfifo), (pyarrow.parquet, "write_table", self._write_table),
+                (DefaultDialect, "do_commit", self._commit()),
             ):  # fmt: skip
                 stack.enter_context(patch.object(target, name, part))
             _active.append(self)
@@ -108,7 +113,8 @@ class Injector:
         """The error with which an operation is to fail; None where it is to go on."""
         if not path.startswith(self._folder) or (function := _function(sys._getframe(1))) is None:
             return None
-        site, in_main = Site(_kind(path), operation, function), threading.current_thread() is threading.main_thread()
+        in_main = threading.current_thread() is threading.main_thread()
+        site = Site(_kind(path), operation, function, background=not in_main)
         with self._lock:
             self.sites.setdefault(site)
             if self._lasting and self._has_struck:
@@ -131,13 +137,20 @@ class Injector:
     def _open(self, file: Any, mode: str = "r", *arguments: Any, **named: Any) -> Any:
         if isinstance(file, int) or not set(mode) & set("wxa") or (code := self.fault(WRITE, os.fspath(file))) is None:
             return _OPEN(file, mode, *arguments, **named)
-        binary = io.BufferedWriter(_HalfWritten(file, mode.replace("b", "").replace("t", ""), code))
+        raw = _HalfWritten(file, mode.replace("b", "").replace("t", ""), code)
+        if 0 in (named.get("buffering"), *arguments[:1]):
+            return raw
+        binary = io.BufferedWriter(raw)
         return binary if "b" in mode else io.TextIOWrapper(binary, encoding=named.get("encoding"))
 
     def _fsync(self, descriptor: Any) -> None:
         number = descriptor if isinstance(descriptor, int) else descriptor.fileno()
         self.check(FSYNC, os.readlink(f"/proc/self/fd/{number}"))
         _FSYNC(descriptor)
+
+    def _mkfifo(self, path: Any, *arguments: Any) -> None:
+        self.check(MKFIFO, os.fspath(path))
+        _MKFIFO(path, *arguments)
 
     def _write_table(self, table: Any, where: Any, **named: Any) -> None:
         _WRITE_TABLE(table, where, **named)
@@ -168,7 +181,7 @@ class _HalfWritten(io.FileIO):
         raise OSError(self._code, os.strerror(self._code), self.name)
 
 
-_OPEN, _FSYNC, _WRITE_TABLE = open, os.fsync, pyarrow.parquet.write_table
+_OPEN, _FSYNC, _MKFIFO, _WRITE_TABLE = open, os.fsync, os.mkfifo, pyarrow.parquet.write_table
 _COMMIT: Callable[[Any, Any], None] = DefaultDialect.do_commit
 _active: list[Injector] = []
 
@@ -217,6 +230,6 @@ def _kind(path: str) -> str:
         if f"{os.sep}{folder}{os.sep}" in path:
             return folder
     name = re.sub(r"^\.(.*)\.\d+\.part$", r"\1", os.path.basename(path))
-    if name.startswith("tmp"):
+    if name.startswith("tmp") or os.path.basename(os.path.dirname(path)) == SCRATCH:
         return "temporary"
     return re.sub(r"[0-9a-f-]{8,}|\d+", "N", re.sub(r"^.*(?=\.svg$)", "figure", name))

@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 from optuna.trial import FrozenTrial, TrialState
 
 from optimize.config.compose import composed
+from optimize.config.secrets import register_node, register_words
 from optimize.engine.base import Engine, EngineConfig
 from optimize.engine.pool import EnginePool
 from optimize.evaluation.evaluator import Evaluator
@@ -109,18 +110,26 @@ class Session:
         return "" if is_one_line else f"not one line: {self.err!r}"
 
 
+def _composed(words: Sequence[str]) -> DictConfig:
+    """As `composed`, which takes half a second: once for each command, and the secrets are registered each time."""
+    register_words(words)
+    node = _cached(tuple(words))
+    register_node(node)
+    return node
+
+
 @cache
-def _composed(words: tuple[str, ...]) -> DictConfig:
+def _cached(words: tuple[str, ...]) -> DictConfig:
     return composed(words)
 
 
 @contextmanager
-def _swapped(scratch: Path) -> Iterator[None]:
+def _quick_parts(scratch: Path) -> Iterator[None]:
     """The parts of a command that take time without touching what is tested, replaced."""
     with ExitStack() as stack:
         for name, part in {
             "optimize.executor.factory.make_executor": Scripted,
-            "optimize.cli.composed": lambda words: _composed(tuple(words)),  # composing takes half a second
+            "optimize.cli.composed": _composed,
             "optimize.report.page.write_png": lambda drawing, path: path,
             "optimize.tracking.tracker._PAUSE_S": 0.0,
             "tempfile.tempdir": str(scratch),
@@ -129,17 +138,22 @@ def _swapped(scratch: Path) -> Iterator[None]:
         yield
 
 
+def make_terminal() -> io.StringIO:
+    """A stream for standard output; replaced by who wants another."""
+    return io.StringIO()
+
+
 def run_command(verb: str, words: Sequence[str], scratch: Path) -> Session:
     """Run a command in this process, on scripted engines."""
     main, code = importlib.import_module(VERBS[verb]).main, -1
-    out, err = io.StringIO(), io.StringIO()
-    with _swapped(scratch), redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
+    out, err = make_terminal(), io.StringIO()
+    with _quick_parts(scratch), redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with patch.object(sys, "argv", [verb, *words]):
             try:
                 main()
-            except SystemExit as ended:
-                code = int(ended.code or 0)
+            except SystemExit as end:
+                code = int(end.code or 0)
             except BaseException:
                 err.write(traceback.format_exc())
     return Session(code, out.getvalue(), err.getvalue())
@@ -148,17 +162,17 @@ def run_command(verb: str, words: Sequence[str], scratch: Path) -> Session:
 def _running(folder: Path) -> list[str]:
     """Processes that a command on a study's folder has left, after a moment to end."""
     deadline = time.monotonic() + 10
-    while left := [p for p in psutil.process_iter() if _is_of(p, folder)]:
+    while processes := [p for p in psutil.process_iter() if _is_of(p, folder)]:
         if time.monotonic() > deadline:
-            return [str(process) for process in left]
+            return [str(process) for process in processes]
         time.sleep(0.05)
     return []
 
 
 def _is_of(process: psutil.Process, folder: Path) -> bool:
     try:
-        marked = process.environ().get(MARK) == str(folder)
-        return process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and marked
+        has_mark = process.environ().get(MARK) == str(folder)
+        return process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE and has_mark
     except psutil.Error:
         return False
 
@@ -182,17 +196,17 @@ class Study:
         for path in (self.out, self._scratch):
             path.mkdir(parents=True)
         shutil.copy(empty_mlflow_db, self.out / "mlflow.db")
-        quantized = any("quantization" in word for word in overrides)
+        has_recipes = any("quantization" in word for word in overrides)
         lines = [json.dumps({"prompt": f"prompt {i}", "reference": f"{_TEXT} {i}"}) for i in range(ROWS)]
         (folder / "workload.jsonl").write_text("\n".join(lines), encoding="utf-8")
         self.command = [
-            "+study=smoke", *(word for word in QUICK if not quantized or "quantization" not in word), "sampler=grid",
+            "+study=smoke", *(word for word in QUICK if not has_recipes or "quantization" not in word), "sampler=grid",
             f"study.trials={BUDGET - 1}", "objectives=[qps,p99_latency_s,bleu]", "workload=file",
              f"workload.path={folder}/workload.jsonl", f"output_dir={self.out}",
             f"cache_dir={folder}/cache", *overrides,
         ]  # fmt: skip
         self.storage, self.tracking = f"sqlite:///{self.out}/optuna.db", f"sqlite:///{self.out}/mlflow.db"
-        self._told: dict[int, Any] = {}
+        self._results: dict[int, Any] = {}
         self._halves: set[Path] = set()
 
     def track_in(self, empty_mlflow_db: Path, name: str) -> None:
@@ -218,20 +232,20 @@ class Study:
         """Run a command on the study, as a user would."""
         return run_command(verb, [*self.command, *overrides], self._scratch)
 
-    def losses(self, killed: bool = False) -> list[str]:
+    def losses(self, by_kill: bool = False) -> list[str]:
         """What a session lost or left behind, in words; call it after each session.
 
         Args:
-            killed: Whether it could not tidy up: what it was writing is left to the next session.
+            by_kill: Whether it could not tidy up: what it was writing is left to the next session.
         """
         trials = self.trials()
-        told = {t.number: (t.values, t.params) for t in trials if t.state is TrialState.COMPLETE}
-        lost = [f"trial {n} is no longer what was told" for n, was in self._told.items() if told.get(n) != was]
-        self._told = told
+        results = {t.number: (t.values, t.params) for t in trials if t.state is TrialState.COMPLETE}
+        losses = [f"trial {n} lost its result" for n, result in self._results.items() if results.get(n) != result]
+        self._results = results
         halves = {path for path in self.folder.rglob("*") if "part" in path.name.split(".")}
-        lost += [f"{path} was left behind" for path in halves - self._halves if not killed]
+        losses += [f"{path} was left behind" for path in halves - self._halves if not by_kill]
         self._halves = halves
-        return lost + [f"{process} was left running" for process in _running(self.folder)]
+        return losses + [f"{process} was left running" for process in _running(self.folder)]
 
     def shortfalls(self) -> list[str]:
         """What a study that has ended lacks, in words."""
@@ -239,7 +253,7 @@ class Study:
         complete = [t for t in trials if t.state is TrialState.COMPLETE]
         roles = [t.user_attrs["role"] for t in complete]
         points = [t.params for t in complete if t.user_attrs["role"] == Role.SEARCH]
-        repeated = [point for place, point in enumerate(points) if point in points[:place]]
+        repetitions = [point for place, point in enumerate(points) if point in points[:place]]
         cells = {(t.user_attrs["round"], t.user_attrs["confirms"]) for t in complete if "round" in t.user_attrs}
         records = {r.number: r for r in self.ledger.records()}
         raw = [n for n in records if records[n].state is State.COMPLETED and len(self.ledger.read_requests(n)) == 0]
@@ -247,7 +261,7 @@ class Study:
             f"not every trial has ended: {[t.state.name for t in trials]}": all(t.state.is_finished() for t in trials),
             f"not one baseline: {roles}": roles.count(Role.BASELINE) == 1,
             f"not {BUDGET - 1} trials of the search: {points}": len(points) == BUDGET - 1,
-            f"told twice: {repeated}": not repeated,
+            f"told twice: {repetitions}": not repetitions,
             f"not {CELLS} cells: {cells}": len(cells) == CELLS == roles.count(Role.CONFIRMATION),
             "the ledger lacks trials that storage has": {t.number for t in complete}
             == {n for n, r in records.items() if r.state is State.COMPLETED},
@@ -264,11 +278,11 @@ class Study:
 
         client = MlflowClient(tracking_uri=self.tracking)
         experiment = client.get_experiment_by_name("optimize")
-        found = list(client.search_runs([experiment.experiment_id], max_results=1000)) if experiment else []
-        numbers = sorted(int(r.data.tags["trial"]) for r in found if "trial" in r.data.tags)
-        states = {r.info.status for r in found}
+        runs = list(client.search_runs([experiment.experiment_id], max_results=1000)) if experiment else []
+        numbers = sorted(int(r.data.tags["trial"]) for r in runs if "trial" in r.data.tags)
+        states = {r.info.status for r in runs}
         return {
             f"MLflow has runs of trials {numbers}, not {sorted(records)}": numbers == sorted(records),
             f"MLflow's runs are {states}": "RUNNING" not in states,
-            "not one run of the study": len(found) - len(numbers) == 1,
+            "not one run of the study": len(runs) - len(numbers) == 1,
         }

@@ -38,7 +38,7 @@ class Clock:
     def installed(self) -> Iterator[None]:
         clock, now_s = self, time.time
 
-        class Shifted(datetime, metaclass=_Type):
+        class ShiftedDatetime(datetime, metaclass=_Type):
             @classmethod
             def now(cls, tz: tzinfo | None = None) -> Any:
                 return datetime.now(tz) + clock.ahead
@@ -47,7 +47,7 @@ class Clock:
             stack.enter_context(patch("time.time", lambda: now_s() + clock.ahead.total_seconds()))
             for name, module in sys.modules.copy().items():  # in one step: threads may import meanwhile
                 if name.startswith(("optuna", "optimize")) and getattr(module, "datetime", None) is datetime:
-                    stack.enter_context(patch.object(module, "datetime", Shifted))
+                    stack.enter_context(patch.object(module, "datetime", ShiftedDatetime))
             yield
 
 
@@ -60,13 +60,13 @@ def test_a_clock_that_is_set_loses_nothing(tmp_path: Path, empty_mlflow_db: Path
             clock.ahead += step
 
     with clock.installed(), patch("tests.faults.study.before_trial", set_clock):
-        first, again = study.run(), study.run()
-    later = study.run()  # a day earlier, or later, than the trials of the sessions before
-    assert [session.code for session in (first, again, later)] == [0, 0, 0], first.err
-    assert [session.complaint() for session in (first, again, later)] == ["", "", ""]
+        sessions = [study.run(), study.run()]
+    sessions.append(study.run())  # a day earlier, or later, than the trials of the sessions before
+    assert [session.code for session in sessions] == [0, 0, 0], sessions[0].err
+    assert [session.complaint() for session in sessions] == ["", "", ""]
     assert study.losses() + study.shortfalls() == []
     trials = study.trials()
     assert {t.state for t in trials} == {TrialState.COMPLETE}
-    started = [t.datetime_start or datetime.min for t in trials]
-    assert abs(started[SET_AT[0] + 1] - started[0]) > DAY / 2, "the clock was not set"
+    starts = [t.datetime_start or datetime.min for t in trials]
+    assert abs(starts[SET_AT[0] + 1] - starts[0]) > DAY / 2, "the clock was not set"
     assert all(0 <= r.seconds["total"] < 60 and 0 <= r.seconds["wall"] < 60 for r in study.ledger.records())

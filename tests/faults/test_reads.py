@@ -18,7 +18,7 @@ from tests.faults.study import Session, Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 TRIAL, REPORT = "out/studies/smoke/trials/0000", "out/studies/smoke/report"
-MADE_AGAIN = (
+DERIVED = (
     f"{TRIAL}/trial.json", f"{TRIAL}/mlflow.json", "out/studies/smoke/about.json", "out/studies/smoke/config.yaml",
     "out/studies/smoke/mlflow.json", "out/studies/smoke/status.json", "out/studies/smoke/summary.json",
     f"{REPORT}/importance.json", f"{REPORT}/figures/.drawn.json", "cache/datasets/*/json/*/*/*/dataset_info.json",
@@ -48,14 +48,14 @@ sys.addaudithook(_on_open)
 
 
 @contextmanager
-def watched(study: Study) -> Iterator[set[str]]:
+def reads_of(study: Study) -> Iterator[set[str]]:
     """The names of a study's files that are read and looked into within."""
     names: set[str] = set()
     _reads.append((f"{study.folder}{os.sep}", ""))
     try:
         yield names
-        looked_into = [path for path, reader in _reads[1:] if not any(reader.endswith(name) for name in UPLOADS)]
-        names |= {os.path.basename(path) for path in looked_into if not path.endswith(PARTIAL)}
+        paths = [path for path, reader in _reads[1:] if not any(reader.endswith(name) for name in UPLOADS)]
+        names |= {os.path.basename(path) for path in paths if not path.endswith(PARTIAL)}
     finally:
         _reads.clear()
 
@@ -67,7 +67,7 @@ def cut(study: Study, pattern: str, empty: bool) -> Path:
     return path
 
 
-def naming(session: Session, path: Path) -> list[str]:
+def lines_about(session: Session, path: Path) -> list[str]:
     """The lines for the user that name a file."""
     return [line for line in (session.out + session.err).splitlines() if str(path) in line]
 
@@ -75,24 +75,24 @@ def naming(session: Session, path: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory, empty_mlflow_db: Path) -> Study:
     """A study that has ended."""
-    complete = Study(tmp_path_factory.mktemp("reads"), empty_mlflow_db)
-    assert complete.run().code == 0 and complete.losses() == []
-    return complete
+    study = Study(tmp_path_factory.mktemp("reads"), empty_mlflow_db)
+    assert study.run().code == 0 and study.losses() == []
+    return study
 
 
 def test_every_file_that_is_looked_into_is_cut(study: Study) -> None:
-    with watched(study) as names:
+    with reads_of(study) as names:
         assert [study.run(verb).code for verb in ("optimize", *READERS)] == [0, 0, 0, 0]
-    assert names - {MARK, "manifest.json"} <= {Path(name).name for name in (*MADE_AGAIN, *RAW, *INPUTS)}
+    assert names - {MARK, "manifest.json"} <= {Path(name).name for name in (*DERIVED, *RAW, *INPUTS)}
     assert len(names) > 5
 
 
 def test_the_study_makes_again_what_was_cut(study: Study) -> None:
-    paths = [cut(study, name, empty=place % 2 > 0) for place, name in enumerate(MADE_AGAIN)]
+    paths = [cut(study, name, empty=place % 2 > 0) for place, name in enumerate(DERIVED)]
     for verb in READERS:
         assert study.run(verb).complaint() == "", verb
-    again = study.run()
-    assert (again.code, again.complaint()) == (0, "")
+    session = study.run()
+    assert (session.code, session.complaint()) == (0, "")
     assert study.losses() + study.shortfalls() == []
     assert all(path.stat().st_size > 1 for path in paths)
     assert [study.run(verb).code for verb in READERS] == [0, 0, 0]
@@ -100,10 +100,10 @@ def test_the_study_makes_again_what_was_cut(study: Study) -> None:
 
 def test_raw_data_that_are_cut_are_named_and_left_out(study: Study) -> None:
     paths = [cut(study, name, empty) for name, empty in zip(RAW, (False, True), strict=True)]
-    again, report = study.run(), study.run("optimize.report")
-    assert (again.code, again.complaint(), report.code) == (0, "", 1)
+    session, report = study.run(), study.run("optimize.report")
+    assert (session.code, session.complaint(), report.code) == (0, "", 1)
     for path in paths:
-        assert len(naming(again, path)) == len(naming(report, path)) == 1, path
+        assert len(lines_about(session, path)) == len(lines_about(report, path)) == 1, path
     assert study.losses() == [] and {t.state for t in study.trials()} == {TrialState.COMPLETE}
 
 
@@ -112,9 +112,9 @@ def test_what_cannot_be_made_again_is_named_in_one_line(study: Study) -> None:
         path = study.folder / name
         content = path.read_bytes()
         cut(study, name, empty=False)
-        refused = study.run()
-        assert (refused.code, refused.complaint(), len(naming(refused, path))) == (2, "", 1)
+        refusal = study.run()
+        assert (refusal.code, refusal.complaint(), len(lines_about(refusal, path))) == (2, "", 1)
         path.write_bytes(content)
-    again = study.run()
-    assert (again.code, again.complaint()) == (0, "")
+    session = study.run()
+    assert (session.code, session.complaint()) == (0, "")
     assert study.losses() == []

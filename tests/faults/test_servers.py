@@ -24,7 +24,7 @@ pytestmark = [
     pytest.mark.timeout(1800),
     pytest.mark.skipif(PROGRAMS is None, reason="PostgreSQL is not installed (requirements/debian.txt)"),
 ]
-KILLED_AT, BACK_AT = 2, 4
+KILL_AT, RETURN_AT = 2, 4
 """The trial during which they are killed, and the one before which the tracking server is back."""
 
 
@@ -57,20 +57,20 @@ def test_servers_that_die_and_come_back_cost_no_trial(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri)
     study = Study(tmp_path / "study", empty_mlflow_db, "tracking=server")
     study.storage, study.tracking = database.url, tracking.uri
-    killed, lock = list[Postgres](), threading.Lock()
+    victims, lock = list[Postgres](), threading.Lock()
 
     def at_trial(job: Job) -> None:
-        if job.record.number == KILLED_AT:
+        if job.record.number == KILL_AT:
             for server in (database, tracking):
                 server.stop(signal.SIGKILL)
-            killed.append(database)
-        if job.record.number == BACK_AT:
+            victims.append(database)
+        if job.record.number == RETURN_AT:
             tracking.start()
 
     def on_fault(error: Exception) -> bool:
         with lock:
-            if killed:  # not before it is missed: it is back within a second
-                killed.pop().start()
+            if victims:  # not before it is missed: it is back within a second
+                victims.pop().start()
         return is_passing(error)
 
     with (
@@ -80,9 +80,9 @@ def test_servers_that_die_and_come_back_cost_no_trial(
     ):
         session = study.run()
     assert session.complaint() == "" and session.code == 0
-    assert not killed and "it is tried again for" in session.out, "the database was not missed"
+    assert not victims and "it is tried again for" in session.out, "the database was not missed"
     assert "MLflow did not take the results" in session.out, "the tracking server was not missed"
     assert {t.state for t in study.trials()} == {TrialState.COMPLETE}
-    again = study.run("optimize.sync")
-    assert again.complaint() == "" and again.code == 0
+    sync = study.run("optimize.sync")
+    assert sync.complaint() == "" and sync.code == 0
     assert study.losses() + study.shortfalls() == []

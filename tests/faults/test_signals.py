@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from optuna.trial import TrialState
 
-from tests.faults.server import PHASES, Forks
+from tests.faults.forks import PHASES, Forks
 from tests.faults.study import ALL, Study
+from tests.faults.tally import RESUMED, tallied
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 SIGNALS = (signal.SIGTERM, signal.SIGKILL, *((signal.SIGINT, signal.SIGHUP) if ALL else ()))
 """The two of `FAULTS=all` are handled as SIGTERM is, which `tests/optimize/driver/test_signals.py` shows quickly."""
-QUANTIZED = "search_space.quantization={choices: [fp16, int8]}"
+RECIPES = "search_space.quantization={choices: [fp16, int8]}"
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +29,16 @@ def forks() -> Iterator[Forks]:
 def test_a_signal_in_every_phase_of_one_study(
     forks: Forks, tmp_path: Path, empty_mlflow_db: Path, number: signal.Signals
 ) -> None:
-    study, killed = Study(tmp_path, empty_mlflow_db, QUANTIZED), number is signal.SIGKILL
-    for phase in PHASES:
-        session = forks.run(study, phase, number)
-        assert session.code == (-number if killed else 130), f"{phase}: {session.out}{session.err}"
-        assert killed or session.complaint() == "", phase
-        assert study.losses(killed) == [], phase
+    study, by_kill = Study(tmp_path, empty_mlflow_db, RECIPES), number is signal.SIGKILL
+    with tallied(f"optimize, {number.name}") as tally:
+        for phase in PHASES:
+            session = forks.run(study, phase, number)
+            assert session.code == (-number if by_kill else 130), f"{phase}: {session.out}{session.err}"
+            assert by_kill or session.complaint() == "", phase
+            assert study.losses(by_kill) == [], phase
+            tally.add([phase], RESUMED)
     last = forks.run(study)
     assert last.complaint() == "" and last.code == 0
     assert study.losses() + study.shortfalls() == []
-    lost = [t for t in study.trials() if t.state is TrialState.FAIL]
-    assert len(lost) == 3  # the trials that were running: in the baseline, the search and the confirmation
+    failures = [t for t in study.trials() if t.state is TrialState.FAIL]
+    assert len(failures) == 3  # the trials that were running: in the baseline, the search and the confirmation

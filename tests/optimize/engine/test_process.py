@@ -357,8 +357,9 @@ def test_a_start_that_the_machine_does_not_allow_is_a_transient_fault_and_leaves
         tree_of("pass", tmp_path / "log")
     (tmp_path / "scratch").mkdir()
     (tmp_path / "file").touch()
-    with pytest.raises(TransientFault, match="an engine could not be started"):
-        tree_of("pass", tmp_path / "file" / "log")
+    for log in (tmp_path / "file" / "log", tmp_path):  # no folder for the log, and no log
+        with pytest.raises(TransientFault, match="an engine could not be started"):
+            tree_of("pass", log)
     assert list((tmp_path / "scratch").iterdir()) == []
 
 

@@ -36,6 +36,8 @@ def test_restarts_that_could_not_be_written_are_read_and_written_with_the_next(t
             log.write(restart(generation))
     assert list(log.read()) == [restart(1), restart(2)]
     log.path.rmdir()
+    log.flush()
+    assert list(RestartLog(log.path).read()) == [restart(1), restart(2)]
     log.write(restart(3))
     assert list(log.read()) == list(RestartLog(log.path).read()) == [restart(1), restart(2), restart(3)] == log.own
 

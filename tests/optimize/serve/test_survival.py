@@ -137,6 +137,16 @@ def test_restarts_that_cannot_be_recorded_are_recorded_once_they_can_be(tmp_path
     assert len(supervisor.restarts.path.read_text().split()) > 3
 
 
+def test_a_restart_that_could_not_be_recorded_is_recorded_as_supervision_ends(tmp_path: Path) -> None:
+    lines: list[str] = []
+    with supervised(tmp_path, say=lines.append) as (supervisor, launcher):
+        supervisor.restarts.path.mkdir()
+        dies_and_is_replaced(supervisor, launcher)
+        assert wait_for(lambda: any("recording a restart failed" in line for line in lines), 30)
+        supervisor.restarts.path.rmdir()
+    assert "died" in supervisor.restarts.path.read_text()
+
+
 def test_a_closed_terminal_and_a_listener_that_fails_end_nothing(tmp_path: Path) -> None:
     def closed(_: str) -> None:
         raise BrokenPipeError(32, "Broken pipe")

@@ -33,7 +33,7 @@ class Forks:
 
     def __enter__(self) -> Forks:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.server"], cwd=ROOT, text=True,
+            [sys.executable, "-m", "tests.faults.forks"], cwd=ROOT, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "COLUMNS": "200"},
         )  # fmt: skip
         return self
@@ -50,7 +50,7 @@ class Forks:
 
 
 @contextmanager
-def _struck(phase: str, number: int) -> Iterator[None]:
+def _strike_at(phase: str, number: int) -> Iterator[None]:
     """The driver sends itself the signal as a phase begins; the phases of checkpoints are left to their process."""
 
     def strike(*_: object, **__: object) -> None:
@@ -71,7 +71,7 @@ def _child(request: dict[str, Any], answer: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     phase, number = request["phase"], request["number"]
     os.environ.update({MARK: request["folder"], _PHASE: phase, _SIGNAL: str(number), "PYTHONPATH": _PACKAGES})
-    with _struck(phase, number):
+    with _strike_at(phase, number):
         session = run_command("optimize", request["words"], Path(request["folder"]) / "scratch")
     answer.write_text(json.dumps([dataclasses.asdict(session), list(sys.modules)]), encoding="utf-8")
 
