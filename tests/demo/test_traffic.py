@@ -20,6 +20,7 @@ from demo.traffic.summary import (
     unique_texts,
 )
 from optimize.config.compose import configuration
+from optimize.load.trace import Trace
 from optimize.load.workload import load_workload
 
 
@@ -65,6 +66,13 @@ def test_every_request_holds_the_history_of_its_conversation() -> None:
         times.append(row["offset_s"])
     assert times == sorted(times)
     assert len({row["prompt"][0]["content"] for row in latest.values()}) == 1, "all share one system prompt"
+
+
+def test_a_trace_replays_the_conversations_at_their_pace() -> None:
+    trace = Trace(str(FOLDER / "conversations.jsonl"))
+    rows = _rows("conversations")
+    assert not trace.has_lengths
+    assert trace.first_rate_per_s == pytest.approx(len(rows) / rows[-1]["offset_s"], rel=0.02)
 
 
 def test_turns_and_lengths_follow_the_published_figures() -> None:
