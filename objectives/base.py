@@ -131,6 +131,7 @@ class Measurement:
         answers: Workload row -> answer of the same model with the same decoding in other measurements.
         reference_logprobs: Workload row -> (sum of the log-probabilities of the reference's tokens under the model,
             number of these tokens).
+        task_scores: Key of an accuracy -> task -> score of each of its documents, between 0 and 1.
     """
 
     records: Sequence[RequestRecord]
@@ -142,6 +143,7 @@ class Measurement:
     beam_size: int = 1
     answers: Mapping[int, str] = field(default_factory=dict)
     reference_logprobs: Mapping[int, tuple[float, int]] = field(default_factory=dict)
+    task_scores: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
 
     @property
     def window_s(self) -> float:

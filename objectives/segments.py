@@ -63,6 +63,8 @@ class SegmentScore(Objective):
     log_scale = False
     same_sample = True
     scale: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
+    from_workload: ClassVar[bool] = True
+    """Whether it compares with the workload's references; a workload without any then has no such score."""
 
     @abstractmethod
     def statistics(self, measurement: Measurement) -> dict[int, Floats]:

@@ -65,7 +65,8 @@ class TrialRecord:
         repeated: Why earlier measurements of the trial were rejected, in words.
         seconds: Phase -> seconds it took: "ask" (the sampler), "engine_start", of that "engine_start.compiling" and the
             other phases of `optimize.engine.startup`, "repeated" (rejected measurements), "first_answer", "warmup",
-            "window", "drain", "scoring" (the references), "total" (all but the ask), "wall" (until the study was told).
+            "window", "drain", "scoring" (quality, by the engine), "total" (all but the ask), "wall" (until the study
+            was told).
         started_at: Unix time.
         ended_at: Unix time; None while it runs.
     """

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from objectives import Objective
+from objectives.accuracy import Accuracy
 from objectives.quality import SegmentScore, UserMetric
 from optimize.checkpoint import content_hash
 from optimize.config.grammar import one_line, variable
@@ -27,6 +28,7 @@ from optimize.engine.variables import check_variables
 from optimize.errors import ConfigError
 from optimize.files import check_writable
 from optimize.hardware import machine
+from optimize.harness.process import check_harness, describe
 from optimize.ledger import study_folder
 from optimize.load.arrivals import Arrivals, Trace
 from optimize.load.fitting import fitted_workload
@@ -38,7 +40,7 @@ from optimize.search import variables
 from optimize.search.space import SearchSpace, flag_of, is_request_knob, make_space
 
 _OPTUNA_TABLE, _MLFLOW_TABLE = "studies", "experiments"
-_FIXED = ("workload", "load", "model", "engine", "seed", "files")
+_FIXED = ("workload", "load", "model", "engine", "seed", "files", "tasks")
 """Parts of the signature that must stay the same between the sessions of a study."""
 
 
@@ -118,7 +120,7 @@ def make_plan(config: StudyConfig) -> Plan:
     return Plan(
         config=config, space=space, objectives=objectives, metrics=metrics, limits=limits, launcher=launcher,
         arrivals=arrivals, workload=workload, folder=folder,
-        signature={**_signature(config, launcher, arrivals, workload), **_files(arguments)},
+        signature={**_signature(config, launcher, arrivals, workload), **_files(arguments), **_tasks(metrics)},
     )  # fmt: skip
 
 
@@ -160,6 +162,8 @@ def _objective(name: str, node: object, where: str) -> Objective:
     made = build(node, f"{where}.{name}")
     if not isinstance(made, Objective):
         raise ConfigError(f"{where}.{name} must be an objectives.Objective, got {type(made).__name__}")
+    if isinstance(made, Accuracy):
+        check_harness(f"{where}.{name}")
     return made
 
 
@@ -171,12 +175,16 @@ def _check_quality(
         return
     why = "answers cannot be scored (no references, or lengths that are set)"
     for name, objective in objectives.items():
-        if isinstance(objective, SegmentScore):
-            others = ",".join(n for n, o in objectives.items() if not isinstance(o, SegmentScore))
+        if _needs_references(objective):
+            others = ",".join(n for n, o in objectives.items() if not _needs_references(o))
             raise ConfigError(f"objectives.{name}: {why}: name the other objectives, objectives=[{others}]")
     for limit in limits:
-        if isinstance(metrics[limit.metric], SegmentScore):
+        if _needs_references(metrics[limit.metric]):
             raise ConfigError(f"constraints.{limit.metric}: {why}: remove it, e.g. constraints.{limit.metric}=null")
+
+
+def _needs_references(metric: Objective) -> bool:
+    return isinstance(metric, SegmentScore) and metric.from_workload
 
 
 def _check_functions(reference: str, metrics: Mapping[str, Objective]) -> None:
@@ -251,6 +259,12 @@ def _files(arguments: Sequence[str]) -> dict[str, str]:
     """The files that flags name, with their contents' hashes, as JSON; nothing where none is named."""
     names = sorted(named_files(arguments))
     return {"files": json.dumps({name: fingerprint(name) for name in names}, ensure_ascii=False)} if names else {}
+
+
+def _tasks(metrics: Mapping[str, Objective]) -> dict[str, str]:
+    """The tasks with known answers, which are loaded to see that they can be; nothing where none is named."""
+    tasks = {name: describe(metric, name) for name, metric in metrics.items() if isinstance(metric, Accuracy)}
+    return {"tasks": "; ".join(dict.fromkeys(tasks.values()))} if tasks else {}
 
 
 def _lengths(load: Load) -> str:

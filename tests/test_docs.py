@@ -25,7 +25,10 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 _BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"(?<!`)`((?:scripts/optimize|(?:\.venv/bin/)?python -m optimize)[^`]*)`(?!`)")
 _ASSIGNMENT = re.compile(r"^\w+=")
-_SCRIPTS = {"scripts/ui": "tests/ui/test_ui_script.py", "scripts/test": "this", "scripts/check": "CI"}
+_SCRIPTS = {
+    "scripts/ui": "tests/ui/test_ui_script.py", "scripts/test": "this", "scripts/check": "CI",
+    ".venv/bin/pip": "scripts/test, which installs the same lock",
+}  # fmt: skip
 """Scripts that take no configuration, and what runs them."""
 _OTHER = {"git", "cd", "export", "ray", "ssh"}
 _COMPOSED = "composed and typed"

@@ -1,6 +1,6 @@
-"""The cache that studies share: quantized checkpoints, compiled kernels, data sets, token counts, references' scores.
+"""The cache that studies share: quantized checkpoints, compiled kernels, data sets, token counts, scores of engines.
 
-`python -m optimize.cache` lists it, `... clear [checkpoints|compiled|datasets|perplexity|tokens ...]` removes it.
+`python -m optimize.cache` lists it, `... clear [KIND ...]` removes it (`KINDS`).
 Every entry is named after the content and versions it was made from, so no entry goes stale; it can only go unused.
 Only what carries this project's mark is an entry (see `optimize.entries`), and checkpoints of earlier versions, which
 their manifest tells apart. An entry in use is neither cleared nor evicted.
@@ -21,8 +21,8 @@ from optimize.entries import remove as remove_entry
 from optimize.errors import one_line
 from optimize.model.folder import is_own
 
-KINDS = ("checkpoints", "compiled", "datasets", "perplexity", "tokens")
-_CHECKPOINTS, _SMALL = "checkpoints", ("datasets", "perplexity", "tokens")
+KINDS = ("accuracy", "checkpoints", "compiled", "datasets", "perplexity", "tokens")
+_CHECKPOINTS, _SMALL = "checkpoints", ("accuracy", "datasets", "perplexity", "tokens")
 _OF_NO_SIZE = ("lock", "compress.log")
 """Files of this project beside the entries."""
 _GIB, _DAY_S = 2**30, 86400

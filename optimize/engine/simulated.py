@@ -170,6 +170,10 @@ class _Server:
         body = await request.json()
         if body.get("prompt_logprobs") is not None:
             return await _reply(web, {"choices": [{"text": "", "prompt_logprobs": self._logprobs(body["prompt"])}]})
+        if body.get("echo"):
+            prompts = body["prompt"] if isinstance(body["prompt"][0], list) else [body["prompt"]]
+            choices = [{"index": i, "text": "", "logprobs": self._echo(prompt)} for i, prompt in enumerate(prompts)]
+            return await _reply(web, {"choices": choices})
         self._served += 1
         if self._settings["die_after_requests"] is not None and self._served > self._settings["die_after_requests"]:
             os._exit(1)
@@ -187,6 +191,14 @@ class _Server:
         """Log-probabilities, lower with fewer bits."""
         share = _DROPPED_SHARE.get(self._settings["quantization"], 0.15)
         return [None, *({token: {"logprob": -10 * share - token % 7 / 10}} for token in tokens[1:])]
+
+    def _echo(self, tokens: list[int]) -> dict[str, list[Any]]:
+        """Log-probabilities of the prompt's tokens and of one more; fewer bits disturb them more."""
+        recipe = self._settings["quantization"]
+        noise = _DROPPED_SHARE.get(recipe, 0.15)
+        pairs = [f"{one} {next_one}" for one, next_one in zip(tokens, [*tokens[1:], 0], strict=True)]
+        values = [None, *(-10 * _fraction(pair) - 10 * noise * _fraction(f"{recipe} {pair}") for pair in pairs)]
+        return {"token_logprobs": values, "top_logprobs": [value and {"most likely": 0.0} for value in values]}
 
     def _answer(self, body: dict[str, Any]) -> list[str]:
         """The prompt without some of its words: fewer are dropped with more beams, more with fewer bits."""
@@ -218,6 +230,11 @@ class _Server:
 
 def _token(word: str) -> int:
     return zlib.crc32(word.encode()) % 50_000
+
+
+def _fraction(text: str) -> float:
+    """A number from 0 to 1 that a text alone decides."""
+    return zlib.crc32(text.encode()) / 2**32
 
 
 async def _reply(web: Any, content: object) -> Any:

@@ -16,9 +16,9 @@ from optimize.engine.pool import EnginePool, Lease
 from optimize.engine.startup import keyed
 from optimize.errors import EngineFailure, FailureKind, OptimizeError, TransientFault
 from optimize.evaluation.answers import AnswerStore, answers_key
+from optimize.evaluation.engine_scores import engine_scores
 from optimize.evaluation.estimates import estimate_all, relative_half_width
 from optimize.evaluation.interference import Machine, disturbances
-from optimize.evaluation.perplexity import logprobs_of
 from optimize.evaluation.refusal import whole_reason
 from optimize.evaluation.task import Notes, Task, effort_in
 from optimize.evaluation.telemetry import Sampler, Telemetry
@@ -213,15 +213,12 @@ class Evaluator:
     # --- quality ------------------------------------------------------------------------------------------------
 
     def _with_references(self, measurement: Measurement, lease: Lease, notes: Notes) -> Measurement:
-        """The measurement with the model's log probabilities of the references, where a metric needs them.
-
-        They are computed once the load is over.
-        """
+        """The measurement with what metrics ask of the engine itself, once the load is over."""
         self.phase("scoring")
         began = self.clock.now()
-        logprobs = logprobs_of(notes.answers_key, self.plan, lease.engine)
+        scores = engine_scores(notes.answers_key, self.plan, lease.engine)
         notes.seconds["scoring"] = self.clock.now() - began
-        return replace(measurement, reference_logprobs=logprobs)
+        return replace(measurement, **scores)
 
     def _paired(self, ours: Measurement, baseline: bool, answers: AnswerStore) -> dict[str, Any]:
         """Metric -> `Paired` with the study's baseline, on the rows that both answered."""
@@ -235,9 +232,8 @@ class Evaluator:
     def _of_baseline(self, ours: Measurement, answers: AnswerStore) -> Measurement | None:
         if answers.baseline is None:
             return None
-        logprobs = logprobs_of(answers.baseline, self.plan)
-        texts = answers.of(answers.baseline)
-        return Measurement([], 0, 0, ours.references, answers=texts, reference_logprobs=logprobs)
+        texts, scores = answers.of(answers.baseline), engine_scores(answers.baseline, self.plan)
+        return Measurement([], 0, 0, ours.references, answers=texts, **scores)
 
     def _answers_so_far(self, key: str) -> Mapping[int, str]:
         """Workload row -> answer that the study got to it before, from the same model and decoding."""

@@ -122,6 +122,11 @@ def combined(records: Sequence[TrialRecord]) -> dict[str, Estimate]:
     return means
 
 
+def _scored(seconds: Mapping[str, float]) -> str:
+    scoring_s = seconds.get("scoring", 0.0)
+    return f", quality scored for {scoring_s:.1f} s" if scoring_s >= 1 else ""
+
+
 def report(plan: Plan, records: Sequence[TrialRecord]) -> str:
     """Figures, phases, audit and signature of all repeats, in Markdown."""
     if not records:
@@ -140,7 +145,7 @@ def report(plan: Plan, records: Sequence[TrialRecord]) -> str:
         phases = f" ({phases})" if phases else ""
         lines.append(
             f"repeat {record.number}: engine ready after {s['engine_start']:.1f} s{phases}, "
-            f"settled after {s['warmup']:.1f} s, measured for {s['window']:.1f} s"
+            f"settled after {s['warmup']:.1f} s, measured for {s['window']:.1f} s{_scored(s)}"
         )
         if record.repeated:
             lines.append(f"  measured before for {s['repeated']:.0f} s, and rejected: {'; '.join(record.repeated)}")

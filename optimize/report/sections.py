@@ -20,7 +20,7 @@ from optimize.report.terminal import request_fields
 from optimize.report.time_spent import costs_of, start_phases_s
 
 _TRIALS_PER_REASON, _CANDIDATES = 5, 10
-_CONDITIONS = ("machine", "engine", "model", "workload", "load")
+_CONDITIONS = ("machine", "engine", "model", "workload", "load", "tasks")
 _NOT_REPEATED = ("study.fresh=", "study.trials=", "study.minutes=", "study.name=", "output_dir=", "confirm.", "search.")
 
 

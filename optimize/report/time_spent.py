@@ -27,6 +27,7 @@ class Costs:
         overhead_live_s: The same on a live engine.
         thinking_s: Median seconds of the sampler.
         confirming_s: Sum of the seconds from ask to tell of the confirmation's trials, which the others leave out.
+        scoring_s: Part of `wall_s` in which the engines scored quality after the load (perplexity, tasks).
     """
 
     trials: int
@@ -37,6 +38,7 @@ class Costs:
     overhead_live_s: float | None
     thinking_s: float
     confirming_s: float = 0.0
+    scoring_s: float = 0.0
 
     def metrics(self) -> dict[str, float]:
         """Metric key -> value, for the tracker."""
@@ -44,6 +46,7 @@ class Costs:
             "cost/wall_s": self.wall_s, "cost/measuring_s": self.measuring_s, "cost/new_engines": self.new_engines,
             "cost/overhead_new_s": self.overhead_new_s, "cost/overhead_live_s": self.overhead_live_s,
             "cost/thinking_s": self.thinking_s, "cost/confirming_s": self.confirming_s,
+            "cost/scoring_s": self.scoring_s,
         }  # fmt: skip
         return {name: float(value) for name, value in figures.items() if value is not None}
 
@@ -60,7 +63,8 @@ class Costs:
             parts.append(f"{self.overhead_live_s:.1f} s on a live engine ({self.trials - self.new_engines} trials)")
         parts.append(f"{self.thinking_s:.1f} s for the sampler")
         confirming = f"; the confirmation took {self.confirming_s / 60:.1f} min" if self.confirming_s else ""
-        return head + ", ".join(parts) + confirming
+        scoring = f"; the engines scored quality for {self.scoring_s:.0f} s of it" if self.scoring_s >= 1 else ""
+        return head + ", ".join(parts) + scoring + confirming
 
 
 def costs_of(records: Iterable[TrialRecord]) -> Costs | None:
@@ -78,6 +82,7 @@ def costs_of(records: Iterable[TrialRecord]) -> Costs | None:
         overhead_live_s=_median(_overhead_s(r) for r in measured if not r.new_engine),
         thinking_s=statistics.median(r.seconds["ask"] for r in measured),
         confirming_s=sum(r.seconds["wall"] for r in timed if r.role == Role.CONFIRMATION),
+        scoring_s=sum(r.seconds.get("scoring", 0.0) for r in measured),
     )
 
 

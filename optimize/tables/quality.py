@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from objectives import Measurement
 from objectives.segments import SegmentScore
 from optimize.evaluation.answers import AnswerStore
-from optimize.evaluation.perplexity import logprobs_of
+from optimize.evaluation.engine_scores import engine_scores
 from optimize.plan import Plan
 from optimize.tables.comparison import Quality
 
@@ -21,11 +21,15 @@ def quality_of(keys: Mapping[int, str], plan: Plan, answers: AnswerStore) -> dic
         answers: The answers of all rounds.
     """
     references = dict(enumerate(plan.workload.references))
-    scores = {name: m for name, m in plan.metrics.items() if isinstance(m, SegmentScore)}
-    if not references or not scores:
+    scores = {
+        name: metric
+        for name, metric in plan.metrics.items()
+        if isinstance(metric, SegmentScore) and (references or not metric.from_workload)
+    }
+    if not scores:
         return {}
     measurements = {
-        row: Measurement([], 0, 0, references, answers=answers.of(key), reference_logprobs=logprobs_of(key, plan))
+        row: Measurement([], 0, 0, references, answers=answers.of(key), **engine_scores(key, plan))
         for row, key in keys.items()
     }
     quality, rows = {}, sorted(measurements)

@@ -13,6 +13,7 @@ from optimize.errors import ConfigError
 from optimize.plan import make_plan
 from optimize.study.target import only_point
 from tests.conftest import ROOT
+from tests.optimize.harness.stand_in import install
 from tests.overrides import changed
 
 INT = "_target_: optuna.distributions.IntDistribution"
@@ -102,6 +103,20 @@ def test_the_lengths_of_an_earlier_version_are_written_as_they_were(tmp_path: Pa
 def test_what_does_not_fit_is_refused(tmp_path: Path, override: str, message: str) -> None:
     alone = ["recipes.int4.scheme=null"] if override.startswith("recipes") else []
     assert message in _refusal(_here(tmp_path, *alone, override))
+
+
+def test_accuracy_needs_no_references_and_its_tasks_are_part_of_the_conditions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path / "packages", monkeypatch)
+    accuracy = "objectives.accuracy={_target_: objectives.accuracy.Accuracy, tasks: [%s]}"
+    config = _here(tmp_path, accuracy % "everyday", f"workload.output_tokens={{{FIXED}, tokens: 5}}")
+    del config.objectives["bleu"], config.constraints["bleu"]
+    plan = make_plan(config)
+    assert plan.signature["tasks"].startswith("everyday 1.0 (300 documents, ")
+    assert plan.fingerprint()["tasks"] == plan.signature["tasks"]
+    message = "accuracy: the harness has no task 'everydays'; did you mean 'everyday'?"
+    assert message in _refusal(_here(tmp_path, accuracy % "everydays"))
 
 
 def test_a_load_with_a_length_of_its_own_takes_no_number_of_iterations(tmp_path: Path) -> None:

@@ -1,0 +1,29 @@
+"""The live engine and the harness's own transformers backend score alike."""
+
+from __future__ import annotations
+
+import math
+import statistics
+
+import pytest
+
+from objectives.accuracy import Accuracy
+from optimize.evaluation.task_scores import longest_sequence
+from optimize.harness.process import Backend, evaluate, served_by
+from tests.live.engines import MODEL, LiveEngines
+
+pytestmark = pytest.mark.live
+ACCURACY = Accuracy(limit=60)
+
+
+def test_accuracy_through_the_engine_equals_that_of_transformers(live_engines: LiveEngines) -> None:
+    with live_engines.lease() as lease:
+        endpoint = lease.engine.endpoint
+        dtype = str(lease.engine.effective(["dtype"])["dtype"]).removeprefix("torch.")
+        ours = evaluate(ACCURACY, served_by(endpoint, MODEL, longest_sequence(endpoint)))["everyday"]
+    theirs = evaluate(ACCURACY, Backend("hf", {"pretrained": MODEL, "dtype": dtype, "device": "cpu"}))["everyday"]
+    assert ours.hash == theirs.hash and len(ours.scores) == len(theirs.scores) == ACCURACY.limit
+    error = statistics.stdev(theirs.scores) / math.sqrt(len(theirs.scores))
+    assert statistics.fmean(ours.scores) == pytest.approx(statistics.fmean(theirs.scores), abs=error)
+    assert ours.reported == pytest.approx(statistics.fmean(ours.scores))
+    assert sum(map(float.__ne__, ours.scores, theirs.scores)) <= 3  # options that are likely alike, after rounding
