@@ -46,7 +46,7 @@ class ForkClient:
             [sys.executable, "-m", "optimize.engine.fork_server"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             env={**env, "TORCHINDUCTOR_COMPILE_THREADS": "1", MARK: uuid.uuid4().hex}, text=True,
-            start_new_session=True,
+            process_group=0,  # not a session of its own: see `optimize.engine.priority`
         )  # fmt: skip
         self._ready = threading.Event()
         self._unavailable = ""

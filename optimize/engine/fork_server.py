@@ -97,7 +97,7 @@ def _fork(start: dict[str, Any]) -> int:
     parent, pid = os.getpid(), os.fork()
     if pid:
         return pid
-    os.setsid()
+    os.setpgid(0, 0)
     end_with_parent(parent)
     restore_signals()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -73,7 +73,7 @@ def _start(log_path: Path, pipe: Path, secrets: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-I", "-S", "-c", _PROGRAM, str(_SOURCE), str(log_path)],
             stdin=reader, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={_SECRETS: secrets},
-            start_new_session=True,
+            process_group=0,
         )  # fmt: skip
     finally:
         os.close(reader)

@@ -158,7 +158,7 @@ class ColdTree(ProcessTree):
                 stdout=subprocess.PIPE,
                 env={**env, **scratch_env(scratch)},
                 text=True,
-                start_new_session=True,  # a Ctrl-C at the terminal is the project's to handle, not the engine's
+                process_group=0,  # a Ctrl-C at the terminal is the project's to handle, not the engine's
             )
         super().__init__(self._reaper.pid, log, scratch)
         self._reader = threading.Thread(target=self._read_events, daemon=True)

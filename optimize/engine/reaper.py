@@ -238,7 +238,7 @@ def keep(log_path: str, scratch: str, grace_s: float, command: list[str]) -> Non
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,
+            process_group=0,
             preexec_fn=begin,
         )
     record.note([child.pid])

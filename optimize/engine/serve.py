@@ -10,16 +10,12 @@ import importlib
 import json
 import os
 import sys
-import time
 from typing import Any
 
 CGROUPS = "OPTIMIZE_CGROUPS"
 """Environment variable: folders of control groups that the server joins before it allocates anything."""
-NICENESS = "OPTIMIZE_NICENESS"
-"""Environment variable: the server's niceness; see `lower_priority`."""
 _ARGUMENTS = "OPTIMIZE_ARGUMENTS"
 """Environment variable: the arguments as JSON where the command line does not hold them, because of their secrets."""
-_TRIES, _RETRY_S = 10, 0.05
 
 
 def join_cgroups() -> None:
@@ -29,28 +25,6 @@ def join_cgroups() -> None:
             procs.write("0")
 
 
-def lower_priority() -> None:
-    """Yield the processors to other programs, by the niceness that the launcher sets.
-
-    Load clients and monitors stand for other machines, so they must not queue for processors behind the engine that
-    they measure. A nice value alone does not achieve that: where Linux groups processes by session (sched(7), "The
-    autogroup feature"), it counts only within its session. The session's own nice value is therefore set as well.
-    """
-    niceness = int(os.environ.pop(NICENESS, "0"))
-    if not niceness:
-        return
-    os.nice(niceness)
-    for _ in range(_TRIES):
-        try:
-            with open("/proc/self/autogroup", "w", encoding="ascii") as group:
-                group.write(str(niceness))
-            return
-        except BlockingIOError:  # the kernel allows ten such changes a second
-            time.sleep(_RETRY_S)
-        except OSError:  # this kernel has no autogroups
-            return
-
-
 def serve(arguments: list[str]) -> None:
     """Run the server until it ends.
 
@@ -58,7 +32,6 @@ def serve(arguments: list[str]) -> None:
         arguments: As `vllm serve` takes them, the model first.
     """
     join_cgroups()
-    lower_priority()
     from vllm.entrypoints.cli.serve import ServeSubcommand
 
     ServeSubcommand.cmd(parsed(arguments))

@@ -19,8 +19,8 @@ _SOURCE, _TABLE = "envs.py", "environment_variables"
 _VLLM = "VLLM_"
 OWNED = frozenset(
     {
-        "OPTIMIZE_CGROUPS", "OPTIMIZE_KEEPER", "OPTIMIZE_NICENESS", "PYTHONPATH", "VLLM_API_KEY",
-        "VLLM_ENGINE_READY_TIMEOUT_S", "VLLM_NO_USAGE_STATS", "VLLM_SERVER_DEV_MODE", "VLLM_USE_RUST_FRONTEND",
+        "OPTIMIZE_CGROUPS", "OPTIMIZE_KEEPER", "PYTHONPATH", "VLLM_API_KEY", "VLLM_ENGINE_READY_TIMEOUT_S",
+        "VLLM_NO_USAGE_STATS", "VLLM_SERVER_DEV_MODE", "VLLM_USE_RUST_FRONTEND",
     }
 )  # fmt: skip
 """Variables that this project sets itself, or whose server has no gate."""

@@ -17,6 +17,7 @@ from optimize.engine.command_line import by_reference, out_of_sight, shell_line
 from optimize.engine.flags import CPU_BUILD, check_flags, to_arguments, vllm_distribution, vllm_root
 from optimize.engine.fork_client import ForkClient
 from optimize.engine.gate import KEY
+from optimize.engine.priority import CLIENT_LEAD, clients_are_raised, give_way
 from optimize.engine.process import ColdTree, ProcessTree, free_port
 from optimize.engine.proxies import with_direct_loopback
 from optimize.engine.vllm_engine import VllmEngine
@@ -27,7 +28,7 @@ from optimize.files import python_path
 _log = logging.getLogger(__name__)
 _MODEL_NAME = "model"
 _NO_LIMIT_S = 7 * 86400  # vLLM's own limit is 600 s, whether a start gets on or not
-_CGROUPS, _NICENESS = "OPTIMIZE_CGROUPS", "OPTIMIZE_NICENESS"  # read by optimize.engine.serve
+_CGROUPS = "OPTIMIZE_CGROUPS"  # read by optimize.engine.serve
 _KV_SPACE, _DEVELOPMENT = "VLLM_CPU_KVCACHE_SPACE", "VLLM_SERVER_DEV_MODE"
 # The second replaces the server of which the gate is a part.
 _GATED = (_DEVELOPMENT, "VLLM_USE_RUST_FRONTEND")
@@ -47,7 +48,8 @@ class VllmLauncher:
         compile_cache: Folder of compiled graphs and kernels, so that they outlive an engine; None for vLLM's default.
         start: "warm" forks engines from a process that has imported vLLM, "cold" starts each from scratch, "auto"
             is warm where that works.
-        niceness: How far engines yield the processors to other programs, from 0 (not at all) to 19.
+        niceness: How far engines, once ready, give way to the load's clients, 0 (not at all) to 19; "auto" is 0 where
+            the clients may be raised instead, and their distance elsewhere: see `optimize.engine.priority`.
     """
 
     flags: dict[str, Any] = field(default_factory=dict)
@@ -56,7 +58,7 @@ class VllmLauncher:
     stop_grace_s: float = 0.5
     compile_cache: str | None = None
     start: str = "auto"
-    niceness: int = 19
+    niceness: int | str = "auto"
     request_knobs_only: bool = field(default=False, init=False)
     _development: bool = field(default=True, init=False, repr=False)
     _fork_client: ForkClient | None = field(default=None, init=False, repr=False)
@@ -66,10 +68,10 @@ class VllmLauncher:
     def __post_init__(self) -> None:
         if self.start not in ("auto", "warm", "cold"):
             raise ConfigError(f"engine.start must be auto, warm or cold, got {self.start!r}")
-        if not 0 <= self.niceness <= 19:
-            raise ConfigError(f"engine.niceness must be 0 to 19, got {self.niceness}")
+        if self.niceness != "auto" and self.niceness not in range(20):
+            raise ConfigError(f"engine.niceness must be auto or 0 to 19, got {self.niceness!r}")
 
-    def for_clients(self, niceness: int) -> VllmLauncher:
+    def for_clients(self, niceness: int | str) -> VllmLauncher:
         """A launcher of the same engines without vLLM's development endpoints, which only measuring needs."""
         launcher = dataclasses.replace(self, niceness=niceness)
         launcher._development = False
@@ -185,10 +187,16 @@ class VllmLauncher:
         engine = VllmEngine(config, tree, endpoint, log_path, cgroups)
         try:
             engine.wait_ready(self.start_timeout_s)
+            give_way(engine.pids, self._steps_behind_clients())
         except BaseException:
             engine.stop()
             raise
         return engine
+
+    def _steps_behind_clients(self) -> int:
+        if self.niceness == "auto":
+            return 0 if clients_are_raised() else CLIENT_LEAD
+        return int(self.niceness)
 
     def _tree(
         self, arguments: Sequence[str], env: Mapping[str, str], log_path: Path, client: ForkClient | None
@@ -208,8 +216,6 @@ class VllmLauncher:
             "VLLM_ENGINE_READY_TIMEOUT_S": str(_NO_LIMIT_S),
             "PYTHONPATH": python_path(),
         }
-        if self.niceness:
-            own[_NICENESS] = str(self.niceness)
         if cgroups:
             own[_CGROUPS] = os.pathsep.join(cgroups)
         if self.compile_cache is not None:

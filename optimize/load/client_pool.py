@@ -187,7 +187,7 @@ class _ClientProcess:
                 pass_fds=[theirs.fileno()],
                 env={**os.environ, "PYTHONPATH": python_path()},
                 stdin=subprocess.DEVNULL,
-                start_new_session=True,  # a Ctrl-C at the terminal is the project's to handle
+                process_group=0,  # a Ctrl-C at the terminal is the project's to handle
             )
         self._channel = Channel(ours)
         self._prompts_of: Workload | None = None

@@ -19,6 +19,7 @@ import aiohttp
 import uvloop
 
 from objectives import RequestRecord
+from optimize.engine.priority import raise_client
 from optimize.load.arrivals import ClosedLoop
 from optimize.load.channel import framed, receive
 from optimize.load.client import Client, open_session
@@ -181,6 +182,7 @@ async def serve(sock: socket.socket) -> None:
 
 
 def main() -> None:
+    raise_client()
     gc.freeze()  # imported modules stay: no collection need look at them again
     register_environment()
     with redacted_streams():

@@ -90,6 +90,7 @@ def test_the_endpoint_is_on_loopback_and_requires_its_key(live_engines: LiveEngi
         assert listening == {"127.0.0.1"}
         assert engine.endpoint.api_key is not None
         lines = [" ".join(psutil.Process(pid).cmdline()) for pid in engine.pids]
+        assert {os.getsid(pid) for pid in engine.pids} == {os.getsid(0)}  # clients come first within the session only
         assert lines and not any(engine.endpoint.api_key in line for line in lines)
 
 

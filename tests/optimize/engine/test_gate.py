@@ -93,12 +93,12 @@ def test_served_engines_have_no_development_endpoints_whatever_the_environment_s
 ) -> None:
     monkeypatch.setenv("VLLM_SERVER_DEV_MODE", "1")
     monkeypatch.setenv("VLLM_USE_RUST_FRONTEND", "1")  # a server without the gate
-    measuring = VllmLauncher(env={"VLLM_SERVER_DEV_MODE": "1", KEY: "of the configuration"}, niceness=19)
+    measuring = VllmLauncher(env={"VLLM_SERVER_DEV_MODE": "1", KEY: "of the configuration"}, niceness=7)
     serving = measuring.for_clients(niceness=0)
     assert measuring._environment("own")["VLLM_SERVER_DEV_MODE"] == "1"
     environment = serving._environment("own")
     assert environment[KEY] == "own" and not {"VLLM_SERVER_DEV_MODE", "VLLM_USE_RUST_FRONTEND"} & set(environment)
-    assert (measuring.niceness, serving.niceness) == (19, 0)
+    assert (measuring.niceness, serving.niceness) == (7, 0)
 
 
 def test_the_listener_on_a_port_is_known_by_its_user() -> None:

@@ -335,20 +335,6 @@ def test_scans_are_frequent_while_an_engine_starts_and_rare_afterwards(monkeypat
     assert len([at for at in scans if at >= 60]) == 1
 
 
-def test_niceness_applies_to_the_session_of_the_engine_too(tmp_path: Path) -> None:
-    code = (
-        "import os\nfrom optimize.engine.serve import lower_priority\n"
-        "lower_priority()\ngroup = '/proc/self/autogroup'\n"
-        "print(os.nice(0)); print(open(group).read() if os.path.exists(group) else '')"
-    )
-    tree = ColdTree([sys.executable, "-c", code], {**os.environ, "OPTIMIZE_NICENESS": "7"}, tmp_path / "log", 0.2)
-    assert tree.ended.wait(60)
-    tree.stop()
-    lines = (tmp_path / "log").read_text().split("\n")
-    assert int(lines[0]) == min(19, 7 + os.nice(0))
-    assert "nice 7" in lines[1] if Path("/proc/self/autogroup").exists() else lines[1] == ""
-
-
 def test_a_start_that_the_machine_does_not_allow_is_a_transient_fault_and_leaves_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
