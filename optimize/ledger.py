@@ -57,7 +57,7 @@ class TrialRecord:
         violations: Constraint -> violation; a constraint is kept at zero or less.
         feasible: Completed with every constraint kept.
         new_engine: Whether it needed an engine of its own, rather than the one that was live.
-        dtype: The data type that vLLM chose for what is not quantized; empty where a flag sets it.
+        dtype: Format and data type, see `optimize.evaluation.data_type`; empty where recipe and flags say all.
         audit: The client's own figures over the window; see `optimize.load.audit.Audit`.
         pace: The baseline's `optimize.load.pace.Pace`, which the limits of the load follow; empty without limits.
         disturbed: What disturbed the machine during the window, in words.

@@ -74,7 +74,7 @@ class Evaluation:
         cut_short: Why the window was closed early; empty where it was not.
         paired: Quality metric -> comparison with the baseline on common rows (`objectives.segments.Paired`).
         new_engine: Whether the trial needed an engine of its own, rather than the one that was live.
-        dtype: The data type that vLLM chose for what is not quantized; empty where a flag sets it.
+        dtype: Format and data type, see `optimize.evaluation.data_type`; empty where recipe and flags say all.
         pace: How fast the engine answered in the window; see `optimize.load.pace.Pace`.
     """
 

@@ -17,7 +17,7 @@ from optimize.checkpoint import content_hash
 from optimize.config.grammar import one_line, variable
 from optimize.config.instantiate import build
 from optimize.config.measuring import Load
-from optimize.config.recipes import check_files
+from optimize.config.recipes import check_files, check_unquantized
 from optimize.config.schema import StudyConfig
 from optimize.databases import check_sqlite
 from optimize.decision.constraints import Limit, make_limits, read_bounds
@@ -218,6 +218,7 @@ def _check_launcher(
         raise ConfigError(f"model.path={model} is neither a folder nor a Hugging Face id: correct model.path")
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
         raise ConfigError(f"model.path={model} holds no config.json: give the folder of a Hugging Face model")
+    check_unquantized(model, space.recipes_needed())
 
 
 def _signature(config: StudyConfig, launcher: Launcher, arrivals: Arrivals, workload: Workload) -> dict[str, str]:

@@ -2,15 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import yaml
 
+from optimize.checkpoint import quantized_format
 from optimize.config.schema import Recipe
 from optimize.errors import ConfigError
 
 _WAYS = ("scheme", "modifiers", "recipe", "checkpoint")
+
+
+def is_made(recipe: Recipe) -> bool:
+    """Whether the recipe makes a checkpoint; otherwise the model, or a checkpoint of the user's, is served."""
+    return bool(recipe.scheme or recipe.modifiers or recipe.recipe)
+
+
+def check_unquantized(model: str, recipes: Sequence[Recipe]) -> None:
+    """Refuse recipes that would quantize a model once more: llm-compressor takes its stored integers for weights.
+
+    Args:
+        model: Folder or Hugging Face id; one that is not on this disk is checked when its checkpoint is made.
+        recipes: All that may be asked for.
+
+    Raises:
+        ConfigError: naming the recipes, the model's format and the remedy.
+    """
+    again = [recipe.name for recipe in recipes if is_made(recipe)]
+    if again and (kind := quantized_format(model)):
+        served = "'search_space.quantization=null'" if len(recipes) > 1 else "quantization=published"
+        raise ConfigError(
+            f"model.path={model} is quantized already ({kind}), and {', '.join(again)} would quantize it again: "
+            f"serve it as it is, {served}, or give the model that it was made from"
+        )
 
 
 def check_source(recipe: Recipe) -> None:

@@ -24,7 +24,7 @@ class Candidate:
         baseline: Whether it is the baseline.
         paired: Quality metric -> comparison with the baseline on the rows that both answered.
         first: Metric -> figure that the search read, where `estimates` come from a confirmation; else empty.
-        dtype: The data type that vLLM chose; empty where a flag sets it, or nobody reported it.
+        dtype: Format and data type that neither recipe nor flags name, e.g. "awq int4, float16"; empty for none.
     """
 
     number: int
@@ -38,8 +38,13 @@ class Candidate:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Its knobs for people, the data type that vLLM chose beside the recipe: "published (bfloat16)"."""
+        """Its knobs for people, with the data type beside the recipe: "published (bfloat16)"."""
         return {k: f"{v} ({self.dtype})" if self.dtype and k == _RECIPE else v for k, v in self.params.items()}
+
+    @property
+    def defaults(self) -> str:
+        """What the baseline is called: "vLLM's defaults", with its data type where that is known."""
+        return f"vLLM's defaults ({self.dtype})" if self.dtype else "vLLM's defaults"
 
     @property
     def ratios(self) -> dict[str, Estimate]:

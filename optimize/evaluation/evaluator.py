@@ -11,11 +11,12 @@ from typing import Any
 from objectives import Measurement, RequestRecord
 from objectives.segments import SegmentScore
 from optimize.decision.futility import Futility
-from optimize.engine.base import Engine, EngineConfig, TrialConfig
+from optimize.engine.base import Engine, TrialConfig
 from optimize.engine.pool import EnginePool, Lease
 from optimize.engine.startup import keyed
 from optimize.errors import EngineFailure, FailureKind, OptimizeError, TransientFault
 from optimize.evaluation.answers import AnswerStore, answers_key
+from optimize.evaluation.data_type import data_type_of
 from optimize.evaluation.engine_scores import engine_scores
 from optimize.evaluation.estimates import estimate_all, relative_half_width
 from optimize.evaluation.interference import Machine, disturbances
@@ -31,7 +32,6 @@ from optimize.outcome import Completed, Evaluation, Failed, Infeasible, Outcome
 from optimize.plan import Plan
 
 Phase = Callable[[str], None]
-_DTYPE = "dtype"
 _CONFIRMATION_REPEATS = 3
 """Times as many measurements a confirmation may take as a trial of the search."""
 
@@ -115,7 +115,7 @@ class Evaluator:
         ) as lease:
             notes.seconds |= {"engine_start": self.clock.now() - began, **keyed(self.pool.start_seconds)}
             notes.new_engine = not lease.reused
-            notes.dtype = _chosen_dtype(task.config.engine, lease.engine)
+            notes.dtype = data_type_of(task.config.engine, lease.engine)
             self._begin(task, "settling")
             hold()
             return self._with_references(self._measure(task, lease), lease, notes)
@@ -267,11 +267,6 @@ class Evaluator:
             return futility.hopeless(estimate_all(replace(measurement, series=series, memory=memory), metrics))
 
         return hopeless
-
-
-def _chosen_dtype(config: EngineConfig, engine: Engine) -> str:
-    """The data type that vLLM chose by itself; empty where a flag sets it, or the engine does not report it."""
-    return "" if _DTYPE in dict(config.flags) else str(engine.effective([_DTYPE]).get(_DTYPE, ""))
 
 
 def _phases_s(result: LoadResult) -> dict[str, float]:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optimize.cli import run_verb
-from optimize.config.recipes import check_files
+from optimize.config.recipes import check_files, check_unquantized, is_made
 from optimize.config.schema import Recipe, StudyConfig
 from optimize.errors import ConfigError, OptimizeError
-from optimize.quantize.recipe import is_made
 
 if TYPE_CHECKING:
     from optimize.config.schema import Model
@@ -35,6 +34,7 @@ def _quantize(config: StudyConfig, config_yaml: str) -> int:
     model = materialized(config.model, cache, print)
     if not (Path(model.path) / "config.json").is_file() and Path(model.path).exists():
         raise ConfigError(f"model.path={model.path} holds no config.json: give the folder of a Hugging Face model")
+    check_unquantized(model.path, [recipe])
     began = time.time()
     with Steps(recipe.name) as steps:
         checkpoints, failures = make_checkpoints(

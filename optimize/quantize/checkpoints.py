@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from optimize.checkpoint import content_hash
+from optimize.config.recipes import is_made
 from optimize.config.schema import Model, Recipe
 from optimize.entries import hold, remove_drafts
 from optimize.errors import EngineFailure, FailureKind
@@ -22,7 +23,7 @@ from optimize.files import locked, path_part
 from optimize.model.folder import is_missing
 from optimize.model.manifest import MANIFEST, damage
 from optimize.quantize.calibration import Calibration
-from optimize.quantize.recipe import is_made, recipe_hash, recipe_text
+from optimize.quantize.recipe import recipe_hash, recipe_text
 
 __all__ = ["MANIFEST", "checkpoint_folder", "make_checkpoints"]
 

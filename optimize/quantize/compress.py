@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from optimize.checkpoint import content_hash, tensor_bytes
+from optimize.checkpoint import content_hash, quantized_format, tensor_bytes
 from optimize.entries import draft, publish
 from optimize.model.manifest import write_manifest
 from optimize.quantize.layers import layer_precisions
@@ -33,10 +33,11 @@ Emit = Callable[..., None]
 
 def compress(job: dict[str, Any], emit: Emit) -> None:
     """Make one checkpoint, in a folder of another name that is renamed when complete."""
+    began, folder = time.monotonic(), Path(job["folder"])
+    _check_unquantized(job["model"])
     from llmcompressor import oneshot
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    began, folder = time.monotonic(), Path(job["folder"])
     partial = draft(folder)
     emit(step="loading")
     model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=job["recipe"]["dtype"])
@@ -64,6 +65,16 @@ def compress(job: dict[str, Any], emit: Emit) -> None:
     }
     write_manifest(partial, facts)
     publish(partial, folder)
+
+
+def _check_unquantized(model: str) -> None:
+    """For a model of a hub, whose configuration nobody could read before."""
+    if "/" in model and not Path(model).exists():
+        from transformers import AutoConfig
+
+        AutoConfig.from_pretrained(model)
+    if kind := quantized_format(model):
+        raise ValueError(f"the model is quantized already ({kind})")
 
 
 def _dataset(job: dict[str, Any], tokenizer: Any) -> dict[str, Any]:

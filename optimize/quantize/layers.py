@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from optimize.checkpoint import weight_files
+
 _FLOATS = {"F16": "float16", "BF16": "bfloat16", "F32": "float32"}
 _WEIGHTS = (".weight_packed", ".weight")
 _MATRIX = 2
@@ -41,7 +43,7 @@ class Stored:
 def stored_tensors(folder: Path) -> dict[str, Stored]:
     """Name -> tensor, from the headers of a checkpoint's safetensors files."""
     tensors: dict[str, Stored] = {}
-    for file in sorted(folder.glob("*.safetensors")):
+    for file in weight_files(folder):
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
             header = json.loads(stream.read(length))

@@ -11,11 +11,6 @@ from typing import Any
 from optimize.config.schema import Recipe
 
 
-def is_made(recipe: Recipe) -> bool:
-    """Whether the recipe makes a checkpoint; otherwise the model, or a checkpoint of the user's, is served."""
-    return bool(recipe.scheme or recipe.modifiers or recipe.recipe)
-
-
 def recipe_text(recipe: Recipe) -> str:
     """The recipe as llm-compressor reads it: YAML, of which JSON is a part."""
     if recipe.recipe is not None:

@@ -26,7 +26,7 @@ def confirmation_markdown(row: Row, refuted: Mapping[int, str]) -> str:
     lines = [markdown_line(head), markdown_line(["---"] * len(head))]
     for c in sorted(row.recommendation.considered, key=lambda c: -scores[c.number].value):
         note = "" if c.feasible else " (violates a constraint)"
-        settings = "vLLM's defaults" if c.baseline else shown_settings(c.settings)
+        settings = c.defaults if c.baseline else shown_settings(c.settings)
         score = "1×" if c.baseline else ratio(scores[c.number])
         cells = [_confirmed_figure(c, name) for name in row.objectives]
         lines.append(markdown_line([f"{c.number}{note}", settings, score, *cells]))

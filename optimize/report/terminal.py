@@ -72,7 +72,7 @@ def _runner_up(recommendation: Recommendation) -> list[str]:
         return []
     tie = "; the evidence does not separate the two scores" if recommendation.tied else ""
     score = "1" if other.baseline else versus_default(recommendation.scores[other.number])
-    settings = "vLLM's defaults" if other.baseline else _settings(other.settings)
+    settings = other.defaults if other.baseline else _settings(other.settings)
     return [f"  runner-up          {settings} (trial {other.number}), score {score}{tie}"]
 
 

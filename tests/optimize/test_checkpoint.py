@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from optimize.checkpoint import content_hash, local_folder, model_config, tensor_bytes
+from optimize.checkpoint import content_hash, local_folder, model_config, quantized_format, tensor_bytes
+from tests.packed import CONFIGS
 
 
 def _model(folder: Path, value: float = 1.0, hidden: int = 8) -> Path:
@@ -24,6 +25,23 @@ def test_tensors_are_counted_without_the_files_headers(tmp_path: Path) -> None:
 
 def test_a_folder_without_tensors_has_none(tmp_path: Path) -> None:
     assert tensor_bytes(str(tmp_path)) == 0
+
+
+def test_a_second_copy_of_the_weights_is_not_counted(tmp_path: Path) -> None:
+    model = _model(tmp_path / "m")
+    once = tensor_bytes.__wrapped__(str(model))
+    save_file({"a": np.zeros(9, np.float32)}, model / "consolidated.00.safetensors")
+    assert tensor_bytes.__wrapped__(str(model)) == once
+    only = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(only), encoding="utf-8")
+    assert tensor_bytes.__wrapped__(str(model)) == 3 * 5 * 4
+    (model / "model.safetensors.index.json").write_text("{", encoding="utf-8")
+    assert tensor_bytes.__wrapped__(str(model)) == once
+
+
+def test_a_model_in_mistrals_own_format_alone_is_counted(tmp_path: Path) -> None:
+    save_file({"a": np.zeros(9, np.float32)}, tmp_path / "consolidated.safetensors")
+    assert tensor_bytes(str(tmp_path)) == 36
 
 
 def test_config_and_folder(tmp_path: Path) -> None:
@@ -63,3 +81,48 @@ def test_a_model_that_is_not_on_this_disk_is_hashed_by_its_id() -> None:
     first, second = content_hash("somebody/model-a"), content_hash("somebody/model-b")
     assert first != second
     assert len(first) == len(second) == 16
+
+
+FP8 = {"weights": {"num_bits": 8, "type": "float"}, "input_activations": None}
+INT4 = {"weights": {"num_bits": 4, "type": "int"}}
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"),
+    [
+        ({}, ""),
+        ({"quantization_config": None}, ""),
+        ({"quantization_config": CONFIGS["gptq"]}, "gptq int4"),
+        ({"quantization_config": CONFIGS["awq"]}, "awq int4"),
+        ({"quantization_config": {"quant_method": "awq", "w_bit": 4}}, "awq int4"),
+        ({"quantization_config": CONFIGS["compressed-tensors"]}, "compressed-tensors int4"),
+        ({"compression_config": CONFIGS["compressed-tensors"]}, "compressed-tensors int4"),
+        ({"text_config": {"quantization_config": CONFIGS["gptq"]}}, "gptq int4"),
+        (
+            {"quantization_config": {"quant_method": "compressed-tensors", "config_groups": {"a": FP8, "b": INT4}}},
+            "compressed-tensors fp8 and int4",
+        ),
+        ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}, "fp8"),
+        ({"quantization_config": {"quant_method": "modelopt", "quant_algo": "NVFP4"}}, "modelopt NVFP4"),
+        ({"quantization_config": {"bits": 3}}, "unnamed format int3"),
+    ],
+)
+def test_the_format_of_a_quantized_checkpoint_is_read_from_its_configuration(
+    config: dict[str, object], kind: str, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert quantized_format(str(tmp_path)) == kind
+
+
+def test_modelopts_own_file_names_the_format_where_the_configuration_does_not(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    own = {"producer": {"name": "modelopt", "version": "0.29.0"}, "quantization": {"quant_algo": "FP8"}}
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps(own), encoding="utf-8")
+    assert quantized_format(str(tmp_path)) == "modelopt FP8"
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]"])
+def test_a_model_without_a_readable_configuration_has_no_known_format(content: str | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "config.json").write_text(content, encoding="utf-8")
+    assert quantized_format(str(tmp_path)) == "" == quantized_format("somebody/model-that-is-not-here")

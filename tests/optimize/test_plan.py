@@ -15,6 +15,7 @@ from optimize.study.target import only_point
 from tests.conftest import ROOT
 from tests.optimize.harness.stand_in import install
 from tests.overrides import changed
+from tests.packed import CONFIGS, described
 
 INT = "_target_: optuna.distributions.IntDistribution"
 CHOICE = "_target_: optuna.distributions.CategoricalDistribution"
@@ -192,3 +193,24 @@ def test_what_no_bundle_could_hold_is_refused_before_the_study(tmp_path: Path, o
 
 def test_a_secret_may_have_several_lines(tmp_path: Path) -> None:
     make_plan(_here(tmp_path, 'hardware.env.STORE_KEY="-----BEGIN\\nabcdef\\n"'))
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_quantized_model_is_not_quantized_again(kind: str, tmp_path: Path) -> None:
+    model = described(tmp_path / "model", quantization_config=CONFIGS[kind])
+    quantized = (f"model.path={model}", "constraints={}")
+    assert _refusal(_here(tmp_path, *quantized)) == (
+        f"model.path={model} is quantized already ({kind} int4), and int8, int4 would quantize it again: "
+        "serve it as it is, 'search_space.quantization=null', or give the model that it was made from"
+    )
+    fixed = _here(tmp_path, *quantized, "search_space.quantization=null", "quantization.scheme=W8A8")
+    assert "and published would quantize it again: serve it as it is, quantization=published" in _refusal(fixed)
+
+
+def test_a_quantized_model_is_served_as_it_is_with_any_data_type(tmp_path: Path) -> None:
+    model = described(tmp_path / "model", quantization_config=CONFIGS["gptq"])
+    for choice in ("search_space.quantization=null", "search_space.quantization=[published, fp16, bf16]"):
+        plan = make_plan(_here(tmp_path, f"model.path={model}", choice))
+        assert dict(plan.space.vllm_defaults({"published": str(model)}).engine.flags).keys() == {
+            "enforce_eager", "kv_cache_memory_bytes", "max_model_len",
+        }  # fmt: skip

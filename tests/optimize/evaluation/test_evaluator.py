@@ -24,10 +24,12 @@ from optimize.evaluation.estimates import relative_half_width
 from optimize.evaluation.task import effort_in
 from optimize.load.arrivals import Constant
 from optimize.load.pace import Effort
+from optimize.model.manifest import write_manifest
 from optimize.outcome import Completed, Failed, Infeasible, Role
 from optimize.testing.scripted_engine import ScriptedTelemetry
 from optimize.testing.scripted_load import ScriptedAnswer, ScriptedClients, ScriptedRequest
 from tests.optimize.evaluation.scripted import CONFIG, METRICS, Rig, steady, trial
+from tests.packed import CONFIGS, described
 
 BUSY = {"other_cores": 0.5}
 
@@ -85,6 +87,20 @@ def test_a_live_engine_is_reused_and_compiles_anew_for_other_numbers_of_beams_on
 def test_the_data_type_is_noted_where_vllm_chose_it(flags: Flags, noted: str, tmp_path: Path) -> None:
     config = TrialConfig(EngineConfig("model", "published", flags), RequestConfig())
     assert Rig(tmp_path).evaluate(config).dtype == noted
+
+
+@pytest.mark.parametrize(("flags", "noted"), [((), "awq int4, bfloat16"), ((("dtype", "float16"),), "awq int4")])
+def test_the_format_of_a_model_that_was_published_quantized_is_noted(flags: Flags, noted: str, tmp_path: Path) -> None:
+    model = described(tmp_path / "model", quantization_config=CONFIGS["awq"])
+    config = TrialConfig(EngineConfig(str(model), "published", flags), RequestConfig())
+    assert Rig(tmp_path).evaluate(config).dtype == noted
+
+
+def test_the_format_of_a_checkpoint_made_here_is_named_by_its_recipe_alone(tmp_path: Path) -> None:
+    model = described(tmp_path / "model", quantization_config=CONFIGS["compressed-tensors"])
+    write_manifest(model, {})
+    config = TrialConfig(EngineConfig(str(model), "int4", ()), RequestConfig())
+    assert Rig(tmp_path).evaluate(config).dtype == "bfloat16"
 
 
 def test_an_engine_that_does_not_start_is_infeasible_and_its_log_is_kept(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import pytest
 
 from optimize.model.manifest import write_manifest
 from optimize.quantize.__main__ import report
+from optimize.quantize.compress import compress
 from optimize.quantize.steps import Steps
 from tests.conftest import Run
+from tests.packed import CONFIGS, described
 
 
 @pytest.mark.parametrize(
@@ -24,6 +26,19 @@ def test_bad_input_is_one_line(optimize: Run, tmp_path: Path, overrides: list[st
     assert done.returncode == 2
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert message in done.stderr
+
+
+def test_a_quantized_model_is_refused_in_one_line(optimize: Run, tmp_path: Path) -> None:
+    model = described(tmp_path / "model", quantization_config=CONFIGS["awq"])
+    done = optimize(["quantization=int8", f"model.path={model}", f"cache_dir={tmp_path}"], verb="optimize.quantize")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert f"model.path={model} is quantized already (awq int4), and int8 would quantize it again" in done.stderr
+
+
+def test_a_quantized_model_that_was_not_on_the_disk_before_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
+    model = described(tmp_path / "model", quantization_config=CONFIGS["awq"])
+    with pytest.raises(ValueError, match=r"the model is quantized already \(awq int4\)"):
+        compress({"model": str(model), "folder": str(tmp_path / "made")}, lambda **_: None)
 
 
 def test_steps_are_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

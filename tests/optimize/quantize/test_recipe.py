@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from optimize.config.recipes import check_files, check_source
+from optimize.config.recipes import check_files, check_source, is_made
 from optimize.config.schema import Recipe
 from optimize.errors import ConfigError
-from optimize.quantize.recipe import is_made, recipe_hash, recipe_text
+from optimize.quantize.recipe import recipe_hash, recipe_text
 
 
 def check(recipe: Recipe) -> None:

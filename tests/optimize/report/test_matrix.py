@@ -11,6 +11,7 @@ import pytest
 
 from objectives import Direction, Estimate
 from optimize.decision.recommendation import Candidate, recommend
+from optimize.report.confirmation import confirmation_markdown
 from optimize.report.matrix import knobs_of, to_csv, to_markdown, write_front, write_matrix
 from optimize.study.rows import Row
 
@@ -156,3 +157,13 @@ def test_the_front_is_written_best_score_first_in_all_three_forms(tmp_path: Path
     rows = list(csv.DictReader(io.StringIO(paths[2].read_text())))
     assert [row["trial"] for row in rows] == order
     assert float(rows[0]["qps_low"]) < float(rows[0]["qps"]) < float(rows[0]["qps_high"])
+
+
+def test_the_defaults_are_named_with_the_format_that_they_serve() -> None:
+    found = recommend(
+        [replace(BASELINE, dtype="awq int4, float16"), CHAT.recommendation.pick], DIRECTIONS, {"qps": 1.0}
+    )
+    assert found is not None
+    table = _table(confirmation_markdown(replace(CHAT, recommendation=found), {}))
+    assert [row["settings"] for row in table][1] == "vLLM's defaults (awq int4, float16)"
+    assert BASELINE.defaults == "vLLM's defaults"
