@@ -33,7 +33,7 @@ from optimize.evaluation.telemetry import Telemetry
 from optimize.load.arrivals import ClosedLoop
 from optimize.load.client_pool import ClientPool
 from optimize.load.generator import Traffic, run_load
-from optimize.model.random_weights import materialized, parameters
+from optimize.model.random_weights import materialized
 from optimize.plan import Plan, make_plan
 from optimize.quantize.calibration import calibration_of
 from optimize.quantize.checkpoints import make_checkpoints
@@ -141,6 +141,15 @@ def observe(plan: Plan, launcher: VllmLauncher, config: EngineConfig, clients: C
     use = kv_in_use(measured)
     assert use is not None
     return Seen(parts, use.value, max(held))
+
+
+def parameters(config: Mapping[str, Any]) -> int:
+    """Number of weights of a Llama's shape."""
+    hidden, inner, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
+    queries, keys = (config[n] * config["head_dim"] for n in ("num_attention_heads", "num_key_value_heads"))
+    layer = hidden * (2 * queries + 2 * keys + 3 * inner + 2)
+    ends = vocabulary * hidden * (1 if config.get("tie_word_embeddings") else 2)
+    return int(config["num_hidden_layers"] * layer + ends + hidden)
 
 
 def predicted_bytes(config: Mapping[str, Any], bits: int) -> float:

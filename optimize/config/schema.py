@@ -105,10 +105,10 @@ class RandomWeights:
     """A model of a given shape with random weights: its speed and memory are real, its answers mean nothing.
 
     Attributes:
-        config: The fields of its config.json.
+        config: The fields of its config.json, of any architecture that transformers has.
         tokenizer: Folder of the model whose tokenizer it gets; the vocabulary may be larger than the tokenizer's.
         seed: Seed of the weights.
-        std: Standard deviation of the weights.
+        std: Standard deviation of the weights, where the architecture's own initialization has one.
     """
 
     config: dict[str, Any] = field(default_factory=dict)

@@ -1,6 +1,7 @@
 """Models with random weights: the speed and memory of a shape whose weights cannot be downloaded.
 
-Only for Llama-shaped models. The answers of such a model mean nothing, so quality is refused (`optimize.plan`).
+Any architecture that transformers has. The answers of such a model mean nothing, so quality is refused
+(`optimize.plan`).
 """
 
 from __future__ import annotations
@@ -8,8 +9,11 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +25,27 @@ from optimize.files import locked, path_part
 from optimize.model.folder import is_missing
 from optimize.model.manifest import write_manifest
 
-_NEEDED = (
+_SIZES = (
     "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim",
     "vocab_size",
 )  # fmt: skip
+_DTYPES = ("float16", "bfloat16", "float32")
+_SPECIAL = ("bos_token_id", "eos_token_id", "pad_token_id")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "generation_config.json")
-_DTYPES = ("float16", "bfloat16")
-Shapes = dict[str, tuple[int, ...]]
+Write = Callable[[dict[str, Any], Path], None]
 
 
-def materialized(model: Model, cache_folder: Path, say: Callable[[str], None]) -> Model:
+def materialized(model: Model, cache_folder: Path, say: Callable[[str], None], write: Write | None = None) -> Model:
     """The model with `path` set to its folder; random weights are made unless the cache holds them complete.
 
+    Args:
+        model: The model; one with weights of its own is returned as it is.
+        cache_folder: Root of the cache.
+        say: Called with a line for people: what is being made, and what was damaged.
+        write: As `optimize.model.write_weights.write_model`, which runs in a child process where it is None.
+
     Raises:
-        ConfigError: a shape that cannot be made.
+        ConfigError: a model that cannot be made.
     """
     if model.random is None:
         return model
@@ -43,29 +54,27 @@ def materialized(model: Model, cache_folder: Path, say: Callable[[str], None]) -
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.parent / "lock"):
         if is_missing(folder, say):
-            say(f"making {model.name}: {parameters(model.random.config) / 1e9:.2f} billion random weights")
-            _make(model.random, folder)
+            say(f"making {model.name}: a {model.random.config['model_type']} of random weights")
+            _make(model.random, folder, write or _in_a_child)
     return dataclasses.replace(model, path=str(folder))
 
 
 def _check(random: RandomWeights) -> None:
-    if random.config.get("model_type") != "llama":
-        raise ConfigError(
-            f"model.random.config.model_type must be llama, got {random.config.get('model_type')!r}: for other "
-            "shapes, give a folder with weights as model.path"
-        )
-    for name in _NEEDED:
-        value = random.config.get(name)
-        if not isinstance(value, int) or value < 1:
+    config = random.config
+    if not isinstance(config.get("model_type"), str):
+        raise ConfigError("model.random.config.model_type is missing: give one that transformers has, e.g. llama")
+    for name in _SIZES:
+        value = config.get(name)
+        if value is not None and (not isinstance(value, int) or value < 1):
             raise ConfigError(f"model.random.config.{name} must be a whole number from 1, got {value!r}")
-    if random.config.get("dtype", _DTYPES[0]) not in _DTYPES:
-        raise ConfigError(f"model.random.config.dtype must be one of {', '.join(_DTYPES)}: weights have 16 bits")
+    if config.get("dtype", _DTYPES[0]) not in _DTYPES:
+        raise ConfigError(f"model.random.config.dtype={config['dtype']} must be one of {', '.join(_DTYPES)}")
     if not (Path(random.tokenizer) / "tokenizer.json").is_file():
         raise ConfigError(f"model.random.tokenizer={random.tokenizer} holds no tokenizer.json: give a model's folder")
     vocabulary = json.loads((Path(random.tokenizer) / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
-    if len(vocabulary) > random.config["vocab_size"]:
+    if len(vocabulary) > (config.get("vocab_size") or len(vocabulary)):
         raise ConfigError(
-            f"model.random.config.vocab_size={random.config['vocab_size']} is less than the tokenizer's "
+            f"model.random.config.vocab_size={config['vocab_size']} is less than the tokenizer's "
             f"{len(vocabulary)}: raise it"
         )
 
@@ -76,81 +85,30 @@ def _digest(random: RandomWeights) -> str:
     return hashlib.sha256(raw + tokenizer).hexdigest()[:12]
 
 
-def _make(random: RandomWeights, folder: Path) -> None:
+def _make(random: RandomWeights, folder: Path, write: Write) -> None:
     """Write the model into a folder of another name that is renamed when complete."""
-    partial = draft(folder)
-    files = dict(_write_weights(random, partial))
-    total = 2 * parameters(random.config)
-    _write_json(partial / "model.safetensors.index.json", {"metadata": {"total_size": total}, "weight_map": files})
-    _write_json(partial / "config.json", {**random.config, **_special_tokens(Path(random.tokenizer))})
+    partial, tokenizer = draft(folder), Path(random.tokenizer)
+    job = {**dataclasses.asdict(random), "config": {**random.config, **_special_tokens(tokenizer)}}
+    write(job, partial)
     for name in _TOKENIZER_FILES:
-        if (Path(random.tokenizer) / name).is_file():
-            shutil.copyfile(Path(random.tokenizer) / name, partial / name)
-    write_manifest(partial, {"random": dataclasses.asdict(random), "parameters": parameters(random.config)})
+        if (tokenizer / name).is_file():
+            shutil.copyfile(tokenizer / name, partial / name)
+    write_manifest(partial, {"random": dataclasses.asdict(random)})
     publish(partial, folder)
 
 
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
-
-
-def _special_tokens(tokenizer: Path) -> dict[str, Any]:
+def _special_tokens(tokenizer: Path) -> Mapping[str, Any]:
     """Ids of special tokens, which must be the same in a model's configuration and its tokenizer."""
     config = json.loads((tokenizer / "config.json").read_text(encoding="utf-8"))
-    return {name: config[name] for name in ("bos_token_id", "eos_token_id", "pad_token_id") if name in config}
+    return {name: config[name] for name in _SPECIAL if name in config}
 
 
-def _write_weights(random: RandomWeights, folder: Path) -> Iterator[tuple[str, str]]:
-    """Write one file per decoder layer and one for the rest; yields (tensor, file)."""
-    import numpy as np
-    from safetensors import TensorSpec, serialize_file
-
-    rng, dtype = np.random.default_rng(random.seed), str(random.config.get("dtype", _DTYPES[0]))
-    for number, part in enumerate(_parts(random.config)):
-        file = f"model-{number:05d}.safetensors"
-        tensors: dict[str, Any] = {}
-        for name, shape in part.items():
-            if len(shape) == 1:
-                values = np.ones(shape, np.float32)  # a norm's
-            else:
-                values = rng.standard_normal(shape, np.float32)
-                values *= random.std
-            tensors[name] = _in_16_bits(values, dtype)
-            yield name, file
-        specs = {
-            name: TensorSpec(dtype=dtype, shape=t.shape, data_ptr=t.ctypes.data, data_len=t.nbytes)
-            for name, t in tensors.items()
-        }
-        serialize_file(specs, folder / file, metadata={"format": "pt"})
-
-
-def _in_16_bits(values: Any, dtype: str) -> Any:
-    """The bits of float32 values in another type; numpy has no bfloat16, which is the upper half of a float32."""
-    import numpy as np
-
-    return (values.view(np.uint32) + 0x8000 >> 16).astype(np.uint16) if dtype == "bfloat16" else values.astype(dtype)
-
-
-def _parts(config: Mapping[str, Any]) -> Iterator[Shapes]:
-    """Tensor names and shapes of a Llama, file by file."""
-    hidden, inner, vocabulary = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
-    queries, keys = (config[n] * config["head_dim"] for n in ("num_attention_heads", "num_key_value_heads"))
-    for layer in range(config["num_hidden_layers"]):
-        shapes = {
-            "self_attn.q_proj": (queries, hidden), "self_attn.k_proj": (keys, hidden),
-            "self_attn.v_proj": (keys, hidden), "self_attn.o_proj": (hidden, queries),
-            "mlp.gate_proj": (inner, hidden), "mlp.up_proj": (inner, hidden), "mlp.down_proj": (hidden, inner),
-            "input_layernorm": (hidden,), "post_attention_layernorm": (hidden,),
-        }  # fmt: skip
-        yield {f"model.layers.{layer}.{name}.weight": shape for name, shape in shapes.items()}
-    ends: Shapes = {"model.embed_tokens.weight": (vocabulary, hidden), "model.norm.weight": (hidden,)}
-    yield ends if config.get("tie_word_embeddings") else {**ends, "lm_head.weight": (vocabulary, hidden)}
-
-
-def parameters(config: Mapping[str, Any]) -> int:
-    """Number of weights of a shape."""
-    total = 0
-    for part in _parts(config):
-        for shape in part.values():
-            total += shape[0] * (shape[1] if len(shape) > 1 else 1)
-    return total
+def _in_a_child(job: dict[str, Any], folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "optimize.model.write_weights"],
+        input=json.dumps({**job, "folder": str(folder)}), text=True, capture_output=True, check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1", "OPTIMIZE_PARENT": str(os.getpid())},
+    )  # fmt: skip
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"])[-1]
+        raise ConfigError(f"model.random.config gives no model: {last}")

@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from benchmarks.memory import parameters
 from benchmarks.weight_deviation import tensor
 from optimize.cache.store import evict, foreign
 from optimize.checkpoint import content_hash, tensor_bytes
@@ -14,8 +16,10 @@ from optimize.config.schema import Model, RandomWeights
 from optimize.entries import MARK, is_marked, release
 from optimize.errors import ConfigError, OptimizeError
 from optimize.model.folder import keep
-from optimize.model.manifest import damage
-from optimize.model.random_weights import materialized, parameters
+from optimize.model.manifest import damage, write_manifest
+from optimize.model.random_weights import materialized as made_in_a_child
+from optimize.model.write_weights import write_model
+from optimize.quantize.layers import stored_tensors
 from tests.conftest import ROOT, Run
 
 SHAPE = {
@@ -29,9 +33,14 @@ def model(**changes: object) -> Model:
     return Model("tiny-1.5", "made", random=RandomWeights({**SHAPE, **changes}, str(ROOT / "demo/model")))
 
 
+def materialized(model: Model, cache: Path, say: Callable[[str], None]) -> Model:
+    """Made in this process, which imports torch once."""
+    return made_in_a_child(model, cache, say, write_model)
+
+
 def test_it_has_the_weights_of_its_shape(tmp_path: Path) -> None:
     message: list[str] = []
-    made = materialized(model(), tmp_path, message.append)
+    made = made_in_a_child(model(), tmp_path, message.append)
     folder = Path(made.path)
     weights = 2 * 640 * 32 + 32 + 2 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 48 * 32 + 2 * 32)
     assert parameters(SHAPE) == weights
@@ -39,22 +48,21 @@ def test_it_has_the_weights_of_its_shape(tmp_path: Path) -> None:
     assert tensor(folder, "model.layers.1.mlp.down_proj.weight").shape == (32, 48)
     assert 0.015 < tensor(folder, "lm_head.weight").std() < 0.025
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    assert (config["vocab_size"], config["eos_token_id"]) == (640, 2)
-    assert len(message) == 1 and "making tiny-1.5" in message[0]
+    assert (config["vocab_size"], config["eos_token_id"], config["architectures"]) == (640, 2, ["LlamaForCausalLM"])
+    assert message == ["making tiny-1.5: a llama of random weights"]
+    here = materialized(model(), tmp_path / "here", lambda _: None)
+    assert content_hash(here.path) == content_hash(made.path)
 
 
-def test_weights_in_bfloat16_are_those_in_float16_up_to_rounding(tmp_path: Path) -> None:
-    name = "model.layers.0.self_attn.q_proj.weight"
-    half, brain = (
-        tensor(Path(materialized(model(dtype=dtype), tmp_path, lambda _: None).path), name)
-        for dtype in ("float16", "bfloat16")
-    )
-    assert (half != brain).any() and abs(half - brain).max() <= 2**-8 * abs(half).max()
+@pytest.mark.parametrize(("dtype", "stored"), [("float16", "F16"), ("bfloat16", "BF16"), ("float32", "F32")])
+def test_weights_are_stored_in_the_data_type_asked_for(dtype: str, stored: str, tmp_path: Path) -> None:
+    folder = Path(materialized(model(dtype=dtype), tmp_path, lambda _: None).path)
+    assert {tensor.dtype for tensor in stored_tensors(folder).values()} == {stored}
 
 
 def test_other_data_types_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="dtype must be one of float16, bfloat16"):
-        materialized(model(dtype="float32"), tmp_path, lambda _: None)
+    with pytest.raises(ConfigError, match="dtype=int8 must be one of float16, bfloat16, float32"):
+        materialized(model(dtype="int8"), tmp_path, lambda _: None)
 
 
 def test_a_model_is_made_once_and_again_after_damage(tmp_path: Path) -> None:
@@ -62,17 +70,17 @@ def test_a_model_is_made_once_and_again_after_damage(tmp_path: Path) -> None:
     folder = Path(materialized(model(), tmp_path, message.append).path)
     assert materialized(model(), tmp_path, message.append).path == str(folder)
     assert len(message) == 1
-    os.truncate(folder / "model-00000.safetensors", 100)
+    os.truncate(folder / "model.safetensors", 100)
     assert damage(folder) is not None
     materialized(model(), tmp_path, message.append)
     assert damage(folder) is None and len(message) == 3
-    assert "is damaged (model-00000.safetensors has 100 bytes" in message[1]
+    assert "is damaged (model.safetensors has 100 bytes" in message[1]
 
 
 def test_a_folder_of_somebody_else_is_neither_served_nor_replaced(tmp_path: Path) -> None:
     folder = Path(materialized(model(), tmp_path, lambda _: None).path)
     (folder / "my-notes.txt").touch()
-    os.truncate(folder / "model-00000.safetensors", 100)
+    os.truncate(folder / "model.safetensors", 100)
     with pytest.raises(OptimizeError, match="is damaged and holds files that are not this project's: move it away"):
         materialized(model(), tmp_path, lambda _: None)
     assert (folder / "my-notes.txt").is_file()
@@ -85,15 +93,16 @@ def test_a_link_to_a_damaged_model_is_not_followed(tmp_path: Path) -> None:
     (elsewhere / MARK).unlink()
     assert materialized(model(), tmp_path, lambda _: pytest.fail("made again")).path == str(folder)
     assert not (elsewhere / MARK).exists()
-    os.truncate(elsewhere / "model-00000.safetensors", 100)
+    os.truncate(elsewhere / "model.safetensors", 100)
     with pytest.raises(OptimizeError, match="is damaged and holds files that are not this project's"):
         materialized(model(), tmp_path, lambda _: None)
-    assert (elsewhere / "model-00001.safetensors").is_file()
+    assert (elsewhere / "model.safetensors").is_file()
 
 
 def test_a_model_of_an_earlier_version_is_marked_at_its_next_use(tmp_path: Path) -> None:
     folder = Path(materialized(model(), tmp_path, lambda _: None).path)
     (folder / MARK).unlink()
+    write_manifest(folder, {"random": {}, "parameters": 1})
     materialized(model(), tmp_path, lambda _: pytest.fail("made again"))
     assert is_marked(folder)
 
@@ -141,7 +150,7 @@ def test_a_model_with_weights_of_its_own_is_left_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "mamba"}, "model_type must be llama, got 'mamba'"),
+        ({"model_type": None}, "model_type is missing: give one that transformers has"),
         ({"hidden_size": 0}, "hidden_size must be a whole number from 1, got 0"),
         ({"vocab_size": 100}, "vocab_size=100 is less than the tokenizer's 512"),
     ],
@@ -149,6 +158,13 @@ def test_a_model_with_weights_of_its_own_is_left_alone(tmp_path: Path) -> None:
 def test_shapes_that_cannot_be_made(tmp_path: Path, changes: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         materialized(model(**changes), tmp_path, lambda _: None)
+
+
+def test_what_transformers_refuses_is_one_line(tmp_path: Path) -> None:
+    wrong = model(num_attention_heads=5, head_dim=None)
+    with pytest.raises(ConfigError, match="gives no model: .*hidden size .*32.* heads") as refusal:
+        made_in_a_child(wrong, tmp_path, lambda _: None)
+    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 400
 
 
 def test_a_tokenizer_that_is_not_there(tmp_path: Path) -> None:
