@@ -15,8 +15,12 @@ import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-KEY = "VLLM_API_KEY"
-"""Environment variable that holds the key. Every user of the machine could read it on a command line."""
+KEY = "OPTIMIZE_ENGINE_KEY"
+"""Environment variable that holds the key. Every user of the machine could read it on a command line.
+
+It is not vLLM's own `VLLM_API_KEY`: vLLM 0.25 hashes that one into the key of what it compiles, so that with a random
+value every engine would compile anew. vLLM's own check is not needed behind the gate, which guards every path.
+"""
 _LOOPBACK = frozenset({b"127.0.0.1", b"localhost", b"[::1]"})
 _REFUSAL = b'{"error":{"message":"this engine answers only the process that started it","code":401}}'
 

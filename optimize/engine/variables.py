@@ -19,11 +19,11 @@ _SOURCE, _TABLE = "envs.py", "environment_variables"
 _VLLM = "VLLM_"
 OWNED = frozenset(
     {
-        "OPTIMIZE_CGROUPS", "OPTIMIZE_KEEPER", "PYTHONPATH", "VLLM_API_KEY", "VLLM_ENGINE_READY_TIMEOUT_S",
-        "VLLM_NO_USAGE_STATS", "VLLM_SERVER_DEV_MODE", "VLLM_USE_RUST_FRONTEND",
+        "OPTIMIZE_CGROUPS", "OPTIMIZE_ENGINE_KEY", "OPTIMIZE_KEEPER", "PYTHONPATH", "VLLM_API_KEY",
+        "VLLM_ENGINE_READY_TIMEOUT_S", "VLLM_NO_USAGE_STATS", "VLLM_SERVER_DEV_MODE", "VLLM_USE_RUST_FRONTEND",
     }
 )  # fmt: skip
-"""Variables that this project sets itself, or whose server has no gate."""
+"""Variables that this project sets itself, or keeps from engines: the gate has a key of its own, and must be there."""
 _OF_PLACES = frozenset(
     {"CUDA_VISIBLE_DEVICES", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "VLLM_CACHE_ROOT"}
 )  # fmt: skip
@@ -98,7 +98,7 @@ def _check_searched(where: str, name: str) -> None:
 
 def _check_free(where: str, name: str) -> None:
     if name in OWNED:
-        raise ConfigError(f"{where} is set by this project itself: remove it from the configuration")
+        raise ConfigError(f"{where} is decided by this project itself: remove it from the configuration")
 
 
 def _is_read(name: str) -> bool:

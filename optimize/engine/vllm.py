@@ -30,8 +30,9 @@ _MODEL_NAME = "model"
 _NO_LIMIT_S = 7 * 86400  # vLLM's own limit is 600 s, whether a start gets on or not
 _CGROUPS = "OPTIMIZE_CGROUPS"  # read by optimize.engine.serve
 _KV_SPACE, _DEVELOPMENT = "VLLM_CPU_KVCACHE_SPACE", "VLLM_SERVER_DEV_MODE"
-# The second replaces the server of which the gate is a part.
-_GATED = (_DEVELOPMENT, "VLLM_USE_RUST_FRONTEND")
+# The second replaces the server of which the gate is a part; the third would be one more key, and a part of the
+# compilation's (see `optimize.engine.gate`).
+_GATED = (_DEVELOPMENT, "VLLM_USE_RUST_FRONTEND", "VLLM_API_KEY")
 # With these inherited, an engine would run other threads than one that a user starts by hand.
 _NOT_INHERITED = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from optimize.engine import simulated
+from optimize.engine import gate, simulated
 from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.process import ColdTree, free_port
 from optimize.engine.simulated import SimulatedLauncher
@@ -44,7 +44,7 @@ class TalkativeLauncher(SimulatedLauncher):
                     "die_after_requests": self.die_after_requests}  # fmt: skip
         tree = ColdTree(
             [sys.executable, "-m", "tests.optimize.talkative", str(port), json.dumps(settings)],
-            {**os.environ, "PYTHONPATH": python_path(), "VLLM_API_KEY": KEY, **self.env,
+            {**os.environ, "PYTHONPATH": python_path(), gate.KEY: KEY, **self.env,
              "FLAGS": json.dumps(flags)}, log_path, grace_s=0.5,
         )  # fmt: skip
         engine = VllmEngine(config, tree, Endpoint(f"http://127.0.0.1:{port}", KEY, "model"), log_path)

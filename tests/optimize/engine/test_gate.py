@@ -101,6 +101,13 @@ def test_served_engines_have_no_development_endpoints_whatever_the_environment_s
     assert (measuring.niceness, serving.niceness) == (7, 0)
 
 
+def test_what_an_engine_compiles_is_not_keyed_by_its_random_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VLLM_API_KEY", "of the user")  # vLLM 0.25 hashes it, with all variables of its own, but few
+    first, second = (VllmLauncher().for_clients(niceness=0)._environment(key) for key in ("one", "another"))
+    assert {name for name in first if first[name] != second[name]} == {KEY} and not KEY.startswith("VLLM_")
+    assert "VLLM_API_KEY" not in VllmLauncher()._environment("one").keys() | first.keys()
+
+
 def test_the_listener_on_a_port_is_known_by_its_user() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
