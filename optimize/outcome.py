@@ -52,9 +52,15 @@ class Infeasible:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The trial went wrong for a reason that says nothing about the configuration."""
+    """The trial went wrong for a reason that says nothing about the configuration.
+
+    Attributes:
+        reason: What went wrong.
+        disturbed: Whether the machine was disturbed, so that it may go well once nobody else computes.
+    """
 
     reason: str
+    disturbed: bool = False
 
 
 Outcome = Completed | Infeasible | Failed

@@ -116,7 +116,8 @@ class Load:
         drain_max_s: Longest wait for the window's last requests; null waits 15 s, or three answers.
         request_timeout_s: Time after which a request counts as failed; null waits for the baseline's as long as the
             engine makes progress, and for others 60 s, or ten times the baseline's longest.
-        quiet_wait_s: Longest wait for other programs to end before a session begins; null does not look at the machine.
+        quiet_wait_s: Longest wait for other programs to end before a session begins, and before a trial that they
+            disturbed is run again; null does not look at the machine.
         guard: Limits beyond which a measurement is repeated.
         iterations: A fixed number of warm-up and measured iterations in place of all lengths above.
     """

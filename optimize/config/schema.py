@@ -193,7 +193,7 @@ class Executor:
 
     Attributes:
         kind: "local" (this machine) or "ray" (a Ray cluster).
-        retries: Number of retries of a trial that failed for a transient reason.
+        retries: Number of retries of a trial that failed for a transient reason, such as a disturbed machine.
         losses: Number of times that a trial may lose its worker (a process, a node) before it counts as failed.
         engines: Most engines at a time; null for as many as there are places or room for.
         cpu_sets: Sets of processors ("0-3,8"), one engine each; none leaves processors to the system.

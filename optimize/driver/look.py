@@ -57,13 +57,37 @@ def look(plan: Plan, progress: Progress) -> None:
     """
     for line in plan.workload.notes:
         progress.say(f"note: {line}")
-    load = plan.config.load
-    if load.quiet_wait_s is None or plan.signature["engine"].startswith("simulated"):
+    wait_s = _wait_s(plan)
+    if wait_s is None:
         return
     progress.phase("looking at the machine")
     for line in shortages(plan):
         progress.say(f"note: {line}")
-    wait_for_quiet(load.guard, load.quiet_wait_s, progress.say)
+    wait_for_quiet(plan.config.load.guard, wait_s, progress.say)
+
+
+def await_quiet(
+    plan: Plan, progress: Progress, deadline: float | None, clock: Callable[[], float] = time.monotonic
+) -> None:
+    """Wait for quiet before a trial that the machine disturbed is run again, but not beyond the session's time.
+
+    Args:
+        plan: The study's parts.
+        progress: Shows the wait.
+        deadline: Second of the clock after which no trial begins; None for no limit.
+        clock: Tells the time in seconds.
+    """
+    wait_s = _wait_s(plan)
+    if wait_s is None:
+        return
+    progress.phase("waiting for a quiet machine")
+    bound_s = wait_s if deadline is None else min(wait_s, max(0.0, deadline - clock()))
+    wait_for_quiet(plan.config.load.guard, bound_s, progress.say, clock=clock)
+
+
+def _wait_s(plan: Plan) -> float | None:
+    """Longest wait for quiet; None where the machine is not looked at, or makes no difference."""
+    return None if plan.signature["engine"].startswith("simulated") else plan.config.load.quiet_wait_s
 
 
 def wait_for_quiet(

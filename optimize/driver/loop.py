@@ -7,8 +7,10 @@ import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from optimize.driver import look
 from optimize.driver.baseline import Baseline
 from optimize.driver.budget import Budget
 from optimize.driver.engine_reuse import EngineReuse
@@ -54,10 +56,12 @@ class Loop:
     Args:
         session: The session.
         executor: Runs trials; entered.
+        await_quiet: Waits until nobody disturbs the machine; None looks at it.
     """
 
-    def __init__(self, session: Session, executor: Executor) -> None:
+    def __init__(self, session: Session, executor: Executor, await_quiet: Callable[[], None] | None = None) -> None:
         self._session, self._study, self._executor = session, session.study, executor
+        self._await_quiet = await_quiet or partial(look.await_quiet, session.plan, session.progress, session.deadline)
         self._settings = session.plan.config.study
         self._baseline = Baseline(session, executor)
         self._budget = Budget(session)
@@ -208,7 +212,8 @@ class Loop:
         if not trial.user_attrs.get(UNSPENT):
             self._failures_in_a_row = 0 if isinstance(outcome, Completed) else self._failures_in_a_row + 1
         retries = int(trial.user_attrs.get(RETRIES, 0))
-        if is_told and isinstance(outcome, Failed) and retries < self._session.plan.config.executor.retries:
+        is_retried = is_told and isinstance(outcome, Failed) and retries < self._session.plan.config.executor.retries
+        if is_retried:
             requeue(self._study, trial, 1)
         record.seconds["wall"] = time.monotonic() - running.asked_at
         self._session.ledger.write(record)
@@ -217,6 +222,8 @@ class Loop:
                 f"{self._failures_in_a_row} trials in a row gave no measurement (study.max_failures_in_a_row): "
                 "see the reasons above, narrow the search space, and run the same command to go on"
             )
+        if is_retried and isinstance(outcome, Failed) and outcome.disturbed:
+            self._await_quiet()  # the trial is next in the queue
 
     def _abandon(self) -> None:
         """End the running trials, and queue them again.

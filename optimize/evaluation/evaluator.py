@@ -20,7 +20,7 @@ from optimize.evaluation.data_type import data_type_of
 from optimize.evaluation.engine_scores import engine_scores
 from optimize.evaluation.estimates import estimate_all, relative_half_width
 from optimize.evaluation.interference import Machine, disturbances
-from optimize.evaluation.refusal import whole_reason
+from optimize.evaluation.refusal import outcome_of, whole_reason
 from optimize.evaluation.task import Notes, Task, effort_in
 from optimize.evaluation.telemetry import Sampler, Telemetry
 from optimize.ledger import Ledger, TrialRecord
@@ -28,7 +28,7 @@ from optimize.load.clients import Clients
 from optimize.load.clock import Clock, MonotonicClock
 from optimize.load.generator import LoadControl, LoadResult, Traffic, run_load
 from optimize.load.window import Glimpse, Hopeless, Precise
-from optimize.outcome import Completed, Evaluation, Failed, Infeasible, Outcome
+from optimize.outcome import Completed, Evaluation, Failed, Outcome
 from optimize.plan import Plan
 
 Phase = Callable[[str], None]
@@ -84,8 +84,8 @@ class Evaluator:
         try:
             measurement = self._on_engine(task, hold, began)
         except EngineFailure as failure:
-            reason = self._whole_reason(task, failure)
-            return self._unmeasured(task, began, Infeasible(failure.kind, reason, failure.evidence))
+            outcome = outcome_of(failure, self._whole_reason(task, failure), task.notes.disturbances)
+            return self._unmeasured(task, began, outcome)
         except TransientFault as fault:
             return self._unmeasured(task, began, Failed(self._whole_reason(task, fault)))
         finally:

@@ -1,4 +1,4 @@
-"""The whole reason why a configuration has no figures: what, in which phase, why, and what to do. Pure."""
+"""Why a configuration has no figures: the whole reason, in words, and what it says about the configuration. Pure."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from optimize.engine.failures import decisive_lines
 from optimize.errors import EngineFailure, FailureKind, OptimizeError
+from optimize.outcome import Failed, Infeasible
 
 _CROWDED = "end the other programs, or wait until they have ended, and run the same command again"
 _SMALLER = "free memory, or take a smaller model, a shorter context or fewer sequences at once"
@@ -20,6 +21,24 @@ _REMEDIES = {
 }
 _SLOWED = {FailureKind.TIMEOUT, FailureKind.TOO_SLOW, FailureKind.UNSETTLED}
 """Failures that a crowded machine may be the cause of."""
+_OF_THE_MACHINE = {FailureKind.TIMEOUT, FailureKind.TOO_SLOW}
+"""Those of them that are known to be the configuration's own on a quiet machine only.
+
+A load that does not settle is not among them: it drifts on a quiet machine, too, and was measured more than once.
+"""
+
+
+def outcome_of(failure: EngineFailure, reason: str, disturbances: Sequence[str]) -> Infeasible | Failed:
+    """What a failure says: a configuration that was too slow on a disturbed machine may be quick enough on a quiet one.
+
+    Args:
+        failure: Why there are no figures.
+        reason: The whole of it; see `whole_reason`.
+        disturbances: What disturbed the machine meanwhile, in words.
+    """
+    if disturbances and failure.kind in _OF_THE_MACHINE:
+        return Failed(reason, disturbed=True)
+    return Infeasible(failure.kind, reason, failure.evidence)
 
 
 def whole_reason(error: OptimizeError, phase: str, disturbances: Sequence[str] = (), log: str = "") -> str:

@@ -57,8 +57,9 @@ class LogScaleGPSampler(BaseSampler):
 
     A trial without a measurement tells only which constraints it broke; its values are not learned from. Trials under
     way count by what the models expect of them. A point that was tried, or is being tried, is not tried again while
-    there are others. Knobs that have no effect beside a point's other settings are put to one value (`canonical`), so
-    that the models see equal engines as equal points.
+    there are others, nor is one that other programs kept from being measured, of which no model learns anything. Knobs
+    that have no effect beside a point's other settings are put to one value (`canonical`), so that the models see equal
+    engines as equal points.
 
     Args:
         n_startup_trials: Trials to complete before the models choose.
@@ -100,7 +101,8 @@ class LogScaleGPSampler(BaseSampler):
         if not search_space:
             return {}
         completed = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        history = History(search_space, completed, self._under_way(study, search_space))
+        disturbed = [t for t in _whole(study, search_space, TrialState.FAIL) if t.user_attrs.get("disturbed")]
+        history = History(search_space, completed, self._under_way(study, search_space), disturbed)
         with_history = study.user_attrs.get(GIVEN_POINTS_ATTR, 0) >= self._n_startup_trials
         first = self._first_point(history, with_history)
         if first is not None:
@@ -111,9 +113,7 @@ class LogScaleGPSampler(BaseSampler):
         return candidates[int(np.argmax(self._acquisition(study, history, candidates)))]
 
     def _under_way(self, study: optuna.Study, space: Space) -> list[FrozenTrial]:
-        """Running trials, without those that another driver is just asking for: some of their settings are missing."""
-        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [t for t in running if space.keys() <= t.params.keys()]
+        return _whole(study, space, TrialState.RUNNING)
 
     def _first_point(self, history: History, with_history: bool) -> Point | None:
         """The next point that is chosen without a model; a resumed study, or another driver, may have tried some."""
@@ -231,6 +231,12 @@ class LogScaleGPSampler(BaseSampler):
         model = GaussianProcess(rows, values, encoding.categorical, start)
         self._fits[name] = model.parameters
         return model
+
+
+def _whole(study: optuna.Study, space: Space, state: TrialState) -> list[FrozenTrial]:
+    """Trials of a state, without those that another driver is just asking for: some of their settings are missing."""
+    trials = study.get_trials(deepcopy=False, states=(state,))
+    return [t for t in trials if space.keys() <= t.params.keys()]
 
 
 def _predicted(models: Sequence[GaussianProcess], rows: Array) -> Array:

@@ -29,16 +29,18 @@ class History:
         space: Knob -> distribution, of all knobs that are searched.
         completed: Trials with a result, measured or not.
         running: Trials under way.
+        disturbed: Trials without a result because other programs disturbed the machine.
     """
 
     space: Space
     completed: Sequence[FrozenTrial]
     running: Sequence[FrozenTrial]
+    disturbed: Sequence[FrozenTrial] = ()
 
     @cached_property
     def tried(self) -> list[Point]:
         """The point of each trial."""
-        return [within(self.space, t.params) for t in (*self.completed, *self.running)]
+        return [within(self.space, t.params) for t in (*self.completed, *self.running, *self.disturbed)]
 
     @cached_property
     def tried_keys(self) -> set[PointKey]:

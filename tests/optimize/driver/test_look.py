@@ -16,7 +16,7 @@ import pytest
 
 from optimize.config.measuring import Guard, Load
 from optimize.driver import look as module
-from optimize.driver.look import Reading, kv_bytes, look, reading, shortages, wait_for_quiet
+from optimize.driver.look import Reading, await_quiet, kv_bytes, look, reading, shortages, wait_for_quiet
 from optimize.engine.vllm import VllmLauncher
 
 GIB = 1 << 30
@@ -177,3 +177,22 @@ def test_only_real_engines_are_looked_for(
     plan.config.load.quiet_wait_s = wait_s
     look(plan, SimpleNamespace(phase=phases.append, say=said.append))  # type: ignore[arg-type]
     assert (len(readings), len(phases), said) == (looks, looks, [f"note: {notes[0]}"])
+
+
+@pytest.mark.parametrize(
+    ("deadline", "wait_s", "seconds"), [(None, 60.0, 60.0), (30.0, 60.0, 30.0), (-5.0, 60.0, 2.0), (None, None, 0.0)]
+)
+def test_a_trial_that_was_disturbed_waits_for_quiet_but_not_beyond_the_sessions_time(
+    deadline: float | None, wait_s: float | None, seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, phases, lines = [0.0], list[str](), list[str]()
+
+    def read() -> Reading:
+        now[0] += 2.0
+        return BUSY
+
+    monkeypatch.setattr(module, "reading", read)
+    plan, progress = _plan(tmp_path), SimpleNamespace(phase=phases.append, say=lines.append)
+    plan.config.load.quiet_wait_s = wait_s
+    await_quiet(plan, progress, deadline, lambda: now[0])  # type: ignore[arg-type]
+    assert now == [seconds] and len(phases) == (wait_s is not None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from optimize.errors import FailureKind, OptimizeError
 from optimize.executor.base import Job
 from optimize.executor.worker import JobError, Message
 from optimize.ledger import Ledger, TrialRecord
-from optimize.outcome import Failed, Infeasible, State
+from optimize.outcome import Evaluation, Failed, Infeasible, State
 from optimize.plan import Plan, make_plan
 from optimize.study.lifecycle import open_study
 from optimize.testing.instant_workers import Instant, instant_fleet
@@ -48,14 +48,17 @@ def plan(tmp_path: Path, workload_file: Path) -> Plan:
     ]))  # fmt: skip
 
 
-def looped(plan: Plan, transport: Instant, slots: int, study: optuna.Study | None = None) -> optuna.Study:
+def looped(
+    plan: Plan, transport: Instant, slots: int, study: optuna.Study | None = None,
+    await_quiet: Callable[[], None] | None = None,
+) -> optuna.Study:  # fmt: skip
     study = study or open_study(plan)
     progress = Progress(plan.config.study.trials + 1, list(plan.objectives))
     tracker: Any = Silent()
     checkpoints = {recipe.name: plan.config.model.path for recipe in plan.space.recipes_needed()}
     session = Session(plan, study, Ledger(plan.folder), tracker, progress, checkpoints, {})
     with instant_fleet(transport, plan, slots) as executor:
-        Loop(session, executor).run()
+        Loop(session, executor, await_quiet).run()
     return study
 
 
@@ -113,6 +116,49 @@ def test_a_trial_that_failed_for_a_transient_reason_is_retried_once(plan: Plan) 
     failed = [t.params for t in study.get_trials() if t.state is TrialState.FAIL and "reason" in t.user_attrs]
     complete = [t.params for t in study.get_trials() if t.state is TrialState.COMPLETE]
     assert failed and all(params in complete for params in failed)
+    assert len(list(of_role(study, "search"))) == 20
+
+
+class Disturbed(Instant):
+    """Workers on a machine where other programs keep some trials from being measured.
+
+    Attributes:
+        slow: Whether a job is too slow there.
+        params: Settings of the trials that were, in order.
+    """
+
+    def __init__(self, plan: Plan, slow: Callable[[Job], bool]) -> None:
+        super().__init__(plan)
+        self.slow, self.params = slow, list[dict[str, Any]]()
+
+    def evaluate(self, job: Job) -> Evaluation:
+        if not self.slow(job):
+            return super().evaluate(job)
+        self.params.append(job.record.params)
+        return Evaluation(Failed("1 answers in 8 s of window", disturbed=True), disturbances=["others used 73%"])
+
+
+def test_a_trial_that_is_too_slow_on_a_disturbed_machine_is_run_again_once_it_is_quiet(plan: Plan) -> None:
+    waits = list[int]()
+    workers = Disturbed(plan, lambda _: not waits)
+    study = looped(plan, workers, 1, await_quiet=lambda: waits.append(len(workers.params)))
+    first, second = study.get_trials()[:2]
+    assert waits == [1] and first.params == second.params
+    assert (first.state, second.state) == (TrialState.FAIL, TrialState.COMPLETE)
+    assert second.user_attrs["role"] == "baseline" and second.user_attrs["retries"] == 1
+    assert len(list(of_role(study, "search"))) == 20  # neither cost any budget
+
+
+def test_what_stays_too_slow_on_a_disturbed_machine_is_failed_not_infeasible(plan: Plan) -> None:
+    waits = list[int]()
+    workers = Disturbed(plan, lambda job: job.record.number == 3 or job.record.params in workers.params)
+    study = looped(plan, workers, 1, await_quiet=lambda: waits.append(len(workers.params)))
+    assert waits == [1] and workers.params[0] == workers.params[1]
+    records = [r for r in Ledger(plan.folder).records() if r.state != "completed"]
+    assert [(r.state, r.reason, r.disturbed) for r in records] == [
+        ("failed", "1 answers in 8 s of window", ["others used 73%"])
+    ] * len(workers.params)
+    assert not [t for t in study.get_trials() if t.user_attrs.get("imputed")]
     assert len(list(of_role(study, "search"))) == 20
 
 

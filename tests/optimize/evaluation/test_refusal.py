@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from optimize.errors import EngineFailure, FailureKind, TransientFault
-from optimize.evaluation.refusal import whole_reason
+from optimize.evaluation.refusal import outcome_of, whole_reason
+from optimize.outcome import Failed, Infeasible
 
 LOG = "INFO 01-01 00:00:00 [x.py:1] loading\nValueError: first\nRuntimeError: the last thing that went wrong\n"
 BUSY = "other programs used 73% of the processors (load.guard.other_cores_max=0.12)"
@@ -27,6 +28,15 @@ def test_a_line_that_the_error_quotes_is_not_repeated() -> None:
 @pytest.mark.parametrize("kind", FailureKind)
 def test_every_kind_of_failure_has_a_remedy(kind: FailureKind) -> None:
     assert len(whole_reason(EngineFailure(kind, "x"), "p").split("; ")) == 3
+
+
+@pytest.mark.parametrize("kind", FailureKind)
+def test_only_what_a_disturbed_machine_may_have_slowed_is_no_fact_about_the_configuration(kind: FailureKind) -> None:
+    failure = EngineFailure(kind, "x", ("evidence",))
+    doubtful = kind in (FailureKind.TIMEOUT, FailureKind.TOO_SLOW)
+    fact = Infeasible(kind, "whole", ("evidence",))
+    assert outcome_of(failure, "whole", []) == fact
+    assert outcome_of(failure, "whole", [BUSY]) == (Failed("whole", disturbed=True) if doubtful else fact)
 
 
 def test_a_passing_fault_needs_no_remedy() -> None:

@@ -184,6 +184,21 @@ def test_points_under_way_are_not_offered_again_while_there_are_others() -> None
     assert all(a != b for a, b in itertools.combinations(asked, 2))
 
 
+def test_a_point_that_the_machine_disturbed_is_left_alone_while_there_are_others() -> None:
+    study = optuna.create_study(direction="minimize", sampler=LogScaleGPSampler(n_startup_trials=2, seed=0))
+    space: dict[str, Any] = {"a": IntDistribution(1, 3), "b": CategoricalDistribution([1, 2])}
+    for _ in range(2):
+        trial = study.ask(space)
+        study.tell(trial, float(trial.params["a"]))
+    asked = []
+    for _ in range(4):
+        trial = study.ask(space)
+        trial.set_user_attr("disturbed", ["other programs used 73% of the processors"])
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+        asked.append(trial.params)
+    assert all(a != b for a, b in itertools.combinations(asked, 2))
+
+
 def test_where_everything_is_under_way_a_point_is_offered_all_the_same() -> None:
     assert len(under_way(LogScaleGPSampler(n_startup_trials=2, seed=0), complete=2, asked=8)) == 8
 
