@@ -81,6 +81,11 @@ def change_of(gain: Estimate, direction: Direction) -> Estimate:
     return Estimate(1 / gain.value, low, high, gain.n, gain.unit)
 
 
+def gib(size: int) -> str:
+    """Bytes in GiB."""
+    return f"{size / 2**30:.1f} GiB"
+
+
 def percent(value: float) -> str:
     """A share of 1 in whole percent."""
     return f"{100 * value:.0f} %"

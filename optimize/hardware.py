@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 
+T = TypeVar("T")
 _INSTRUCTIONS = {
     "amx_int8": "AMX", "avx512_bf16": "AVX-512 BF16", "avx512_vnni": "AVX-512 VNNI", "avx512f": "AVX-512",
     "avx2": "AVX2", "sve": "SVE", "asimd": "NEON",
@@ -88,3 +91,88 @@ def gpu_handles() -> list[Any]:
     except Exception:  # no NVML library, or no driver behind it: then there is no GPU to name
         return []
     return [pynvml.nvmlDeviceGetHandleByIndex(i) for i in range(pynvml.nvmlDeviceGetCount())]
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProgram:
+    """A program that uses a GPU.
+
+    Attributes:
+        name: Its name; empty where neither this machine nor the driver tells it.
+        pid: Its process, by the number that the driver knows, which a container may not.
+        memory_bytes: GPU memory that it holds; None where the driver does not tell.
+    """
+
+    name: str
+    pid: int
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU as NVML describes it.
+
+    Attributes:
+        number: NVML's number.
+        name: Its model.
+        capability: Compute capability, e.g. (8, 9); None where it is not told.
+        total_bytes: Its memory; 0 where it is not told.
+        free_bytes: What is free of it.
+        programs: Programs that use it, whoever runs them.
+    """
+
+    number: int
+    name: str
+    capability: tuple[int, int] | None = None
+    total_bytes: int = 0
+    free_bytes: int = 0
+    programs: Sequence[GpuProgram] = ()
+
+
+def gpus() -> list[Gpu]:
+    """The GPUs that this process may use."""
+    handles = gpu_handles()
+    if not handles:
+        return []
+    import pynvml
+
+    return [describe_gpu(pynvml, number, handles[number]) for number in visible_gpus(len(handles))]
+
+
+def describe_gpu(nvml: Any, number: int, handle: Any) -> Gpu:
+    """One GPU, as far as it tells.
+
+    Args:
+        nvml: The module pynvml, or what stands for it.
+        number: The GPU's number.
+        handle: NVML's handle of it.
+    """
+
+    def optional(read: Callable[[], T], default: T) -> T:
+        try:
+            return read()
+        except nvml.NVMLError:
+            return default
+
+    def programs(read: Callable[[Any], Sequence[Any]]) -> Sequence[Any]:
+        return optional(lambda: read(handle), [])
+
+    def name_of(pid: int) -> str:
+        return _program(pid, optional(lambda: str(nvml.nvmlSystemGetProcessName(pid)), ""))
+
+    capability = optional(lambda: tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle)), None)
+    memory = optional(lambda: nvml.nvmlDeviceGetMemoryInfo(handle), None)
+    total, free = (memory.total, memory.free) if memory is not None else (0, 0)
+    running = [
+        *programs(nvml.nvmlDeviceGetComputeRunningProcesses), *programs(nvml.nvmlDeviceGetGraphicsRunningProcesses),
+    ]  # fmt: skip
+    distinct = {p.pid: GpuProgram(name_of(p.pid), p.pid, p.usedGpuMemory) for p in running}
+    return Gpu(number, str(nvml.nvmlDeviceGetName(handle)), capability, total, free, tuple(distinct.values()))
+
+
+def _program(pid: int, path: str) -> str:
+    """The name of a process; by its program's path where the process is of another container."""
+    try:
+        return psutil.Process(pid).name()
+    except psutil.Error:
+        return Path(path).name

