@@ -48,6 +48,11 @@ class Baseline:
             progress.say(
                 f"note: vLLM's default {knob} lies outside the search space; the baseline uses {params[knob]} instead"
             )
+        for knob in self._space.baseline_overrides:
+            progress.say(
+                f"note: the baseline runs with {knob}={params[knob]} (baseline.{knob}) in place of vLLM's default; "
+                "gains are relative to that"
+            )
         study.set_user_attr(_OUTSIDE, outside)
         study.set_user_attr(_PARAMS, params)
         return params
@@ -70,7 +75,10 @@ class Baseline:
         return {f"{PREFIX}{name}": defaults[name] for name in self._space.variables if name in defaults}
 
     def config_of(self, params: Mapping[str, Any], baseline: bool = False) -> TrialConfig:
-        """The configuration of a point; the baseline runs without flags, unless it had to be moved into the space."""
+        """The configuration of a point; the baseline runs without flags but those that the user has set for it.
+
+        One that had to be moved into the space has them all.
+        """
         checkpoints = self._session.checkpoints
         if baseline and not self._session.study.user_attrs.get(_OUTSIDE):
             return self._space.vllm_defaults(checkpoints, params)

@@ -105,21 +105,26 @@ class SearchSpace:
             checkpoints: Recipe name -> checkpoint folder or id.
         """
         recipe = self.recipes[str(params[QUANTIZATION])] if QUANTIZATION in params else self.fixed_recipe
-        params = {knob: value for knob, value in params.items() if self.counts(knob, params)}
-        flags = {flag_of(k): reveal(v) for k, v in params.items() if _is_flag(k)}
-        config = self._config(recipe, flags, self._request(params), checkpoints)
-        return replace(config, engine=replace(config.engine, env=variables.environment(params)))
+        return self._with(recipe, {k: v for k, v in params.items() if self.counts(k, params)}, checkpoints)
 
     def vllm_defaults(self, checkpoints: Mapping[str, str], stored: Mapping[str, Any] | None = None) -> TrialConfig:
-        """vLLM's defaults: no engine knob set, greedy, the checkpoint as published (or the fixed recipe).
+        """vLLM's defaults: no knob set, greedy, the checkpoint as published (or the fixed recipe).
 
         Args:
             checkpoints: Recipe name -> checkpoint folder or id.
-            stored: Knob -> value of a study's baseline, whose recipe it keeps: `fp16` in studies of earlier versions.
+            stored: Knob -> value of a study's baseline. Its recipe is kept (`fp16` in studies of earlier versions), and
+                so is what the user has set by `baseline`.
         """
-        name = str((stored or {}).get(QUANTIZATION, _BASELINE_RECIPE))
+        params = stored or {}
+        name = str(params.get(QUANTIZATION, _BASELINE_RECIPE))
         recipe = self.recipes[name] if QUANTIZATION in self.distributions else self.fixed_recipe
-        return self._config(recipe, {}, RequestConfig(), checkpoints)
+        return self._with(recipe, {k: v for k, v in params.items() if k in self.baseline_overrides}, checkpoints)
+
+    def _with(self, recipe: Recipe, params: Mapping[str, Any], checkpoints: Mapping[str, str]) -> TrialConfig:
+        """A recipe with these knobs set."""
+        flags = {flag_of(k): reveal(v) for k, v in params.items() if _is_flag(k)}
+        config = self._config(recipe, flags, self._request(params), checkpoints)
+        return replace(config, engine=replace(config.engine, env=variables.environment(params)))
 
     def _config(
         self, recipe: Recipe, flags: Mapping[str, Any], request: RequestConfig, checkpoints: Mapping[str, str]
@@ -176,12 +181,8 @@ class SearchSpace:
         for defaults in (self.baseline_overrides, effective, _FIXED_DEFAULTS):
             for name in (knob, flag_of(knob)):
                 if name in defaults:
-                    value = defaults[name]
-                    return (
-                        variables.choice_of(domain.values(distribution), value)
-                        if variables.is_variable(knob)
-                        else value
-                    )
+                    value, is_variable = defaults[name], variables.is_variable(knob)
+                    return variables.choice_of(domain.values(distribution), value) if is_variable else value
         if isinstance(distribution, CategoricalDistribution) and None in distribution.choices:
             return None
         raise ConfigError(
@@ -199,11 +200,7 @@ class SearchSpace:
 
 
 def make_space(
-    nodes: Mapping[str, Any],
-    model: Model,
-    recipes: Mapping[str, Recipe],
-    fixed: Recipe,
-    baseline: Mapping[str, Any],
+    nodes: Mapping[str, Any], model: Model, recipes: Mapping[str, Recipe], fixed: Recipe, baseline: Mapping[str, Any]
 ) -> SearchSpace:
     """Build and check the search space.
 

@@ -41,16 +41,17 @@ GROUPS = {MEASUREMENT: "Measurements", TABLE: "Tables", CERTIFICATE: "Certificat
 _MAIN_KNOBS = ("quantization", "batch_size", "beam_size", "workers")
 
 
-def page(studies: Sequence[Entry], matrix: Sequence[Result], mlflow: str, optuna: str) -> str:
+def page(studies: Sequence[Entry], matrix: tuple[Sequence[Result], Sequence[str]], mlflow: str, optuna: str) -> str:
     """The page as HTML that needs no other file.
 
     Args:
         studies: Studies, measurements, tables and certificates, in the order of the page.
-        matrix: The matrix over all studies.
+        matrix: The matrix over all studies, and what is wrong with its file.
         mlflow: Address of MLflow's UI.
         optuna: Address of Optuna's dashboard.
     """
-    named = {name for row in matrix for name in row.settings}
+    rows, damage = matrix
+    named = {name for row in rows for name in row.settings}
     knobs = [knob for knob in _MAIN_KNOBS if knob in named] + sorted(named.difference(_MAIN_KNOBS))
     return _template().render(
         cards=[Card(entry, mlflow, optuna) for entry in studies if entry.kind == STUDY],
@@ -58,8 +59,7 @@ def page(studies: Sequence[Entry], matrix: Sequence[Result], mlflow: str, optuna
             (title, [Card(entry, mlflow, optuna) for entry in studies if entry.kind == kind])
             for kind, title in GROUPS.items()
         ],
-        matrix=matrix, knobs=knobs, mlflow=mlflow, optuna=optuna, style=style(), script=script(),
-        
+        matrix=rows, damage=damage, knobs=knobs, mlflow=mlflow, optuna=optuna, style=style(), script=script(),
     )  # fmt: skip
 
 

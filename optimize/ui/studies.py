@@ -154,9 +154,10 @@ class Studies:
         listed = [self._entry(path.parent, numbers, runs) for path in paths]
         return sorted(listed, key=lambda entry: (entry.state != status.RUNNING, -entry.changed_at))
 
-    def matrix(self) -> list[Result]:
-        """The matrix over all studies, as the last report wrote it."""
-        return self._read(self._folder / "matrix.json", _results, _NO_ROWS, [])
+    def matrix(self) -> tuple[list[Result], list[str]]:
+        """The matrix over all studies as the last report wrote it, and what is wrong with its file."""
+        damage: list[str] = []
+        return self._read(self._folder / "matrix.json", _results, _NO_ROWS, damage), damage
 
     def _entry(self, study: Path, numbers: Mapping[str, int], runs: Mapping[str, int]) -> Entry:
         damage: list[str] = []

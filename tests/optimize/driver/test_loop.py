@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ from optimize.driver.loop import Loop
 from optimize.driver.progress import Progress
 from optimize.driver.session import Session
 from optimize.errors import FailureKind, OptimizeError
+from optimize.evaluation.task import Notes, Task
 from optimize.executor.base import Job
 from optimize.executor.worker import JobError, Message
 from optimize.ledger import Ledger, TrialRecord
+from optimize.load.pace import Limits, Pace
 from optimize.outcome import Evaluation, Failed, Infeasible, State
 from optimize.plan import Plan, make_plan
 from optimize.study.lifecycle import open_study
@@ -117,6 +121,45 @@ def test_a_trial_that_failed_for_a_transient_reason_is_retried_once(plan: Plan) 
     complete = [t.params for t in study.get_trials() if t.state is TrialState.COMPLETE]
     assert failed and all(params in complete for params in failed)
     assert len(list(of_role(study, "search"))) == 20
+
+
+class Slow20(Instant):
+    """Workers whose answers take 20 s; each keeps the pace that its jobs come with.
+
+    Attributes:
+        jobs: All jobs so far.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        super().__init__(plan)
+        self.jobs = list[Job]()
+
+    def evaluate(self, job: Job) -> Evaluation:
+        self.jobs.append(job)
+        return replace(super().evaluate(job), pace={"answer_s": 20.0, "window_s": 120.0, "answers": 24})
+
+
+def test_the_pace_of_the_baseline_reaches_the_windows_of_all_later_trials(plan: Plan) -> None:
+    workers = Slow20(plan)
+    looped(plan, workers, 2)
+    paces = [Task(job.config, job.record, None, Notes("")).pace for job in workers.jobs]
+    assert [pace for pace in paces if pace is not None] == [Pace(20.0, 120.0, 24)] * 26
+    assert [pace is None for pace in paces] == [job.record.baseline for job in workers.jobs]
+    load = replace(plan.config.load, window_max_s=None)
+    assert [Limits(load, pace).window_s for pace in paces[:2]] == [math.inf, 240.0]
+    assert Limits(load, paces[1]).warmup_s([]) == 40.0
+
+
+@pytest.mark.parametrize(("workers", "times"), [(Instant, 0), (Slow20, 1)])
+def test_a_slow_model_is_mentioned_once_the_baseline_has_shown_it(
+    workers: type[Instant], times: int, plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    looped(plan, workers(plan), 1)
+    line = (
+        "an answer takes up to 20 s here: a window of 120 s holds 24 answers instead of "
+        f"{plan.config.load.window_requests}, and its intervals are wide"
+    )
+    assert capsys.readouterr().out.count(line) == times
 
 
 class Disturbed(Instant):

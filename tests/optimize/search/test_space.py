@@ -237,6 +237,15 @@ def test_overrides_take_precedence_over_defaults_that_the_engine_reports() -> No
     assert (params["batch_size"], params["beam_size"], outside) == (64, 2, [])
 
 
+def test_the_baselines_engine_and_requests_have_what_the_user_has_set_for_it_and_nothing_else() -> None:
+    space = _space(SERVING, baseline={"batch_size": 64, "beam_size": 2})
+    params, _ = space.baseline_params(EFFECTIVE)
+    plain, ours = space.vllm_defaults(CHECKPOINTS), space.vllm_defaults(CHECKPOINTS, params)
+    assert set(ours.engine.flags) - set(plain.engine.flags) == {("max_num_seqs", 64)}
+    assert (plain.request.beam_size, ours.request.beam_size) == (1, 2)
+    assert _space(SERVING).vllm_defaults(CHECKPOINTS, params) == plain
+
+
 def test_an_unreported_default_must_be_configured_unless_null_is_a_choice() -> None:
     with pytest.raises(ConfigError, match=r"\+baseline\.block_size="):
         _space({"block_size": [32, 64]}).baseline_params({})

@@ -168,6 +168,15 @@ def test_a_damaged_file_is_named_and_hides_nothing_else(tmp_path: Path) -> None:
     assert shown(tmp_path).count('<p class="caution">') == len(by_name["bad"].damage)
 
 
+def test_a_damaged_matrix_over_all_studies_is_named_on_the_page(tmp_path: Path) -> None:
+    reported(tmp_path)
+    assert "is missing" not in shown(tmp_path) and 'id="matrix"' in shown(tmp_path)
+    (tmp_path / "matrix.json").write_text('[{"study": 1}]')
+    text = shown(tmp_path)
+    assert text.count("The matrix over all studies is missing: ") == 1 and 'id="matrix"' not in text
+    assert "Deploy this configuration" in text  # the study's own is sound
+
+
 def test_a_file_is_read_once_for_each_of_its_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = add(tmp_path, "chat", trial(0, "baseline", qps=10.0), trial(1, qps=11.0))
     names: list[str] = []

@@ -172,4 +172,4 @@ def test_an_element_that_the_template_does_not_have_is_seen() -> None:
 
 
 def test_without_studies_the_page_names_the_command_for_a_first_one(tmp_path: Path) -> None:
-    assert "python -m optimize +study=smoke" in page(Studies(tmp_path).entries(), [], "m", "o")
+    assert "python -m optimize +study=smoke" in page(Studies(tmp_path).entries(), ([], []), "m", "o")
