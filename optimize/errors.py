@@ -45,7 +45,10 @@ class EngineFailure(OptimizeError):
     Attributes:
         kind: The class of the failure.
         evidence: The decisive lines of the engine's log, possibly empty.
+        disturbances: What disturbed the machine meanwhile, in words; None where it was not looked at.
     """
+
+    disturbances: tuple[str, ...] | None = None
 
     def __init__(self, kind: FailureKind, message: str, evidence: tuple[str, ...] = ()) -> None:
         super().__init__(message)

@@ -66,8 +66,10 @@ class Baseline:
         config = self._space.vllm_defaults(self._session.checkpoints)
         try:
             return self._variables() | self._executor.effective(config.engine, self._space.engine_flags)
-        except (EngineFailure, TransientFault) as failure:
-            raise OptimizeError(f"vLLM's own defaults do not run here: {whole_reason(failure, phase)}") from failure
+        except EngineFailure as failure:
+            raise _unstarted(whole_reason(failure, phase, failure.disturbances or ())) from failure
+        except TransientFault as fault:
+            raise _unstarted(whole_reason(fault, phase)) from fault
 
     def _variables(self) -> dict[str, Any]:
         """Knob -> vLLM's own default, for the environment variables whose default its source states."""
@@ -94,3 +96,7 @@ class Baseline:
             f"an answer takes up to {pace.answer_s:.3g} s here: a window of {pace.window_s:.0f} s holds {pace.answers} "
             f"answers instead of {wanted}, and its intervals are wide (load.window_max_s=SECONDS waits for all of them)"
         )
+
+
+def _unstarted(reason: str) -> OptimizeError:
+    return OptimizeError(f"vLLM's own defaults do not run here: {reason}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -14,14 +15,15 @@ from optimize.decision.futility import Futility
 from optimize.engine.base import Engine, TrialConfig
 from optimize.engine.pool import EnginePool, Lease
 from optimize.engine.startup import keyed
-from optimize.errors import EngineFailure, FailureKind, OptimizeError, TransientFault
+from optimize.errors import EngineFailure, OptimizeError, TransientFault
 from optimize.evaluation.answers import AnswerStore, answers_key
 from optimize.evaluation.data_type import data_type_of
 from optimize.evaluation.engine_scores import engine_scores
 from optimize.evaluation.estimates import estimate_all, relative_half_width
 from optimize.evaluation.interference import Machine, disturbances
 from optimize.evaluation.refusal import outcome_of, whole_reason
-from optimize.evaluation.task import Notes, Task, effort_in
+from optimize.evaluation.starting import StartWatch, Watch, watched
+from optimize.evaluation.task import Notes, Task, effort_in, phases_s, require_settled
 from optimize.evaluation.telemetry import Sampler, Telemetry
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.clients import Clients
@@ -49,6 +51,7 @@ class Evaluator:
         answers: The study's answers so far, to score quality on all of them; None scores each trial by itself.
         clock: Times everything; the clients must use the same one.
         telemetry: Makes the sampler of an engine and the machine, for the duration of a load.
+        watch: Makes what watches the machine while an engine starts.
     """
 
     plan: Plan
@@ -59,6 +62,7 @@ class Evaluator:
     answers: AnswerStore | None = None
     clock: Clock = field(default_factory=MonotonicClock)
     telemetry: Callable[[Engine, Machine | None], Sampler] = Telemetry
+    watch: Callable[[], Watch] = StartWatch
 
     def evaluate(
         self, config: TrialConfig, record: TrialRecord, hold: Callable[[], None] = lambda: None,
@@ -84,7 +88,9 @@ class Evaluator:
         try:
             measurement = self._on_engine(task, hold, began)
         except EngineFailure as failure:
-            outcome = outcome_of(failure, self._whole_reason(task, failure), task.notes.disturbances)
+            if failure.disturbances is not None:
+                task.notes.disturbances = list(failure.disturbances)
+            outcome = outcome_of(failure, self._whole_reason(task, failure))
             return self._unmeasured(task, began, outcome)
         except TransientFault as fault:
             return self._unmeasured(task, began, Failed(self._whole_reason(task, fault)))
@@ -109,10 +115,12 @@ class Evaluator:
         return whole_reason(error, task.phases[-1], task.notes.disturbances, text)
 
     def _on_engine(self, task: Task, hold: Callable[[], None], began: float) -> Measurement:
-        notes = task.notes
-        with self.pool.lease(
-            task.config.engine, lambda name: self._begin(task, f"starting the engine: {name}")
-        ) as lease:
+        notes, guard = task.notes, self.plan.config.load.guard
+        with ExitStack() as resources:
+            with nullcontext() if self.pool.is_live(task.config.engine) else watched(guard, self.watch()):
+                lease = resources.enter_context(
+                    self.pool.lease(task.config.engine, lambda name: self._begin(task, f"starting the engine: {name}"))
+                )
             notes.seconds |= {"engine_start": self.clock.now() - began, **keyed(self.pool.start_seconds)}
             notes.new_engine = not lease.reused
             notes.dtype = data_type_of(task.config.engine, lease.engine)
@@ -164,7 +172,7 @@ class Evaluator:
         if client_problems and notes.disturbances and task.record.baseline:
             notes.disturbances += client_problems  # without a baseline there is no study: it is flagged instead
             client_problems = []
-        _require_settled(result, client_problems)
+        require_settled(result, client_problems)
         return measurement
 
     def _note(self, result: LoadResult, measurement: Measurement, notes: Notes) -> None:
@@ -194,12 +202,12 @@ class Evaluator:
             began = self.clock.now()
             try:
                 result = run_load(self.clients, engine, traffic, control)
-            except EngineFailure:
+            except EngineFailure as failure:
                 so_far = Measurement([], 0.0, self.clock.now() - began, {}, series=telemetry.series(began))
-                task.notes.disturbances = disturbances(so_far, plan.config.load.guard)
+                failure.disturbances = tuple(disturbances(so_far, plan.config.load.guard))
                 raise
         lease.answered.add(config.request.beam_size)
-        task.notes.seconds |= _phases_s(result)
+        task.notes.seconds |= phases_s(result)
         measurement = self._measurement(config, result.records, result.window_start_s, result.window_end_s)
         series = telemetry.series(result.began_at)
         return result, replace(measurement, series=series, memory=engine.memory(), answers=answers)
@@ -267,20 +275,3 @@ class Evaluator:
             return futility.hopeless(estimate_all(replace(measurement, series=series, memory=memory), metrics))
 
         return hopeless
-
-
-def _phases_s(result: LoadResult) -> dict[str, float]:
-    return {
-        "first_answer": result.first_answer_s,
-        "warmup": result.window_start_s,
-        "window": result.window_end_s - result.window_start_s,
-        "drain": result.drained_s - result.window_end_s,
-    }
-
-
-def _require_settled(result: LoadResult, client_problems: Sequence[str]) -> None:
-    """Raises TransientFault of a client that was too slow, and EngineFailure of a load without a steady state."""
-    if client_problems:
-        raise TransientFault(f"the client was too slow for valid figures: {'; '.join(client_problems)}")
-    if result.overload:
-        raise EngineFailure(FailureKind.UNSETTLED, f"{result.overload}: this load does not settle")

@@ -28,15 +28,14 @@ A load that does not settle is not among them: it drifts on a quiet machine, too
 """
 
 
-def outcome_of(failure: EngineFailure, reason: str, disturbances: Sequence[str]) -> Infeasible | Failed:
+def outcome_of(failure: EngineFailure, reason: str) -> Infeasible | Failed:
     """What a failure says: a configuration that was too slow on a disturbed machine may be quick enough on a quiet one.
 
     Args:
         failure: Why there are no figures.
         reason: The whole of it; see `whole_reason`.
-        disturbances: What disturbed the machine meanwhile, in words.
     """
-    if disturbances and failure.kind in _OF_THE_MACHINE:
+    if failure.disturbances and failure.kind in _OF_THE_MACHINE:
         return Failed(reason, disturbed=True)
     return Infeasible(failure.kind, reason, failure.evidence)
 
@@ -50,16 +49,16 @@ def whole_reason(error: OptimizeError, phase: str, disturbances: Sequence[str] =
         disturbances: What disturbed the machine meanwhile, in words.
         log: The engine's log.
     """
-    said = str(error)
-    parts = [said, f"in phase {phase!r}" if phase else "", *disturbances, _logged(error, said, log)]
+    text = str(error)
+    parts = [text, f"in phase {phase!r}" if phase else "", *disturbances, _logged(error, text, log)]
     parts.append(_remedy(error, bool(disturbances)))
-    return "; ".join(part for index, part in enumerate(parts) if part and (not index or part not in said))
+    return "; ".join(part for index, part in enumerate(parts) if part and (not index or part not in text))
 
 
-def _logged(error: OptimizeError, said: str, log: str) -> str:
+def _logged(error: OptimizeError, text: str, log: str) -> str:
     """The last decisive line of the log, unless the error quotes it already."""
     lines = error.evidence if isinstance(error, EngineFailure) and error.evidence else decisive_lines(log)
-    return f"the engine's log: {lines[-1]}" if lines and not any(line in said for line in lines) else ""
+    return f"the engine's log: {lines[-1]}" if lines and not any(line in text for line in lines) else ""
 
 
 def _remedy(error: OptimizeError, crowded: bool) -> str:

@@ -1,4 +1,4 @@
-"""One configuration that is evaluated: its notes, and what the limits of its load follow. No input, no output."""
+"""One configuration that is evaluated: its notes, the limits of its load, and what its load has shown. Pure."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Any
 from optimize.decision.constraints import Limit, hopeless_after_s
 from optimize.decision.futility import Futility
 from optimize.engine.base import TrialConfig
+from optimize.errors import EngineFailure, FailureKind, TransientFault
 from optimize.evaluation.telemetry import PERIOD_S
 from optimize.ledger import TrialRecord
+from optimize.load.generator import LoadResult
 from optimize.load.pace import Effort, Pace
 from optimize.outcome import Evaluation, Outcome, Role
 
@@ -65,3 +67,21 @@ def effort_in(series: Mapping[str, Sequence[tuple[float, float]]]) -> Effort:
     tokens = [value for at_s, value in series.get("generated_tokens", ()) if at_s >= 0]
     cores = [value for at_s, value in series.get("cpu_cores", ()) if at_s >= 0]
     return Effort(tokens[-1] - tokens[0] if tokens else 0.0, PERIOD_S * sum(cores) if cores else None)
+
+
+def phases_s(result: LoadResult) -> dict[str, float]:
+    """Phase of a load -> seconds that it took."""
+    return {
+        "first_answer": result.first_answer_s,
+        "warmup": result.window_start_s,
+        "window": result.window_end_s - result.window_start_s,
+        "drain": result.drained_s - result.window_end_s,
+    }
+
+
+def require_settled(result: LoadResult, client_problems: Sequence[str]) -> None:
+    """Raises TransientFault of a client that was too slow, and EngineFailure of a load without a steady state."""
+    if client_problems:
+        raise TransientFault(f"the client was too slow for valid figures: {'; '.join(client_problems)}")
+    if result.overload:
+        raise EngineFailure(FailureKind.UNSETTLED, f"{result.overload}: this load does not settle")

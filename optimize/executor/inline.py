@@ -11,6 +11,7 @@ from typing import Any, Self
 from optimize.engine.base import EngineConfig
 from optimize.engine.pool import EnginePool
 from optimize.evaluation.evaluator import Evaluator
+from optimize.evaluation.starting import watched
 from optimize.executor.base import Done, Job
 from optimize.ledger import Ledger
 from optimize.load.client_pool import ClientPool
@@ -56,7 +57,10 @@ class Inline:
         return [0] if self._job is None else []
 
     def effective(self, config: EngineConfig, names: Sequence[str]) -> dict[str, Any]:
-        with self._pool.lease(config, lambda name: self._phase(f"starting vLLM with its defaults: {name}")) as lease:
+        with (
+            watched(self._plan.config.load.guard),
+            self._pool.lease(config, lambda name: self._phase(f"starting vLLM with its defaults: {name}")) as lease,
+        ):
             return lease.engine.effective(names)
 
     def submit(self, slot: int, job: Job) -> None:

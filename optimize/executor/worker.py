@@ -19,6 +19,7 @@ from optimize.engine.base import EngineConfig, TrialConfig
 from optimize.engine.pool import EnginePool
 from optimize.errors import EngineFailure, OptimizeError
 from optimize.evaluation.evaluator import Evaluator
+from optimize.evaluation.starting import watched
 from optimize.executor.base import Job
 from optimize.executor.placement import Place, taken
 from optimize.ledger import Ledger, TrialRecord
@@ -141,7 +142,7 @@ class Worker:
 
     def effective(self, config: EngineConfig, names: Sequence[str]) -> dict[str, Any]:
         self._ensure_checkpoint(config)
-        with self._pool.lease(config) as lease:
+        with watched(self._plan.config.load.guard), self._pool.lease(config) as lease:
             return lease.engine.effective(names)
 
     def run(self, job: Job) -> Result:
@@ -193,6 +194,7 @@ def respond(worker: Worker, method: str, arguments: Sequence[Any]) -> Result | E
             return Effective(worker.effective(*arguments))
         return worker.run(*arguments)
     except EngineFailure as failure:
-        return JobError(Infeasible(failure.kind, str(failure), failure.evidence))
+        reason = "; ".join([str(failure), *(failure.disturbances or ())])
+        return JobError(Infeasible(failure.kind, reason, failure.evidence))
     except OptimizeError as error:
         return JobError(Failed(str(error)))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from objectives import Objective
 from objectives.latency import LatencyQuantile
@@ -38,6 +38,25 @@ def steady(request: ScriptedRequest) -> ScriptedAnswer:
     return ScriptedAnswer(0.1, text=WORKLOAD.references[request.row])
 
 
+class ScriptedWatch:
+    """A machine that is disturbed in the same way throughout.
+
+    Args:
+        disturbances: In words.
+    """
+
+    def __init__(self, disturbances: Sequence[str]) -> None:
+        self._disturbances = disturbances
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def disturbances(self, guard: Guard) -> list[str]:
+        return list(self._disturbances)
+
+
 class Rig:
     """The parts of one study's evaluations.
 
@@ -51,6 +70,7 @@ class Rig:
 
     Attributes:
         phases: Names of all phases so far.
+        starts_among: What disturbs the machine while an engine starts, in words.
     """
 
     def __init__(
@@ -63,6 +83,7 @@ class Rig:
         self.telemetry = ScriptedTelemetry(self.clock)
         self.answers: AnswerStore | None = None
         self.limits: list[Limit] = []
+        self.starts_among: list[str] = []
         self.ledger = Ledger(folder / "study")
         settings: dict[str, Any] = {
             "warmup_s": 0.5, "warmup_requests": 4, "window_min_s": 4.0, "window_requests": 20, "window_max_s": 30.0,
@@ -90,6 +111,9 @@ class Rig:
             folder=self.ledger.folder, signature={},
         )  # fmt: skip
 
+    def watch(self) -> ScriptedWatch:
+        return ScriptedWatch(self.starts_among)
+
     def fail_starts(self, **failures: OptimizeError) -> None:
         """Have the engines of some quantizations fail at their start."""
         self.launcher = ScriptedLauncher(self.clock, failures=failures)
@@ -99,7 +123,7 @@ class Rig:
     ) -> Evaluation:
         evaluator = Evaluator(
             self.plan, self.pool, self.clients, self.ledger, self.phases.append, self.answers, self.clock,
-            self.telemetry,
+            self.telemetry, self.watch,
         )  # fmt: skip
         return evaluator.evaluate(config, record or trial(), lambda: self.phases.append("held"), futility)
 

@@ -35,8 +35,9 @@ def test_only_what_a_disturbed_machine_may_have_slowed_is_no_fact_about_the_conf
     failure = EngineFailure(kind, "x", ("evidence",))
     doubtful = kind in (FailureKind.TIMEOUT, FailureKind.TOO_SLOW)
     fact = Infeasible(kind, "whole", ("evidence",))
-    assert outcome_of(failure, "whole", []) == fact
-    assert outcome_of(failure, "whole", [BUSY]) == (Failed("whole", disturbed=True) if doubtful else fact)
+    assert outcome_of(failure, "whole") == fact
+    failure.disturbances = (BUSY,)
+    assert outcome_of(failure, "whole") == (Failed("whole", disturbed=True) if doubtful else fact)
 
 
 def test_a_passing_fault_needs_no_remedy() -> None:
