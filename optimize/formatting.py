@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from objectives import Direction, Estimate
@@ -143,6 +143,19 @@ def markdown_line(cells: Sequence[str]) -> str:
     """A line of a table; a bar, a line break or another control character within a cell does not end it."""
     shown = [printable(" ".join(cell.splitlines())) for cell in cells]
     return "| " + " | ".join(re.sub(r"(?<!\\)\|", r"\|", cell) for cell in shown) + " |"
+
+
+def markdown_text(text: str) -> str:
+    """A text without Markdown: an engine's log may hold what would be a picture from elsewhere, a link or HTML.
+
+    Underscores within a word mean nothing in Markdown, and stay as they are.
+    """
+    return re.sub(r"([\\`*<>\[\]!|]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", " ".join(text.split()))
+
+
+def markdown_block(texts: Iterable[str]) -> str:
+    """Texts as a block of code, which no line of them can end."""
+    return "\n".join(f"    {line}" for text in texts for line in text.splitlines())
 
 
 def shown_settings(params: Mapping[str, Any]) -> str:

@@ -154,7 +154,7 @@ class _Generator:
             sorted([*run.records, *late], key=lambda r: r.done_s), start_s, end_s, run.began, first_answer_s, drained_s,
             audit=audit_of(run, due, self._scheduled(window.profile_start_s, start_s, end_s), start_s, end_s),
             drift=drift, overload=overload, cut_short=window.cut_short,
-            pace=pace_of(due, end_s - start_s, self._load.window_requests),
+            pace=pace_of(due, end_s - start_s, self._load),
         )  # fmt: skip
 
     def _silence(self, run: OngoingLoad, first_s: float | None = None) -> Silence:

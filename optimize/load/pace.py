@@ -24,6 +24,7 @@ _REQUEST_S, _FAR_SLOWER = 60.0, 10.0
 _WINDOWS = 2.0
 _DAY_S = 86400.0
 _IDLE_SHARE = 0.01
+_NOTABLY = 1.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,31 +35,56 @@ class Pace:
         answer_s: Seconds of the longest answer in the window.
         window_s: Seconds in which the answers of a window came.
         answers: How many they are: `load.window_requests`, or fewer where those would have taken too long.
+        requests: `load.window_requests`; 0 in records of earlier versions.
+        least_s: `load.window_min_s`.
     """
 
     answer_s: float
     window_s: float
     answers: int = 0
+    requests: int = 0
+    least_s: float = 0.0
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, float]) -> Pace | None:
-        """Read what `asdict` made of one; None of an empty mapping."""
-        return cls(raw["answer_s"], raw["window_s"], int(raw["answers"])) if raw else None
+        """Read what `asdict` made of one, by this version or an earlier one; None of an empty mapping."""
+        if not raw:
+            return None
+        whole = {name: int(raw.get(name, 0)) for name in ("answers", "requests")}
+        return cls(raw["answer_s"], raw["window_s"], **whole, least_s=raw.get("least_s", 0.0))
+
+    def in_words(self, longest_s: float) -> str:
+        """What windows are closed by, and why one was longer than its shortest; empty where that is not known.
+
+        Args:
+            longest_s: Seconds of the longest window.
+        """
+        if not self.requests:
+            return ""
+        rule = f"{self.requests} answers in at least {self.least_s:g} s were asked for"
+        if self.answers < self.requests:
+            return (
+                f"{rule}; an answer takes up to {self.answer_s:.3g} s here, so {LEAST_ANSWERS} of them in "
+                f"{LONG_S:g} s are enough (load.window_max_s=SECONDS waits for all)"
+            )
+        longer = longest_s > _NOTABLY * self.least_s
+        return f"{rule}; a longer window waited for them, or for narrow enough intervals" if longer else rule
 
 
-def pace_of(due: Sequence[RequestRecord], window_s: float, most: int) -> Pace | None:
+def pace_of(due: Sequence[RequestRecord], window_s: float, load: Load) -> Pace | None:
     """The pace of a window; None where nothing was answered.
 
     Args:
         due: Requests due in the window.
         window_s: Its length.
-        most: `load.window_requests`; answers beyond it would not have been needed.
+        load: The settings; answers beyond `load.window_requests` would not have been needed.
     """
     latencies = [r.latency_s for r in due if r.error is None]
     if not latencies:
         return None
-    answers = min(most, len(latencies))
-    return Pace(max(latencies), window_s * answers / len(latencies), answers)
+    answers = min(load.window_requests, len(latencies))
+    longest_s, seconds = max(latencies), window_s * answers / len(latencies)
+    return Pace(longest_s, seconds, answers, load.window_requests, load.window_min_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +27,30 @@ def knobs_of(rows: Sequence[Row]) -> list[str]:
     return [k for k in _KNOBS if k in names] + sorted(names.difference(_KNOBS))
 
 
-def to_markdown(rows: Sequence[Row]) -> str:
-    """The matrix as a Markdown table, with the conditions of each row below it."""
+def to_markdown(rows: Sequence[Row], text: Callable[[str], str] = str) -> str:
+    """The matrix as a Markdown table, with the conditions of each row below it.
+
+    Args:
+        rows: The rows.
+        text: Applied to every text that comes from a configuration; where the table is rendered, it escapes them.
+    """
     knobs = knobs_of(rows)
     objectives = list(dict.fromkeys(name for row in rows for name in row.objectives))
-    head = ["scenario", *knobs, *objectives, "relative to vLLM's defaults", "runner-up"]
+    head = ["scenario", *map(text, knobs), *map(text, objectives), "relative to vLLM's defaults", "runner-up"]
     lines = [markdown_line(head), markdown_line(["---"] * len(head))]
     for row in rows:
         pick = row.recommendation.pick
         figures = [figure(pick.estimates[n]) if n in pick.estimates else "–" for n in objectives]
-        settings = [shown_value(pick.settings.get(k, "–")) for k in knobs]
-        lines.append(markdown_line([row.title, *settings, *figures, _gains(row), _runner_up(row)]))
+        settings = [text(shown_value(pick.settings.get(k, "–"))) for k in knobs]
+        lines.append(markdown_line([text(row.title), *settings, *figures, text(_gains(row)), text(_runner_up(row))]))
     notes = [
-        f"- **{row.scenario}**: study `{row.study}`, trial {row.recommendation.pick.number}, {_evidence(row)}, "
-        f"{row.date}; {_conditions(row)}"
+        f"- **{text(row.scenario)}**: study `{row.study}`, trial {row.recommendation.pick.number}, {_evidence(row)}, "
+        f"{row.date}; {text(_conditions(row))}"
         for row in rows
     ]
     # Workload and load differ from scenario to scenario; these must not.
     mixed = differences([(row.scenario, row.signature) for row in rows], ["machine", "engine", "model"])
-    caution = [warning(mixed, "compare figures within a row, not between rows"), ""] if mixed else []
+    caution = [text(warning(mixed, "compare figures within a row, not between rows")), ""] if mixed else []
     head_note = ["", _LEGEND, ""]
     return "\n".join([*lines, *head_note, *caution, *notes]) + "\n"
 

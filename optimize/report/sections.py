@@ -17,7 +17,7 @@ from optimize.report.charts.marks import legend_entries
 from optimize.report.data import KINDS, Facts, InspectedTrial
 from optimize.report.rationale import NOT_CONFIRMED, exclusions
 from optimize.report.terminal import request_fields
-from optimize.report.time_spent import costs_of, start_phases_s
+from optimize.report.time_spent import costs_of, start_phases_s, windows_in_words
 
 _TRIALS_PER_REASON, _CANDIDATES = 5, 10
 _CONDITIONS = ("machine", "engine", "model", "workload", "load", "tasks")
@@ -104,6 +104,12 @@ def time_spent(facts: Facts) -> list[tuple[str, str]]:
     phases = start_phases_s(facts.records)
     starts = [(f"median of a start: {phase}", f"{taken_s:.1f} s") for phase, taken_s in phases.items()]
     return [*figures, *starts, *_overheads(facts.records)]
+
+
+def windows(facts: Facts) -> str:
+    """How long the windows were, and what closed them; empty without any."""
+    text = windows_in_words(facts.records)
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _overheads(records: Sequence[TrialRecord]) -> list[tuple[str, str]]:

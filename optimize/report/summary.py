@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from optimize.config.schema import StudyConfig
 from optimize.decision.recommendation import Recommendation
 from optimize.files import write_files
+from optimize.formatting import markdown_block, markdown_text
 from optimize.ledger import Ledger, study_folder
 from optimize.plan import Plan
 from optimize.report.confirmation import confirmation_markdown
@@ -20,7 +21,7 @@ from optimize.report.loader import gather
 from optimize.report.matrix import front_markdown, to_markdown, write_front, write_matrix
 from optimize.report.page import ui_of, write_report
 from optimize.report.terminal import counts_of, counts_text, in_words, no_recommendation, unconfirmed
-from optimize.report.time_spent import costs_of
+from optimize.report.time_spent import costs_of, windows_in_words
 from optimize.study import confirmation
 from optimize.study.lifecycle import stored_studies
 from optimize.study.rows import matrix_rows, row_of, signature_warning
@@ -38,17 +39,21 @@ def conclude(plan: Plan, study: optuna.Study) -> tuple[list[Path], dict[str, flo
         (files for the tracker, metrics of the parent run, its note in Markdown).
     """
     recommendation, search = confirmation.recommendation(study), confirmation.first_reading(study)
-    counts, costs = counts_of(study), costs_of(Ledger(plan.folder).records())
+    records = list(Ledger(plan.folder).records())
+    counts, costs, windows = counts_of(study), costs_of(records), windows_in_words(records)
     print(f"\nstudy {study.study_name}: {counts_text(counts)}")
     if costs is not None:
         print(costs.in_words())
         counts |= costs.metrics()
+    if windows:
+        print(windows)
     if recommendation is None or search is None:
         note = f"No recommendation yet: {no_recommendation(search is not None, bool(candidates(study)))}."
         print(note)
         return [], counts, note
     files = _show_result(plan, study, recommendation, search)
-    note = f"```\n{in_words(study, recommendation).strip()}\n```\n\n{to_markdown([row_of(study, recommendation)])}"
+    text = "\n\n".join(filter(None, (in_words(study, recommendation).strip(), windows)))
+    note = f"{markdown_block([text])}\n\n{to_markdown([row_of(study, recommendation)], markdown_text)}"
     return files, {**_metrics(recommendation), **counts}, note
 
 

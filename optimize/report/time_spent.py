@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from optimize.engine.startup import phases_in
 from optimize.formatting import percent
 from optimize.ledger import TrialRecord
+from optimize.load.pace import Pace
 from optimize.outcome import Role, State
 
 _UNDER_LOAD = ("repeated", "first_answer", "warmup", "window", "drain")
@@ -91,6 +92,19 @@ def start_phases_s(records: Iterable[TrialRecord]) -> dict[str, float]:
     starts = [phases_in(r.seconds) for r in records]
     phases = dict.fromkeys(phase for start in starts for phase in start)
     return {phase: statistics.median(start[phase] for start in starts if phase in start) for phase in phases}
+
+
+def windows_in_words(records: Iterable[TrialRecord]) -> str:
+    """How long the windows of the measured trials were and what closed them, in one line; empty without any."""
+    measured = [r for r in records if r.state == State.COMPLETED and "window" in r.seconds]
+    if not measured:
+        return ""
+    seconds = [r.seconds["window"] for r in measured]
+    shortest, longest = f"{min(seconds):.0f}", f"{max(seconds):.0f} s"
+    lengths = longest if longest.startswith(f"{shortest} ") else f"{shortest} to {longest}"
+    pace = next((pace for r in measured if (pace := Pace.from_dict(r.pace))), None)
+    rule = pace.in_words(max(seconds)) if pace is not None else ""
+    return "; ".join(filter(None, (f"windows: {lengths} long, {statistics.median(seconds):.1f} s in the median", rule)))
 
 
 def measuring_s(record: TrialRecord) -> float:

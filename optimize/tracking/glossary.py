@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Mapping
 
 from objectives import Objective
+from optimize.formatting import markdown_line, markdown_text
 from optimize.tracking.metric_keys import SCHEME
 
 
@@ -23,7 +24,8 @@ def glossary(metrics: Mapping[str, Objective], objectives: Mapping[str, Objectiv
 
 def _row(name: str, metric: Objective, objective: bool) -> str:
     better = "higher" if metric.direction == "maximize" else "lower"
-    return f"| {f'**{name}**' if objective else name} | {metric.unit or '1'} | {better} | {meaning(metric)} |"
+    shown = markdown_text(name)
+    return markdown_line([f"**{shown}**" if objective else shown, metric.unit or "1", better, meaning(metric)])
 
 
 def meaning(metric: Objective) -> str:
@@ -31,4 +33,4 @@ def meaning(metric: Objective) -> str:
     text = (inspect.getdoc(type(metric)) or "").split("\n\n")[0].replace("\n", " ")
     fields = {key: value for key, value in vars(metric).items() if value is not None and not key.startswith("_")}
     parameters = ", ".join(f"{key}={value}" for key, value in fields.items())
-    return f"{text} ({parameters})" if parameters else text
+    return f"{text} ({markdown_text(parameters)})" if parameters else text

@@ -297,6 +297,8 @@ def test_a_baseline_of_twenty_seconds_an_answer_on_a_busy_machine_is_measured_an
         "answer_s": pytest.approx(20.0),
         "window_s": pytest.approx(120.0, abs=1.0),
         "answers": 24,
+        "requests": 40,
+        "least_s": 4.0,
     }
     later = trial(1, pace=dict(evaluation.pace))
     assert isinstance(rig.evaluate(record=later).outcome, Completed)  # although no answer comes within 6 s

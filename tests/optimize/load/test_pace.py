@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -68,14 +69,33 @@ def test_a_window_is_long_enough_by_its_answers(
 
 
 def test_the_pace_of_a_window_is_its_longest_answer_and_the_time_of_the_answers_that_it_needed() -> None:
-    assert pace_of(answers(*[0.1] * 79, 0.3), 8.0, most=40) == Pace(0.3, 4.0, 40)
-    assert pace_of(answers(20.0, 21.0), 50.0, most=40) == Pace(21.0, 50.0, 2)
-    assert pace_of([], 8.0, most=40) is None
+    load = Load(arrivals=None, window_requests=40, window_min_s=4.0)
+    assert pace_of(answers(*[0.1] * 79, 0.3), 8.0, load) == Pace(0.3, 4.0, 40, 40, 4.0)
+    assert pace_of(answers(20.0, 21.0), 50.0, load) == Pace(21.0, 50.0, 2, 40, 4.0)
+    assert pace_of([], 8.0, load) is None
+
+
+@pytest.mark.parametrize(
+    ("pace", "longest_s", "words"),
+    [
+        (Pace(0.3, 4.0, 40, 40, 4.0), 4.2, "40 answers in at least 4 s were asked for"),
+        (Pace(0.3, 6.0, 40, 40, 4.0), 6.0, "; a longer window waited for them, or for narrow enough intervals"),
+        (Pace(20.0, 120.0, 24, 100, 8.0), 132.0, "100 answers in at least 8 s were asked for; an answer takes up to "
+         "20 s here, so 20 of them in 120 s are enough (load.window_max_s=SECONDS waits for all)"),
+    ],
+)  # fmt: skip
+def test_a_window_says_what_closed_it_and_why_it_was_long(pace: Pace, longest_s: float, words: str) -> None:
+    assert pace.in_words(longest_s).endswith(words)
+
+
+def test_the_pace_of_an_earlier_version_does_not_say_what_was_asked_for() -> None:
+    assert SLOW.in_words(120.0) == ""
 
 
 def test_a_pace_is_read_back_as_it_was_stored() -> None:
     assert Pace.from_dict({"answer_s": 20.0, "window_s": 120.0, "answers": 24}) == SLOW
     assert Pace.from_dict({}) is None
+    assert Pace.from_dict(asdict(Pace(20.0, 120.0, 24, 100, 8.0))) == Pace(20.0, 120.0, 24, 100, 8.0)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 """Overhead of a trial beyond its measurement."""
 
+from dataclasses import asdict
+
 from optimize.ledger import TrialRecord
+from optimize.load.pace import Pace
 from optimize.outcome import Role, State
-from optimize.report.time_spent import costs_of
+from optimize.report.time_spent import costs_of, windows_in_words
 
 
 def trial(number: int, new_engine: bool, ask_s: float, overhead_s: float, state: str = "completed") -> TrialRecord:
@@ -35,3 +38,14 @@ def test_missing_kinds_of_trials_are_left_out() -> None:
     assert "live" not in costs.in_words() and "cost/overhead_live_s" not in costs.metrics()
     assert costs_of([]) is None
     assert costs_of([trial(0, True, 0.5, 3.0, "failed")]) is None
+
+
+def test_the_windows_of_a_study_are_told_with_what_closed_them() -> None:
+    records = [trial(n, True, 0.5, 3.0) for n in range(3)]
+    records[0].seconds["window"], records[2].seconds["window"] = 132.0, 150.0
+    assert windows_in_words(records) == "windows: 8 to 150 s long, 132.0 s in the median"
+    for record in records:
+        record.pace = asdict(Pace(20.0, 120.0, 24, 100, 8.0))
+    assert "; 100 answers in at least 8 s were asked for; an answer takes up to 20 s here" in windows_in_words(records)
+    assert windows_in_words([trial(0, True, 0.5, 3.0)]).startswith("windows: 8 s long")
+    assert windows_in_words([]) == windows_in_words([trial(0, True, 0.5, 3.0, "failed")]) == ""
