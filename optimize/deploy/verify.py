@@ -15,6 +15,7 @@ import httpx
 
 from optimize.engine.base import Endpoint
 from optimize.engine.http_client import client_of, route_of
+from optimize.engine.log_text import read_log
 from optimize.engine.process import ColdTree, free_port
 from optimize.errors import OptimizeError
 from optimize.redaction import register
@@ -62,7 +63,8 @@ def serving(
     """
     port, key, log = port or free_port(), secrets.token_urlsafe(24), folder / "verify.log"
     _register_secrets(folder / "secrets.env")
-    env = {k: v for k, v in os.environ.items() if not k.startswith("VLLM_")} | {"VLLM_API_KEY": key, "PORT": str(port)}
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("VLLM_", "SERVE_"))}
+    env = inherited | {"VLLM_API_KEY": key, "SERVE_PORT": str(port)}
     began = time.monotonic()
     tree = ColdTree(["bash", str(folder / "serve.sh"), *arguments], env, log, _GRACE_S)
     try:
@@ -85,7 +87,7 @@ def _register_secrets(path: Path) -> None:
 def _wait(url: str, tree: ColdTree, log: Path, deadline: float) -> None:
     while not _healthy(url):
         if tree.ended.wait(_POLL_S) or time.monotonic() > deadline:
-            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.exists() else []
+            lines = read_log(log).strip().splitlines() if log.exists() else []
             last = lines[-1] if lines else "its log is empty"
             raise OptimizeError(f"the bundle's serve.sh does not serve: {last} (the whole log: {log})")
 

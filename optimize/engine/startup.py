@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 
+from optimize.engine.log_text import plain
 from optimize.ticker import Ticker
 
 Phase = Callable[[str], None]
@@ -105,7 +106,7 @@ class LogFollower:
         now = self._clock()
         *lines, self._rest = re.split(r"[\r\n]", self._rest + self._gained())
         for line in lines:
-            if self._startup.read(line, now):
+            if self._startup.read(plain(line), now):
                 self._phase(self._startup.phase)
 
     def _gained(self) -> str:

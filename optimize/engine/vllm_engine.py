@@ -16,6 +16,7 @@ from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.failures import MAX_LINE, classify, decisive_lines, port_was_taken
 from optimize.engine.fork_client import ForkedTree
 from optimize.engine.http_client import client_of
+from optimize.engine.log_text import read_log
 from optimize.engine.metrics import cache_settings
 from optimize.engine.process import ProcessTree, oom_kills
 from optimize.engine.stall import StallWatch, effort_of
@@ -120,7 +121,7 @@ class VllmEngine:
 
     def _log(self) -> str:
         try:
-            return self._log_path.read_text(encoding="utf-8", errors="replace")
+            return read_log(self._log_path)
         except OSError as error:  # a full disk, or somebody removed it: the exit code says something too
             return f"its log cannot be read: {error}"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, replace
@@ -13,6 +12,7 @@ from objectives import Measurement, RequestRecord
 from objectives.segments import SegmentScore
 from optimize.decision.futility import Futility
 from optimize.engine.base import Engine, TrialConfig
+from optimize.engine.log_text import read_log
 from optimize.engine.pool import EnginePool, Lease
 from optimize.engine.startup import keyed
 from optimize.errors import EngineFailure, OptimizeError, TransientFault
@@ -25,6 +25,7 @@ from optimize.evaluation.refusal import outcome_of, whole_reason
 from optimize.evaluation.starting import StartWatch, Watch, watched
 from optimize.evaluation.task import Notes, Task, effort_in, phases_s, require_settled
 from optimize.evaluation.telemetry import Sampler, Telemetry
+from optimize.files import write_atomically
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.clients import Clients
 from optimize.load.clock import Clock, MonotonicClock
@@ -111,7 +112,7 @@ class Evaluator:
 
     def _whole_reason(self, task: Task, error: OptimizeError) -> str:
         log = self.pool.last_log()
-        text = log.read_text(encoding="utf-8", errors="replace") if log is not None and log.is_file() else ""
+        text = read_log(log) if log is not None and log.is_file() else ""
         return whole_reason(error, task.phases[-1], task.notes.disturbances, text)
 
     def _on_engine(self, task: Task, hold: Callable[[], None], began: float) -> Measurement:
@@ -138,7 +139,7 @@ class Evaluator:
     def _keep_log(self, number: int) -> None:
         log = self.pool.last_log()
         if log is not None and log.is_file():
-            shutil.copyfile(log, self.ledger.log(number))
+            write_atomically(self.ledger.log(number), read_log(log))
 
     # --- measurements -------------------------------------------------------------------------------------------
 

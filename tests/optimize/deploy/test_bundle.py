@@ -124,7 +124,7 @@ _KEY_LINES = {
 
 def test_served_on_loopback_or_behind_a_key() -> None:
     texts = render(deployment_of(CPU), Alerts())
-    assert '--host="${HOST:-127.0.0.1}"' in texts["serve.sh"]
+    assert '--host="${SERVE_HOST:-127.0.0.1}"' in texts["serve.sh"]
     compose = yaml.safe_load(texts["compose.yaml"])
     ports = [p for service in compose["services"].values() for p in service.get("ports", [])]
     assert ports and all(p.startswith("127.0.0.1:") for p in ports)

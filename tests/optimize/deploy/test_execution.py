@@ -171,6 +171,19 @@ def test_a_local_model_is_mounted_read_only_whatever_its_path(tmp_path: Path) ->
     assert call.argv[1] == str(model)
 
 
+def test_the_script_takes_its_own_variables_and_no_others(tmp_path: Path) -> None:
+    fake_program(tmp_path / "bin", "vllm")
+    bundle_of(tuned("org/m", {}), tmp_path / "bundle")
+    command = ["bash", str(tmp_path / "bundle/serve.sh")]
+    # conda sets HOST to the name of its compilers' target
+    foreign = {"HOST": "x86_64-conda-linux-gnu", "PORT": "1", "MODEL": "other"}
+    plain, call = (called(command, tmp_path / "bin", tmp_path, **variables) for variables in ({}, foreign))
+    assert call.argv == plain.argv and "--host=127.0.0.1" in call.argv and call.argv[1] == "org/m"
+    own = {"SERVE_HOST": "0.0.0.0", "SERVE_PORT": "9", "SERVE_MODEL": "/copy"}
+    call = called(command, tmp_path / "bin", tmp_path, **foreign, **own)
+    assert call.argv[1:4] == ["/copy", "--host=0.0.0.0", "--port=9"]
+
+
 def test_the_commands_of_the_readme_survive_hostile_names(bundle: Path) -> None:
     (bundle.parent / "bin/curl").symlink_to("vllm")
     blocks = (bundle / "README.md").read_text().split("```bash\n")

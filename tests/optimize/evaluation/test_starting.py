@@ -30,7 +30,8 @@ class CompilingLauncher(ScriptedLauncher):
             return super().launch(config, log_path)
         finally:
             with log_path.open("a") as log:
-                log.write("Starting to load model m...\nWarming up model for the compilation...\n")
+                log.write("\x1b[0;36m(EngineCore)\x1b[0;0m Starting to load model m...\n")
+                log.write("Warming up model for the compilation...\n")
 
 
 def test_the_phases_of_a_start_are_shown_and_kept(tmp_path: Path) -> None:
@@ -50,6 +51,8 @@ def test_a_start_that_failed_keeps_its_phases_too(tmp_path: Path) -> None:
     evaluation = rig.evaluate()
     assert isinstance(evaluation.outcome, Infeasible)
     assert list(evaluation.seconds) == [*KEYS, "total"]
+    log = rig.ledger.log(0).read_text()
+    assert "(EngineCore) Starting to load" in log and "\x1b" not in log
 
 
 BUSY = "other programs used 73% of the processors (load.guard.other_cores_max=0.12)"
