@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from objectives import Estimate, RequestRecord
-from optimize.config.given import words_of
+from optimize.config.command_words import words_of
 from optimize.errors import DamagedFile
 from optimize.files import LONGEST_FOLDER, check_name, reading, replacing, write_atomically
 from optimize.outcome import Completed, Evaluation, Failed, Infeasible, Outcome, Role, State

@@ -159,12 +159,12 @@ def _metrics(config: StudyConfig) -> tuple[dict[str, Objective], dict[str, Objec
 
 
 def _objective(name: str, node: object, where: str) -> Objective:
-    made = build(node, f"{where}.{name}")
-    if not isinstance(made, Objective):
-        raise ConfigError(f"{where}.{name} must be an objectives.Objective, got {type(made).__name__}")
-    if isinstance(made, Accuracy):
+    objective = build(node, f"{where}.{name}")
+    if not isinstance(objective, Objective):
+        raise ConfigError(f"{where}.{name} must be an objectives.Objective, got {type(objective).__name__}")
+    if isinstance(objective, Accuracy):
         check_harness(f"{where}.{name}")
-    return made
+    return objective
 
 
 def _check_quality(

@@ -122,6 +122,18 @@ def made_studies(tmp_path_factory: pytest.TempPathFactory, empty_mlflow_db: Path
     return made(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base, empty_mlflow_db)
 
 
+@pytest.fixture
+def quick(tmp_path: Path, empty_mlflow_db: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Overrides of a study of one trial on instant workers, without pictures."""
+    from tests.made import QUICK
+
+    monkeypatch.setattr("optimize.report.page.write_png", lambda drawing, path: path)
+    (tmp_path / "out").mkdir()
+    shutil.copy(empty_mlflow_db, tmp_path / "out/mlflow.db")
+    folders = [f"output_dir={tmp_path}/out", f"cache_dir={tmp_path}/cache"]
+    return ["+study=smoke", *QUICK, "study.trials=1", "confirm.candidates=0", *folders]
+
+
 VERBS = {
     "optimize": "optimize.__main__", "optimize.cache": "optimize.cache.__main__",
     "optimize.certify": "optimize.certify.__main__", "optimize.deploy": "optimize.deploy.__main__",

@@ -11,8 +11,8 @@ from pathlib import Path
 from filelock import FileLock
 
 from objectives import Estimate, RequestRecord
+from optimize.config.command_words import head_of
 from optimize.config.compose import configuration
-from optimize.config.given import head_of
 from optimize.engine.base import TrialConfig
 from optimize.executor.base import Job
 from optimize.outcome import Evaluation
@@ -92,12 +92,19 @@ def make_study(overrides: Sequence[str], workers: Callable[[Plan], Instant] = Pl
     Returns:
         Its plan.
     """
+    plan = make_plan(configuration(overrides))
+    code_of(plan, overrides, workers, slots)
+    return plan
+
+
+def code_of(
+    plan: Plan, overrides: Sequence[str], workers: Callable[[Plan], Instant] = Plausible, slots: int = 1
+) -> int:
+    """Run or resume a planned study as its command would; returns the exit code."""
     from optimize.driver.progress import Progress
     from optimize.driver.run import run_on
 
-    plan = make_plan(configuration(overrides))
     progress = Progress(plan.config.study.trials + 1, list(plan.objectives), folder=plan.folder)
     with warnings.catch_warnings():  # of other people's packages
         warnings.simplefilter("default")
-        run_on(instant_fleet(workers(plan), plan, slots), plan, head_of(overrides), progress)
-    return plan
+        return run_on(instant_fleet(workers(plan), plan, slots), plan, head_of(overrides), progress)

@@ -149,8 +149,8 @@ def _keep(result: FaultResult, requests: list[RequestRecord], series: Any, recor
 
 def _command(arguments: Sequence[str]) -> str:
     """The command line without folders, which differ between machines."""
-    kept = [a for a in arguments if not a.startswith(("output_dir=", "cache_dir="))]
-    return shlex.join(["python", "-m", "optimize.certify", *kept])
+    words = [a for a in arguments if not a.startswith(("output_dir=", "cache_dir="))]
+    return shlex.join(["python", "-m", "optimize.certify", *words])
 
 
 def _conclude(config: StudyConfig, plan: Plan, target: Target, ledger: Ledger, tracker: Tracker, status: str) -> None:

@@ -250,6 +250,6 @@ def _counted(records: Any) -> str:
 
 
 def _summarize(result: FaultResult) -> None:
-    kept = [s["answered_per_s"] for s in itertools.takewhile(lambda s: s["kept"], result.tables["curve"])]
-    if kept:
-        result.figures["sustained_per_s"] = max(kept)
+    rates = [s["answered_per_s"] for s in itertools.takewhile(lambda s: s["kept"], result.tables["curve"])]
+    if rates:
+        result.figures["sustained_per_s"] = max(rates)

@@ -36,8 +36,8 @@ def build(node: object, where: str, **defaults: object) -> Any:
             raise ConfigError(f"{where}.{name} is not a setting of {node['_target_']}; {closest(name, parameters)}")
     for name, hint in _hints(target).items():
         if name in arguments and not _fits(arguments[name], hint):
-            wanted = getattr(hint, "__name__", hint) if not get_args(hint) else hint
-            raise ConfigError(f"{where}.{name} must be of type {wanted}, got {arguments[name]!r:.80}")
+            type_name = getattr(hint, "__name__", hint) if not get_args(hint) else hint
+            raise ConfigError(f"{where}.{name} must be of type {type_name}, got {arguments[name]!r:.80}")
     arguments = {k: v for k, v in defaults.items() if k in parameters} | arguments
     try:
         return target(**arguments)

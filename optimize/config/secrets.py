@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from omegaconf import DictConfig, OmegaConf
 
-from optimize.config.given import head_of
+from optimize.config.command_words import head_of
 from optimize.config.locations import split_config_dirs
 from optimize.redaction import (
     is_secret_name,
@@ -52,8 +52,8 @@ def register_node(node: DictConfig) -> None:
 def as_yaml(node: DictConfig, words: Sequence[str]) -> str:
     """The configuration as composed, without secrets, headed by the command's words, which a report repeats."""
     folders, others = split_config_dirs(words)
-    kept = [_shown(word) for word in others if not word.startswith("-")]
-    repeated = [*kept, *(f"--config-dir={path}" for path in folders)]
+    overrides = [_shown(word) for word in others if not word.startswith("-")]
+    repeated = [*overrides, *(f"--config-dir={path}" for path in folders)]
     shown = OmegaConf.create(masked(OmegaConf.to_container(node, resolve=False)))
     return head_of([redact(word) for word in repeated]) + OmegaConf.to_yaml(shown)
 

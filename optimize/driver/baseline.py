@@ -89,12 +89,12 @@ class Baseline:
     def slowness(self) -> str:
         """What a slow model means for the study, in words; empty where windows hold all of their answers."""
         pace = Pace.from_dict(baseline_pace(self._session.study))
-        wanted = self._session.plan.config.load.window_requests
-        if pace is None or pace.answers >= wanted:
+        requests = self._session.plan.config.load.window_requests
+        if pace is None or pace.answers >= requests:
             return ""
         return (
             f"an answer takes up to {pace.answer_s:.3g} s here: a window of {pace.window_s:.0f} s holds {pace.answers} "
-            f"answers instead of {wanted}, and its intervals are wide (load.window_max_s=SECONDS waits for all of them)"
+            f"answers instead of {requests}, and its intervals are wide (load.window_max_s=SECONDS waits for all)"
         )
 
 

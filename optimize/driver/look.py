@@ -105,15 +105,15 @@ def wait_for_quiet(
         read: Looks at the machine for a moment.
         clock: Tells the time in seconds.
     """
-    began, take, said = clock(), read or reading, False
+    began, take, is_announced = clock(), read or reading, False
     while reasons := take().in_words(guard):
-        if not said and wait_s:
+        if not is_announced and wait_s:
             say(f"note: {reasons}: end them, or let them end; waiting up to {wait_s:g} s for quiet (load.quiet_wait_s)")
-        said = True
+        is_announced = True
         if clock() - began >= wait_s:
             say(f"note: {reasons}: it goes on all the same; figures that they disturb are marked")
             return
-    if said:
+    if is_announced:
         say(f"quiet after {clock() - began:.0f} s")
 
 
@@ -148,9 +148,9 @@ def shortages(plan: Plan) -> Iterator[str]:
         yield from _memory(weights, kv_bytes(plan), psutil.virtual_memory().available)
     else:
         yield from gpu_notes(plan, gpus())
-    made = weights * sum(recipe.scheme is not None for recipe in plan.space.recipes_needed())
-    for key, folder, needed in (("cache_dir", plan.config.cache_dir, made), ("output_dir", str(plan.folder), 0)):
-        yield from _disk(key, Path(folder), needed + _SPARE_BYTES)
+    checkpoint_bytes = weights * sum(recipe.scheme is not None for recipe in plan.space.recipes_needed())
+    yield from _disk("cache_dir", Path(plan.config.cache_dir), checkpoint_bytes + _SPARE_BYTES)
+    yield from _disk("output_dir", plan.folder, _SPARE_BYTES)
 
 
 def kv_bytes(plan: Plan) -> int:

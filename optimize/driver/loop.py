@@ -150,13 +150,13 @@ class Loop:
         """
         while True:
             idle = self._executor.idle()
-            begun = 0
+            starts = 0
             for slot in idle:
                 if has_next(slot):
-                    begun += self._begin(slot)
+                    starts += self._begin(slot)
                 elif not every_slot:
                     break
-            if idle and not begun and not self._running:
+            if idle and not starts and not self._running:
                 return
             if self._running or not idle:
                 self._receive(self._executor.wait())

@@ -126,8 +126,8 @@ class Progress:
         self._best = best() if self._live or self._folder else ""
         remaining_s = self._remaining_s()
         self._keep(best=self._best, ends_at=None if remaining_s is None else time.time() + remaining_s)
-        left = f", {self._remaining()}" if remaining_s else ""
-        self.say(f"  trial {record.number}: {self._result(record)}{left}")
+        remainder = f", {self._remaining()}" if remaining_s else ""
+        self.say(f"  trial {record.number}: {self._result(record)}{remainder}")
 
     def outlook(self) -> str:
         """How long the rest of the study will take, for its start; empty while that is not known."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from optimize.cache.store import evict, hold_small
+from optimize.cli import FAILED
 from optimize.config.schema import StudyConfig
 from optimize.driver.checkpoints import checkpoints_of, hint
 from optimize.driver.forecast import Forecast, measurements
@@ -46,7 +47,7 @@ def run_study(config: StudyConfig, config_yaml: str) -> int:
         config_yaml: The configuration as composed, interpolations of secrets unresolved.
 
     Returns:
-        0, also when there was nothing left to do.
+        0, also when there was nothing left to do; 1 if files of the study are damaged: all the rest is done.
 
     Raises:
         ConfigError: bad input.
@@ -83,20 +84,23 @@ def run_on(executor: Executor, plan: Plan, config_yaml: str, progress: Progress)
             with progress.during("waiting for the first worker"):
                 resources.enter_context(executor)  # before anything is written: without an engine there is no study
             plan = replace(plan, signature={**plan.signature, "machine": executor.machine})
-            _run_session(executor, resources, plan, config_yaml, progress, earlier)
+            return _run_session(executor, resources, plan, config_yaml, progress, earlier)
     except FAULTS as fault:
         url = plan.config.tracking.storage
         raise OptimizeError(
             f"storage {redacted(url)} {fault_of(url, fault)}; the same command then goes on from here"
         ) from fault
-    return 0
 
 
 def _run_session(
     executor: Executor, resources: ExitStack, plan: Plan, config_yaml: str, progress: Progress,
     earlier: Sequence[optuna.Study],
-) -> None:  # fmt: skip
-    """Run what is left of a study; the resources (the engines) are released before the report is written."""
+) -> int:  # fmt: skip
+    """Run what is left of a study; the resources (the engines) are released before the report is written.
+
+    Returns:
+        0, or 1 if files of the study are damaged, which the report has named.
+    """
     from optimize.driver.loop import Loop
     from optimize.driver.session import Session, tracked
     from optimize.study.lifecycle import open_study
@@ -122,6 +126,7 @@ def _run_session(
             plan, study, tracker.ledger, tracker, progress, checkpoints, broken, progress.deadline, earlier
         )
         Loop(session, executor).run()
+    return FAILED if tracker.ledger.damage else 0
 
 
 def _forecast(plan: Plan, done: int, slots: int) -> Forecast:

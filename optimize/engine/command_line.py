@@ -25,8 +25,8 @@ def by_reference(flags: Flags, env: Mapping[str, str]) -> tuple[dict[str, str], 
         which makes it one that whoever runs the command sets (`optimize.redaction.references`).
     """
     shown = {name: f"${name}" if is_secret(name, value) else value for name, value in env.items()}
-    asked = {variable_of(name) for name, value in flags if value is not None and is_secret(name, value)}
-    shown |= {name: f"${name}" for name in asked}
+    secrets = {variable_of(name) for name, value in flags if value is not None and is_secret(name, value)}
+    shown |= {name: f"${name}" for name in secrets}
     return dict(sorted(shown.items())), to_arguments(hidden_flags(flags))
 
 

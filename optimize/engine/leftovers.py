@@ -60,8 +60,8 @@ def end_left(scratch: str) -> list[int]:
     if tree is None or started(tree.keeper[0]) == tree.keeper[1]:
         return []
     ended, deadline = set[int](), time.monotonic() + _END_S
-    while (left := _members(tree)) and time.monotonic() < deadline:
-        ended |= {pid for pid, start in left if _kill(pid, start)}
+    while (members := _members(tree)) and time.monotonic() < deadline:
+        ended |= {pid for pid, start in members if _kill(pid, start)}
         time.sleep(POLL_S)
     for name in tree.segments:
         with contextlib.suppress(OSError):

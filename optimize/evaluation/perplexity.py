@@ -48,8 +48,8 @@ def logprobs_of(answers_key: str, plan: Plan, engine: Engine | None = None) -> L
     # An endpoint that somebody else runs may serve another model next time.
     cached = None if plan.launcher.request_knobs_only else _cache_entry(answers_key, plan, rows)
     for path in () if cached is None else (cached / _FILE, cached.with_suffix(".json")):  # as earlier versions wrote it
-        if (kept := read_kept(path)) is not None:
-            return {int(row): (total, tokens) for row, (total, tokens) in kept.items()}
+        if (sums := read_kept(path)) is not None:
+            return {int(row): (total, tokens) for row, (total, tokens) in sums.items()}
     if engine is None:
         return {}
     logprobs = _request(engine, plan.workload.prompts[:rows], plan.workload.references[:rows])

@@ -76,10 +76,10 @@ def _on_ray(plan: Plan, say: Callable[[str], None]) -> Executor:
     slots = settings.engines or actors.room()
     if slots < 1:
         actors.close()
-        asked = {"CPU": settings.cpus_per_engine, "GPU": settings.gpus_per_engine or 0, **settings.resources}
+        resources = {"CPU": settings.cpus_per_engine, "GPU": settings.gpus_per_engine or 0, **settings.resources}
         raise ConfigError(
             f"the Ray cluster at {settings.address} has no node with room for one worker "
-            f"({', '.join(f'{k} {v:g}' for k, v in asked.items() if v)}): add nodes, or ask for less"
+            f"({', '.join(f'{k} {v:g}' for k, v in resources.items() if v)}): add nodes, or ask for less"
         )
     actors.specs = [_spec(plan, places, slot, None) for slot in range(slots)]
     return _fleet(plan, actors, slots, say, f"{slots} workers on the Ray cluster at {settings.address}")

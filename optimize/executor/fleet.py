@@ -249,9 +249,9 @@ class Fleet:
             ConfigError: one was rejected, or none is ready.
         """
         deadline = time.monotonic() + self._spec.start_timeout_s
-        while len(self._idle) < self.slots and (left := deadline - time.monotonic()) > 0:
+        while len(self._idle) < self.slots and (remaining_s := deadline - time.monotonic()) > 0:
             try:
-                self._listen(left)
+                self._listen(remaining_s)
             except OptimizeError as error:
                 raise ConfigError(self._gone[min(self._gone)]) from error
             if self._gone:

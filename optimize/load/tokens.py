@@ -26,8 +26,8 @@ def token_counts(texts: Sequence[str], model: str, cache_folder: Path) -> list[i
     remedy = "workload.max_tokens is not set and cannot be derived from the references: set workload.max_tokens"
     key = hashlib.sha256(_tokenizer_json(model, remedy) + json.dumps(list(texts)).encode()).hexdigest()[:16]
     path = claim(cache_folder / "tokens" / key) / "counts.json"
-    if (kept := read_kept(path)) is not None:
-        return [int(n) for n in kept]
+    if (counts := read_kept(path)) is not None:
+        return [int(n) for n in counts]
     counts = [len(encoded.ids) for encoded in tokenizer_of(model, remedy).encode_batch(list(texts))]
     write_atomically(path, json.dumps(counts))
     return counts

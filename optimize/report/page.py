@@ -8,22 +8,20 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from optimize.decision.recommendation import Candidate
 from optimize.files import write_atomically
-from optimize.formatting import figure, interval_of, nonbreaking, shown_value, title_of, value_of
+from optimize.formatting import figure, shown_value, title_of, value_of
 from optimize.redaction import without_credentials
 from optimize.report import sections
 from optimize.report.charts import evidence, parallel, requests, space, tradeoffs
 from optimize.report.charts.canvas import Drawing, style_sheet
 from optimize.report.charts.png import write_png
 from optimize.report.data import KINDS, Facts
+from optimize.report.environment import environment
 from optimize.report.matrix import knobs_of
 from optimize.report.rationale import rationale, verdict
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 _LOCAL_UI = "http://127.0.0.1:5000"
@@ -104,7 +102,7 @@ def html(facts: Facts, figures: Figures, ui: str) -> str:
     from markupsafe import Markup
 
     css, js = ((TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
-    return _environment().get_template("report.html.j2").render(
+    return environment(TEMPLATES).get_template("report.html.j2").render(
         facts=facts, figures=figures, recommendation=facts.recommendation, objectives=list(facts.directions),
         css=Markup(style_sheet() + css), js=Markup(js), data=Markup(data(facts, ui)),
         verdict=verdict(facts.recommendation) if facts.recommendation else "", rationale=rationale(facts),
@@ -114,21 +112,6 @@ def html(facts: Facts, figures: Figures, ui: str) -> str:
         written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", study_run=run_link(ui, facts.parent_run),
         trial_run=lambda number: run_link(ui, facts.runs.get(number, "")), files=figures.every(),
     )  # fmt: skip
-
-
-def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {
-        "figure": figure, "value": value_of, "interval": interval_of, "title_of": title_of,
-        "setting": shown_value, "svg": lambda drawing: Markup(drawing.svg()), "nonbreaking": nonbreaking,
-    }  # fmt: skip
-    return environment
 
 
 def run_link(ui: str, run: str) -> str:

@@ -188,8 +188,8 @@ class LogScaleGPSampler(BaseSampler):
         trials = history.subsample(study.directions, self._rng)
         measured = [t for t in trials if is_measured(t)]
         encoding = Encoding(history.space, self._saturation)
-        asked = encoding.rows(candidates)
-        feasibility = log_feasibility(self._constraints(encoding, trials), asked)
+        candidate_rows = encoding.rows(candidates)
+        feasibility = log_feasibility(self._constraints(encoding, trials), candidate_rows)
         favour: Array = feasibility - np.log(self._seconds(candidates))
         if not measured:
             return favour
@@ -202,8 +202,8 @@ class LogScaleGPSampler(BaseSampler):
             return favour
         # Predicted, not as measured: of many noisy readings the best are the luckiest.
         front = _predicted(models, np.vstack([rows[feasible], under_way]))
-        likely = _predicted(models, asked)[feasibility > math.log(0.5)]
-        return log_improvement(models, asked, front, reference_point(front, likely), favour, self._rng)
+        likely = _predicted(models, candidate_rows)[feasibility > math.log(0.5)]
+        return log_improvement(models, candidate_rows, front, reference_point(front, likely), favour, self._rng)
 
     def _objectives(self, encoding: Encoding, rows: Array, losses: Array, under_way: Array) -> list[GaussianProcess]:
         """A model of each objective, with what it expects of the trials under way."""

@@ -58,10 +58,10 @@ class History:
         signs = signs_of(directions)
         losses = np.array([signs * trials[i].values for i in feasible]).reshape(len(feasible), len(signs))
         best = [i for i, on_it in zip(feasible, non_dominated(losses), strict=True) if on_it][-_MODELLED // 2 :]
-        kept = {*best, *range(len(trials) - _MODELLED // 4, len(trials))}
-        others = [i for i in range(len(trials)) if i not in kept]
-        kept |= {others[i] for i in rng.choice(len(others), size=_MODELLED - len(kept), replace=False)}
-        return [trials[i] for i in sorted(kept)]
+        selection = {*best, *range(len(trials) - _MODELLED // 4, len(trials))}
+        others = [i for i in range(len(trials)) if i not in selection]
+        selection |= {others[i] for i in rng.choice(len(others), size=_MODELLED - len(selection), replace=False)}
+        return [trials[i] for i in sorted(selection)]
 
 
 def signs_of(directions: Sequence[StudyDirection]) -> Array:

@@ -145,8 +145,8 @@ def capacity(settings: Serve) -> tuple[int, int]:
     Each connection may need a second one to the engine. The process's soft limit is raised as far as that takes.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 2 * (settings.requests_max + _SPARE_CONNECTIONS) + _SPARE_FILES
-    files = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    demand = 2 * (settings.requests_max + _SPARE_CONNECTIONS) + _SPARE_FILES
+    files = demand if hard == resource.RLIM_INFINITY else min(demand, hard)
     if soft != resource.RLIM_INFINITY and soft < files:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
     connections = max(4, (files - _SPARE_FILES) // 2)

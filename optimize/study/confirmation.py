@@ -146,17 +146,21 @@ def best_of(study: optuna.Study, candidates_max: int) -> list[int]:
 
     A trial that broke a constraint in most of its confirmations, or could not be measured, is left out.
     """
-    kept: dict[int, list[bool]] = {}
+    verdicts: dict[int, list[bool]] = {}
     for trial in complete_trials(study):
         if CONFIRMS in trial.user_attrs:
-            kept.setdefault(trial.user_attrs[CONFIRMS], []).append(bool(trial.user_attrs.get("feasible")))
+            verdicts.setdefault(trial.user_attrs[CONFIRMS], []).append(bool(trial.user_attrs.get("feasible")))
     every = candidates(study)
-    eligible = [c for c in every if c.baseline or 2 * sum(kept.get(c.number, [])) >= len(kept.get(c.number, []))]
+    eligible = [c for c in every if c.baseline or _holds(verdicts.get(c.number, []))]
     best = recommend(eligible, directions_of(study), weights_of(study))
     if best is None:
         return []
     baseline = next(c.number for c in every if c.baseline)
     return [baseline, *[c.number for c in best.front if not c.baseline][:candidates_max]]
+
+
+def _holds(verdicts: Sequence[bool]) -> bool:
+    return 2 * sum(verdicts) >= len(verdicts)
 
 
 def recommendation(study: optuna.Study) -> Recommendation | None:

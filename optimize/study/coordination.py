@@ -181,9 +181,9 @@ def _is_orphan(trial: FrozenTrial, now: datetime) -> bool:
         trial: The trial.
         now: The present time, with its time zone.
     """
-    driver, asked = trial.user_attrs.get(DRIVER), trial.datetime_start
+    driver, start = trial.user_attrs.get(DRIVER), trial.datetime_start
     if driver is None:
-        return asked is not None and now - asked.astimezone(UTC) > timedelta(seconds=GRACE_S)
+        return start is not None and now - start.astimezone(UTC) > timedelta(seconds=GRACE_S)
     where, pid, _ = driver.split("/")
     return where == here() and not Path(f"/proc/{pid}").exists()
 

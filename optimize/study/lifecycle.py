@@ -125,11 +125,11 @@ def _set_aside(plan: Plan, storage: BaseStorage) -> None:
     if not stored and not Ledger(plan.folder).has_trials():
         return
     _check_movable(plan)
-    kept = _kept_name(name)
+    archive = _kept_name(name)
     if stored:
-        optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=storage, to_study_name=kept)
-        optuna.load_study(study_name=kept, storage=storage).set_user_attr(_ARCHIVED, True)
-    _move_files(plan.folder, plan.folder.with_name(kept))
+        optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=storage, to_study_name=archive)
+        optuna.load_study(study_name=archive, storage=storage).set_user_attr(_ARCHIVED, True)
+    _move_files(plan.folder, plan.folder.with_name(archive))
     if stored:
         optuna.delete_study(study_name=name, storage=storage)
 

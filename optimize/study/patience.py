@@ -53,11 +53,11 @@ class PatientStorage(RDBStorage):
     _in_vain = False
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        def attempt(again: bool) -> bool:
+        def attempt(is_retry: bool) -> bool:
             try:
                 return super(PatientStorage, self).set_trial_state_values(trial_id, state, values)
             except UpdateFinishedTrialError:
-                if again and self._is_told(trial_id, state, values):
+                if is_retry and self._is_told(trial_id, state, values):
                     return True  # by the first attempt: only the answer was lost
                 raise
 
@@ -73,19 +73,19 @@ class PatientStorage(RDBStorage):
         Raises:
             Exception: of the last attempt.
         """
-        deadline, again = time.monotonic() + PATIENCE_S, False
+        deadline, is_retry = time.monotonic() + PATIENCE_S, False
         while True:
             try:
-                result = attempt(again)
+                result = attempt(is_retry)
             except (StorageInternalError, SQLAlchemyError) as error:
                 if not is_passing(error):
                     raise
                 if self._in_vain or time.monotonic() > deadline:
                     self._in_vain = True
                     raise
-                if not again:
+                if not is_retry:
                     self.tell(error)
-                again = True
+                is_retry = True
                 time.sleep(PAUSE_S)
             else:
                 self._in_vain = False

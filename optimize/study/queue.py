@@ -29,9 +29,9 @@ def requeue(study: optuna.Study, trial: optuna.Trial | FrozenTrial, retries: int
         trial: The trial that ended.
         retries: Retries to count in addition to those of the trial.
     """
-    kept = {k: v for k, v in trial.user_attrs.items() if k in (ROLE, *CONFIRMATION_ATTRS)}
+    attributes = {k: v for k, v in trial.user_attrs.items() if k in (ROLE, *CONFIRMATION_ATTRS)}
     previous = int(trial.user_attrs.get(RETRIES, 0))
-    study.enqueue_trial(params_of(trial), user_attrs={**kept, RETRIES: previous + retries})
+    study.enqueue_trial(params_of(trial), user_attrs={**attributes, RETRIES: previous + retries})
 
 
 def params_of(trial: optuna.Trial | FrozenTrial) -> dict[str, Any]:

@@ -100,11 +100,11 @@ def whole(readings: Readings) -> tuple[dict[int, list[Mapping[str, Estimate]]], 
     Returns:
         (row -> its figures in each of them, rows with fewer rounds than two, which are left out).
     """
-    kept = {row for row, rounds in readings.items() if len(rounds) >= LEAST_ROUNDS}
-    common = sorted(set.intersection(*(set(readings[row]) for row in kept))) if kept else []
+    eligible = {row for row, rounds in readings.items() if len(rounds) >= LEAST_ROUNDS}
+    common = sorted(set.intersection(*(set(readings[row]) for row in eligible))) if eligible else []
     if len(common) < LEAST_ROUNDS:
         return {}, set(readings)
-    return {row: [readings[row][r] for r in common] for row in sorted(kept)}, set(readings) - kept
+    return {row: [readings[row][r] for r in common] for row in sorted(eligible)}, set(readings) - eligible
 
 
 def grid_of(

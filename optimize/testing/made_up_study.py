@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import create_trial
 
 from objectives import Direction, Estimate, RequestRecord
-from optimize.config.given import head_of
+from optimize.config.command_words import head_of
 from optimize.config.schema import Scenario
 from optimize.decision.constraints import Limit, violations
 from optimize.engine.simulated import VERSION

@@ -140,9 +140,9 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=8)
     parser.add_argument("--token-s", type=float, default=0.0)
     parser.add_argument("--freeze", type=float, nargs=2)
-    asked = parser.parse_args()
-    freeze = None if asked.freeze is None else (asked.freeze[0], asked.freeze[1])
-    uvloop.run(serve(asked.port, Answers(asked.tokens, asked.token_s, freeze)))
+    options = parser.parse_args()
+    freeze = None if options.freeze is None else (options.freeze[0], options.freeze[1])
+    uvloop.run(serve(options.port, Answers(options.tokens, options.token_s, freeze)))
 
 
 if __name__ == "__main__":

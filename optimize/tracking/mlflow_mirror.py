@@ -199,8 +199,8 @@ class Mirror:
     def _parent_of_trials(self) -> str | None:
         """The parent of the trials' runs, where the study's own state is lost; None where they have none."""
         states = (self._states.read(self._ledger.trial_folder(number)) for number in self._ledger.numbers())
-        known = next((state for state in states if state is not None and self._lifecycle(state.run_id)), None)
-        parent = None if known is None else self._client.get_run(known.run_id).data.tags.get(_PARENT)
+        first = next((state for state in states if state is not None and self._lifecycle(state.run_id)), None)
+        parent = None if first is None else self._client.get_run(first.run_id).data.tags.get(_PARENT)
         return parent if parent is not None and self._is_usable(parent) else None
 
     def _unclaimed(self, record: TrialRecord) -> str | None:

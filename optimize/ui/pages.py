@@ -13,26 +13,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from objectives import Estimate
-from optimize.formatting import (
-    change_of,
-    figure,
-    interval_of,
-    nonbreaking,
-    shown_value,
-    title_of,
-    value_of,
-    versus_default,
-)
+from optimize.formatting import change_of, figure, title_of, versus_default
 from optimize.report.charts.canvas import style_sheet
+from optimize.report.environment import environment
 from optimize.ui.picture import NAMES, key, kinds_of, picture
 from optimize.ui.studies import CERTIFICATE, MEASUREMENT, STUDY, TABLE, Entry, Result
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _REPORT_STYLE = Path(__file__).parents[1] / "report" / "templates" / "report.css"
@@ -53,7 +41,7 @@ def page(studies: Sequence[Entry], matrix: tuple[Sequence[Result], Sequence[str]
     rows, damage = matrix
     named = {name for row in rows for name in row.settings}
     knobs = [knob for knob in _MAIN_KNOBS if knob in named] + sorted(named.difference(_MAIN_KNOBS))
-    return _template().render(
+    return environment(_TEMPLATES).get_template("studies.html.j2").render(
         cards=[Card(entry, mlflow, optuna) for entry in studies if entry.kind == STUDY],
         groups=[
             (title, [Card(entry, mlflow, optuna) for entry in studies if entry.kind == kind])
@@ -197,22 +185,6 @@ def script_digest() -> str:
 @cache
 def _text(path: Path) -> str:
     return path.read_text(encoding="utf-8")
-
-
-@cache
-def _template() -> Template:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
-        lstrip_blocks=True,
-    )  # fmt: skip
-    environment.filters |= {
-        "figure": figure, "value": value_of, "interval": interval_of, "title_of": title_of, "setting": shown_value,
-        "markup": Markup, "nonbreaking": nonbreaking,
-    }  # fmt: skip
-    return environment.get_template("studies.html.j2")
 
 
 def _quoted(name: str) -> str:

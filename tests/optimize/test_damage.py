@@ -14,6 +14,7 @@ from optimize.ledger import Ledger, TrialRecord
 from optimize.study.restoration import restore
 from optimize.testing.made_up_study import made_up_study
 from tests.conftest import Run
+from tests.made import code_of, make_study
 
 REQUEST = RequestRecord(0, 1.0, 1.25, 1.5, 2.0, 7, 9, "an answer", None)
 
@@ -82,6 +83,21 @@ def test_a_field_of_a_later_version_is_left_out_and_a_missing_one_is_named() -> 
     assert TrialRecord.from_json(text.replace('"study"', '"later": 1, "study"')).number == 0
     with pytest.raises(ValueError, match="number"):
         TrialRecord.from_json(text.replace('"number"', '"no"'))
+
+
+def test_a_studys_own_command_ends_with_code_1_while_raw_data_stay_damaged(
+    quick: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = make_study(quick)
+    assert code_of(plan, quick) == 0  # nothing to do
+    path = plan.folder / "trials/0000/requests.parquet"
+    path.write_bytes(path.read_bytes()[:90])
+    capsys.readouterr()
+    assert code_of(plan, quick) == 1
+    lines = capsys.readouterr().out.splitlines()
+    (warning,) = (line for line in lines if line.startswith("warning: "))
+    assert warning.startswith(f"warning: {path} cannot be read (")
+    assert any(line.startswith("report: ") for line in lines)
 
 
 @pytest.fixture

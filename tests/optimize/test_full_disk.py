@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from optimize.cli import run_verb
-from optimize.config.given import head_of, words_of
+from optimize.config.command_words import head_of, words_of
 from optimize.errors import one_line
 from optimize.files import replacing, write_atomically
 from optimize.formatting import printable

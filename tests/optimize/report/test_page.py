@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import struct
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
@@ -22,7 +21,7 @@ from optimize.report.sections import reproduction
 from optimize.testing.made_up_study import made_up
 from tests.conftest import Run
 from tests.hostile import ATTACK, elements, hostile_study, targets
-from tests.made import QUICK, make_study
+from tests.made import make_study
 
 UI = "http://127.0.0.1:5000"
 
@@ -147,16 +146,6 @@ def test_a_thousand_trials_stay_under_five_megabytes(facts: Facts) -> None:
 
 
 # --- whole studies ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def quick(tmp_path: Path, empty_mlflow_db: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Overrides of a study of one trial on instant workers, without pictures."""
-    monkeypatch.setattr("optimize.report.page.write_png", lambda drawing, path: path)
-    (tmp_path / "out").mkdir()
-    shutil.copy(empty_mlflow_db, tmp_path / "out/mlflow.db")
-    folders = [f"output_dir={tmp_path}/out", f"cache_dir={tmp_path}/cache"]
-    return ["+study=smoke", *QUICK, "study.trials=1", "confirm.candidates=0", *folders]
 
 
 def test_a_study_without_a_recommendation_has_a_report_too(quick: list[str], tmp_path: Path) -> None:

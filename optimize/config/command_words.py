@@ -24,5 +24,5 @@ def words_of(text: str) -> list[str]:
     line = text.partition("\n")[0]
     if not line.startswith(_HEAD):
         return []
-    given = line.removeprefix(_HEAD)
-    return [str(word) for word in json.loads(given)] if given.startswith("[") else shlex.split(given)
+    words = line.removeprefix(_HEAD)
+    return [str(word) for word in json.loads(words)] if words.startswith("[") else shlex.split(words)
