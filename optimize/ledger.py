@@ -12,14 +12,22 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from objectives import Estimate, RequestRecord
 from optimize.config.command_words import words_of
 from optimize.errors import DamagedFile
 from optimize.files import LONGEST_FOLDER, check_name, reading, replacing, write_atomically
 from optimize.outcome import Completed, Evaluation, Failed, Infeasible, Outcome, Role, State
+from optimize.raw_data import (
+    Series,
+    answers_in,
+    check,
+    latencies_in,
+    requests_in,
+    requests_table,
+    series_in,
+    telemetry_table,
+    write,
+)
 from optimize.redaction import redact, redact_all
 
 if TYPE_CHECKING:
@@ -234,39 +242,30 @@ class Ledger:
         self, number: int, records: Sequence[RequestRecord], series: Mapping[str, Sequence[tuple[float, float]]]
     ) -> None:
         """Keep the raw request records and the telemetry, as Parquet."""
-        names = [f.name for f in dataclasses.fields(RequestRecord)]
-        columns: dict[str, list[Any]] = {name: [getattr(r, name) for r in records] for name in names}
-        # An answer is the model's, but what stands in its place after an error may quote a key.
-        columns["text"] = [r.text if r.error is None else redact(r.text) for r in records]
-        self._write_table(number, _REQUESTS, columns)
-        points = [(name, t, v) for name, samples in series.items() for t, v in samples]
-        columns = {key: [p[i] for p in points] for i, key in enumerate(("name", "time_s", "value"))}
-        self._write_table(number, _TELEMETRY, columns)
-
-    def _write_table(self, number: int, name: str, columns: Mapping[str, Sequence[Any]]) -> None:
-        with replacing(self.trial_folder(number) / name) as partial:
-            pq.write_table(pa.table(dict(columns)), partial, compression="zstd")
+        for name, table in ((_REQUESTS, requests_table(records)), (_TELEMETRY, telemetry_table(series))):
+            with replacing(self.trial_folder(number) / name) as partial:
+                write(table, partial)
 
     def check_tables(self) -> None:
         """Note as damage which raw data cannot be read, those too that nobody reads: by their ends, a moment each."""
         for number, name in product(self.numbers(), (_REQUESTS, _TELEMETRY)):
-            self._read(number, name, lambda path: pq.ParquetFile(path).close(), None)
+            self._read(number, name, check, None)
 
     def read_requests(self, number: int) -> list[RequestRecord]:
         """Every request of one trial's load; empty where there are none."""
-        return self._read(number, _REQUESTS, lambda p: [RequestRecord(**row) for row in _table(p).to_pylist()], [])
+        return self._read(number, _REQUESTS, requests_in, [])
 
     def read_answers(self, number: int) -> list[tuple[int, str]]:
         """(workload row, answer) of one trial's answered requests; empty where there are none."""
-        return self._read(number, _REQUESTS, lambda path: _answered(path, "prompt_id", "text"), [])
+        return self._read(number, _REQUESTS, answers_in, [])
 
     def read_latencies(self, number: int) -> list[tuple[float, float]]:
         """(due, latency) of one trial's answered requests in seconds, by due time; empty where there are none."""
-        return self._read(number, _REQUESTS, _latencies, [])
+        return self._read(number, _REQUESTS, latencies_in, [])
 
-    def read_series(self, number: int) -> dict[str, list[tuple[float, float]]]:
+    def read_series(self, number: int) -> Series:
         """The telemetry of one trial; empty where there are none."""
-        return self._read(number, _TELEMETRY, _series, {})
+        return self._read(number, _TELEMETRY, series_in, {})
 
     def overrides(self) -> list[str]:
         """Overrides of the study's command, from the first line of its configuration; empty where it is unreadable."""
@@ -277,25 +276,3 @@ class Ledger:
         except DamagedFile as error:
             self.damage[path] = str(error)
             return []
-
-
-def _table(path: Path, columns: list[str] | None = None) -> pa.Table:
-    with pq.ParquetFile(path) as file:  # `read_table` takes a folder for an empty table
-        return file.read(columns)
-
-
-def _series(path: Path) -> dict[str, list[tuple[float, float]]]:
-    series: dict[str, list[tuple[float, float]]] = {}
-    for row in _table(path).to_pylist():
-        series.setdefault(row["name"], []).append((row["time_s"], row["value"]))
-    return series
-
-
-def _latencies(path: Path) -> list[tuple[float, float]]:
-    return sorted((due, done - due) for due, done in _answered(path, "due_s", "done_s"))
-
-
-def _answered(path: Path, first: str, second: str) -> list[tuple[Any, Any]]:
-    """Two columns of the requests that were answered."""
-    columns = _table(path, [first, second, "error"]).to_pydict()
-    return [(a, b) for a, b, error in zip(*columns.values(), strict=True) if error is None]
