@@ -38,7 +38,8 @@ class FilteredLog:
 
     def __init__(self, log_path: Path, scratch: str) -> None:
         log_path.parent.mkdir(parents=True, exist_ok=True)
-        log_path.open("ab").close()  # here, where a refusal becomes one line: it would end the reaper, or the filter
+        # Opened here, where a refusal becomes one line: it would end the reaper, or the filter.
+        os.close(os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666))
         self.target, self._program = log_path.resolve(), None
         if secrets := registered():
             self.target = Path(scratch) / "log"

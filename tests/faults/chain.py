@@ -68,7 +68,9 @@ class Chain:
         complaints = [text for text in complaints if text]
         end = LOST if complaints else RESUMED if session.code else SURVIVED
         self._tally.add((fault.site.kind for fault in faults), end)
-        self.defects += [f"{'; '.join(map(str, faults)) or 'no fault'}: {text}" for text in complaints]
+        for text in complaints:
+            self.defects.append(f"{'; '.join(map(str, faults)) or 'no fault'}: {text}")
+            print(self.defects[-1], flush=True)
 
 
 def strike_all(injector: Injector, new_study: Callable[[], Study], verb: str, faults: Mapping[Site, int]) -> None:

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from optimize.config import schema
 from optimize.executor.base import Job
 from tests.conftest import ROOT
-from tests.faults.study import MARK, Session, Study, run_command
+from tests.faults.study import MARK, Session, Study, compose, run_command
 
 PHASES = ("quantize", "install", "baseline", "search", "confirm", "report")
 _SIGNAL, _PHASE = "FAULTS_SIGNAL", "FAULTS_PHASE"
@@ -72,7 +73,7 @@ def _child(request: dict[str, Any], answer: Path) -> None:
     phase, number = request["phase"], request["number"]
     os.environ.update({MARK: request["folder"], _PHASE: phase, _SIGNAL: str(number), "PYTHONPATH": _PACKAGES})
     with _strike_at(phase, number):
-        session = run_command("optimize", request["words"], Path(request["folder"]) / "scratch")
+        session = run_command("optimize", request["words"], Path(request["folder"]))
     answer.write_text(json.dumps([dataclasses.asdict(session), list(sys.modules)]), encoding="utf-8")
 
 
@@ -80,6 +81,7 @@ def _answer(request: dict[str, Any]) -> Session | None:
     """The session of a child; None in the child itself."""
     answer = Path(request["folder"]) / "answer"
     answer.unlink(missing_ok=True)
+    compose(request["words"], answer.parent)  # before the fork: no child need do it again
     child = os.fork()
     if child == 0:
         _child(request, answer)
@@ -95,6 +97,7 @@ def _answer(request: dict[str, Any]) -> Session | None:
 
 
 def main() -> None:
+    schema.register()
     for line in sys.stdin:
         if (session := _answer(json.loads(line))) is None:
             return

@@ -26,6 +26,8 @@ from unittest.mock import patch
 import pyarrow.parquet
 from sqlalchemy.engine.default import DefaultDialect
 
+from tests.faults.study import SCRATCH
+
 ERRORS = (errno.ENOSPC, errno.EIO, errno.EACCES)
 _IN_SQLITE = {
     errno.ENOSPC: "database or disk is full", errno.EIO: "disk I/O error",
@@ -34,8 +36,6 @@ _IN_SQLITE = {
 OPEN, WRITE, FSYNC, RENAME, MKDIR, MKFIFO, COMMIT = "open", "write", "fsync", "rename", "mkdir", "mkfifo", "commit"
 _PACKAGES = (f"{os.sep}optimize{os.sep}", f"{os.sep}objectives{os.sep}")
 _ROOT = str(Path(__file__).resolve().parents[2])
-SCRATCH = "scratch"
-"""Name of the folder for temporary files of the code under test."""
 _FOUNDATIONS = ("files.py", "ledger.py")
 _TRIAL_BEGINS = "optimize/driver/preparation.py:begin"
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -22,14 +22,15 @@ import psutil
 
 from optimize.engine.process import free_port
 from optimize.engine.simulated import SimulatedLauncher
-from optimize.serve.restart_log import RestartLog
-from tests.faults.injector import SCRATCH, WRITE, Injector
-from tests.faults.study import Session, Study
+from optimize.serve.restart_log import Restart, RestartLog
+from optimize.serve.supervisor import Supervisor
+from tests.faults.injector import WRITE, Injector
+from tests.faults.study import SCRATCH, Session, Study
 
 SERVE = "optimize.serve"
 KILLS = 2
 _PROGRAM = [sys.executable, "-I", "-S", str(Path(__file__).with_name("quick_engine.py"))]
-_PATIENCE_S = 60.0
+_PATIENCE_S = 300.0
 
 
 class Launcher(SimulatedLauncher):
@@ -109,7 +110,7 @@ class Client(threading.Thread):
         """Whether it came true before the server ended."""
         deadline = time.monotonic() + _PATIENCE_S
         while not condition():
-            if self._end.wait(0.02):
+            if self._end.wait(0.05):
                 return False
             if time.monotonic() > deadline:
                 raise TimeoutError("the server did not come up")
@@ -144,6 +145,7 @@ class Service(Study):
         self._injector, self._port = injector, free_port()
         self._served = self.out / "studies/serve-smoke"
         self._defects: list[str] = []
+        self._leftovers: set[Path] = set()
 
     def forget(self) -> None:
         """Remove what serving has written, and what it can make again."""
@@ -154,10 +156,18 @@ class Service(Study):
         return super().run(verb, *overrides) if verb != SERVE else self._serve(*overrides)
 
     def _serve(self, *overrides: str) -> Session:
-        end = threading.Event()
-        client, before = Client(self._port, end), self._replacements()
-        out = Terminal(self._injector, self.folder / "terminal")
-        with _ended_by(end), patch("tests.faults.study.make_terminal", lambda: out):
+        end, supervisors = threading.Event(), list[Supervisor]()
+        client, out = Client(self._port, end), Terminal(self._injector, self.folder / "terminal")
+
+        def supervisor(*arguments: Any) -> Supervisor:
+            supervisors.append(Supervisor(*arguments))
+            return supervisors[0]
+
+        with (
+            _ended_by(end),
+            patch("tests.faults.study.make_terminal", lambda: out),
+            patch("optimize.serve.session.Supervisor", supervisor),
+        ):
             client.start()
             try:
                 session = super().run(
@@ -167,20 +177,23 @@ class Service(Study):
             finally:
                 end.set()
                 client.join()
-        recorded = self._replacements() - before
-        self._defects = list(client.defects)
-        if recorded != client.kills:
-            self._defects.append(f"{client.kills} engines were killed, and {recorded} replacements recorded")
+        restarts = [restart for instance in supervisors for restart in instance.restarts.own]
+        self._defects = [*client.defects, *self._unrecorded(restarts, client.kills)]
         return session
 
-    def _replacements(self) -> int:
-        """Number of restarts that succeeded, as recorded."""
-        path = self._served / "restarts.jsonl"
-        return sum(restart.how != "failed" for restart in RestartLog(path).read()) if path.is_file() else 0
+    def _unrecorded(self, restarts: Sequence[Restart], kills: int) -> list[str]:
+        """The restarts of a session that its file lacks, and kills without one, in words."""
+        records = list(RestartLog(self._served / "restarts.jsonl").read()) if restarts else []
+        replacements = sum(restart.how != "failed" for restart in restarts)
+        return [f"{restart} was not recorded" for restart in restarts if restart not in records] + (
+            [] if replacements == kills else [f"{kills} engines were killed, {replacements} replaced"]
+        )
 
     def losses(self, by_kill: bool = False) -> list[str]:
-        scratch = [f"{path} was left behind" for path in (self.folder / SCRATCH).iterdir()]
-        return super().losses(by_kill) + self._defects + scratch
+        leftovers = set((self.folder / SCRATCH).iterdir())
+        losses = [f"{path} was left behind" for path in leftovers - self._leftovers]
+        self._leftovers = leftovers
+        return super().losses(by_kill) + self._defects + losses
 
 
 @contextmanager

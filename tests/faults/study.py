@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib
 import io
 import json
@@ -21,11 +22,12 @@ from unittest.mock import patch
 
 import optuna
 import psutil
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
+from optimize.config import schema
 from optimize.config.compose import composed
-from optimize.config.secrets import register_node, register_words
+from optimize.config.secrets import as_yaml, register_node, register_words
 from optimize.engine.base import Engine, EngineConfig
 from optimize.engine.pool import EnginePool
 from optimize.evaluation.evaluator import Evaluator
@@ -44,8 +46,12 @@ ALL = os.environ.get("FAULTS") == "all"
 """Whether every fault is wanted, for minutes, rather than one of each kind."""
 MARK = "FAULTS_STUDY"
 """Environment variable of the processes of a study: its folder."""
+SCRATCH = "scratch"
+"""Name of a study's folder for temporary files."""
 BUDGET, CELLS = 3, 4
 """Trials of the budget, the baseline included, and of the confirmation: two rounds of the best and the baseline."""
+_ANY_FOLDER = "/any-folder"
+_register = cache(schema.register)
 _TEXT = "the old dog sees house"
 
 
@@ -110,29 +116,38 @@ class Session:
         return "" if is_one_line else f"not one line: {self.err!r}"
 
 
-def _composed(words: Sequence[str]) -> DictConfig:
-    """As `composed`, which takes half a second: once for each command, and the secrets are registered each time."""
+def compose(words: Sequence[str], folder: Path) -> DictConfig:
+    """As `composed`, which takes half a second: once for all studies whose commands differ in their folders alone."""
     register_words(words)
-    node = _cached(tuple(words))
+    node = copy.deepcopy(_with_any_folder(tuple(word.replace(str(folder), _ANY_FOLDER) for word in words)))
+    for key, _, value in (word.partition("=") for word in words if str(folder) in word):
+        OmegaConf.update(node, key, value)
     register_node(node)
     return node
 
 
 @cache
-def _cached(words: tuple[str, ...]) -> DictConfig:
+def _with_any_folder(words: tuple[str, ...]) -> DictConfig:
     return composed(words)
 
 
+@cache
+def _yaml(words: tuple[str, ...], folder: Path) -> str:
+    return as_yaml(compose(words, folder), words)
+
+
 @contextmanager
-def _quick_parts(scratch: Path) -> Iterator[None]:
+def _quick_parts(folder: Path) -> Iterator[None]:
     """The parts of a command that take time without touching what is tested, replaced."""
     with ExitStack() as stack:
         for name, part in {
             "optimize.executor.factory.make_executor": Scripted,
-            "optimize.cli.composed": _composed,
+            "optimize.config.schema.register": _register,
+            "optimize.cli.composed": lambda words: compose(words, folder),
+            "optimize.cli.as_yaml": lambda _, words: _yaml(tuple(words), folder),
             "optimize.report.page.write_png": lambda drawing, path: path,
             "optimize.tracking.tracker._PAUSE_S": 0.0,
-            "tempfile.tempdir": str(scratch),
+            "tempfile.tempdir": str(folder / SCRATCH),
         }.items():
             stack.enter_context(patch(name, part))
         yield
@@ -143,11 +158,11 @@ def make_terminal() -> io.StringIO:
     return io.StringIO()
 
 
-def run_command(verb: str, words: Sequence[str], scratch: Path) -> Session:
-    """Run a command in this process, on scripted engines."""
+def run_command(verb: str, words: Sequence[str], folder: Path) -> Session:
+    """Run a command on the study of a folder in this process, on scripted engines."""
     main, code = importlib.import_module(VERBS[verb]).main, -1
     out, err = make_terminal(), io.StringIO()
-    with _quick_parts(scratch), redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
+    with _quick_parts(folder), redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         with patch.object(sys, "argv", [verb, *words]):
             try:
@@ -192,8 +207,7 @@ class Study:
 
     def __init__(self, folder: Path, empty_mlflow_db: Path, *overrides: str) -> None:
         self.folder, self.out = folder, folder / "out"
-        self._scratch = folder / "scratch"
-        for path in (self.out, self._scratch):
+        for path in (self.out, folder / SCRATCH):
             path.mkdir(parents=True)
         shutil.copy(empty_mlflow_db, self.out / "mlflow.db")
         has_recipes = any("quantization" in word for word in overrides)
@@ -213,6 +227,7 @@ class Study:
         """Have the commands from here on use another tracking store in the study's folder."""
         shutil.copy(empty_mlflow_db, self.out / f"{name}.db")
         self.tracking = f"sqlite:///{self.out}/{name}.db"
+        self.command = [word for word in self.command if not word.startswith("tracking.")]
         self.command += [f"tracking.uri={self.tracking}", f"tracking.artifacts={self.out}/{name}/artifacts"]
 
     @property
@@ -230,7 +245,7 @@ class Study:
 
     def run(self, verb: str = "optimize", *overrides: str) -> Session:
         """Run a command on the study, as a user would."""
-        return run_command(verb, [*self.command, *overrides], self._scratch)
+        return run_command(verb, [*self.command, *overrides], self.folder)
 
     def losses(self, by_kill: bool = False) -> list[str]:
         """What a session lost or left behind, in words; call it after each session.

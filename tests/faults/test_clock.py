@@ -69,4 +69,5 @@ def test_a_clock_that_is_set_loses_nothing(tmp_path: Path, empty_mlflow_db: Path
     assert {t.state for t in trials} == {TrialState.COMPLETE}
     starts = [t.datetime_start or datetime.min for t in trials]
     assert abs(starts[SET_AT[0] + 1] - starts[0]) > DAY / 2, "the clock was not set"
-    assert all(0 <= r.seconds["total"] < 60 and 0 <= r.seconds["wall"] < 60 for r in study.ledger.records())
+    seconds = [r.seconds[name] for r in study.ledger.records() for name in ("total", "wall")]
+    assert all(0 <= s < DAY.total_seconds() / 2 for s in seconds), seconds  # however slow the machine is

@@ -16,7 +16,8 @@ from optuna.trial import TrialState
 from optimize.executor.base import Job
 from optimize.study.patience import is_passing
 from tests.faults.study import Study
-from tests.optimize.servers import MlflowServer, Postgres, postgres_bin
+from tests.faults.tracking_server import TrackingServer
+from tests.optimize.servers import Postgres, postgres_bin
 
 PROGRAMS = postgres_bin()
 pytestmark = [
@@ -40,18 +41,18 @@ def database() -> Iterator[Postgres]:
 
 
 @pytest.fixture
-def tracking(tmp_path: Path, empty_mlflow_db: Path) -> Iterator[MlflowServer]:
+def tracking(tmp_path: Path, empty_mlflow_db: Path) -> Iterator[TrackingServer]:
     folder = tmp_path / "tracking"
     folder.mkdir()
     shutil.copy(empty_mlflow_db, folder / "mlflow.db")
-    server = MlflowServer(folder)
+    server = TrackingServer(folder)
     server.start()
     yield server
-    server.stop()
+    server.close()
 
 
 def test_servers_that_die_and_come_back_cost_no_trial(
-    database: Postgres, tracking: MlflowServer, tmp_path: Path, empty_mlflow_db: Path, monkeypatch: pytest.MonkeyPatch
+    database: Postgres, tracking: TrackingServer, tmp_path: Path, empty_mlflow_db: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPTUNA_STORAGE", database.url)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri)

@@ -1,8 +1,8 @@
 """Every file write of a study and of what reads it fails once; the same command then goes on.
 
 Of the operations on one kind of file one fails, and functions and errors take turns. With FAULTS=all in the
-environment every operation fails with each of the errors, which takes an hour: pytest's -s shows the counts
-meanwhile.
+environment every operation fails with each of the errors, which takes ten minutes of a processor; pytest's -s shows
+the counts meanwhile.
 """
 
 from __future__ import annotations

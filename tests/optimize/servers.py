@@ -114,7 +114,7 @@ class MlflowServer:
             env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}, cwd=folder,
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
-        until(lambda: _is_up(f"{self.uri}/health"), self._server)
+        until(lambda: is_up(f"{self.uri}/health"), self._server)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         os.killpg(self._server.pid, number)
@@ -174,14 +174,14 @@ def recording_proxy() -> Iterator[RecordingProxy]:
             server.shutdown()
 
 
-def _is_up(url: str) -> bool:
+def is_up(url: str) -> bool:
     try:
         return httpx.get(url, timeout=1).is_success
     except httpx.HTTPError:
         return False
 
 
-def until(true: Callable[[], bool], server: subprocess.Popen[bytes], seconds: float = 90) -> None:
+def until(true: Callable[[], bool], server: subprocess.Popen[Any], seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         if server.poll() is not None or time.monotonic() > deadline:
