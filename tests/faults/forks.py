@@ -1,13 +1,12 @@
-"""A process that has imported everything, and forks: each child runs a study's command into a signal.
+"""A process that has run a study, and forks: each child runs a study's command into a signal.
 
+Whatever the first study of a process takes longer for, imports and the compiling of statements, no child need do again.
 It reads requests as JSON lines from standard input and answers each with one line, the session of the child.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import importlib
 import json
 import os
 import signal
@@ -25,18 +24,28 @@ from tests.conftest import ROOT
 from tests.faults.study import MARK, Session, Study, compose, run_command
 
 PHASES = ("quantize", "install", "baseline", "search", "confirm", "report")
+WARM_UP = "warm-up"
+"""In place of a phase: the process runs the study itself."""
 _SIGNAL, _PHASE = "FAULTS_SIGNAL", "FAULTS_PHASE"
 _PACKAGES = str(Path(__file__).with_name("packages"))
 
 
 class Forks:
-    """The other side: a context manager that keeps the process."""
+    """The other side: a context manager that keeps the process.
+
+    Args:
+        study: The study that the process runs itself.
+    """
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
 
     def __enter__(self) -> Forks:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.forks"], cwd=ROOT, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "COLUMNS": "200"},
         )  # fmt: skip
+        assert self.run(self._study, WARM_UP).code == 0
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -68,17 +77,22 @@ def _strike_at(phase: str, number: int) -> Iterator[None]:
         yield
 
 
-def _child(request: dict[str, Any], answer: Path) -> None:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+def _session(request: dict[str, Any]) -> Session:
     phase, number = request["phase"], request["number"]
     os.environ.update({MARK: request["folder"], _PHASE: phase, _SIGNAL: str(number), "PYTHONPATH": _PACKAGES})
     with _strike_at(phase, number):
-        session = run_command("optimize", request["words"], Path(request["folder"]))
-    answer.write_text(json.dumps([dataclasses.asdict(session), list(sys.modules)]), encoding="utf-8")
+        return run_command("optimize", request["words"], Path(request["folder"]))
+
+
+def _child(request: dict[str, Any], answer: Path) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    answer.write_text(json.dumps(dataclasses.asdict(_session(request))), encoding="utf-8")
 
 
 def _answer(request: dict[str, Any]) -> Session | None:
     """The session of a child; None in the child itself."""
+    if request["phase"] == WARM_UP:
+        return _session(request)
     answer = Path(request["folder"]) / "answer"
     answer.unlink(missing_ok=True)
     compose(request["words"], answer.parent)  # before the fork: no child need do it again
@@ -89,11 +103,7 @@ def _answer(request: dict[str, Any]) -> Session | None:
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if not answer.is_file():
         return Session(code, "", "")
-    session, modules = json.loads(answer.read_text(encoding="utf-8"))
-    for name in set(modules) - set(sys.modules):  # the next children need not import them
-        with contextlib.suppress(Exception):
-            importlib.import_module(name)
-    return Session(**session)
+    return Session(**json.loads(answer.read_text(encoding="utf-8")))
 
 
 def main() -> None:

@@ -20,8 +20,8 @@ RECIPES = "search_space.quantization={choices: [fp16, int8]}"
 
 
 @pytest.fixture(scope="module")
-def forks() -> Iterator[Forks]:
-    with Forks() as process:
+def forks(tmp_path_factory: pytest.TempPathFactory, empty_mlflow_db: Path) -> Iterator[Forks]:
+    with Forks(Study(tmp_path_factory.mktemp("forks"), empty_mlflow_db, RECIPES)) as process:
         yield process
 
 
