@@ -156,4 +156,6 @@ def _compute(layer: Any, row: Any) -> None:
 
 
 def _in_one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:400]
+    details = getattr(error, "errors", None)  # of pydantic, whose text adds the whole input
+    texts = [str(d["msg"]).removeprefix("Value error, ") for d in details()] if callable(details) else [str(error)]
+    return f"{type(error).__name__}: {' '.join('; '.join(texts).split())}"[:400]

@@ -73,6 +73,7 @@ def adapt() -> None:
     if current_platform.is_cpu():
         _fork_after_config_check(current_platform)
         _register_kernels_once(current_platform)
+        _inspect_models_here()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         raise Unsupported("importing vLLM initialized CUDA")
     os.register_at_fork(after_in_child=_apply_thread_environment)
@@ -97,6 +98,16 @@ def _register_kernels_once(platform: Any) -> None:
     if hasattr(cls, "register_triton_kernel_overrides"):  # from 0.27 on
         cls.register_triton_kernel_overrides()
         cls.register_triton_kernel_overrides = classmethod(lambda _: None)
+
+
+def _inspect_models_here() -> None:
+    """Have an engine look at its model's class itself, at the first start of each architecture.
+
+    vLLM starts a process for it that imports vLLM anew, so that nothing initializes CUDA, which a CPU does not have.
+    """
+    registry: Any = importlib.import_module("vllm.model_executor.models.registry")
+    if hasattr(registry, "_run_in_subprocess"):  # 0.25 to 0.32
+        registry._run_in_subprocess = lambda inspect: inspect()
 
 
 def _apply_thread_environment() -> None:

@@ -87,7 +87,7 @@ def _resolve(plan: Plan, at: Mapping[str, Any], progress: Progress) -> TrialConf
     checkpoints, broken = checkpoints_of(plan, progress)
     recipe = str(at.get(QUANTIZATION, plan.space.fixed_recipe.name))
     if recipe in broken:
-        raise OptimizeError(f"there is no checkpoint {recipe}: {broken[recipe]}")
+        raise OptimizeError(f"{recipe} cannot be measured here: {broken[recipe]}")
     return plan.space.resolve(at, checkpoints)
 
 

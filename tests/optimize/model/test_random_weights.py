@@ -21,6 +21,7 @@ from optimize.model.random_weights import materialized as made_in_a_child
 from optimize.model.write_weights import write_model
 from optimize.quantize.layers import stored_tensors
 from tests.conftest import ROOT, Run
+from tests.shapes import SHAPES
 
 SHAPE = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 32, "intermediate_size": 48,
@@ -52,6 +53,21 @@ def test_it_has_the_weights_of_its_shape(tmp_path: Path) -> None:
     assert message == ["making tiny-1.5: a llama of random weights"]
     here = materialized(model(), tmp_path / "here", lambda _: None)
     assert content_hash(here.path) == content_hash(made.path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("qwen3", "model.layers.1.self_attn.q_norm.weight"),
+        ("gemma3", "model.layers.0.pre_feedforward_layernorm.weight"),
+        ("opt", "model.decoder.layers.1.fc1.bias"),
+        ("qwen3_moe", "model.layers.1.mlp.experts.3.down_proj.weight"),
+    ],
+)
+def test_an_architecture_has_the_tensors_of_its_published_checkpoints(kind: str, name: str, tmp_path: Path) -> None:
+    random = RandomWeights(SHAPES[kind], str(ROOT / "demo/model"))
+    folder = Path(materialized(Model(kind, "", random=random), tmp_path, lambda _: None).path)
+    assert name in stored_tensors(folder)
 
 
 @pytest.mark.parametrize(("dtype", "stored"), [("float16", "F16"), ("bfloat16", "BF16"), ("float32", "F32")])
