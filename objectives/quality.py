@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from objectives.base import Direction, Estimate, Measurement
+from objectives.base import Direction, Estimate, Measurement, Objective
 from objectives.intervals import proportion_interval
 from objectives.segments import Floats, Paired, SegmentScore
 
 if TYPE_CHECKING:
     from sacrebleu.metrics.base import Metric
 
-__all__ = ["Bleu", "ChrF", "CorpusScore", "ExactMatch", "Paired", "Perplexity", "SegmentScore", "UserMetric"]
+__all__ = [
+    "Bleu", "ChrF", "CorpusScore", "ExactMatch", "FirstDifference", "Paired", "Perplexity", "SegmentScore",
+    "UserMetric", "needs_references", "scores_answers",
+]  # fmt: skip
+
+
+def needs_references(metric: Objective) -> bool:
+    """Whether a metric has no figure without references."""
+    return isinstance(metric, SegmentScore) and metric.from_workload
+
+
+def scores_answers(metric: Objective) -> bool:
+    """Whether a metric compares answers with references; perplexity is that of the references themselves."""
+    return needs_references(metric) and not isinstance(metric, Perplexity)
 
 
 def scored_rows(measurement: Measurement) -> dict[int, tuple[str, str]]:
@@ -110,8 +124,7 @@ class ExactMatch(_Mean):
     def of(self, answer: str, reference: str) -> float:
         return float(self._bare(answer) == self._bare(reference))
 
-    def estimate(self, measurement: Measurement) -> Estimate | None:
-        statistics = self.statistics(measurement)
+    def estimate_of(self, statistics: Mapping[int, Floats]) -> Estimate | None:
         if not statistics:
             return None
         hits = round(sum(float(hit) for hit, _ in statistics.values()))
@@ -120,6 +133,23 @@ class ExactMatch(_Mean):
     def _bare(self, text: str) -> str:
         words = " ".join(text.split())
         return words.casefold() if self.ignore_case else words
+
+
+class FirstDifference(_Mean):
+    """Share of the answer before its first difference from the reference: how far the two go together.
+
+    A model that once picks another token goes on from there in its own way. Exact match counts such an answer as wrong
+    wherever that was; this share says how far the two went together. It is counted in characters, because answers
+    arrive as text; the share of the tokens before the first one that differs is the same to within a token. The whole
+    is the longer of the two: an answer that stops early, or goes on, differs where the shorter one ends.
+    """
+
+    unit = "share"
+    scale = (0.0, 1.0)
+
+    def of(self, answer: str, reference: str) -> float:
+        longest = max(len(answer), len(reference))
+        return len(os.path.commonprefix([answer, reference])) / longest if longest else 1.0
 
 
 @dataclass

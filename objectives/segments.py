@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -32,24 +32,39 @@ class Paired:
         difference: Ours less theirs with its 95 % interval, in the unit of the score; `n` counts the common rows.
         ratio: Ours over theirs with its interval; None where a score is not positive.
         p: P value: chance of such a difference, or a larger one, between two systems that are equally good.
+        tolerance: Largest difference that counts as none, in the unit of the score: what the noise floor is uncertain
+            by where the reference is a model that repeats itself only nearly.
     """
 
     difference: Estimate
     ratio: Estimate | None
     p: float
+    tolerance: float = 0.0
+
+    @property
+    def is_noise(self) -> bool:
+        """Whether the difference is within the tolerance."""
+        return abs(self.difference.value) <= self.tolerance
 
     @property
     def significant(self) -> bool:
-        return self.p < _SIGNIFICANT
+        return self.p < _SIGNIFICANT and not self.is_noise
+
+    @property
+    def judged(self) -> Estimate | None:
+        """The ratio that decisions go by: 1 where the difference counts as none, its interval widened to hold 1."""
+        if self.ratio is None or not self.is_noise:
+            return self.ratio
+        return Estimate(1.0, min(self.ratio.low, 1.0), max(self.ratio.high, 1.0), self.ratio.n, self.ratio.unit)
 
     def to_dict(self) -> dict[str, Any]:
         ratio = None if self.ratio is None else self.ratio.to_dict()
-        return {"difference": self.difference.to_dict(), "ratio": ratio, "p": self.p}
+        return {"difference": self.difference.to_dict(), "ratio": ratio, "p": self.p, "tolerance": self.tolerance}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Paired:
         ratio = None if raw["ratio"] is None else Estimate.from_dict(raw["ratio"])
-        return cls(Estimate.from_dict(raw["difference"]), ratio, float(raw["p"]))
+        return cls(Estimate.from_dict(raw["difference"]), ratio, float(raw["p"]), float(raw.get("tolerance", 0.0)))
 
 
 class SegmentScore(Objective):
@@ -75,7 +90,23 @@ class SegmentScore(Objective):
         """The score of a sum of statistics, shape (k,)."""
 
     def estimate(self, measurement: Measurement) -> Estimate | None:
-        statistics = self.statistics(measurement)
+        return self.estimate_of(self.statistics(measurement))
+
+    def floor(self, repeats: Sequence[Measurement]) -> Estimate | None:
+        """The noise floor: the score of a model's further answers against its first ones, mean of all repeats.
+
+        The interval resamples rows, each with all of its repeats, for these depend on each other.
+        """
+        return self.estimate_of(self.mean_statistics(repeats))
+
+    def mean_statistics(self, repeats: Sequence[Measurement]) -> dict[int, Floats]:
+        """Workload row -> mean of its statistics over several measurements, of the rows that all of them have."""
+        tables = [self.statistics(measurement) for measurement in repeats]
+        rows = set.intersection(*(set(table) for table in tables)) if tables else set()
+        return {row: np.asarray(np.mean([table[row] for table in tables], axis=0)) for row in sorted(rows)}
+
+    def estimate_of(self, statistics: Mapping[int, Floats]) -> Estimate | None:
+        """The score of the rows' statistics; None where there are fewer than two rows."""
         if len(statistics) < _MIN_SEGMENTS:
             return None
         table = np.array([statistics[row] for row in sorted(statistics)])
@@ -83,14 +114,16 @@ class SegmentScore(Objective):
         low, high = _ends(self._scores(_resampled(len(table)) @ table))
         return Estimate(value, *self._within(min(low, value), max(high, value)), n=len(table), unit=self.unit)
 
-    def paired(self, ours: Measurement, theirs: Measurement) -> Paired | None:
+    def paired(self, ours: Measurement, *theirs: Measurement) -> Paired | None:
         """Our score against theirs on common rows; None where there are fewer than two.
+
+        Of several measurements of theirs each row counts with the mean of its statistics.
 
         The interval resamples the same rows for both (paired bootstrap: Koehn, as above). The p value is that of
         approximate randomization, which swaps the answers to each row with a chance of one half (Riezler and Maxwell,
         "On some pitfalls in automatic evaluation and significance testing for MT", 2005), as in sacreBLEU's PairedTest.
         """
-        statistics = self.statistics(ours), self.statistics(theirs)
+        statistics = self.statistics(ours), self.mean_statistics(theirs)
         rows = sorted(statistics[0].keys() & statistics[1].keys())
         if len(rows) < _MIN_SEGMENTS:
             return None

@@ -12,11 +12,10 @@ from typing import Any
 
 from objectives import Objective
 from objectives.accuracy import Accuracy
-from objectives.quality import SegmentScore, UserMetric
 from optimize.checkpoint import content_hash
 from optimize.config.grammar import one_line, variable
 from optimize.config.instantiate import build
-from optimize.config.measuring import Load
+from optimize.config.measuring import WORKLOAD, Load
 from optimize.config.recipes import check_files, check_unquantized
 from optimize.config.schema import StudyConfig
 from optimize.databases import check_sqlite
@@ -33,6 +32,7 @@ from optimize.ledger import study_folder
 from optimize.load.arrivals import Arrivals, Trace
 from optimize.load.fitting import fitted_workload
 from optimize.load.fixed_length import by_iterations
+from optimize.load.scoring import check_scores, reference_of, signature_of
 from optimize.load.workload import Workload
 from optimize.model.random_weights import materialized
 from optimize.redaction import hidden_flags, is_secret, masked, redact_all
@@ -40,7 +40,7 @@ from optimize.search import variables
 from optimize.search.space import SearchSpace, flag_of, is_request_knob, make_space
 
 _OPTUNA_TABLE, _MLFLOW_TABLE = "studies", "experiments"
-_FIXED = ("workload", "load", "model", "engine", "seed", "files", "tasks")
+_FIXED = ("workload", "load", "model", "engine", "seed", "files", "tasks", "quality")
 """Parts of the signature that must stay the same between the sessions of a study."""
 
 
@@ -59,6 +59,7 @@ class Plan:
         workload: Prompts and references.
         folder: The folder of the study's files.
         signature: The conditions that every figure of this study depends on.
+        reference: What answers are scored against: WORKLOAD or BASELINE, see `optimize.config.measuring.Quality`.
     """
 
     config: StudyConfig
@@ -71,6 +72,7 @@ class Plan:
     workload: Workload
     folder: Path
     signature: Mapping[str, str]
+    reference: str = WORKLOAD
 
     def engine_settings(self) -> str:
         """Hash of the settings that all engines of this study share and on which it depends whether one starts."""
@@ -116,11 +118,17 @@ def make_plan(config: StudyConfig) -> Plan:
     workload = fitted_workload(config, recorded, launcher.request_knobs_only)
     if config.model.random is not None:  # without references, nothing scores the meaningless answers
         workload = dataclasses.replace(workload, references=[])
-    _check_quality(workload, objectives, metrics, limits)
+    bounded = [limit.metric for limit in limits]
+    reference = reference_of(config, workload, [*objectives.values(), *(metrics[name] for name in bounded)])
+    check_scores(workload, reference, objectives, metrics, bounded)
     return Plan(
         config=config, space=space, objectives=objectives, metrics=metrics, limits=limits, launcher=launcher,
         arrivals=arrivals, workload=workload, folder=folder,
-        signature={**_signature(config, launcher, arrivals, workload), **_files(arguments), **_tasks(metrics)},
+        signature={
+            **_signature(config, launcher, arrivals, workload), **signature_of(config, reference), **_files(arguments),
+            **_tasks(metrics),
+        },
+        reference=reference,
     )  # fmt: skip
 
 
@@ -165,36 +173,6 @@ def _objective(name: str, node: object, where: str) -> Objective:
     if isinstance(objective, Accuracy):
         check_harness(f"{where}.{name}")
     return objective
-
-
-def _check_quality(
-    workload: Workload, objectives: Mapping[str, Objective], metrics: Mapping[str, Objective], limits: Sequence[Limit]
-) -> None:
-    if workload.references:
-        _check_functions(workload.references[0], metrics)
-        return
-    why = "answers cannot be scored (no references, or lengths that are set)"
-    for name, objective in objectives.items():
-        if _needs_references(objective):
-            others = ",".join(n for n, o in objectives.items() if not _needs_references(o))
-            raise ConfigError(f"objectives.{name}: {why}: name the other objectives, objectives=[{others}]")
-    for limit in limits:
-        if _needs_references(metrics[limit.metric]):
-            raise ConfigError(f"constraints.{limit.metric}: {why}: remove it, e.g. constraints.{limit.metric}=null")
-
-
-def _needs_references(metric: Objective) -> bool:
-    return isinstance(metric, SegmentScore) and metric.from_workload
-
-
-def _check_functions(reference: str, metrics: Mapping[str, Objective]) -> None:
-    """Score a perfect answer with each function of the user's: a broken one is known before an engine starts."""
-    for name, metric in metrics.items():
-        if isinstance(metric, UserMetric):
-            try:
-                metric.of(reference, reference)
-            except ValueError as error:
-                raise ConfigError(f"{name}: cannot score the workload's first reference: {error}") from error
 
 
 def _check_launcher(

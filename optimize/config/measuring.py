@@ -9,6 +9,10 @@ from omegaconf import MISSING
 
 from optimize.config.bounds import bounded, not_negative, positive
 
+AUTO, WORKLOAD, BASELINE = "auto", "workload", "baseline"
+"""What answers are scored against."""
+REFERENCE_COLUMN = "reference"
+
 
 @dataclass
 class WorkloadSource:
@@ -20,11 +24,12 @@ class WorkloadSource:
         subset: Configuration name of a hub data set.
         split: Split of a hub data set.
         prompt_column: Text, or a list of chat messages.
-        reference_column: Text; null without references, and then without scores of quality.
+        reference_column: Text; null without references: answers are then scored against the baseline's own, see
+            `quality.reference`. A file without the default column is taken as one of prompts alone.
         max_tokens_column: Limit of the row's answer in tokens, where it is below `max_tokens`; null for one limit.
         limit: Number of rows used, from the first; null for all.
         max_tokens: Limit of every answer in tokens; null takes the largest of `max_tokens_column`, or derives it from
-            the longest reference.
+            the longest reference, and takes 128 without references.
         prompt_tokens: A distribution of `optimize.load.lengths`; prompts are cut, or continued with others, to fit it.
         output_tokens: The same for answers, which then run to their length whatever the model would say.
         in_order: Whether prompts are sent in the order of the rows, as conversations grow; otherwise in a seeded one.
@@ -37,7 +42,7 @@ class WorkloadSource:
     subset: str | None = None
     split: str = "test"
     prompt_column: str = "prompt"
-    reference_column: str | None = "reference"
+    reference_column: str | None = REFERENCE_COLUMN
     max_tokens_column: str | None = None
     limit: int | None = bounded(None, least=1)
     max_tokens: int | None = bounded(None, least=1)
@@ -45,6 +50,22 @@ class WorkloadSource:
     output_tokens: Any = None
     in_order: bool = False
     fit_context: bool = False
+
+
+@dataclass
+class Quality:
+    """What answers are scored against; see `optimize.evaluation.references`.
+
+    Attributes:
+        reference: "workload" (its references), "baseline" (the answers of the unquantized model itself, decoded
+            greedily by the engine of vLLM's defaults), or "auto": the workload's where it has any, else the baseline's.
+        prompts: Most prompts that the baseline answers for reference: those that a load sends first.
+        floor_runs: How often it answers them; how far these runs differ is the noise floor of every score.
+    """
+
+    reference: str = bounded(AUTO, choices=(AUTO, WORKLOAD, BASELINE))
+    prompts: int = bounded(100, least=2)
+    floor_runs: int = bounded(2, least=2, reason="how far two runs of one model differ is the floor of every score")
 
 
 @dataclass

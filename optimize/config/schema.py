@@ -15,7 +15,7 @@ from omegaconf import MISSING
 from optimize.config.bounds import bounded, not_negative, positive
 from optimize.config.certify import Certify
 from optimize.config.deploy import Alerts, Deploy, Hardware, Price
-from optimize.config.measuring import Load, WorkloadSource
+from optimize.config.measuring import Load, Quality, WorkloadSource
 from optimize.config.serve import Serve
 
 BUDGET, NOISE = "budget", "noise"
@@ -256,6 +256,7 @@ class StudyConfig:
     search_space: dict[str, Any] = field(default_factory=dict)
     baseline: dict[str, Any] = field(default_factory=dict)
     workload: WorkloadSource = field(default_factory=WorkloadSource)
+    quality: Quality = field(default_factory=Quality)
     load: Load = field(default_factory=Load)
     at: dict[str, Any] = field(default_factory=dict)
     """Knob -> value of the configuration for `measure`, `serve` and `certify`; others stay at vLLM's defaults."""

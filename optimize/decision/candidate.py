@@ -48,5 +48,5 @@ class Candidate:
 
     @property
     def ratios(self) -> dict[str, Estimate]:
-        """Metric -> ratio to the baseline's, where the pairs have one."""
-        return {name: p.ratio for name, p in self.paired.items() if p.ratio is not None}
+        """Metric -> ratio to the baseline's that decisions go by, where the pairs have one."""
+        return {name: p.judged for name, p in self.paired.items() if p.judged is not None}

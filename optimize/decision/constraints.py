@@ -79,7 +79,10 @@ def make_limits(bounds: Mapping[str, Bound], metrics: Mapping[str, object]) -> l
     limits: list[Limit] = []
     for metric, bound in sorted(bounds.items()):
         if metric not in metrics:
-            raise ConfigError(f"constraints.{metric} is no metric of this study; {closest(metric, metrics)}")
+            raise ConfigError(
+                f"constraints.{metric} is no metric of this study (constraints.{metric}=null removes it); "
+                f"{closest(metric, metrics)}"
+            )
         _check(metric, bound)
         for value, upper, relative in (
             (bound.min, False, False), (bound.max, True, False),

@@ -89,7 +89,7 @@ class Preparation:
             hold: Called before the load: from then on nothing may run in the background.
         """
         answers = self.answers.to_send(answers_key(config))
-        return Job(config, record, self._futility(config, record), answers, hold)
+        return Job(config, record, self._futility(config, record), answers, hold, self._session.references)
 
     def _futility(self, config: TrialConfig, record: TrialRecord) -> Futility | None:
         """The figures against which a trial of the search may be cut short; None where it is measured in full."""

@@ -102,6 +102,7 @@ def _run_session(
         0, or 1 if files of the study are damaged, which the report has named.
     """
     from optimize.driver.loop import Loop
+    from optimize.driver.references import signed, study_references
     from optimize.driver.session import Session, tracked
     from optimize.study.lifecycle import open_study
     from optimize.study.trials import budget_trials
@@ -122,9 +123,11 @@ def _run_session(
         if suggestion := hint(plan, executor.machine):
             progress.say(suggestion)
         bound_cache(plan.config, progress.say)
+        references = study_references(plan, study, executor, progress)
         session = Session(
-            plan, study, tracker.ledger, tracker, progress, checkpoints, broken, progress.deadline, earlier
-        )
+            signed(plan, references), study, tracker.ledger, tracker, progress, checkpoints, broken, progress.deadline,
+            earlier, references,
+        )  # fmt: skip
         Loop(session, executor).run()
     return FAILED if tracker.ledger.damage else 0
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from optimize.driver.progress import Progress
 from optimize.errors import EngineFailure
+from optimize.evaluation.references import References
 from optimize.files import write_atomically
 from optimize.ledger import Ledger
 from optimize.plan import Plan
@@ -39,6 +40,7 @@ class Session:
         broken_recipes: Recipe name -> why there is no checkpoint, or why vLLM cannot serve it here.
         deadline: `time.monotonic()` after which the search asks for no further trial; None for no limit.
         earlier: Studies to start from.
+        references: The unquantized model's own answers, where these are what answers are scored against.
     """
 
     plan: Plan
@@ -50,6 +52,7 @@ class Session:
     broken_recipes: Mapping[str, EngineFailure]
     deadline: float | None = None
     earlier: Sequence[optuna.Study] = ()
+    references: References | None = None
 
 
 @contextmanager

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
 
 from objectives import Measurement, RequestRecord
-from objectives.segments import SegmentScore
 from optimize.decision.futility import Futility
 from optimize.engine.base import Engine, TrialConfig
 from optimize.engine.log_text import read_log
@@ -21,6 +19,8 @@ from optimize.evaluation.data_type import data_type_of
 from optimize.evaluation.engine_scores import engine_scores
 from optimize.evaluation.estimates import estimate_all, relative_half_width
 from optimize.evaluation.interference import Machine, disturbances
+from optimize.evaluation.pairs import paired_with_baseline
+from optimize.evaluation.references import References, texts_of
 from optimize.evaluation.refusal import outcome_of, whole_reason
 from optimize.evaluation.starting import StartWatch, Watch, watched
 from optimize.evaluation.task import Notes, Task, effort_in, phases_s, require_settled
@@ -53,6 +53,7 @@ class Evaluator:
         clock: Times everything; the clients must use the same one.
         telemetry: Makes the sampler of an engine and the machine, for the duration of a load.
         watch: Makes what watches the machine while an engine starts.
+        references: The unquantized model's own answers, where these are what answers are scored against.
     """
 
     plan: Plan
@@ -64,6 +65,7 @@ class Evaluator:
     clock: Clock = field(default_factory=MonotonicClock)
     telemetry: Callable[[Engine, Machine | None], Sampler] = Telemetry
     watch: Callable[[], Watch] = StartWatch
+    references: References | None = None
 
     def evaluate(
         self, config: TrialConfig, record: TrialRecord, hold: Callable[[], None] = lambda: None,
@@ -134,7 +136,9 @@ class Evaluator:
         self.ledger.write_requests(task.record.number, measurement.records, measurement.series)
         if self.answers is not None:
             self.answers.add(task.notes.answers_key, measurement.records, task.record.baseline)
-            task.notes.paired = self._paired(measurement, task.record.baseline, self.answers)
+            task.notes.paired = paired_with_baseline(
+                measurement, task.record.baseline, self.answers, self.plan, self.references
+            )
 
     def _keep_log(self, number: int) -> None:
         log = self.pool.last_log()
@@ -186,10 +190,8 @@ class Evaluator:
     def _load(self, task: Task, lease: Lease) -> tuple[LoadResult, Measurement]:
         """Run one load and observe it."""
         engine, plan, config = lease.engine, self.plan, task.config
-        answers = self._answers_so_far(task.notes.answers_key)
-        traffic = Traffic(
-            plan.workload, config.request, plan.arrivals, plan.config.load, plan.config.study.seed, answers
-        )
+        answers, later = self._answers_so_far(task.notes.answers_key)
+        traffic = Traffic(plan.workload, config.request, plan.arrivals, plan.config.load, plan.config.study.seed, later)
         machine = Machine(lambda: [*engine.pids, *self.clients.pids]) if engine.pids else None
         with self.telemetry(engine, machine).sampling() as telemetry:
             control = LoadControl(
@@ -216,7 +218,7 @@ class Evaluator:
     def _measurement(
         self, config: TrialConfig, records: Sequence[RequestRecord], start_s: float, end_s: float
     ) -> Measurement:
-        references = dict(enumerate(self.plan.workload.references))
+        references = texts_of(self.plan, self.references)
         return Measurement(records, start_s, end_s, references, beam_size=config.request.beam_size)
 
     # --- quality ------------------------------------------------------------------------------------------------
@@ -229,24 +231,19 @@ class Evaluator:
         notes.seconds["scoring"] = self.clock.now() - began
         return replace(measurement, **scores)
 
-    def _paired(self, ours: Measurement, baseline: bool, answers: AnswerStore) -> dict[str, Any]:
-        """Metric -> `Paired` with the study's baseline, on the rows that both answered."""
-        theirs = ours if baseline else self._of_baseline(ours, answers)
-        if theirs is None:
-            return {}
-        scores = {name: m for name, m in self.plan.metrics.items() if isinstance(m, SegmentScore)}
-        pairs = {name: score.paired(ours, theirs) for name, score in scores.items()}
-        return {name: paired.to_dict() for name, paired in pairs.items() if paired is not None}
+    def _answers_so_far(self, key: str) -> tuple[Mapping[int, str], Collection[int]]:
+        """Workload row -> answer that the study got to it before, from the same model and decoding; and the rows that
+        a load sends last, as nothing new is to be learned from them.
 
-    def _of_baseline(self, ours: Measurement, answers: AnswerStore) -> Measurement | None:
-        if answers.baseline is None:
-            return None
-        texts, scores = answers.of(answers.baseline), engine_scores(answers.baseline, self.plan)
-        return Measurement([], 0, 0, ours.references, answers=texts, **scores)
-
-    def _answers_so_far(self, key: str) -> Mapping[int, str]:
-        """Workload row -> answer that the study got to it before, from the same model and decoding."""
-        return {} if self.answers is None or not self.plan.workload.references else self.answers.of(key)
+        The model that gave the reference has answered all of them again, for the noise floor: its load sends them as
+        other loads do.
+        """
+        if self.answers is None or not texts_of(self.plan, self.references):
+            return {}, ()
+        if self.references is not None and key == self.references.key:
+            return self.references.runs[1], ()
+        answers = self.answers.of(key)
+        return answers, answers
 
     # --- when a window may close --------------------------------------------------------------------------------
 

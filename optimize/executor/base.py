@@ -10,6 +10,7 @@ from typing import Any, Protocol, Self
 from optimize.decision.futility import Futility
 from optimize.engine.base import EngineConfig, TrialConfig
 from optimize.evaluation.answers import SentAnswers
+from optimize.evaluation.references import References
 from optimize.ledger import TrialRecord
 from optimize.outcome import Evaluation
 
@@ -28,6 +29,7 @@ class Job:
         futility: Figures against which it may be cut short; None measures it in full.
         answers: Earlier answers of the study by the same model and decoding, and those of the baseline.
         hold: Called before the load by an executor of one engine: from then on nothing may run in the background.
+        references: The unquantized model's own answers, where these are what answers are scored against.
     """
 
     config: TrialConfig
@@ -35,6 +37,7 @@ class Job:
     futility: Futility | None = None
     answers: SentAnswers = field(default_factory=SentAnswers)
     hold: Callable[[], None] = nothing
+    references: References | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,13 @@ class Executor(Protocol):
 
         Raises:
             EngineFailure, TransientFault: as `Launcher.launch`.
+        """
+
+    def references(self) -> References:
+        """Have the unquantized model answer for reference; its engine stays for the next job of its configuration.
+
+        Raises:
+            EngineFailure, TransientFault: as `optimize.evaluation.references.ask`.
         """
 
     def submit(self, slot: int, job: Job) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +12,10 @@ from typing import Any, Protocol, Self
 
 from optimize.engine.base import EngineConfig
 from optimize.errors import ConfigError, EngineFailure, OptimizeError, TransientFault
+from optimize.evaluation.references import References
 from optimize.executor.base import Done, Job, nothing
 from optimize.executor.concurrency import ConcurrencyLimit
-from optimize.executor.worker import ALIKE, Effective, JobError, Lost, Message, Ready, Rejected, Result
+from optimize.executor.worker import ALIKE, Answered, Effective, JobError, Lost, Message, Ready, Rejected, Result
 from optimize.ledger import TrialRecord
 from optimize.outcome import Evaluation, Failed, Infeasible
 
@@ -84,7 +86,9 @@ class Fleet:
         self._losses: Counter[int] = Counter()  # by trial number
         self._starts: Counter[int] = Counter()  # by slot
         self._gone: dict[int, str] = {}  # slot -> why it was given up
-        self._answers: dict[int, Effective | JobError | Lost | None] = {}  # slot -> answer to a question, None so far
+        self._answers: dict[
+            int, Effective | Answered | JobError | Lost | None
+        ] = {}  # slot -> answer to a question, None so far
         self._concurrency = ConcurrencyLimit(spec.slots)
         self._entered = False
 
@@ -117,13 +121,28 @@ class Fleet:
         self._give(slot, job)
 
     def effective(self, config: EngineConfig, names: Sequence[str]) -> dict[str, Any]:
-        answer: Effective | JobError | Lost | None = None
+        answer = self._asked("effective", config, names)
+        assert isinstance(answer, Effective)
+        return dict(answer.values)
+
+    def references(self) -> References:
+        answer = self._asked("references")
+        assert isinstance(answer, Answered)
+        return answer.references
+
+    def _asked(self, method: str, *arguments: Any) -> Effective | Answered:
+        """The answer of a free worker to a question; the worker gets the next job.
+
+        Raises:
+            EngineFailure, TransientFault: the worker has no answer.
+        """
+        answer: Effective | Answered | JobError | Lost | None = None
         for _ in range(self._spec.losses_max + 1):
             while not self._idle:
                 self._listen(None)
             slot = self._idle.pop(0)
             self._answers[slot] = None
-            self._transport.send(slot, "effective", config, names)
+            self._transport.send(slot, method, *arguments)
             while self._answers[slot] is None:
                 self._listen(None)
             answer = self._answers.pop(slot)
@@ -131,8 +150,8 @@ class Fleet:
                 self._idle.insert(0, slot)
                 break
         match answer:
-            case Effective(values):
-                return dict(values)
+            case Effective() | Answered():
+                return answer
             case JobError(Infeasible(kind, reason, evidence)):
                 raise EngineFailure(kind, reason, evidence)
             case JobError(Failed(reason)) | Lost(reason):
@@ -166,7 +185,7 @@ class Fleet:
                 self._give_up(slot, f"the worker on {host} cannot serve this study: {reason}")
             case Result():
                 self._receive(slot, message)
-            case Effective() | JobError() if slot in self._answers:
+            case Effective() | Answered() | JobError() if slot in self._answers:
                 self._answers[slot] = message
             case JobError(outcome):
                 self._finish(slot, Done(slot, self._jobs[slot].record, Evaluation(outcome), False))
@@ -239,7 +258,7 @@ class Fleet:
 
     def _give(self, slot: int, job: Job) -> None:
         self._idle.remove(slot)
-        self._jobs[slot] = Job(job.config, job.record, job.futility, job.answers, nothing)
+        self._jobs[slot] = dataclasses.replace(job, hold=nothing)
         self._transport.send(slot, "run", self._jobs[slot])
 
     def _await_workers(self) -> None:

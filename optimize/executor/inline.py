@@ -11,6 +11,7 @@ from typing import Any, Self
 from optimize.engine.base import EngineConfig
 from optimize.engine.pool import EnginePool
 from optimize.evaluation.evaluator import Evaluator
+from optimize.evaluation.references import References, ask
 from optimize.evaluation.starting import watched
 from optimize.executor.base import Done, Job
 from optimize.ledger import Ledger
@@ -63,6 +64,9 @@ class Inline:
         ):
             return lease.engine.effective(names)
 
+    def references(self) -> References:
+        return ask(self._plan, self._pool, self._clients, self._phase)
+
     def submit(self, slot: int, job: Job) -> None:
         self._job = job
 
@@ -77,7 +81,9 @@ class Inline:
 
     def _evaluator_of(self, job: Job) -> Evaluator:
         ledger = Ledger(self._plan.folder)
-        return self._evaluator(self._plan, self._pool, self._clients, ledger, self._phase, job.answers)
+        return self._evaluator(
+            self._plan, self._pool, self._clients, ledger, self._phase, job.answers, references=job.references
+        )
 
     def interrupt(self) -> None:
         with contextlib.suppress(Exception):

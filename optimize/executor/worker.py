@@ -19,6 +19,7 @@ from optimize.engine.base import EngineConfig, TrialConfig
 from optimize.engine.pool import EnginePool
 from optimize.errors import EngineFailure, OptimizeError
 from optimize.evaluation.evaluator import Evaluator
+from optimize.evaluation.references import References, ask
 from optimize.evaluation.starting import watched
 from optimize.executor.base import Job
 from optimize.executor.placement import Place, taken
@@ -110,7 +111,14 @@ class Lost:
     reason: str
 
 
-Message = Ready | Rejected | Result | Effective | JobError | Lost
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The unquantized model's answers for reference."""
+
+    references: References
+
+
+Message = Ready | Rejected | Result | Effective | Answered | JobError | Lost
 
 
 class Worker:
@@ -145,12 +153,17 @@ class Worker:
         with watched(self._plan.config.load.guard), self._pool.lease(config) as lease:
             return lease.engine.effective(names)
 
+    def references(self) -> References:
+        return ask(self._plan, self._pool, self._clients, lambda _: None)
+
     def run(self, job: Job) -> Result:
         """Evaluate one job; see `optimize.evaluation.evaluator.Evaluator.evaluate`."""
         self._ensure_checkpoint(job.config.engine)
         signature = {**job.record.signature, "machine": self._plan.signature["machine"]}
         record = dataclasses.replace(job.record, signature=signature)
-        evaluator = Evaluator(self._plan, self._pool, self._clients, self._ledger, lambda _: None, job.answers)
+        evaluator = Evaluator(
+            self._plan, self._pool, self._clients, self._ledger, lambda _: None, job.answers, references=job.references
+        )
         evaluation = evaluator.evaluate(job.config, record, futility=job.futility)
         return Result(record, evaluation, self._is_live(job.config), {} if self._shared else self._files(record.number))
 
@@ -187,11 +200,13 @@ def _plan(config: StudyConfig, folder: Path) -> Plan:
     return dataclasses.replace(plan, folder=folder)
 
 
-def respond(worker: Worker, method: str, arguments: Sequence[Any]) -> Result | Effective | JobError:
+def respond(worker: Worker, method: str, arguments: Sequence[Any]) -> Result | Effective | Answered | JobError:
     """Answer one request of the driver; an expected failure is an answer, too."""
     try:
         if method == "effective":
             return Effective(worker.effective(*arguments))
+        if method == "references":
+            return Answered(worker.references())
         return worker.run(*arguments)
     except EngineFailure as failure:
         reason = "; ".join([str(failure), *(failure.disturbances or ())])

@@ -45,6 +45,15 @@ class LoadRequest:
     later: Collection[int] = ()
 
 
+def order_of(workload: Workload, seed: int, later: Collection[int] = ()) -> list[int]:
+    """The rows of a workload in the order in which a load sends them, over and over; see `LoadRequest`."""
+    rows = list(range(len(workload.prompts)))
+    if not workload.in_order:
+        random.Random(seed).shuffle(rows)
+        rows.sort(key=frozenset(later).__contains__)
+    return rows
+
+
 class ClientPool:
     """Client processes, each with an event loop of its own; a context manager that ends them.
 
@@ -120,10 +129,8 @@ class LoadRun:
     unanswered: list[RequestRecord] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        request, rows = self.request, list(range(len(self.request.workload.prompts)))
-        if not request.workload.in_order:
-            random.Random(request.seed).shuffle(rows)
-            rows.sort(key=frozenset(request.later).__contains__)
+        request = self.request
+        rows = order_of(request.workload, request.seed, request.later)
         self.cpu: list[list[tuple[float, float]]] = [[] for _ in self.processes]
         self._reports: list[Report | None] = [None] * len(self.processes)
         for index, process in enumerate(self.processes):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from optimize.checkpoint import local_folder, model_config
+from optimize.config.measuring import WORKLOAD
 from optimize.config.schema import StudyConfig
 from optimize.errors import ConfigError
 from optimize.load.tokens import token_counts
@@ -30,7 +31,8 @@ def fitted_workload(config: StudyConfig, recorded: Sequence[Recorded] = (), remo
         ConfigError: what `load_workload` raises, or no row fits the model's context.
     """
     source, model, cache = config.workload, config.model.path, Path(config.cache_dir)
-    workload = load_workload(source, model, cache, config.study.seed, recorded)
+    needed = config.quality.reference == WORKLOAD
+    workload = load_workload(source, model, cache, config.study.seed, recorded, needed)
     if remote:
         return workload
     flags = {**(config.engine.get("flags") or {}), **config.model.flags}

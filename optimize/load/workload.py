@@ -9,12 +9,13 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from optimize.config.instantiate import build
-from optimize.config.measuring import WorkloadSource
+from optimize.config.measuring import REFERENCE_COLUMN, WorkloadSource
 from optimize.entries import claim, renew
 from optimize.errors import ConfigError, closest, one_line
 from optimize.load.lengths import Lengths
@@ -22,7 +23,7 @@ from optimize.load.tokens import token_counts, tokenizer_of
 
 Prompt = str | list[dict[str, Any]]
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
-_ANSWER_MARGIN = 1.25
+_ANSWER_MARGIN, _MAX_TOKENS = 1.25, 128
 Recorded = tuple[int | None, int | None]
 
 
@@ -73,8 +74,9 @@ class Workload:
 
 
 def load_workload(
-    source: WorkloadSource, model: str, cache_folder: Path, seed: int = 0, recorded: Sequence[Recorded] = ()
-) -> Workload:
+    source: WorkloadSource, model: str, cache_folder: Path, seed: int = 0, recorded: Sequence[Recorded] = (),
+    needs_references: bool = False,
+) -> Workload:  # fmt: skip
     """Load, check and bound a workload.
 
     Args:
@@ -83,11 +85,14 @@ def load_workload(
         cache_folder: Root of the cache.
         seed: Seed of lengths drawn from a distribution.
         recorded: (prompt tokens, output tokens) of recorded requests in order; None where not recorded.
+        needs_references: Whether a file without the default column of references is refused.
 
     Raises:
         ConfigError: missing or broken file, missing column, empty data set, wrong types, lengths that do not fit.
     """
     rows = _read(source, cache_folder)
+    if not needs_references and _is_bare(rows.column_names, source):
+        source = replace(source, reference_column=None)
     prompts, references = _columns(rows, source)
     lengths = _lengths(source, len(prompts), seed, recorded)
     if lengths is None:
@@ -206,6 +211,12 @@ def _broken_line(path: Path) -> str:
     return ""
 
 
+def _is_bare(columns: Sequence[str], source: WorkloadSource) -> bool:
+    """Whether a file holds prompts alone: the default column of references is missing, and no misspelt one is there."""
+    name = source.reference_column
+    return name == REFERENCE_COLUMN and name not in columns and not get_close_matches(name, columns)
+
+
 def _columns(rows: Any, source: WorkloadSource) -> tuple[list[Prompt], list[str]]:
     for key in ("prompt_column", "reference_column", "max_tokens_column"):
         name = getattr(source, key)
@@ -259,11 +270,11 @@ def _limits(rows: Any, source: WorkloadSource, number: int) -> list[int] | None:
 
 
 def _longest(references: Sequence[str], source: WorkloadSource, model: str, cache_folder: Path) -> int:
-    """Tokens of the longest reference, plus a quarter.
+    """Tokens of the longest reference, plus a quarter; a round number without references.
 
     Beam search runs for max_tokens steps even where the answer ends before, so a loose bound costs time in every
     request.
     """
     if not references:
-        raise ConfigError("workload.reference_column=null leaves nothing to bound answers by: set workload.max_tokens")
+        return _MAX_TOKENS
     return math.ceil(max(token_counts(references, model, cache_folder)) * _ANSWER_MARGIN)

@@ -13,6 +13,7 @@ from optimize.config.schema import StudyConfig
 from optimize.driver.checkpoints import checkpoints_of
 from optimize.driver.look import look
 from optimize.driver.progress import Progress
+from optimize.driver.references import signed
 from optimize.driver.session import FAILED, FINISHED, tracked
 from optimize.driver.signals import terminable
 from optimize.driver.single import measure_once, record_of
@@ -21,6 +22,7 @@ from optimize.engine.pool import EnginePool
 from optimize.engine.startup import phases_in
 from optimize.errors import OptimizeError
 from optimize.evaluation.evaluator import Evaluator
+from optimize.evaluation.references import references_of
 from optimize.formatting import figure
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.audit import Audit
@@ -64,7 +66,9 @@ def run_measurement(config: StudyConfig, config_yaml: str) -> int:
     ):
         look(plan, progress)
         point = _resolve(plan, config.at, progress)
-        evaluator = Evaluator(plan, pool, clients, Ledger(plan.folder), progress.phase)
+        references = references_of(plan, pool, clients, progress.phase)
+        plan = signed(plan, references)
+        evaluator = Evaluator(plan, pool, clients, Ledger(plan.folder), progress.phase, references=references)
         for number in range(config.repeats):
             records += _repeat(number, point, plan, evaluator, tracker, progress)
             pool.close()  # the interval is to include how far engines differ from one start to the next

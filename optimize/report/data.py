@@ -13,6 +13,7 @@ from optimize.formatting import title_of, unit_of
 from optimize.ledger import TrialRecord
 from optimize.outcome import Role, State
 from optimize.report.importance import Share
+from optimize.study.noise_floor import NoiseFloor
 from optimize.study.rows import Row
 
 KINDS = {
@@ -95,6 +96,8 @@ class Facts:
         signature: The conditions that every figure depends on.
         caution: A sentence if the conditions differ within the study; else empty.
         overrides: Words of the command that ran the study.
+        scored: Metrics that score answers.
+        floor: How nearly the model that gave the reference repeats itself; None where the workload has references.
     """
 
     study: str
@@ -119,6 +122,8 @@ class Facts:
     signature: Mapping[str, str]
     caution: str = ""
     overrides: Sequence[str] = ()
+    scored: Sequence[str] = ()
+    floor: NoiseFloor | None = None
     _kinds: dict[int, str] = field(default_factory=dict, init=False, repr=False)
     _by_number: dict[int, TrialRecord] = field(default_factory=dict, init=False, repr=False)
 
@@ -130,6 +135,11 @@ class Facts:
     @property
     def baseline(self) -> Candidate | None:
         return next((c for c in self.candidates if c.baseline), None)
+
+    def label(self, name: str) -> str:
+        """A metric's name for people, and what it is against where that is not the workload's references."""
+        against = self.signature.get("quality", "") if name in self.scored else ""
+        return f"{title_of(name)} {against}".rstrip()
 
     def record(self, number: int) -> TrialRecord | None:
         """The ledger's record of a trial."""

@@ -16,6 +16,7 @@ from optimize.report.data import Facts, InspectedTrial, Knob
 from optimize.report.importance import Share
 from optimize.study import confirmation
 from optimize.study.info import info_of
+from optimize.study.noise_floor import noise_floor_of
 from optimize.study.rows import Row
 from optimize.study.trials import budget_trials, candidates
 
@@ -62,6 +63,8 @@ def gather(
         signature=info.signature,
         caution=caution,
         overrides=ledger.overrides(),
+        scored=info.same_sample,
+        floor=noise_floor_of(study),
     )
 
 

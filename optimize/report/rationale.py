@@ -46,7 +46,7 @@ def rationale(facts: Facts) -> list[str]:
     if recommendation is None:
         return []
     sentences = [
-        *_gains(facts, recommendation), _score(facts), *_unconfirmed(recommendation),
+        *_gains(facts, recommendation), _noise(facts), _score(facts), *_unconfirmed(recommendation),
         *_constraints(facts, recommendation), *_runner_up(facts, recommendation), *_refuted(facts),
     ]  # fmt: skip
     return [sentence for sentence in sentences if sentence]
@@ -63,13 +63,19 @@ def _gains(facts: Facts, recommendation: Recommendation) -> list[str]:
     if recommendation.pick.baseline:
         return []
     gains = recommendation.gains
-    texts = {n: f"{title_of(n)} {versus_default(change_of(e, facts.directions[n]), '')}" for n, e in gains.items()}
+    texts = {n: f"{facts.label(n)} {versus_default(change_of(e, facts.directions[n]), '')}" for n, e in gains.items()}
     better = [texts[n] for n, e in gains.items() if e.low > 1.0]
     worse = [texts[n] for n, e in gains.items() if 0 < e.high < 1.0]
-    even = [title_of(n) for n, e in gains.items() if texts[n] not in (*better, *worse)]
+    even = [facts.label(n) for n, e in gains.items() if texts[n] not in (*better, *worse)]
     sentences = [f"Better than the default: {', '.join(better)}."] if better else []
     sentences += [f"Worse than the default: {', '.join(worse)}."] if worse else []
     return [*sentences, *([f"No difference from the default shown: {', '.join(even)}."] if even else [])]
+
+
+def _noise(facts: Facts) -> str:
+    """What a loss of quality is held against where the reference is the model itself."""
+    words = facts.floor.in_words([name for name in facts.directions if name in facts.scored]) if facts.floor else ""
+    return f"Quality is {facts.signature.get('quality', '')}: {words}." if words else ""
 
 
 def _unconfirmed(recommendation: Recommendation) -> list[str]:

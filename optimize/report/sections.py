@@ -20,7 +20,7 @@ from optimize.report.terminal import request_fields
 from optimize.report.time_spent import costs_of, start_phases_s, windows_in_words
 
 _TRIALS_PER_REASON, _CANDIDATES = 5, 10
-_CONDITIONS = ("machine", "engine", "model", "workload", "load", "tasks")
+_CONDITIONS = ("machine", "engine", "model", "workload", "load", "quality", "tasks")
 _NOT_REPEATED = ("study.fresh=", "study.trials=", "study.minutes=", "study.name=", "output_dir=", "confirm.", "search.")
 
 
@@ -103,7 +103,8 @@ def time_spent(facts: Facts) -> list[tuple[str, str]]:
     ]
     phases = start_phases_s(facts.records)
     starts = [(f"median of a start: {phase}", f"{taken_s:.1f} s") for phase, taken_s in phases.items()]
-    return [*figures, *starts, *_overheads(facts.records)]
+    asked = [("reference answers, once", facts.floor.cost())] if facts.floor else []
+    return [*figures, *asked, *starts, *_overheads(facts.records)]
 
 
 def windows(facts: Facts) -> str:

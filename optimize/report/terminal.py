@@ -12,6 +12,7 @@ from optimize.formatting import change_of, figure, printable, title_of, versus_d
 from optimize.report.data import limit_text
 from optimize.study.confirmation import directions_of
 from optimize.study.info import info_of
+from optimize.study.noise_floor import noise_floor_of
 from optimize.study.rows import Row, row_of
 from optimize.study.trials import budget_trials, candidates, trial_of
 
@@ -26,6 +27,7 @@ def in_words(study: optuna.Study, recommendation: Recommendation) -> str:
     lines += [f"  {title_of(name):18} {_figure_line(study, recommendation, name)}" for name in row.objectives]
     lines.append(f"  score              {_verdict(recommendation)}")
     lines += _runner_up(recommendation)
+    lines += _quality(study, row)
     disturbed = trial_of(study, pick.number).user_attrs.get("disturbed")
     if disturbed and not recommendation.rounds:
         lines.append(f"  disturbed          {'; '.join(disturbed)}: measure it again before you rely on it")
@@ -34,6 +36,15 @@ def in_words(study: optuna.Study, recommendation: Recommendation) -> str:
     limits = [limit_text(limit, units.get(limit.metric, "")) for limit in info_of(study).limits]
     lines.append(f"  kept constraints   {', '.join(limits) if limits else 'the study set none'}")
     return "\n".join([*lines, *_deployment(row)])
+
+
+def _quality(study: optuna.Study, row: Row) -> list[str]:
+    """What scores of quality are against where that is the model itself, and what counts as a loss."""
+    floor = noise_floor_of(study)
+    if floor is None:
+        return []
+    words = floor.in_words(list(row.objectives))
+    return [f"  quality            {row.signature.get('quality', '')}{f'; {words}' if words else ''}"]
 
 
 def _settings(params: Mapping[str, object]) -> str:
@@ -55,6 +66,8 @@ def _paired_test(paired: Paired | None) -> str:
     if paired is None:
         return ""
     verdict = "significant" if paired.significant else "not significant"
+    if paired.is_noise and paired.difference.value:
+        verdict = "within the noise floor"
     return f", {verdict} on {paired.difference.n} prompts answered by both (p = {paired.p:.2g})"
 
 

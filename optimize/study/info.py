@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from objectives import Direction
+from optimize.config.measuring import BASELINE
 from optimize.config.schema import Scenario
 from optimize.decision.constraints import Limit
 from optimize.files import read_json, reading, write_atomically
@@ -110,7 +111,11 @@ def make_info(plan: Plan, tags: Mapping[str, str] | None = None, glossary: str =
         glossary: Markdown table of its metrics.
     """
     config, workload = plan.config, plan.workload
-    sizes = {"prompts": len(workload.prompts), "max_tokens": workload.max_tokens, "scored": bool(workload.references)}
+    sizes = {
+        "prompts": len(workload.prompts),
+        "max_tokens": workload.max_tokens,
+        "scored": bool(workload.references) or plan.reference == BASELINE,
+    }
     named = {"study": config.study.name, "scenario": config.scenario.name, "model": config.model.name}
     return StudyInfo(
         scenario=config.scenario,

@@ -188,8 +188,8 @@ def paired_so_far(study: optuna.Study) -> dict[str, dict[str, Paired]]:
 
 
 def ratios_of(paired: Mapping[str, Any]) -> dict[str, Estimate]:
-    """Metric -> ratio to the baseline's figure; `paired` holds comparisons, or records of them."""
-    return {name: p.ratio for name, p in _comparisons(paired).items() if p.ratio is not None}
+    """Metric -> ratio to the baseline's figure that decisions go by; `paired` holds comparisons, or records of them."""
+    return {name: p.judged for name, p in _comparisons(paired).items() if p.judged is not None}
 
 
 def _comparisons(paired: Mapping[str, Any]) -> dict[str, Paired]:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 
 from objectives import Measurement
 from objectives.segments import SegmentScore
+from optimize.config.measuring import BASELINE
 from optimize.evaluation.answers import AnswerStore
 from optimize.evaluation.engine_scores import engine_scores
+from optimize.evaluation.references import kept_references, texts_of
 from optimize.plan import Plan
 from optimize.tables.comparison import Quality
 
@@ -20,7 +22,7 @@ def quality_of(keys: Mapping[int, str], plan: Plan, answers: AnswerStore) -> dic
         plan: Workload and metrics.
         answers: The answers of all rounds.
     """
-    references = dict(enumerate(plan.workload.references))
+    references = texts_of(plan, kept_references(plan) if plan.reference == BASELINE else None)
     scores = {
         name: metric
         for name, metric in plan.metrics.items()

@@ -13,6 +13,7 @@ from optimize.config.schema import LEAST_ROUNDS, StudyConfig
 from optimize.driver.checkpoints import checkpoints_of
 from optimize.driver.look import look
 from optimize.driver.progress import Progress
+from optimize.driver.references import signed
 from optimize.driver.session import FAILED, FINISHED, tracked
 from optimize.driver.signals import terminable
 from optimize.driver.single import measure_once
@@ -21,6 +22,7 @@ from optimize.errors import ConfigError, OptimizeError
 from optimize.evaluation.answers import Answers
 from optimize.evaluation.estimates import estimate_all
 from optimize.evaluation.evaluator import Evaluator
+from optimize.evaluation.references import references_of
 from optimize.files import path_part
 from optimize.formatting import terminal
 from optimize.ledger import Ledger, TrialRecord
@@ -91,9 +93,12 @@ def _measure(
     ):
         look(plan, progress)
         checkpoints, broken = checkpoints_of(plan, progress)
-        evaluator = Evaluator(plan, pool, clients, ledger, progress.phase, Answers(ledger))
+        references = references_of(plan, pool, clients, progress.phase)
+        evaluator = Evaluator(
+            plan, pool, clients, ledger, progress.phase, Answers(ledger), references=references
+        )  # fmt: skip
         run = GridRun(
-            plan=plan,
+            plan=signed(plan, references),
             measure=lambda record, config: measure_once(record, config, evaluator, tracker, progress),
             next_trial=lambda: max(ledger.numbers(), default=-1) + 1,
             end_round=pool.close,

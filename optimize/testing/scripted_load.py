@@ -12,6 +12,7 @@ from objectives import RequestRecord
 from optimize.engine.base import Endpoint
 from optimize.load.arrivals import Arrivals, ClosedLoop
 from optimize.load.client_pool import LoadRequest
+from optimize.load.workload import Prompt
 
 _CALL_S = 1e-6
 """What a call costs at least, as on a real clock: a wait of less than the clock resolves would never end."""
@@ -37,13 +38,15 @@ class ScriptedRequest:
     Attributes:
         at: The clock when it is sent.
         number: Its place in its load, from 0.
-        row: Row of the workload.
+        row: Row of the workload that is sent.
+        prompt: Its prompt.
         max_tokens: Bound on the answer.
     """
 
     at: float
     number: int
     row: int
+    prompt: Prompt
     max_tokens: int
 
 
@@ -198,8 +201,8 @@ class ScriptedLoad:
     def _send(self, event: _Event) -> None:
         number, sent_s, request = next(self._sent), event.at_s + self._send_lag_s, self._request
         row = self._rows[number % len(self._rows)]
-        bound = min(request.max_tokens, request.workload.bound(row))
-        answer = self._server(ScriptedRequest(self.began + sent_s, number, row, bound))
+        bound, prompt = min(request.max_tokens, request.workload.bound(row)), request.workload.prompts[row]
+        answer = self._server(ScriptedRequest(self.began + sent_s, number, row, prompt, bound))
         if answer.latency_s > request.timeout_s:
             answer = ScriptedAnswer(request.timeout_s, "timeout", "", 0)
         assert answer.latency_s > 0, "an answer in no time would leave a closed loop in an endless loop"

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from objectives import Measurement, RequestRecord
-from objectives.quality import Bleu, ChrF, scored_rows
+from objectives.quality import Bleu, ChrF, ExactMatch, FirstDifference, scored_rows
 
 SENTENCES = [f"the {a} {n} sees the {b} house" for a in ("old", "red") for n in ("man", "dog") for b in ("big", "new")]
 
@@ -76,3 +76,27 @@ def test_few_answers_of_which_one_is_empty_still_have_a_score(objective: Bleu | 
     estimate = objective.estimate(_measured(["", *SENTENCES[1:3]], SENTENCES[:3]))
     assert estimate is not None
     assert 0 < estimate.value < 100
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "share"),
+    [
+        ("the old dog", "the old dog", 1.0), ("the old man", "the old dog", 8 / 11), ("a dog", "the dog", 0.0),
+        ("the old", "the old dog", 7 / 11), ("the old dog barks", "the old dog", 11 / 17), ("", "", 1.0),
+    ],
+)  # fmt: skip
+def test_the_first_difference_is_where_two_answers_part(answer: str, reference: str, share: float) -> None:
+    assert FirstDifference().of(answer, reference) == pytest.approx(share)
+
+
+def test_the_first_difference_says_how_late_it_comes_where_exact_match_does_not() -> None:
+    late, early = ([f"{a} {s} {b}" for s in SENTENCES] for a, b in (("so", "maybe"), ("perhaps", "now")))
+    references = [f"so {s} now" for s in SENTENCES]
+    figures = [
+        metric.estimate(_measured(answers, references))
+        for metric in (ExactMatch(), FirstDifference())
+        for answers in (early, late)
+    ]
+    same_early, same_late, share_early, share_late = [e.value for e in figures if e is not None]
+    assert same_early == same_late == 0.0
+    assert share_early == 0.0 and share_late > 0.8

@@ -201,3 +201,42 @@ def test_a_score_on_few_rows_is_levelled_to_all_rows() -> None:
     few, all_rows = Estimate(-1.0, -4.0, 2.0, 8, "BLEU"), Estimate(74.0, 70.0, 78.0, 300, "BLEU")
     estimate = levelled(few, all_rows)
     assert estimate == Estimate(73.0, 68.0, 78.0, 8, "BLEU")
+
+
+def test_the_noise_floor_is_the_mean_of_all_repeats_with_an_interval_over_prompts() -> None:
+    references = _sentences(80)
+    repeats = [_all(_worse(references, 0.02, seed), references) for seed in range(4)]
+    single = [Bleu().estimate(repeat) for repeat in repeats]
+    floor = Bleu().floor(repeats)
+    assert floor is not None and floor.n == 80 and floor.low < floor.value < floor.high
+    values = [e.value for e in single if e is not None]
+    assert min(values) < floor.value < max(values)
+    widths = [e.high - e.low for e in single if e is not None]
+    assert floor.high - floor.low < min(widths)  # four looks at each prompt
+    assert ExactMatch().floor(repeats[:1]) == ExactMatch().estimate(repeats[0])
+
+
+def test_a_score_is_compared_with_all_repeats_at_once() -> None:
+    references = _sentences(120)
+    repeats = [_all(_worse(references, 0.02, seed), references) for seed in range(4)]
+    worse, equal = (Bleu().paired(_all(_worse(references, s, 9), references), *repeats) for s in (0.08, 0.02))
+    assert worse is not None and worse.significant and worse.difference.high < 0
+    assert equal is not None and not equal.significant
+
+
+@pytest.mark.parametrize(
+    ("difference", "tolerance", "judged"), [(-0.8, 1.0, 1.0), (-1.2, 1.0, 0.98), (-0.8, 0.0, 0.98)]
+)
+def test_a_difference_within_the_tolerance_counts_as_none(difference: float, tolerance: float, judged: float) -> None:
+    ratio = Estimate(0.98, 0.97, 0.99, 50, "x")
+    pair = Paired(Estimate(difference, difference - 0.1, difference + 0.1, 50, "BLEU"), ratio, 0.01, tolerance)
+    assert pair.judged is not None and pair.judged.value == judged
+    assert pair.significant == (judged < 1) and pair.judged.low <= judged <= pair.judged.high
+    assert Paired.from_dict(pair.to_dict()) == pair
+
+
+def test_a_comparison_of_an_earlier_version_has_no_tolerance() -> None:
+    pair = Paired(Estimate(-1.0, -2.0, 0.0, 50, "BLEU"), None, 0.2)
+    raw = pair.to_dict()
+    del raw["tolerance"]
+    assert Paired.from_dict(raw) == pair and not pair.is_noise

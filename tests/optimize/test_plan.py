@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from optimize.checkpoint import own_answers
+from optimize.config.measuring import BASELINE, WORKLOAD
 from optimize.config.schema import RandomWeights, StudyConfig
 from optimize.config.validate import validate
 from optimize.errors import ConfigError
@@ -89,7 +91,6 @@ def test_the_lengths_of_an_earlier_version_are_written_as_they_were(tmp_path: Pa
         (f"load.arrivals={RAMP % 0}", "ramp_s must be positive"),
         (f"workload.output_tokens={{{FIXED}, tokens: 0}}", "tokens must be at least 1"),
         (f"workload.output_tokens={{{FIXED}, token: 5}}", "did you mean 'tokens'"),
-        (f"workload.output_tokens={{{FIXED}, tokens: 5}}", "objectives.bleu: answers cannot be"),
         ("engine.flag={}", "did you mean 'flags'"),
         ("engine.flags.max_num_sequences=1", "max_num_sequences"),
         ("engine.flags.max_num_seq=1", "did you mean 'max_num_seqs'"),
@@ -118,6 +119,49 @@ def test_accuracy_needs_no_references_and_its_tasks_are_part_of_the_conditions(
     assert plan.fingerprint()["tasks"] == plan.signature["tasks"]
     message = "accuracy: the harness has no task 'everydays'; did you mean 'everyday'?"
     assert message in _refusal(_here(tmp_path, accuracy % "everydays"))
+
+
+UNSCORED = [
+    ("quality.reference=workload", "objectives.bleu: answers cannot be"),
+    ("objectives.perplexity={_target_: objectives.quality.Perplexity}", "objectives.perplexity: answers cannot be"),
+    (f"objectives.mine={{{USER_METRIC}, function: math.floor}}", "cannot score the workload's first prompt"),
+]
+
+
+@pytest.mark.parametrize(("override", "message"), UNSCORED)
+def test_answers_of_set_lengths_are_scored_against_the_models_own_alone(
+    tmp_path: Path, override: str, message: str
+) -> None:
+    assert message in _refusal(_here(tmp_path, f"workload.output_tokens={{{FIXED}, tokens: 5}}", override))
+
+
+def _bare(folder: Path, *overrides: str) -> StudyConfig:
+    """The chat study on a file of prompts alone."""
+    (folder / "bare.jsonl").write_text("".join(f'{{"prompt": "the dog {i}"}}\n' for i in range(5)), encoding="utf-8")
+    return _here(folder, f"workload.path={json.dumps(str(folder / 'bare.jsonl'))}", *overrides)
+
+
+def test_prompts_alone_are_scored_against_the_models_own_answers(tmp_path: Path) -> None:
+    plan = make_plan(_bare(tmp_path))
+    assert (plan.reference, plan.workload.max_tokens) == (BASELINE, 128)
+    assert plan.signature["quality"] == "against the unquantized model's own answers" == plan.fingerprint()["quality"]
+
+
+def test_references_of_the_workload_count_where_it_has_them_and_nobody_says_otherwise(tmp_path: Path) -> None:
+    own = make_plan(_here(tmp_path))
+    assert own.reference == WORKLOAD and "quality" not in own.signature
+    assert make_plan(_here(tmp_path, "quality.reference=baseline")).reference == BASELINE
+
+
+def test_the_model_is_not_asked_where_neither_an_objective_nor_a_constraint_scores_answers(tmp_path: Path) -> None:
+    config = _bare(tmp_path, "constraints={}")
+    del config.objectives["bleu"]
+    assert make_plan(config).reference == WORKLOAD
+
+
+def test_a_checkpoint_that_is_published_quantized_is_called_so(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"quantization_config": {"quant_method": "awq"}}', encoding="utf-8")
+    assert own_answers(str(tmp_path)) == "the published checkpoint's own answers"
 
 
 def test_a_load_with_a_length_of_its_own_takes_no_number_of_iterations(tmp_path: Path) -> None:
@@ -150,7 +194,7 @@ def test_one_configuration_is_checked_like_a_search_space(tmp_path: Path, overri
     [
         ("", "is empty"),
         ('{"prompt": "a", "reference": "b"}\n{"prompt": "c", ', "line 2"),
-        ('{"prompt": "a", "target": "b"}\n', "reference"),
+        ('{"prompt": "a", "references": "b"}\n', "did you mean 'references'"),
         ('{"prompt": 3, "reference": "b"}\n', "row 0"),
     ],
 )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from objectives import Objective
 from objectives.latency import LatencyQuantile
 from objectives.throughput import RequestRate
+from optimize.config import measuring
 from optimize.config.measuring import Guard, Load
-from optimize.config.schema import StudyConfig
+from optimize.config.schema import Model, Recipe, StudyConfig
 from optimize.decision.constraints import Limit
 from optimize.decision.futility import Futility
 from optimize.engine.base import EngineConfig, Launcher, RequestConfig, TrialConfig
@@ -18,11 +19,13 @@ from optimize.engine.pool import EnginePool
 from optimize.errors import OptimizeError
 from optimize.evaluation.answers import AnswerStore
 from optimize.evaluation.evaluator import Evaluator
+from optimize.evaluation.references import References, ask
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.arrivals import Arrivals, ClosedLoop
 from optimize.load.workload import Workload
 from optimize.outcome import Evaluation, Role
 from optimize.plan import Plan
+from optimize.search.space import SearchSpace
 from optimize.testing.scripted_engine import ScriptedLauncher, ScriptedTelemetry
 from optimize.testing.scripted_load import ScriptedAnswer, ScriptedClients, ScriptedRequest, Server, VirtualClock
 
@@ -31,6 +34,7 @@ WORKLOAD = Workload(
     "w", [f"prompt {i}" for i in range(ROWS)], [f"the old dog sees house {i}" for i in range(ROWS)], max_tokens=20
 )
 METRICS: Mapping[str, Objective] = {"qps": RequestRate(), "p99_latency_s": LatencyQuantile(0.99)}
+SPACE = SearchSpace({}, Model("m", "model"), {"published": Recipe("published")}, Recipe("published"))
 CONFIG = TrialConfig(EngineConfig("model", "fp16", (("max_num_seqs", 8),)), RequestConfig())
 
 
@@ -82,6 +86,8 @@ class Rig:
         self.launcher: Launcher = ScriptedLauncher(self.clock)
         self.telemetry = ScriptedTelemetry(self.clock)
         self.answers: AnswerStore | None = None
+        self.references: References | None = None
+        self.workload = WORKLOAD
         self.limits: list[Limit] = []
         self.starts_among: list[str] = []
         self.ledger = Ledger(folder / "study")
@@ -92,6 +98,10 @@ class Rig:
         self._config = StudyConfig(load=Load(arrivals=None, **settings), cache_dir=str(folder / "cache"))
         self._metrics, self._arrivals = metrics, arrivals or ClosedLoop(users=4)
         self._pool: EnginePool | None = None
+
+    def ask(self) -> References:
+        """Have the unquantized model answer for reference."""
+        return ask(self.plan, self.pool, self.clients, self.phases.append, self.clock)
 
     @property
     def engines(self) -> ScriptedLauncher:
@@ -106,9 +116,10 @@ class Rig:
     @property
     def plan(self) -> Plan:
         return Plan(
-            config=self._config, space=cast(Any, None), objectives=self._metrics, metrics=self._metrics,
-            limits=self.limits, launcher=self.launcher, arrivals=self._arrivals, workload=WORKLOAD,
+            config=self._config, space=SPACE, objectives=self._metrics, metrics=self._metrics,
+            limits=self.limits, launcher=self.launcher, arrivals=self._arrivals, workload=self.workload,
             folder=self.ledger.folder, signature={},
+            reference=measuring.WORKLOAD if self.workload.references else measuring.BASELINE,
         )  # fmt: skip
 
     def watch(self) -> ScriptedWatch:
@@ -123,7 +134,7 @@ class Rig:
     ) -> Evaluation:
         evaluator = Evaluator(
             self.plan, self.pool, self.clients, self.ledger, self.phases.append, self.answers, self.clock,
-            self.telemetry, self.watch,
+            self.telemetry, self.watch, self.references,
         )  # fmt: skip
         return evaluator.evaluate(config, record or trial(), lambda: self.phases.append("held"), futility)
 

@@ -118,11 +118,14 @@ def test_recorded_answers_go_with_prompts_of_any_length(tmp_path: Path) -> None:
     assert list(workload.prompts) == [ROWS[i]["prompt"] for i in (0, 1, 2, 0)]
 
 
-def test_prompts_alone_need_a_bound_on_answers(tmp_path: Path) -> None:
+def test_prompts_alone_are_bounded_by_a_round_number_unless_their_lengths_are_set(tmp_path: Path) -> None:
     path = _jsonl(tmp_path, [{"prompt": "the dog"}])
-    assert list(_load(path, tmp_path, 5, reference_column=None).references) == []
-    with pytest.raises(ConfigError, match=r"set workload\.max_tokens"):
-        _load(path, tmp_path, None, reference_column=None)
+    for workload in (_load(path, tmp_path, None), _load(path, tmp_path, None, reference_column=None)):
+        assert (list(workload.references), workload.max_tokens) == ([], 128)
+    assert _load(path, tmp_path, 5).max_tokens == 5
+    source = WorkloadSource("mine", str(path))
+    with pytest.raises(ConfigError, match="reference_column='reference' is not a column"):
+        load_workload(source, "no/model", tmp_path / "cache", needs_references=True)
     with pytest.raises(ConfigError, match=r"set workload\.max_tokens"):
         _load(_jsonl(tmp_path, ROWS), tmp_path, None, _model(tmp_path), prompt_tokens=_lengths("Fixed"))
 

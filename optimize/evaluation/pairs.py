@@ -1,0 +1,56 @@
+"""How the answers of a measurement compare with the baseline's, in pairs of answers to the same prompts."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from objectives import Measurement
+from objectives.segments import Paired, SegmentScore
+from optimize.evaluation.answers import AnswerStore
+from optimize.evaluation.engine_scores import engine_scores
+from optimize.evaluation.references import References, scores_of
+from optimize.plan import Plan
+
+
+def paired_with_baseline(
+    ours: Measurement, baseline: bool, answers: AnswerStore, plan: Plan, references: References | None = None
+) -> dict[str, Any]:
+    """Metric -> `Paired` with the study's baseline as a dictionary, on the rows that both answered.
+
+    Args:
+        ours: The measurement.
+        baseline: Whether it is the baseline's own.
+        answers: The study's answers so far, those of `ours` included.
+        plan: The metrics.
+        references: The unquantized model's answers where `ours` is scored against them: its further answers then take
+            the place of the baseline's.
+    """
+    scores = {name: m for name, m in plan.metrics.items() if isinstance(m, SegmentScore)}
+    compared = (
+        {}
+        if references is None
+        else {name: beyond_noise(m, ours, references) for name, m in scores_of(plan.metrics).items()}
+    )
+    theirs = ours if baseline else _of_baseline(ours, answers, plan)
+    others = {} if theirs is None else {n: m.paired(ours, theirs) for n, m in scores.items() if n not in compared}
+    return {name: paired.to_dict() for name, paired in {**compared, **others}.items() if paired is not None}
+
+
+def beyond_noise(score: SegmentScore, ours: Measurement, references: References) -> Paired | None:
+    """Our score against that of the further answers of the model that gave the reference.
+
+    These differ from the reference by noise alone, so the difference is what goes beyond noise. It counts as none where
+    it is no larger than what the noise floor itself is uncertain by.
+    """
+    paired, floor = score.paired(ours, *references.repeats), score.floor(references.repeats)
+    if paired is None or floor is None:
+        return paired
+    return dataclasses.replace(paired, tolerance=max(floor.value - floor.low, floor.high - floor.value))
+
+
+def _of_baseline(ours: Measurement, answers: AnswerStore, plan: Plan) -> Measurement | None:
+    if answers.baseline is None:
+        return None
+    texts, scores = answers.of(answers.baseline), engine_scores(answers.baseline, plan)
+    return Measurement([], 0, 0, ours.references, answers=texts, **scores)
