@@ -36,12 +36,21 @@ def study_references(plan: Plan, study: optuna.Study, executor: Executor, progre
             "note: the reference answers of this study are lost and were asked anew: earlier trials were scored "
             "against others; study.fresh=true measures them anew"
         )
-    floor = NoiseFloor(
-        references.floor(plan.metrics), len(references.runs[0]), len(references.runs), references.seconds
-    )
-    store_noise_floor(study, floor)
-    progress.say(f"quality is {plan.signature['quality']}: {floor.cost()}; {floor.in_words(list(plan.objectives))}")
+    store_noise_floor(study, _noise_floor(plan, references))
+    progress.say(in_words(plan, references))
     return references
+
+
+def _noise_floor(plan: Plan, references: References) -> NoiseFloor:
+    scores = references.floor(plan.metrics)
+    return NoiseFloor(scores, len(references.runs[0]), len(references.runs), references.seconds)
+
+
+def in_words(plan: Plan, references: References) -> str:
+    """What scores are against, what that cost, and what counts as none."""
+    floor = _noise_floor(plan, references)
+    parts = [floor.cost(), floor.in_words([*plan.objectives, *(limit.metric for limit in plan.limits)])]
+    return f"quality is {plan.signature['quality']}: {'; '.join(filter(None, parts))}"
 
 
 def _asked(executor: Executor, progress: Progress) -> References:

@@ -91,15 +91,16 @@ def load_workload(
         ConfigError: missing or broken file, missing column, empty data set, wrong types, lengths that do not fit.
     """
     rows = _read(source, cache_folder)
-    if not needs_references and _is_bare(rows.column_names, source):
-        source = replace(source, reference_column=None)
+    bare = not needs_references and _is_bare(rows.column_names, source)
+    source = replace(source, reference_column=None) if bare else source
     prompts, references = _columns(rows, source)
     lengths = _lengths(source, len(prompts), seed, recorded)
     if lengths is None:
         limits = _limits(rows, source, len(prompts))
         max_tokens = source.max_tokens or max(limits or [0]) or _longest(references, source, model, cache_folder)
         limits = limits and [min(limit, max_tokens) for limit in limits]
-        return Workload(source.name, prompts, references, max_tokens, None, source.in_order, limits)
+        notes = [_bare_note(source, max_tokens)] if bare else []
+        return Workload(source.name, prompts, references, max_tokens, None, source.in_order, limits, notes)
     prompt_tokens, output_tokens = lengths
     if prompt_tokens is not None:
         prompts = _fitted(prompts, prompt_tokens, model)
@@ -215,6 +216,13 @@ def _is_bare(columns: Sequence[str], source: WorkloadSource) -> bool:
     """Whether a file holds prompts alone: the default column of references is missing, and no misspelt one is there."""
     name = source.reference_column
     return name == REFERENCE_COLUMN and name not in columns and not get_close_matches(name, columns)
+
+
+def _bare_note(source: WorkloadSource, max_tokens: int) -> str:
+    return (
+        f"workload {source.name}: {source.path} has no column {REFERENCE_COLUMN!r} and is taken as prompts alone "
+        f"(workload.reference_column names another); answers have at most {max_tokens} tokens (workload.max_tokens)"
+    )
 
 
 def _columns(rows: Any, source: WorkloadSource) -> tuple[list[Prompt], list[str]]:

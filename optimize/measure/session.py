@@ -13,7 +13,7 @@ from optimize.config.schema import StudyConfig
 from optimize.driver.checkpoints import checkpoints_of
 from optimize.driver.look import look
 from optimize.driver.progress import Progress
-from optimize.driver.references import signed
+from optimize.driver.references import in_words, signed
 from optimize.driver.session import FAILED, FINISHED, tracked
 from optimize.driver.signals import terminable
 from optimize.driver.single import measure_once, record_of
@@ -68,6 +68,8 @@ def run_measurement(config: StudyConfig, config_yaml: str) -> int:
         point = _resolve(plan, config.at, progress)
         references = references_of(plan, pool, clients, progress.phase)
         plan = signed(plan, references)
+        if references is not None:
+            progress.say(in_words(plan, references))
         evaluator = Evaluator(plan, pool, clients, Ledger(plan.folder), progress.phase, references=references)
         for number in range(config.repeats):
             records += _repeat(number, point, plan, evaluator, tracker, progress)

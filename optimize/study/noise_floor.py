@@ -43,7 +43,8 @@ class NoiseFloor:
 
     def in_words(self, names: Sequence[str]) -> str:
         """The floors of these metrics, and what they mean; empty where none of them has one."""
-        floors = ", ".join(f"{title_of(name)} {figure(self.scores[name])}" for name in names if name in self.scores)
+        scored = [name for name in dict.fromkeys(names) if name in self.scores]
+        floors = ", ".join(f"{title_of(name)} {figure(self.scores[name])}" for name in scored)
         return f"its own repeats reach {floors}, and a loss within that noise counts as none" if floors else ""
 
     def cost(self) -> str:

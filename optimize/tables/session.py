@@ -13,7 +13,7 @@ from optimize.config.schema import LEAST_ROUNDS, StudyConfig
 from optimize.driver.checkpoints import checkpoints_of
 from optimize.driver.look import look
 from optimize.driver.progress import Progress
-from optimize.driver.references import signed
+from optimize.driver.references import in_words, signed
 from optimize.driver.session import FAILED, FINISHED, tracked
 from optimize.driver.signals import terminable
 from optimize.driver.single import measure_once
@@ -94,9 +94,9 @@ def _measure(
         look(plan, progress)
         checkpoints, broken = checkpoints_of(plan, progress)
         references = references_of(plan, pool, clients, progress.phase)
-        evaluator = Evaluator(
-            plan, pool, clients, ledger, progress.phase, Answers(ledger), references=references
-        )  # fmt: skip
+        if references is not None:
+            progress.say(in_words(plan, references))
+        evaluator = Evaluator(plan, pool, clients, ledger, progress.phase, Answers(ledger), references=references)
         run = GridRun(
             plan=signed(plan, references),
             measure=lambda record, config: measure_once(record, config, evaluator, tracker, progress),

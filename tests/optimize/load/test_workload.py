@@ -122,7 +122,9 @@ def test_prompts_alone_are_bounded_by_a_round_number_unless_their_lengths_are_se
     path = _jsonl(tmp_path, [{"prompt": "the dog"}])
     for workload in (_load(path, tmp_path, None), _load(path, tmp_path, None, reference_column=None)):
         assert (list(workload.references), workload.max_tokens) == ([], 128)
-    assert _load(path, tmp_path, 5).max_tokens == 5
+    (note,) = _load(path, tmp_path, 5).notes
+    assert "has no column 'reference'" in note and "at most 5 tokens" in note
+    assert not _load(path, tmp_path, 5, reference_column=None).notes
     source = WorkloadSource("mine", str(path))
     with pytest.raises(ConfigError, match="reference_column='reference' is not a column"):
         load_workload(source, "no/model", tmp_path / "cache", needs_references=True)

@@ -17,14 +17,18 @@ from tests.optimize.evaluation.scripted import Rig
 
 
 def test_figures_phases_and_audit_are_printed_and_tracked(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
-    done = optimize([*simulated, "+at.batch_size=4", "repeats=2"], verb="optimize.measure")
+    own = ["quality.reference=baseline", "quality.prompts=12"]
+    done = optimize([*simulated, "+at.batch_size=4", "repeats=2", *own], verb="optimize.measure")
     assert done.returncode == 0, done.stderr
+    against = "against the unquantized model's own answers"
+    assert f"quality is {against}: 12 prompts answered 2 times" in " ".join(done.stdout.split())
     for said in (
         "| qps |",
         "| repeat 0 | repeat 1 |",
         "client: requests sent",
         "machine: undisturbed",
         "settled after",
+        f"quality: {against}",
     ):
         assert said in done.stdout
     assert "engine: simulated (no measurement)" in done.stdout
