@@ -76,11 +76,7 @@ def content_hash(model: str) -> str:
 
 def own_answers(model: str) -> str:
     """Whose answers the reference is where a model's own are it, in words."""
-    try:
-        quantized = bool(model_config(model).get("quantization_config"))
-    except (OSError, ValueError, ImportError):  # a model that is not on this disk
-        quantized = False
-    return "the published checkpoint's own answers" if quantized else "the unquantized model's own answers"
+    return f"the {'published checkpoint' if quantized_format(model) else 'unquantized model'}'s own answers"
 
 
 def model_config(model: str) -> dict[str, object]:
