@@ -15,9 +15,8 @@ from optimize.config.compose import to_typed
 from optimize.config.reference import PATH, reference
 from optimize.errors import ConfigError
 from tests.conftest import ROOT, VERBS, Run
+from tests.imports import all_imports, edges_between
 from tests.made import QUICK
-from tests.test_layers import IMPORTS
-from tests.test_layers import _edges as edges_between
 
 pytestmark = pytest.mark.timeout(600)  # whoever comes first makes the studies
 
@@ -26,10 +25,9 @@ _BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"(?<!`)`((?:scripts/optimize|(?:\.venv/bin/)?python -m optimize)[^`]*)`(?!`)")
 _ASSIGNMENT = re.compile(r"^\w+=")
 _SCRIPTS = {
-    "scripts/ui": "tests/ui/test_ui_script.py", "scripts/test": "this", "scripts/check": "CI",
-    ".venv/bin/pip": "scripts/test, which installs the same lock",
+    "scripts/ui": "tests/ui/test_uis.py", "scripts/test": None, "scripts/check": None, ".venv/bin/pip": None,
 }  # fmt: skip
-"""Scripts that take no configuration, and what runs them."""
+"""Scripts that take no configuration, and the test that runs them; CI runs those without one."""
 _OTHER = {"git", "cd", "export", "ray", "ssh"}
 _COMPOSED = "composed and typed"
 
@@ -115,7 +113,7 @@ def test_the_picture_of_the_packages_shows_all_of_them_above_what_they_import() 
     assert picture is not None
     rows = [re.sub(r"\(\d\)", "", row).split() for row in re.findall(r"│ (\S[^│\n]*)│", picture[1])]
     height = {unit: number for number, row in enumerate(reversed(rows)) for unit in row}
-    edges = {(a.removeprefix("optimize."), b.removeprefix("optimize.")) for a, b in edges_between(IMPORTS)}
+    edges = {(a.removeprefix("optimize."), b.removeprefix("optimize.")) for a, b in edges_between(all_imports())}
     assert height.keys() == {unit for edge in edges for unit in edge}
     assert [(a, b) for a, b in edges if height[a] <= height[b]] == []
 
@@ -135,6 +133,8 @@ def test_a_command_can_be_given(page: str, words: list[str], optimize: Run, monk
         # An assignment before a script: MLFLOW_PORT=5001 scripts/ui
         program = next(word for word in words if not _ASSIGNMENT.match(word))
         assert program in _SCRIPTS or program in _OTHER, f"{page}: nothing tests {shlex.join(words)}"
+        test = _SCRIPTS.get(program)
+        assert test is None or f'"{program}"' in (ROOT / test).read_text(encoding="utf-8")
         return
     module, arguments = verb
     if module == "optimize.cache":

@@ -1,13 +1,24 @@
 """Who may import whom, read off the source."""
 
 import ast
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.imports import (
+    MODULES,
+    ROOT,
+    all_imports,
+    edges_between,
+    imports_of,
+    layers_of,
+    loaded_with,
+    module_name,
+    offenders,
+    targets,
+)
+
 CHILD_PROCESSES = {
     f"optimize.engine.{name}"
     for name in ("serve", "worker_extension", "kernel_check", "fork_server", "vllm_adaptation")
@@ -18,112 +29,6 @@ IO = {
     "pyarrow", "requests", "shutil", "socket", "sqlite3", "subprocess", "tempfile", "urllib",
 }  # fmt: skip
 HEAVY = {"datasets", "mlflow", "optuna", "plotly", "pyarrow", "torch", "transformers", "vllm"}
-
-
-@dataclass(frozen=True)
-class Import:
-    """`module` imports `target`. `at_load`: whenever the module is; `typing`: for type checkers only."""
-
-    module: str
-    target: str
-    at_load: bool
-    typing: bool
-
-    @property
-    def package(self) -> str:
-        return self.target.partition(".")[0]
-
-
-def _name(path: Path) -> str:
-    parts = path.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-
-
-def _is_type_checking(test: ast.expr) -> bool:
-    return ast.unparse(test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
-
-
-def _dynamic(node: ast.Call) -> Iterator[str]:
-    """The module of import_module("...") or __import__("...")."""
-    called = ast.unparse(node.func).rpartition(".")[2]
-    if called in ("import_module", "__import__") and node.args:
-        first = node.args[0]
-        if isinstance(first, ast.Constant) and isinstance(first.value, str):
-            yield first.value
-
-
-def _targets(node: ast.AST, module: str, is_package: bool) -> Iterator[str]:
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        above = module.split(".")[: -(node.level - (1 if is_package else 0)) or None] if node.level else []
-        base = ".".join([*above, *([node.module] if node.module else [])])
-        yield base
-        yield from (f"{base}.{alias.name}" for alias in node.names)
-    elif isinstance(node, ast.Call):
-        yield from _dynamic(node)
-
-
-def _walk(node: ast.AST, at_load: bool, typing: bool) -> Iterator[tuple[ast.AST, bool, bool]]:
-    yield node, at_load, typing
-    if isinstance(node, ast.If) and _is_type_checking(node.test):
-        for guarded in node.body:
-            yield from _walk(guarded, at_load, True)
-        for other in node.orelse:
-            yield from _walk(other, at_load, typing)
-        return
-    inside = at_load and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-    for child in ast.iter_child_nodes(node):
-        yield from _walk(child, inside, typing)
-
-
-def imports_of(source: str, module: str, is_package: bool = False) -> list[Import]:
-    """All imports in a module's source."""
-    return [
-        Import(module, target, at_load and not typing, typing)
-        for node, at_load, typing in _walk(ast.parse(source), True, False)
-        for target in _targets(node, module, is_package)
-    ]
-
-
-MODULES = {
-    _name(path): path
-    for package in ("objectives", "optimize", "demo")
-    for path in sorted((ROOT / package).rglob("*.py"))
-}
-IMPORTS = [
-    found
-    for module, path in MODULES.items()
-    for found in imports_of(path.read_text(encoding="utf-8"), module, path.name == "__init__.py")
-]
-
-
-def _offenders(packages: Iterable[str], allowed: Iterable[str], typing_too: Iterable[str] = ()) -> list[Import]:
-    """Imports of `packages` outside of the modules `allowed`, or outside of those that may for types only."""
-    return [
-        found
-        for found in IMPORTS
-        if found.package in set(packages)
-        and found.module not in set(allowed)
-        and not (found.typing and found.module in set(typing_too))
-    ]
-
-
-def _loaded_with(module: str, but_for: Collection[str] = ()) -> set[str]:
-    """Top-level packages loaded by importing one of our modules, through all others of ours but for these."""
-    seen: set[str] = set(but_for)
-    packages: set[str] = set()
-    queue = [module]
-    while queue:
-        current = queue.pop()
-        if current in seen or current not in MODULES:
-            continue
-        seen.add(current)
-        queue.append(current.rpartition(".")[0])  # importing a.b runs a/__init__.py
-        targets = [found for found in IMPORTS if found.module == current and found.at_load]
-        packages |= {found.package for found in targets}
-        queue += [found.target for found in targets]
-    return packages
 
 
 def test_this_test_sees_imports_wherever_they_stand() -> None:
@@ -140,12 +45,12 @@ def later():
 class Body:
     import m
 """
-    found = {(x.target, x.at_load, x.typing) for x in imports_of(source, "pack.mod")}
+    imports = {(x.target, x.at_load, x.typing) for x in imports_of(source, "pack.mod")}
     assert {
         ("a.b", True, False), ("c", True, False), ("d", True, False), ("d.e", True, False), ("pack", True, False),
         ("pack.f", True, False), ("pack.g", True, False), ("i", False, True), ("j", False, False),
         ("k.l", False, False), ("m", True, False),
-    } <= found  # fmt: skip
+    } <= imports  # fmt: skip
 
 
 def test_all_packages_are_looked_at() -> None:
@@ -153,19 +58,19 @@ def test_all_packages_are_looked_at() -> None:
 
 
 def test_objectives_are_a_leaf() -> None:
-    ours = [found for found in IMPORTS if found.module.split(".")[0] == "objectives"]
-    assert [found for found in ours if found.package in ("optimize", "demo")] == []
+    ours = [x for x in all_imports() if x.module.split(".")[0] == "objectives"]
+    assert [x for x in ours if x.package in ("optimize", "demo")] == []
 
 
 def test_vllm_is_touched_in_the_engine_folder_only_and_never_in_our_own_process() -> None:
     engine = [module for module in MODULES if module.startswith("optimize.engine.")]
-    assert _offenders({"vllm"}, engine) == []
-    at_load = [found for found in IMPORTS if found.package == "vllm" and found.at_load]
-    assert [found for found in at_load if found.module not in CHILD_PROCESSES] == []
+    assert offenders({"vllm"}, engine) == []
+    at_load = [x for x in all_imports() if x.package == "vllm" and x.at_load]
+    assert [x for x in at_load if x.module not in CHILD_PROCESSES] == []
 
 
 def test_the_engines_own_modules_are_not_imported_by_ours() -> None:
-    assert [x for x in IMPORTS if x.target in CHILD_PROCESSES and x.module not in CHILD_PROCESSES] == []
+    assert [x for x in all_imports() if x.target in CHILD_PROCESSES and x.module not in CHILD_PROCESSES] == []
 
 
 def test_optuna_stays_where_studies_are_kept_and_searched() -> None:
@@ -178,7 +83,7 @@ def test_optuna_stays_where_studies_are_kept_and_searched() -> None:
         *(module for module in MODULES if module.startswith(("optimize.driver.", "optimize.report."))),
         "optimize.tracking.tracker",
     ]
-    assert _offenders({"optuna"}, allowed, for_types) == []
+    assert offenders({"optuna"}, allowed, for_types) == []
 
 
 OPTUNA_COMPAT = ROOT / "optimize" / "search" / "optuna_compat.py"
@@ -189,10 +94,10 @@ OPTUNA_PRIVATE = {"_fixed_params", "_get_trials", "_relative_params", "_thread_l
 def _private_uses(source: str, names: Collection[str]) -> list[str]:
     """Private modules and names that are imported from Optuna, and private attributes of objects other than `self`."""
     nodes = list(ast.walk(ast.parse(source)))
-    targets = [target for node in nodes for target in _targets(node, "module", False)]
+    imports = [target for node in nodes for target in targets(node, "module", False)]
     attributes = [n for n in nodes if isinstance(n, ast.Attribute) and n.attr in names]
     return [
-        *(t for t in targets if t.split(".")[0] == "optuna" and any(part.startswith("_") for part in t.split("."))),
+        *(t for t in imports if t.split(".")[0] == "optuna" and any(part.startswith("_") for part in t.split("."))),
         *(ast.unparse(n) for n in attributes if ast.unparse(n.value) not in ("self", "cls")),
     ]
 
@@ -217,30 +122,30 @@ def test_private_names_of_optuna_stand_in_one_module() -> None:
     files = [p for package in ("optimize", "benchmarks", "tests") for p in (ROOT / package).rglob("*.py")]
     sources = {p: p.read_text(encoding="utf-8") for p in files if p not in (OPTUNA_COMPAT, Path(__file__))}
     uses = {str(p.relative_to(ROOT)): _private_uses(s, used | OPTUNA_PRIVATE) for p, s in sources.items()}
-    assert {path: found for path, found in uses.items() if found} == {}
+    assert {path: names for path, names in uses.items() if names} == {}
 
 
 def test_mlflow_stays_in_its_mirror() -> None:
-    assert _offenders({"mlflow"}, ["optimize.tracking.mlflow_mirror"]) == []
+    assert offenders({"mlflow"}, ["optimize.tracking.mlflow_mirror"]) == []
 
 
 def test_consoles_are_made_in_one_place_which_shows_text_as_it_is() -> None:
-    makers = {found.module for found in IMPORTS if found.target == "rich.console.Console" and not found.typing}
+    makers = {x.module for x in all_imports() if x.target == "rich.console.Console" and not x.typing}
     assert makers == {"optimize.formatting"}
 
 
 def test_untyped_configuration_stops_at_the_door() -> None:
     config = [module for module in MODULES if module.startswith("optimize.config.")]
-    assert _offenders({"hydra", "omegaconf"}, ["optimize.cli", *config]) == []
+    assert offenders({"hydra", "omegaconf"}, ["optimize.cli", *config]) == []
 
 
 def test_ray_stays_in_its_executor_and_is_imported_when_it_is_asked_for() -> None:
-    assert _offenders({"ray"}, ["optimize.executor.ray"]) == []
-    assert [found for found in IMPORTS if found.package == "ray" and found.at_load] == []
+    assert offenders({"ray"}, ["optimize.executor.ray"]) == []
+    assert [x for x in all_imports() if x.package == "ray" and x.at_load] == []
 
 
 def test_workers_know_nothing_of_storage_and_tracking() -> None:
-    ours = [x for x in IMPORTS if x.module in ("optimize.executor.worker", "optimize.executor.processes")]
+    ours = [x for x in all_imports() if x.module in ("optimize.executor.worker", "optimize.executor.processes")]
     theirs = ("optimize.study", "optimize.tracking", "optimize.driver")
     assert [x for x in ours if x.package in ("optuna", "mlflow")] == []
     assert [x for x in ours if x.target.startswith(theirs)] == []
@@ -248,11 +153,11 @@ def test_workers_know_nothing_of_storage_and_tracking() -> None:
 
 @pytest.mark.parametrize("module", ["optimize.pareto", *(m for m in MODULES if m.startswith("optimize.decision."))])
 def test_the_decision_is_pure(module: str) -> None:
-    own = {found.package for found in IMPORTS if found.module == module}
+    own = {x.package for x in all_imports() if x.module == module}
     assert own & (IO | HEAVY | {"hydra", "omegaconf"}) == set()
     # The package itself installs the answers to old names, the schema's classes carry bounds.
     beside = ["optimize", "optimize.config.schema", "optimize.config.measuring"]
-    loaded = _loaded_with(module, but_for=beside)
+    loaded = loaded_with(module, but_for=beside)
     assert loaded & (IO | HEAVY | {"hydra", "omegaconf"}) == set()
 
 
@@ -264,7 +169,7 @@ def test_the_decision_is_pure(module: str) -> None:
     ],
 )  # fmt: skip
 def test_what_answers_at_once_loads_nothing_heavy(module: str) -> None:
-    assert _loaded_with(module) & HEAVY == set()
+    assert loaded_with(module) & HEAVY == set()
 
 
 # --- the house: packages, layers, sizes -----------------------------------------------------------------------------
@@ -276,52 +181,17 @@ SINGLE_FILES = {
 """What stands directly in `optimize/`; everything else belongs to a package."""
 MOST_LAYERS = 9
 MOST_PARAMETERS = 6
-Edges = set[tuple[str, str]]
-
-
-def _unit(module: str) -> str:
-    """A package, or a module that stands directly in `optimize/`."""
-    return ".".join(module.split(".")[: 2 if module.startswith("optimize.") else 1])
-
-
-def _module_of(target: str) -> str:
-    """The module of ours that an import names, itself or something in it; empty if it is not ours."""
-    while target and target not in MODULES:
-        target = target.rpartition(".")[0]
-    return target
-
-
-def _edges(imports: Iterable[Import]) -> Edges:
-    """Which unit imports which, also for types and within functions, but for the root package."""
-    pairs = {(_unit(x.module), _unit(_module_of(x.target))) for x in imports if _module_of(x.target)}
-    return {(a, b) for a, b in pairs if a != b and "optimize" not in (a, b)}
-
-
-def _layers(edges: Edges) -> dict[str, int]:
-    """Unit -> layer: 0 for what imports none of ours, else one above the highest that it imports.
-
-    Raises:
-        AssertionError: units import each other, directly or around a corner.
-    """
-    waiting = {a: {b for x, b in edges if x == a} for a in {unit for edge in edges for unit in edge}}
-    layers: dict[str, int] = {}
-    while waiting:
-        ready = {unit for unit, below in waiting.items() if below <= layers.keys()}
-        assert ready, f"these import each other: {', '.join(sorted(waiting))}"
-        layers |= {unit: 1 + max((layers[b] for b in waiting[unit]), default=-1) for unit in ready}
-        waiting = {unit: below for unit, below in waiting.items() if unit not in ready}
-    return layers
 
 
 def test_layers_are_counted_from_the_bottom_and_circles_are_seen() -> None:
-    assert _layers({("c", "b"), ("b", "a"), ("c", "a")}) == {"a": 0, "b": 1, "c": 2}
+    assert layers_of({("c", "b"), ("b", "a"), ("c", "a")}) == {"a": 0, "b": 1, "c": 2}
     with pytest.raises(AssertionError, match="import each other: a, b"):
-        _layers({("c", "b"), ("b", "a"), ("a", "b"), ("a", "d")} - {("c", "b")})
+        layers_of({("c", "b"), ("b", "a"), ("a", "b"), ("a", "d")} - {("c", "b")})
 
 
 def test_imports_point_one_way_through_few_layers(record_property: Callable[[str, object], None]) -> None:
-    edges = _edges(IMPORTS)
-    layers = _layers(edges)
+    edges = edges_between(all_imports())
+    layers = layers_of(edges)
     record_property("layers", max(layers.values()) + 1)
     record_property("imports", len(edges))
     assert max(layers.values()) + 1 <= MOST_LAYERS
@@ -331,7 +201,7 @@ def test_only_single_files_stand_outside_of_packages() -> None:
     assert {path.stem for path in (ROOT / "optimize").glob("*.py")} == SINGLE_FILES
 
 
-@pytest.mark.parametrize("path", [p for p in MODULES.values() if p.name == "__init__.py"], ids=_name)
+@pytest.mark.parametrize("path", [p for p in MODULES.values() if p.name == "__init__.py"], ids=module_name)
 def test_packages_hold_no_code_of_their_own(path: Path) -> None:
     body = ast.parse(path.read_text(encoding="utf-8")).body
     others = [node for node in body if not isinstance(node, ast.Import | ast.ImportFrom)]
@@ -385,8 +255,8 @@ def test_lines_that_are_taken_by_number_are_seen() -> None:
 
 def test_no_text_is_expected_to_have_a_line() -> None:
     """An error may have an empty text: `optimize.errors.one_line` names its class then."""
-    found = {name: _indexed_lines(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
-    assert {name: lines for name, lines in found.items() if lines} == {}
+    indexed = {name: _indexed_lines(path.read_text(encoding="utf-8")) for name, path in MODULES.items()}
+    assert {name: lines for name, lines in indexed.items() if lines} == {}
 
 
 REMOVERS = {
@@ -415,3 +285,10 @@ def test_files_are_removed_in_few_places() -> None:
     assert _removes_files("shutil.rmtree(path)") and _removes_files("os.remove(path)")
     assert not _removes_files("items.remove(1)")
     assert {name for name, path in MODULES.items() if _removes_files(path.read_text(encoding="utf-8"))} == set(REMOVERS)
+
+
+def test_tests_on_live_engines_stand_where_their_phase_looks_for_them() -> None:
+    """scripts/test collects `tests/live` for them, and nothing else."""
+    files = [path for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__)]
+    live = {path.parent for path in files if "pytest.mark.live" in path.read_text(encoding="utf-8")}
+    assert live == {ROOT / "tests/live"}

@@ -13,7 +13,7 @@ import pytest
 from optimize.engine import reaper
 from optimize.engine.fork_client import ForkClient
 from tests.conftest import ROOT
-from tests.optimize.engine.test_process import STUBBORN, wait_for
+from tests.optimize.engine.trees import STUBBORN, wait_for
 
 SERVER = f"""
 import sys
