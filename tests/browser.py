@@ -7,9 +7,10 @@ import json
 import re
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 from urllib.request import Request, urlopen
@@ -139,17 +140,24 @@ class Page:
 
 
 class Browser:
-    """A running browser."""
+    """Chromium. One that has died, as under a shortage of memory, is started anew by the next page.
 
-    def __init__(self, address: str) -> None:
-        self._address = address
+    Args:
+        folder: Its profiles are kept here, a fresh one for each start.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._process, self._address = self._start()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @contextmanager
     def page(self) -> Iterator[Page]:
         """A new tab."""
-        with urlopen(Request(f"{self._address}/json/new?about:blank", method="PUT"), timeout=_PATIENCE_S) as answer:
-            target = json.load(answer)
-        with connect(target["webSocketDebuggerUrl"], max_size=None, open_timeout=_PATIENCE_S) as socket:
+        with connect(self._new_tab(), max_size=None, open_timeout=_PATIENCE_S) as socket:
             yield Page(socket)
 
     def addresses(self) -> list[str]:
@@ -157,24 +165,45 @@ class Browser:
         with urlopen(f"{self._address}/json/list", timeout=_PATIENCE_S) as answer:
             return [tab["url"] for tab in json.load(answer) if tab["type"] == "page"]
 
+    def close(self) -> None:
+        """End it, whatever state it is in."""
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stderr is not None:
+            self._process.stderr.close()
+
+    def _new_tab(self) -> str:
+        """The address at which a new tab takes commands."""
+        with suppress(OSError):
+            return self._tab()
+        self.close()
+        self._process, self._address = self._start()
+        return self._tab()
+
+    def _tab(self) -> str:
+        with urlopen(Request(f"{self._address}/json/new?about:blank", method="PUT"), timeout=_PATIENCE_S) as answer:
+            return str(json.load(answer)["webSocketDebuggerUrl"])
+
+    def _start(self) -> tuple[subprocess.Popen[str], str]:
+        assert CHROMIUM is not None
+        command = [CHROMIUM, *_FLAGS, f"--user-data-dir={tempfile.mkdtemp(dir=self._folder)}", "about:blank"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None  # stays open: Chromium writes to it as long as it runs
+        for line in process.stderr:
+            if listening := re.search(r"DevTools listening on ws://([^/]+)/", line):
+                return process, f"http://{listening.group(1)}"
+        raise AssertionError("Chromium did not start")
+
 
 @contextmanager
-def chromium(profile: Path) -> Iterator[Browser]:
-    """Start Chromium with a profile of its own, and end it."""
-    assert CHROMIUM is not None
-    process = subprocess.Popen(
-        [CHROMIUM, *_FLAGS, f"--user-data-dir={profile}", "about:blank"], stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def chromium(folder: Path) -> Iterator[Browser]:
+    """Chromium with its profiles in this folder, ended with the context."""
+    browser = Browser(folder)
     try:
-        assert process.stderr is not None
-        for line in process.stderr:
-            if found := re.search(r"DevTools listening on ws://([^/]+)/", line):
-                yield Browser(f"http://{found.group(1)}")
-                return
-        raise AssertionError("Chromium did not start")
+        yield browser
     finally:
-        process.terminate()
-        process.wait(timeout=20)
-        if process.stderr is not None:
-            process.stderr.close()
+        browser.close()
