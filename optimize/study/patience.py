@@ -7,6 +7,7 @@ everything or nothing, and a result that had arrived, although the answer was lo
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, TypeVar
@@ -43,7 +44,7 @@ class PatientStorage(RDBStorage):
     """Optuna's storage in a database, with calls that wait for it.
 
     Once it has waited in vain, later calls fail at once until one succeeds: a session that ends is not held up.
-    Heartbeats do not wait: the next one is soon due.
+    Heartbeats do not wait: the next one is soon due. Its connections are closed when nobody uses it any more.
 
     Attributes:
         tell: Called with the fault when a call begins to wait.
@@ -51,6 +52,11 @@ class PatientStorage(RDBStorage):
 
     tell: Callable[[Exception], None] = staticmethod(lambda _: None)
     _in_vain = False
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        super().__init__(url, **settings)
+        # At the end of the process the system closes them: a server that is away must not hold it up.
+        weakref.finalize(self, self.engine.dispose).atexit = False
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         def attempt(is_retry: bool) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -109,3 +110,14 @@ def test_a_full_disk_is_said_at_once() -> None:
     error.__cause__ = sqlalchemy.exc.OperationalError("insert", {}, full)
     assert not patience.is_passing(error)
     assert "free some space" in fault_of("sqlite:////data/optuna.db", error)
+
+
+def test_a_storage_that_nobody_uses_any_more_closes_its_connections(tmp_path: Path) -> None:
+    storage, closed = patience.PatientStorage(f"sqlite:///{tmp_path}/optuna.db"), list[object]()
+    engine = storage.engine  # kept: its connections would be lost with it otherwise, not closed
+    sqlalchemy.event.listen(engine, "close", lambda connection, _: closed.append(connection))
+    storage.get_all_studies()
+    assert closed == []
+    del storage
+    gc.collect()
+    assert closed
