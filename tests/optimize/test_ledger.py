@@ -1,7 +1,7 @@
 """The study on disk."""
 
 import json
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -21,13 +21,20 @@ RECORD = TrialRecord(
 )  # fmt: skip
 STREAMED = RequestRecord(0, 1.0, 1.25, 1.5, 2.0, 7, 9, "Grüße\nan alle", None)
 FAILED = RequestRecord(1, 1.5, 1.5, None, 3.0, 7, 0, "", "timeout")
+FULL = replace(
+    RECORD, baseline=True, answers_key="model", confirms=1, reason="too slow", paired={"bleu": {"p": 0.5}},
+    dtype="float16", new_engine=False, audit={"sent": 3}, pace={"answer_s": 0.5}, disturbed=["steal"],
+    cut_short="beaten", repeated=["drift"], ended_at=2.5,
+)  # fmt: skip
 
 
-def test_a_record_survives_the_disk(tmp_path: Path) -> None:
+def test_a_record_survives_the_disk_with_all_its_fields(tmp_path: Path) -> None:
+    bare = TrialRecord("smoke", 0, Role.BASELINE, {}, {}, {})
+    assert [f.name for f in fields(bare) if getattr(bare, f.name) == getattr(FULL, f.name)] == []
     ledger = Ledger(tmp_path)
-    ledger.write(RECORD)
-    assert ledger.read(3) == RECORD
-    assert TrialRecord.from_json(RECORD.to_json()) == RECORD
+    ledger.write(FULL)
+    assert ledger.read(3) == FULL
+    assert TrialRecord.from_json(FULL.to_json()) == FULL
 
 
 EARLIER = """{

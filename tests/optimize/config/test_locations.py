@@ -103,7 +103,7 @@ def test_the_users_own_files_come_first_and_other_paths_stay(write: Write) -> No
     ("words", "message"),
     [
         (["+study=onw"], "study has no choice 'onw'; did you mean 'own'?"),
-        (["+study=own"], "workload has no choice 'mine'; valid: demo_abtest, demo_bulk, demo_chat, file"),
+        (["+study=own"], "workload has no choice 'mine'; valid: completions, conversations, demo_abtest"),
         (["+study=chat"], "study=chat names {here}/conf/study/chat.yaml and a file of this project: rename yours"),
         (
             ["+study=bare"],
