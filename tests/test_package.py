@@ -114,3 +114,10 @@ def test_a_study_of_the_users_own_in_the_folder_where_they_stand(commands: Path,
     (tmp_path / "prompts.jsonl").write_text("\n".join(rows), encoding="utf-8")
     measured = _run([commands / "vllm-optimize-measure", "+study=mine", *SIMULATED, "repeats=1"], tmp_path)
     assert "workload: my prompts" in measured
+
+
+def test_the_harness_finds_the_tasks_that_come_with_the_project(commands: Path, tmp_path: Path) -> None:
+    metric = "+metrics.accuracy={_target_: objectives.accuracy.Accuracy, limit: 6}"
+    measured = _run([commands / "vllm-optimize-measure", "+study=smoke", *SIMULATED, "repeats=1", metric], tmp_path)
+    assert "\n| accuracy | " in measured and "\ntasks: everyday 1.0 (6 documents, " in measured
+    assert len(list((tmp_path / ".cache/accuracy").iterdir())) == 1
