@@ -27,7 +27,10 @@ from optimize.plan import Plan, make_plan
 RECIPES = ("published", "fp32", "int8", "int4")
 _READABLE = ("published", "fp32")
 """Recipes whose checkpoints transformers computes as the engine does."""
-_OBJECTIVES = ["objectives=[qps,p99_latency_s,memory_bytes,accuracy]", "~constraints.bleu"]
+_OVERRIDES = [
+    "+study=chat", "objectives=[qps,p99_latency_s,memory_bytes,accuracy]", "~constraints.bleu",
+    f"search_space.quantization.choices=[{','.join(RECIPES)}]",
+]  # fmt: skip
 _HEAD = (
     "recipe", "data type", "live engine", "transformers", "difference, points", "documents that differ",
     "engine, s", "transformers, s",
@@ -149,7 +152,7 @@ def _points(accuracy: Accuracy, ours: Run, theirs: Run) -> str:
 def main(overrides: Sequence[str]) -> None:
     require_quiet()
     with TemporaryDirectory() as folder:
-        plan = make_plan(configuration(["+study=chat", *_OBJECTIVES, *overrides, f"output_dir={folder}"]))
+        plan = make_plan(configuration([*_OVERRIDES, *overrides, f"output_dir={folder}"]))
     accuracy = plan.metrics["accuracy"]
     assert isinstance(accuracy, Accuracy)
     plan.launcher.prepare()
