@@ -82,28 +82,41 @@ def test_every_command_finds_the_configuration(commands: Path, tmp_path: Path) -
     """All in one process: each answers a mistake with the choices that it found under conf/."""
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
     assert {path.name for path in commands.iterdir() if path.name.startswith("vllm-optimize")} == set(scripts)
-    answers = _run([commands / "python", "-c", _MISTAKE_IN_ALL, *scripts.values()], tmp_path)
-    assert answers.count("workload has no choice 'mine'; valid: demo_abtest, demo_bulk, demo_chat") == len(scripts)
+    wrong = [[target, *(["batch_size"] if "tables" in target else []), "workload=mine"] for target in scripts.values()]
+    answers = _in_one_process(commands, wrong, tmp_path, code=2)
+    choices = "workload has no choice 'mine'; valid: completions, conversations, demo_abtest"
+    assert [choices in answer for answer in answers] == [True] * len(scripts)
 
 
-_MISTAKE_IN_ALL = """
-import importlib, sys
+_ALL_IN_ONE = """
+import importlib, json, sys
 sys.stderr = sys.stdout
-for target in sys.argv[1:]:
+code, calls = json.loads(sys.argv[1])
+for target, *words in calls:
     module, function = target.split(":")
-    sys.argv = [module, *(["batch_size"] if "tables" in module else []), "workload=mine"]
+    sys.argv[:] = [module, *words]
     try:
         getattr(importlib.import_module(module), function)()
     except SystemExit as end:
-        assert end.code == 2, target
+        assert end.code == code, target
+    print(end="\\f", flush=True)
 """
 
 
+def _in_one_process(commands: Path, calls: list[list[str]], cwd: Path, code: int = 0) -> list[str]:
+    """The outputs of commands ([entry point, *words]), all in one process: each imports most of what the next needs."""
+    return _run([commands / "python", "-c", _ALL_IN_ONE, json.dumps([code, calls])], cwd).split("\f")[:-1]
+
+
 def test_a_study_its_report_and_its_row_from_an_empty_folder(commands: Path, tmp_path: Path) -> None:
-    study = _run([commands / "vllm-optimize", "+study=smoke", *SIMULATED, "study.trials=1", "sampler=random"], tmp_path)
+    calls = [
+        ["optimize.__main__:main", "+study=smoke", *SIMULATED, "study.trials=1", "sampler=random"],
+        ["optimize.report.__main__:main", "+study=smoke"],
+        ["optimize.recommend:main"],
+    ]
+    study, report, matrix = _in_one_process(commands, calls, tmp_path)
     assert "recommended for Real-time chat" in study
-    assert "mlruns/studies/smoke/report" in _run([commands / "vllm-optimize-report", "+study=smoke"], tmp_path)
-    assert "study `smoke`" in _run([commands / "vllm-optimize-recommend"], tmp_path)
+    assert "mlruns/studies/smoke/report" in report and "study `smoke`" in matrix
     assert {path.name for path in tmp_path.iterdir()} == {"mlruns", ".cache"}
 
 

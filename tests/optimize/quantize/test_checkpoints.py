@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ from optimize.config.locations import CONF
 from optimize.config.measuring import WorkloadSource
 from optimize.config.schema import Model, Recipe
 from optimize.entries import is_held, is_marked
+from optimize.errors import EngineFailure
 from optimize.load.workload import load_workload
 from optimize.model.manifest import MANIFEST, damage, read_manifest
 from optimize.quantize.calibration import Calibration, calibration_of
@@ -44,12 +45,49 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """Checkpoints by recipe, and why there are no others."""
+
+    folders: dict[str, Path]
+    failures: dict[str, EngineFailure]
+
+
+def folders_of(cache: Path) -> list[Path]:
+    return [path for path in (cache / "checkpoints").iterdir() if path.is_dir()]
+
+
 @pytest.fixture(scope="module")
-def checkpoints(cache: Path, calibration: Calibration) -> Iterator[dict[str, Path]]:
-    """All recipes, made in one go."""
-    found, broken = make_checkpoints(DEMO, [recipe(n) for n in NAMES], cache, lambda _: None, calibration)
-    assert broken == {}
-    yield {name: Path(path) for name, path in found.items()}
+def remains(cache: Path) -> Path:
+    """What a child leaves that is killed before it has written the manifest of the first checkpoint."""
+
+    class Killed(Exception):
+        pass
+
+    def kill(event: dict[str, object]) -> None:
+        if event.get("step") == "checking":  # all is written but the manifest
+            raise Killed  # ends the child with SIGKILL
+
+    with pytest.MonkeyPatch.context() as killed, contextlib.suppress(Killed):
+        killed.setattr("optimize.quantize.checkpoints.remove_drafts", lambda _: None)  # who is killed tidies nothing up
+        make_checkpoints(DEMO, [recipe("int8")], cache, lambda _: None, watch=kill)
+    (folder,) = folders_of(cache)
+    assert (folder / "model.safetensors").is_file()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def outcome(cache: Path, remains: Path, calibration: Calibration) -> Outcome:
+    """All recipes and one that llm-compressor does not know, made in one go: its import takes longer than the rest."""
+    unknown = dataclasses.replace(Recipe("mine"), modifiers={"NoSuchModifier": {"targets": "Linear"}})
+    recipes = [recipe(NAMES[0]), unknown, *map(recipe, NAMES[1:])]
+    folders, failures = make_checkpoints(DEMO, recipes, cache, lambda _: None, calibration)
+    return Outcome({name: Path(path) for name, path in folders.items()}, failures)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(outcome: Outcome) -> dict[str, Path]:
+    return outcome.folders
 
 
 def _by_kind(folder: Path) -> dict[str, set[Precision]]:
@@ -137,49 +175,33 @@ def test_a_recipe_that_needs_calibration_is_not_made_without(cache: Path) -> Non
     assert "needs calibration data" in str(broken["mixed8"])
 
 
-def test_a_damaged_checkpoint_is_made_again_and_nothing_else_is_touched(
-    checkpoints: dict[str, Path], cache: Path, calibration: Calibration
+def test_a_kill_in_the_middle_leaves_nothing_to_serve(remains: Path, outcome: Outcome, cache: Path) -> None:
+    assert remains.suffix == ".part" and not remains.exists()
+    assert set(folders_of(cache)) == set(outcome.folders.values())
+    whole = outcome.folders["int8"]
+    assert damage(whole) is None and is_marked(whole) and is_held(whole)
+
+
+def test_a_recipe_that_llmcompressor_does_not_know_is_named_and_the_others_are_made(
+    outcome: Outcome,
 ) -> None:
-    whole, damaged = checkpoints["int8"], checkpoints["int4"]
+    assert outcome.folders.keys() == set(NAMES) and outcome.failures.keys() == {"mine"}
+    assert "NoSuchModifier" in str(outcome.failures["mine"])
+
+
+def test_the_command_makes_a_damaged_one_again_touches_nothing_else_and_finds_it_again(
+    optimize: Run, checkpoints: dict[str, Path], cache: Path
+) -> None:
+    whole, damaged = checkpoints["int8"], checkpoints["mixed8"]
     before = (whole / MANIFEST).stat().st_mtime_ns
     os.truncate(damaged / "model.safetensors", 1000)
-    said: list[str] = []
-    found, broken = make_checkpoints(DEMO, [recipe("int8"), recipe("int4")], cache, said.append, calibration)
-    assert broken == {} and found["int4"] == str(damaged)
-    assert damage(damaged) is None
-    assert (whole / MANIFEST).stat().st_mtime_ns == before
-    assert "damaged (model.safetensors has 1000 bytes" in said[0] and said[1] == "making checkpoints: int4"
-
-
-def test_a_kill_in_the_middle_leaves_nothing_to_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Killed(Exception):
-        pass
-
-    def kill(event: dict[str, object]) -> None:
-        if event.get("step") == "checking":  # all is written but the manifest
-            raise Killed  # ends the child with SIGKILL
-
-    with monkeypatch.context() as killed, contextlib.suppress(Killed):
-        killed.setattr("optimize.quantize.checkpoints.remove_drafts", lambda _: None)  # who is killed tidies nothing up
-        make_checkpoints(DEMO, [recipe("int8")], tmp_path, lambda _: None, watch=kill)
-    (left,) = (p for p in (tmp_path / "checkpoints").iterdir() if p.is_dir())
-    assert left.suffix == ".part" and (left / "model.safetensors").is_file()
-    found, broken = make_checkpoints(DEMO, [recipe("int8")], tmp_path, lambda _: None)
-    assert broken == {} and damage(Path(found["int8"])) is None
-    assert [p for p in (tmp_path / "checkpoints").iterdir() if p.is_dir()] == [Path(found["int8"])]
-    assert is_marked(Path(found["int8"])) and is_held(Path(found["int8"]))
-
-
-def test_a_recipe_that_llmcompressor_does_not_know_is_named(tmp_path: Path) -> None:
-    unknown = dataclasses.replace(Recipe("mine"), modifiers={"NoSuchModifier": {"targets": "Linear"}})
-    found, broken = make_checkpoints(DEMO, [unknown], tmp_path, lambda _: None)
-    assert found == {} and "NoSuchModifier" in str(broken["mine"])
-
-
-def test_the_command_makes_one_shows_it_and_finds_it_again(optimize: Run, tmp_path: Path) -> None:
-    overrides = ["quantization=mixed8", f"cache_dir={tmp_path}"]
+    overrides = ["quantization=mixed8", f"cache_dir={cache}"]
     first, second = optimize(overrides, verb="optimize.quantize"), optimize(overrides, verb="optimize.quantize")
     assert (first.returncode, second.returncode) == (0, 0)
+    assert f"{damaged.name} is damaged (model.safetensors has 1000 bytes" in first.stdout
+    assert "making checkpoints: mixed8\n" in first.stdout
     assert "now, in" in first.stdout and "from the cache, complete" in second.stdout
     assert "128 prompts of the workload, hash" in first.stdout
     assert "weights int8 per channel, activations static int8: model.layers.*.mlp" in first.stdout
+    assert damage(damaged) is None
+    assert (whole / MANIFEST).stat().st_mtime_ns == before
