@@ -197,7 +197,8 @@ def report(plan: Plan, asked: Mapping[str, Asked], layer: str, command: str) -> 
     rows = [line for name, each in others for line in loss_table(name, each, baseline, reference)]
     explanation = (
         "“Beyond the floor” is the figure less that of the unquantized model's own repeats, in pairs over prompts, "
-        "with a 95 % interval by paired bootstrap; p by approximate randomization. A difference counts as a loss if "
+        "with a 95 % interval by paired bootstrap; p is by approximate randomization, which takes all repeats for one "
+        "run and is the stricter for it. A difference counts as a loss if "
         "its interval excludes zero and it is larger than what the floor itself is uncertain by. “Prompts needed” is "
         f"how many it takes until that holds and goes on to hold, the median over {_ORDERS} random orders. "
         "Perplexity is that of the reference answers; it is compared with the unquantized model's own and has no "
@@ -223,7 +224,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     plan = make_plan(configuration(["+study=chat", *overrides, *words.overrides]))
     began = time.monotonic()
     asked, layer = measure(plan, words.repeats, words.layer)
-    command = " ".join(["python -m benchmarks.fidelity", *words.overrides])
+    shown = [word for word in words.overrides if not word.startswith(("cache_dir=", "output_dir="))]
+    command = " ".join(["python -m benchmarks.fidelity", *shown])
     text = report(plan, asked, layer, command)
     words.into.write_text(text, encoding="utf-8")
     print(f"{text}\n{time.monotonic() - began:.0f} s")
