@@ -1,8 +1,12 @@
-"""What pyproject.toml cannot express: `conf/` is installed as the folder `conf` of the package `optimize`."""
+"""What pyproject.toml cannot express: `conf/` and `requirements/` are installed as folders of `optimize`."""
 
 from setuptools import find_namespace_packages, setup
 
 setup(
-    packages=[*find_namespace_packages(include=["optimize*", "objectives*", "demo*"]), "optimize.conf"],
-    package_dir={"optimize.conf": "conf"},
+    packages=[
+        *find_namespace_packages(include=["optimize*", "objectives*", "demo*"]),
+        "optimize.conf",
+        "optimize.requirements",
+    ],
+    package_dir={"optimize.conf": "conf", "optimize.requirements": "requirements"},
 )

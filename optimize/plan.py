@@ -34,7 +34,7 @@ from optimize.load.fitting import fitted_workload
 from optimize.load.fixed_length import by_iterations
 from optimize.load.scoring import check_scores, reference_of, signature_of
 from optimize.load.workload import Workload
-from optimize.model.random_weights import materialized
+from optimize.model.sources import materialized
 from optimize.redaction import hidden_flags, is_secret, masked, redact_all
 from optimize.search import variables
 from optimize.search.space import SearchSpace, flag_of, is_request_knob, make_space
@@ -135,14 +135,20 @@ def make_plan(config: StudyConfig) -> Plan:
 def _with_weights(
     config: StudyConfig, objectives: Mapping[str, Objective], metrics: Mapping[str, Objective], limits: Sequence[Limit]
 ) -> StudyConfig:
-    """The configuration with its model on disk; a model of random weights is made, unless something scores its answers.
+    """The configuration with its model on disk; one of random weights is refused where something scores its answers.
 
     Raises:
-        ConfigError: an objective or a constraint scores answers.
+        ConfigError: an objective or a constraint scores answers that mean nothing, or the model cannot be made.
     """
-    if config.model.random is None:
-        return config
-    why = f"model {config.model.name} has random weights, and its answers mean nothing"
+    if config.model.random is not None:
+        _refuse_scores(config.model.name, objectives, metrics, limits)
+    return dataclasses.replace(config, model=materialized(config.model, Path(config.cache_dir), print))
+
+
+def _refuse_scores(
+    model: str, objectives: Mapping[str, Objective], metrics: Mapping[str, Objective], limits: Sequence[Limit]
+) -> None:
+    why = f"model {model} has random weights, and its answers mean nothing"
     for name, objective in objectives.items():
         if objective.same_sample:
             others = ",".join(n for n, o in objectives.items() if not o.same_sample)
@@ -150,7 +156,6 @@ def _with_weights(
     for limit in limits:
         if metrics[limit.metric].same_sample:
             raise ConfigError(f"constraints.{limit.metric}: {why}: remove it, constraints.{limit.metric}=null")
-    return dataclasses.replace(config, model=materialized(config.model, Path(config.cache_dir), print))
 
 
 def _study_folder(config: StudyConfig) -> Path:
@@ -204,6 +209,7 @@ def _signature(config: StudyConfig, launcher: Launcher, arrivals: Arrivals, work
         "machine": machine(),
         "engine": launcher.version(),
         "model": f"{config.model.name} {content_hash(config.model.path)}",
+        **({"source": config.model.source} if config.model.source else {}),
         "workload": f"{workload.name} {workload.hash}",
         "load": f"{arrivals.describe()}; {_lengths(config.load)}",
         "seed": str(config.study.seed),

@@ -84,7 +84,8 @@ def _space(config: schema.StudyConfig) -> SearchSpace:
 
 def test_groups_and_studies_are_those_of_the_design() -> None:
     assert {path.name for path in CONF.iterdir() if path.is_dir()} == GROUPS
-    assert {path.stem for path in (CONF / "study").iterdir()} == set(STUDIES)
+    assert {path.stem for path in (CONF / "study").glob("*.yaml")} == set(STUDIES)
+    assert {path.stem for path in (CONF / "study" / "smollm2").iterdir()} == set(STUDIES)
 
 
 @pytest.mark.parametrize(("group", "choice"), [(group, name) for group, names in CHOICES.items() for name in names])
@@ -106,6 +107,22 @@ def test_studies_fit_together(choice: str) -> None:
     assert set(config.scenario.weights) <= {*config.objectives, "accuracy"}  # which counts where it is an objective
     assert make_limits(read_bounds(config.constraints), {**config.metrics, **config.objectives})
     assert {"quantization", "batch_size", "beam_size"} <= set(_space(config).distributions)
+
+
+@pytest.mark.parametrize(
+    ("choice", "workload"),
+    [("smoke", "completions"), ("chat", "conversations"), ("bulk", "documents"), ("abtest", "completions")],
+)
+def test_the_studies_of_a_real_model_have_its_prompts_and_fit_together(choice: str, workload: str) -> None:
+    config = _compose("model=smollm2", f"+study=smollm2/{choice}")
+    assert (config.study.name, config.workload.name) == (f"{choice}_smollm2", workload)
+    assert make_limits(read_bounds(config.constraints), {**config.metrics, **config.objectives})
+    assert set(_space(config).distributions) == {"quantization", "batch_size"}
+
+
+def test_a_model_chooses_the_prompts_where_no_study_and_no_user_does() -> None:
+    assert _compose("model=smollm2").workload.name == "conversations"
+    assert _compose("model=smollm2", "workload=demo_chat").workload.name == "demo_chat"
 
 
 def test_the_baseline_of_a_model_without_flags_is_served_by_vllms_plain_command() -> None:

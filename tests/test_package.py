@@ -19,7 +19,17 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
-SOURCES = ["pyproject.toml", "setup.py", "README.md", "LICENSE", "conf", "demo", "objectives", "optimize"]
+SOURCES = [
+    "pyproject.toml",
+    "setup.py",
+    "README.md",
+    "LICENSE",
+    "conf",
+    "demo",
+    "objectives",
+    "optimize",
+    "requirements",
+]
 SIMULATED = [
     "engine=simulated", "search_space.quantization=null", "confirm.candidates=0", "load.warmup_s=0.1",
     "load.warmup_requests=2", "load.window_min_s=0.3", "load.window_requests=5", "load.window_max_s=60",

@@ -1,4 +1,4 @@
-"""The cache that studies share: quantized checkpoints, compiled kernels, data sets, token counts, scores of engines.
+"""The cache that studies share: checkpoints, compiled kernels, data sets, packages, token counts, scores of engines.
 
 `python -m optimize.cache` lists it, `... clear [KIND ...]` removes it (`KINDS`).
 Every entry is named after the content and versions it was made from, so no entry goes stale; it can only go unused.
@@ -21,9 +21,9 @@ from optimize.entries import remove as remove_entry
 from optimize.errors import one_line
 from optimize.model.folder import is_own
 
-KINDS = ("accuracy", "checkpoints", "compiled", "datasets", "perplexity", "references", "tokens")
+KINDS = ("accuracy", "checkpoints", "compiled", "datasets", "packages", "perplexity", "references", "tokens")
 _CHECKPOINTS, _SMALL = "checkpoints", ("accuracy", "datasets", "perplexity", "references", "tokens")
-_OF_NO_SIZE = ("lock", "compress.log")
+_OF_NO_SIZE = ("lock", "compress.log", "gguf.log")
 """Files of this project beside the entries."""
 _GIB, _DAY_S = 2**30, 86400
 

@@ -19,6 +19,7 @@ from yaml import YAMLError
 from optimize.config import schema
 from optimize.config.locations import CONF, refuse_ambiguous, split_config_dirs, user_folders, with_installed_files
 from optimize.config.secrets import register_node, register_words
+from optimize.config.specialization import specialized
 from optimize.config.validate import validate
 from optimize.config.variables import with_variables
 from optimize.errors import ConfigError, closest
@@ -83,10 +84,13 @@ def from_hydra(words: Sequence[str]) -> DictConfig | None:
 
 
 def _with_search_path(words: Sequence[str]) -> list[str]:
-    """The words with the user's folders as an override, which both of Hydra's ways to compose understand."""
+    """The words with the user's folders as an override, which both of Hydra's ways to compose understand; the study is
+    the one that fits the model (`optimize.config.specialization`).
+    """
     config_dirs, others = split_config_dirs(words)
     folders = user_folders(config_dirs)
     refuse_ambiguous(others, folders)
+    others = specialized(others, [CONF, *folders])
     if not folders or any(word.startswith(_SEARCH_PATH) for word in others):
         return others
     sources = ",".join("'file://" + str(folder).replace("'", "\\'") + "'" for folder in folders)

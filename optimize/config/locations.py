@@ -59,18 +59,21 @@ def refuse_ambiguous(words: Sequence[str], folders: Sequence[Path]) -> None:
 
 
 def with_installed_files(config: StudyConfig) -> StudyConfig:
-    """The configuration with the demo's paths leading to the installed files where the current folder has none."""
-    model, workload, random = config.model, config.workload, config.model.random
+    """The configuration with the paths of this project's files leading to them where the current folder has none."""
+    model, workload, random, package = config.model, config.workload, config.model.random, config.model.package
     if random is not None:
         random = replace(random, tokenizer=_installed(random.tokenizer))
+    if package is not None:
+        package = replace(package, requirements=_installed(package.requirements))
     return replace(
         config,
-        model=replace(model, path=_installed(model.path), random=random),
+        model=replace(model, path=_installed(model.path), random=random, package=package),
         workload=replace(workload, path=_installed(workload.path)),
     )
 
 
 def _installed(path: str) -> str:
-    here, installed = Path(path), SOURCE / path
-    is_demo = not here.is_absolute() and here.parts[:1] == ("demo",)
-    return str(installed) if is_demo and not here.exists() and installed.exists() else path
+    here = Path(path)
+    installed = next((f / path for f in (SOURCE, CONF.parent) if (f / path).exists()), here)
+    is_own = not here.is_absolute() and here.parts[:1] in (("demo",), ("requirements",))
+    return str(installed) if is_own and not here.exists() else path

