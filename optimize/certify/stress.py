@@ -26,6 +26,7 @@ from optimize.load.client_pool import LoadRun
 from optimize.load.steady_state import backlog
 
 _WARM_S, _DRAIN_S = 2.0, 10.0
+_ROUNDING = 1e-6  # of bins: 0.3 + 2.0 - 0.3 is less than 2
 _BIN_S, _PROBE_S = 1.0, 15.0
 _DOUBLINGS = 3
 _GROUPS = 10
@@ -207,10 +208,10 @@ def per_bin(
     records: Sequence[RequestRecord], start_s: float, end_s: float, ramp: Ramp,
     metrics: Sequence[tuple[float, Any]], began: float,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """The ramp in bins of a second: rates offered and answered, errors, P99 by due time, and the engine's queue."""
+    """Whole seconds of the ramp: rates offered and answered, errors, P99 by due time, and the engine's queue."""
     waiting = [(at - began, f["requests_waiting"]) for at, f in metrics if "requests_waiting" in f]
     bins = []
-    for number in range(int((end_s - start_s) / _BIN_S)):
+    for number in range(int((end_s - start_s) / _BIN_S + _ROUNDING)):
         low, high = start_s + number * _BIN_S, start_s + (number + 1) * _BIN_S
         share = min(1.0, (number + 0.5) * _BIN_S / ramp.ramp_s)
         rate = ramp.from_per_s + share * (ramp.to_per_s - ramp.from_per_s)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from optimize.certify import stress
 from optimize.certify import testbed as testbeds
 from optimize.certify.fault_run import run_fault
 from optimize.certify.faults import FAULTS
@@ -22,7 +23,8 @@ def quiet(line: str) -> None:
 
 
 @pytest.fixture
-def testbed(tmp_path: Path, workload_file: Path) -> Iterator[testbeds.Testbed]:
+def testbed(tmp_path: Path, workload_file: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[testbeds.Testbed]:
+    monkeypatch.setattr(stress, "_WARM_S", 0.3)  # the simulated engine needs no warm-up
     config = configuration(
         [
             "+study=chat", "engine=simulated", "+at.batch_size=8", "workload=file", f"workload.path={workload_file}",

@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 
 from objectives import RequestRecord
-from optimize.certify.stress import bounded_ramp, breaking_per_s, summary
+from optimize.certify.stress import bounded_ramp, breaking_per_s, per_bin, summary
+from optimize.load.profiles import Ramp
 
 
 def request(due_s: float, latency_s: float = 0.1, error: str | None = None) -> RequestRecord:
@@ -26,6 +27,13 @@ def test_answers_do_not_keep_up_while_requests_pile_up() -> None:
 def test_errors_are_counted_by_class_and_do_not_keep_up() -> None:
     figures = summary([*[request(k / 10) for k in range(100)], request(3.0, 0.2, "timeout")], 2.0, 8.0, 10.0)
     assert figures["errors"] == {"timeout": 1} and not figures["kept"]
+
+
+@pytest.mark.parametrize("start_s", [0.3, 0.8, 2.0, 14.1])
+def test_a_ramp_has_a_bin_for_each_of_its_seconds_whenever_it_begins(start_s: float) -> None:
+    bins = per_bin([], start_s, start_s + 2.0, Ramp(10, 30, 2.0), [], 0.0)
+    assert [row["second"] for row in bins] == [0, 1]
+    assert len(per_bin([], start_s, start_s + 1.9, Ramp(10, 30, 1.9), [], 0.0)) == 1  # a part would show a lower rate
 
 
 def test_a_ramp_within_its_bound_is_unchanged() -> None:
