@@ -251,6 +251,10 @@ class Ledger:
         for number, name in product(self.numbers(), (_REQUESTS, _TELEMETRY)):
             self._read(number, name, check, None)
 
+    def lost_tables(self) -> list[Path]:
+        """Raw data that could not be read so far; the other damaged files are made again from Optuna's storage."""
+        return [path for path in self.damage if path.name in (_REQUESTS, _TELEMETRY)]
+
     def read_requests(self, number: int) -> list[RequestRecord]:
         """Every request of one trial's load; empty where there are none."""
         return self._read(number, _REQUESTS, requests_in, [])

@@ -47,7 +47,7 @@ def run_study(config: StudyConfig, config_yaml: str) -> int:
         config_yaml: The configuration as composed, interpolations of secrets unresolved.
 
     Returns:
-        0, also when there was nothing left to do; 1 if files of the study are damaged: all the rest is done.
+        0, also when there was nothing left to do; 1 if raw data of the study are damaged: all the rest is done.
 
     Raises:
         ConfigError: bad input.
@@ -99,7 +99,7 @@ def _run_session(
     """Run what is left of a study; the resources (the engines) are released before the report is written.
 
     Returns:
-        0, or 1 if files of the study are damaged, which the report has named.
+        0, or 1 if raw data of the study are damaged, which the report has named: nothing makes them again.
     """
     from optimize.driver.loop import Loop
     from optimize.driver.references import signed, study_references
@@ -129,7 +129,7 @@ def _run_session(
             earlier, references,
         )  # fmt: skip
         Loop(session, executor).run()
-    return FAILED if tracker.ledger.damage else 0
+    return FAILED if tracker.ledger.lost_tables() else 0
 
 
 def _forecast(plan: Plan, done: int, slots: int) -> Forecast:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -28,6 +29,8 @@ TASKS = Path(__file__).with_name("tasks")
 INSTALLATION = f"{sys.executable} -m pip install --no-deps --require-hashes -r requirements/lm_eval.txt"
 _PACKAGE = "lm_eval"
 _CHILD = Path(__file__).with_name("child.py")
+_LOCAL_DATA = re.compile(r"^dataset_path: *(arrow|csv|json|parquet|text) *$", re.MULTILINE)
+"""Line of a task whose data are files: the library's readers of formats are named in place of a data set of a hub."""
 _POLL_S = 0.5
 _TOGETHER, _TIMEOUT_S, _ATTEMPTS = 8, 300, 2
 
@@ -162,7 +165,7 @@ def _run(job: Mapping[str, Any], check: Callable[[], None]) -> dict[str, TaskRes
         out, log = Path(folder) / "result.json", Path(folder) / "log"
         with log.open("w", encoding="utf-8") as sink:
             child = subprocess.Popen(
-                [sys.executable, "-P", str(_CHILD), str(out)], cwd=job["include_path"], env=environment(),
+                [sys.executable, "-P", str(_CHILD), str(out)], cwd=job["include_path"], env=environment(is_local(job)),
                 stdin=subprocess.PIPE, stdout=sink, stderr=sink, text=True,
             )  # fmt: skip
             try:
@@ -202,7 +205,24 @@ def _results(out: Path, log: Path) -> dict[str, TaskResult]:
     raise HarnessError(redact(f"the harness died: {lines[-1][:300] if lines else 'without a word'}"))
 
 
-def environment() -> dict[str, str]:
-    """Our environment, in which no request goes to this machine by way of a proxy, and no foreign key to an engine."""
+def is_local(job: Mapping[str, Any]) -> bool:
+    """Whether the data of the tasks and the model of a job are files of this machine."""
+    arguments = job.get("backend", {}).get("arguments", {})
+    models = [Path(arguments[key]) for key in ("tokenizer", "pretrained") if key in arguments]
+    tasks = [Path(job["include_path"]) / f"{task}.yaml" for task in job["tasks"]]
+    return all(model.is_dir() for model in models) and all(map(_has_local_data, tasks))
+
+
+def _has_local_data(task: Path) -> bool:
+    return task.is_file() and _LOCAL_DATA.search(task.read_text(encoding="utf-8")) is not None
+
+
+def environment(offline: bool) -> dict[str, str]:
+    """Our environment, in which no request goes to this machine by way of a proxy, and no foreign key to an engine.
+
+    Args:
+        offline: Whether no model hub is asked. Where none can be reached, one that is asked in vain costs a minute.
+    """
+    hub = {"HF_HUB_OFFLINE": "1"} if offline else {}
     quiet = {"TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_DISABLE_PROGRESS_BARS": "1", "OPENAI_API_KEY": ""}
-    return {**with_direct_loopback(os.environ), **quiet}
+    return {**with_direct_loopback(os.environ), **quiet, **hub}

@@ -22,6 +22,7 @@ from typing import Any, TextIO
 from optimize.checkpoint import content_hash, quantized_format, tensor_bytes
 from optimize.entries import draft, publish
 from optimize.model.manifest import write_manifest
+from optimize.quantize.groups import fitted
 from optimize.quantize.layers import layer_precisions
 from optimize.redaction import redact, redacted_streams, register_environment
 
@@ -45,7 +46,7 @@ def compress(job: dict[str, Any], emit: Emit) -> None:
     data = _dataset(job, tokenizer) if job["samples"] else None
     emit(step="compressing")
     with _calibration_progress(model, len(job["samples"]), emit):
-        oneshot(model=model, recipe=job["recipe_text"], **(data or {}))
+        oneshot(model=model, recipe=fitted(job["recipe_text"], _widths(model)), **(data or {}))
     emit(step="saving")
     model.save_pretrained(partial, save_compressed=True)
     tokenizer.save_pretrained(partial)
@@ -65,6 +66,12 @@ def compress(job: dict[str, Any], emit: Emit) -> None:
     }
     write_manifest(partial, facts)
     publish(partial, folder)
+
+
+def _widths(model: Any) -> set[int]:
+    import torch
+
+    return {module.in_features for module in model.modules() if isinstance(module, torch.nn.Linear)}
 
 
 def _check_unquantized(model: str) -> None:

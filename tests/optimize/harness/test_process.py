@@ -101,7 +101,7 @@ def test_the_harness_ends_with_the_engine(engine: VllmEngine, monkeypatch: pytes
 def test_no_key_of_the_environment_reaches_an_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
     monkeypatch.setenv("http_proxy", "http://proxy:3128")
-    environment = process.environment()
+    environment = process.environment(offline=False)
     assert environment["OPENAI_API_KEY"] == "" and "127.0.0.1" in environment["no_proxy"]
     own = served_by(Endpoint("http://127.0.0.1:8000", "key", "model"), "tokenizer", 128).arguments
     assert own["header"] == {"Authorization": "Bearer key"} and own["num_concurrent"] > 1
@@ -113,3 +113,20 @@ def test_a_model_of_a_relative_path_is_found_from_the_tasks_folder(monkeypatch: 
     backend = served_by(Endpoint("http://127.0.0.1:8000", None, "m"), "demo/model", 128)
     assert backend.arguments["tokenizer"] == str(ROOT / "demo/model")
     assert located("organisation/model") == "organisation/model"
+
+
+@pytest.mark.parametrize(
+    ("tasks", "model", "expected"),
+    [
+        (["everyday"], None, True), (["everyday"], "", True),
+        (["everyday"], "org/model", False), (["arc_easy"], None, False),
+    ],
+    ids=["shipped task", "checkpoint on this disk", "model of a hub", "task of a hub"],
+)  # fmt: skip
+def test_a_hub_is_asked_only_for_what_is_not_on_this_machine(
+    tasks: list[str], model: str | None, expected: bool, tmp_path: Path
+) -> None:
+    backend = {} if model is None else {"backend": {"arguments": {"tokenizer": model or str(tmp_path)}}}
+    job = {"tasks": tasks, "include_path": str(process.TASKS), **backend}
+    assert process.is_local(job) is expected
+    assert ("HF_HUB_OFFLINE" in process.environment(expected)) is expected
