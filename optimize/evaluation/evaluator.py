@@ -93,7 +93,7 @@ class Evaluator:
         except EngineFailure as failure:
             if failure.disturbances is not None:
                 task.notes.disturbances = list(failure.disturbances)
-            outcome = outcome_of(failure, self._whole_reason(task, failure))
+            outcome = outcome_of(failure, self._whole_reason(task, failure), task.pace)
             return self._unmeasured(task, began, outcome)
         except TransientFault as fault:
             return self._unmeasured(task, began, Failed(self._whole_reason(task, fault)))
@@ -185,7 +185,7 @@ class Evaluator:
         notes.disturbances = disturbances(measurement, guard) + result.audit.stalls(guard)
         notes.disturbances += [result.drift] if result.drift else []
         notes.audit, notes.cut_short = asdict(result.audit), result.cut_short or ""
-        notes.pace = asdict(result.pace) if result.pace else {}
+        notes.pace = asdict(replace(result.pace, disturbed=bool(notes.disturbances))) if result.pace else {}
 
     def _load(self, task: Task, lease: Lease) -> tuple[LoadResult, Measurement]:
         """Run one load and observe it."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from optimize.engine.failures import decisive_lines
 from optimize.errors import EngineFailure, FailureKind, OptimizeError
+from optimize.load.pace import Pace
 from optimize.outcome import Failed, Infeasible
 
 _CROWDED = "end the other programs, or wait until they have ended, and run the same command again"
@@ -28,14 +29,17 @@ A load that does not settle is not among them: it drifts on a quiet machine, too
 """
 
 
-def outcome_of(failure: EngineFailure, reason: str) -> Infeasible | Failed:
+def outcome_of(failure: EngineFailure, reason: str, pace: Pace | None = None) -> Infeasible | Failed:
     """What a failure says: a configuration that was too slow on a disturbed machine may be quick enough on a quiet one.
+
+    Not so where the baseline was measured on a disturbed machine, too: it is too slow beside that.
 
     Args:
         failure: Why there are no figures.
         reason: The whole of it; see `whole_reason`.
+        pace: The baseline's; None before it is measured.
     """
-    if failure.disturbances and failure.kind in _OF_THE_MACHINE:
+    if failure.disturbances and failure.kind in _OF_THE_MACHINE and not (pace and pace.disturbed):
         return Failed(reason, disturbed=True)
     return Infeasible(failure.kind, reason, failure.evidence)
 

@@ -37,6 +37,7 @@ class Pace:
         answers: How many they are: `load.window_requests`, or fewer where those would have taken too long.
         requests: `load.window_requests`; 0 in records of earlier versions.
         least_s: `load.window_min_s`.
+        disturbed: Whether the machine was disturbed meanwhile: what is too slow beside it was under like conditions.
     """
 
     answer_s: float
@@ -44,6 +45,7 @@ class Pace:
     answers: int = 0
     requests: int = 0
     least_s: float = 0.0
+    disturbed: bool = False
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, float]) -> Pace | None:
@@ -51,7 +53,8 @@ class Pace:
         if not raw:
             return None
         whole = {name: int(raw.get(name, 0)) for name in ("answers", "requests")}
-        return cls(raw["answer_s"], raw["window_s"], **whole, least_s=raw.get("least_s", 0.0))
+        disturbed = bool(raw.get("disturbed", False))
+        return cls(raw["answer_s"], raw["window_s"], **whole, least_s=raw.get("least_s", 0.0), disturbed=disturbed)
 
     def in_words(self, longest_s: float) -> str:
         """What windows are closed by, and why one was longer than its shortest; empty where that is not known.

@@ -10,7 +10,7 @@ from objectives.segments import Paired
 from optimize.decision.recommendation import Recommendation
 from optimize.formatting import change_of, figure, printable, title_of, versus_default
 from optimize.report.data import limit_text
-from optimize.study.confirmation import directions_of
+from optimize.study.confirmation import directions_of, last_readings
 from optimize.study.info import info_of
 from optimize.study.noise_floor import noise_floor_of
 from optimize.study.rows import Row, row_of
@@ -28,9 +28,7 @@ def in_words(study: optuna.Study, recommendation: Recommendation) -> str:
     lines.append(f"  score              {_verdict(recommendation)}")
     lines += _runner_up(recommendation)
     lines += _quality(study, row)
-    disturbed = trial_of(study, pick.number).user_attrs.get("disturbed")
-    if disturbed and not recommendation.rounds:
-        lines.append(f"  disturbed          {'; '.join(disturbed)}: measure it again before you rely on it")
+    lines += _disturbed(study, recommendation)
     lines.append(f"  evidence           {_evidence(recommendation)}")
     units = {name: e.unit for name, e in pick.estimates.items()}
     limits = [limit_text(limit, units.get(limit.metric, "")) for limit in info_of(study).limits]
@@ -96,6 +94,17 @@ def _evidence(recommendation: Recommendation) -> str:
             "                     where one further measurement would fall"
         )
     return "single measurements, not confirmed: the best of many is partly the luckiest"
+
+
+def _disturbed(study: optuna.Study, recommendation: Recommendation) -> list[str]:
+    """What disturbed the measurements that it rests on."""
+    rounds = last_readings(study) if recommendation.rounds else []
+    trials = rounds or [trial_of(study, recommendation.pick.number)]
+    reasons = [t.user_attrs["disturbed"] for t in trials if t.user_attrs.get("disturbed")]
+    if not reasons:
+        return []
+    share = f"{len(reasons)} of the {len(rounds)} measurements in rounds, the last by: " if rounds else ""
+    return [f"  disturbed          {share}{'; '.join(reasons[-1])}: measure it again before you rely on it"]
 
 
 def _deployment(row: Row) -> list[str]:

@@ -245,6 +245,11 @@ def _whole_rounds(study: optuna.Study, confirming: int, numbers: Sequence[int]) 
     return {n: [estimates_of(cells[r, n]) for r in whole] for n in eligible}
 
 
+def last_readings(study: optuna.Study) -> list[FrozenTrial]:
+    """The measurements of the last confirmation; none before it."""
+    return _complete(study, len(study.user_attrs.get(_PLANS, [])) - 1)
+
+
 def _complete(study: optuna.Study, confirming: int) -> list[FrozenTrial]:
     return [t for t in complete_trials(study) if t.user_attrs.get(CONFIRMING) == confirming]
 

@@ -85,6 +85,9 @@ def test_nothing_overflows_or_overlaps_at_any_width(page: Page, folder: Path, ad
             return !el.closest('svg') && el.getBoundingClientRect().right > box.right + 1;
         }).map(el => el.textContent)""")
         assert outside == []
+        assert (
+            page.run("[...document.querySelectorAll('.tile')].filter(t => t.scrollWidth > t.clientWidth).length") == 0
+        )
         overlapping = page.run("""[...document.querySelectorAll('.body')].filter(el => {
             const boxes = [...el.children].map(child => child.getBoundingClientRect());
             return boxes.length > 1 && boxes[0].right > boxes[1].left && boxes[0].bottom > boxes[1].top;

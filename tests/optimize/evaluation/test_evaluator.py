@@ -299,6 +299,7 @@ def test_a_baseline_of_twenty_seconds_an_answer_on_a_busy_machine_is_measured_an
         "answers": 24,
         "requests": 40,
         "least_s": 4.0,
+        "disturbed": True,
     }
     later = trial(1, pace=dict(evaluation.pace))
     assert isinstance(rig.evaluate(record=later).outcome, Completed)  # although no answer comes within 6 s
@@ -327,6 +328,7 @@ def test_clients_of_the_baseline_that_a_busy_machine_slows_are_flagged(tmp_path:
     assert isinstance(evaluation.outcome, Completed)
     assert [text.split(" (")[0].split(" with")[0] for text in evaluation.disturbances][0].startswith("other programs")
     assert any("requests were sent" in text for text in evaluation.disturbances)
+    assert evaluation.pace["disturbed"] is True
 
 
 def test_an_engine_that_generates_tokens_or_is_kept_from_the_processors_is_making_an_effort() -> None:

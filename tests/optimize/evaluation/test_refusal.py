@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from optimize.errors import EngineFailure, FailureKind, TransientFault
 from optimize.evaluation.refusal import outcome_of, whole_reason
+from optimize.load.pace import Pace
 from optimize.outcome import Failed, Infeasible
 
 LOG = "INFO 01-01 00:00:00 [x.py:1] loading\nValueError: first\nRuntimeError: the last thing that went wrong\n"
@@ -37,7 +40,10 @@ def test_only_what_a_disturbed_machine_may_have_slowed_is_no_fact_about_the_conf
     fact = Infeasible(kind, "whole", ("evidence",))
     assert outcome_of(failure, "whole") == fact
     failure.disturbances = (BUSY,)
-    assert outcome_of(failure, "whole") == (Failed("whole", disturbed=True) if doubtful else fact)
+    doubt = Failed("whole", disturbed=True) if doubtful else fact
+    quiet_baseline = Pace(0.1, 1.0)
+    assert outcome_of(failure, "whole") == outcome_of(failure, "whole", quiet_baseline) == doubt
+    assert outcome_of(failure, "whole", replace(quiet_baseline, disturbed=True)) == fact  # too slow beside that one
 
 
 def test_a_passing_fault_needs_no_remedy() -> None:

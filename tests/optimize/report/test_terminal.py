@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import dataclasses
+
+import optuna
+import pytest
+
+from optimize.executor.base import Job
+from optimize.outcome import Evaluation
+from tests.made import Plausible, make_study
+
+BUSY = "other programs used 50% of the processors (load.guard.other_cores_max=0.12)"
+
+
+class Disturbed(Plausible):
+    """Instant workers on a machine that is busy whenever the baseline is confirmed."""
+
+    def evaluate(self, job: Job) -> Evaluation:
+        evaluation = super().evaluate(job)
+        return dataclasses.replace(evaluation, disturbances=[BUSY] if job.record.confirms == 0 else [])
+
+
+def test_a_recommendation_tells_how_many_of_its_measurements_were_disturbed(
+    quick: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = make_study([*quick, "study.trials=2", "confirm.candidates=1"], Disturbed)
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("  disturbed"))
+    study = optuna.load_study(study_name=plan.config.study.name, storage=plan.config.tracking.storage)
+    rounds = [t for t in study.trials if "confirms" in t.user_attrs]
+    disturbed = [t for t in rounds if t.user_attrs["confirms"] == 0]
+    assert 0 < len(disturbed) < len(rounds)
+    assert line == (
+        f"  disturbed          {len(disturbed)} of the {len(rounds)} measurements in rounds, the last by: {BUSY}: "
+        "measure it again before you rely on it"
+    )
