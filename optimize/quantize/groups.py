@@ -36,7 +36,7 @@ def fitted(recipe_text: str, widths: Collection[int]) -> str:
 
 
 def _fitted_modifier(modifier: Mapping[str, Any], widths: Collection[int]) -> dict[str, Any]:
-    if "scheme" not in modifier:
+    if "scheme" not in modifier or all(width % _USUAL[0] == 0 for width in widths):
         return dict(modifier)
     scheme = _preset(modifier["scheme"], modifier.get("targets", ["Linear"]))
     size = scheme.get("weights", {}).get("group_size")
