@@ -34,8 +34,8 @@ def _counter(tokenizer: Path | None) -> Count:
         return published.tokens
     from tokenizers import Tokenizer
 
-    made = Tokenizer.from_file(str(tokenizer))
-    return lambda text: len(made.encode(text, add_special_tokens=False).ids)
+    encoder = Tokenizer.from_file(str(tokenizer))
+    return lambda text: len(encoder.encode(text, add_special_tokens=False).ids)
 
 
 def summary(file: Path, count: Count = published.tokens) -> dict[str, str]:

@@ -29,11 +29,11 @@ def check_unquantized(model: str, recipes: Sequence[Recipe]) -> None:
     Raises:
         ConfigError: naming the recipes, the model's format and the remedy.
     """
-    again = [recipe.name for recipe in recipes if is_made(recipe)]
-    if again and (kind := quantized_format(model)):
+    names = [recipe.name for recipe in recipes if is_made(recipe)]
+    if names and (kind := quantized_format(model)):
         served = "'search_space.quantization=null'" if len(recipes) > 1 else "quantization=published"
         raise ConfigError(
-            f"model.path={model} is quantized already ({kind}), and {', '.join(again)} would quantize it again: "
+            f"model.path={model} is quantized already ({kind}), and {', '.join(names)} would quantize it again: "
             f"serve it as it is, {served}, or give the model that it was made from"
         )
 

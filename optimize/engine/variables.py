@@ -35,7 +35,7 @@ _NEAR = 0.85
 
 
 @cache
-def known_variables() -> frozenset[str]:
+def vllm_variables() -> frozenset[str]:
     """Names of all variables that the installed vLLM reads."""
     table = next((n for n in _tree().body if _is_table(n)), None)
     keys = table.value.keys if isinstance(table, ast.AnnAssign) and isinstance(table.value, ast.Dict) else []
@@ -102,15 +102,15 @@ def _check_free(where: str, name: str) -> None:
 
 
 def _is_read(name: str) -> bool:
-    return name in known_variables() or name in _OTHERS or (name.startswith(_FAMILIES) and not name.startswith(_VLLM))
+    return name in vllm_variables() or name in _OTHERS or (name.startswith(_FAMILIES) and not name.startswith(_VLLM))
 
 
 def _is_misspelt(name: str) -> bool:
-    return bool(difflib.get_close_matches(name, [*known_variables(), *_OTHERS], n=1, cutoff=_NEAR))
+    return bool(difflib.get_close_matches(name, [*vllm_variables(), *_OTHERS], n=1, cutoff=_NEAR))
 
 
 def _unknown(where: str, name: str) -> str:
     return (
         f"{where}: neither vLLM {vllm_distribution()[1]} nor a library that it is known to use reads this variable; "
-        f"{closest(name, known_variables() | _OTHERS)}"
+        f"{closest(name, vllm_variables() | _OTHERS)}"
     )

@@ -20,5 +20,5 @@ def data_type_of(config: EngineConfig, engine: Engine) -> str:
     """
     made_here = (Path(config.checkpoint) / MANIFEST).is_file()
     stored = "" if made_here else quantized_format(config.checkpoint)
-    chosen = "" if _DTYPE in dict(config.flags) else str(engine.effective([_DTYPE]).get(_DTYPE, ""))
-    return ", ".join(filter(None, (stored, chosen)))
+    dtype = "" if _DTYPE in dict(config.flags) else str(engine.effective([_DTYPE]).get(_DTYPE, ""))
+    return ", ".join(filter(None, (stored, dtype)))

@@ -58,8 +58,8 @@ class Workload:
     def only(self, rows: Sequence[int]) -> Workload:
         """The workload with these rows alone."""
         columns = {name: getattr(self, name) for name in ("prompts", "references", "output_tokens", "limits")}
-        chosen: dict[str, Any] = {name: [column[row] for row in rows] for name, column in columns.items() if column}
-        return replace(self, **chosen)
+        selection: dict[str, Any] = {name: [column[row] for row in rows] for name, column in columns.items() if column}
+        return replace(self, **selection)
 
     @property
     def hash(self) -> str:

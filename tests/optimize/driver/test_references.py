@@ -52,10 +52,10 @@ def test_the_model_is_asked_once_and_the_terminal_and_the_report_say_what_scores
     overrides: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = make_study(overrides, Unquantized)
-    said = " ".join(capsys.readouterr().out.split())
+    output = " ".join(capsys.readouterr().out.split())
     assert Unquantized.asked == 1
-    assert f"quality is {AGAINST}: 20 prompts answered 2 times in 42 s; its own repeats reach BLEU 9" in said
-    assert f"quality {AGAINST}; its own repeats reach" in said  # below the recommendation
+    assert f"quality is {AGAINST}: 20 prompts answered 2 times in 42 s; its own repeats reach BLEU 9" in output
+    assert f"quality {AGAINST}; its own repeats reach" in output  # below the recommendation
     page = (plan.folder / "report/report.html").read_text(encoding="utf-8").replace("&#39;", "'")
     assert f"BLEU {AGAINST}</h3>" in page
     assert f"Quality is {AGAINST}: its own repeats reach BLEU" in page
@@ -70,8 +70,8 @@ def test_the_model_is_asked_once_and_the_terminal_and_the_report_say_what_scores
 def test_a_study_that_goes_on_scores_against_the_same_answers(overrides: list[str]) -> None:
     plan = make_study(overrides, Unquantized)
     before = kept_references(plan)
-    again = make_study([*overrides, "study.trials=2"], Unquantized)
-    assert Unquantized.asked == 1 and kept_references(again) == before
+    resumption = make_study([*overrides, "study.trials=2"], Unquantized)
+    assert Unquantized.asked == 1 and kept_references(resumption) == before
     assert len({t.user_attrs["signature"]["references"] for t in _stored(plan).trials}) == 1
 
 
@@ -84,10 +84,10 @@ def test_answers_that_were_lost_and_are_others_now_are_noted(
     monkeypatch.setattr(Unquantized, "texts", [f"{text} today" for text in Unquantized.texts])
     capsys.readouterr()
     make_study([*overrides, "study.trials=2"], Unquantized)
-    said = " ".join(capsys.readouterr().out.split())
+    output = " ".join(capsys.readouterr().out.split())
     assert Unquantized.asked == 2
-    assert "reference answers of this study are lost and were asked anew" in said
-    assert "warning: these figures differ in more than the configuration (references:" in said
+    assert "reference answers of this study are lost and were asked anew" in output
+    assert "warning: these figures differ in more than the configuration (references:" in output
 
 
 def test_a_model_that_gives_no_reference_ends_the_study_with_the_reason_and_a_remedy(overrides: list[str]) -> None:

@@ -15,7 +15,7 @@ from optimize.config.compose import configuration
 from optimize.driver.known_failures import _recipe_key
 from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.engine.simulated import SimulatedLauncher
-from optimize.engine.variables import check_variables, default_values, known_variables
+from optimize.engine.variables import check_variables, default_values, vllm_variables
 from optimize.engine.vllm import VllmLauncher
 from optimize.errors import ConfigError
 from optimize.evaluation.answers import answers_key
@@ -28,7 +28,7 @@ KEY_BEFORE = "7c56f474e818"
 
 
 def test_vllms_variables_and_their_defaults_are_read_from_its_source() -> None:
-    assert {BIND, "VLLM_CPU_KVCACHE_SPACE", "VLLM_LOGGING_LEVEL", "CUDA_VISIBLE_DEVICES"} <= known_variables()
+    assert {BIND, "VLLM_CPU_KVCACHE_SPACE", "VLLM_LOGGING_LEVEL", "CUDA_VISIBLE_DEVICES"} <= vllm_variables()
     assert (default_values()[BIND], default_values()["VLLM_CPU_ATTN_SPLIT_KV"]) == ("auto", True)
     assert "VLLM_CPU_NUM_OF_RESERVED_CPU" not in default_values()  # None
 

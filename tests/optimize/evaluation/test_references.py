@@ -116,8 +116,8 @@ def test_what_the_study_has_asked_is_not_asked_again_even_where_the_file_of_the_
     (kept,) = (tmp_path / "cache").rglob(FILE)
     kept.unlink()
     rig.clients._server = lambda _: pytest.fail("asked again")
-    again = _asked(rig)
-    assert again == references and again is not None and again.hash == references.hash
+    repeat = _asked(rig)
+    assert repeat == references and repeat is not None and repeat.hash == references.hash
     assert kept.is_file()  # another study finds them again
 
 

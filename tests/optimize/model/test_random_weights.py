@@ -41,18 +41,18 @@ def materialized(model: Model, cache: Path, say: Callable[[str], None]) -> Model
 
 def test_it_has_the_weights_of_its_shape(tmp_path: Path) -> None:
     message: list[str] = []
-    made = made_in_a_child(model(), tmp_path, message.append)
-    folder = Path(made.path)
+    checkpoint = made_in_a_child(model(), tmp_path, message.append)
+    folder = Path(checkpoint.path)
     weights = 2 * 640 * 32 + 32 + 2 * (2 * 32 * 32 + 2 * 16 * 32 + 3 * 48 * 32 + 2 * 32)
     assert parameters(SHAPE) == weights
-    assert tensor_bytes(made.path) == 2 * weights
+    assert tensor_bytes(checkpoint.path) == 2 * weights
     assert tensor(folder, "model.layers.1.mlp.down_proj.weight").shape == (32, 48)
     assert 0.015 < tensor(folder, "lm_head.weight").std() < 0.025
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert (config["vocab_size"], config["eos_token_id"], config["architectures"]) == (640, 2, ["LlamaForCausalLM"])
     assert message == ["making tiny-1.5: a llama of random weights"]
     here = materialized(model(), tmp_path / "here", lambda _: None)
-    assert content_hash(here.path) == content_hash(made.path)
+    assert content_hash(here.path) == content_hash(checkpoint.path)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def reported(out: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def output_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An output folder with one made-up study that has its report."""
     out = tmp_path_factory.mktemp("out")
     reported(out)
@@ -49,8 +49,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def entry(made: Path) -> Entry:
-    return Studies(made).entries()[0]
+def entry(output_folder: Path) -> Entry:
+    return Studies(output_folder).entries()[0]
 
 
 def shown(out: Path) -> str:
@@ -71,9 +71,9 @@ def add(out: Path, name: str, *trials: dict[str, Any], **about: Any) -> Path:
     return folder
 
 
-def test_a_recommendation_is_shown_with_its_gains_and_their_intervals(made: Path, entry: Entry) -> None:
+def test_a_recommendation_is_shown_with_its_gains_and_their_intervals(output_folder: Path, entry: Entry) -> None:
     assert entry.result is not None and not entry.result.is_default
-    text = shown(made)
+    text = shown(output_folder)
     for name, value in entry.result.settings.items():
         assert f"<dt>{name}</dt><dd>{value}" in text
     assert "by single, unconfirmed measurements: its weighted score is" in text and "(95\u00a0%\u00a0CI\u00a0" in text
@@ -83,8 +83,10 @@ def test_a_recommendation_is_shown_with_its_gains_and_their_intervals(made: Path
     assert '<section id="matrix">' in text and "1 of" not in text
 
 
-def test_the_data_type_that_vllm_chose_stands_beside_the_recipe(made: Path, entry: Entry, tmp_path: Path) -> None:
-    rows = json.loads((made / "matrix.json").read_text())
+def test_the_data_type_that_vllm_chose_stands_beside_the_recipe(
+    output_folder: Path, entry: Entry, tmp_path: Path
+) -> None:
+    rows = json.loads((output_folder / "matrix.json").read_text())
     recipe = rows[0]["params"]["quantization"]
     rows[0]["settings"] = {**rows[0]["params"], "quantization": f"{recipe} (bfloat16)"}
     (tmp_path / "matrix.json").write_text(json.dumps(rows))
@@ -101,21 +103,21 @@ def test_the_picture_has_the_front_the_defaults_and_the_recommendation(entry: En
     assert picture(replace(entry, directions={"qps": Direction.MAXIMIZE})) is None
 
 
-def test_a_running_study_shows_its_trial_its_phase_its_best_and_its_end(made: Path) -> None:
-    folder = made / "studies/made-up"
+def test_a_running_study_shows_its_trial_its_phase_its_best_and_its_end(output_folder: Path) -> None:
+    folder = output_folder / "studies/made-up"
     with status.recorded(folder):
         now = time.time()
         status.update(
             folder, done=7, total=25, trial="trial 7 (8 of 25): batch_size=64", phase="measuring", phase_at=now - 61,
             best="trial 3 (1.4× vLLM's defaults)", ends_at=now + 12.4 * 60,
         )  # fmt: skip
-        text = shown(made)
+        text = shown(output_folder)
     parts = [
         'state running">running', "7 of 25 trials", "trial 7 (8 of 25): batch_size=64", "measuring, for 1 min",
         "trial 3 (1.4× vLLM&#39;s defaults)", "in about 12 min", 'value="28"', "by the last report",
     ]  # fmt: skip
     assert [part for part in parts if part not in text] == []
-    assert 'state finished">finished' in shown(made) and "7 of 25 trials" not in shown(made)
+    assert 'state finished">finished' in shown(output_folder) and "7 of 25 trials" not in shown(output_folder)
 
 
 def test_a_killed_study_is_interrupted_and_a_failed_one_says_why(tmp_path: Path) -> None:
