@@ -35,9 +35,9 @@ from optimize.evaluation.telemetry import PERIOD_S, Telemetry
 from optimize.load.arrivals import ClosedLoop
 from optimize.load.client_pool import ClientPool
 from optimize.load.generator import LoadControl, Traffic, run_load
-from optimize.load.workload import Workload, load_workload
 from optimize.plan import make_plan
 from optimize.testing.stub_engine import stub
+from optimize.workload.workload import Workload, load_workload
 
 USERS, REQUESTS = 4, 300
 TOKENS, TOKEN_S = 16, 0.02

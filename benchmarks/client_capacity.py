@@ -23,8 +23,8 @@ from optimize.engine.base import RequestConfig
 from optimize.load.arrivals import Arrivals, ClosedLoop, Constant, Poisson
 from optimize.load.client_pool import ClientPool
 from optimize.load.generator import LoadControl, LoadResult, Traffic, run_load
-from optimize.load.workload import Workload, load_workload
 from optimize.testing.stub_engine import StubEngine, stub
+from optimize.workload.workload import Workload, load_workload
 
 USERS, WINDOW_S, PEER_REQUESTS = 64, 6.0, 4000
 RATE_PER_S, RATE_S = 1000.0, 10.0

@@ -26,8 +26,8 @@ from optimize.engine.base import RequestConfig
 from optimize.load.arrivals import Arrivals, ClosedLoop, Poisson
 from optimize.load.client_pool import ClientPool
 from optimize.load.generator import Traffic, run_load
-from optimize.load.workload import Workload, load_workload
 from optimize.testing.stub_engine import StubEngine, stub
+from optimize.workload.workload import Workload, load_workload
 
 USERS, RATE_PER_S = 8, 16.0
 TOKENS, TOKEN_S = 8, 0.05

@@ -66,8 +66,8 @@ _NOTHING = {
 _OVERRIDES = [
     "+study=bulk", "study.name=memory", "model=llama_1b_random", "constraints=none", "objectives=[qps,memory_bytes]",
     "scenario.weights={qps: 1}", "recipes.mixed8.calibration_samples=4",
-    "workload.prompt_tokens={_target_: optimize.load.lengths.Fixed, tokens: 48}",
-    "workload.output_tokens={_target_: optimize.load.lengths.Fixed, tokens: 4}",
+    "workload.prompt_tokens={_target_: optimize.workload.lengths.Fixed, tokens: 48}",
+    "workload.output_tokens={_target_: optimize.workload.lengths.Fixed, tokens: 4}",
     "load.window_min_s=1", "load.window_requests=4", "load.window_max_s=15", "load.warmup_s=0",
     "load.warmup_requests=4", "load.warmup_max_s=4", "load.precision={}",
     "load.drain_max_s=120", "load.request_timeout_s=300",

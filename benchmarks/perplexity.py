@@ -16,7 +16,7 @@ from optimize.config.compose import configuration
 from optimize.config.instantiate import build
 from optimize.engine.base import Launcher
 from optimize.evaluation.perplexity import score_references
-from optimize.load.workload import load_workload
+from optimize.workload.workload import load_workload
 
 STUDIES = ("chat", "bulk", "abtest")
 

@@ -27,7 +27,7 @@ from optimize.evaluation.telemetry import Telemetry
 from optimize.load.arrivals import ClosedLoop
 from optimize.load.client_pool import ClientPool
 from optimize.load.generator import Traffic, run_load
-from optimize.load.workload import Workload, load_workload
+from optimize.workload.workload import Workload, load_workload
 
 MODES = ("cold", "warm")
 FIGURES = ("start_s", "qps", "p99_latency_s")

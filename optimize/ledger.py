@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from objectives import Estimate, RequestRecord
 from optimize.config.command_words import words_of
+from optimize.config.names import LONGEST_FOLDER, check_name
 from optimize.errors import DamagedFile
-from optimize.files import LONGEST_FOLDER, check_name, reading, replacing, write_atomically
+from optimize.files import reading, replacing, write_atomically
 from optimize.outcome import Completed, Evaluation, Failed, Infeasible, Outcome, Role, State
 from optimize.raw_data import (
     Series,

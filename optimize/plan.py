@@ -30,14 +30,14 @@ from optimize.hardware import machine
 from optimize.harness.process import check_harness, describe
 from optimize.ledger import study_folder
 from optimize.load.arrivals import Arrivals, Trace
-from optimize.load.fitting import fitted_workload
 from optimize.load.fixed_length import by_iterations
 from optimize.load.scoring import check_scores, reference_of, signature_of
-from optimize.load.workload import Workload
 from optimize.model.sources import materialized
 from optimize.redaction import hidden_flags, is_secret, masked, redact_all
 from optimize.search import variables
 from optimize.search.space import SearchSpace, flag_of, is_request_knob, make_space
+from optimize.workload.fitting import fitted_workload
+from optimize.workload.workload import Workload
 
 _OPTUNA_TABLE, _MLFLOW_TABLE = "studies", "experiments"
 _FIXED = ("workload", "load", "model", "engine", "seed", "files", "tasks", "quality")

@@ -15,7 +15,7 @@ from optimize.engine.base import Endpoint
 from optimize.engine.http_client import client_of
 
 if TYPE_CHECKING:
-    from optimize.load.workload import Prompt
+    from optimize.workload.workload import Prompt
 
 _BEAM_TOKENS, _LONG_TOKENS = 32, 200
 _TIMEOUT_S = 60.0

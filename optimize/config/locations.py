@@ -9,10 +9,11 @@ from pathlib import Path
 
 from optimize.config.schema import StudyConfig
 from optimize.errors import ConfigError
-from optimize.files import SOURCE
 
-_INSTALLED = SOURCE / "optimize" / "conf"  # setup.py puts it there; a checkout has the one source at its root
-CONF = _INSTALLED if _INSTALLED.is_dir() else SOURCE / "conf"
+_SOURCE = Path(__file__).resolve().parents[2]
+"""The folder that holds the package `optimize`: the root of a checkout, or an environment's site-packages."""
+_INSTALLED = _SOURCE / "optimize" / "conf"  # setup.py puts it there; a checkout has the one source at its root
+CONF = _INSTALLED if _INSTALLED.is_dir() else _SOURCE / "conf"
 """The project's own configuration files."""
 _OPTION = re.compile(r"(?:--config-dir|-cd)(?:=(.*))?", re.DOTALL)
 
@@ -74,6 +75,6 @@ def with_installed_files(config: StudyConfig) -> StudyConfig:
 
 def _installed(path: str) -> str:
     here = Path(path)
-    installed = next((f / path for f in (SOURCE, CONF.parent) if (f / path).exists()), here)
+    installed = next((f / path for f in (_SOURCE, CONF.parent) if (f / path).exists()), here)
     is_own = not here.is_absolute() and here.parts[:1] in (("demo",), ("requirements",))
     return str(installed) if is_own and not here.exists() else path

@@ -30,7 +30,8 @@ class WorkloadSource:
         limit: Number of rows used, from the first; null for all.
         max_tokens: Limit of every answer in tokens; null takes the largest of `max_tokens_column`, or derives it from
             the longest reference, and takes 128 without references.
-        prompt_tokens: A distribution of `optimize.load.lengths`; prompts are cut, or continued with others, to fit it.
+        prompt_tokens: A distribution of `optimize.workload.lengths`; prompts are cut, or continued with others, to fit
+            it.
         output_tokens: The same for answers, which then run to their length whatever the model would say.
         in_order: Whether prompts are sent in the order of the rows, as conversations grow; otherwise in a seeded one.
         fit_context: Whether rows that exceed the model's context with their answer are left out; otherwise they are

@@ -17,7 +17,11 @@ MOVED = {
     "optimize.build": "optimize.config.instantiate",
     "optimize.evaluate": "optimize.evaluation.evaluator",
     "optimize.exhaustive": "optimize.search.grid_sampler",
-    "optimize.lengths": "optimize.load.lengths",
+    "optimize.lengths": "optimize.workload.lengths",
+    "optimize.load.fitting": "optimize.workload.fitting",
+    "optimize.load.lengths": "optimize.workload.lengths",
+    "optimize.load.tokens": "optimize.workload.tokens",
+    "optimize.load.workload": "optimize.workload.workload",
     "optimize.loop": "optimize.driver.loop",
     "optimize.pages": "optimize.ui",
     "optimize.perplexity": "optimize.evaluation.perplexity",
@@ -34,7 +38,6 @@ MOVED = {
     "optimize.storage": "optimize.study.storage",
     "optimize.telemetry": "optimize.evaluation.telemetry",
     "optimize.trials": "optimize.study.trials",
-    "optimize.workload": "optimize.load.workload",
 }
 
 

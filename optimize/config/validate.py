@@ -9,11 +9,11 @@ from typing import Any
 from optimize.config.bounds import bounds_of
 from optimize.config.certify import Certify
 from optimize.config.deploy import Alerts, Levels
+from optimize.config.names import check_name
 from optimize.config.recipes import check_source
 from optimize.config.schema import StudyConfig, Tables
 from optimize.config.serve import Serve
 from optimize.errors import ConfigError, closest
-from optimize.files import check_name
 
 _KNOBS = ("quantization", "batch_size", "beam_size", "workers")
 _ORDERED = (("warmup_s", "warmup_max_s"), ("window_min_s", "window_max_s"), ("clients", "clients_max"))

@@ -22,8 +22,8 @@ from optimize.engine.http_client import client_of
 from optimize.entries import claim, read_kept
 from optimize.errors import TransientFault
 from optimize.files import write_atomically
-from optimize.load.workload import Prompt
 from optimize.plan import Plan
+from optimize.workload.workload import Prompt
 
 _TOGETHER, _TIMEOUT_S, _FILE = 8, 120.0, "logprobs.json"
 Logprobs = dict[int, tuple[float, int]]

@@ -15,7 +15,7 @@ from optimize.engine.base import Endpoint, RequestConfig
 from optimize.engine.proxies import proxy_of
 
 if TYPE_CHECKING:  # a client process needs none of what a workload is loaded with
-    from optimize.load.workload import Prompt
+    from optimize.workload.workload import Prompt
 
 _MAX_LINE_BYTES = 1 << 20
 

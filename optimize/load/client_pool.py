@@ -19,7 +19,7 @@ from optimize.files import python_path
 from optimize.load.arrivals import Arrivals
 from optimize.load.channel import Channel
 from optimize.load.protocol import ClientShare, Follow, Prompts, Report, Stop
-from optimize.load.workload import Workload
+from optimize.workload.workload import Workload
 
 _STOP_S, _WAIT_S = 10.0, 0.005
 

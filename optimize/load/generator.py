@@ -18,7 +18,7 @@ from optimize.load.clients import Clients, OngoingLoad
 from optimize.load.clock import Clock, MonotonicClock
 from optimize.load.pace import Effort, Limits, Pace, pace_of
 from optimize.load.window import Hopeless, PilesUp, Precise, Silence, Window
-from optimize.load.workload import Workload
+from optimize.workload.workload import Workload
 
 _FIRST_WATCH_S = 0.02
 _FIRST_TOKENS, _FIRST_TOGETHER = 4, 4

@@ -11,7 +11,7 @@ from optimize.engine.base import Endpoint, RequestConfig
 from optimize.load.arrivals import Arrivals
 
 if TYPE_CHECKING:  # a client process needs none of what a workload is loaded with
-    from optimize.load.workload import Prompt
+    from optimize.workload.workload import Prompt
 
 
 @dataclass(frozen=True, slots=True)

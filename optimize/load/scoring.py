@@ -10,7 +10,7 @@ from optimize.checkpoint import own_answers
 from optimize.config.measuring import AUTO, BASELINE, WORKLOAD
 from optimize.config.schema import StudyConfig
 from optimize.errors import ConfigError
-from optimize.load.workload import Prompt, Workload
+from optimize.workload.workload import Prompt, Workload
 
 
 def reference_of(config: StudyConfig, workload: Workload, judged: Sequence[Objective]) -> str:

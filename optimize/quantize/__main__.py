@@ -47,9 +47,9 @@ def _quantize(config: StudyConfig, config_yaml: str) -> int:
 
 
 def _calibration(config: StudyConfig, recipe: Recipe, model: Model) -> Calibration | None:
-    from optimize.load.fitting import as_text
-    from optimize.load.workload import load_workload
     from optimize.quantize.calibration import calibration_of
+    from optimize.workload.fitting import as_text
+    from optimize.workload.workload import load_workload
 
     if not recipe.calibration_samples:
         return None

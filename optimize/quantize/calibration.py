@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optimize.load.workload import Prompt, Workload
+from optimize.workload.workload import Prompt, Workload
 
 Sample = str | list[dict[str, Any]]
 

@@ -17,8 +17,9 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from optimize.config.instantiate import build
+from optimize.config.names import is_name
 from optimize.errors import ConfigError, DamagedFile, OptimizeError
-from optimize.files import is_name, remove_partial
+from optimize.files import remove_partial
 from optimize.ledger import Ledger
 from optimize.load.arrivals import ClosedLoop
 from optimize.outcome import State

@@ -12,7 +12,7 @@ from objectives import RequestRecord
 from optimize.engine.base import Endpoint
 from optimize.load.arrivals import Arrivals, ClosedLoop
 from optimize.load.client_pool import LoadRequest
-from optimize.load.workload import Prompt
+from optimize.workload.workload import Prompt
 
 _CALL_S = 1e-6
 """What a call costs at least, as on a real clock: a wait of less than the clock resolves would never end."""

@@ -15,9 +15,9 @@ from optimize.load.arrivals import Burst, ClosedLoop, Constant, Poisson
 from optimize.load.client_pool import ClientPool, LoadRequest
 from optimize.load.clients import Clients, OngoingLoad
 from optimize.load.clock import Clock, MonotonicClock
-from optimize.load.workload import Workload
 from optimize.testing.scripted_load import ScriptedAnswer, ScriptedClients, VirtualClock
 from optimize.testing.stub_engine import stub
+from optimize.workload.workload import Workload
 
 WORKLOAD = Workload("test", ["one", "two", "three"], [], max_tokens=4)
 LIMIT_S = 120.0

@@ -21,7 +21,7 @@ from demo.traffic.summary import (
 )
 from optimize.config.compose import configuration
 from optimize.load.trace import Trace
-from optimize.load.workload import load_workload
+from optimize.workload.workload import load_workload
 
 
 def _rows(name: str) -> list[dict[str, Any]]:

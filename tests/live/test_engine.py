@@ -21,7 +21,7 @@ from optimize.errors import EngineFailure, FailureKind
 from optimize.load.arrivals import ClosedLoop
 from optimize.load.client_pool import ClientPool
 from optimize.load.generator import Traffic, run_load
-from optimize.load.workload import Workload, load_workload
+from optimize.workload.workload import Workload, load_workload
 from tests.live.engines import FLAGS, MODEL, PLAIN, ROOT, LiveEngines
 from tests.live.fixtures import ColdStart
 

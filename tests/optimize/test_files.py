@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from optimize.errors import ConfigError
-from optimize.files import SOURCE, check_name, check_writable, locked, path_part, python_path
+from optimize.files import SOURCE, check_writable, locked, path_part, python_path
+from tests.optimize.config.test_names import UNFIT
 
 
 def test_a_folder_is_made_where_that_is_possible(tmp_path: Path) -> None:
@@ -41,24 +42,6 @@ def test_site_packages_are_not_put_before_the_standard_library(monkeypatch: pyte
     monkeypatch.setenv("PYTHONPATH", "/theirs")
     monkeypatch.setattr("optimize.files.SOURCE", Path(sysconfig.get_path("purelib")).resolve())
     assert python_path() == "/theirs"
-
-
-UNFIT = [
-    "", ".", "..", "...", "a/../..", "/etc/x", "a/b", "a\\b", "a\nb", "a\0b", "a b", "a ", "a.", ".a", "~", "$HOME",
-    "x" * 151, "\ud800", "研" * 60, "a\u202eb",
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("name", UNFIT)
-def test_names_that_lead_elsewhere_or_are_too_long_are_refused_in_one_line(name: str) -> None:
-    with pytest.raises(ConfigError, match=r"^study\.name='.*' must consist of letters, .* bytes: ") as refusal:
-        check_name("study.name", name)
-    assert "\n" not in str(refusal.value) and len(str(refusal.value)) < 300
-
-
-@pytest.mark.parametrize("name", ["chat", "a-b_c.1", "größe", "gro\u0308ße", "研究", "अध्ययन", "-x", "x" * 150])
-def test_names_of_any_script_fit(name: str) -> None:
-    check_name("study.name", name)
 
 
 @pytest.mark.parametrize("name", [*UNFIT, "org/name", "../../x", "x" * 1000])

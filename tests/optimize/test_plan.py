@@ -21,7 +21,7 @@ from tests.packed import CONFIGS, described
 
 INT = "_target_: optuna.distributions.IntDistribution"
 CHOICE = "_target_: optuna.distributions.CategoricalDistribution"
-FIXED = "_target_: optimize.load.lengths.Fixed"
+FIXED = "_target_: optimize.workload.lengths.Fixed"
 USER_METRIC = "_target_: objectives.quality.UserMetric"
 RAMP = "{_target_: optimize.load.arrivals.Ramp, from_per_s: 1, to_per_s: 2, ramp_s: %s}"
 

@@ -18,12 +18,12 @@ def test_a_module_that_moved_is_answered_with_its_new_name(old: str, new: str) -
 
 
 def test_from_the_package_too() -> None:
-    with pytest.raises(ImportError, match="optimize.lengths is now optimize.load.lengths"):
+    with pytest.raises(ImportError, match="optimize.lengths is now optimize.workload.lengths"):
         exec("from optimize import lengths")
 
 
 def test_a_target_in_somebodys_yaml_is_answered_with_its_new_name() -> None:
-    with pytest.raises(ConfigError, match="load.arrivals._target_.*optimize.lengths is now optimize.load.lengths"):
+    with pytest.raises(ConfigError, match="load.arrivals._target_.*optimize.lengths is now optimize.workload.lengths"):
         build({"_target_": "optimize.lengths.Fixed", "tokens": 3}, "load.arrivals")
 
 

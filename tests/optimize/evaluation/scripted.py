@@ -22,12 +22,12 @@ from optimize.evaluation.evaluator import Evaluator
 from optimize.evaluation.references import References, ask
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.arrivals import Arrivals, ClosedLoop
-from optimize.load.workload import Workload
 from optimize.outcome import Evaluation, Role
 from optimize.plan import Plan
 from optimize.search.space import SearchSpace
 from optimize.testing.scripted_engine import ScriptedLauncher, ScriptedTelemetry
 from optimize.testing.scripted_load import ScriptedAnswer, ScriptedClients, ScriptedRequest, Server, VirtualClock
+from optimize.workload.workload import Workload
 
 ROWS = 60
 WORKLOAD = Workload(

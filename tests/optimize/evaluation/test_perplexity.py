@@ -18,9 +18,9 @@ from optimize.engine.vllm_engine import VllmEngine
 from optimize.errors import TransientFault
 from optimize.evaluation.answers import answers_key
 from optimize.evaluation.perplexity import logprobs_of, score_references
-from optimize.load.workload import Workload
 from optimize.outcome import Completed
 from optimize.plan import Plan
+from optimize.workload.workload import Workload
 from tests.optimize.evaluation.scripted import Rig
 
 PROMPTS, REFERENCES = ["two birds\n", "the dog sees\n"], ["zwei", "der Hund sieht das Haus"]

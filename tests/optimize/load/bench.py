@@ -10,9 +10,9 @@ from optimize.config.measuring import Load
 from optimize.engine.base import RequestConfig
 from optimize.load.arrivals import Arrivals
 from optimize.load.generator import LoadControl, LoadResult, Traffic, run_load
-from optimize.load.workload import Workload
 from optimize.testing.scripted_engine import ScriptedEngine
 from optimize.testing.scripted_load import ScriptedAnswer, ScriptedClients, ScriptedRequest, Server, VirtualClock
+from optimize.workload.workload import Workload
 
 WORKLOAD = Workload("test", ["one", "two", "three"], ["1", "2", "3"], max_tokens=5)
 SETTINGS: dict[str, Any] = {

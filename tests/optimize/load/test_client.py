@@ -13,7 +13,7 @@ from aiohttp import web
 from objectives import RequestRecord
 from optimize.engine.base import Endpoint, RequestConfig
 from optimize.load.client import Client, open_session, request_body
-from optimize.load.workload import Prompt
+from optimize.workload.workload import Prompt
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2}

@@ -33,9 +33,9 @@ from optimize.load import client_process
 from optimize.load.arrivals import Burst, ClosedLoop, Poisson, Steps
 from optimize.load.client_pool import ClientPool, LoadRequest, LoadRun
 from optimize.load.generator import Traffic, run_load
-from optimize.load.workload import Workload
 from optimize.testing.scripted_engine import ScriptedEngine
 from optimize.testing.scripted_load import VirtualClock
+from optimize.workload.workload import Workload
 from tests.conftest import ROOT
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -1,7 +1,7 @@
 """Activations are observed on the workload's own prompts."""
 
-from optimize.load.workload import Workload
 from optimize.quantize.calibration import Calibration, calibration_of
+from optimize.workload.workload import Workload
 
 
 def test_prompts_are_followed_by_the_answers_they_should_get() -> None:

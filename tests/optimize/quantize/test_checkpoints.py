@@ -15,11 +15,11 @@ from optimize.config.measuring import WorkloadSource
 from optimize.config.schema import Model, Recipe
 from optimize.entries import is_held, is_marked
 from optimize.errors import EngineFailure
-from optimize.load.workload import load_workload
 from optimize.model.manifest import MANIFEST, damage, read_manifest
 from optimize.quantize.calibration import Calibration, calibration_of
 from optimize.quantize.checkpoints import make_checkpoints
 from optimize.quantize.layers import Precision, layer_precisions
+from optimize.workload.workload import load_workload
 from tests.conftest import ROOT, Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # seven checkpoints, on a machine that may be busy

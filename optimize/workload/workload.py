@@ -18,8 +18,8 @@ from optimize.config.instantiate import build
 from optimize.config.measuring import REFERENCE_COLUMN, WorkloadSource
 from optimize.entries import claim, renew
 from optimize.errors import ConfigError, closest, one_line
-from optimize.load.lengths import Lengths
-from optimize.load.tokens import token_counts, tokenizer_of
+from optimize.workload.lengths import Lengths
+from optimize.workload.tokens import token_counts, tokenizer_of
 
 Prompt = str | list[dict[str, Any]]
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}

@@ -15,7 +15,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from optimize.cache.store import entries
 from optimize.config.measuring import WorkloadSource
 from optimize.errors import ConfigError
-from optimize.load.workload import Workload, load_workload
+from optimize.workload.workload import Workload, load_workload
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": "the old man", "reference": "der alte Mann"},
@@ -83,7 +83,7 @@ def _model(folder: Path) -> str:
 
 
 def _lengths(kind: str, **more: int) -> dict[str, Any]:
-    return {"_target_": f"optimize.load.lengths.{kind}", **more}
+    return {"_target_": f"optimize.workload.lengths.{kind}", **more}
 
 
 def test_prompts_are_cut_or_continued_to_their_length(tmp_path: Path) -> None:

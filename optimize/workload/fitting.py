@@ -12,8 +12,8 @@ from optimize.checkpoint import local_folder, model_config
 from optimize.config.measuring import WORKLOAD
 from optimize.config.schema import StudyConfig
 from optimize.errors import ConfigError
-from optimize.load.tokens import token_counts
-from optimize.load.workload import Prompt, Recorded, Workload, load_workload
+from optimize.workload.tokens import token_counts
+from optimize.workload.workload import Prompt, Recorded, Workload, load_workload
 
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "chat_templates")
 _TOKENS_PER_MESSAGE = 8  # what a template puts around a message; ChatML takes 5, Llama 3 takes 5

@@ -11,8 +11,8 @@ import pytest
 
 from optimize.config.schema import StudyConfig
 from optimize.errors import ConfigError
-from optimize.load.fitting import as_text, context_of, fitted_workload, has_template, text_of
-from optimize.load.workload import Workload
+from optimize.workload.fitting import as_text, context_of, fitted_workload, has_template, text_of
+from optimize.workload.workload import Workload
 from tests.conftest import ROOT
 from tests.overrides import changed
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from optimize.errors import ConfigError
-from optimize.load.lengths import Fixed, Lengths, LogNormal, Uniform
+from optimize.workload.lengths import Fixed, Lengths, LogNormal, Uniform
 
 
 def drawn(lengths: Lengths, n: int = 4000, seed: int = 0) -> list[int]:
