@@ -104,7 +104,8 @@ def test_studies_fit_together(choice: str) -> None:
     config = _study(choice)
     assert config.study.name == choice
     assert config.scenario.name == ("chat" if choice == "smoke" else choice)
-    assert set(config.scenario.weights) <= {*config.objectives, "accuracy"}  # which counts where it is an objective
+    others = {"accuracy", "perplexity"}  # which count where they are objectives
+    assert set(config.scenario.weights) <= {*config.objectives, *others}
     assert make_limits(read_bounds(config.constraints), {**config.metrics, **config.objectives})
     assert {"quantization", "batch_size", "beam_size"} <= set(_space(config).distributions)
 

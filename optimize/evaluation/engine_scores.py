@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from optimize.engine.base import Engine
@@ -10,12 +11,15 @@ from optimize.evaluation.task_scores import task_scores_of
 from optimize.plan import Plan
 
 
-def engine_scores(answers_key: str, plan: Plan, engine: Engine | None = None) -> dict[str, Any]:
+def engine_scores(
+    answers_key: str, plan: Plan, references: Mapping[int, str], engine: Engine | None = None
+) -> dict[str, Any]:
     """Field of a measurement -> its content, as far as the plan's metrics need it.
 
     Args:
         answers_key: Key of the configuration; see `optimize.evaluation.answers.answers_key`.
         plan: Workload, metrics, cache.
+        references: Workload row -> reference answer.
         engine: The live engine; None reads the cache alone.
 
     Raises:
@@ -23,6 +27,6 @@ def engine_scores(answers_key: str, plan: Plan, engine: Engine | None = None) ->
         TransientFault: the engine did not answer.
     """
     return {
-        "reference_logprobs": logprobs_of(answers_key, plan, engine),
+        "reference_logprobs": logprobs_of(answers_key, plan, references, engine),
         "task_scores": task_scores_of(answers_key, plan, engine),
     }

@@ -227,7 +227,7 @@ class Evaluator:
         """The measurement with what metrics ask of the engine itself, once the load is over."""
         self.phase("scoring")
         began = self.clock.now()
-        scores = engine_scores(notes.answers_key, self.plan, lease.engine)
+        scores = engine_scores(notes.answers_key, self.plan, measurement.references, lease.engine)
         notes.seconds["scoring"] = self.clock.now() - began
         return replace(measurement, **scores)
 

@@ -52,5 +52,5 @@ def beyond_noise(score: SegmentScore, ours: Measurement, references: References)
 def _of_baseline(ours: Measurement, answers: AnswerStore, plan: Plan) -> Measurement | None:
     if answers.baseline is None:
         return None
-    texts, scores = answers.of(answers.baseline), engine_scores(answers.baseline, plan)
+    texts, scores = answers.of(answers.baseline), engine_scores(answers.baseline, plan, ours.references)
     return Measurement([], 0, 0, ours.references, answers=texts, **scores)

@@ -1,4 +1,4 @@
-"""Log-probabilities of the references under the served model, computed by the live engine itself.
+"""Log-probabilities of the reference answers under the served model, computed by the live engine itself.
 
 They are requested after the load, so that they disturb no measurement, and cached by what they depend on: a study
 requests them once per checkpoint, whatever else its trials change.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import httpx
 
 from objectives.quality import Perplexity
 from optimize.checkpoint import content_hash
+from optimize.config.measuring import BASELINE
 from optimize.engine.base import Endpoint, Engine
 from optimize.engine.http_client import client_of
 from optimize.entries import claim, read_kept
@@ -30,12 +31,13 @@ Logprobs = dict[int, tuple[float, int]]
 """Workload row -> (sum of the log-probabilities of the reference's tokens, number of tokens)."""
 
 
-def logprobs_of(answers_key: str, plan: Plan, engine: Engine | None = None) -> Logprobs:
-    """Log-probabilities of the references; empty where no metric of the plan needs them.
+def logprobs_of(answers_key: str, plan: Plan, references: Mapping[int, str], engine: Engine | None = None) -> Logprobs:
+    """Log-probabilities of the reference answers; empty where no metric of the plan needs them.
 
     Args:
         answers_key: Key of the configuration; see `optimize.evaluation.answers.answers_key`.
         plan: Workload, metrics, cache.
+        references: Workload row -> reference answer.
         engine: The live engine; None reads the cache alone.
 
     Raises:
@@ -43,34 +45,39 @@ def logprobs_of(answers_key: str, plan: Plan, engine: Engine | None = None) -> L
         TransientFault: the engine did not answer.
     """
     rows = max((m.rows for m in plan.metrics.values() if isinstance(m, Perplexity)), default=0)
-    if not rows or not plan.workload.references:
+    scored = {row: text for row, text in references.items() if row < rows}
+    if not scored:
         return {}
     # An endpoint that somebody else runs may serve another model next time.
-    cached = None if plan.launcher.request_knobs_only else _cache_entry(answers_key, plan, rows)
+    cached = None if plan.launcher.request_knobs_only else _cache_entry(answers_key, plan, rows, scored)
     for path in () if cached is None else (cached / _FILE, cached.with_suffix(".json")):  # as earlier versions wrote it
         if (sums := read_kept(path)) is not None:
             return {int(row): (total, tokens) for row, (total, tokens) in sums.items()}
     if engine is None:
         return {}
-    logprobs = _request(engine, plan.workload.prompts[:rows], plan.workload.references[:rows])
+    logprobs = _request(engine, plan.workload.prompts, scored)
     if cached is not None:
         write_atomically(claim(cached) / _FILE, json.dumps(logprobs))
     return logprobs
 
 
-def _cache_entry(answers_key: str, plan: Plan, rows: int) -> Path:
+def _cache_entry(answers_key: str, plan: Plan, rows: int, scored: Mapping[int, str]) -> Path:
     checkpoint, flags, _ = json.loads(answers_key)  # decoding plays no part
     parts = [content_hash(checkpoint), flags, plan.workload.hash, rows, plan.launcher.version()]
+    if plan.reference == BASELINE:  # the unquantized model's answers, which the workload's hash does not cover
+        parts.append(sorted(scored.items()))
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
     return Path(plan.config.cache_dir) / "perplexity" / key
 
 
-def _request(engine: Engine, prompts: Sequence[Prompt], references: Sequence[str]) -> Logprobs:
+def _request(engine: Engine, prompts: Sequence[Prompt], references: Mapping[int, str]) -> Logprobs:
+    rows = sorted(references)
     try:
-        return score_references(engine.endpoint, prompts, references)
+        logprobs = score_references(engine.endpoint, [prompts[row] for row in rows], [references[row] for row in rows])
     except httpx.HTTPError as error:
         engine.check()
         raise TransientFault(f"the engine did not score the references: {error!r}") from error
+    return {rows[position]: score for position, score in logprobs.items()}
 
 
 def score_references(endpoint: Endpoint, prompts: Sequence[Prompt], references: Sequence[str]) -> Logprobs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from objectives import Objective
-from objectives.quality import UserMetric, needs_references, scores_answers
+from objectives.quality import UserMetric, needs_references
 from optimize.checkpoint import own_answers
 from optimize.config.measuring import AUTO, BASELINE, WORKLOAD
 from optimize.config.schema import StudyConfig
@@ -14,7 +14,7 @@ from optimize.workload.workload import Prompt, Workload
 
 
 def reference_of(config: StudyConfig, workload: Workload, judged: Sequence[Objective]) -> str:
-    """WORKLOAD or BASELINE; the model is asked for itself only where an objective or a constraint scores answers.
+    """WORKLOAD or BASELINE; the model is asked for itself only where an objective or a constraint needs references.
 
     Args:
         config: The configuration.
@@ -25,7 +25,7 @@ def reference_of(config: StudyConfig, workload: Workload, judged: Sequence[Objec
         return WORKLOAD
     if config.quality.reference != AUTO:
         return config.quality.reference
-    return BASELINE if any(map(scores_answers, judged)) and not workload.references else WORKLOAD
+    return BASELINE if any(map(needs_references, judged)) and not workload.references else WORKLOAD
 
 
 def signature_of(config: StudyConfig, reference: str) -> dict[str, str]:
@@ -51,19 +51,14 @@ def check_scores(
     """
     if workload.references or reference == BASELINE:
         _check_functions(workload, metrics)
-    if workload.references:
         return
-
-    def unscored(metric: Objective) -> bool:
-        return needs_references(metric) and not (reference == BASELINE and scores_answers(metric))
-
     why = "answers cannot be scored (no references, or lengths that are set)"
     for name, objective in objectives.items():
-        if unscored(objective):
-            others = ",".join(n for n, o in objectives.items() if not unscored(o))
+        if needs_references(objective):
+            others = ",".join(n for n, o in objectives.items() if not needs_references(o))
             raise ConfigError(f"objectives.{name}: {why}: name the other objectives, objectives=[{others}]")
     for name in bounded:
-        if unscored(metrics[name]):
+        if needs_references(metrics[name]):
             raise ConfigError(f"constraints.{name}: {why}: remove it, e.g. constraints.{name}=null")
 
 

@@ -31,7 +31,7 @@ def quality_of(keys: Mapping[int, str], plan: Plan, answers: AnswerStore) -> dic
     if not scores:
         return {}
     measurements = {
-        row: Measurement([], 0, 0, references, answers=answers.of(key), **engine_scores(key, plan))
+        row: Measurement([], 0, 0, references, answers=answers.of(key), **engine_scores(key, plan, references))
         for row, key in keys.items()
     }
     quality, rows = {}, sorted(measurements)

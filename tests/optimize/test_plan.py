@@ -123,7 +123,6 @@ def test_accuracy_needs_no_references_and_its_tasks_are_part_of_the_conditions(
 
 UNSCORED = [
     ("quality.reference=workload", "objectives.bleu: answers cannot be"),
-    ("objectives.perplexity={_target_: objectives.quality.Perplexity}", "objectives.perplexity: answers cannot be"),
     (f"objectives.mine={{{USER_METRIC}, function: math.floor}}", "cannot score the workload's first prompt"),
 ]
 
@@ -145,6 +144,12 @@ def test_prompts_alone_are_scored_against_the_models_own_answers(tmp_path: Path)
     plan = make_plan(_bare(tmp_path))
     assert (plan.reference, plan.workload.max_tokens) == (BASELINE, 128)
     assert plan.signature["quality"] == "against the unquantized model's own answers" == plan.fingerprint()["quality"]
+
+
+def test_perplexity_is_that_of_the_models_own_answers_where_there_are_no_others(tmp_path: Path) -> None:
+    config = _bare(tmp_path, "constraints={}", "objectives.perplexity={_target_: objectives.quality.Perplexity}")
+    del config.objectives["bleu"]
+    assert make_plan(config).reference == BASELINE
 
 
 def test_references_of_the_workload_count_where_it_has_them_and_nobody_says_otherwise(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any, cast
 import pytest
 
 from objectives.quality import Bleu, Perplexity
+from optimize.config.measuring import BASELINE, WORKLOAD
 from optimize.engine.base import Endpoint, EngineConfig, RequestConfig, TrialConfig
 from optimize.engine.simulated import SimulatedLauncher
 from optimize.engine.vllm_engine import VllmEngine
@@ -24,6 +25,7 @@ from optimize.workload.workload import Workload
 from tests.optimize.evaluation.scripted import Rig
 
 PROMPTS, REFERENCES = ["two birds\n", "the dog sees\n"], ["zwei", "der Hund sieht das Haus"]
+TEXTS = dict(enumerate(REFERENCES))
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +58,14 @@ def test_a_server_that_refuses_gives_nothing(engine: VllmEngine) -> None:
     assert score_references(wrong_key, PROMPTS, REFERENCES) == {}
 
 
-def _plan(tmp_path: Path, metrics: dict[str, Any], remote: bool = False) -> Plan:
+def _plan(tmp_path: Path, metrics: dict[str, Any], remote: bool = False, reference: str = WORKLOAD) -> Plan:
     launcher = SimpleNamespace(request_knobs_only=remote, version=lambda: "simulated 1")
     config = SimpleNamespace(cache_dir=str(tmp_path))
     workload = Workload("w", PROMPTS, REFERENCES, 8)
-    return cast(Plan, SimpleNamespace(metrics=metrics, launcher=launcher, config=config, workload=workload))
+    return cast(
+        Plan,
+        SimpleNamespace(metrics=metrics, launcher=launcher, config=config, workload=workload, reference=reference),
+    )
 
 
 def _key(checkpoint: str = "m", **flags: object) -> str:
@@ -69,29 +74,37 @@ def _key(checkpoint: str = "m", **flags: object) -> str:
 
 def test_an_engine_scores_once_for_all_configurations_with_equal_answers(engine: VllmEngine, tmp_path: Path) -> None:
     plan = _plan(tmp_path, {"perplexity": Perplexity()})
-    assert logprobs_of(_key(), plan) == {}  # nothing is kept yet, and there is no engine to ask
-    scores = logprobs_of(_key(), plan, engine)
+    assert logprobs_of(_key(), plan, TEXTS) == {}  # nothing is kept yet, and there is no engine to ask
+    scores = logprobs_of(_key(), plan, TEXTS, engine)
     assert len(scores) == 2
-    assert logprobs_of(_key(max_num_seqs=7), plan) == scores
+    assert logprobs_of(_key(max_num_seqs=7), plan, TEXTS) == scores
     for other in (_key("int8"), _key(kv_cache_dtype="fp8")):
-        assert logprobs_of(other, plan) == {}
+        assert logprobs_of(other, plan, TEXTS) == {}
+
+
+def test_the_unquantized_models_answers_are_scored_and_kept_apart(engine: VllmEngine, tmp_path: Path) -> None:
+    plan, metrics = _plan(tmp_path, {"p": Perplexity()}, reference=BASELINE), {"p": Perplexity()}
+    scores = logprobs_of(_key(), plan, {1: "ein Wort"}, engine)  # row 0 had no answer
+    assert {row: tokens for row, (_, tokens) in scores.items()} == {1: 2}
+    assert logprobs_of(_key(), plan, {1: "ein Wort"}) == scores
+    assert logprobs_of(_key(), plan, {1: "anders"}) == {} == logprobs_of(_key(), _plan(tmp_path, metrics), TEXTS)
 
 
 def test_no_engine_scores_where_no_metric_needs_it(tmp_path: Path) -> None:
     nobody = cast(VllmEngine, None)
-    assert logprobs_of(_key(), _plan(tmp_path, {"bleu": Bleu()}), nobody) == {}
+    assert logprobs_of(_key(), _plan(tmp_path, {"bleu": Bleu()}), TEXTS, nobody) == {}
     assert not (tmp_path / "perplexity").exists()
 
 
 def test_scores_of_a_remote_endpoint_are_not_cached(engine: VllmEngine, tmp_path: Path) -> None:
-    assert logprobs_of(_key(), _plan(tmp_path, {"p": Perplexity()}, remote=True), engine)
+    assert logprobs_of(_key(), _plan(tmp_path, {"p": Perplexity()}, remote=True), TEXTS, engine)
     assert not (tmp_path / "perplexity").exists()
 
 
 def test_an_engine_that_cannot_be_reached_is_a_passing_fault(tmp_path: Path) -> None:
     gone = SimpleNamespace(endpoint=Endpoint("http://127.0.0.1:9", None, "model"), check=lambda: None)
     with pytest.raises(TransientFault, match="did not score the references"):
-        logprobs_of(_key(), _plan(tmp_path, {"p": Perplexity()}), cast(VllmEngine, gone))
+        logprobs_of(_key(), _plan(tmp_path, {"p": Perplexity()}), TEXTS, cast(VllmEngine, gone))
 
 
 def test_perplexity_is_a_metric_like_any_other(tmp_path: Path) -> None:
