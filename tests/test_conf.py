@@ -118,7 +118,15 @@ def test_the_studies_of_a_real_model_have_its_prompts_and_fit_together(choice: s
     config = _compose("model=smollm2", f"+study=smollm2/{choice}")
     assert (config.study.name, config.workload.name) == (f"{choice}_smollm2", workload)
     assert make_limits(read_bounds(config.constraints), {**config.metrics, **config.objectives})
-    assert set(_space(config).distributions) == {"quantization", "batch_size"}
+    assert set(config.objectives) == {
+        "qps",
+        "p99_latency_s",
+        "memory_bytes",
+        "perplexity",
+    }  # BLEU against own free text
+    assert set(config.scenario.weights) >= set(config.objectives)
+    core = set() if choice == "smoke" else {"env.VLLM_CPU_NUM_OF_RESERVED_CPU"}
+    assert set(_space(config).distributions) == {"quantization", "batch_size", *core}
 
 
 def test_a_model_chooses_the_prompts_where_no_study_and_no_user_does() -> None:
