@@ -163,7 +163,9 @@ def shown_settings(params: Mapping[str, Any]) -> str:
 
 
 def shown_value(value: Any) -> str:
-    """A knob's value on one line; real numbers with three digits."""
+    """A knob's value on one line; real numbers with three digits, and a variable that no value is given to as unset."""
+    if value is None:
+        return "unset"
     return f"{value:.3g}" if isinstance(value, float) else printable(str(value))
 
 

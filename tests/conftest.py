@@ -135,10 +135,11 @@ def quick(tmp_path: Path, empty_mlflow_db: Path, monkeypatch: pytest.MonkeyPatch
 
 
 VERBS = {
-    "optimize": "optimize.__main__", "optimize.cache": "optimize.cache.__main__",
-    "optimize.certify": "optimize.certify.__main__", "optimize.deploy": "optimize.deploy.__main__",
-    "optimize.measure": "optimize.measure.__main__", "optimize.price": "optimize.price.__main__",
-    "optimize.quantize": "optimize.quantize.__main__", "optimize.recommend": "optimize.recommend",
+    "optimize": "optimize.__main__", "optimize.answers": "optimize.answers",
+    "optimize.cache": "optimize.cache.__main__", "optimize.certify": "optimize.certify.__main__",
+    "optimize.deploy": "optimize.deploy.__main__", "optimize.measure": "optimize.measure.__main__",
+    "optimize.price": "optimize.price.__main__", "optimize.quantize": "optimize.quantize.__main__",
+    "optimize.recommend": "optimize.recommend",
     "optimize.report": "optimize.report.__main__", "optimize.serve": "optimize.serve.__main__",
     "optimize.sync": "optimize.sync", "optimize.tables": "optimize.tables.__main__",
 }  # fmt: skip

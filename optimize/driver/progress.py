@@ -14,7 +14,7 @@ from rich.table import Table
 
 from optimize.driver.forecast import Forecast, about, clock_at
 from optimize.driver.heartbeat import Heartbeat
-from optimize.formatting import figure, terminal
+from optimize.formatting import figure, shown_settings, terminal
 from optimize.ledger import TrialRecord
 from optimize.outcome import Role
 from optimize.study.status import update
@@ -89,7 +89,7 @@ class Progress:
 
     def trial(self, record: TrialRecord) -> None:
         """Show the trial that begins."""
-        settings = "vLLM's defaults" if record.baseline else " ".join(f"{k}={v}" for k, v in record.params.items())
+        settings = "vLLM's defaults" if record.baseline else shown_settings(record.params)
         self._confirming, forecast = record.role == Role.CONFIRMATION, self._forecast
         place = (
             f", confirming trial {record.confirms}"

@@ -151,4 +151,4 @@ def _warnings(facts: Facts, c: Candidate) -> list[str]:
 
 
 def _short(value: Any) -> Any:
-    return shown_value(value) if isinstance(value, float) else value
+    return shown_value(value) if value is None or isinstance(value, float) else value

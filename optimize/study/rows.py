@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from objectives import Direction
@@ -13,6 +14,7 @@ from optimize.config.schema import StudyConfig
 from optimize.databases import check_sqlite
 from optimize.decision.recommendation import Candidate, Recommendation
 from optimize.errors import ConfigError, closest
+from optimize.model.sources import materialized
 from optimize.redaction import redacted
 from optimize.study.confirmation import recommendation
 from optimize.study.info import info_of
@@ -114,10 +116,11 @@ def requested_row(config: StudyConfig) -> StudyRow:
     recommended = best.pick.number
     number = pick(config.row, best, candidates(study), study.study_name).number
     row = row_of(study, best if number == recommended else _with_pick(best, study, number))
-    measured, here = row.signature["model"], f"{info.model} {content_hash(config.model.path)}"
+    model = materialized(config.model, Path(config.cache_dir), print).path
+    measured, here = row.signature["model"], f"{info.model} {content_hash(model)}"
     if measured != here:
         raise ConfigError(
-            f"study {study.study_name!r} was measured with model {measured}, and model.path={config.model.path} is "
+            f"study {study.study_name!r} was measured with model {measured}, and model.path={model} is "
             f"{here}: give the model it belongs to"
         )
     return StudyRow(row, info.model, info.hardware, number == recommended)

@@ -13,6 +13,7 @@ from optimize.formatting import (
     markdown_line,
     percentage,
     ratio,
+    shown_settings,
     title_of,
     value_of,
     versus_default,
@@ -51,6 +52,11 @@ def _figure(value: float, low: float, high: float, unit: str) -> str:
 )
 def test_figures_read_as_people_write_them(value: float, low: float, high: float, unit: str, text: str) -> None:
     assert _figure(value, low, high, unit) == text
+
+
+def test_a_variable_without_a_value_is_unset() -> None:
+    settings = {"env.VLLM_CPU_NUM_OF_RESERVED_CPU": None, "top_p": 0.5, "batch_size": 8}
+    assert shown_settings(settings) == "env.VLLM_CPU_NUM_OF_RESERVED_CPU=unset top_p=0.5 batch_size=8"
 
 
 def test_no_scale_below_the_smallest_and_no_endless_decimals() -> None:
