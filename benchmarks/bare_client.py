@@ -51,7 +51,7 @@ class Job:
 
 def requests_of(endpoint: Endpoint, prompts: Sequence[Prompt], max_tokens: int) -> list[str]:
     """The bytes of one streamed, greedy request per prompt, the same that the load's clients send."""
-    base = request_body(endpoint.model, RequestConfig(), max_tokens)
+    base = request_body(endpoint, RequestConfig(), max_tokens)
     return [_request(endpoint, prompt, base) for prompt in prompts]
 
 

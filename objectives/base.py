@@ -52,12 +52,16 @@ class RequestRecord:
         prompt_id: Row of the workload.
         due_s: When the schedule has it sent; latency counts from here.
         sent_s: When the client sent it.
-        first_token_s: Arrival of the first token; None where the answer cannot stream.
+        first_token_s: Arrival of the first token of any kind, thinking included; None where the answer did not stream.
         done_s: When the answer was complete or the request failed.
-        prompt_tokens: Length of the prompt as counted by the server.
-        output_tokens: Length of the answer as counted by the server; for beam search, the mean over the beams.
-        text: The answer.
-        error: None, or the class of the failure (timeout, refused, server, connection, malformed).
+        prompt_tokens: Length of the prompt as counted by the server; None where it does not count.
+        output_tokens: Length of the answer, thinking included, as counted by the server; for beam search, the mean over
+            the beams; None where it does not count.
+        text: The answer without its thinking; of a failure, what is known of it.
+        error: None, or the class of the failure: timeout, connection, malformed (no answer that can be read), refused
+            (by status 4xx), unauthorized (401, 403), throttled (429, or 503 with Retry-After), server (any other
+            5xx), aborted (an error within an answer that had begun).
+        first_answer_s: Arrival of the first token after the thinking; None where there was none, or no stream.
     """
 
     prompt_id: int
@@ -65,10 +69,11 @@ class RequestRecord:
     sent_s: float
     first_token_s: float | None
     done_s: float
-    prompt_tokens: int
-    output_tokens: int
+    prompt_tokens: int | None
+    output_tokens: int | None
     text: str
     error: str | None = None
+    first_answer_s: float | None = None
 
     @property
     def latency_s(self) -> float:
@@ -79,9 +84,14 @@ class RequestRecord:
         return None if self.first_token_s is None else self.first_token_s - self.due_s
 
     @property
+    def thinks(self) -> bool:
+        """Whether thinking came before the answer, or in place of it."""
+        return self.first_token_s is not None and self.first_token_s != self.first_answer_s
+
+    @property
     def tpot_s(self) -> float | None:
         """Mean time per output token after the first; None for answers that did not stream."""
-        if self.first_token_s is None or self.output_tokens < 2:
+        if self.first_token_s is None or self.output_tokens is None or self.output_tokens < 2:
             return None
         return (self.done_s - self.first_token_s) / (self.output_tokens - 1)
 

@@ -49,9 +49,9 @@ class _Cost(Objective):
     def __post_init__(self) -> None:
         check_price(self.hourly_usd)
 
-    def _of(self, count: float, rate: Estimate) -> Estimate | None:
+    def _of(self, count: float, rate: Estimate | None) -> Estimate | None:
         assert self.hourly_usd is not None
-        return cost_per(count, rate, self.hourly_usd, self.unit)
+        return None if rate is None else cost_per(count, rate, self.hourly_usd, self.unit)
 
 
 class OutputTokenCost(_Cost):

@@ -40,11 +40,26 @@ class LatencyQuantile(_Quantile):
 
 @dataclass
 class TimeToFirstToken(_Quantile):
-    """A quantile of the time from due to first token; None where answers do not stream."""
+    """A quantile of the time from due to first token, thinking included; None where answers do not stream."""
 
     def estimate(self, measurement: Measurement) -> Estimate | None:
         waits = [r.ttft_s for r in measurement.answered if r.ttft_s is not None]
         if not waits:
+            return None
+        return Estimate(*quantile_interval(waits, self.quantile), n=len(waits), unit=self.unit)
+
+
+@dataclass
+class TimeToFirstAnswerToken(_Quantile):
+    """A quantile of the time from due to the first token after a model's thinking; None where no answer has any.
+
+    Answers that end within their thinking have no such token, and are left out.
+    """
+
+    def estimate(self, measurement: Measurement) -> Estimate | None:
+        answered = measurement.answered
+        waits = [r.first_answer_s - r.due_s for r in answered if r.first_answer_s is not None]
+        if not waits or not any(r.thinks for r in answered):
             return None
         return Estimate(*quantile_interval(waits, self.quantile), n=len(waits), unit=self.unit)
 

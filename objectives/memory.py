@@ -63,7 +63,7 @@ def most_blocks_in_flight(measurement: Measurement, parts: MemoryParts) -> int:
     """
     events: list[tuple[float, int, int]] = []
     for record in measurement.records:
-        tokens = record.prompt_tokens + record.output_tokens
+        tokens = (record.prompt_tokens or 0) + (record.output_tokens or 0)
         blocks = -(-tokens // parts.kv_block_tokens)
         if tokens and record.done_s >= measurement.window_start_s and record.sent_s < measurement.window_end_s:
             events += [(record.sent_s, 1, blocks), (record.done_s, -1, -blocks)]

@@ -57,14 +57,17 @@ class Goodput(Objective):
 
 
 class OutputTokenRate(Objective):
-    """Output tokens per second over the window, of answered requests only."""
+    """Output tokens per second over the window, of answered requests only; None where the server counts none."""
 
     unit = "tokens/s"
     direction = Direction.MAXIMIZE
 
-    def estimate(self, measurement: Measurement) -> Estimate:
+    def estimate(self, measurement: Measurement) -> Estimate | None:
+        counts = [(r.done_s, r.output_tokens) for r in measurement.completed_in_window]
+        if any(tokens is None for _, tokens in counts):
+            return None
         # The tokens of an answer count when it completes, which makes no difference at the width of the bins.
-        times = [r.done_s for r in measurement.completed_in_window for _ in range(r.output_tokens)]
+        times = [done_s for done_s, tokens in counts for _ in range(tokens or 0)]
         rate = rate_interval(times, measurement.window_start_s, measurement.window_end_s)
         return Estimate(*rate, n=BATCHES, unit=self.unit)
 

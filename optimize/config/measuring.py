@@ -138,6 +138,9 @@ class Load:
         drain_max_s: Longest wait for the window's last requests; null waits 15 s, or three answers.
         request_timeout_s: Time after which a request counts as failed; null waits for the baseline's as long as the
             engine makes progress, and for others 60 s, or ten times the baseline's longest.
+        honour_retry_after: Whether a request that the endpoint throttles (HTTP 429, or 503 with Retry-After) is sent
+            again when it says so, the wait being part of its latency; otherwise it counts as failed, as load generators
+            have it.
         quiet_wait_s: Longest wait for other programs to end before a session begins, and before a trial that they
             disturbed is run again; null does not look at the machine.
         guard: Limits beyond which a measurement is repeated.
@@ -160,6 +163,7 @@ class Load:
     precision: dict[str, float] = positive({}, reason="it is a share, e.g. 0.05")
     drain_max_s: float | None = not_negative(None)
     request_timeout_s: float | None = positive(None)
+    honour_retry_after: bool = False
     quiet_wait_s: float | None = not_negative(60.0)
     guard: Guard = field(default_factory=Guard)
     iterations: Iterations = field(default_factory=Iterations)

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +14,10 @@ from typing import Any, Protocol
 
 from objectives import MemoryParts
 from optimize.errors import ConfigError, EngineFailure
-from optimize.redaction import basic_authentication, hidden_flags, redact_all
+from optimize.redaction import basic_authentication, hidden_flags, is_secret, redact_all
 
 Flags = tuple[tuple[str, Any], ...]
+_TOKEN = re.compile(r"[\w!#$%&'*+.^`|~-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,26 +73,70 @@ class TrialConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Access:
+    """What an endpoint of somebody else asks for beyond what vLLM's own server does.
+
+    Attributes:
+        api_path: Path of its API below the base URL; empty where the base URL is that of the API itself.
+        query: Query that every address ends in, without its question mark.
+        headers: Further headers of every request.
+        key_header: Header that holds the key as it is; None sends it as a bearer token.
+        ca_file: File of certificates that are trusted beside the usual ones.
+        fields: Further fields of every request to the model; None as a value leaves one out that is usually sent.
+    """
+
+    api_path: str = "/v1"
+    query: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    key_header: str | None = None
+    ca_file: str | None = None
+    fields: Flags = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """Address of a live engine.
 
     Attributes:
-        base_url: Scheme, host and port, without a trailing slash.
+        base_url: Scheme, host, port and path, without a trailing slash.
         api_key: Sent as a bearer token; None where the endpoint requires none.
         model: The model name that requests must carry.
         login: User and password, "user:password", sent in the place of a key (basic authentication).
+        access: What else it asks for.
     """
 
     base_url: str
     api_key: str | None
     model: str
     login: str | None = None
+    access: Access = Access()
 
     @property
     def headers(self) -> dict[str, str]:
+        return self._authorization() | dict(self.access.headers)
+
+    @property
+    def secrets(self) -> list[str]:
+        """What of it must not be shown."""
+        hidden = [value for name, value in self.access.headers if is_secret(name, value)]
+        return [*hidden, *(secret for secret in (self.api_key, self.login) if secret)]
+
+    def path(self, name: str) -> str:
+        """The path of a part of the API below the base URL: "/models" -> "/v1/models"."""
+        return f"{self.access.api_path}{name}"
+
+    def url(self, name: str) -> str:
+        """The whole address of a part of the API, such as "/chat/completions"."""
+        query = self.access.query
+        return f"{self.base_url}{self.path(name)}{'?' if query else ''}{query}"
+
+    def _authorization(self) -> dict[str, str]:
         if self.login is not None:
             return {"Authorization": f"Basic {basic_authentication(self.login)}"}
-        return {} if self.api_key is None else {"Authorization": f"Bearer {self.api_key}"}
+        if self.api_key is None:
+            return {}
+        header = self.access.key_header
+        return {"Authorization": f"Bearer {self.api_key}"} if header is None else {header: self.api_key}
 
 
 def key_from(variable: str) -> str | None:
@@ -106,6 +152,21 @@ def key_from(variable: str) -> str | None:
             "without it (printf, not echo)"
         )
     return key
+
+
+def header_of(name: str, value: object) -> tuple[str, str]:
+    """A header of the user's.
+
+    Raises:
+        ConfigError: its name or its value cannot stand in a request. The message does not show the value.
+    """
+    text = str(value).strip()
+    if not _TOKEN.fullmatch(name) or not (text.isprintable() and text.isascii()):
+        raise ConfigError(
+            f"engine.headers.{name}: a header has a name of letters, digits and hyphens, and a value of one line of "
+            "printable ASCII"
+        )
+    return name, text
 
 
 class Engine(Protocol):

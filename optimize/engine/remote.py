@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,12 @@ from typing import Any
 import httpx
 
 from objectives import MemoryParts
-from optimize.engine.base import Endpoint, EngineConfig, key_from
+from optimize.engine.address import Address, address_of
+from optimize.engine.base import Access, Endpoint, EngineConfig, header_of, key_from
 from optimize.engine.http_client import client_of
-from optimize.engine.proxies import proxy_of
-from optimize.errors import ConfigError, EngineFailure, FailureKind
-from optimize.redaction import login_of, redacted, without_credentials
+from optimize.engine.served_model import served_model
+from optimize.errors import ConfigError, EngineFailure, TransientFault, one_line
+from optimize.redaction import redacted, without_credentials
 
 _TIMEOUT_S, _CHECK_EVERY_S = 4.0, 2.0
 
@@ -30,15 +30,24 @@ class RemoteEngine:
         self._checked_at = -_CHECK_EVERY_S
 
     def check(self) -> None:
-        """Check that the endpoint answers, at most every two seconds so that checks add no load."""
+        """Check that there is a server, whatever it answers, at most every two seconds so that checks add no load.
+
+        One that is slow is not dead: the load itself shows how slow it is.
+
+        Raises:
+            TransientFault: there is none any more, which no request setting brings about.
+        """
         if time.monotonic() - self._checked_at < _CHECK_EVERY_S:
             return
         self._checked_at = time.monotonic()
         try:
             with client_of(self.endpoint, _TIMEOUT_S) as http:
-                http.get("/v1/models")
+                http.get(self.endpoint.path("/models"))
+        except httpx.TimeoutException:
+            return
         except httpx.HTTPError as error:
-            raise EngineFailure(FailureKind.CRASH, f"endpoint {self.endpoint.base_url}: {error}") from error
+            shown = redacted(self.endpoint.base_url)
+            raise TransientFault(f"the endpoint {shown} does not answer any more: {one_line(error)}") from error
 
     def reset(self) -> None:
         """Nothing: its caches cannot be cleared from here."""
@@ -58,16 +67,25 @@ class RemoteLauncher:
     """Connects to an endpoint; its fields are the keys of `conf/engine/remote.yaml`.
 
     Attributes:
-        base_url: Scheme, host and port; with user and password where the endpoint asks for these in place of a key.
+        base_url: Its address, with or without /v1; with user and password where it asks for these in place of a key.
         model: Name of the served model; None takes the first one listed.
         api_key_env: Environment variable that holds the key, which a configuration never contains.
+        key_header_name: Header that carries the key as it is, e.g. api-key on Azure; None sends it as a bearer token.
+        headers: Further headers of every request.
+        ca_file: File of certificates (PEM) that are trusted beside the usual ones.
+        request: Further fields of every request to the model; null leaves out one that is usually sent.
     """
 
     base_url: str
     model: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
+    key_header_name: str | None = None
+    headers: dict[str, Any] = field(default_factory=dict)
+    ca_file: str | None = None
+    request: dict[str, Any] = field(default_factory=dict)
     flags: dict[str, Any] = field(default_factory=dict)
     request_knobs_only: bool = field(default=True, init=False)
+    _confirmed: str | None = field(default=None, init=False)
 
     def preflight(self, flag_names: Sequence[str]) -> None:
         if flag_names or self.flags:
@@ -88,7 +106,7 @@ class RemoteLauncher:
         """Nothing to close."""
 
     def version(self) -> str:
-        return f"remote {without_credentials(self.base_url)}"
+        return f"remote {redacted(without_credentials(self.base_url))}"
 
     def deploy_command(self, config: EngineConfig) -> str:
         return ""
@@ -96,30 +114,20 @@ class RemoteLauncher:
     def launch(self, config: EngineConfig, log_path: Path) -> RemoteEngine:
         return RemoteEngine(self._endpoint(self._served_model()))
 
-    def _endpoint(self, model: str) -> Endpoint:
-        login = login_of(self.base_url)
-        key = None if login is not None else key_from(self.api_key_env)
-        return Endpoint(without_credentials(self.base_url).rstrip("/"), key, model, login)
-
     def _served_model(self) -> str:
-        endpoint = self._endpoint("")
-        try:
-            with client_of(endpoint, _TIMEOUT_S) as http:
-                answer = http.get("/v1/models")
-            served = [str(m["id"]) for m in answer.raise_for_status().json()["data"]]
-        except (httpx.HTTPError, httpx.InvalidURL, KeyError, ValueError) as error:
-            raise ConfigError(
-                f"engine.base_url={redacted(self.base_url)} does not answer /v1/models{_way(endpoint.base_url)} "
-                f"({error}): check the address and the key in ${self.api_key_env}"
-            ) from error
-        if self.model is not None and self.model not in served:
-            raise ConfigError(f"engine.model={self.model!r} is not served there: it serves {', '.join(served)}")
-        return self.model or served[0]
+        """The model, for which the endpoint is asked once: the question may cost a token."""
+        if self._confirmed is None:
+            self._confirmed = served_model(self._endpoint(""), self.model, self.api_key_env)
+        return self._confirmed
 
+    def _endpoint(self, model: str) -> Endpoint:
+        address = address_of(self.base_url)
+        key = None if address.login is not None else key_from(self.api_key_env)
+        return Endpoint(address.base_url, key, model, address.login, self._access(address))
 
-def _way(url: str) -> str:
-    """By which proxy an address was asked, for messages; empty where it was asked directly."""
-    proxy = None
-    with suppress(ValueError):  # no address at all
-        proxy = proxy_of(url)
-    return f" by way of the environment's proxy {redacted(proxy)}, which no_proxy can exempt it from," if proxy else ""
+    def _access(self, address: Address) -> Access:
+        headers = tuple(header_of(name, value) for name, value in self.headers.items())
+        key_header = None if self.key_header_name is None else header_of(self.key_header_name, "")[0]
+        return Access(
+            address.api_path, address.query, headers, key_header, self.ca_file, tuple(self.request.items())
+        )  # fmt: skip

@@ -13,6 +13,7 @@ from objectives import Measurement
 from optimize.config.measuring import Guard
 from optimize.engine.process import cpu_seconds
 from optimize.hardware import gpu_handles, visible_gpus
+from optimize.load.refusals import THROTTLED
 
 _STAT = Path("/proc/stat")
 _CGROUPS = (  # version 2 and version 1, with the unit of its counter
@@ -106,9 +107,17 @@ def _ticks(stat: str, cpus: Sequence[int]) -> list[int]:
 
 
 def disturbances(measurement: Measurement, guard: Guard) -> list[str]:
-    """Disturbances of the window beyond the limits of the guard, in words."""
+    """Disturbances of the window beyond the limits of the guard, in words; a rate limit of the endpoint is one, too."""
     samples = {series: measurement.samples(series) for series in _LIMITS}
-    return exceeded({series: fmean(values) for series, values in samples.items() if values}, guard)
+    shares = {series: fmean(values) for series, values in samples.items() if values}
+    return [*exceeded(shares, guard), *_turned_away(measurement)]
+
+
+def _turned_away(measurement: Measurement) -> list[str]:
+    due = measurement.due_in_window
+    count = sum(record.error == THROTTLED for record in due)
+    remedy = "ask for less at once, or wait as long as it says: load.honour_retry_after=true"
+    return [f"the endpoint throttled {count} of {len(due)} requests ({remedy})"] if count else []
 
 
 def exceeded(shares: Mapping[str, float], guard: Guard) -> list[str]:

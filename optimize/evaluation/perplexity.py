@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from optimize.plan import Plan
 from optimize.workload.workload import Prompt
 
 _TOGETHER, _TIMEOUT_S, _FILE = 8, 120.0, "logprobs.json"
+_NOT_IMPLEMENTED = 501
 Logprobs = dict[int, tuple[float, int]]
 """Workload row -> (sum of the log-probabilities of the reference's tokens, number of tokens)."""
 
@@ -92,13 +94,13 @@ def score_references(endpoint: Endpoint, prompts: Sequence[Prompt], references: 
         client_of(endpoint, _TIMEOUT_S) as http,
         ThreadPoolExecutor(_TOGETHER) as threads,
     ):
-        scores = list(threads.map(_Scorer(http, endpoint.model).score, prompts, references))
+        scores = list(threads.map(_Scorer(http, endpoint).score, prompts, references))
     return {row: score for row, score in enumerate(scores) if score is not None}
 
 
 class _Scorer:
-    def __init__(self, http: httpx.Client, model: str) -> None:
-        self._http, self._model = http, model
+    def __init__(self, http: httpx.Client, endpoint: Endpoint) -> None:
+        self._http, self._endpoint = http, endpoint
 
     def score(self, prompt: Prompt, reference: str) -> tuple[float, int] | None:
         """(sum of log-probabilities, tokens) of one reference; None where the server refuses it, or it is empty."""
@@ -107,7 +109,7 @@ class _Scorer:
         if not context or not answer:
             return None
         body = {"prompt": [*context, *answer], "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
-        response = self._post("/v1/completions", body)
+        response = self._post(self._endpoint.path("/completions"), body)
         logprobs = response["choices"][0].get("prompt_logprobs") if response else None
         if not logprobs:
             return None
@@ -128,13 +130,15 @@ class _Scorer:
         return None if response is None else [int(token) for token in response["tokens"]]
 
     def _post(self, path: str, body: dict[str, Any]) -> dict[str, Any] | None:
-        """The response; None where the server refuses the request.
+        """The response; None where the server refuses the request, or knows no such path.
 
         Raises:
             httpx.HTTPError: the server fails.
         """
-        response = self._http.post(path, json={"model": self._model, **body})
-        if response.is_client_error:
+        response = self._http.post(path, json={"model": self._endpoint.model, **body})
+        if response.is_client_error or response.status_code == _NOT_IMPLEMENTED:
             return None
-        content: dict[str, Any] = response.raise_for_status().json()
-        return content
+        with suppress(ValueError):  # a page for people, as some gateways have on every path
+            content: dict[str, Any] = response.raise_for_status().json()
+            return content
+        return None

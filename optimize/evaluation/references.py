@@ -32,6 +32,7 @@ from optimize.load.client_pool import LoadRequest, order_of
 from optimize.load.clients import Clients
 from optimize.load.clock import Clock, MonotonicClock
 from optimize.load.pace import Effort, Limits
+from optimize.load.refusals import fault_of, refusal
 from optimize.load.window import Silence
 from optimize.plan import Plan
 from optimize.search.space import QUANTIZATION
@@ -235,10 +236,14 @@ class Interview:
 
         Raises:
             EngineFailure: the engine died, refuses all of these requests, or gives no answer.
+            TransientFault, ConfigError: the endpoint throttles, or refuses the key.
         """
         rows, began, limits = self.rows, self.clock.now(), Limits(self.plan.config.load)
         selection = dataclasses.replace(self.plan.workload.only(rows), in_order=False)
-        request = LoadRequest(selection, RequestConfig(), selection.max_tokens, limits.request_s, number)
+        request = LoadRequest(
+            selection, RequestConfig(), selection.max_tokens, limits.request_s, number,
+            honours_retry_after=self.plan.config.load.honour_retry_after,
+        )  # fmt: skip
         self.engine.reset()
         with self.clients.loading(self.engine.endpoint, request) as load:
             load.follow(ClosedLoop(users=min(_users(self.plan), len(rows))))
@@ -253,5 +258,5 @@ class Interview:
         records = sorted(load.records, key=lambda record: record.done_s, reverse=True)
         answers = {rows[record.prompt_id]: record.text for record in records if record.error is None}
         if not answers:
-            raise EngineFailure(FailureKind.REFUSED, f"the engine refuses such requests: {records[-1].text[:300]}")
+            raise fault_of(records) or refusal(records[-1])
         return answers

@@ -84,6 +84,6 @@ def longest_sequence(endpoint: Endpoint) -> int:
         httpx.HTTPError: it cannot be reached, or fails.
     """
     with client_of(endpoint, _TIMEOUT_S) as http:
-        models = http.get("/v1/models").raise_for_status().json()["data"]
+        models = http.get(endpoint.path("/models")).raise_for_status().json()["data"]
     lengths = [model.get("max_model_len") for model in models if model.get("id") == endpoint.model]
     return int(next((length for length in lengths if length), _DEFAULT_LENGTH))

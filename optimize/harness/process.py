@@ -139,7 +139,7 @@ def served_by(endpoint: Endpoint, tokenizer: str, max_tokens: int) -> Backend:
         tokenizer: Folder or Hugging Face id of its tokenizer.
         max_tokens: Its longest sequence.
     """
-    url = f"{endpoint.base_url}/v1/completions"
+    url = endpoint.url("/completions")
     arguments = {
         "model": endpoint.model, "base_url": url, "header": endpoint.headers or {"Accept": "application/json"},
         "tokenizer": located(tokenizer), "tokenizer_backend": "huggingface", "max_length": max_tokens,

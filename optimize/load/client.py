@@ -3,51 +3,46 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from objectives import RequestRecord
 from optimize.engine.base import Endpoint, RequestConfig
-from optimize.engine.proxies import proxy_of
+from optimize.load.answer import Answer
+from optimize.load.event_stream import EventStream
+from optimize.load.protocol import Bounds
+from optimize.load.refusals import error_of, retry_after_s
+from optimize.load.session import Attempt, LostConnection
 
 if TYPE_CHECKING:  # a client process needs none of what a workload is loaded with
     from optimize.workload.workload import Prompt
 
-_MAX_LINE_BYTES = 1 << 20
-
-
-@dataclass(slots=True)
-class _Answer:
-    text: str = ""
-    first_token_s: float | None = None
-    prompt_tokens: int = 0
-    output_tokens: int = 0
-    error: str | None = None
+_LIMIT, _NEW_LIMIT = "max_tokens", "max_completion_tokens"
+_TAIL_S = 0.5
+_EXCERPT = 300
 
 
 class Client:
     """Sends requests over one session, without a limit on connections.
 
     Args:
-        session: Made by `open_session`.
+        session: Made by `optimize.load.session.open_session`.
         endpoint: The engine.
         request: Decoding settings of every request.
-        max_tokens: Bound on every answer.
+        bounds: What bounds every request.
         clock: Seconds since the load began.
-        timeout_s: Seconds after which a request counts as failed.
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, endpoint: Endpoint, request: RequestConfig, max_tokens: int,
-        clock: Callable[[], float], timeout_s: float,
+        self, session: aiohttp.ClientSession, endpoint: Endpoint, request: RequestConfig, bounds: Bounds,
+        clock: Callable[[], float],
     ) -> None:  # fmt: skip
-        self._session, self._clock, self._timeout_s = session, clock, timeout_s
-        self._streams = request.beam_size == 1
-        self._base_url, self._body = endpoint.base_url, request_body(endpoint.model, request, max_tokens)
+        self._session, self._clock, self._bounds = session, clock, bounds
+        self._body = request_body(endpoint, request, bounds.max_tokens)
+        self._limit = _NEW_LIMIT if _NEW_LIMIT in self._body else _LIMIT
+        self._chat, self._completions = endpoint.url("/chat/completions"), endpoint.url("/completions")
 
     async def send(
         self, prompt_id: int, prompt: Prompt, due_s: float, length: int | None = None, limit: int | None = None
@@ -61,92 +56,112 @@ class Client:
             length: Tokens that the answer runs to; None lets it end by itself.
             limit: Bound on this answer, where it is below that on every answer.
         """
-        sent_s, answer = self._clock(), _Answer()
+        sent_s, answer = self._clock(), Answer()
+        chat = not isinstance(prompt, str)
+        body = {**self._body, **self._bound(length, limit), "messages" if chat else "prompt": prompt}
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._exchange(prompt, self._bound(length, limit), answer)
+            async with asyncio.timeout(self._bounds.timeout_s):
+                while True:
+                    answer = await self._answer(self._chat if chat else self._completions, body)
+                    if answer.retry_s is None or not self._bounds.honours_retry_after:
+                        break
+                    await asyncio.sleep(answer.retry_s)
         except TimeoutError:
-            answer.error = "timeout"
-        except (aiohttp.ClientError, ConnectionError):
-            answer.error = "connection"
-        except (ValueError, KeyError, IndexError, TypeError):
-            answer.error = "malformed"
+            if answer.error is None:
+                answer.fail("timeout", "")
         return RequestRecord(
-            prompt_id, due_s, sent_s, answer.first_token_s, self._clock(),
-            answer.prompt_tokens, answer.output_tokens, answer.text, answer.error,
+            prompt_id, due_s, sent_s, answer.first_token_s, self._clock() if answer.done_s is None else answer.done_s,
+            answer.prompt_tokens, answer.output_tokens, answer.text, answer.error, answer.first_answer_s,
         )  # fmt: skip
 
     def _bound(self, length: int | None, limit: int | None) -> dict[str, Any]:
         """The fields of a request that bound its answer, where they differ from those of every answer."""
         if length is not None:
-            return {"max_tokens": length, "ignore_eos": True}
-        return {} if limit is None else {"max_tokens": min(limit, self._body["max_tokens"])}
+            return {self._limit: length, "ignore_eos": True}
+        return {} if limit is None else {self._limit: min(limit, self._bounds.max_tokens)}
 
-    async def _exchange(self, prompt: Prompt, bound: dict[str, Any], answer: _Answer) -> None:
-        chat = not isinstance(prompt, str)
-        path = "/v1/chat/completions" if chat else "/v1/completions"
-        body = {**self._body, **bound, "messages" if chat else "prompt": prompt}
-        async with self._session.post(f"{self._base_url}{path}", json=body) as response:
+    async def _answer(self, url: str, body: dict[str, Any]) -> Answer:
+        """The answer to a request, whatever becomes of it."""
+        answer = Answer()
+        try:
+            await self._exchange(url, body, answer)
+        except (aiohttp.ClientError, ConnectionError) as error:
+            answer.fail("connection", str(error) or type(error).__name__)
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+            answer.fail("malformed", str(error))
+        return answer
+
+    async def _exchange(self, url: str, body: dict[str, Any], answer: Answer) -> None:
+        async with await self._post(url, body) as response:
             if response.status != 200:
-                answer.error = "refused" if response.status < 500 else "server"
-                answer.text = (await response.text())[:500]
-            elif self._streams:
-                await self._read_stream(response, answer)
+                answer.fail(error_of(response), await _text_of(response))
+                answer.retry_s = retry_after_s(response)
+            elif response.content_type == "application/json":
+                answer.take_whole(await response.json())
+                answer.end(self._clock(), marked=False)
             else:
-                whole = await response.json()
-                answer.text = _text_of(whole["choices"][0])
-                _count(whole["usage"], answer)
-                # The usage is the sum over all beams; the user gets one answer.
-                answer.output_tokens = round(answer.output_tokens / len(whole["choices"]))
+                await self._read_stream(response.content, answer)
 
-    async def _read_stream(self, response: aiohttp.ClientResponse, answer: _Answer) -> None:
-        pieces: list[str] = []
-        async for line in response.content:
-            if not line.startswith(b"data: "):
-                continue
-            if line.startswith(b"data: [DONE]"):
-                answer.text = "".join(pieces)
-                return
-            chunk = json.loads(line[6:])
-            if "error" in chunk:
-                answer.error = "server"
-                return
-            if chunk["choices"]:
-                pieces.append(_text_of(chunk["choices"][0]))
-                if answer.first_token_s is None and pieces[-1]:
-                    answer.first_token_s = self._clock()
-            elif chunk.get("usage"):
-                _count(chunk["usage"], answer)
-        answer.error = "malformed"  # the stream broke off without its end mark
+    async def _post(self, url: str, body: dict[str, Any]) -> aiohttp.ClientResponse:
+        """The response to a request, of which the head has arrived.
 
+        A server may close a connection that has been idle just as the next request comes; that is nobody's failure,
+        and nothing was answered: the request is sent again, on another connection. Source: RFC 9112, section 9.3.1.
+        """
+        while True:
+            attempt = Attempt()
+            try:
+                return await self._session.post(url, json=body, allow_redirects=False, trace_request_ctx=attempt)
+            except LostConnection:
+                if not attempt.reuses:
+                    raise
 
-def open_session(endpoint: Endpoint) -> aiohttp.ClientSession:
-    """A session without aiohttp's default limit of 100 connections, which would silently bound the load."""
-    return aiohttp.ClientSession(
-        headers=endpoint.headers,
-        proxy=proxy_of(endpoint.base_url),
-        connector=aiohttp.TCPConnector(limit=0),
-        timeout=aiohttp.ClientTimeout(total=None),
-        read_bufsize=_MAX_LINE_BYTES,
-    )
+    async def _read_stream(self, content: aiohttp.StreamReader, answer: Answer) -> None:
+        stream, begin = EventStream(), b""
+        while not stream.ended and answer.error is None:
+            data = await content.readany()
+            now = self._clock()
+            begin = begin or data[:_EXCERPT]
+            for document in stream.feed(data) if data else stream.close():
+                answer.take(document, now)
+            if not data:
+                break
+        answer.end(now, stream.ended)
+        if answer.error == "malformed":
+            answer.reason = f"{answer.reason}: {begin.decode(errors='replace')}"
+        await _drain(content)
 
 
-def request_body(model: str, request: RequestConfig, max_tokens: int) -> dict[str, Any]:
-    """The fields of a request except the prompt. Greedy by default; beam search cannot stream."""
-    body: dict[str, Any] = {"model": model, "max_tokens": max_tokens, "temperature": 0.0}
+async def _drain(content: aiohttp.StreamReader) -> None:
+    """Take what follows the end mark, so that the connection serves the next request; a server must not hold us up."""
+    if not content.is_eof():
+        try:
+            async with asyncio.timeout(_TAIL_S):
+                while await content.readany():
+                    pass
+        except (TimeoutError, aiohttp.ClientError):
+            pass
+
+
+async def _text_of(response: aiohttp.ClientResponse) -> str:
+    """What a response says that is no answer."""
+    if 300 <= response.status < 400:
+        return f"HTTP {response.status}: moved to {response.headers.get('Location')}"
+    return await response.text(errors="replace") or f"HTTP {response.status} {response.reason or ''}".rstrip()
+
+
+def request_body(endpoint: Endpoint, request: RequestConfig, max_tokens: int) -> dict[str, Any]:
+    """The fields of a request except the prompt. Greedy by default; beam search cannot stream.
+
+    Where the endpoint has a field `max_completion_tokens`, as OpenAI's thinking models do, the bound takes that name.
+    """
+    body: dict[str, Any] = {"model": endpoint.model, _LIMIT: max_tokens, "temperature": 0.0}
     if request.beam_size > 1:
         body |= {"use_beam_search": True, "n": request.beam_size}
     else:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
-    return body | dict(request.fields)
-
-
-def _text_of(choice: dict[str, Any]) -> str:
-    for part in ("delta", "message"):
-        if part in choice:
-            return str(choice[part].get("content") or "")
-    return str(choice["text"])
-
-
-def _count(usage: dict[str, Any], answer: _Answer) -> None:
-    answer.prompt_tokens, answer.output_tokens = int(usage["prompt_tokens"]), int(usage["completion_tokens"])
+    own = dict(endpoint.access.fields)
+    if own.get(_NEW_LIMIT) is not None:
+        own |= {_LIMIT: None, _NEW_LIMIT: max_tokens}
+    body |= own
+    return {name: value for name, value in body.items() if name not in own or value is not None} | dict(request.fields)

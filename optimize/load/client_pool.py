@@ -18,7 +18,7 @@ from optimize.errors import TransientFault
 from optimize.files import python_path
 from optimize.load.arrivals import Arrivals
 from optimize.load.channel import Channel
-from optimize.load.protocol import ClientShare, Follow, Prompts, Report, Stop
+from optimize.load.protocol import Bounds, ClientShare, Follow, Prompts, Report, Stop
 from optimize.workload.workload import Workload
 
 _STOP_S, _WAIT_S = 10.0, 0.005
@@ -35,6 +35,7 @@ class LoadRequest:
         timeout_s: Seconds after which a request counts as failed.
         seed: Seed of the order of prompts and of random arrivals.
         later: Rows that are sent after the others.
+        honours_retry_after: Whether throttled requests are sent again; see `Bounds`.
     """
 
     workload: Workload
@@ -43,6 +44,11 @@ class LoadRequest:
     timeout_s: float
     seed: int
     later: Collection[int] = ()
+    honours_retry_after: bool = False
+
+    @property
+    def bounds(self) -> Bounds:
+        return Bounds(self.max_tokens, self.timeout_s, self.honours_retry_after)
 
 
 def order_of(workload: Workload, seed: int, later: Collection[int] = ()) -> list[int]:
@@ -137,8 +143,7 @@ class LoadRun:
             process.load_prompts(request.workload)
             process.send(
                 ClientShare(
-                    self.endpoint, request.request, request.max_tokens, request.timeout_s, rows, index,
-                    len(self.processes), self.began,
+                    self.endpoint, request.request, request.bounds, rows, index, len(self.processes), self.began
                 )
             )  # fmt: skip
 

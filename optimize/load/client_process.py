@@ -22,8 +22,9 @@ from objectives import RequestRecord
 from optimize.engine.priority import raise_client
 from optimize.load.arrivals import ClosedLoop
 from optimize.load.channel import framed, receive
-from optimize.load.client import Client, open_session
+from optimize.load.client import Client
 from optimize.load.protocol import ClientShare, Follow, Prompts, Report, Stop
+from optimize.load.session import open_session
 from optimize.redaction import redacted_streams, register, register_environment
 
 REPORT_S = 0.05
@@ -51,9 +52,7 @@ class _Load:
 
     def __post_init__(self) -> None:
         share = self.share
-        self.client = Client(
-            self.session, share.endpoint, share.request, share.max_tokens, self.clock, share.timeout_s
-        )  # fmt: skip
+        self.client = Client(self.session, share.endpoint, share.request, share.bounds, self.clock)
 
     def clock(self) -> float:
         return time.monotonic() - self.share.began
@@ -95,7 +94,7 @@ class _Load:
         row = self.share.rows[(self.count * self.share.processes + self.share.index) % len(self.share.rows)]
         self.count += 1
         lengths = self.prompts.output_tokens
-        length = None if lengths is None else min(lengths[row], self.share.max_tokens)
+        length = None if lengths is None else min(lengths[row], self.share.bounds.max_tokens)
         limit = None if self.prompts.limits is None else self.prompts.limits[row]
         task = asyncio.create_task(self.client.send(row, self.prompts.prompts[row], due_s, length, limit))
         self.pending[task] = _Pending(row, due_s, self.clock())
@@ -151,7 +150,8 @@ class _Process:
             case Prompts():
                 self._prompts = message
             case ClientShare():
-                register(message.endpoint.api_key or "")
+                for secret in message.endpoint.secrets:
+                    register(secret)
                 load = self._load = _Load(message, self._prompts, open_session(message.endpoint))
                 self._reporting = asyncio.create_task(self._report(load))
             case Follow() if self._load is not None:

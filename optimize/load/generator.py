@@ -17,6 +17,7 @@ from optimize.load.client_pool import LoadRequest
 from optimize.load.clients import Clients, OngoingLoad
 from optimize.load.clock import Clock, MonotonicClock
 from optimize.load.pace import Effort, Limits, Pace, pace_of
+from optimize.load.refusals import fault_of, refusal
 from optimize.load.window import Hopeless, PilesUp, Precise, Silence, Window
 from optimize.workload.workload import Workload
 
@@ -119,7 +120,8 @@ def run_load(clients: Clients, engine: Engine, traffic: Traffic, control: LoadCo
     Raises:
         EngineFailure: the engine died, refuses such requests, gave no answer during warm-up, or fewer than
             `MIN_ANSWERS` to the requests of the longest window.
-        TransientFault: a client process ended.
+        TransientFault: a client process ended, or the endpoint throttles.
+        ConfigError: the endpoint refuses the key.
     """
     return _Generator(clients, engine, traffic, control or LoadControl()).run()
 
@@ -162,7 +164,10 @@ class _Generator:
 
     def _request(self, max_tokens: int, timeout_s: float) -> LoadRequest:
         traffic = self._traffic
-        return LoadRequest(traffic.workload, traffic.request, max_tokens, timeout_s, traffic.seed, traffic.later)
+        return LoadRequest(
+            traffic.workload, traffic.request, max_tokens, timeout_s, traffic.seed, traffic.later,
+            self._load.honour_retry_after,
+        )  # fmt: skip
 
     def _first_answers(self) -> None:
         """Wait for short answers, to one request and then to several at once.
@@ -184,14 +189,17 @@ class _Generator:
                     self._clock.sleep(_FIRST_WATCH_S)
                     run.update()
             if all(r.error is not None for r in run.records):
-                self._refuse(run.records[-1])
+                self._refuse(run.records)
 
-    def _refuse(self, record: RequestRecord) -> None:
+    def _refuse(self, records: Sequence[RequestRecord]) -> None:
         """Give up where the answer shows that no other will come; other errors may pass."""
+        record = records[-1]
+        if (fault := fault_of(records)) is not None:
+            raise fault
         if record.error == "timeout":
             raise self._unanswered()
         if record.error == "refused":
-            raise EngineFailure(FailureKind.REFUSED, f"the engine refuses such requests: {record.text[:300]}")
+            raise refusal(record)
 
     def _unanswered(self) -> EngineFailure:
         return EngineFailure(

@@ -24,14 +24,29 @@ class Prompts:
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """What bounds every request.
+
+    Attributes:
+        max_tokens: Most tokens of an answer.
+        timeout_s: Seconds after which a request counts as failed.
+        honours_retry_after: Whether a throttled request is sent again once the server wants it to be; its latency then
+            includes the wait.
+    """
+
+    max_tokens: int
+    timeout_s: float
+    honours_retry_after: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ClientShare:
     """One process's part of a load.
 
     Attributes:
         endpoint: The engine.
         request: Decoding settings of every request.
-        max_tokens: Bound on every answer.
-        timeout_s: Seconds after which a request counts as failed.
+        bounds: What bounds every request.
         rows: Order in which the load sends its prompts, over and over.
         index: Number of this process, from 0.
         processes: Number n of processes that share the load; each takes every nth request or user.
@@ -40,8 +55,7 @@ class ClientShare:
 
     endpoint: Endpoint
     request: RequestConfig
-    max_tokens: int
-    timeout_s: float
+    bounds: Bounds
     rows: Sequence[int]
     index: int
     processes: int

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from objectives import RequestRecord
 from optimize.engine.base import Engine
-from optimize.errors import EngineFailure, FailureKind
+from optimize.errors import EngineFailure, FailureKind, OptimizeError
 from optimize.load import steady_state
 from optimize.load.clients import OngoingLoad
 from optimize.load.clock import Clock
 from optimize.load.pace import Effort, Limits, is_stalled
+from optimize.load.refusals import fault_of
 
 _WATCH_S = 0.1
 _LOOKING_SHARE = 0.1  # of one core at most: looking at the records must not take the cores from the load
@@ -84,6 +85,7 @@ class Window:
 
         Raises:
             EngineFailure: no request was answered.
+            TransientFault, ConfigError: the endpoint throttles, or refuses the key.
         """
         load, records = self._load, self.run.records
 
@@ -142,6 +144,7 @@ class Window:
 
         Raises:
             EngineFailure: fewer than `MIN_ANSWERS` requests due in the window were answered.
+            TransientFault, ConfigError: the endpoint throttles, or refuses the key.
         """
         self.until(lambda _: self.run.oldest_due_s() >= end_s, end_s + self._limits.drain_s(self.run.records))
         answers = _Answers(self.run.records, start_s, end_s).count()
@@ -151,7 +154,10 @@ class Window:
     def _any_answer(self) -> bool:
         return any(r.error is None for r in self.run.records)
 
-    def _too_slow(self, answers: int, seconds: float, phase: str) -> EngineFailure:
+    def _too_slow(self, answers: int, seconds: float, phase: str) -> OptimizeError:
+        """Why there are too few answers; not the engine's failure where it was not let answer."""
+        if (fault := fault_of(self.run.records)) is not None:
+            return fault
         text = f"{answers} answers in {seconds:.0f} s of {phase}: {self._slowness()}"
         failed = [r for r in self.run.records if r.error is not None]
         if failed:

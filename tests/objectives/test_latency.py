@@ -3,7 +3,7 @@
 import pytest
 
 from objectives import Measurement, RequestRecord
-from objectives.latency import LatencyQuantile, TimePerOutputToken, TimeToFirstToken
+from objectives.latency import LatencyQuantile, TimePerOutputToken, TimeToFirstAnswerToken, TimeToFirstToken
 
 
 def _record(
@@ -77,3 +77,25 @@ def test_a_quantile_outside_zero_and_one_is_refused_at_once(
 ) -> None:
     with pytest.raises(ValueError, match="between 0 and 1"):
         objective(quantile)
+
+
+def _thinking(answers_s: float | None) -> RequestRecord:
+    first_answer_s = None if answers_s is None else 10.0 + answers_s
+    return RequestRecord(0, 10.0, 10.0, 10.05, 14.0, 5, 9, "x", None, first_answer_s)
+
+
+def test_the_first_token_is_of_any_kind_and_that_of_the_answer_has_a_figure_of_its_own() -> None:
+    measured = _measured([_thinking(0.2), _thinking(0.4), _thinking(None)])
+    first, answer = TimeToFirstToken().estimate(measured), TimeToFirstAnswerToken().estimate(measured)
+    assert first is not None and answer is not None
+    assert (first.value, first.n) == pytest.approx((0.05, 3))
+    assert (answer.value, answer.n) == pytest.approx((0.3, 2))  # one answer ended within its thinking
+
+
+@pytest.mark.parametrize("records", [[_thinking(0.05)], [_thinking(None)], [_record(1.0)], []])
+def test_without_thinking_before_an_answer_there_is_no_such_figure(records: list[RequestRecord]) -> None:
+    assert TimeToFirstAnswerToken().estimate(_measured(records)) is None
+
+
+def test_an_answer_whose_tokens_nobody_counted_has_no_time_per_token() -> None:
+    assert RequestRecord(0, 10.0, 10.0, 10.1, 11.0, None, None, "x").tpot_s is None

@@ -3,10 +3,11 @@
 import pytest
 
 from objectives import Measurement, RequestRecord
+from objectives.cost import OutputTokenCost
 from objectives.throughput import ErrorRate, Goodput, OutputTokenRate, RequestRate
 
 
-def _record(due_s: float, done_s: float, tokens: int = 10, error: str | None = None) -> RequestRecord:
+def _record(due_s: float, done_s: float, tokens: int | None = 10, error: str | None = None) -> RequestRecord:
     return RequestRecord(0, due_s, due_s, None, done_s, 5, tokens, "x", error)
 
 
@@ -43,12 +44,21 @@ def test_bursts_widen_the_interval() -> None:
 def test_token_rate_weighs_answers_by_length() -> None:
     records = [_record(10 + i, 10.5 + i, tokens=3 if i % 2 else 7) for i in range(10)]
     estimate = OutputTokenRate().estimate(_measured(records))
+    assert estimate is not None
     assert estimate.value == pytest.approx(5.0)
     assert (estimate.n, estimate.unit) == (10, "tokens/s")
 
 
+def test_without_a_count_of_the_server_there_is_no_token_rate_and_no_price_of_tokens() -> None:
+    uncounted = _measured([_record(11, 12), _record(12, 13, tokens=None)])
+    assert OutputTokenRate().estimate(uncounted) is None
+    assert OutputTokenCost(hourly_usd=1.0).estimate(uncounted) is None
+    assert OutputTokenRate().estimate(_measured([_record(11, 12), _record(1, 2, tokens=None)])) is not None
+
+
 def test_token_rate_leaves_out_failures() -> None:
-    assert OutputTokenRate().estimate(_measured([_record(11, 12, error="server")])).value == 0.0
+    estimate = OutputTokenRate().estimate(_measured([_record(11, 12, tokens=None, error="server")]))
+    assert estimate is not None and estimate.value == 0.0
 
 
 def test_error_rate_is_the_share_of_requests_due_in_the_window() -> None:

@@ -25,7 +25,9 @@ from optimize.engine.vllm_engine import VllmEngine
 from optimize.errors import ConfigError
 from optimize.evaluation.perplexity import score_references
 from optimize.evaluation.telemetry import Telemetry
-from optimize.load.client import Client, open_session
+from optimize.load.client import Client
+from optimize.load.protocol import Bounds
+from optimize.load.session import open_session
 from optimize.serve.probe import Probe
 from optimize.serve.warmup import warm_up
 from tests.conftest import ROOT, Run
@@ -116,7 +118,7 @@ def test_a_remote_endpoints_check_and_its_load_take_the_same_way(
 
     async def load() -> str:
         async with open_session(engine.endpoint) as session:
-            client = Client(session, engine.endpoint, RequestConfig(), 7, time.monotonic, 30)
+            client = Client(session, engine.endpoint, RequestConfig(), Bounds(7, 30), time.monotonic)
             return (await client.send(0, "hello", 0.0)).text
 
     assert asyncio.run(load()) == "by proxy"

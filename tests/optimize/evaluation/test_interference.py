@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from objectives import Measurement
+from objectives import Measurement, RequestRecord
 from optimize.config.measuring import Guard
 from optimize.evaluation.interference import Machine, disturbances, read_counters
 
@@ -73,3 +73,10 @@ def test_the_work_of_a_process_is_counted_as_busy_and_as_own_where_it_is_ours() 
     change = {name: after[name] - before[name] for name in ("clock", "busy", "own")}
     assert change["own"] > 1.2 and change["busy"] > 1.2  # it may have begun to work before it was looked at
     assert change["own"] <= change["clock"] + 0.1  # one processor's work
+
+
+def test_requests_that_the_endpoint_throttled_are_a_disturbance() -> None:
+    kinds = [None, "throttled", "server", "throttled"]
+    records = [RequestRecord(0, 1.0 + i, 1.0 + i, None, 1.5 + i, 1, 1, "", kind) for i, kind in enumerate(kinds)]
+    (line,) = disturbances(Measurement(records, 0.0, 9.0, {}), Guard())
+    assert line.startswith("the endpoint throttled 2 of 4 requests") and "load.honour_retry_after=true" in line

@@ -12,7 +12,9 @@ from aiohttp import web
 
 from objectives import RequestRecord
 from optimize.engine.base import Endpoint, RequestConfig
-from optimize.load.client import Client, open_session, request_body
+from optimize.load.client import Client, request_body
+from optimize.load.protocol import Bounds
+from optimize.load.session import open_session
 from optimize.workload.workload import Prompt
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -47,7 +49,7 @@ def send(
         try:
             async with open_session(endpoint) as session:
                 clock = lambda: loop.time() - began  # noqa: E731
-                client = Client(session, endpoint, request or RequestConfig(), 7, clock, timeout_s)
+                client = Client(session, endpoint, request or RequestConfig(), Bounds(7, timeout_s), clock)
                 return await client.send(5, prompt, 0.0, length, limit)
         finally:
             await runner.cleanup()
@@ -129,9 +131,14 @@ def test_requests_carry_the_endpoints_key() -> None:
     [
         (400, "too many beams", "refused", "too many beams"),
         (503, "overloaded", "server", "overloaded"),
-        (200, "data: {broken\n\n", "malformed", ""),
-        (200, 'data: {"choices": [{"text": "a"}]}\n\n', "malformed", ""),  # ends without its end mark
-        (200, 'data: {"error": {"message": "engine died"}}\n\n', "server", ""),
+        (200, "data: {broken\n\n", "malformed", "no JSON: {broken"),
+        (
+            200,
+            'data: {"choices": [{"text": "a"}]}\n\n',
+            "malformed",
+            'the answer broke off: data: {"choices": [{"text": "a"}]}\n\n',
+        ),
+        (200, 'data: {"error": {"message": "engine died"}}\n\n', "aborted", "engine died"),
     ],
 )
 def test_each_way_to_fail_has_its_own_name(status: int, body: str, error: str, text: str) -> None:
@@ -168,6 +175,6 @@ def test_a_request_that_is_never_answered_times_out() -> None:
 
 
 def test_greedy_requests_ask_for_greedy_decoding() -> None:
-    body = request_body("m", RequestConfig(), 7)
+    body = request_body(Endpoint("", None, "m"), RequestConfig(), 7)
     assert body["temperature"] == 0.0 and body["max_tokens"] == 7 and body["stream"] is True
-    assert request_body("m", RequestConfig(fields=(("temperature", 0.5),)), 7)["temperature"] == 0.5
+    assert request_body(Endpoint("", None, "m"), RequestConfig(fields=(("temperature", 0.5),)), 7)["temperature"] == 0.5

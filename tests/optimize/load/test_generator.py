@@ -12,7 +12,7 @@ import pytest
 from objectives import Measurement
 from objectives.latency import LatencyQuantile
 from optimize.config.measuring import Iterations
-from optimize.errors import EngineFailure, FailureKind
+from optimize.errors import ConfigError, EngineFailure, FailureKind, TransientFault
 from optimize.load.arrivals import Arrivals, ClosedLoop, Constant, Poisson, Ramp, Steps
 from optimize.load.window import Glimpse
 from optimize.testing.scripted_load import ScriptedAnswer, ScriptedRequest, SingleServer
@@ -266,6 +266,30 @@ def test_a_request_that_is_never_answered_times_out_and_the_load_goes_on() -> No
     result = Bench(server).run(ClosedLoop(users=2), request_timeout_s=1.5)
     (lost,) = [r for r in result.records if r.error == "timeout"]
     assert lost.latency_s == pytest.approx(1.5) and lost in due_in_window(result)
+
+
+def test_an_endpoint_that_throttles_everything_is_no_slow_configuration() -> None:
+    with pytest.raises(TransientFault, match=r"throttles: it turned 1 of 1 requests away \(try later\)"):
+        Bench(lambda _: ScriptedAnswer(0.05, "throttled", "try later")).run(ClosedLoop(users=2))
+
+
+def test_an_endpoint_that_throttles_all_but_the_first_answers_is_no_slow_configuration() -> None:
+    def server(request: ScriptedRequest) -> ScriptedAnswer:
+        return ScriptedAnswer(0.05, None if request.max_tokens == 4 else "throttled", "try later")
+
+    with pytest.raises(TransientFault, match=r"load\.honour_retry_after=true"):
+        Bench(server).run(ClosedLoop(users=2), first_answer_max_s=5)
+
+
+def test_a_refused_key_is_bad_input() -> None:
+    with pytest.raises(ConfigError, match=r"not the key .*no such key"):
+        Bench(lambda _: ScriptedAnswer(0.05, "unauthorized", "no such key")).run(ClosedLoop(users=2))
+
+
+def test_a_refused_field_of_our_requests_is_named_with_the_way_to_leave_it_out() -> None:
+    refusal = ScriptedAnswer(0.05, "refused", "Unrecognized request argument supplied: stream_options")
+    with pytest.raises(EngineFailure, match=r"engine\.request\.stream_options=null"):
+        Bench(lambda _: refusal).run(ClosedLoop(users=2))
 
 
 @pytest.mark.parametrize("error", ["refused", "server", "malformed", "connection"])
