@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from typing import Self
 
 _log = logging.getLogger(__name__)
 
@@ -79,3 +80,27 @@ class Ticker:
             self._reported = line
             with contextlib.suppress(Exception):  # a closed stream or a full disk, say
                 self._say(line)
+
+
+class Ticking:
+    """A context manager within which an action is repeated, as by a `Ticker`.
+
+    Args:
+        action: The action.
+        period_s: Pause before each repetition, in seconds.
+        name: Name of the thread, and of the action in reports.
+    """
+
+    def __init__(self, action: Callable[[], None], period_s: float, name: str) -> None:
+        self._ticker = Ticker(action, period_s, name)
+
+    def __enter__(self) -> Self:
+        self._ticker.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ticker.stop()
+        self._settle()
+
+    def _settle(self) -> None:
+        """Do what remains once the last repetition has ended."""

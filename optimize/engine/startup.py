@@ -6,10 +6,9 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
 
 from optimize.engine.log_text import plain
-from optimize.ticker import Ticker
+from optimize.ticker import Ticking
 
 Phase = Callable[[str], None]
 PROCESSES, LOADING, COMPILING, WARMING, CAPTURING, OPENING = PHASES = (
@@ -69,7 +68,7 @@ class Startup:
         self._began = now
 
 
-class LogFollower:
+class LogFollower(Ticking):
     """Follows a log while an engine starts; a context manager, which knows all phases at its end.
 
     Args:
@@ -82,16 +81,9 @@ class LogFollower:
         self._path, self._phase, self._clock = path, phase, clock
         self._startup = Startup(clock())
         self._offset, self._rest = 0, ""
-        self._ticker = Ticker(self.follow, _PERIOD_S, "log of the engine's start")
+        super().__init__(self.follow, _PERIOD_S, "log of the engine's start")
 
-    def __enter__(self) -> LogFollower:
-        self._ticker.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ticker.stop()
+    def _settle(self) -> None:
         self.follow()
         self._startup.end(self._clock())
 

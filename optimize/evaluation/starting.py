@@ -14,7 +14,7 @@ import psutil
 from optimize.config.measuring import Guard
 from optimize.errors import EngineFailure
 from optimize.evaluation.interference import Counters, Machine, exceeded, read_counters
-from optimize.ticker import Ticker
+from optimize.ticker import Ticking
 
 _PERIOD_S = 1.0
 
@@ -32,8 +32,8 @@ class Watch(Protocol):
     ) -> None: ...
 
 
-class StartWatch:
-    """Reads the machine every second.
+class StartWatch(Ticking):
+    """Reads the machine every second; a context manager.
 
     Args:
         machine: What is read; None for one on which all that this process has started is its own, for an engine's
@@ -43,16 +43,7 @@ class StartWatch:
     def __init__(self, machine: Machine | None = None) -> None:
         self._machine = machine or Machine(tuple, _counters)
         self._samples: dict[str, list[float]] = defaultdict(list)
-        self._ticker = Ticker(self.sample, _PERIOD_S, "watching the machine during a start")
-
-    def __enter__(self) -> Self:
-        self._ticker.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ticker.stop()
+        super().__init__(self.sample, _PERIOD_S, "watching the machine during a start")
 
     def sample(self) -> None:
         """Read it once."""
