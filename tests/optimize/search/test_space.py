@@ -1,50 +1,23 @@
 """From knobs to distributions, from sampled values to a configuration, and vLLM's defaults as a point of the space."""
 
 import itertools
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-from optimize.config.schema import Model, Recipe
 from optimize.errors import ConfigError
-from optimize.search.space import SearchSpace, difference, flag_of, is_request_knob, make_space
+from optimize.search.space import difference, flag_of, is_request_knob
+from tests.optimize.search.spaces import CHECKPOINTS, RECIPES, SERVING, range_of, space_of
 
-MODEL = Model("demo", "demo/model", {"max_model_len": 256})
-RECIPES = {
-    "published": Recipe("published"),
-    "fp16": Recipe("fp16", dtype="float16"),
-    "int8": Recipe("int8", scheme="W8A8", flags={"kv_cache_dtype": "fp8"}),
-    "int4": Recipe("int4", dtype="bfloat16", scheme="W4A16"),
-}
-CHECKPOINTS = {name: f"cache/{name}" for name in RECIPES}
 EFFECTIVE = {"max_num_seqs": 128}
-
-
-def _range(low: int, high: int, **more: Any) -> dict[str, Any]:
-    return {"_target_": "optuna.distributions.IntDistribution", "low": low, "high": high, **more}
-
-
-SERVING: dict[str, Any] = {
-    "quantization": ["published", "int8", "int4"],
-    "batch_size": _range(1, 256, log=True),
-    "beam_size": [1, 2, 4],
-    "workers": _range(1, 2),
-}
-
-
-def _space(
-    nodes: Mapping[str, Any], baseline: Mapping[str, Any] | None = None, fixed: Recipe = RECIPES["published"]
-) -> SearchSpace:
-    return make_space(nodes, MODEL, RECIPES, fixed, baseline or {})
 
 
 # Building
 
 
 def test_nodes_and_plain_lists_become_distributions() -> None:
-    space = _space(SERVING)
+    space = space_of(SERVING)
     assert dict(space.distributions) == {
         "quantization": CategoricalDistribution(["published", "int8", "int4"]),
         "batch_size": IntDistribution(1, 256, log=True),
@@ -54,14 +27,14 @@ def test_nodes_and_plain_lists_become_distributions() -> None:
 
 
 def test_a_knob_set_to_null_is_left_out() -> None:
-    assert list(_space({**SERVING, "workers": None, "beam_size": None}).distributions) == [
+    assert list(space_of({**SERVING, "workers": None, "beam_size": None}).distributions) == [
         "quantization",
         "batch_size",
     ]
 
 
 def test_knobs_are_sorted_into_engine_and_request() -> None:
-    space = _space({**SERVING, "block_size": [32, 128], "temperature": [0.0, 0.7]})
+    space = space_of({**SERVING, "block_size": [32, 128], "temperature": [0.0, 0.7]})
     assert space.engine_flags == ["max_num_seqs", "api_server_count", "block_size"]
     assert space.request_knobs == ["beam_size", "temperature"]
 
@@ -80,14 +53,14 @@ def test_flags_keep_their_own_name_unless_the_knob_has_a_better_one() -> None:
     [
         ({}, "search_space is empty"),
         ({"workers": None}, "search_space is empty"),
-        ({"batch_size": _range(256, 1)}, r"search_space\.batch_size.*low <= high"),
-        ({"batch_size": _range(0, 16, log=True)}, r"search_space\.batch_size"),
-        ({"batch_size": _range(1, 16, hgih=3)}, "did you mean 'high'"),
+        ({"batch_size": range_of(256, 1)}, r"search_space\.batch_size.*low <= high"),
+        ({"batch_size": range_of(0, 16, log=True)}, r"search_space\.batch_size"),
+        ({"batch_size": range_of(1, 16, hgih=3)}, "did you mean 'high'"),
         ({"batch_size": {"low": 1, "high": 8}}, "mapping with a _target_"),
         ({"batch_size": 8}, "mapping with a _target_"),
         ({"beam_size": []}, r"search_space\.beam_size"),
         ({"quantization": ["fp16", "in8"]}, "did you mean 'int8'"),
-        ({"quantization": _range(4, 16)}, "must be a CategoricalDistribution"),
+        ({"quantization": range_of(4, 16)}, "must be a CategoricalDistribution"),
         ({"beam_size": [0, 1]}, "whole numbers from 1"),
         ({"beam_size": [1, 2.5]}, "whole numbers from 1"),
         ({"batch_size": [8], "max_num_seqs": [16]}, "both set 'max_num_seqs'"),
@@ -97,12 +70,12 @@ def test_flags_keep_their_own_name_unless_the_knob_has_a_better_one() -> None:
 )
 def test_bad_spaces_are_refused_with_the_reason(nodes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        _space(nodes)
+        space_of(nodes)
 
 
 def test_baseline_of_an_unknown_knob_is_refused() -> None:
     with pytest.raises(ConfigError, match="did you mean 'batch_size'"):
-        _space(SERVING, baseline={"batchsize": 8})
+        space_of(SERVING, baseline={"batchsize": 8})
 
 
 # Resolving
@@ -117,7 +90,7 @@ def test_every_knob_reaches_its_place() -> None:
         "top_p": 0.9,
         "temperature": 0.5,
     }
-    config = _space(SERVING).resolve(params, CHECKPOINTS)
+    config = space_of(SERVING).resolve(params, CHECKPOINTS)
     assert (config.engine.checkpoint, config.engine.quantization) == ("cache/int8", "int8")
     assert dict(config.engine.flags) == {
         "max_num_seqs": 32, "api_server_count": 2, "max_model_len": 256, "kv_cache_dtype": "fp8",
@@ -126,13 +99,13 @@ def test_every_knob_reaches_its_place() -> None:
 
 
 def test_a_knob_overrides_flags_of_model_and_recipe() -> None:
-    space = _space({"quantization": ["int8"], "kv_cache_dtype": ["auto", "fp8"]})
+    space = space_of({"quantization": ["int8"], "kv_cache_dtype": ["auto", "fp8"]})
     flags = dict(space.resolve({"quantization": "int8", "kv_cache_dtype": "auto"}, CHECKPOINTS).engine.flags)
     assert flags["kv_cache_dtype"] == "auto"
 
 
 def test_request_knobs_do_not_change_the_engine_and_engine_knobs_do() -> None:
-    space = _space(SERVING)
+    space = space_of(SERVING)
     point = {"quantization": "published", "batch_size": 8, "beam_size": 1, "workers": 1}
     key = space.resolve(point, CHECKPOINTS).engine.key
     assert space.resolve({**point, "beam_size": 4}, CHECKPOINTS).engine.key == key
@@ -141,14 +114,14 @@ def test_request_knobs_do_not_change_the_engine_and_engine_knobs_do() -> None:
 
 
 def test_equal_points_have_equal_keys_in_any_order_of_knobs() -> None:
-    space = _space(SERVING)
+    space = space_of(SERVING)
     point = {"quantization": "published", "batch_size": 8, "beam_size": 2, "workers": 1}
     orders = [dict(order) for order in itertools.permutations(point.items())]
     assert len({space.resolve(order, CHECKPOINTS).engine.key for order in orders}) == 1
 
 
 def test_without_a_quantization_knob_the_fixed_recipe_is_served() -> None:
-    space = _space({"batch_size": [8]}, fixed=RECIPES["int4"])
+    space = space_of({"batch_size": [8]}, fixed=RECIPES["int4"])
     assert space.resolve({"batch_size": 8}, CHECKPOINTS).engine.checkpoint == "cache/int4"
     assert space.vllm_defaults(CHECKPOINTS).engine.quantization == "int4"
     assert space.recipes_needed() == [RECIPES["int4"]]
@@ -156,7 +129,7 @@ def test_without_a_quantization_knob_the_fixed_recipe_is_served() -> None:
 
 @pytest.mark.parametrize(("beams", "needed"), [([1, 2, 4], None), ([1, 10], None), ([1, 16], 32)])
 def test_wide_beams_need_more_log_probabilities_than_vllm_allows(beams: list[int], needed: int | None) -> None:
-    space = _space({"beam_size": beams})
+    space = space_of({"beam_size": beams})
     configs = [space.resolve({"beam_size": 1}, CHECKPOINTS), space.vllm_defaults(CHECKPOINTS)]
     assert [dict(c.engine.flags).get("max_logprobs") for c in configs] == [needed, needed]
 
@@ -165,13 +138,13 @@ def test_wide_beams_need_more_log_probabilities_than_vllm_allows(beams: list[int
 
 
 def test_vllms_defaults_set_no_engine_knob_and_decode_greedily() -> None:
-    config = _space(SERVING).vllm_defaults(CHECKPOINTS)
+    config = space_of(SERVING).vllm_defaults(CHECKPOINTS)
     assert dict(config.engine.flags) == {"max_model_len": 256}
     assert (config.engine.quantization, config.request.beam_size, config.request.fields) == ("published", 1, ())
 
 
 def test_recipes_with_a_data_type_of_their_own_say_so_and_others_leave_it_to_vllm() -> None:
-    space = _space({"quantization": ["published", "fp16", "int4"]})
+    space = space_of({"quantization": ["published", "fp16", "int4"]})
     dtypes = {
         name: dict(space.resolve({"quantization": name}, CHECKPOINTS).engine.flags).get("dtype")
         for name in ("published", "fp16", "int4")
@@ -180,26 +153,26 @@ def test_recipes_with_a_data_type_of_their_own_say_so_and_others_leave_it_to_vll
 
 
 def test_the_baseline_of_an_earlier_version_keeps_its_data_type() -> None:
-    space = _space({"quantization": ["fp16", "int8"], "batch_size": [8, 128]})
+    space = space_of({"quantization": ["fp16", "int8"], "batch_size": [8, 128]})
     engine = space.vllm_defaults(CHECKPOINTS, {"quantization": "fp16", "batch_size": 128}).engine
     assert (engine.quantization, dict(engine.flags)) == ("fp16", {"dtype": "float16", "max_model_len": 256})
 
 
 def test_a_space_without_the_published_checkpoint_has_no_point_of_vllms_defaults() -> None:
-    params, outside = _space({"quantization": ["fp16", "int8"]}).baseline_params({})
+    params, outside = space_of({"quantization": ["fp16", "int8"]}).baseline_params({})
     assert (params, outside) == ({"quantization": "fp16"}, ["quantization"])
 
 
 @pytest.mark.parametrize("choices", [["published", "int8"], ["fp16", "int8"], ["int8", "int4"]])
 def test_the_needed_recipes_include_that_of_vllms_defaults(choices: list[str]) -> None:
-    space = _space({"quantization": choices})
+    space = space_of({"quantization": choices})
     made = {recipe.name: f"cache/{recipe.name}" for recipe in space.recipes_needed()}
     assert set(choices) <= set(made)
     assert space.vllm_defaults(made).engine.quantization == "published"
 
 
 def test_the_baseline_has_the_defaults_that_the_engine_reports_and_this_project_defines() -> None:
-    params, outside = _space({**SERVING, "temperature": [0.0, 1.0]}).baseline_params(EFFECTIVE)
+    params, outside = space_of({**SERVING, "temperature": [0.0, 1.0]}).baseline_params(EFFECTIVE)
     assert params == {
         "quantization": "published",
         "batch_size": 128,
@@ -213,8 +186,8 @@ def test_the_baseline_has_the_defaults_that_the_engine_reports_and_this_project_
 @pytest.mark.parametrize(
     ("node", "default", "nearest"),
     [
-        (_range(1, 64), 128, 64),
-        (_range(256, 512), 128, 256),
+        (range_of(1, 64), 128, 64),
+        (range_of(256, 512), 128, 256),
         ([8, 16, 100, 512], 128, 100),
         (["low", "high"], "auto", "low"),
     ],
@@ -222,47 +195,47 @@ def test_the_baseline_has_the_defaults_that_the_engine_reports_and_this_project_
 def test_a_default_outside_the_space_is_replaced_by_the_nearest_and_said_so(
     node: Any, default: Any, nearest: Any
 ) -> None:
-    params, outside = _space({"batch_size": node}).baseline_params({"max_num_seqs": default})
+    params, outside = space_of({"batch_size": node}).baseline_params({"max_num_seqs": default})
     assert (params, outside) == ({"batch_size": nearest}, ["batch_size"])
 
 
 def test_a_default_between_the_steps_of_a_range_is_outside_too() -> None:
-    params, outside = _space({"batch_size": _range(0, 200, step=50)}).baseline_params({"max_num_seqs": 128})
+    params, outside = space_of({"batch_size": range_of(0, 200, step=50)}).baseline_params({"max_num_seqs": 128})
     assert (params, outside) == ({"batch_size": 150}, ["batch_size"])
 
 
 def test_overrides_take_precedence_over_defaults_that_the_engine_reports() -> None:
-    space = _space(SERVING, baseline={"batch_size": 64, "beam_size": 2})
+    space = space_of(SERVING, baseline={"batch_size": 64, "beam_size": 2})
     params, outside = space.baseline_params(EFFECTIVE)
     assert (params["batch_size"], params["beam_size"], outside) == (64, 2, [])
 
 
 def test_the_baselines_engine_and_requests_have_what_the_user_has_set_for_it_and_nothing_else() -> None:
-    space = _space(SERVING, baseline={"batch_size": 64, "beam_size": 2})
+    space = space_of(SERVING, baseline={"batch_size": 64, "beam_size": 2})
     params, _ = space.baseline_params(EFFECTIVE)
     plain, ours = space.vllm_defaults(CHECKPOINTS), space.vllm_defaults(CHECKPOINTS, params)
     assert set(ours.engine.flags) - set(plain.engine.flags) == {("max_num_seqs", 64)}
     assert (plain.request.beam_size, ours.request.beam_size) == (1, 2)
-    assert _space(SERVING).vllm_defaults(CHECKPOINTS, params) == plain
+    assert space_of(SERVING).vllm_defaults(CHECKPOINTS, params) == plain
 
 
 def test_an_unreported_default_must_be_configured_unless_null_is_a_choice() -> None:
     with pytest.raises(ConfigError, match=r"\+baseline\.block_size="):
-        _space({"block_size": [32, 64]}).baseline_params({})
-    assert _space({"block_size": [None, 32]}).baseline_params({}) == ({"block_size": None}, [])
+        space_of({"block_size": [32, 64]}).baseline_params({})
+    assert space_of({"block_size": [None, 32]}).baseline_params({}) == ({"block_size": None}, [])
 
 
 # Fingerprints
 
 
 def test_fingerprint_tells_spaces_apart_and_ignores_the_order_of_knobs() -> None:
-    space = _space(SERVING)
-    assert _space(dict(reversed(SERVING.items()))).fingerprint() == space.fingerprint()
+    space = space_of(SERVING)
+    assert space_of(dict(reversed(SERVING.items()))).fingerprint() == space.fingerprint()
     for change in (
-        {"batch_size": _range(1, 128, log=True)}, {"batch_size": _range(1, 256)}, {"beam_size": [1, 2]},
+        {"batch_size": range_of(1, 128, log=True)}, {"batch_size": range_of(1, 256)}, {"beam_size": [1, 2]},
         {"workers": None},
     ):  # fmt: skip
-        assert _space({**SERVING, **change}).fingerprint() != space.fingerprint()
+        assert space_of({**SERVING, **change}).fingerprint() != space.fingerprint()
 
 
 def test_difference_names_added_removed_and_changed_keys() -> None:
@@ -275,68 +248,20 @@ def test_difference_names_added_removed_and_changed_keys() -> None:
 
 def test_float_ranges_are_understood() -> None:
     node = {"_target_": "optuna.distributions.FloatDistribution", "low": 0.6, "high": 1.4}
-    space = _space({"length_penalty": node}, baseline={"length_penalty": 2.0})
+    space = space_of({"length_penalty": node}, baseline={"length_penalty": 2.0})
     assert space.distributions["length_penalty"] == FloatDistribution(0.6, 1.4)
     assert space.baseline_params({}) == ({"length_penalty": 1.4}, ["length_penalty"])
 
 
 @pytest.mark.parametrize("knob", ["batch_size", "max_num_seqs"])
 def test_users_and_their_beams_bound_the_number_of_sequences(knob: str) -> None:
-    assert _space({knob: [1, 64], "beam_size": [1, 2, 4]}).saturation(users=4) == {knob: 16.0}
-    assert _space({knob: [1, 64], "workers": [1, 2]}).saturation(users=4) == {knob: 4.0}
-    assert _space({"workers": [1, 2]}).saturation(users=4) == {}
-
-
-# Conditional knobs
-
-CONDITIONAL: dict[str, Any] = {
-    "quantization": ["fp16", "int8"],
-    "beam_size": [1, 2],
-    "block_size": {
-        "_target_": "optuna.distributions.CategoricalDistribution", "choices": [16, 32],
-        "when": {"quantization": ["fp16"]},
-    },
-}  # fmt: skip
-
-
-def test_a_knob_that_does_not_count_is_not_set_and_equal_engines_are_equal_points() -> None:
-    space = _space(CONDITIONAL)
-    one, other = ({"quantization": "int8", "beam_size": 1, "block_size": k} for k in (16, 32))
-    assert space.resolve(one, CHECKPOINTS) == space.resolve(other, CHECKPOINTS)
-    assert space.canonical(one) == space.canonical(other) == one
-    counts = {**other, "quantization": "fp16"}
-    assert dict(space.resolve(counts, CHECKPOINTS).engine.flags)["block_size"] == 32
-    assert space.canonical(counts) == counts
-    assert "block_size" not in dict(space.resolve(other, CHECKPOINTS).engine.flags)
-
-
-def test_a_knob_without_choice_may_be_left_out() -> None:
-    space = _space(CONDITIONAL)
-    assert space.canonical({"beam_size": 2, "block_size": 32}) == {"beam_size": 2, "block_size": 32}
-
-
-def test_a_changed_condition_is_another_space() -> None:
-    always = {**CONDITIONAL, "block_size": [16, 32]}
-    assert _space(CONDITIONAL).fingerprint() != _space(always).fingerprint()
-
-
-@pytest.mark.parametrize(
-    ("when", "message"),
-    [
-        ({"quantisation": ["fp16"]}, "'quantisation' is no knob"),
-        ({"quantization": ["fp61"]}, "quantization is never 'fp61'"),
-        ({"quantization": "fp16"}, "must map other knobs to lists"),
-        ({"block_size": [16]}, "must be a knob without a condition of its own"),
-    ],
-)
-def test_impossible_conditions_are_refused(when: dict[str, Any], message: str) -> None:
-    node = {**CONDITIONAL["block_size"], "when": when}
-    with pytest.raises(ConfigError, match=message):
-        _space({**CONDITIONAL, "block_size": node})
+    assert space_of({knob: [1, 64], "beam_size": [1, 2, 4]}).saturation(users=4) == {knob: 16.0}
+    assert space_of({knob: [1, 64], "workers": [1, 2]}).saturation(users=4) == {knob: 4.0}
+    assert space_of({"workers": [1, 2]}).saturation(users=4) == {}
 
 
 def test_every_recipe_with_a_checkpoint_has_an_engine_without_knobs() -> None:
-    space = _space(SERVING)
+    space = space_of(SERVING)
     engines = space.plain_engines({name: path for name, path in CHECKPOINTS.items() if name != "int8"})
     assert "int8" not in engines and engines["published"] == space.vllm_defaults(CHECKPOINTS).engine
     assert all(engine.quantization == name for name, engine in engines.items())
