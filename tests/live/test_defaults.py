@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 
 from optimize.config.compose import configuration
+from optimize.config.schema import Model, StudyConfig
 from optimize.engine.flags import to_arguments
 from optimize.model.random_weights import materialized
+from optimize.model.write_weights import write_model
 from optimize.search.space import make_space
 from tests.live.engines import LiveEngines
 
@@ -25,12 +26,21 @@ QUICK = (("enforce_eager", True), ("kv_cache_memory_bytes", 1 << 27))
 """What makes the start quick; neither decides the data type."""
 
 
+@pytest.fixture(scope="module")
+def config() -> StudyConfig:
+    return configuration(["+study=chat", *SMALL])
+
+
+@pytest.fixture(scope="module")
+def model(config: StudyConfig, tmp_path_factory: pytest.TempPathFactory) -> Model:
+    bfloat16 = materialized(config.model, tmp_path_factory.mktemp("cache"), lambda _: None, write_model)
+    return dataclasses.replace(bfloat16, flags={})
+
+
 @pytest.mark.parametrize(("recipe", "dtype"), [("published", "bfloat16"), ("fp16", "float16")])
 def test_the_baseline_of_a_bfloat16_checkpoint_is_bfloat16_as_vllm_resolves_it(
-    recipe: str, dtype: str, live_engines: LiveEngines, tmp_path: Path
+    recipe: str, dtype: str, config: StudyConfig, model: Model, live_engines: LiveEngines
 ) -> None:
-    config = configuration(["+study=chat", *SMALL])
-    model = dataclasses.replace(materialized(config.model, tmp_path, print), flags={})
     space = make_space(config.search_space, model, config.recipes, config.quantization, {})
     engine = space.vllm_defaults({recipe: model.path}, {"quantization": recipe}).engine
     assert to_arguments(engine.flags) == ([] if recipe == "published" else ["--dtype=float16"])
