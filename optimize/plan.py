@@ -116,6 +116,8 @@ def make_plan(config: StudyConfig) -> Plan:
     _check_quotable(config, space, arguments)
     recorded = arrivals.lengths if isinstance(arrivals, Trace) and arrivals.has_lengths else ()
     workload = fitted_workload(config, recorded, launcher.request_knobs_only)
+    if isinstance(arrivals, Trace):
+        workload = dataclasses.replace(workload, notes=[arrivals.note, *workload.notes])
     if config.model.random is not None:  # without references, nothing scores the meaningless answers
         workload = dataclasses.replace(workload, references=[])
     bounded = [limit.metric for limit in limits]

@@ -18,6 +18,7 @@ from yaml import YAMLError
 
 from optimize.config import schema
 from optimize.config.locations import CONF, refuse_ambiguous, split_config_dirs, user_folders, with_installed_files
+from optimize.config.renames import SETTINGS
 from optimize.config.secrets import register_node, register_words
 from optimize.config.specialization import specialized
 from optimize.config.validate import validate
@@ -144,6 +145,8 @@ def _explain_key(error: Exception, text: str, key: str) -> str:
     path = full.group(1) if full else key
     if path == f"{key}.{key}":
         return f"unknown key {path!r} in the configuration; a YAML file that sets {key} begins with # @package _global_"
+    if path in SETTINGS:
+        return f"unknown key {path!r} in the configuration; it is {SETTINGS[path]}"
     parent = getattr(error.__cause__ or error, "parent_node", None)
     valid = [str(k) for k in parent] if isinstance(parent, DictConfig) else _fields()
     return f"unknown key {path!r} in the configuration; {closest(key, valid)}"

@@ -1,4 +1,4 @@
-"""Modules that users may have named in their YAML or their notebooks, and where each of them is now.
+"""Names that users may have in their YAML, their notebooks or from other tools, and what each of them is called here.
 
 Python asks the finder below only for modules that nothing else provides, so an old name is answered with the new one
 instead of "No module named ...".
@@ -39,6 +39,15 @@ MOVED = {
     "optimize.telemetry": "optimize.evaluation.telemetry",
     "optimize.trials": "optimize.study.trials",
 }
+
+SETTINGS = {
+    "load.keep": "load.arrivals.keep",
+    "load.part": "load.arrivals.part",
+    "load.speed": "load.arrivals.speed",
+    "load.speedup": "load.arrivals.speed",
+    "load.trace": "load=trace load.arrivals.path",
+}
+"""Settings by names that suggest themselves, and where they are."""
 
 
 class _Renames(MetaPathFinder):

@@ -2,58 +2,76 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optimize.errors import ConfigError
 from optimize.load.stationary import require_positive
-
-_LENGTHS = ("prompt_tokens", "output_tokens")
+from optimize.traces.formats import AUTO
+from optimize.traces.reading import Recording, read_trace
+from optimize.traces.requests import Ints, Requests, lengths_of
+from optimize.traces.rows import digest
+from optimize.traces.stretch import ALL, Part, shown_s, stretch
+from optimize.traces.thinning import thinned
 
 
 @dataclass
 class Trace:
-    """Replay of recorded requests: a JSONL file with `offset_s` in every line, in any order.
+    """Replay of recorded requests, in any of the forms of `optimize.traces.formats`.
 
-    Where lines also hold `prompt_tokens` or `output_tokens`, prompts and answers get these lengths.
+    Where the trace holds the numbers of tokens, prompts and answers get these lengths; where it holds blocks of shared
+    text, prompts share them; where it holds prompts, these are sent.
 
     Attributes:
-        path: The file.
+        path: The file: JSONL, JSON or CSV, plain or compressed.
         speed: Speed of the replay as a multiple of the recorded one.
+        format: Name of its form; "auto" tells it by the columns.
+        part: The stretch that is replayed: "busiest:10min", "first:90s" or [from_s, to_s] in recorded time; null or
+            "all" for the whole, which "all" asks for however long it takes.
+        keep: Share of the requests that is replayed, with their bursts; see `optimize.traces.thinning`.
     """
 
     path: str
     speed: float = 1.0
+    format: str = AUTO
+    part: Part = None
+    keep: float = 1.0
 
     def __post_init__(self) -> None:
         require_positive("speed", self.speed)
-        raw = _read(Path(self.path).expanduser(), self.path)
-        lines = [_recorded(line, number, self.path) for number, line in enumerate(raw.splitlines(), 1) if line.strip()]
-        lines.sort(key=lambda recorded: recorded[0])
-        if len(lines) < 2 or lines[-1][0] == lines[0][0]:
-            raise ConfigError(f"load.arrivals.path={self.path} must hold at least two arrivals at different times")
-        self._offsets_s = [(offset - lines[0][0]) / self.speed for offset, _, _ in lines]
-        self.lengths: list[tuple[int | None, int | None]] = [(prompt, output) for _, prompt, output in lines]
-        for part, name in enumerate(_LENGTHS):
-            if len({lengths[part] is None for lengths in self.lengths}) > 1:
-                raise ConfigError(
-                    f"load.arrivals.path={self.path} has {name} in some lines only: give it in all or none"
-                )
-        self._hash = hashlib.sha256(raw.encode()).hexdigest()[:12]
+        file = Path(self.path).expanduser()
+        self._hash = digest(file, self.path)
+        self.recording: Recording = read_trace(file, self.path, self.format)
+        part = thinned(stretch(self.recording.requests, self.part, self.path), self.keep)
+        self.duration_s, self.start_s = part.span_s / self.speed, part.start_s
+        self._take(part.requests)
+
+    def _take(self, requests: Requests) -> None:
+        self.requests = requests
+        start_s = float(requests.offsets_s[0]) if self.part in (None, ALL) and self.keep == 1 else self.start_s
+        self._offsets_s: list[float] = ((requests.offsets_s - start_s) / self.speed).tolist()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a client process needs: when requests are due, not what they hold."""
+        return {name: value for name, value in self.__dict__.items() if name not in ("recording", "requests")}
+
+    @property
+    def lengths(self) -> list[tuple[int | None, int | None]]:
+        """(prompt tokens, output tokens) of each request, None where they were not recorded."""
+        return lengths_of(self.requests)
 
     @property
     def has_lengths(self) -> bool:
-        return self.lengths[0] != (None, None)
+        return self.requests.prompt_tokens is not None or self.requests.output_tokens is not None
 
-    @property
-    def duration_s(self) -> float:
-        """From the first arrival to the last, plus the mean gap."""
-        return self._offsets_s[-1] * len(self._offsets_s) / (len(self._offsets_s) - 1)
+    def only(self, rows: Ints) -> Trace:
+        """The trace with these of its requests alone, at their times."""
+        trace = copy.copy(self)
+        trace.recording = self.recording
+        trace._take(self.requests.only(rows))
+        return trace
 
     @property
     def first_rate_per_s(self) -> float:
@@ -67,26 +85,18 @@ class Trace:
             rounds += 1
 
     def describe(self) -> str:
+        part = "" if self.part in (None, ALL) else f", {self.part}"
+        keep = "" if self.keep == 1 else f", {self.keep:g} of all"
         speed = "" if self.speed == 1 else f", {self.speed:g} times as fast"
-        return f"trace {Path(self.path).name} {self._hash}, {len(self._offsets_s)} requests{speed}"
+        return f"trace {Path(self.path).name} {self._hash}, {len(self._offsets_s)} requests{part}{keep}{speed}"
 
-
-def _read(path: Path, setting: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"load.arrivals.path={setting} cannot be read ({error}): give a JSONL file") from error
-
-
-def _recorded(line: str, number: int, path: str) -> tuple[float, int | None, int | None]:
-    try:
-        row: Any = json.loads(line)
-        offset, lengths = float(row["offset_s"]), [row.get(name) for name in _LENGTHS]
-        if not math.isfinite(offset) or not all(n is None or (isinstance(n, int) and n >= 1) for n in lengths):
-            raise ValueError
-    except (ValueError, KeyError, TypeError):
-        raise ConfigError(
-            f"load.arrivals.path={path}, line {number}: must be an object with a number offset_s and, if at all, whole "
-            f"numbers {' and '.join(_LENGTHS)} from 1, got {line[:60]!r}"
-        ) from None
-    return offset, lengths[0], lengths[1]
+    @property
+    def note(self) -> str:
+        """What was recognised, and how much of it is replayed, in one line."""
+        whole, form = self.recording.requests, self.recording.form
+        empty = self.recording.empty
+        return (
+            f"{self.path}: {len(whole):,} requests over {shown_s(whole.span_s)} in {form.title}"
+            + (f"; {empty:,} without tokens are left out" if empty else "")
+            + (f"; {len(self.requests):,} of them are replayed" if len(self.requests) < len(whole) else "")
+        )

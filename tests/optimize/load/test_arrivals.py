@@ -116,7 +116,7 @@ def test_a_trace_names_its_content(tmp_path: Path) -> None:
         ('{"offset_s": "soon"}', "line 1"),
         ('{"offset_s": NaN}', "line 1"),
         ("[3]", "line 1"),
-        ('{"offset_s": 1, "output_tokens": 0}', "line 1"),
+        ('{"offset_s": 1, "output_tokens": 0}', "at least two arrivals"),
         ('{"offset_s": 1, "output_tokens": 3}\n{"offset_s": 2}', "output_tokens in some lines only"),
     ],
 )
