@@ -114,7 +114,7 @@ def make_plan(config: StudyConfig) -> Plan:
     _check_launcher(launcher, space, config, objectives)
     arguments = to_arguments(hidden_flags(_flags(config, space)))
     _check_quotable(config, space, arguments)
-    recorded = arrivals.lengths if isinstance(arrivals, Trace) and arrivals.has_lengths else ()
+    recorded = arrivals.requests if isinstance(arrivals, Trace) and arrivals.has_contents else None
     workload = fitted_workload(config, recorded, launcher.request_knobs_only)
     if isinstance(arrivals, Trace):
         workload = dataclasses.replace(workload, notes=[arrivals.note, *workload.notes])

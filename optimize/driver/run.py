@@ -20,6 +20,7 @@ from optimize.driver.checkpoints import checkpoints_of, hint
 from optimize.driver.forecast import Forecast, measurements
 from optimize.driver.heartbeat import Heartbeat
 from optimize.driver.look import look
+from optimize.driver.outlook import outlook
 from optimize.driver.progress import Progress
 from optimize.driver.signals import exclusive, terminable
 from optimize.engine.base import key_from
@@ -56,8 +57,18 @@ def run_study(config: StudyConfig, config_yaml: str) -> int:
     """
     with Heartbeat(lambda: "  reading the model and the workload", partial(print, flush=True)):
         plan = make_plan(config)
+    _foretell(plan)
     with exclusive(plan.folder, config.study.name), terminable():
         return _run(plan, config_yaml)
+
+
+def _foretell(plan: Plan) -> None:
+    """Say how long a study will take whose measurements have a length of their own."""
+    done = _forecast(plan, slots=1)
+    if plan.config.study.fresh:
+        done.done = done.confirmed = 0
+    if line := outlook(plan.config, plan.arrivals, done.trials - done.done, done.confirmations - done.confirmed):
+        print(f"note: {line}", flush=True)
 
 
 def _run(plan: Plan, config_yaml: str) -> int:
@@ -109,7 +120,9 @@ def _run_session(
 
     with progress.during("opening the study"):
         study = open_study(plan, progress.say)
-    progress.expect(_forecast(plan, len(budget_trials(study)), executor.slots))
+    forecast = _forecast(plan, executor.slots)
+    forecast.done = len(budget_trials(study))
+    progress.expect(forecast)
     conclude = partial(_conclude, plan, study)
     agree = _agreement(plan, study)
     with (
@@ -132,7 +145,7 @@ def _run_session(
     return FAILED if tracker.ledger.lost_tables() else 0
 
 
-def _forecast(plan: Plan, done: int, slots: int) -> Forecast:
+def _forecast(plan: Plan, slots: int) -> Forecast:
     """The time that the study will take, by what its trials took in earlier sessions."""
     from optimize.ledger import Ledger
 
@@ -143,7 +156,6 @@ def _forecast(plan: Plan, done: int, slots: int) -> Forecast:
         forecast.add(
             record, record.role is not Role.CONFIRMATION and record.state in (State.COMPLETED, State.INFEASIBLE)
         )
-    forecast.done = done
     return forecast
 
 

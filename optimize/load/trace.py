@@ -63,8 +63,10 @@ class Trace:
         return lengths_of(self.requests)
 
     @property
-    def has_lengths(self) -> bool:
-        return self.requests.prompt_tokens is not None or self.requests.output_tokens is not None
+    def has_contents(self) -> bool:
+        """Whether more was recorded than when requests came."""
+        requests = self.requests
+        return any(column is not None for column in (requests.prompt_tokens, requests.output_tokens, requests.texts))
 
     def only(self, rows: Ints) -> Trace:
         """The trace with these of its requests alone, at their times."""

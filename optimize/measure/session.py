@@ -12,6 +12,7 @@ from objectives.intervals import repeats_interval
 from optimize.config.schema import StudyConfig
 from optimize.driver.checkpoints import checkpoints_of
 from optimize.driver.look import look
+from optimize.driver.outlook import outlook
 from optimize.driver.progress import Progress
 from optimize.driver.references import in_words, signed
 from optimize.driver.session import FAILED, FINISHED, tracked
@@ -49,6 +50,8 @@ def run_measurement(config: StudyConfig, config_yaml: str) -> int:
         OptimizeError: the configuration cannot be measured.
     """
     plan = make_plan(_only_point(config))
+    if line := outlook(plan.config, plan.arrivals, config.repeats):
+        print(f"note: {line}", flush=True)
     progress = Progress(config.repeats, list(plan.objectives), folder=plan.folder)
     tags = {"study": plan.config.study.name, "model": plan.config.model.name}
     records: list[TrialRecord] = []

@@ -12,6 +12,7 @@ from objectives import Measurement
 from optimize.config.schema import LEAST_ROUNDS, StudyConfig
 from optimize.driver.checkpoints import checkpoints_of
 from optimize.driver.look import look
+from optimize.driver.outlook import outlook
 from optimize.driver.progress import Progress
 from optimize.driver.references import in_words, signed
 from optimize.driver.session import FAILED, FINISHED, tracked
@@ -63,6 +64,8 @@ def run_table(name: str, config: StudyConfig, config_yaml: str) -> int:
     plan = make_plan(study_of(name, spec, values, config))
     if config.tables.again:
         return _rescore(name, spec, values, plan)
+    if line := outlook(plan.config, plan.arrivals, plan.config.study.trials):
+        print(f"note: {line}", flush=True)
     grids, files = grids_of(spec, values, config.at), list[Path]()
 
     def close(tracker: Tracker, status: str) -> None:

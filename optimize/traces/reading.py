@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,11 @@ class Recording:
     Attributes:
         requests: Its requests in the order of time.
         form: The form that it was read as.
-        block_tokens: Tokens of each block of a prompt.
         empty: Requests that were left out because their prompt or their answer has no tokens.
     """
 
     requests: Requests
     form: Format
-    block_tokens: int
     empty: int = 0
 
 
@@ -126,7 +124,8 @@ class _Columns:
         )
         if requests.texts is not None and len(requests.texts) != len(requests):
             raise ConfigError(f"load.arrivals.path={self.setting} has a prompt in some rows only: give all or none")
-        return Recording(requests.only(order), self.form, _block_tokens(requests, self.form), self.empty)
+        requests = replace(requests.only(order), block_tokens=_block_tokens(requests, self.form))
+        return Recording(requests, self.form, self.empty)
 
     def _numbers(self, column: list[int | None], name: str) -> Ints | None:
         numbers = [number for number in column if number is not None]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Text = str | list[dict[str, Any]]
+_COLUMNS = ("offsets_s", "prompt_tokens", "output_tokens", "sessions", "blocks", "texts")
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Requests:
         output_tokens: Tokens of each answer.
         sessions: The conversation or the user that each belongs to; None within for a request of its own.
         blocks: The blocks of text that each prompt consists of: prompts share those of the same number.
+        block_tokens: Tokens of a block.
         texts: The prompts themselves, as text or as chat messages.
     """
 
@@ -32,6 +34,7 @@ class Requests:
     output_tokens: Ints | None = None
     sessions: Sequence[str | None] | None = None
     blocks: Sequence[tuple[int, ...]] | None = None
+    block_tokens: int = 512
     texts: Sequence[Text] | None = None
 
     def __len__(self) -> int:
@@ -39,7 +42,7 @@ class Requests:
 
     def only(self, rows: Ints) -> Requests:
         """These requests alone, in this order."""
-        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        columns = {name: getattr(self, name) for name in _COLUMNS}
         return replace(self, **{name: _rows_of(column, rows) for name, column in columns.items() if column is not None})
 
     @property
@@ -56,7 +59,11 @@ def _rows_of(column: Any, rows: Ints) -> Any:
 
 def lengths_of(requests: Requests) -> list[tuple[int | None, int | None]]:
     """(prompt tokens, output tokens) of each request, None where they were not recorded."""
-    none: list[int | None] = [None] * len(requests)
-    columns: Mapping[str, Ints | None] = {"prompt": requests.prompt_tokens, "output": requests.output_tokens}
-    prompts, outputs = (none if column is None else column.tolist() for column in columns.values())
-    return list(zip(prompts, outputs, strict=True))
+    return list(
+        zip(_or_none(requests.prompt_tokens, requests), _or_none(requests.output_tokens, requests), strict=True)
+    )
+
+
+def _or_none(column: Ints | None, requests: Requests) -> Sequence[int | None]:
+    numbers: list[int | None] = [None] * len(requests) if column is None else column.tolist()
+    return numbers

@@ -1,8 +1,9 @@
 """Fewer requests with the bursts that were recorded.
 
-To keep each request with the same probability does not do: what is left of any process under such thinning tends to
-the Poisson process, however bursty it was (Rényi 1956; Daley and Vere-Jones, "An Introduction to the Theory of Point
-Processes", section 11.3). So runs of following requests are kept, and laid out over the time of all of them.
+To keep each request with the same probability does not do: what such thinning leaves of any process tends to the
+Poisson process, however bursty it was (Rényi 1956; Daley and Vere-Jones, "An Introduction to the Theory of Point
+Processes", section 11.3). So the first requests of each run are kept with the gaps between them, which are stretched
+until they fill the time of the whole run.
 """
 
 from __future__ import annotations
@@ -11,26 +12,22 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from optimize.errors import ConfigError
 from optimize.traces.requests import Floats, Ints, Requests
 from optimize.traces.stretch import Stretch
 
-_RUN = 100
-"""Requests, or sessions, of a run: one seam in a hundred gaps."""
-_BIN_S = 60.0
-"""The rate of arrivals is taken to be constant for so long; what changes faster is a burst."""
+_KEPT_OF_RUN = 100
+"""Requests, or sessions, that are kept of each run: one seam in a hundred gaps."""
 
 
 def thinned(part: Stretch, keep: float) -> Stretch:
-    """A share of the requests, with the rate's course and the bursts about it.
+    """A share of the requests, over the same time.
 
-    Time is first stretched so that each minute's rate is one ("rescaled", Cox and Lewis, "The Statistical Analysis of
-    Series of Events", 1966). In that time the first `keep` of each run's room are taken as they are, put together
-    without the rest, and mapped back by `keep` times the recorded rate. So every gap keeps its proportion to the mean
-    gap of its minute, and with the gaps their variation and their order. Sessions are kept whole: their first requests
-    are thinned so, and the others follow at the recorded distance.
+    From one run to the next the rate has its recorded course, times `keep`. Within a run every gap keeps its proportion
+    to the mean gap, and with it the gaps keep their variation and their order: the dispersion of intervals of Cox and
+    Lewis ("The Statistical Analysis of Series of Events", 1966, section 4.2). Sessions are kept whole: the first
+    requests of sessions are thinned so, and the others follow at their recorded distance.
 
     Raises:
         ConfigError: the share is none, or leaves fewer than two requests.
@@ -39,25 +36,16 @@ def thinned(part: Stretch, keep: float) -> Stretch:
         raise ConfigError(f"load.arrivals.keep={keep:g} must be a share above 0 and at most 1")
     if keep == 1:
         return part
-    requests = part.requests
+    requests, end_s = part.requests, part.start_s + part.span_s
     sessions = _sessions(requests)
     firsts = np.unique(sessions, return_index=True)[1]
-    starts_s = requests.offsets_s[firsts] - part.start_s
-    rate = _Rate(starts_s, part.span_s)
-    kept, scaled = _runs(rate.count(starts_s), keep)
-    moved_s = np.full(len(firsts), np.nan)
-    moved_s[kept] = rate.time_s(scaled / keep) - starts_s[kept]
-    shifts_s = moved_s[sessions]
-    rows = np.flatnonzero(~np.isnan(shifts_s) & (requests.offsets_s + shifts_s < part.start_s + part.span_s))
+    moved_s = _moved(requests.offsets_s[firsts], end_s, keep)
+    offsets_s = requests.offsets_s + (moved_s - requests.offsets_s[firsts])[sessions]
+    rows = np.flatnonzero(offsets_s < end_s)  # not so where it is no number, nor where a session outlives the trace
     if len(rows) < 2:
         raise ConfigError(f"load.arrivals.keep={keep:g} leaves {len(rows)} of {len(requests)} requests: keep more")
-    return _moved(part, rows, requests.offsets_s[rows] + shifts_s[rows])
-
-
-def _moved(part: Stretch, rows: Ints, offsets_s: Floats) -> Stretch:
-    order = np.argsort(offsets_s, kind="stable")
-    requests = replace(part.requests.only(rows[order]), offsets_s=offsets_s[order])
-    return replace(part, requests=requests)
+    rows = rows[np.argsort(offsets_s[rows], kind="stable")]
+    return replace(part, requests=replace(requests.only(rows), offsets_s=offsets_s[rows]))
 
 
 def _sessions(requests: Requests) -> Ints:
@@ -68,25 +56,15 @@ def _sessions(requests: Requests) -> Ints:
     return np.array([numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
-class _Rate:
-    """How many arrivals came until a time, smoothed over bins, and the reverse."""
-
-    def __init__(self, times_s: Floats, span_s: float) -> None:
-        bins = max(1, round(span_s / _BIN_S))
-        counts, self._edges_s = np.histogram(times_s, bins=bins, range=(0.0, span_s))
-        self._counts = np.concatenate([[0.0], np.cumsum(counts)])
-
-    def count(self, times_s: Floats) -> Floats:
-        return np.interp(times_s, self._edges_s, self._counts)
-
-    def time_s(self, counts: Floats) -> Floats:
-        """The time by which so many came; after a silence where that was so all through it."""
-        return np.interp(counts, self._counts, self._edges_s)
-
-
-def _runs(counts: Floats, keep: float) -> tuple[NDArray[np.bool_], Floats]:
-    """Which arrivals lie in the kept part of their run, and their places where these parts follow one another."""
-    run, place = np.divmod(counts, _RUN / keep)
-    places = run * _RUN + place
-    kept = (place < _RUN) & (places < keep * len(counts))  # the last run is shorter than the others
-    return kept, places[kept]
+def _moved(times_s: Floats, end_s: float, keep: float) -> Floats:
+    """When each arrival comes after thinning; no number for those that do not."""
+    moved_s = np.full(len(times_s), np.nan)
+    edges_s = np.append(times_s, end_s)
+    starts = [*range(0, len(times_s), round(_KEPT_OF_RUN / keep)), len(times_s)]
+    for start, end in zip(starts, starts[1:], strict=False):
+        kept = round(keep * (end - start))
+        within_s = edges_s[start : start + kept + 1] - edges_s[start]
+        if kept:
+            stretch = (edges_s[end] - edges_s[start]) / within_s[-1] if within_s[-1] > 0 else 1.0
+            moved_s[start : start + kept] = edges_s[start] + stretch * within_s[:-1]
+    return moved_s

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,19 +12,20 @@ from optimize.checkpoint import local_folder, model_config
 from optimize.config.measuring import WORKLOAD
 from optimize.config.schema import StudyConfig
 from optimize.errors import ConfigError
+from optimize.traces.requests import Requests
 from optimize.workload.tokens import token_counts
-from optimize.workload.workload import Prompt, Recorded, Workload, load_workload
+from optimize.workload.workload import Prompt, Workload, load_workload
 
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "chat_templates")
 _TOKENS_PER_MESSAGE = 8  # what a template puts around a message; ChatML takes 5, Llama 3 takes 5
 
 
-def fitted_workload(config: StudyConfig, recorded: Sequence[Recorded] = (), remote: bool = False) -> Workload:
+def fitted_workload(config: StudyConfig, recorded: Requests | None = None, remote: bool = False) -> Workload:
     """The workload of a configuration, fitted to its model.
 
     Args:
         config: The configuration.
-        recorded: Lengths of recorded requests, as `load_workload` takes them.
+        recorded: Recorded requests, as `load_workload` takes them.
         remote: Whether somebody else runs the engine, whose template and context are not known here.
 
     Raises:

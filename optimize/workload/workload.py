@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import math
 import random
@@ -14,17 +13,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from optimize.config.instantiate import build
 from optimize.config.measuring import REFERENCE_COLUMN, WorkloadSource
 from optimize.entries import claim, renew
 from optimize.errors import ConfigError, closest, one_line
+from optimize.traces.requests import Requests
 from optimize.workload.lengths import Lengths
-from optimize.workload.tokens import token_counts, tokenizer_of
+from optimize.workload.texts import of_lengths, of_requests
+from optimize.workload.tokens import token_counts
 
 Prompt = str | list[dict[str, Any]]
 _BUILDERS = {".jsonl": "json", ".json": "json", ".csv": "csv", ".parquet": "parquet"}
 _ANSWER_MARGIN, _MAX_TOKENS = 1.25, 128
-Recorded = tuple[int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ class Workload:
 
 
 def load_workload(
-    source: WorkloadSource, model: str, cache_folder: Path, seed: int = 0, recorded: Sequence[Recorded] = (),
+    source: WorkloadSource, model: str, cache_folder: Path, seed: int = 0, recorded: Requests | None = None,
     needs_references: bool = False,
 ) -> Workload:  # fmt: skip
     """Load, check and bound a workload.
@@ -84,7 +86,7 @@ def load_workload(
         model: Model whose tokens are counted.
         cache_folder: Root of the cache.
         seed: Seed of lengths drawn from a distribution.
-        recorded: (prompt tokens, output tokens) of recorded requests in order; None where not recorded.
+        recorded: Recorded requests in order, whose lengths and texts take the place of others.
         needs_references: Whether a file without the default column of references is refused.
 
     Raises:
@@ -102,51 +104,43 @@ def load_workload(
         notes = [_bare_note(source, max_tokens)] if bare else []
         return Workload(source.name, prompts, references, max_tokens, None, source.in_order, limits, notes)
     prompt_tokens, output_tokens = lengths
-    if prompt_tokens is not None:
-        prompts = _fitted(prompts, prompt_tokens, model)
-    elif recorded:
-        prompts = [prompts[row % len(prompts)] for row in range(len(recorded))]
+    if recorded is not None:
+        prompts = _recorded_prompts(prompts, prompt_tokens, recorded, model)
+    elif prompt_tokens is not None:
+        prompts = of_lengths(prompts, prompt_tokens, model)
     bound = max(output_tokens) if output_tokens is not None else source.max_tokens
     if bound is None:
         raise ConfigError("workload.prompt_tokens leaves no references to bound answers by: set workload.max_tokens")
-    return Workload(source.name, prompts, [], bound, output_tokens, in_order=bool(recorded) or source.in_order)
+    return Workload(source.name, prompts, [], bound, output_tokens, recorded is not None or source.in_order)
+
+
+def _recorded_prompts(
+    prompts: Sequence[Prompt], lengths: Sequence[int] | None, recorded: Requests, model: str
+) -> Sequence[Prompt]:
+    """The prompts of recorded requests: their own texts, others of their lengths, or the workload's in turn."""
+    if recorded.texts is not None:
+        return recorded.texts
+    if lengths is not None:
+        return of_requests(prompts, replace(recorded, prompt_tokens=np.array(lengths)), model)
+    return [prompts[row % len(prompts)] for row in range(len(recorded))]
 
 
 def _lengths(
-    source: WorkloadSource, rows: int, seed: int, recorded: Sequence[Recorded]
+    source: WorkloadSource, rows: int, seed: int, recorded: Requests | None
 ) -> tuple[list[int] | None, list[int] | None] | None:
     """Lengths of prompts and of answers, each where they are set; None where the data decide both."""
     rng = random.Random(seed)
     drawn: list[list[int] | None] = []
-    for part, name in enumerate(("prompt_tokens", "output_tokens")):
-        node = getattr(source, name)
-        lengths_of_part = [request[part] for request in recorded]
-        if lengths_of_part and lengths_of_part[0] is not None:
-            drawn.append([int(n or 1) for n in lengths_of_part])
+    for name in ("prompt_tokens", "output_tokens"):
+        node, column = getattr(source, name), getattr(recorded, name, None)
+        if column is not None:
+            drawn.append(column.tolist())
         elif node is None:
             drawn.append(None)
         else:
             lengths: Lengths = build(node, f"workload.{name}")
-            drawn.append([lengths.draw(rng) for _ in range(len(recorded) or rows)])
-    return None if drawn == [None, None] else (drawn[0], drawn[1])
-
-
-def _fitted(prompts: Sequence[Prompt], lengths: Sequence[int], model: str) -> list[Prompt]:
-    """Texts of the given numbers of tokens: each prompt is cut, or continued with the prompts that follow it."""
-    for prompt in prompts:
-        if not isinstance(prompt, str):
-            raise ConfigError("workload.prompt_tokens needs prompts that are plain text: chat messages cannot be cut")
-    tokenizer = tokenizer_of(model, "workload.prompt_tokens needs it: remove prompt_tokens, or give a local model")
-    ids = [encoded.ids for encoded in tokenizer.encode_batch([str(p) for p in prompts], add_special_tokens=False)]
-    fitted: list[Prompt] = []
-    for row, length in enumerate(lengths):
-        tokens: list[int] = []
-        for following in itertools.count(row):
-            tokens += ids[following % len(ids)]
-            if len(tokens) >= length:
-                break
-        fitted.append(tokenizer.decode(tokens[:length]))
-    return fitted
+            drawn.append([lengths.draw(rng) for _ in range(len(recorded or range(rows)))])
+    return None if drawn == [None, None] and recorded is None else (drawn[0], drawn[1])
 
 
 def _read(source: WorkloadSource, cache_folder: Path) -> Any:

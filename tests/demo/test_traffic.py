@@ -71,7 +71,7 @@ def test_every_request_holds_the_history_of_its_conversation() -> None:
 def test_a_trace_replays_the_conversations_at_their_pace() -> None:
     trace = Trace(str(FOLDER / "conversations.jsonl"))
     rows = _rows("conversations")
-    assert not trace.has_lengths
+    assert not trace.has_contents
     assert trace.first_rate_per_s == pytest.approx(len(rows) / rows[-1]["offset_s"], rel=0.02)
 
 

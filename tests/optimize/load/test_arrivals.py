@@ -110,7 +110,7 @@ def test_a_trace_names_its_content(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "at least two arrivals"),
+        ("", "holds no requests"),
         ('{"offset_s": 1}\n{"offset_s": 1}', "at different times"),
         ('{"offset_s": 1}\n{"offset": 2}', "line 2"),
         ('{"offset_s": "soon"}', "line 1"),
@@ -167,4 +167,4 @@ def test_a_trace_may_hold_lengths_and_keeps_them_with_their_requests(tmp_path: P
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
     assert Trace(str(path)).lengths == [(1, 2), (5, 7)]
-    assert Trace(str(path)).has_lengths and not Trace(_trace(tmp_path, 0.0, 1.0)).has_lengths
+    assert Trace(str(path)).has_contents and not Trace(_trace(tmp_path, 0.0, 1.0)).has_contents

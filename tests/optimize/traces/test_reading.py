@@ -136,7 +136,7 @@ def test_one_line_says_what_was_recognised_and_what_was_left_out(write: Write) -
 def test_the_size_of_shared_blocks_is_that_of_the_form_unless_the_lengths_say_otherwise(
     content: str, tokens: int, write: Write
 ) -> None:
-    assert Trace(write(content)).recording.block_tokens == tokens
+    assert Trace(write(content)).requests.block_tokens == tokens
 
 
 @pytest.mark.parametrize(

@@ -74,9 +74,9 @@ def test_a_part_that_is_none_is_refused(part: Part, message: str, tmp_path: Path
 
 
 def _bursty(requests: int, sessions: int = 0) -> Stretch:
-    """Pareto gaps, at a rate that doubles in the second half."""
+    """Gaps that vary three times as much as those of independent users, at a rate that doubles in the second half."""
     rng = np.random.default_rng(5)
-    gaps_s = rng.pareto(1.6, requests) / np.repeat([1.0, 2.0], requests // 2)
+    gaps_s = rng.gamma(0.1, 10.0, requests) / np.repeat([1.0, 2.0], requests // 2)
     offsets_s = np.cumsum(gaps_s)
     names = [str(row % sessions) for row in range(requests)] if sessions else None
     return Stretch(Requests(offsets_s, sessions=names), 0.0, float(offsets_s[-1]) + 1.0)
@@ -93,7 +93,7 @@ def test_thinning_keeps_the_bursts_where_a_coin_for_each_request_loses_them() ->
     few = thinned(whole, 0.1)
     by_coin = whole.requests.offsets_s[np.random.default_rng(1).random(40_000) < 0.1]
     recorded, kept, coin = (_burstiness(x) for x in (whole.requests.offsets_s, few.requests.offsets_s, by_coin))
-    assert len(few.requests) == pytest.approx(4_000, rel=0.02)
+    assert len(few.requests) == pytest.approx(4_000, rel=0.001)
     assert kept == pytest.approx(recorded, rel=0.2) and coin < 0.5 * recorded
 
 
@@ -102,7 +102,7 @@ def test_thinning_keeps_the_course_of_the_rate_and_the_length() -> None:
     few = thinned(whole, 0.1)
     assert few.span_s == whole.span_s
     recorded, kept = (np.histogram(x.requests.offsets_s, bins=8, range=(0, whole.span_s))[0] for x in (whole, few))
-    assert kept == pytest.approx(recorded / 10, rel=0.2, abs=30)
+    assert kept == pytest.approx(recorded / 10, rel=0.02, abs=30)
 
 
 def test_thinning_keeps_sessions_whole() -> None:
@@ -111,7 +111,7 @@ def test_thinning_keeps_sessions_whole() -> None:
     assert few.requests.sessions is not None
     kept = [name for name in few.requests.sessions if name is not None]
     counts = [kept.count(name) for name in set(kept)]
-    assert 180 <= len(counts) <= 200
+    assert len(counts) == 200
     assert sum(count == 4 for count in counts) >= 0.9 * len(counts)  # others end with the trace
 
 
@@ -127,7 +127,7 @@ def test_a_share_is_above_none_and_at_most_all(keep: float) -> None:
 
 
 def test_a_share_that_leaves_nothing_is_refused() -> None:
-    with pytest.raises(ConfigError, match="keep=0.01 leaves 1 of 100 requests: keep more"):
+    with pytest.raises(ConfigError, match="keep=0.01 leaves 0 of 100 requests: keep more"):
         thinned(_bursty(100), 0.01)
 
 
