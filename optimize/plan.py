@@ -36,9 +36,11 @@ from optimize.model.sources import materialized
 from optimize.redaction import hidden_flags, is_secret, masked, redact_all
 from optimize.search import variables
 from optimize.search.space import SearchSpace, flag_of, is_request_knob, make_space
+from optimize.workload.context import Context, context_of
 from optimize.workload.fitting import fitted_workload
 from optimize.workload.workload import Workload
 
+_CONTEXT_FLAG = "max_model_len"
 _OPTUNA_TABLE, _MLFLOW_TABLE = "studies", "experiments"
 _FIXED = ("workload", "load", "model", "engine", "seed", "files", "tasks", "quality")
 """Parts of the signature that must stay the same between the sessions of a study."""
@@ -115,9 +117,11 @@ def make_plan(config: StudyConfig) -> Plan:
     arguments = to_arguments(hidden_flags(_flags(config, space)))
     _check_quotable(config, space, arguments)
     recorded = arrivals.requests if isinstance(arrivals, Trace) and arrivals.has_contents else None
-    workload = fitted_workload(config, recorded, launcher.request_knobs_only)
+    fitted = fitted_workload(config, _context(config, space, launcher), recorded, launcher.request_knobs_only)
+    workload = fitted.workload
     if isinstance(arrivals, Trace):
         workload = dataclasses.replace(workload, notes=[arrivals.note, *workload.notes])
+        arrivals = arrivals if recorded is None or fitted.kept is None else arrivals.only(fitted.kept)
     if config.model.random is not None:  # without references, nothing scores the meaningless answers
         workload = dataclasses.replace(workload, references=[])
     bounded = [limit.metric for limit in limits]
@@ -227,6 +231,16 @@ def _flags(config: StudyConfig, space: SearchSpace) -> list[tuple[str, Any]]:
     return [pair for flags in fixed for pair in flags.items()] + [
         (flag_of(knob), choice) for knob, choices in knobs.items() for choice in choices
     ]
+
+
+def _context(config: StudyConfig, space: SearchSpace, launcher: Launcher) -> Context | None:
+    """The tokens that every engine of the study takes in one request; None where they are not known."""
+    if launcher.request_knobs_only:
+        return None
+    knobs = {knob: domain for knob, domain in space.distributions.items() if not is_request_knob(knob)}
+    ranges = [getattr(domain, "low", None) for knob, domain in knobs.items() if flag_of(knob) == _CONTEXT_FLAG]
+    lengths = [value for name, value in _flags(config, space) if name.replace("-", "_") == _CONTEXT_FLAG]
+    return context_of(config.model.path, [*lengths, *ranges])
 
 
 def _check_quotable(config: StudyConfig, space: SearchSpace, arguments: Sequence[str]) -> None:

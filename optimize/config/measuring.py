@@ -12,6 +12,8 @@ from optimize.config.bounds import bounded, not_negative, positive
 AUTO, WORKLOAD, BASELINE = "auto", "workload", "baseline"
 """What answers are scored against."""
 REFERENCE_COLUMN = "reference"
+LEAVE_OUT, CUT, CUT_ANSWERS = "leave_out", "cut", "cut_answers"
+"""What is done with rows that exceed the context, however many they are."""
 
 
 @dataclass
@@ -34,8 +36,8 @@ class WorkloadSource:
             it.
         output_tokens: The same for answers, which then run to their length whatever the model would say.
         in_order: Whether prompts are sent in the order of the rows, as conversations grow; otherwise in a seeded one.
-        fit_context: Whether rows that exceed the model's context with their answer are left out; otherwise they are
-            sent, and refused by the engine.
+        too_long: What is done with rows that exceed the context (`max_model_len`, else the model's) with their answer:
+            "leave_out", "cut" (the text from its left), "cut_answers"; "auto" leaves up to 5 % out and refuses more.
     """
 
     name: str = MISSING
@@ -50,7 +52,7 @@ class WorkloadSource:
     prompt_tokens: Any = None
     output_tokens: Any = None
     in_order: bool = False
-    fit_context: bool = False
+    too_long: str = bounded(AUTO, choices=(AUTO, LEAVE_OUT, CUT, CUT_ANSWERS))
 
 
 @dataclass

@@ -46,6 +46,7 @@ SETTINGS = {
     "load.speed": "load.arrivals.speed",
     "load.speedup": "load.arrivals.speed",
     "load.trace": "load=trace load.arrivals.path",
+    "workload.fit_context": "workload.too_long=leave_out",
 }
 """Settings by names that suggest themselves, and where they are."""
 

@@ -173,7 +173,8 @@ class _Generator:
         """Wait for short answers, to one request and then to several at once.
 
         The first request of its kind may compile kernels, for longer than any warm-up; and torch compiles twice, for
-        one sequence and for any number of them.
+        one sequence and for any number of them. One request that is refused says nothing of the others: its prompt may
+        be too long.
         """
         self._control.phase("first answers")
         limits = self._limits
@@ -192,13 +193,13 @@ class _Generator:
                 self._refuse(run.records)
 
     def _refuse(self, records: Sequence[RequestRecord]) -> None:
-        """Give up where the answer shows that no other will come; other errors may pass."""
+        """Give up where the answers show that no other will come; other errors may pass."""
         record = records[-1]
         if (fault := fault_of(records)) is not None:
             raise fault
         if record.error == "timeout":
             raise self._unanswered()
-        if record.error == "refused":
+        if record.error == "refused" and len(records) > 1:
             raise refusal(record)
 
     def _unanswered(self) -> EngineFailure:

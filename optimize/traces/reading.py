@@ -117,7 +117,8 @@ class _Columns:
         order = np.argsort(np.array(self.offsets_s), kind="stable")
         requests = Requests(
             np.array(self.offsets_s, dtype=np.float64),
-            *(self._numbers(column, name) for column, name in zip(self.lengths, ("prompt", "output"), strict=True)),
+            self._numbers(self.lengths[0], "prompt"),
+            self._numbers(self.lengths[1], "output"),
             sessions=self.sessions if any(self.sessions) else None,
             blocks=self.blocks if any(self.blocks) else None,
             texts=[text for text in self.texts if text is not None] if any(self.texts) else None,
@@ -169,6 +170,6 @@ def _block_tokens(requests: Requests, form: Format) -> int:
     """Tokens of a block: as the form has it, or where the prompts contradict that, the power of two that fits most."""
     if requests.blocks is None or requests.prompt_tokens is None:
         return form.block_tokens
-    numbers = np.array([len(blocks) for blocks in requests.blocks])
+    numbers, lengths = np.array([len(blocks) for blocks in requests.blocks]), requests.prompt_tokens
     sizes = [form.block_tokens, *(2**power for power in range(3, 13))]
-    return max(sizes, key=lambda size: int((-(-requests.prompt_tokens // size) == numbers).sum()))
+    return max(sizes, key=lambda size: int(np.count_nonzero(-(-lengths // size) == numbers)))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.integer[Any]]
 Text = str | list[dict[str, Any]]
 _COLUMNS = ("offsets_s", "prompt_tokens", "output_tokens", "sessions", "blocks", "texts")
 

@@ -3,43 +3,146 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from optimize.checkpoint import local_folder, model_config
+import numpy as np
+
+from optimize.checkpoint import local_folder
 from optimize.config.measuring import WORKLOAD
 from optimize.config.schema import StudyConfig
 from optimize.errors import ConfigError
-from optimize.traces.requests import Requests
-from optimize.workload.tokens import token_counts
+from optimize.traces.requests import Ints, Requests
+from optimize.workload.context import Context
+from optimize.workload.counting import prompt_tokens
+from optimize.workload.cutting import cut_from_left
+from optimize.workload.room import Row, Verdict, judge
+from optimize.workload.tokens import special_tokens
 from optimize.workload.workload import Prompt, Workload, load_workload
 
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "chat_templates")
-_TOKENS_PER_MESSAGE = 8  # what a template puts around a message; ChatML takes 5, Llama 3 takes 5
 
 
-def fitted_workload(config: StudyConfig, recorded: Requests | None = None, remote: bool = False) -> Workload:
+@dataclass(frozen=True)
+class Fitted:
+    """A workload that an engine can serve.
+
+    Attributes:
+        workload: Its rows that fit.
+        kept: Which of the recorded requests these are, where some are left out.
+    """
+
+    workload: Workload
+    kept: Ints | None = None
+
+
+def fitted_workload(
+    config: StudyConfig, context: Context | None, recorded: Requests | None = None, remote: bool = False,
+    say: Callable[[str], None] = print,
+) -> Fitted:  # fmt: skip
     """The workload of a configuration, fitted to its model.
 
     Args:
         config: The configuration.
+        context: What every engine of the study takes; None where that is not known.
         recorded: Recorded requests, as `load_workload` takes them.
-        remote: Whether somebody else runs the engine, whose template and context are not known here.
+        remote: Whether somebody else runs the engine, whose template and tokenizer are not known here.
+        say: Prints a line, where counting takes long.
 
     Raises:
-        ConfigError: what `load_workload` raises, or no row fits the model's context.
+        ConfigError: what `load_workload` raises, or too many rows do not fit the context.
     """
     source, model, cache = config.workload, config.model.path, Path(config.cache_dir)
+    first = Fitted(_NONE)
+    lengths_known = recorded is not None and recorded.prompt_tokens is not None and recorded.output_tokens is not None
+    if recorded is not None and lengths_known and context is not None and not remote:
+        recorded, first = _recorded_within(recorded, config, context)
     needed = config.quality.reference == WORKLOAD
     workload = load_workload(source, model, cache, config.study.seed, recorded, needed)
+    workload = replace(workload, notes=[*workload.notes, *first.workload.notes])
     if remote:
-        return workload
-    flags = {**(config.engine.get("flags") or {}), **config.model.flags}
-    if not flags.get("chat_template"):
+        return Fitted(workload)
+    template = {**(config.engine.get("flags") or {}), **config.model.flags}.get("chat_template")
+    if not template:
         workload = as_text(workload, model)
-    return _within_context(workload, config, context_of(model, flags)) if source.fit_context else workload
+    if context is None or lengths_known:
+        return Fitted(workload, first.kept)
+    return _within(workload, config, context, template, say)
+
+
+_NONE = Workload("", [], [], 0)
+
+
+def _recorded_within(recorded: Requests, config: StudyConfig, context: Context) -> tuple[Requests, Fitted]:
+    """Recorded requests that fit, judged by their lengths before texts are made of them."""
+    assert recorded.prompt_tokens is not None and recorded.output_tokens is not None
+    more = special_tokens(config.model.path)
+    lengths = zip(recorded.prompt_tokens.tolist(), recorded.output_tokens.tolist(), strict=True)
+    rows = [Row(number, prompt + more, answer) for number, (prompt, answer) in enumerate(lengths)]
+    verdict = judge(rows, context, config.workload.too_long, config.workload.name)
+    prompts, answers = recorded.prompt_tokens.copy(), recorded.output_tokens.copy()
+    for row, tokens in verdict.prompts.items():
+        prompts[row] = tokens - more
+    for row, tokens in verdict.answers.items():
+        answers[row] = tokens
+    requests = replace(recorded, prompt_tokens=prompts, output_tokens=answers)
+    kept = np.array([row.number for row in rows if row.number not in verdict.left_out])
+    notes = [verdict.note] if verdict.note else []
+    return requests.only(kept), Fitted(replace(_NONE, notes=notes), kept if verdict.left_out else None)
+
+
+def _within(
+    workload: Workload, config: StudyConfig, context: Context, template: str | None, say: Callable[[str], None]
+) -> Fitted:
+    """The rows that fit, judged by the tokens of their prompts."""
+    model, cache, rows = config.model.path, Path(config.cache_dir), range(len(workload.prompts))
+    answers = [_answer(workload, row) for row in rows]
+    room = [context.tokens - answer for answer in answers]
+    if has_template(model) is None:
+        return Fitted(workload)
+    try:
+        counts = prompt_tokens(workload.prompts, room, model, cache, template, say)
+    except ConfigError:  # no tokenizer's file: what does not fit is the engine's to refuse
+        note = (
+            f"workload {workload.name}: its rows are not compared with {context.origin}: {model} has no tokenizer.json"
+        )
+        return Fitted(replace(workload, notes=[*workload.notes, note]))
+    verdict = judge(
+        [Row(row, counts.get(row, 1), answers[row]) for row in rows], context, config.workload.too_long, workload.name,
+        free_answers=_is_free(config),
+    )  # fmt: skip
+    return _applied(workload, verdict, counts, model)
+
+
+def _answer(workload: Workload, row: int) -> int:
+    return workload.bound(row) if workload.output_tokens is None else workload.output_tokens[row]
+
+
+def _is_free(config: StudyConfig) -> bool:
+    """Whether nobody has set how long answers may be."""
+    source = config.workload
+    return source.max_tokens is None and source.max_tokens_column is None and source.output_tokens is None
+
+
+def _applied(workload: Workload, verdict: Verdict, counts: dict[int, int], model: str) -> Fitted:
+    if not verdict.note:
+        return Fitted(workload)
+    prompts = [
+        cut_from_left(prompt, counts[row] - verdict.prompts[row], model) if row in verdict.prompts else prompt
+        for row, prompt in enumerate(workload.prompts)
+    ]
+    rows = range(len(prompts))
+    limits = [min(workload.bound(row), verdict.answers.get(row, workload.max_tokens)) for row in rows]
+    lengths = workload.output_tokens and [min(workload.output_tokens[row], limits[row]) for row in rows]
+    changed = replace(
+        workload, prompts=prompts, limits=limits if verdict.answers else workload.limits, output_tokens=lengths,
+        notes=[*workload.notes, verdict.note],
+    )  # fmt: skip
+    if not verdict.left_out:
+        return Fitted(changed)
+    kept = [row for row in rows if row not in verdict.left_out]
+    return Fitted(changed.only(kept), np.array(kept))
 
 
 def as_text(workload: Workload, model: str) -> Workload:
@@ -73,39 +176,3 @@ def text_of(prompt: Prompt) -> str:
         return prompt
     turns = [f"{message['role'].capitalize()}: {message['content']}" for message in prompt]
     return "\n\n".join([*turns, "Assistant:"])
-
-
-def context_of(model: str, flags: Mapping[str, Any]) -> int | None:
-    """Tokens of a prompt with its answer that an engine takes; None where neither flags nor model say it."""
-    try:
-        length = flags.get("max_model_len") or model_config(model).get("max_position_embeddings")
-    except Exception:  # the model is not on this disk, and the hub's errors are many
-        return None
-    return length if isinstance(length, int) and length > 0 else None
-
-
-def _within_context(workload: Workload, config: StudyConfig, context: int | None) -> Workload:
-    model, cache = config.model.path, Path(config.cache_dir)
-    if context is None or has_template(model) is None:
-        return workload
-    counts = _prompt_tokens(workload, model, cache)
-    rows = [row for row, tokens in enumerate(counts) if tokens + workload.bound(row) <= context]
-    if len(rows) == len(counts):
-        return workload
-    if not rows:
-        raise ConfigError(
-            f"workload {workload.name}: the shortest of its prompts has {min(counts)} tokens, and none fits with its "
-            f"answer into the model's context of {context}: take a model with a longer one, or other prompts"
-        )
-    note = (
-        f"workload {workload.name}: {len(counts) - len(rows)} of {len(counts)} rows are longer than the model's "
-        f"context of {context} tokens and are left out"
-    )
-    return replace(workload.only(rows), notes=[*workload.notes, note])
-
-
-def _prompt_tokens(workload: Workload, model: str, cache: Path) -> list[int]:
-    """Tokens of each prompt, those that a template adds estimated."""
-    counts = token_counts([text_of(prompt) for prompt in workload.prompts], model, cache)
-    messages = [0 if isinstance(prompt, str) else len(prompt) for prompt in workload.prompts]
-    return [tokens + _TOKENS_PER_MESSAGE * number for tokens, number in zip(counts, messages, strict=True)]

@@ -95,6 +95,7 @@ def load_workload(
     rows = _read(source, cache_folder)
     bare = not needs_references and _is_bare(rows.column_names, source)
     source = replace(source, reference_column=None) if bare else source
+    prompts: Sequence[Prompt]
     prompts, references = _columns(rows, source)
     lengths = _lengths(source, len(prompts), seed, recorded)
     if lengths is None:

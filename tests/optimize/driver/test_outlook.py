@@ -14,28 +14,28 @@ from optimize.traces.stretch import Part
 from tests.overrides import changed
 
 
-def _hour(folder: Path, part: Part = None, every_s: float = 3.0, **more: float) -> Trace:
+def _hour(folder: Path, part: Part = None, every_s: float = 3.0, speed: float = 1.0) -> Trace:
     """57 minutes, the last of them with ten times as many requests."""
     path = folder / "hour.jsonl"
     if not path.exists():
         calm = [every_s * row for row in range(int(3360 / every_s))]
         busy = [3360 + every_s / 10 * row for row in range(int(600 / every_s))]
         path.write_text("\n".join(json.dumps({"offset_s": second}) for second in [*calm, *busy]))
-    return Trace(str(path), part=part, **more)
+    return Trace(str(path), part=part, speed=speed)
 
 
 def test_a_study_on_a_recorded_hour_is_refused_with_its_length_and_the_busiest_minutes(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refusal:
         outlook(changed(), _hour(tmp_path), 25, 12)
     message = str(refusal.value)
-    assert "a measurement takes 57 min, the 25 and 12 to confirm of this run at least 35.1 h" in message
+    assert "a measurement takes 57 min, the 25 and 12 to confirm of this run at least 35.2 h" in message
     assert "load.arrivals.part=busiest:3min (240 requests) takes at least 111 min" in message
     assert message.endswith("load.arrivals.part=all replays the whole all the same") and "\n" not in message
 
 
 def test_whoever_asks_for_the_whole_is_told_how_long_it_takes(tmp_path: Path) -> None:
     line = outlook(changed(), _hour(tmp_path, "all"), 25, 12)
-    assert "at least 35.1 h; load.arrivals.part=busiest:3min" in line
+    assert "at least 35.2 h; load.arrivals.part=busiest:3min" in line
 
 
 def test_a_stretch_is_asked_for_and_its_length_told(tmp_path: Path) -> None:
@@ -46,7 +46,9 @@ def test_a_stretch_is_asked_for_and_its_length_told(tmp_path: Path) -> None:
 
 def test_a_time_budget_in_which_no_trial_would_begin_is_refused(tmp_path: Path) -> None:
     config = changed("study.minutes=50")
-    with pytest.raises(ConfigError, match=r"no trial beside the first would begin within study.minutes=50: .*busiest:1"):
+    with pytest.raises(
+        ConfigError, match=r"no trial beside the first would begin within study.minutes=50: .*busiest:1"
+    ):
         outlook(config, _hour(tmp_path), 25, 12)
     assert "busiest" in outlook(config, _hour(tmp_path, "all"), 25, 12)
     line = outlook(changed("study.minutes=180"), _hour(tmp_path), 25, 12)
@@ -55,9 +57,9 @@ def test_a_time_budget_in_which_no_trial_would_begin_is_refused(tmp_path: Path) 
 
 def test_what_is_offered_holds_enough_answers_for_a_window(tmp_path: Path) -> None:
     config = changed("load.window_requests=500")
-    with pytest.raises(ConfigError, match=r"busiest:15min \(560 requests\) takes at least 9.2 h"):
+    with pytest.raises(ConfigError, match=r"busiest:20min \(580 requests\) takes at least 12.3 h"):
         outlook(config, _hour(tmp_path), 25, 12)
-    with pytest.raises(ConfigError, match=r"busiest:3min \(240 requests\) takes at least 55 min"):
+    with pytest.raises(ConfigError, match=r"busiest:3min \(240 requests\) takes at least 111 min"):
         outlook(changed(), _hour(tmp_path, speed=2.0), 25, 12 + 37)
 
 

@@ -105,9 +105,9 @@ def test_lengths_are_drawn_by_the_seed(tmp_path: Path) -> None:
     assert len({w.hash for w in (load_workload(source, model, tmp_path / "cache", s) for s in (0, 1))}) == 2
 
 
-def _recorded(prompts: list[int] | None, outputs: list[int] | None, **more: Any) -> Requests:
-    columns = [None if column is None else np.array(column) for column in (prompts, outputs)]
-    return Requests(np.arange(float(len(prompts or outputs or []))), *columns, **more)
+def _recorded(prompts: list[int] | None, outputs: list[int], **more: Any) -> Requests:
+    times_s = np.arange(float(len(prompts or outputs or [])))
+    return Requests(times_s, None if prompts is None else np.array(prompts), np.array(outputs), **more)
 
 
 def _tokens(workload: Workload, model: str) -> list[list[int]]:
