@@ -170,6 +170,8 @@ def _block_tokens(requests: Requests, form: Format) -> int:
     """Tokens of a block: as the form has it, or where the prompts contradict that, the power of two that fits most."""
     if requests.blocks is None or requests.prompt_tokens is None:
         return form.block_tokens
-    numbers, lengths = np.array([len(blocks) for blocks in requests.blocks]), requests.prompt_tokens
-    sizes = [form.block_tokens, *(2**power for power in range(3, 13))]
-    return max(sizes, key=lambda size: int(np.count_nonzero(-(-lengths // size) == numbers)))
+    lengths = requests.prompt_tokens
+    numbers = np.array([len(blocks) for blocks in requests.blocks])
+    sizes: list[int] = [form.block_tokens, *(2**power for power in range(3, 13))]
+    fits = {size: int(np.count_nonzero(-(-lengths // size) == numbers)) for size in sizes}
+    return max(sizes, key=fits.__getitem__)
