@@ -273,6 +273,7 @@ def _lengths(load: Load) -> str:
     ignored = {"clients", "clients_max", "quiet_wait_s"}
     ignored |= {"warmup_settle_s"} if load.warmup_max_s is not None else set()  # the bounds take their place
     ignored |= {"window_precise_s"} if load.window_max_s is not None else set()
+    ignored |= set() if load.honour_retry_after else {"honour_retry_after"}  # studies from before it was a setting
     lengths = {k: f"{v:g}" for k, v in asdict(load).items() if isinstance(v, float | int) and k not in ignored}
     if load.iterations.measured:
         lengths["iterations"] = f"{load.iterations.warmup}+{load.iterations.measured}"

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from optimize.config.schema import StudyConfig
 from optimize.errors import ConfigError
@@ -69,8 +70,12 @@ def with_installed_files(config: StudyConfig) -> StudyConfig:
     return replace(
         config,
         model=replace(model, path=_installed(model.path), random=random, package=package),
-        workload=replace(workload, path=_installed(workload.path)),
+        workload=replace(workload, path=_all_installed(workload.path)),
     )
+
+
+def _all_installed(path: Any) -> Any:
+    return [_installed(str(part)) for part in path] if isinstance(path, list) else _installed(str(path))
 
 
 def _installed(path: str) -> str:

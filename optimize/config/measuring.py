@@ -11,9 +11,14 @@ from optimize.config.bounds import bounded, not_negative, positive
 
 AUTO, WORKLOAD, BASELINE = "auto", "workload", "baseline"
 """What answers are scored against."""
-REFERENCE_COLUMN = "reference"
 LEAVE_OUT, CUT, CUT_ANSWERS = "leave_out", "cut", "cut_answers"
 """What is done with rows that exceed the context, however many they are."""
+PROMPT_COLUMN, REFERENCE_COLUMN = "prompt", "reference"
+FORMATS = (
+    AUTO, "prompts", "sharegpt", "messages", "batch", "mt_bench", "lm_eval", "alpaca", "dolly", "gsm8k", "completion",
+    "custom", "guidellm", "pairs", "text",
+)  # fmt: skip
+"""Forms that the rows of a workload may have, as `docs/workloads.md` shows them."""
 
 
 @dataclass
@@ -22,12 +27,17 @@ class WorkloadSource:
 
     Attributes:
         name: Name in reports.
-        path: JSONL, CSV or Parquet file, or a Hugging Face dataset id.
+        path: JSONL, JSON, CSV, TSV, Parquet or text file, packed or not; a folder of such files, a pattern
+            (`logs/*.jsonl.gz`), or a list; or a Hugging Face dataset id.
+        format: Form of its rows; "auto" recognizes it by the columns, and a note says what was taken for what.
+        encoding: Encoding of a text file, such as cp1252; null takes UTF-8, or what its first bytes show.
         subset: Configuration name of a hub data set.
         split: Split of a hub data set.
-        prompt_column: Text, or a list of chat messages.
+        prompt_column: Text, or a list of chat messages, of which the last answer is no part of the prompt. Of this
+            column and the next two, a dotted name leads into objects: `body.messages`.
         reference_column: Text; null without references: answers are then scored against the baseline's own, see
-            `quality.reference`. A file without the default column is taken as one of prompts alone.
+            `quality.reference`. A file without the default column is taken as one of prompts alone, unless its form
+            has answers.
         max_tokens_column: Limit of the row's answer in tokens, where it is below `max_tokens`; null for one limit.
         limit: Number of rows used, from the first; null for all.
         max_tokens: Limit of every answer in tokens; null takes the largest of `max_tokens_column`, or derives it from
@@ -41,10 +51,12 @@ class WorkloadSource:
     """
 
     name: str = MISSING
-    path: str = MISSING
+    path: Any = MISSING
+    format: str = bounded(AUTO, choices=FORMATS)
+    encoding: str | None = None
     subset: str | None = None
     split: str = "test"
-    prompt_column: str = "prompt"
+    prompt_column: str = PROMPT_COLUMN
     reference_column: str | None = REFERENCE_COLUMN
     max_tokens_column: str | None = None
     limit: int | None = bounded(None, least=1)
@@ -53,6 +65,16 @@ class WorkloadSource:
     output_tokens: Any = None
     in_order: bool = False
     too_long: str = bounded(AUTO, choices=(AUTO, LEAVE_OUT, CUT, CUT_ANSWERS))
+
+    @property
+    def paths(self) -> list[str]:
+        """What `path` names: one, or several."""
+        return [str(part) for part in (self.path if isinstance(self.path, list) else [self.path])]
+
+    @property
+    def where(self) -> str:
+        """`path` in words."""
+        return ", ".join(self.paths)
 
 
 @dataclass

@@ -13,7 +13,6 @@ from types import ModuleType
 from typing import NoReturn
 
 MOVED = {
-    "optimize.answers": "optimize.evaluation.answers",
     "optimize.build": "optimize.config.instantiate",
     "optimize.evaluate": "optimize.evaluation.evaluator",
     "optimize.exhaustive": "optimize.search.grid_sampler",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -45,8 +45,9 @@ class Client:
         self._chat, self._completions = endpoint.url("/chat/completions"), endpoint.url("/completions")
 
     async def send(
-        self, prompt_id: int, prompt: Prompt, due_s: float, length: int | None = None, limit: int | None = None
-    ) -> RequestRecord:
+        self, prompt_id: int, prompt: Prompt, due_s: float, length: int | None = None, limit: int | None = None,
+        fields: Mapping[str, Any] | None = None,
+    ) -> RequestRecord:  # fmt: skip
         """Send one request now and record it; every failure becomes a record, none an exception.
 
         Args:
@@ -55,10 +56,11 @@ class Client:
             due_s: When it was due.
             length: Tokens that the answer runs to; None lets it end by itself.
             limit: Bound on this answer, where it is below that on every answer.
+            fields: Further fields of this request's body.
         """
         sent_s, answer = self._clock(), Answer()
         chat = not isinstance(prompt, str)
-        body = {**self._body, **self._bound(length, limit), "messages" if chat else "prompt": prompt}
+        body = {**self._body, **(fields or {}), **self._bound(length, limit), "messages" if chat else "prompt": prompt}
         try:
             async with asyncio.timeout(self._bounds.timeout_s):
                 while True:

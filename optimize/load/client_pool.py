@@ -211,7 +211,7 @@ class _ClientProcess:
     def load_prompts(self, workload: Workload) -> None:
         """Hand over the prompts, unless the process has them already."""
         if self._prompts_of is not workload:
-            self.send(Prompts(workload.prompts, workload.output_tokens, workload.limits))
+            self.send(Prompts(workload.prompts, workload.output_tokens, workload.limits, workload.fields))
             self._prompts_of = workload
 
     def send(self, message: object) -> None:

@@ -96,7 +96,8 @@ class _Load:
         lengths = self.prompts.output_tokens
         length = None if lengths is None else min(lengths[row], self.share.bounds.max_tokens)
         limit = None if self.prompts.limits is None else self.prompts.limits[row]
-        task = asyncio.create_task(self.client.send(row, self.prompts.prompts[row], due_s, length, limit))
+        fields = None if self.prompts.fields is None else self.prompts.fields[row]
+        task = asyncio.create_task(self.client.send(row, self.prompts.prompts[row], due_s, length, limit, fields))
         self.pending[task] = _Pending(row, due_s, self.clock())
         task.add_done_callback(self._ended)
         return task

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from objectives import RequestRecord
 from optimize.engine.base import Endpoint, RequestConfig
@@ -21,6 +21,7 @@ class Prompts:
     prompts: Sequence[Prompt]
     output_tokens: Sequence[int] | None
     limits: Sequence[int] | None = None
+    fields: Sequence[Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True, slots=True)

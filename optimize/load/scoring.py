@@ -56,7 +56,10 @@ def check_scores(
     for name, objective in objectives.items():
         if needs_references(objective):
             others = ",".join(n for n, o in objectives.items() if not needs_references(o))
-            raise ConfigError(f"objectives.{name}: {why}: name the other objectives, objectives=[{others}]")
+            raise ConfigError(
+                f"objectives.{name}: {why}: name the column of the references, workload.reference_column=..., or the "
+                f"other objectives, objectives=[{others}]"
+            )
     for name in bounded:
         if needs_references(metrics[name]):
             raise ConfigError(f"constraints.{name}: {why}: remove it, e.g. constraints.{name}=null")

@@ -129,7 +129,8 @@ def make_info(plan: Plan, tags: Mapping[str, str] | None = None, glossary: str =
         signature=dict(plan.signature),
         tags=named if tags is None else dict(tags),
         workload={
-            "name": workload.name, "digest": workload.hash, "source": redacted(config.workload.path), "sizes": sizes,
+            "name": workload.name, "digest": workload.hash, "sizes": sizes,
+            "source": redacted(config.workload.where),
         },
         glossary=glossary,
     )  # fmt: skip

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 
 from optimize.checkpoint import local_folder
-from optimize.config.measuring import WORKLOAD
 from optimize.config.schema import StudyConfig
 from optimize.errors import ConfigError
 from optimize.traces.requests import Ints, Requests
@@ -58,8 +57,7 @@ def fitted_workload(
     lengths_known = recorded is not None and recorded.prompt_tokens is not None and recorded.output_tokens is not None
     if recorded is not None and lengths_known and context is not None and not remote:
         recorded, first = _recorded_within(recorded, config, context)
-    needed = config.quality.reference == WORKLOAD
-    workload = load_workload(source, model, cache, config.study.seed, recorded, needed)
+    workload = load_workload(source, model, cache, config.study.seed, recorded)
     workload = replace(workload, notes=[*workload.notes, *first.workload.notes])
     if remote:
         return Fitted(workload)

@@ -5,11 +5,16 @@ from pathlib import Path
 import pytest
 
 from optimize.answers import side_by_side
+from optimize.workload.workload import Prompt
 from tests.conftest import Run
 from tests.made import make_study
 from tests.optimize.config.test_bad_input import refusal
 
-PROMPTS = ["one?", [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "two?"}], "three?"]
+PROMPTS: list[Prompt] = [
+    "one?",
+    [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "two?"}],
+    "three?",
+]
 
 
 def test_both_answers_stand_below_their_prompt_and_equal_ones_once() -> None:

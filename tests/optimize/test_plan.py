@@ -53,6 +53,32 @@ def test_a_plan_holds_what_the_configuration_names(tmp_path: Path) -> None:
     assert {"batch_size", "beam_size", "quantization"} <= set(plan.space.distributions)
 
 
+PEOPLES_FILES = {
+    "sharegpt.json": '[{"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hallo"}]}]',
+    "chat.jsonl": '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hallo"}]}',
+    "num.csv": "question,answer\nTwo plus three?,5\n",
+    "bare.jsonl": '{"prompt": "Say 0"}\n{"prompt": "Say 1"}\n',
+}
+
+
+@pytest.mark.parametrize("name", PEOPLES_FILES)
+def test_a_file_is_planned_in_one_step_without_a_column_named(name: str, tmp_path: Path) -> None:
+    """Whatever it has: answers are scored against its own, or else against those of the model itself."""
+    (tmp_path / name).write_text(PEOPLES_FILES[name], encoding="utf-8")
+    plan = make_plan(_here(tmp_path, f"workload.path={tmp_path}/{name}"))
+    assert plan.reference == (BASELINE if name == "bare.jsonl" else WORKLOAD)
+    (note, *_) = plan.workload.notes
+    assert name in note and "\n" not in note
+
+
+def test_references_are_needed_where_they_are_asked_for_by_a_metric_that_scores(tmp_path: Path) -> None:
+    (tmp_path / "bare.jsonl").write_text(PEOPLES_FILES["bare.jsonl"], encoding="utf-8")
+    config = _here(tmp_path, f"workload.path={tmp_path}/bare.jsonl", "quality.reference=workload")
+    assert "name the column of the references, workload.reference_column=..." in _refusal(config)
+    config.objectives, config.constraints = {n: o for n, o in config.objectives.items() if n != "bleu"}, {}
+    assert not make_plan(config).workload.references
+
+
 def test_the_lengths_of_an_earlier_version_are_written_as_they_were(tmp_path: Path) -> None:
     """With the bounds that chat.yaml had, so that a study of that version goes on."""
     bounds = ("load.warmup_max_s=6", "load.window_max_s=8", "load.drain_max_s=15", "load.request_timeout_s=60")
@@ -200,7 +226,7 @@ def test_one_configuration_is_checked_like_a_search_space(tmp_path: Path, overri
         ("", "is empty"),
         ('{"prompt": "a", "reference": "b"}\n{"prompt": "c", ', "line 2"),
         ('{"prompt": "a", "references": "b"}\n', "did you mean 'references'"),
-        ('{"prompt": 3, "reference": "b"}\n', "row 0"),
+        ('{"prompt": 3, "reference": "b"}\n', "line 1"),
     ],
 )
 def test_a_workload_must_be_readable(tmp_path: Path, content: str, message: str) -> None:

@@ -237,6 +237,24 @@ def test_the_limit_of_a_row_goes_with_each_of_its_requests(clients: ClientPool) 
     assert set(bodies) == {("one", 3, False), ("two", 7, False), ("three", 6, False)}
 
 
+def test_the_tools_of_a_row_go_with_its_requests_and_no_others(clients: ClientPool) -> None:
+    bodies: list[dict[str, Any]] = []
+
+    async def noting(http: web.Request) -> web.StreamResponse:
+        bodies.append(await http.json())
+        return await stream(http)
+
+    chat = [{"role": "user", "content": [{"type": "text", "text": "one"}]}]
+    tools = [{"type": "function", "function": {"name": "ask"}}]
+    workload = Workload("test", [chat, "two"], [], 7, fields=[{"tools": tools}, {}])
+    with serving(noting) as endpoint, clients.loading(endpoint, request(workload)) as run:
+        run.follow(ClosedLoop(users=1))
+        wait_for_records(run, 2)
+    assert {json.dumps([b.get("messages"), b.get("tools")]) for b in bodies} == {
+        json.dumps([chat, tools]), json.dumps([None, None])
+    }  # fmt: skip
+
+
 def test_requests_without_an_answer_are_given_up_at_the_end_with_their_wait(clients: ClientPool) -> None:
     arrived = 0
 

@@ -251,7 +251,7 @@ def test_each_row_has_its_own_limit_below_the_bound_on_all(tmp_path: Path) -> No
 @pytest.mark.parametrize("value", [0, "many", None])
 def test_a_limit_that_is_no_number_of_tokens_is_named_with_its_row(value: object, tmp_path: Path) -> None:
     rows = [{"prompt": "the dog", "max_tokens": value}] * 2
-    with pytest.raises(ConfigError, match=rf"row 0: max_tokens must be a whole number from 1, got {value!r}"):
+    with pytest.raises(ConfigError, match=rf"line 1: max_tokens must be a whole number from 1, got {value!r}"):
         fitted_workload(_config(tmp_path, rows, **LIMITED))
 
 

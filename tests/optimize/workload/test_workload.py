@@ -176,9 +176,6 @@ def test_prompts_alone_are_bounded_by_a_round_number_unless_their_lengths_are_se
     (note,) = _load(path, tmp_path, 5).notes
     assert "has no column 'reference'" in note and "at most 5 tokens" in note
     assert not _load(path, tmp_path, 5, reference_column=None).notes
-    source = WorkloadSource("mine", str(path))
-    with pytest.raises(ConfigError, match="reference_column='reference' is not a column"):
-        load_workload(source, "no/model", tmp_path / "cache", needs_references=True)
     with pytest.raises(ConfigError, match=r"set workload\.max_tokens"):
         _load(_jsonl(tmp_path, ROWS), tmp_path, None, _model(tmp_path), prompt_tokens=_lengths("Fixed"))
 
@@ -216,19 +213,28 @@ def test_the_hash_depends_on_the_content_and_not_on_the_name() -> None:
     ("name", "text", "message"),
     [
         ("work.jsonl", "", "is empty"),
-        ("work.jsonl", "\n\n", "work.jsonl"),
-        ("work.txt", "the dog", r"must end in \.jsonl"),
+        ("work.jsonl", "\n\n", "is empty"),
+        ("work.doc", "the dog", r"must end in \.jsonl"),
         ("work.jsonl", '{"prompt": "a", "reference": "b"}\n{"prompt": \n', "line 2 is not a JSON object"),
-        ("work.jsonl", '["a", "b"]\n', "line 1 is not a JSON object"),
+        ("work.jsonl", "3\n", "line 1 is not a JSON object: '3'"),
+        ("work.jsonl", '["a"]\n["b"]\n', r"goes on after its array: '\[\"b\"\]'"),
+        ("work.json", '[{"prompt": "a b"}, {"prompt": ]', "row 2 is not valid JSON.*prompt"),
+        ("work.json", '{"prompt": ', "is not valid JSON"),
         ("work.jsonl", '{"prompt": "a", "refrence": "b"}\n', "reference_column='reference'.*did you mean 'refrence'"),
         ("work.jsonl", '{"reference": "b"}\n', "prompt_column='prompt' is not a column"),
-        ("work.jsonl", '{"prompt": 3, "reference": "b"}\n', "row 0: prompt must be text or a list of messages"),
-        ("work.jsonl", '{"prompt": "", "reference": "b"}\n', "row 0: prompt must be text"),
-        ("work.jsonl", '{"prompt": [], "reference": "b"}\n', "row 0: prompt must be text"),
+        (
+            "work.jsonl",
+            '{"prompt": 3, "reference": "b"}\n',
+            "line 1: prompt must be text or a list of messages",
+        ),
+        ("work.jsonl", '{"prompt": "", "reference": "b"}\n', "line 1: prompt must be text"),
+        ("work.jsonl", '{"prompt": [], "reference": "b"}\n', "line 1: prompt must be text"),
         ("work.jsonl", '{"prompt": [{"text": "a"}], "reference": "b"}\n', "messages with role and content"),
-        ("work.jsonl", '{"prompt": "a", "reference": null}\n', "row 0: reference must be text, got None"),
-        ("work.csv", "prompt,reference\na,b\nc,\n", "row 1: reference must be text"),
-        ("work.csv", "prompt,reference\n", "work.csv"),
+        ("work.jsonl", '{"prompt": "a", "reference": null}\n', "line 1: reference must be text, got None"),
+        ("work.csv", "prompt,reference\n", "is empty or has no rows"),
+        ("work.csv", "prompt,reference\na,b\nc\n", "line 3 has 1 cells and the header 2: 'c' is the last"),
+        ("work.csv", 'prompt,reference\n"a" said he,b\n', "line 2: quotes do not match"),
+        ("work.csv", "prompt,prompt\na,b\n", "has the column 'prompt' twice"),
         ("work.parquet", "no parquet", r"workload\.path=.*cannot be read"),
     ],
 )
@@ -268,10 +274,10 @@ def test_a_file_is_read_without_a_request_to_anybody(tmp_path: Path, monkeypatch
     assert contacted == []
 
 
-def test_rows_and_counts_are_entries_of_the_cache_and_held(tmp_path: Path) -> None:
+def test_counts_are_entries_of_the_cache_and_held(tmp_path: Path) -> None:
     _load(_jsonl(tmp_path, ROWS), tmp_path, max_tokens=None, model=_model(tmp_path))
     listed = entries(tmp_path / "cache")
-    assert [(entry.kind, entry.in_use) for entry in listed] == [("datasets", True), ("tokens", True)]
+    assert [(entry.kind, entry.in_use) for entry in listed] == [("tokens", True)]
 
 
 def test_a_data_set_of_the_hub_stays_where_an_earlier_version_has_kept_it(
@@ -301,4 +307,4 @@ def test_a_reader_that_fails_without_a_word_is_one_line(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(datasets, "load_dataset", fail)
     with pytest.raises(ConfigError, match=r"^workload\.path=.* cannot be read: TimeoutError$"):
-        _load(_jsonl(tmp_path, ROWS), tmp_path)
+        load_workload(WorkloadSource("mine", "some/set"), "no/model", tmp_path / "cache")

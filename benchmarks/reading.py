@@ -1,0 +1,158 @@
+"""How fast are the rows of a large file read, and in how much memory?
+
+Usage: python -m benchmarks.reading [--gib 1] [--repeats 3]
+
+Conversations of `demo/workloads/conversations.jsonl`, in ShareGPT's form with an id, a score and a day beside them
+that nobody uses, are written over and over until a file has its size. Every reading is a process of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import gzip
+import itertools
+import json
+import re
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.common import RESULTS, provenance
+from optimize.config.measuring import WorkloadSource
+from optimize.files import write_atomically
+from optimize.workload.paths import files_of
+from optimize.workload.rows import rows_of
+from optimize.workload.workload import load_workload
+
+_SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
+_BLOCK_ROWS, _LIMIT = 4096, 1000
+NAMES = ("rows.jsonl", "rows.json", "rows.csv", "rows.parquet", "rows.jsonl.gz")
+READINGS = {
+    "rows": "every row, none kept",
+    "all": "a workload of all rows",
+    "limit": f"a workload of the first {_LIMIT:,}",
+}
+
+
+def blocks(gib: float) -> Iterator[list[dict[str, Any]]]:
+    """Blocks of rows, of about this size altogether as JSON lines."""
+    lines = Path("demo/workloads/conversations.jsonl").read_text(encoding="utf-8").splitlines()
+    chats = [json.loads(line)["prompt"] for line in lines]
+    numbers, size = itertools.count(), 0
+    while size < gib * 2**30:
+        block = [_row(number, chats[number % len(chats)]) for number in itertools.islice(numbers, _BLOCK_ROWS)]
+        size += sum(len(json.dumps(row)) for row in block)
+        yield block
+
+
+def _row(number: int, chat: list[dict[str, str]]) -> dict[str, Any]:
+    turns = [{"from": _SPEAKERS[turn["role"]], "value": f"{number}: {turn['content']}"} for turn in chat]
+    answer = {"from": "gpt", "value": f"The answer to question {number}."}
+    day = f"2026-11-{number % 30 + 1:02}"
+    return {"id": number, "conversations": [*turns, answer], "score": number / 7, "day": day}
+
+
+def write(folder: Path, gib: float) -> None:
+    """The same rows in every kind of file; in CSV a conversation is JSON's text."""
+    parquet: pq.ParquetWriter | None = None
+    with (
+        (folder / NAMES[0]).open("w") as lines,
+        (folder / NAMES[1]).open("w") as array,
+        (folder / NAMES[2]).open("w", newline="") as table,
+        gzip.open(folder / NAMES[4], "wt", compresslevel=1) as packed,
+    ):
+        writer = csv.writer(table)
+        writer.writerow(["id", "conversations"])
+        array.write("[")
+        for number, block in enumerate(blocks(gib)):
+            texts = [json.dumps(row) for row in block]
+            array.write(",\n" * (number > 0) + ",\n".join(texts))
+            for stream in (lines, packed):
+                stream.write("\n".join(texts) + "\n")
+            writer.writerows([row["id"], json.dumps(row["conversations"])] for row in block)
+            columns = pa.Table.from_pylist(block)
+            parquet = parquet or pq.ParquetWriter(folder / NAMES[3], columns.schema)
+            parquet.write_table(columns)
+        array.write("]")
+    if parquet is not None:
+        parquet.close()
+
+
+def reading(path: str, kind: str) -> None:
+    """Read a file, and print what that took."""
+    source = WorkloadSource("rows", path, max_tokens=64, limit=_LIMIT if kind == "limit" else None)
+    before, began = _peak_mib(), time.perf_counter()
+    if kind == "rows":
+        rows = sum(1 for _ in rows_of(files_of(source.paths)))
+    else:
+        rows = len(load_workload(source, "no/model", Path(".")).prompts)
+    print(json.dumps([rows, time.perf_counter() - began, _peak_mib() - before]))
+
+
+def _peak_mib() -> float:
+    """The most memory that this process has held so far."""
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
+    return int(peak[1]) / 1024 if peak else float("nan")
+
+
+def measured(path: Path, kind: str, repeats: int) -> tuple[int, float, float]:
+    """(rows, seconds, MiB beyond what the program itself takes), medians over processes."""
+    command = [sys.executable, "-m", "benchmarks.reading", "--read", str(path), "--kind", kind]
+    runs = [
+        json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(repeats)
+    ]
+    return runs[0][0], statistics.median(run[1] for run in runs), statistics.median(run[2] for run in runs)
+
+
+def table(folder: Path, repeats: int) -> list[str]:
+    columns = ("file", "GiB", "reading", "rows", "seconds", "rows/s", "MiB/s", "peak memory")
+    lines = [f"| {' | '.join(columns)} |", "|---|---:|---|---:|---:|---:|---:|---:|"]
+    for name, (kind, title) in itertools.product(NAMES, READINGS.items()):
+        size = (folder / name).stat().st_size / 2**20
+        rows, seconds, mib = measured(folder / name, kind, repeats)
+        speed = "" if kind == "limit" else f"{size / seconds:,.0f}"
+        lines.append(
+            f"| {name} | {size / 1024:.2f} | {title} | {rows:,} | {seconds:.2f} | {rows / seconds:,.0f} | {speed} | "
+            f"{mib:,.0f} MiB |"
+        )
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gib", type=float, default=1.0)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--read", help=argparse.SUPPRESS)
+    parser.add_argument("--kind", choices=READINGS, help=argparse.SUPPRESS)
+    words = parser.parse_args()
+    if words.read:
+        reading(words.read, words.kind)
+        return
+    with TemporaryDirectory() as folder:
+        write(Path(folder), words.gib)
+        lines = table(Path(folder), words.repeats)
+    command = f"python -m benchmarks.reading --gib {words.gib:g} --repeats {words.repeats}"
+    write_atomically(RESULTS / "reading.md", "\n".join([_HEAD.format(provenance(command), words.repeats), *lines, ""]))
+
+
+_HEAD = """# Reading a large file of prompts
+
+{}
+
+Conversations in ShareGPT's form, the same in each file, with columns beside them that nobody uses; medians of {}
+processes each. Memory is the process's peak beyond what it holds before it reads. A workload holds all of its
+prompts, so a file that is taken whole takes the memory of its texts; with `workload.limit`, that of the rows it needs.
+"""
+
+
+if __name__ == "__main__":
+    main()
