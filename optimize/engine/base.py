@@ -83,6 +83,7 @@ class Access:
         key_header: Header that holds the key as it is; None sends it as a bearer token.
         ca_file: File of certificates that are trusted beside the usual ones.
         fields: Further fields of every request to the model; None as a value leaves one out that is usually sent.
+        tokenizer: Folder or Hugging Face id of the tokenizer that counts answers where the endpoint does not.
     """
 
     api_path: str = "/v1"
@@ -91,6 +92,7 @@ class Access:
     key_header: str | None = None
     ca_file: str | None = None
     fields: Flags = ()
+    tokenizer: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

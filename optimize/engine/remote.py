@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from objectives import MemoryParts
+from optimize.checkpoint import local_folder
 from optimize.engine.address import Address, address_of
 from optimize.engine.base import Access, Endpoint, EngineConfig, header_of, key_from
 from optimize.engine.http_client import client_of
@@ -71,18 +72,21 @@ class RemoteLauncher:
         model: Name of the served model; None takes the first one listed.
         api_key_env: Environment variable that holds the key, which a configuration never contains.
         key_header_name: Header that carries the key as it is, e.g. api-key on Azure; None sends it as a bearer token.
-        headers: Further headers of every request.
+        headers: Further headers of every request; None for none.
         ca_file: File of certificates (PEM) that are trusted beside the usual ones.
-        request: Further fields of every request to the model; null leaves out one that is usually sent.
+        request: Further fields of every request to the model; a value of null leaves out one that is usually sent.
+        tokenizer: Folder or Hugging Face id of the tokenizer that counts answers where the endpoint does not; None
+            leaves them without a count.
     """
 
     base_url: str
     model: str | None = None
     api_key_env: str = "OPENAI_API_KEY"
     key_header_name: str | None = None
-    headers: dict[str, Any] = field(default_factory=dict)
+    headers: dict[str, Any] | None = None
     ca_file: str | None = None
-    request: dict[str, Any] = field(default_factory=dict)
+    request: dict[str, Any] | None = None
+    tokenizer: str | None = None
     flags: dict[str, Any] = field(default_factory=dict)
     request_knobs_only: bool = field(default=True, init=False)
     _confirmed: str | None = field(default=None, init=False)
@@ -94,6 +98,7 @@ class RemoteLauncher:
                 f"engine=remote can tune request knobs only, got engine knobs {named}: "
                 "choose space=request or remove them, e.g. '~search_space.batch_size'"
             )
+        self._require_tokenizer()
         self._served_model()
 
     def refusals(self, engines: Mapping[str, EngineConfig]) -> dict[str, EngineFailure]:
@@ -106,7 +111,8 @@ class RemoteLauncher:
         """Nothing to close."""
 
     def version(self) -> str:
-        return f"remote {redacted(without_credentials(self.base_url))}"
+        counts = f", answers without a count counted by {self.tokenizer}" if self.tokenizer else ""
+        return f"remote {redacted(without_credentials(self.base_url))}{counts}"
 
     def deploy_command(self, config: EngineConfig) -> str:
         return ""
@@ -120,14 +126,23 @@ class RemoteLauncher:
             self._confirmed = served_model(self._endpoint(""), self.model, self.api_key_env)
         return self._confirmed
 
+    def _require_tokenizer(self) -> None:
+        try:
+            missing = self.tokenizer is not None and not (local_folder(self.tokenizer) / "tokenizer.json").is_file()
+        except (OSError, ValueError):  # of the hub's library
+            missing = True
+        if missing:
+            raise ConfigError(f"engine.tokenizer={self.tokenizer} has no tokenizer.json: name the folder of a model")
+
     def _endpoint(self, model: str) -> Endpoint:
         address = address_of(self.base_url)
         key = None if address.login is not None else key_from(self.api_key_env)
         return Endpoint(address.base_url, key, model, address.login, self._access(address))
 
     def _access(self, address: Address) -> Access:
-        headers = tuple(header_of(name, value) for name, value in self.headers.items())
+        headers = tuple(header_of(name, value) for name, value in (self.headers or {}).items())
         key_header = None if self.key_header_name is None else header_of(self.key_header_name, "")[0]
         return Access(
-            address.api_path, address.query, headers, key_header, self.ca_file, tuple(self.request.items())
+            address.api_path, address.query, headers, key_header, self.ca_file, tuple((self.request or {}).items()),
+            self.tokenizer,
         )  # fmt: skip

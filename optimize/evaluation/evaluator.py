@@ -25,6 +25,7 @@ from optimize.evaluation.refusal import outcome_of, whole_reason
 from optimize.evaluation.starting import StartWatch, Watch, watched
 from optimize.evaluation.task import Notes, Task, effort_in, phases_s, require_settled
 from optimize.evaluation.telemetry import Sampler, Telemetry
+from optimize.evaluation.token_counts import counted
 from optimize.files import write_atomically
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.clients import Clients
@@ -211,7 +212,8 @@ class Evaluator:
                 raise
         lease.answered.add(config.request.beam_size)
         task.notes.seconds |= phases_s(result)
-        measurement = self._measurement(config, result.records, result.window_start_s, result.window_end_s)
+        records = counted(result.records, engine.endpoint.access.tokenizer)
+        measurement = self._measurement(config, records, result.window_start_s, result.window_end_s)
         series = telemetry.series(result.began_at)
         return result, replace(measurement, series=series, memory=engine.memory(), answers=answers)
 

@@ -58,8 +58,8 @@ class Answer:
         Raises:
             AttributeError, TypeError, ValueError: it has another shape than any server's.
         """
-        if self._failed(chunk):
-            return
+        if chunk.get("error") or chunk.get("object") == "error":
+            return self._fail_by(chunk)
         if usage := chunk.get("usage"):
             self._count(usage)
         for choice in chunk.get("choices") or ():
@@ -72,8 +72,8 @@ class Answer:
         Raises:
             AttributeError, KeyError, IndexError, TypeError, ValueError: it is no answer.
         """
-        if self._failed(document):
-            return
+        if document.get("error") or document.get("object") == "error":
+            return self._fail_by(document)
         choices = document["choices"]
         self._pieces.append(_parts(choices[0])[0])
         self.finished = True
@@ -94,11 +94,8 @@ class Answer:
         if came and not self.output_tokens:
             self.output_tokens = None  # a count of none, although tokens came, is no count
 
-    def _failed(self, document: Mapping[str, Any]) -> bool:
-        error = document.get("error") or (document if document.get("object") == "error" else None)
-        if error:
-            self.fail("aborted", _message(error))
-        return bool(error)
+    def _fail_by(self, document: Mapping[str, Any]) -> None:
+        self.fail("aborted", _message(document.get("error") or document))
 
     def _extend(self, choice: Mapping[str, Any], at_s: float) -> None:
         text, thinks, acts = _parts(choice)

@@ -14,7 +14,7 @@ from optimize.load.answer import Answer
 from optimize.load.event_stream import EventStream
 from optimize.load.protocol import Bounds
 from optimize.load.refusals import error_of, retry_after_s
-from optimize.load.session import Attempt, LostConnection
+from optimize.load.session import LostConnection, connects
 
 if TYPE_CHECKING:  # a client process needs none of what a workload is loaded with
     from optimize.workload.workload import Prompt
@@ -111,11 +111,11 @@ class Client:
         and nothing was answered: the request is sent again, on another connection. Source: RFC 9112, section 9.3.1.
         """
         while True:
-            attempt = Attempt()
+            connects.set(False)
             try:
-                return await self._session.post(url, json=body, allow_redirects=False, trace_request_ctx=attempt)
+                return await self._session.post(url, json=body, allow_redirects=False)
             except LostConnection:
-                if not attempt.reuses:
+                if connects.get():
                     raise
 
     async def _read_stream(self, content: aiohttp.StreamReader, answer: Answer) -> None:

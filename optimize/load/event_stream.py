@@ -34,7 +34,9 @@ class EventStream:
         Raises:
             ValueError: an event holds anything else than a JSON document.
         """
-        lines = (self._rest + self._with_line_feeds(data)).split(b"\n")
+        if self._after_cr or b"\r" in data:
+            data = self._with_line_feeds(data)
+        lines = (self._rest + data).split(b"\n")
         self._rest = lines.pop()
         if len(self._rest) > _LONGEST_BYTES:
             raise ValueError(f"a line of more than {_LONGEST_BYTES} bytes")
@@ -54,7 +56,7 @@ class EventStream:
         if self._after_cr and data.startswith(b"\n"):
             data = data[1:]
         self._after_cr = data.endswith(b"\r")
-        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def _documents(self, lines: list[bytes]) -> list[Document]:
         documents = []
@@ -71,7 +73,7 @@ class EventStream:
     def _other(self, line: bytes) -> Document | None:
         """What a line other than data completes, if anything: comments, ids and unknown fields say nothing."""
         if not line:
-            return self._end_of_event()
+            return self._end_of_event() if self._data or self._type else None
         if line.startswith(b"event:"):
             self._type = line[6:].strip()
         elif line.startswith(b"error:"):
@@ -89,7 +91,7 @@ class EventStream:
         if not text or self.ended:
             return None
         try:
-            document = json.loads(text.decode(errors="replace"))
+            document = json.loads(text.decode("utf-8", "replace"))
         except ValueError:
             return None  # the rest of it may stand in further lines
         self._data = b""

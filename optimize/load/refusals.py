@@ -88,7 +88,9 @@ def fault_of(records: Sequence[RequestRecord]) -> OptimizeError | None:
 def refusal(record: RequestRecord) -> EngineFailure:
     """The failure of an engine that does not take such requests."""
     field = next((name for name in _OWN_FIELDS if name in record.text), None)
-    hint = f"; engine.request.{field}=null leaves that field out of the requests to engine=remote" if field else ""
+    hint = (
+        f"; 'engine.request={{{field}: null}}' leaves that field out of the requests to engine=remote" if field else ""
+    )
     return EngineFailure(FailureKind.REFUSED, f"the engine refuses such requests: {record.text[:300]}{hint}")
 
 

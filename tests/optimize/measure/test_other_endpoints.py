@@ -78,7 +78,7 @@ def words(simulated: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ]  # fmt: skip
 
 
-HEADER = "+engine.headers.X-Team-Token=${oc.env:TEAM_TOKEN}"
+HEADER = "engine.headers={X-Team-Token: '${oc.env:TEAM_TOKEN}'}"
 
 
 def test_a_gateway_is_measured_for_what_it_is(optimize: Run, words: list[str], tmp_path: Path) -> None:
