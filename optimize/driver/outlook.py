@@ -38,7 +38,9 @@ def outlook(config: StudyConfig, arrivals: Arrivals, trials: int, confirmations:
     fitting = _fitting(config, each_s)
     if fitting is not None and fitting < trials:
         line += f"; about {fitting} of these trials begin within study.minutes={config.study.minutes:g}"
-    return f"{line}; {_offer(config, arrivals, trials + confirmations)}" if isinstance(arrivals, Trace) else line
+    if isinstance(arrivals, Trace) and arrivals.part in (None, ALL):
+        line += f"; {_offer(config, arrivals, trials + confirmations)}"
+    return line
 
 
 def _replays(each_s: float, trials: int, confirmations: int, total_s: float) -> str:

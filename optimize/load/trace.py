@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ from optimize.traces.requests import Ints, Requests, lengths_of
 from optimize.traces.rows import digest
 from optimize.traces.stretch import ALL, Part, shown_s, stretch
 from optimize.traces.thinning import thinned
+
+_LEAST_REQUESTS = 20
+"""A window holds so many requests at least: few of them are replayed several times."""
 
 
 @dataclass
@@ -45,13 +49,14 @@ class Trace:
         self._hash = digest(file, self.path)
         self.recording: Recording = read_trace(file, self.path, self.format)
         part = thinned(stretch(self.recording.requests, self.part, self.path), self.keep)
-        self.duration_s, self.start_s = part.span_s / self.speed, part.start_s
+        self.replay_s, self.start_s = part.span_s / self.speed, part.start_s
         self._take(part.requests)
 
     def _take(self, requests: Requests) -> None:
         self.requests = requests
         start_s = float(requests.offsets_s[0]) if self.part in (None, ALL) and self.keep == 1 else self.start_s
         self._offsets_s: list[float] = ((requests.offsets_s - start_s) / self.speed).tolist()
+        self.rounds = math.ceil(_LEAST_REQUESTS / len(requests))
 
     def __getstate__(self) -> dict[str, Any]:
         """What a client process needs: when requests are due, not what they hold."""
@@ -76,14 +81,19 @@ class Trace:
         return trace
 
     @property
+    def duration_s(self) -> float:
+        """Length of one replay, or of as many as it takes for a window with answers to estimate from."""
+        return self.replay_s * self.rounds
+
+    @property
     def first_rate_per_s(self) -> float:
-        return len(self._offsets_s) / self.duration_s
+        return len(self._offsets_s) / self.replay_s
 
     def due_times_s(self, seed: int) -> Iterator[float]:
         rounds = 0
         while True:
             for offset in self._offsets_s:
-                yield rounds * self.duration_s + offset
+                yield rounds * self.replay_s + offset
             rounds += 1
 
     def describe(self) -> str:
@@ -101,4 +111,5 @@ class Trace:
             f"{self.path}: {len(whole):,} requests over {shown_s(whole.span_s)} in {form.title}"
             + (f"; {empty:,} without tokens are left out" if empty else "")
             + (f"; {len(self.requests):,} of them are replayed" if len(self.requests) < len(whole) else "")
+            + (f"; a measurement replays them {self.rounds} times" if self.rounds > 1 else "")
         )

@@ -96,7 +96,8 @@ def _trace(folder: Path, *offsets: object) -> str:
 
 def test_a_trace_is_replayed_from_its_first_arrival_over_and_over(tmp_path: Path) -> None:
     profile = Trace(_trace(tmp_path, 103.0, 100.0, 101.0), speed=2.0)
-    assert profile.duration_s == pytest.approx(2.25)  # three gaps of half a second on average
+    assert profile.replay_s == pytest.approx(2.25)  # three gaps of half a second on average
+    assert profile.duration_s == pytest.approx(7 * 2.25)  # a window holds twenty requests at least
     assert _first(profile, 5) == pytest.approx([0.0, 0.5, 1.5, 2.25, 2.75])
     assert profile.first_rate_per_s == pytest.approx(3 / 2.25)
 

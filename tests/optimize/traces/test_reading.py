@@ -125,9 +125,14 @@ def test_json_is_read_as_lines_as_one_list_and_as_indented_results(write: Write)
 
 def test_one_line_says_what_was_recognised_and_what_was_left_out(write: Write) -> None:
     path = write(BURSTGPT)
-    assert Trace(path).note == f"{path}: 2 requests over 80 s in BurstGPT's form; 1 without tokens are left out"
+    assert Trace(path).note == (
+        f"{path}: 2 requests over 80 s in BurstGPT's form; 1 without tokens are left out; "
+        "a measurement replays them 10 times"
+    )
     path = write(AZURE)
-    assert Trace(path, part="first:1s").note.endswith("Azure's LLM inference traces; 2 of them are replayed")
+    assert Trace(path, part="first:1s").note.endswith(
+        "inference traces; 2 of them are replayed; a measurement replays them 10 times"
+    )
 
 
 @pytest.mark.parametrize(

@@ -44,8 +44,8 @@ def test_a_part_of_a_trace_is_replayed_at_its_own_times(
     trace = _trace(tmp_path, OFFSETS_S, part)
     assert [output for _, output in trace.lengths] == answers
     assert next(trace.due_times_s(0)) == pytest.approx(first_s)
-    assert trace.duration_s == pytest.approx(duration_s)
-    assert _trace(tmp_path, OFFSETS_S, part, speed=2.0).duration_s == pytest.approx(duration_s / 2)
+    assert trace.replay_s == pytest.approx(duration_s)
+    assert _trace(tmp_path, OFFSETS_S, part, speed=2.0).replay_s == pytest.approx(duration_s / 2)
 
 
 def test_a_part_belongs_to_what_the_trace_is_called(tmp_path: Path) -> None:
