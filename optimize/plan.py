@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from objectives import Objective
 from objectives.accuracy import Accuracy
 from optimize.checkpoint import content_hash
@@ -23,6 +25,7 @@ from optimize.decision.constraints import Limit, make_limits, read_bounds
 from optimize.engine.base import Launcher
 from optimize.engine.flag_files import fingerprint, named_files
 from optimize.engine.flags import to_arguments
+from optimize.engine.remote import RemoteLauncher
 from optimize.engine.variables import check_variables
 from optimize.errors import ConfigError
 from optimize.files import check_writable
@@ -31,6 +34,7 @@ from optimize.harness.process import check_harness, describe
 from optimize.ledger import study_folder
 from optimize.load.arrivals import Arrivals, Trace
 from optimize.load.fixed_length import by_iterations
+from optimize.load.refused_rows import without_refused
 from optimize.load.scoring import check_scores, reference_of, signature_of
 from optimize.model.sources import materialized
 from optimize.redaction import hidden_flags, is_secret, masked, redact_all
@@ -118,10 +122,13 @@ def make_plan(config: StudyConfig) -> Plan:
     _check_quotable(config, space, arguments)
     recorded = arrivals.requests if isinstance(arrivals, Trace) and arrivals.has_contents else None
     fitted = fitted_workload(config, _context(config, space, launcher), recorded, launcher.request_knobs_only)
-    workload = fitted.workload
+    workload, kept = fitted.workload, fitted.kept
+    if isinstance(launcher, RemoteLauncher):
+        workload, left = without_refused(workload, launcher.endpoint(), config.workload)
+        kept = None if left is None else np.array(left)
     if isinstance(arrivals, Trace):
         workload = dataclasses.replace(workload, notes=[arrivals.note, *workload.notes])
-        arrivals = arrivals if recorded is None or fitted.kept is None else arrivals.only(fitted.kept)
+        arrivals = arrivals if recorded is None or kept is None else arrivals.only(kept)
     if config.model.random is not None:  # without references, nothing scores the meaningless answers
         workload = dataclasses.replace(workload, references=[])
     bounded = [limit.metric for limit in limits]

@@ -118,7 +118,11 @@ class RemoteLauncher:
         return ""
 
     def launch(self, config: EngineConfig, log_path: Path) -> RemoteEngine:
-        return RemoteEngine(self._endpoint(self._served_model()))
+        return RemoteEngine(self.endpoint())
+
+    def endpoint(self) -> Endpoint:
+        """The endpoint with the model that it serves."""
+        return self._endpoint(self._served_model())
 
     def _served_model(self) -> str:
         """The model, for which the endpoint is asked once: the question may cost a token."""

@@ -40,7 +40,10 @@ def test_whoever_asks_for_the_whole_is_told_how_long_it_takes(tmp_path: Path) ->
 
 def test_a_stretch_is_asked_for_and_its_length_told(tmp_path: Path) -> None:
     line = outlook(changed(), _hour(tmp_path, "busiest:30min"), 25, 12)
-    assert "a measurement takes 30 min, the 25 and 12 to confirm of this run at least 18.5 h" in line and "busiest:3min" not in line
+    assert (
+        "a measurement takes 30 min, the 25 and 12 to confirm of this run at least 18.5 h" in line
+        and "busiest:3min" not in line
+    )
     assert outlook(changed(), _hour(tmp_path, [0.0, 60.0]), 20) == ""
 
 
