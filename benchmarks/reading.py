@@ -11,14 +11,15 @@ from __future__ import annotations
 import argparse
 import csv
 import gzip
+import io
 import itertools
 import json
+import math
 import re
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -37,21 +38,15 @@ _SPEAKERS = {"user": "human", "assistant": "gpt", "system": "system"}
 _BLOCK_ROWS, _LIMIT = 4096, 1000
 NAMES = ("rows.jsonl", "rows.json", "rows.csv", "rows.parquet", "rows.jsonl.gz")
 READINGS = {
-    "rows": "every row, none kept",
-    "all": "a workload of all rows",
-    "limit": f"a workload of the first {_LIMIT:,}",
-}
+    "rows": "every row, none kept", "limit": f"a workload of the first {_LIMIT:,}", "all": "a workload of all rows"
+}  # fmt: skip
 
 
-def blocks(gib: float) -> Iterator[list[dict[str, Any]]]:
-    """Blocks of rows, of about this size altogether as JSON lines."""
+def block() -> list[dict[str, Any]]:
+    """The rows that are written over and over."""
     lines = Path("demo/workloads/conversations.jsonl").read_text(encoding="utf-8").splitlines()
     chats = [json.loads(line)["prompt"] for line in lines]
-    numbers, size = itertools.count(), 0
-    while size < gib * 2**30:
-        block = [_row(number, chats[number % len(chats)]) for number in itertools.islice(numbers, _BLOCK_ROWS)]
-        size += sum(len(json.dumps(row)) for row in block)
-        yield block
+    return [_row(number, chats[number % len(chats)]) for number in range(_BLOCK_ROWS)]
 
 
 def _row(number: int, chat: list[dict[str, str]]) -> dict[str, Any]:
@@ -63,39 +58,39 @@ def _row(number: int, chat: list[dict[str, str]]) -> dict[str, Any]:
 
 def write(folder: Path, gib: float) -> None:
     """The same rows in every kind of file; in CSV a conversation is JSON's text."""
-    parquet: pq.ParquetWriter | None = None
-    with (
-        (folder / NAMES[0]).open("w") as lines,
-        (folder / NAMES[1]).open("w") as array,
-        (folder / NAMES[2]).open("w", newline="") as table,
-        gzip.open(folder / NAMES[4], "wt", compresslevel=1) as packed,
-    ):
-        writer = csv.writer(table)
-        writer.writerow(["id", "conversations"])
-        array.write("[")
-        for number, block in enumerate(blocks(gib)):
-            texts = [json.dumps(row) for row in block]
-            array.write(",\n" * (number > 0) + ",\n".join(texts))
-            for stream in (lines, packed):
-                stream.write("\n".join(texts) + "\n")
-            writer.writerows([row["id"], json.dumps(row["conversations"])] for row in block)
-            columns = pa.Table.from_pylist(block)
-            parquet = parquet or pq.ParquetWriter(folder / NAMES[3], columns.schema)
+    rows = block()
+    texts = [json.dumps(row) for row in rows]
+    lines = "".join(f"{text}\n" for text in texts).encode()
+    times = math.ceil(gib * 2**30 / len(lines))
+    table = io.StringIO()
+    csv.writer(table).writerows([row["id"], json.dumps(row["conversations"])] for row in rows)
+    contents = {
+        "rows.jsonl": (b"", lines, b""),
+        "rows.json": (b"[", ",\n".join(texts).encode() + b",\n", json.dumps(rows[0]).encode() + b"]"),
+        "rows.csv": (b"id,conversations\r\n", table.getvalue().encode(), b""),
+        "rows.jsonl.gz": (b"", gzip.compress(lines), b""),
+    }
+    for name, (head, body, tail) in contents.items():
+        with (folder / name).open("wb") as file:
+            file.write(head)
+            for _ in range(times):
+                file.write(body)
+            file.write(tail)
+    columns = pa.Table.from_pylist(rows)
+    with pq.ParquetWriter(folder / "rows.parquet", columns.schema) as parquet:
+        for _ in range(times):
             parquet.write_table(columns)
-        array.write("]")
-    if parquet is not None:
-        parquet.close()
 
 
 def reading(path: str, kind: str) -> None:
     """Read a file, and print what that took."""
     source = WorkloadSource("rows", path, max_tokens=64, limit=_LIMIT if kind == "limit" else None)
-    before, began = _peak_mib(), time.perf_counter()
+    before, began = _peak_mib(), time.process_time()
     if kind == "rows":
         rows = sum(1 for _ in rows_of(files_of(source.paths)))
     else:
         rows = len(load_workload(source, "no/model", Path(".")).prompts)
-    print(json.dumps([rows, time.perf_counter() - began, _peak_mib() - before]))
+    print(json.dumps([rows, time.process_time() - began, _peak_mib() - before]))
 
 
 def _peak_mib() -> float:
@@ -105,7 +100,7 @@ def _peak_mib() -> float:
 
 
 def measured(path: Path, kind: str, repeats: int) -> tuple[int, float, float]:
-    """(rows, seconds, MiB beyond what the program itself takes), medians over processes."""
+    """(rows, CPU seconds, MiB beyond what the program itself takes), medians over processes."""
     command = [sys.executable, "-m", "benchmarks.reading", "--read", str(path), "--kind", kind]
     runs = [
         json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(repeats)
@@ -114,9 +109,11 @@ def measured(path: Path, kind: str, repeats: int) -> tuple[int, float, float]:
 
 
 def table(folder: Path, repeats: int) -> list[str]:
-    columns = ("file", "GiB", "reading", "rows", "seconds", "rows/s", "MiB/s", "peak memory")
+    columns = ("file", "GiB", "reading", "rows", "CPU seconds", "rows/s", "MiB/s", "peak memory")
     lines = [f"| {' | '.join(columns)} |", "|---|---:|---|---:|---:|---:|---:|---:|"]
     for name, (kind, title) in itertools.product(NAMES, READINGS.items()):
+        if kind == "all" and name != NAMES[0]:  # from here on, all files are alike
+            continue
         size = (folder / name).stat().st_size / 2**20
         rows, seconds, mib = measured(folder / name, kind, repeats)
         speed = "" if kind == "limit" else f"{size / seconds:,.0f}"
@@ -148,9 +145,10 @@ _HEAD = """# Reading a large file of prompts
 
 {}
 
-Conversations in ShareGPT's form, the same in each file, with columns beside them that nobody uses; medians of {}
-processes each. Memory is the process's peak beyond what it holds before it reads. A workload holds all of its
-prompts, so a file that is taken whole takes the memory of its texts; with `workload.limit`, that of the rows it needs.
+Conversations in ShareGPT's form, the same in each file, with columns beside them that nobody uses; {} processes per
+line, of which medians are given. Seconds are those of the processor. Memory is the process's peak beyond what it holds
+before it reads. A workload holds all of its prompts, so a file that is taken whole takes the memory of its texts; with
+`workload.limit` it takes that of the rows it needs.
 """
 
 

@@ -13,6 +13,8 @@ from optimize.errors import ConfigError
 from optimize.workload.example import Row
 
 _SEPARATORS = (",", ";", "\t", "|")
+_NONE = "\x1f"
+"""Of a table with a single column, whose texts may hold any of them."""
 _SAMPLE_LINES, _SAMPLE_ROWS = 200, 20
 Record = tuple[int, list[str]]
 
@@ -22,7 +24,8 @@ def separator_of(stream: TextIO) -> str:
     lines = list(islice(stream, _SAMPLE_LINES))
     if lines and lines[0].lower().startswith("sep="):  # as Excel writes it, and reads it
         return lines[0][4:5]
-    return max(_SEPARATORS, key=lambda separator: _fit(lines, separator))
+    best = max(_SEPARATORS, key=lambda separator: _fit(lines, separator))
+    return best if _fit(lines, best)[1] > 1 else _NONE
 
 
 def _fit(lines: Sequence[str], separator: str) -> tuple[bool, int]:

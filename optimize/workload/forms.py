@@ -184,7 +184,9 @@ def _harness(cells: Cells) -> Example:
     if not isinstance(requests, list) or not requests or not isinstance(requests[0], list) or not requests[0]:
         raise BadCell(f"arguments must hold the context of a request, got {requests!r:.80}")
     context, more = words_of(requests[0][0], "arguments"), requests[0][1] if len(requests[0]) > 1 else None
-    choice, target = _whole(cells.get("target")), cells.get("target")
+    target = cells.get("target")
+    target = target[0] if isinstance(target, list) and target else target  # any of several is right
+    choice = _whole(target)
     if isinstance(more, str) and choice is not None and choice < len(requests):  # the number of the right continuation
         target = str(requests[choice][1]).strip()
     limit = limit_in(more, ("max_gen_toks", "max_tokens")) if isinstance(more, Mapping) else None

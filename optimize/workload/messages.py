@@ -36,17 +36,15 @@ def is_conversation(value: object) -> bool:
 
 
 def _is_list(value: object) -> TypeGuard[Sequence[Any]]:
-    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return isinstance(value, list | tuple)
 
 
 def _is_message(turn: object) -> TypeGuard[Mapping[str, Any]]:
-    return (
-        isinstance(turn, Mapping) and isinstance(turn.get("role"), str) and ("content" in turn or "tool_calls" in turn)
-    )
+    return isinstance(turn, dict) and isinstance(turn.get("role"), str) and ("content" in turn or "tool_calls" in turn)
 
 
 def _is_turn(turn: object) -> TypeGuard[Mapping[str, Any]]:
-    return isinstance(turn, Mapping) and isinstance(turn.get("from"), str) and "value" in turn
+    return isinstance(turn, dict) and isinstance(turn.get("from"), str) and "value" in turn
 
 
 def messages_of(value: object, column: str) -> list[Message]:

@@ -132,6 +132,14 @@ def test_an_array_is_read_piece_by_piece(tmp_path: Path, monkeypatch: pytest.Mon
         assert pairs(load(written(tmp_path, "mine.json", json.dumps(rows, indent=1)))) == expected
 
 
+def test_a_mistake_in_an_array_ends_the_reading_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_rows, "_CHUNK", 256)
+    stream = io.StringIO('[{"prompt": "a b"}, {"prompt" "c d"}, ' + '{"prompt": "e f"}, ' * 5000)
+    with pytest.raises(ConfigError, match=r"mine\.json: row 2 is not valid JSON \(Expecting ':' delimiter\)"):
+        list(json_rows.json_rows(stream, "mine.json", by_line=False))
+    assert stream.tell() < 1000
+
+
 @pytest.mark.parametrize("name", ["mine.jsonl", "mine.json", "mine.csv"])
 def test_no_more_is_read_than_the_limit_needs(name: str, tmp_path: Path) -> None:
     """What comes after it is broken, and nobody notices."""

@@ -47,6 +47,7 @@ ROWS: list[tuple[str, dict[str, Any], Any, str | None, int]] = [
         "lm_eval", {**HARNESS, "target": 1, "arguments": [["How far?", " Two."], ["How far?", " Ten miles."]]},
         "How far?", "Ten miles.", 40,
     ),
+    ("lm_eval", {**HARNESS, "target": ["Ten.", "10"], "arguments": [["How far?"]]}, "How far?", "Ten.", 40),
     ("alpaca", {"instruction": "How far?", "input": "", "output": "Ten miles."}, "How far?", "Ten miles.", 40),
     ("alpaca", {"instruction": "How", "input": "far?", "output": "Ten."}, "How\n\nfar?", "Ten.", 40),
     ("dolly", {"instruction": "How", "context": "far?", "response": "Ten."}, "How\n\nfar?", "Ten.", 40),

@@ -99,6 +99,11 @@ def test_a_table_in_another_encoding_is_refused_with_the_line_and_read_with_its_
         load(path, encoding="klingon")
 
 
+def test_the_texts_of_a_single_column_may_hold_any_separator(tmp_path: Path) -> None:
+    path = written(tmp_path, "mine.csv", 'prompt\nHow far, please?\n"One; ""two"""\na | b\n')
+    assert list(load(path).prompts) == ["How far, please?", 'One; "two"', "a | b"]
+
+
 def test_a_text_of_a_megabyte_fits_into_a_cell(tmp_path: Path) -> None:
     text = "word " * 200_000
     assert load(written(tmp_path, "mine.csv", f"prompt,reference\n{text},b\n")).prompts == [text]
