@@ -60,6 +60,16 @@ def test_a_server_that_refuses_everything_is_quoted() -> None:
     assert caught.value.kind is FailureKind.REFUSED
 
 
+def test_one_request_that_is_refused_first_condemns_no_configuration() -> None:
+    requests: list[ScriptedRequest] = []
+
+    def server(request: ScriptedRequest) -> ScriptedAnswer:
+        requests.append(request)
+        return ScriptedAnswer(0.05, "refused" if len(requests) == 1 else None, "your prompt is too long")
+
+    assert due_in_window(Bench(server).run(ClosedLoop(users=2)))
+
+
 @pytest.mark.parametrize("error", ["server", "connection"])
 def test_other_errors_of_the_first_answers_may_pass(error: str) -> None:
     def server(request: ScriptedRequest) -> ScriptedAnswer:
