@@ -68,6 +68,13 @@ def test_the_end_of_a_chunked_answer_may_come_late_and_the_connection_is_kept() 
     assert [connection for connection, *_ in replay.requests] == [1, 1]
 
 
+def test_an_error_within_an_answer_ends_it_although_the_server_keeps_the_stream_open() -> None:
+    data = b'data: {"error": {"message": "out of memory"}}\n\n'
+    unended = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(data), data)
+    (record,) = answers(Replay([unended]), bounds=Bounds(8, 2.0))
+    assert (record.error, record.text) == ("aborted", "out of memory")
+
+
 @pytest.mark.parametrize(
     ("status", "headers", "error"),
     [
