@@ -73,6 +73,7 @@ class _Columns:
     texts: list[Text | None] = field(default_factory=list)
     empty: int = 0
     _last_s: dict[str, float] = field(default_factory=dict)
+    _actual: dict[str, str] = field(default_factory=dict)
 
     def add(self, number: int, row: Mapping[str, Any]) -> None:
         session = self._cell(row, self.form.session)
@@ -91,16 +92,21 @@ class _Columns:
         self.offsets_s.append(offset_s)
         self.lengths[0].append(prompt)
         self.lengths[1].append(output)
-        self.sessions.append(None if session in (None, "") else str(session))
-        self.blocks.append(blocks)
-        self.texts.append(next((row[name] for name in self._text_names if row.get(name)), None))
-
-    @property
-    def _text_names(self) -> list[str]:
-        return [self.names.get(key_of(name), name) for name in self.form.text]
+        if self.form.session:
+            self.sessions.append(None if session in (None, "") else str(session))
+        if self.form.blocks:
+            self.blocks.append(blocks)
+        if self.form.text:
+            self.texts.append(next((cell for name in self.form.text if (cell := self._cell(row, name))), None))
 
     def _cell(self, row: Mapping[str, Any], name: str) -> Any:
-        return row.get(self.names.get(key_of(name), name)) if name else None
+        return row.get(self._column(name)) if name else None
+
+    def _column(self, name: str) -> str:
+        """A column's name in this file."""
+        if name not in self._actual:
+            self._actual[name] = self.names.get(key_of(name), name)
+        return self._actual[name]
 
     def _offset_s(self, row: Mapping[str, Any], session: Any) -> float:
         """When a request came: at its time, or a pause after the request before it in its session."""
