@@ -90,7 +90,7 @@ def reading(path: str, kind: str) -> None:
         rows = sum(1 for _ in rows_of(files_of(source.paths)))
     else:
         rows = len(load_workload(source, "no/model", Path(".")).prompts)
-    print(json.dumps([rows, time.process_time() - began, _peak_mib() - before]))
+    print(json.dumps([rows, time.process_time() - began, max(_peak_mib() - before, 0.0)]))
 
 
 def _peak_mib() -> float:
@@ -145,10 +145,10 @@ _HEAD = """# Reading a large file of prompts
 
 {}
 
-Conversations in ShareGPT's form, the same in each file, with columns beside them that nobody uses; {} processes per
-line, of which medians are given. Seconds are those of the processor. Memory is the process's peak beyond what it holds
-before it reads. A workload holds all of its prompts, so a file that is taken whole takes the memory of its texts; with
-`workload.limit` it takes that of the rows it needs.
+Conversations in ShareGPT's form, the same in each file, with columns beside them that nobody uses. Every reading is a
+process of its own; medians of {} each. Seconds are those of the processor. Memory is the process's peak beyond what it
+holds before it reads. A workload holds all of its prompts, so a file that is taken whole takes the memory of its texts;
+with `workload.limit` it takes that of the rows it needs.
 """
 
 

@@ -59,7 +59,8 @@ def serving(handler: Handler = stream) -> Iterator[Endpoint]:
     """A server in a thread of this process."""
     loop = asyncio.new_event_loop()
     app = web.Application()
-    app.router.add_post("/v1/completions", handler)
+    for path in ("/v1/completions", "/v1/chat/completions"):
+        app.router.add_post(path, handler)
     runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
 
     async def start() -> int:
