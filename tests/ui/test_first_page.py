@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,14 @@ from tests.ui.test_uis import says
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
 
+def lengthen_intervals(matrix: Path) -> None:
+    """Give each gain of a matrix an interval of many digits."""
+    rows = json.loads(matrix.read_text(encoding="utf-8"))
+    for gain in rows[0]["gains_over_vllm_defaults"].values():
+        gain |= {"value": 1234.56, "low": 1234.41, "high": 1234.72}
+    matrix.write_text(json.dumps(rows), encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a made-up study with its report, beside a measurement and a study with an endless name."""
@@ -28,6 +37,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     add(out, "measure-20260101-000000", trial(0, "measurement", qps=12.5))
     add(out, "a" * 200, trial(0, "baseline", qps=10.0, p99_latency_s=1.0), trial(1, qps=11.0, p99_latency_s=0.9))
     folder = reported(out)
+    for matrix in (out / "matrix.json", folder / "report/matrix.json"):
+        lengthen_intervals(matrix)
     (folder / "report/report.html").write_text("a report")
     return folder
 
