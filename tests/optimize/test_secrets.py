@@ -247,7 +247,7 @@ def test_credentials_of_an_endpoint_are_sent_and_not_shown(
     secrets = {"user": user.rstrip("@"), "login": login, "basic": basic, "key": VARIABLES["OPENAI_API_KEY"]}
     planted = Planted(optimize, words, tmp_path, secrets | {"password": "Zq30/pass", "token": "Zq31-token"})
     with endpoint() as (address, sent):
-        planted.run("optimize.measure", *REMOTE, f"engine.base_url='http://{user}{address}'", code=1)
+        planted.run("optimize.measure", *REMOTE, f"engine.base_url='http://{user}{address}'", code=2)
     assert set(sent) == {f"Basic {basic}"}
     assert planted.leaks() == []
 
