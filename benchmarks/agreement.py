@@ -4,6 +4,7 @@ Where they differ, the engine decides: its own histograms have all latencies. An
 are compared on a stub server that needs next to no processor, so that a client cannot slow it down.
 
 Usage: python -m benchmarks.agreement [--rounds 5] [--guidellm PATH/TO/guidellm]
+       python -m benchmarks.agreement --dataset sharegpt.json [--requests 60] [--rounds 3] [--cache .cache]
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.common import RESULTS, engine_of, mean_interval, provenance, require_quiet
+from benchmarks.dataset_agreement import FIGURES as DATASET_FIGURES
+from benchmarks.dataset_agreement import heading, runs_of
 from benchmarks.peers import FIGURES, LoadRequest, guidellm, vllm_bench, write_prompts
 from objectives import Measurement
 from optimize.config.compose import configuration
@@ -67,13 +70,13 @@ def ours(engine: Engine, workload: Workload, clients: ClientPool) -> Run:
     }
 
 
-def report(runs: Mapping[str, Sequence[Run]]) -> str:
+def report(runs: Mapping[str, Sequence[Run]], figures: Sequence[str] = FIGURES) -> str:
     """Each generator's figures, and its ratio to this project's within the same round."""
     lines = [
         "| figure | generator | mean of the rounds | ratio to this project, same round | verdict |",
         "|---" * 5 + "|",
     ]
-    for figure in FIGURES:
+    for figure in figures:
         for name, repeats in runs.items():
             mean, low, high = mean_interval([run[figure] for run in repeats])
             shown = f"{mean:.4g} [{low:.4g}, {high:.4g}]"
@@ -228,13 +231,34 @@ def ways(runs: Mapping[str, Sequence[Run]]) -> str:
     return "From the start of a request's clock to its arrival at the stub: " + ", ".join(parts) + "."
 
 
+def on_a_dataset(asked: argparse.Namespace) -> None:
+    """Compare this project with `vllm bench serve` on a file of conversations, and write the page."""
+    runs = runs_of(asked.dataset, asked.cache, asked.requests, asked.rounds, OURS)
+    command = f"python -m benchmarks.agreement --dataset {asked.dataset.name} --requests {asked.requests}"
+    parts = [
+        "# Agreement on a file of conversations",
+        provenance(f"{command} --rounds {asked.rounds}"),
+        heading(asked.dataset, asked.requests),
+        report(runs, DATASET_FIGURES),
+    ]
+    text = "\n\n".join(parts) + "\n"
+    print(text)
+    (RESULTS / "agreement_conversations.md").write_text(text, encoding="utf-8")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--guidellm")
+    parser.add_argument("--dataset", type=Path)
+    parser.add_argument("--requests", type=int, default=60)
+    parser.add_argument("--cache", type=Path, default=Path(".cache"))
     asked_for = parser.parse_args()
     rounds, peer = asked_for.rounds, asked_for.guidellm
     require_quiet()
+    if asked_for.dataset is not None:
+        on_a_dataset(asked_for)
+        return
     config = configuration(["+study=chat"])
     workload = load_workload(config.workload, config.model.path, Path(config.cache_dir))
     with ClientPool() as clients:

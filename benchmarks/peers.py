@@ -31,11 +31,12 @@ class LoadRequest:
     Attributes:
         endpoint: The server.
         model: Folder of its tokenizer.
-        prompts: JSONL with a column "prompt".
+        prompts: JSONL with a column "prompt", or a file in the form of `dataset`.
         requests: How many to send.
         max_tokens: Bound on every answer.
         users: Requests in flight at most; None where a rate is asked for.
         rate_per_s: Requests per second, with exponential gaps; None where users are.
+        dataset: "custom", or "sharegpt", which bounds each answer by the recorded one.
     """
 
     endpoint: Endpoint
@@ -45,6 +46,7 @@ class LoadRequest:
     max_tokens: int
     users: int | None = None
     rate_per_s: float | None = None
+    dataset: str = "custom"
 
 
 def write_prompts(prompts: Sequence[Any], folder: Path, rows: int | None = None) -> Path:
@@ -60,12 +62,14 @@ def vllm_bench(asked: LoadRequest, folder: Path) -> dict[str, Any]:
 
     "start_times_s" is when it started the clock of each request, on the clock of `time.monotonic()`.
     """
+    data = [f"--dataset-name={asked.dataset}", f"--dataset-path={asked.prompts}"]
+    if asked.dataset == "custom":
+        data += ["--skip-chat-template", f"--custom-output-len={asked.max_tokens}"]
     load = [f"--max-concurrency={asked.users}"] if asked.users else [f"--request-rate={asked.rate_per_s}"]
     command = [
         sys.executable, "-m", "benchmarks.peer_sweep", "bench", "--backend=openai",
         f"--base-url={asked.endpoint.base_url}", f"--served-model-name={asked.endpoint.model}",
-        f"--model={asked.model}", "--dataset-name=custom", f"--dataset-path={asked.prompts}", "--skip-chat-template",
-        f"--custom-output-len={asked.max_tokens}", f"--num-prompts={asked.requests}", "--temperature=0",
+        f"--model={asked.model}", *data, f"--num-prompts={asked.requests}", "--temperature=0", "--seed=0",
         "--percentile-metrics=ttft,tpot,e2el", "--metric-percentiles=50,90,99", "--disable-tqdm",
         "--save-result", "--save-detailed", f"--result-dir={folder}", "--result-filename=bench.json", *load,
     ]  # fmt: skip
@@ -76,6 +80,7 @@ def vllm_bench(asked: LoadRequest, folder: Path) -> dict[str, Any]:
         "ttft_s": result["mean_ttft_ms"] / 1e3, "tpot_s": result["mean_tpot_ms"] / 1e3,
         "latency_s": result["mean_e2el_ms"] / 1e3, "p90_latency_s": result["p90_e2el_ms"] / 1e3,
         "p99_latency_s": result["p99_e2el_ms"] / 1e3,
+        "tokens_sent": result["total_input_tokens"], "tokens_received": result["total_output_tokens"],
         "completed": result["completed"], "start_times_s": sorted(result["start_times"]),
     }  # fmt: skip
 

@@ -62,6 +62,11 @@ class RequestRecord:
             (by status 4xx), unauthorized (401, 403), throttled (429, or 503 with Retry-After), server (any other
             5xx), aborted (an error within an answer that had begun).
         first_answer_s: Arrival of the first token after the thinking; None where there was none, or no stream.
+        turn: Turn of its conversation, from 1; 1 for a request that belongs to none.
+        last: Whether its conversation ended with it.
+        dropped: Turns that its conversation still had when it ended with it: after a failure, or because the next one
+            would have exceeded the model's context.
+        cached_tokens: Tokens of the prompt that the server found in its cache; None where it does not say.
     """
 
     prompt_id: int
@@ -74,6 +79,10 @@ class RequestRecord:
     text: str
     error: str | None = None
     first_answer_s: float | None = None
+    turn: int = 1
+    last: bool = True
+    dropped: int = 0
+    cached_tokens: int | None = None
 
     @property
     def latency_s(self) -> float:

@@ -40,10 +40,17 @@ class LatencyQuantile(_Quantile):
 
 @dataclass
 class TimeToFirstToken(_Quantile):
-    """A quantile of the time from due to first token, thinking included; None where answers do not stream."""
+    """A quantile of the time from due to first token, thinking included; None where answers do not stream.
+
+    Attributes:
+        from_turn: First turn of conversations that counts, from 1; None for all.
+    """
+
+    from_turn: int | None = None
 
     def estimate(self, measurement: Measurement) -> Estimate | None:
-        waits = [r.ttft_s for r in measurement.answered if r.ttft_s is not None]
+        first = self.from_turn or 1
+        waits = [r.ttft_s for r in measurement.answered if r.ttft_s is not None and r.turn >= first]
         if not waits:
             return None
         return Estimate(*quantile_interval(waits, self.quantile), n=len(waits), unit=self.unit)

@@ -1,9 +1,10 @@
-"""Use of resources while the engine serves: processor time, KV cache, preemptions."""
+"""Use of resources while the engine serves: processor time, KV cache, cached prefixes, preemptions."""
 
 from __future__ import annotations
 
 from objectives.base import Direction, Estimate, Measurement, Objective
 from objectives.intervals import mean_interval
+from objectives.turns import cached_share
 
 
 class CpuUse(Objective):
@@ -27,6 +28,26 @@ class KvCacheUse(Objective):
     def estimate(self, measurement: Measurement) -> Estimate | None:
         samples = measurement.samples("kv_cache_use")
         return self.point(max(samples), len(samples)) if samples else None
+
+
+class CachedPrefixShare(Objective):
+    """Share of the prompts' tokens that the engine found in its prefix cache, over the window's answers.
+
+    As the answers say it; where they do not, by the engine's own counters as one reading; None where it has neither.
+    """
+
+    unit = "share"
+    direction = Direction.MAXIMIZE
+    log_scale = False
+
+    def estimate(self, measurement: Measurement) -> Estimate | None:
+        share = cached_share(measurement.answered)
+        if share is not None:
+            return share
+        queries, hits = (measurement.samples(f"prefix_cache_{name}") for name in ("queries", "hits"))
+        if not queries or not hits or queries[-1] <= queries[0]:
+            return None
+        return self.point((hits[-1] - hits[0]) / (queries[-1] - queries[0]), len(queries))
 
 
 class Preemptions(Objective):

@@ -27,6 +27,7 @@ from optimize.raw_data import (
     requests_table,
     series_in,
     telemetry_table,
+    turns_in,
     write,
 )
 from optimize.redaction import redact, redact_all
@@ -267,6 +268,10 @@ class Ledger:
     def read_latencies(self, number: int) -> list[tuple[float, float]]:
         """(due, latency) of one trial's answered requests in seconds, by due time; empty where there are none."""
         return self._read(number, _REQUESTS, latencies_in, [])
+
+    def read_turns(self, number: int) -> list[RequestRecord]:
+        """Every request of one trial's load, without its text; empty where none is a later turn of a conversation."""
+        return self._read(number, _REQUESTS, turns_in, [])
 
     def read_series(self, number: int) -> Series:
         """The telemetry of one trial; empty where there are none."""

@@ -17,7 +17,7 @@ from objectives.accuracy import Accuracy
 from optimize.checkpoint import content_hash
 from optimize.config.grammar import one_line, variable
 from optimize.config.instantiate import build
-from optimize.config.measuring import WORKLOAD, Load
+from optimize.config.measuring import ALL, WORKLOAD, Load
 from optimize.config.recipes import check_files, check_unquantized
 from optimize.config.schema import StudyConfig
 from optimize.databases import check_sqlite
@@ -40,6 +40,7 @@ from optimize.model.sources import materialized
 from optimize.redaction import hidden_flags, is_secret, masked, redact_all
 from optimize.search import variables
 from optimize.search.space import SearchSpace, flag_of, is_request_knob, make_space
+from optimize.traces.requests import Requests
 from optimize.workload.context import Context, context_of
 from optimize.workload.fitting import fitted_workload
 from optimize.workload.workload import Workload
@@ -120,15 +121,17 @@ def make_plan(config: StudyConfig) -> Plan:
     _check_launcher(launcher, space, config, objectives)
     arguments = to_arguments(hidden_flags(_flags(config, space)))
     _check_quotable(config, space, arguments)
-    recorded = arrivals.requests if isinstance(arrivals, Trace) and arrivals.has_contents else None
+    recorded = _recorded(config, arrivals)
     fitted = fitted_workload(config, _context(config, space, launcher), recorded, launcher.request_knobs_only)
     workload, kept = fitted.workload, fitted.kept
-    if isinstance(launcher, RemoteLauncher):
+    if isinstance(launcher, RemoteLauncher) and workload.conversations is None:  # whose turns end by themselves
         workload, left = without_refused(workload, launcher.endpoint(), config.workload)
         kept = None if left is None else np.array(left)
     if isinstance(arrivals, Trace):
         workload = dataclasses.replace(workload, notes=[arrivals.note, *workload.notes])
         arrivals = arrivals if recorded is None or kept is None else arrivals.only(kept)
+    if workload.conversations is not None:
+        launcher.report_cached_tokens()
     if config.model.random is not None:  # without references, nothing scores the meaningless answers
         workload = dataclasses.replace(workload, references=[])
     bounded = [limit.metric for limit in limits]
@@ -143,6 +146,13 @@ def make_plan(config: StudyConfig) -> Plan:
         },
         reference=reference,
     )  # fmt: skip
+
+
+def _recorded(config: StudyConfig, arrivals: Arrivals) -> Requests | None:
+    """What a trace says of its requests; of conversations sent turn by turn it says only when they arrive."""
+    if not isinstance(arrivals, Trace) or config.workload.turns == ALL:
+        return None
+    return arrivals.requests if arrivals.has_contents else None
 
 
 def _with_weights(

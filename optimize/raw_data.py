@@ -57,6 +57,15 @@ def latencies_in(path: Path) -> list[tuple[float, float]]:
     return sorted((due, done - due) for due, done in _answered(path, "due_s", "done_s"))
 
 
+def turns_in(path: Path) -> list[RequestRecord]:
+    """Every request of a file without its text; empty where no request is a later turn of a conversation."""
+    with pq.ParquetFile(path) as file:
+        names = [name for name in file.schema_arrow.names if name != "text"]
+        if "turn" not in names or max(file.read(["turn"])["turn"].to_pylist(), default=1) == 1:
+            return []
+        return [RequestRecord(**row, text="") for row in file.read(names).to_pylist()]
+
+
 def series_in(path: Path) -> Series:
     """The telemetry of a file."""
     series: Series = {}

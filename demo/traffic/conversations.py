@@ -17,6 +17,7 @@ _LONG = 100
 _LONGEST = 500
 _ANSWER_LIMITS = (16, 512)
 _START_GAP_S, _THINK_S, _READ_S_PER_TOKEN = 4.0, 15.0, 0.2
+_SHAREGPT = {"user": "human", "assistant": "gpt"}
 Message = dict[str, str]
 
 
@@ -25,14 +26,29 @@ def rows(seed: int) -> list[dict[str, Any]]:
 
     A request holds the history of its conversation, so the one before it is a prefix of it.
     """
+    requests = [request for requests, _ in _conversations(seed) for request in requests]
+    return sorted(requests, key=lambda request: (request["offset_s"], request["conversation"]))
+
+
+def sharegpt(seed: int) -> list[dict[str, Any]]:
+    """The same conversations in the form of ShareGPT: with their last answers, and without the system prompt."""
+    return [
+        {"id": f"conversation-{number}", "conversations": [
+            {"from": _SHAREGPT[message["role"]], "value": message["content"]} for message in history[1:]
+        ]}
+        for number, (_, history) in enumerate(_conversations(seed))
+    ]  # fmt: skip
+
+
+def _conversations(seed: int) -> list[tuple[list[dict[str, Any]], list[Message]]]:
+    """Requests and whole history of every conversation."""
     rng = random.Random(f"conversations-{seed}")
     talks = _talks(rng)
-    requests: list[dict[str, Any]] = []
-    start_s = 0.0
+    conversations, start_s = [], 0.0
     for number, talk in enumerate(talks):
         start_s += rng.expovariate(1 / _START_GAP_S)
-        requests += _requests(talk, number, start_s, rng)
-    return sorted(requests, key=lambda request: (request["offset_s"], request["conversation"]))
+        conversations.append(_requests(talk, number, start_s, rng))
+    return conversations
 
 
 def _talks(rng: random.Random) -> list[list[Exchange]]:
@@ -76,7 +92,9 @@ def _excerpt(text: Document, length: int, rng: random.Random) -> str:
     return "\n\n".join(paragraphs)
 
 
-def _requests(talk: list[Exchange], number: int, start_s: float, rng: random.Random) -> list[dict[str, Any]]:
+def _requests(
+    talk: list[Exchange], number: int, start_s: float, rng: random.Random
+) -> tuple[list[dict[str, Any]], list[Message]]:
     history: list[Message] = [{"role": "system", "content": SYSTEM}]
     requests, at_s = [], start_s
     for turn, exchange in enumerate(talk, 1):
@@ -88,7 +106,7 @@ def _requests(talk: list[Exchange], number: int, start_s: float, rng: random.Ran
         answer = _answer(exchange, rng)
         history = [*history, {"role": "assistant", "content": answer}]
         at_s += rng.expovariate(1 / _THINK_S) + _READ_S_PER_TOKEN * published.tokens(answer)
-    return requests
+    return requests, history
 
 
 def _message(exchange: Exchange, rng: random.Random) -> str:

@@ -11,6 +11,8 @@ from optimize.config.bounds import bounded, not_negative, positive
 
 AUTO, WORKLOAD, BASELINE = "auto", "workload", "baseline"
 """What answers are scored against."""
+LAST, ALL, MODEL, RECORDED = "last", "all", "model", "recorded"
+"""Which turns of a conversation are sent, and whose answers its history holds."""
 LEAVE_OUT, CUT, CUT_ANSWERS = "leave_out", "cut", "cut_answers"
 """What is done with rows that exceed the context, however many they are."""
 PROMPT_COLUMN, REFERENCE_COLUMN = "prompt", "reference"
@@ -19,6 +21,21 @@ FORMATS = (
     "custom", "guidellm", "pairs", "text",
 )  # fmt: skip
 """Forms that the rows of a workload may have, as `docs/workloads.md` shows them."""
+
+
+@dataclass
+class SharedPrefix:
+    """A common text in front of prompts; of chats it is the system prompt, or the beginning of theirs.
+
+    Attributes:
+        tokens: Its length in the model's tokens; 0 for none.
+        share: Share of the prompts, or conversations, that begin with it.
+        groups: Number of different texts, of which each prompt gets one by chance.
+    """
+
+    tokens: int = not_negative(0)
+    share: float = bounded(1.0, least=0, most=1)
+    groups: int = bounded(1, least=1)
 
 
 @dataclass
@@ -48,6 +65,12 @@ class WorkloadSource:
         in_order: Whether prompts are sent in the order of the rows, as conversations grow; otherwise in a seeded one.
         too_long: What is done with rows that exceed the context (`max_model_len`, else the model's) with their answer:
             "leave_out", "cut" (the text from its left), "cut_answers"; "auto" leaves up to 5 % out and refuses more.
+        turns: "last" sends a conversation's last question with its recorded history; "all" sends a conversation turn by
+            turn, each after the answer to the one before.
+        history: Answers that the history of later turns holds: the model's own ("model"), or the "recorded" ones.
+        think_time: Pause between an answer and the next turn: seconds, a distribution of
+            `optimize.workload.think_times`, or "recorded" where messages have times; null for that of the load's users.
+        shared_prefix: A common text in front of prompts.
     """
 
     name: str = MISSING
@@ -65,6 +88,10 @@ class WorkloadSource:
     output_tokens: Any = None
     in_order: bool = False
     too_long: str = bounded(AUTO, choices=(AUTO, LEAVE_OUT, CUT, CUT_ANSWERS))
+    turns: str = bounded(LAST, choices=(LAST, ALL))
+    history: str = bounded(MODEL, choices=(MODEL, RECORDED))
+    think_time: Any = None
+    shared_prefix: SharedPrefix = field(default_factory=SharedPrefix)
 
     @property
     def paths(self) -> list[str]:

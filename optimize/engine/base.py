@@ -210,6 +210,9 @@ class Launcher(Protocol):
     def refusals(self, engines: Mapping[str, EngineConfig]) -> dict[str, EngineFailure]:
         """Name -> why its engine cannot run here, for those refusals that show without starting it."""
 
+    def report_cached_tokens(self) -> None:
+        """Have engines say with each answer how many tokens of its prompt they found cached, where they can."""
+
     def prepare(self) -> None:
         """Begin in the background what makes later starts faster."""
 

@@ -9,7 +9,10 @@ _GAUGES = {
     "vllm:num_requests_running": "requests_running",
     "vllm:num_requests_waiting": "requests_waiting",
 }
-_COUNTERS = {"vllm:num_preemptions_total": "preemptions", "vllm:generation_tokens_total": "generated_tokens"}
+_COUNTERS = {
+    "vllm:num_preemptions_total": "preemptions", "vllm:generation_tokens_total": "generated_tokens",
+    "vllm:prefix_cache_queries_total": "prefix_cache_queries", "vllm:prefix_cache_hits_total": "prefix_cache_hits",
+}  # fmt: skip
 _SAMPLED = tuple([*_GAUGES, *_COUNTERS])
 _CACHE = "vllm:cache_config_info"
 ENGINE_SERIES = frozenset([*_GAUGES.values(), *_COUNTERS.values()])

@@ -104,6 +104,9 @@ class RemoteLauncher:
     def refusals(self, engines: Mapping[str, EngineConfig]) -> dict[str, EngineFailure]:
         return {}  # none show before a start
 
+    def report_cached_tokens(self) -> None:
+        """Nothing: whether it says so is for whoever runs it to decide."""
+
     def prepare(self) -> None:
         """Nothing to prepare."""
 

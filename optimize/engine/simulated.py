@@ -63,6 +63,9 @@ class SimulatedLauncher:
         failure = EngineFailure(FailureKind.REFUSED, "no such kernel")
         return {name: failure for name, config in engines.items() if config.quantization in self.refuses}
 
+    def report_cached_tokens(self) -> None:
+        """Nothing: it has no cache."""
+
     def prepare(self) -> None:
         """Nothing to prepare."""
 

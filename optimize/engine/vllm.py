@@ -62,6 +62,7 @@ class VllmLauncher:
     niceness: int | str = "auto"
     request_knobs_only: bool = field(default=False, init=False)
     _development: bool = field(default=True, init=False, repr=False)
+    _cached_tokens: bool = field(default=False, init=False, repr=False)
     _fork_client: ForkClient | None = field(default=None, init=False, repr=False)
     _imported_with: tuple[tuple[str, str], ...] = field(default=(), init=False, repr=False)
     _forking_proven: bool = field(default=False, init=False, repr=False)
@@ -113,6 +114,10 @@ class VllmLauncher:
                 message = f"vLLM cannot serve it here: {reason}"
                 refusals[name] = EngineFailure(FailureKind.REFUSED, message, (reason,))
         return refusals
+
+    def report_cached_tokens(self) -> None:
+        """Start engines with the flag that has them say it; commands to deploy do without it."""
+        self._cached_tokens = True
 
     def prepare(self) -> None:
         """Begin importing vLLM in the background, unless engines start cold."""
@@ -177,11 +182,7 @@ class VllmLauncher:
     ) -> VllmEngine:
         port, key = free_port(), secrets.token_urlsafe(24)
         flags, variables = self._settings(config)
-        arguments = [
-            config.checkpoint, "--host=127.0.0.1", f"--port={port}", f"--served-model-name={_MODEL_NAME}",
-            "--worker-extension-cls=optimize.engine.worker_extension.WorkerExtension",
-            *to_arguments(tuple(flags.items())), "--middleware=optimize.engine.gate.Gate",
-        ]  # fmt: skip
+        arguments = self.arguments(config.checkpoint, port, flags)
         env = _unless_overridden(self._environment(key, cgroups, variables), flags)
         tree = self._tree(arguments, env, log_path, client)
         endpoint = Endpoint(f"http://127.0.0.1:{port}", key, _MODEL_NAME)
@@ -193,6 +194,15 @@ class VllmLauncher:
             engine.stop()
             raise
         return engine
+
+    def arguments(self, checkpoint: str, port: int, flags: Mapping[str, Any]) -> list[str]:
+        """The arguments that an engine is started with here, its flags after those that measuring needs."""
+        return [
+            checkpoint, "--host=127.0.0.1", f"--port={port}", f"--served-model-name={_MODEL_NAME}",
+            "--worker-extension-cls=optimize.engine.worker_extension.WorkerExtension",
+            *(["--enable-prompt-tokens-details"] if self._cached_tokens else []),
+            *to_arguments(tuple(flags.items())), "--middleware=optimize.engine.gate.Gate",
+        ]  # fmt: skip
 
     def _steps_behind_clients(self) -> int:
         if self.niceness == "auto":

@@ -28,7 +28,7 @@ from optimize.evaluation.answers import answers_key
 from optimize.evaluation.refusal import whole_reason
 from optimize.files import write_atomically
 from optimize.load.arrivals import ClosedLoop
-from optimize.load.client_pool import LoadRequest, order_of
+from optimize.load.client_pool import LoadRequest, fixed_rows
 from optimize.load.clients import Clients
 from optimize.load.clock import Clock, MonotonicClock
 from optimize.load.pace import Effort, Limits
@@ -89,8 +89,10 @@ def scores_of(metrics: Mapping[str, Objective]) -> dict[str, SegmentScore]:
 
 
 def texts_of(plan: Plan, references: References | None) -> dict[int, str]:
-    """Workload row -> the text that its answer is scored against."""
-    return dict(enumerate(plan.workload.references)) if references is None else dict(references.runs[0])
+    """Workload row -> the text that its answer is scored against; of prompts alone that are the same in every load."""
+    texts = dict(enumerate(plan.workload.references)) if references is None else dict(references.runs[0])
+    talks = plan.workload.conversations
+    return texts if talks is None else {row: texts[row] for row in talks.fixed_rows if row in texts}
 
 
 def reference_config(plan: Plan) -> TrialConfig:
@@ -226,8 +228,8 @@ class Interview:
 
     @property
     def rows(self) -> list[int]:
-        """The rows that a load sends first."""
-        return order_of(self.plan.workload, self.plan.config.study.seed)[: self.plan.config.quality.prompts]
+        """The rows that a load sends first, of those whose prompts are the same in every load."""
+        return fixed_rows(self.plan.workload, self.plan.config.study.seed)[: self.plan.config.quality.prompts]
 
     def run(self, number: int) -> dict[int, str]:
         """Workload row -> answer, of the rows that are answered.
@@ -239,7 +241,8 @@ class Interview:
             TransientFault, ConfigError: the endpoint throttles, or refuses the key.
         """
         rows, began, limits = self.rows, self.clock.now(), Limits(self.plan.config.load)
-        selection = dataclasses.replace(self.plan.workload.only(rows), in_order=False)
+        alone = dataclasses.replace(self.plan.workload, conversations=None)
+        selection = dataclasses.replace(alone.only(rows), in_order=False)
         request = LoadRequest(
             selection, RequestConfig(), selection.max_tokens, limits.request_s, number,
             honours_retry_after=self.plan.config.load.honour_retry_after,

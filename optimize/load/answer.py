@@ -27,6 +27,7 @@ class Answer:
         done_s: When it was complete; None until then.
         prompt_tokens: As counted by the server; None where it does not count.
         output_tokens: The same, thinking included; for several choices, the mean over them.
+        cached_tokens: Tokens of the prompt that the server found in its cache; None where it does not say.
         finished: Whether the server has said why it ends.
         error: The class of its failure; see `RequestRecord`.
         reason: What is known of the failure.
@@ -38,6 +39,7 @@ class Answer:
     done_s: float | None = None
     prompt_tokens: int | None = None
     output_tokens: int | None = None
+    cached_tokens: int | None = None
     finished: bool = False
     error: str | None = None
     reason: str = ""
@@ -113,6 +115,8 @@ class Answer:
     def _count(self, usage: Mapping[str, Any]) -> None:
         self.prompt_tokens = _number(usage.get("prompt_tokens"), self.prompt_tokens)
         self.output_tokens = _number(usage.get("completion_tokens"), self.output_tokens)
+        details = usage.get("prompt_tokens_details") or {}
+        self.cached_tokens = _number(details.get("cached_tokens"), self.cached_tokens)
 
 
 def _parts(choice: Mapping[str, Any]) -> tuple[str, bool, bool]:

@@ -24,8 +24,8 @@ class Audit:
         send_lag_p99_s: 99th percentile of that time.
         send_lag_p99_low_s: Lower end of its interval: of a hundred requests, P99 is one hiccup of the machine.
         latency_median_s: Median latency, for comparison with the lag.
-        asked: Requests that the schedule placed in the window; None in a closed loop, which has no schedule.
-        sent: Requests due in the window that were sent.
+        asked: Requests, or conversations, that the schedule placed in the window; None in a closed loop, without one.
+        sent: Requests due in the window that were sent; of conversations that arrive on a schedule, their first turns.
         client_cpu: Share of a core used by the busiest client process.
         processes: Number of client processes.
     """
@@ -90,7 +90,7 @@ def audit_of(run: OngoingLoad, due: Sequence[RequestRecord], asked: int | None, 
     Args:
         run: The ended load.
         due: Requests due in the window, failed ones included.
-        asked: Requests that the schedule placed in the window; None in a closed loop.
+        asked: Requests, or conversations, that the schedule placed in the window; None in a closed loop.
         start_s: Start of the window.
         end_s: End of the window.
     """
@@ -102,7 +102,7 @@ def audit_of(run: OngoingLoad, due: Sequence[RequestRecord], asked: int | None, 
         send_lag_p99_low_s=p99_low_s,
         latency_median_s=float(np.median([r.latency_s for r in due] or [0.0])),
         asked=asked,
-        sent=len(due),
+        sent=sum(asked is None or r.turn == 1 for r in due),
         client_cpu=max((_share(points, start_s, end_s) for points in run.cpu), default=0.0),
         processes=len(run.cpu),
     )

@@ -74,6 +74,7 @@ class Client:
         return RequestRecord(
             prompt_id, due_s, sent_s, answer.first_token_s, self._clock() if answer.done_s is None else answer.done_s,
             answer.prompt_tokens, answer.output_tokens, answer.text, answer.error, answer.first_answer_s,
+            cached_tokens=answer.cached_tokens,
         )  # fmt: skip
 
     def _bound(self, length: int | None, limit: int | None) -> dict[str, Any]:

@@ -52,12 +52,26 @@ class LoadRequest:
 
 
 def order_of(workload: Workload, seed: int, later: Collection[int] = ()) -> list[int]:
-    """The rows of a workload in the order in which a load sends them, over and over; see `LoadRequest`."""
-    rows = list(range(len(workload.prompts)))
+    """The order in which a load sends a workload, over and over; see `LoadRequest`.
+
+    Returns:
+        Its rows; of one of conversations their numbers, those last whose first turn is to come later.
+    """
+    talks, known = workload.conversations, frozenset(later)
+    order = list(range(len(workload.prompts) if talks is None else len(talks.rows)))
     if not workload.in_order:
-        random.Random(seed).shuffle(rows)
-        rows.sort(key=frozenset(later).__contains__)
-    return rows
+        random.Random(seed).shuffle(order)
+        order.sort(key=lambda number: (number if talks is None else talks.rows[number][0]) in known)
+    return order
+
+
+def fixed_rows(workload: Workload, seed: int) -> list[int]:
+    """The rows whose prompts are the same in every load, in the order in which a load sends them."""
+    order, talks = order_of(workload, seed), workload.conversations
+    if talks is None:
+        return order
+    fixed = frozenset(talks.fixed_rows)
+    return [row for number in order for row in talks.rows[number] if row in fixed]
 
 
 class ClientPool:
@@ -211,7 +225,11 @@ class _ClientProcess:
     def load_prompts(self, workload: Workload) -> None:
         """Hand over the prompts, unless the process has them already."""
         if self._prompts_of is not workload:
-            self.send(Prompts(workload.prompts, workload.output_tokens, workload.limits, workload.fields))
+            self.send(
+                Prompts(
+                    workload.prompts, workload.output_tokens, workload.limits, workload.fields, workload.conversations
+                )
+            )
             self._prompts_of = workload
 
     def send(self, message: object) -> None:

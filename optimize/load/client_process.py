@@ -26,8 +26,11 @@ from optimize.load.client import Client
 from optimize.load.protocol import ClientShare, Follow, Prompts, Report, Stop
 from optimize.load.session import open_session
 from optimize.redaction import redacted_streams, register, register_environment
+from optimize.workload.conversation import Dialogue, Exchange, Single
 
 REPORT_S = 0.05
+_ARRIVALS = -1
+"""Source of the requests that a schedule has sent; users are sources by their number, conversations by themselves."""
 
 
 @dataclass(slots=True)
@@ -35,6 +38,7 @@ class _Pending:
     row: int
     due_s: float
     sent_s: float
+    turn: int
 
 
 @dataclass
@@ -46,8 +50,9 @@ class _Load:
     session: aiohttp.ClientSession
     records: list[RequestRecord] = field(default_factory=list)
     pending: dict[asyncio.Task[RequestRecord], _Pending] = field(default_factory=dict)
-    upcoming: dict[int, float] = field(default_factory=dict)
+    upcoming: dict[object, float] = field(default_factory=dict)
     source: asyncio.Task[None] | None = None
+    talks: dict[asyncio.Task[RequestRecord], object] = field(default_factory=dict)
     count: int = 0
 
     def __post_init__(self) -> None:
@@ -60,7 +65,8 @@ class _Load:
     def follow(self, order: Follow) -> None:
         if self.source is not None:
             self.source.cancel()
-        self.upcoming.clear()
+        talks = set(self.talks.values())  # which go on, as requests do that were sent
+        self.upcoming = {source: due_s for source, due_s in self.upcoming.items() if source in talks}
         self.count = 0  # a profile begins with the first row, whatever the warm-up sent
         self.source = asyncio.create_task(self._generate(order))
         self.source.add_done_callback(_end_with)
@@ -76,31 +82,71 @@ class _Load:
         for number, offset_s in enumerate(arrivals.due_times_s(order.seed)):
             if number % processes != index:
                 continue
-            due_s = self.upcoming[0] = order.start_s + offset_s
+            due_s = self.upcoming[_ARRIVALS] = order.start_s + offset_s
             if (wait := due_s - self.clock()) > 0:
                 await asyncio.sleep(wait)
-            self._send(0, due_s)
+            self._arrive(due_s)
 
     async def _user(self, user: int, think_s: float, due_s: float) -> None:
         while True:
-            self.upcoming[user] = due_s
-            # A zero sleep even without a pause: a server that refuses at once must not starve the event loop.
-            await asyncio.sleep(max(0.0, due_s - self.clock()))
-            record = await self._send(user, due_s)
+            dialogue = self._next()
+            record = await self._turn(user, dialogue, due_s)
+            record = await self._go_on(user, dialogue, record, think_s)
             due_s = record.done_s + think_s
 
-    def _send(self, source: int, due_s: float) -> asyncio.Task[RequestRecord]:
-        self.upcoming.pop(source, None)
-        row = self.share.rows[(self.count * self.share.processes + self.share.index) % len(self.share.rows)]
+    def _arrive(self, due_s: float) -> None:
+        """Send the next request of a schedule; the later turns of its conversation follow their own answers."""
+        dialogue = self._next()
+        first = self._send(_ARRIVALS, dialogue, due_s)
+        if not dialogue.ended:
+            talk = asyncio.create_task(self._talk(dialogue, first))
+            self.talks[talk] = dialogue
+            talk.add_done_callback(_end_with)
+            talk.add_done_callback(self.talks.pop)
+
+    async def _talk(self, dialogue: Exchange, first: asyncio.Task[RequestRecord]) -> RequestRecord:
+        return await self._go_on(dialogue, dialogue, await first, 0.0)
+
+    async def _go_on(self, source: object, dialogue: Exchange, record: RequestRecord, think_s: float) -> RequestRecord:
+        """Send the turns after one that was answered, each after the answer to the one before; returns the last."""
+        while not dialogue.ended:
+            record = await self._turn(source, dialogue, record.done_s + dialogue.pause_s(think_s))
+        return record
+
+    async def _turn(self, source: object, dialogue: Exchange, due_s: float) -> RequestRecord:
+        self.upcoming[source] = due_s
+        # A zero sleep even without a pause: a server that refuses at once must not starve the event loop.
+        await asyncio.sleep(max(0.0, due_s - self.clock()))
+        return await self._send(source, dialogue, due_s)
+
+    def _next(self) -> Exchange:
+        """The next request, or conversation, of this process."""
+        share, prompts = self.share, self.prompts
+        number = share.rows[(self.count * share.processes + share.index) % len(share.rows)]
         self.count += 1
-        lengths = self.prompts.output_tokens
-        length = None if lengths is None else min(lengths[row], self.share.bounds.max_tokens)
-        limit = None if self.prompts.limits is None else self.prompts.limits[row]
-        fields = None if self.prompts.fields is None else self.prompts.fields[row]
-        task = asyncio.create_task(self.client.send(row, self.prompts.prompts[row], due_s, length, limit, fields))
-        self.pending[task] = _Pending(row, due_s, self.clock())
+        if prompts.conversations is None:
+            return Single(number, prompts.prompts[number])
+        opening = prompts.prompts[prompts.conversations.rows[number][0]]
+        return Dialogue(prompts.conversations, number, opening, self._bound)
+
+    def _bound(self, row: int) -> int:
+        """Most tokens of the answer to a row."""
+        bounds = (self.prompts.output_tokens, self.prompts.limits)
+        return min([self.share.bounds.max_tokens, *(tokens[row] for tokens in bounds if tokens is not None)])
+
+    def _send(self, source: object, dialogue: Exchange, due_s: float) -> asyncio.Task[RequestRecord]:
+        self.upcoming.pop(source, None)
+        task = asyncio.create_task(self._exchange(dialogue, due_s))
+        self.pending[task] = _Pending(dialogue.row, due_s, self.clock(), dialogue.turn)
         task.add_done_callback(self._ended)
         return task
+
+    async def _exchange(self, dialogue: Exchange, due_s: float) -> RequestRecord:
+        row, lengths, limits = dialogue.row, self.prompts.output_tokens, self.prompts.limits
+        length = None if lengths is None else min(lengths[row], self.share.bounds.max_tokens)
+        limit = None if limits is None else limits[row]
+        fields = None if self.prompts.fields is None else self.prompts.fields[row]
+        return dialogue.take(await self.client.send(row, dialogue.prompt, due_s, length, limit, fields))
 
     def _ended(self, task: asyncio.Task[RequestRecord]) -> None:
         del self.pending[task]
@@ -118,9 +164,10 @@ class _Load:
         """End the load; requests without an answer are given up."""
         now = self.clock()
         given_up = [
-            RequestRecord(p.row, p.due_s, p.sent_s, None, now, 0, 0, "", "timeout") for p in self.pending.values()
+            RequestRecord(p.row, p.due_s, p.sent_s, None, now, 0, 0, "", "timeout", turn=p.turn)
+            for p in self.pending.values()
         ]
-        tasks = [*self.pending] if self.source is None else [self.source, *self.pending]
+        tasks = [*self.talks, *self.pending] if self.source is None else [self.source, *self.talks, *self.pending]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -130,7 +130,7 @@ class _Generator:
     def __init__(self, clients: Clients, engine: Engine, traffic: Traffic, control: LoadControl) -> None:
         self._clients, self._engine, self._traffic, self._control = clients, engine, traffic, control
         self._load, self._clock = traffic.load, control.clock
-        self._limits = Limits(traffic.load, control.pace)
+        self._limits = Limits(traffic.load, control.pace, *_rhythm(traffic))
 
     def run(self) -> LoadResult:
         control, began = self._control, self._clock.now()
@@ -232,13 +232,14 @@ class _Generator:
             return lambda *_: False
 
         def piles_up(start_s: float, now: float) -> bool:
-            ended = sum(start_s <= r.done_s < now for r in run.records)
+            # Of a conversation the schedule has the first turn alone.
+            ended = sum(r.turn == 1 and start_s <= r.done_s < now for r in run.records)
             return steady_state.backlog(self._scheduled(0.0, start_s, now) or 0, ended) is not None
 
         return piles_up
 
     def _scheduled(self, began_s: float, start_s: float, end_s: float) -> int | None:
-        """How many requests the schedule placed in the window; None in a closed loop."""
+        """How many requests, or conversations, the schedule placed in the window; None in a closed loop."""
         arrivals = self._traffic.arrivals
         if isinstance(arrivals, ClosedLoop):
             return None
@@ -266,3 +267,11 @@ def _first_rate(arrivals: Arrivals) -> float:
     assert not isinstance(arrivals, ClosedLoop)
     open_loop: OpenLoop = arrivals
     return open_loop.first_rate_per_s
+
+
+def _rhythm(traffic: Traffic) -> tuple[float, float]:
+    """Mean turns of a conversation, and mean seconds of the pauses between them; one and none without conversations."""
+    talks, arrivals = traffic.workload.conversations, traffic.arrivals
+    if talks is None:
+        return 1.0, 0.0
+    return talks.mean_turns, talks.mean_pause_s(arrivals.think_s if isinstance(arrivals, ClosedLoop) else 0.0)

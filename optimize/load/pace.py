@@ -97,10 +97,14 @@ class Limits:
     Attributes:
         load: The settings; what the user sets there takes the place of what follows from the pace.
         pace: The baseline's pace; None measures as long as it takes.
+        turns: Mean turns of a conversation.
+        pause_s: Mean seconds of the pauses between them.
     """
 
     load: Load
     pace: Pace | None = None
+    turns: float = 1.0
+    pause_s: float = 0.0
 
     @property
     def request_s(self) -> float:
@@ -115,9 +119,25 @@ class Limits:
         return max(self.load.first_answer_max_s, slow_s)
 
     def warmup_s(self, records: Sequence[RequestRecord]) -> float:
-        """Longest warm-up: at least the time of two answers, so that every user has had one from a busy engine."""
-        derived = max(self.load.warmup_settle_s, _ANSWERS_TO_SETTLE * self._answer_s(records))
+        """Longest warm-up: at least the time of two answers, so that every user has had one from a busy engine.
+
+        Of conversations, it is the time of two of mean length: see `mixing_s`.
+        """
+        answer_s = self.turns * (self._answer_s(records) + self.pause_s)
+        derived = max(self.load.warmup_settle_s, _ANSWERS_TO_SETTLE * answer_s)
         return _set(self.load.warmup_max_s, derived)
+
+    def mixing_s(self, records: Sequence[RequestRecord]) -> float:
+        """Second of the load from which all turns of conversations come as often as the workload holds them; 0 without.
+
+        A load begins with first turns alone. It is mixed after the time of two conversations of mean length, answers
+        and pauses: each user has then been through two on average, and of a schedule only turns are missing of
+        conversations that are longer than that.
+        """
+        if self.turns == 1 or not records:
+            return 0.0
+        latency_s = sum(r.latency_s for r in records) / len(records)
+        return _ANSWERS_TO_SETTLE * self.turns * (latency_s + self.pause_s)
 
     @property
     def window_s(self) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from objectives import RequestRecord
 from optimize.engine.base import Endpoint, RequestConfig
 from optimize.load.arrivals import Arrivals
+from optimize.workload.conversation import Conversations
 
 if TYPE_CHECKING:  # a client process needs none of what a workload is loaded with
     from optimize.workload.workload import Prompt
@@ -22,6 +23,7 @@ class Prompts:
     output_tokens: Sequence[int] | None
     limits: Sequence[int] | None = None
     fields: Sequence[Mapping[str, Any]] | None = None
+    conversations: Conversations | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +50,9 @@ class ClientShare:
         endpoint: The engine.
         request: Decoding settings of every request.
         bounds: What bounds every request.
-        rows: Order in which the load sends its prompts, over and over.
+        rows: Order in which the load sends its prompts, over and over; numbers of conversations where there are any.
         index: Number of this process, from 0.
-        processes: Number n of processes that share the load; each takes every nth request or user.
+        processes: Number n of processes that share the load; each takes every nth arrival or user.
         began: `time.monotonic()` at second 0 of the load; all processes share this clock.
     """
 

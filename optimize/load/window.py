@@ -81,7 +81,7 @@ class Window:
             self._clock.sleep(min(max(_WATCH_S, looking_s / _LOOKING_SHARE), max(0.0, limit_s - now)))
 
     def warm_up(self) -> None:
-        """Wait until enough requests have ended to look at them.
+        """Wait until enough requests have ended to look at them, and the turns of conversations are mixed.
 
         Raises:
             EngineFailure: no request was answered.
@@ -91,14 +91,17 @@ class Window:
 
         def is_warm(now: float) -> bool:
             enough = now >= load.warmup_s and len(records) >= load.warmup_requests and self._any_answer()
-            return enough or (bool(records) and now >= self._limits.warmup_s(records))
+            return (enough and now >= self._limits.mixing_s(records)) or (
+                bool(records) and now >= self._limits.warmup_s(records)
+            )
 
         now = self.until(is_warm)
         if not self._any_answer():
             raise self._too_slow(0, now, "warm-up")
 
     def opening_s(self) -> float:
-        """When the window opens: with the first request of the steady state, but not before the shortest warm-up.
+        """When the window opens: with the first request of the steady state, but not before the shortest warm-up, nor
+        before the turns of conversations are mixed.
 
         A load that has not settled by the end of the longest warm-up is measured from then on, and `LoadResult` says
         whether it did. After a fixed number of iterations the steady state is not looked for.
@@ -107,10 +110,11 @@ class Window:
             return self.run.clock()
         openings: list[float] = []
 
-        def steady(_: float) -> bool:
+        def steady(now: float) -> bool:
             since_s = self._steady_since_s()
             if since_s is not None:
-                openings.append(max(since_s, self._load.warmup_s))
+                mixed_s = min(now, self._limits.mixing_s(self.run.records))  # the longest warm-up may have ended first
+                openings.append(max(since_s, self._load.warmup_s, mixed_s))
             return bool(openings)
 
         end_s = self.until(steady, self._limits.warmup_s(self.run.records))

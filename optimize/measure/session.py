@@ -30,6 +30,7 @@ from optimize.load.audit import Audit
 from optimize.load.client_pool import ClientPool
 from optimize.outcome import Completed, Infeasible, Role
 from optimize.plan import Plan, make_plan
+from optimize.report.turns import turn_records, turn_table
 from optimize.search.space import QUANTIZATION
 from optimize.study.target import only_point
 from optimize.tracking.tracker import Tracker
@@ -136,6 +137,14 @@ def _scored(seconds: Mapping[str, float]) -> str:
     return f", quality scored for {scoring_s:.1f} s" if scoring_s >= 1 else ""
 
 
+def _by_turn(plan: Plan, records: Sequence[TrialRecord]) -> list[str]:
+    """The table of a conversation's turns, over all repeats; nothing where conversations have one turn."""
+    if plan.workload.conversations is None:
+        return []
+    table = turn_table(turn_records(Ledger(plan.folder), records))
+    return [*table, ""] if table else []
+
+
 def report(plan: Plan, records: Sequence[TrialRecord]) -> str:
     """Figures, phases, audit and signature of all repeats, in Markdown."""
     if not records:
@@ -147,7 +156,7 @@ def report(plan: Plan, records: Sequence[TrialRecord]) -> str:
     for name, estimate in {name: figures[name] for name in [*plan.objectives, *figures] if name in figures}.items():
         each = [figure(r.estimates[name]) for r in records if len(records) > 1]
         lines.append(f"| {name} | " + " | ".join([figure(estimate), *each]) + " |")
-    lines.append("")
+    lines += ["", *_by_turn(plan, records)]
     for record in records:
         s = record.seconds
         phases = ", ".join(f"{phase} {taken_s:.1f} s" for phase, taken_s in phases_in(s).items())

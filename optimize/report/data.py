@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from objectives import Direction, Estimate
+from objectives import Direction, Estimate, RequestRecord
 from optimize.decision.constraints import Limit
 from optimize.decision.recommendation import Candidate, Recommendation
 from optimize.formatting import title_of, unit_of
@@ -59,6 +59,7 @@ class InspectedTrial:
         latencies_s: Latencies of all answered requests that were due within a window.
         last_s: (due, latency) of the last measurement's answered requests, in seconds since its load began.
         series: The last measurement's telemetry.
+        turns: The requests within the windows, where conversations were sent turn by turn.
     """
 
     kind: str
@@ -67,6 +68,7 @@ class InspectedTrial:
     latencies_s: Sequence[float]
     last_s: Sequence[tuple[float, float]]
     series: Mapping[str, Sequence[tuple[float, float]]]
+    turns: Sequence[RequestRecord] = ()
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from optimize.ledger import Ledger, TrialRecord
 from optimize.outcome import State
 from optimize.report.data import Facts, InspectedTrial, Knob
 from optimize.report.importance import Share
+from optimize.report.turns import turn_records
 from optimize.study import confirmation
 from optimize.study.info import info_of
 from optimize.study.noise_floor import noise_floor_of
@@ -113,6 +114,7 @@ def _inspected(kind: str, number: int, ledger: Ledger, records: Sequence[TrialRe
         latencies_s=[latency for window in windows for _, latency in window],
         last_s=ledger.read_latencies(measured[-1].number) if measured else [],
         series=ledger.read_series(measured[-1].number) if measured else {},
+        turns=turn_records(ledger, measured),
     )
 
 

@@ -18,7 +18,9 @@ from optimize.report.data import KINDS, Facts, InspectedTrial
 from optimize.report.rationale import NOT_CONFIRMED, exclusions
 from optimize.report.terminal import request_fields
 from optimize.report.time_spent import costs_of, start_phases_s, windows_in_words
+from optimize.report.turns import HEADINGS, early_ends, turn_rows
 
+TURN_HEADINGS = HEADINGS
 _TRIALS_PER_REASON, _CANDIDATES = 5, 10
 _CONDITIONS = ("machine", "engine", "model", "source", "workload", "load", "quality", "tasks")
 _NOT_REPEATED = ("study.fresh=", "study.trials=", "study.minutes=", "study.name=", "output_dir=", "confirm.", "search.")
@@ -166,6 +168,14 @@ def _measure(overrides: Sequence[str], params: Mapping[str, Any]) -> str:
 def inspected(facts: Facts) -> list[dict[str, Any]]:
     """The configurations whose requests are drawn."""
     return [_inspected(c) for c in facts.inspected if c.latencies_s]
+
+
+def turns(facts: Facts) -> list[dict[str, Any]]:
+    """The tables by turn of the configurations whose requests are drawn, where conversations were sent turn by turn."""
+    return [
+        {"name": KINDS[c.kind], "rows": turn_rows(c.turns), "note": early_ends(c.turns)}
+        for c in facts.inspected if c.turns
+    ]  # fmt: skip
 
 
 def _inspected(c: InspectedTrial) -> dict[str, Any]:

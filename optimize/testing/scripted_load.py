@@ -6,13 +6,14 @@ import heapq
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from objectives import RequestRecord
 from optimize.engine.base import Endpoint
 from optimize.load.arrivals import Arrivals, ClosedLoop
 from optimize.load.client_pool import LoadRequest
-from optimize.workload.workload import Prompt
+from optimize.workload.conversation import Dialogue, Exchange, Single
+from optimize.workload.example import Prompt
 
 _CALL_S = 1e-6
 """What a call costs at least, as on a real clock: a wait of less than the clock resolves would never end."""
@@ -41,6 +42,7 @@ class ScriptedRequest:
         row: Row of the workload that is sent.
         prompt: Its prompt.
         max_tokens: Bound on the answer.
+        turn: Turn of its conversation, from 1.
     """
 
     at: float
@@ -48,6 +50,7 @@ class ScriptedRequest:
     row: int
     prompt: Prompt
     max_tokens: int
+    turn: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +62,16 @@ class ScriptedAnswer:
         error: As in `RequestRecord`.
         text: The answer, or what the server said of the error.
         tokens: Tokens of the answer.
+        prompt_tokens: Tokens of the prompt.
+        cached_tokens: Those of them that the server found in its cache; None where it does not say.
     """
 
     latency_s: float = 0.05
     error: str | None = None
     text: str = "a b"
     tokens: int = 2
+    prompt_tokens: int = 3
+    cached_tokens: int | None = None
 
 
 Server = Callable[[ScriptedRequest], ScriptedAnswer]
@@ -127,12 +134,12 @@ class ScriptedClients:
 
 @dataclass(order=True)
 class _Event:
-    """A request that falls due (`record` is None), or ends."""
+    """A request that falls due (`record` is None), or ends; of an exchange that begins with it where that is None."""
 
     at_s: float
     order: int
-    user: int = field(compare=False)
     generation: int = field(compare=False)
+    exchange: Exchange | None = field(compare=False, default=None)
     record: RequestRecord | None = field(compare=False, default=None)
 
 
@@ -146,10 +153,13 @@ class ScriptedLoad:
         self.unanswered: list[RequestRecord] = []
         self.cpu: list[list[tuple[float, float]]] = []
         self._events: list[_Event] = []
-        self._order, self._sent, self._generation = itertools.count(), itertools.count(), 0
+        self._order, self._sent, self._begun, self._generation = itertools.count(), itertools.count(), 0, 0
         self._think_s: float | None = None
         self._due_times: Iterator[float] = iter(())
-        self._rows = sorted(range(len(request.workload.prompts)), key=frozenset(request.later).__contains__)
+        workload, later = request.workload, frozenset(request.later)
+        self._talks = workload.conversations
+        rows = range(len(workload.prompts)) if self._talks is None else [rows[0] for rows in self._talks.rows]
+        self._rows = sorted(range(len(rows)), key=lambda number: rows[number] in later)
 
     def clock(self) -> float:
         return self._clock.now() - self.began
@@ -158,11 +168,11 @@ class ScriptedLoad:
         self.update()
         start_s = self.clock() if start_s is None else start_s
         self._generation += 1
-        self._sent = itertools.count()
+        self._sent, self._begun = itertools.count(), 0
         if isinstance(arrivals, ClosedLoop):
             self._think_s = arrivals.think_s
-            for user in range(arrivals.users):
-                self._push(start_s, user)
+            for _ in range(arrivals.users):
+                self._push(start_s)
         else:
             self._think_s = None
             self._due_times = (start_s + due_s for due_s in arrivals.due_times_s(self._request.seed))
@@ -174,7 +184,7 @@ class ScriptedLoad:
             event = heapq.heappop(self._events)
             if event.record is not None:
                 self._end(event, event.record)
-            elif event.generation == self._generation:
+            elif event.generation == self._generation or event.exchange is not None:
                 self._send(event)
 
     def oldest_due_s(self) -> float:
@@ -186,36 +196,55 @@ class ScriptedLoad:
         self.update()
         for event in self._events:
             if (r := event.record) is not None:
-                self.unanswered.append(
-                    RequestRecord(r.prompt_id, r.due_s, r.sent_s, None, self.clock(), 0, 0, "", "timeout")
-                )
+                self.unanswered.append(replace(
+                    r, first_token_s=None, done_s=self.clock(), prompt_tokens=0, output_tokens=0, text="",
+                    error="timeout",
+                ))  # fmt: skip
 
-    def _push(self, at_s: float, user: int, record: RequestRecord | None = None) -> None:
-        heapq.heappush(self._events, _Event(at_s, next(self._order), user, self._generation, record))
+    def _push(self, at_s: float, exchange: Exchange | None = None, record: RequestRecord | None = None) -> None:
+        heapq.heappush(self._events, _Event(at_s, next(self._order), self._generation, exchange, record))
 
     def _push_next(self) -> None:
         due_s = next(self._due_times, None)
         if due_s is not None:
-            self._push(due_s, 0)
+            self._push(due_s)
+
+    def _next(self) -> Exchange:
+        number, workload = self._rows[self._begun % len(self._rows)], self._request.workload
+        self._begun += 1
+        if self._talks is None:
+            return Single(number, workload.prompts[number])
+        return Dialogue(self._talks, number, workload.prompts[self._talks.rows[number][0]], self._bound)
+
+    def _bound(self, row: int) -> int:
+        return min(self._request.max_tokens, self._request.workload.bound(row))
 
     def _send(self, event: _Event) -> None:
         number, sent_s, request = next(self._sent), event.at_s + self._send_lag_s, self._request
-        row = self._rows[number % len(self._rows)]
-        bound, prompt = min(request.max_tokens, request.workload.bound(row)), request.workload.prompts[row]
-        answer = self._server(ScriptedRequest(self.began + sent_s, number, row, prompt, bound))
+        exchange = event.exchange or self._next()
+        row, turn = exchange.row, exchange.turn
+        answer = self._server(
+            ScriptedRequest(self.began + sent_s, number, row, exchange.prompt, self._bound(row), turn)
+        )
         if answer.latency_s > request.timeout_s:
             answer = ScriptedAnswer(request.timeout_s, "timeout", "", 0)
         assert answer.latency_s > 0, "an answer in no time would leave a closed loop in an endless loop"
         done_s = sent_s + answer.latency_s
         first_token_s = None if answer.error else sent_s + answer.latency_s / max(1, answer.tokens)
         tokens = 0 if answer.error else answer.tokens
-        self._push(done_s, event.user, RequestRecord(
-            row, event.at_s, sent_s, first_token_s, done_s, 3, tokens, answer.text, answer.error
+        self._push(done_s, exchange, RequestRecord(
+            row, event.at_s, sent_s, first_token_s, done_s, answer.prompt_tokens, tokens, answer.text, answer.error,
+            turn=turn, cached_tokens=answer.cached_tokens,
         ))  # fmt: skip
-        if self._think_s is None:
+        if self._think_s is None and event.exchange is None:
             self._push_next()
 
     def _end(self, event: _Event, record: RequestRecord) -> None:
+        exchange = event.exchange
+        assert exchange is not None
+        record = exchange.take(record)
         self.records.append(record)
-        if self._think_s is not None and event.generation == self._generation:
-            self._push(record.done_s + self._think_s, event.user)
+        if not exchange.ended:
+            self._push(record.done_s + exchange.pause_s(self._think_s or 0.0), exchange)
+        elif self._think_s is not None and event.generation == self._generation:
+            self._push(record.done_s + self._think_s)

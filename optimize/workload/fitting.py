@@ -10,15 +10,19 @@ from pathlib import Path
 import numpy as np
 
 from optimize.checkpoint import local_folder
+from optimize.config.measuring import CUT, LEAVE_OUT
 from optimize.config.schema import StudyConfig
 from optimize.errors import ConfigError
 from optimize.traces.requests import Ints, Requests
 from optimize.workload.context import Context
+from optimize.workload.conversation import Conversations, text_of
+from optimize.workload.conversation_room import whole, with_room
 from optimize.workload.counting import prompt_tokens
 from optimize.workload.cutting import cut_from_left
 from optimize.workload.room import Row, Verdict, judge
+from optimize.workload.shared_prefix import with_shared_prefix
 from optimize.workload.tokens import special_tokens
-from optimize.workload.workload import Prompt, Workload, load_workload
+from optimize.workload.workload import Workload, load_workload
 
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json", "chat_templates")
 
@@ -59,6 +63,7 @@ def fitted_workload(
         recorded, first = _recorded_within(recorded, config, context)
     workload = load_workload(source, model, cache, config.study.seed, recorded)
     workload = replace(workload, notes=[*workload.notes, *first.workload.notes])
+    workload = with_shared_prefix(workload, source.shared_prefix, model, config.study.seed)
     if remote:
         return Fitted(workload)
     template = {**(config.engine.get("flags") or {}), **config.model.flags}.get("chat_template")
@@ -93,24 +98,32 @@ def _recorded_within(recorded: Requests, config: StudyConfig, context: Context) 
 def _within(
     workload: Workload, config: StudyConfig, context: Context, template: str | None, say: Callable[[str], None]
 ) -> Fitted:
-    """The rows that fit, judged by the tokens of their prompts."""
-    model, cache, rows = config.model.path, Path(config.cache_dir), range(len(workload.prompts))
+    """The rows that fit, judged by the tokens of their prompts; of conversations by those of their first turns."""
+    model, cache, talks = config.model.path, Path(config.cache_dir), workload.conversations
+    rows = list(range(len(workload.prompts))) if talks is None else [turns[0] for turns in talks.rows]
     answers = [_answer(workload, row) for row in rows]
     room = [context.tokens - answer for answer in answers]
     if has_template(model) is None:
         return Fitted(workload)
     try:
-        counts = prompt_tokens(workload.prompts, room, model, cache, template, say)
+        prompts = [workload.prompts[row] for row in rows]
+        counts = {rows[i]: n for i, n in prompt_tokens(prompts, room, model, cache, template, say).items()}
+        talks = talks and with_room(talks, context, model, cache)
     except ConfigError:  # no tokenizer's file: what does not fit is the engine's to refuse
         note = (
             f"workload {workload.name}: its rows are not compared with {context.origin}: {model} has no tokenizer.json"
         )
         return Fitted(replace(workload, notes=[*workload.notes, note]))
-    verdict = judge(
-        [Row(row, counts.get(row, 1), answers[row]) for row in rows], context, config.workload.too_long, workload.name,
-        free_answers=_is_free(config),
-    )  # fmt: skip
-    return _applied(workload, verdict, counts, model)
+    tokens = [Row(row, counts.get(row, 1), answer) for row, answer in zip(rows, answers, strict=True)]
+    verdict = judge(tokens, context, _too_long(config, talks), workload.name, free_answers=_is_free(config))
+    verdict = verdict if talks is None else whole(verdict, talks)
+    return _applied(replace(workload, conversations=talks), verdict, counts, model)
+
+
+def _too_long(config: StudyConfig, talks: Conversations | None) -> str:
+    """`workload.too_long`; a conversation is not cut from its left, where its later turns begin, but left out."""
+    setting = config.workload.too_long
+    return LEAVE_OUT if talks is not None and setting == CUT else setting
 
 
 def _answer(workload: Workload, row: int) -> int:
@@ -153,7 +166,9 @@ def as_text(workload: Workload, model: str) -> Workload:
         f"workload {workload.name}: {model} has no chat template, so its {len(chats)} chats are sent as plain text "
         '("User: ...", "Assistant: ..."); engine.flags.chat_template sets one'
     )
-    return replace(workload, prompts=[text_of(p) for p in workload.prompts], notes=[*workload.notes, note])
+    talks = workload.conversations and replace(workload.conversations, plain=True)
+    prompts = [text_of(prompt) for prompt in workload.prompts]
+    return replace(workload, prompts=prompts, conversations=talks, notes=[*workload.notes, note])
 
 
 def has_template(model: str) -> bool | None:
@@ -166,11 +181,3 @@ def has_template(model: str) -> bool | None:
         return True
     settings = folder / "tokenizer_config.json"
     return settings.is_file() and bool(json.loads(settings.read_text(encoding="utf-8")).get("chat_template"))
-
-
-def text_of(prompt: Prompt) -> str:
-    """A prompt as plain text: messages below each other, each after its role, and the assistant's turn left open."""
-    if isinstance(prompt, str):
-        return prompt
-    turns = [f"{message['role'].capitalize()}: {message['content']}" for message in prompt]
-    return "\n\n".join([*turns, "Assistant:"])

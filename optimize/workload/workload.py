@@ -14,14 +14,16 @@ from typing import Any
 import numpy as np
 
 from optimize.config.instantiate import build
-from optimize.config.measuring import WorkloadSource
+from optimize.config.measuring import ALL, WorkloadSource
 from optimize.errors import ConfigError
 from optimize.traces.requests import Requests
+from optimize.workload.conversation import Conversations
 from optimize.workload.example import Prompt as Prompt
 from optimize.workload.lengths import Lengths
 from optimize.workload.reading import read
 from optimize.workload.texts import of_lengths, of_requests
 from optimize.workload.tokens import token_counts
+from optimize.workload.unrolling import unrolled
 
 _ANSWER_MARGIN, _MAX_TOKENS = 1.25, 128
 
@@ -40,6 +42,7 @@ class Workload:
         limits: Bound on the answer to each prompt, none above `max_tokens`; None where all have the same.
         fields: Further fields of each request's body, such as `tools`; None where no request has any.
         notes: What a user should know of how the source was read, each in a sentence.
+        conversations: How the rows follow each other where each is a turn; None where all rows stand by themselves.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Workload:
     limits: Sequence[int] | None = None
     fields: Sequence[Mapping[str, Any]] | None = None
     notes: Sequence[str] = ()
+    conversations: Conversations | None = None
 
     def bound(self, row: int) -> int:
         """Bound on the answer to one prompt, in tokens."""
@@ -60,7 +64,8 @@ class Workload:
         """The workload with these rows alone."""
         columns = {name: getattr(self, name) for name in ("prompts", "references", "output_tokens", "limits", "fields")}
         selection: dict[str, Any] = {name: [column[row] for row in rows] for name, column in columns.items() if column}
-        return replace(self, **selection)
+        talks = None if self.conversations is None else self.conversations.only(rows)
+        return replace(self, **selection, conversations=talks)
 
     @property
     def hash(self) -> str:
@@ -72,6 +77,8 @@ class Workload:
             parts += [self.limits or [], self.in_order]
         if self.fields is not None:
             parts.append(self.fields)
+        if (talks := self.conversations) is not None:
+            parts += [list(map(list, talks.rows)), list(talks.think_s), talks.live]
         sha = hashlib.sha256()
         for text in _json_of(parts):
             sha.update(text.encode())
@@ -107,19 +114,26 @@ def load_workload(
         ConfigError: what `optimize.workload.reading.read` raises, or lengths that do not fit.
     """
     reading = read(source, cache_folder)
-    prompts: Sequence[Prompt] = [example.prompt for example in reading.examples]
-    references = [example.reference for example in reading.examples if example.reference is not None]
+    examples, talks = reading.examples, None
     notes = [reading.note] if reading.note else []
+    if source.turns == ALL:
+        turns = unrolled(examples, source, seed)
+        examples, talks = turns.examples, turns.conversations
+        notes += [f"workload {source.name}, turn by turn: {turns.in_words}"]
+    prompts: Sequence[Prompt] = [example.prompt for example in examples]
+    references = [example.reference for example in examples if example.reference is not None]
     lengths = _lengths(source, len(prompts), seed, recorded)
-    fields = [example.fields for example in reading.examples] if any(e.fields for e in reading.examples) else None
+    fields = [example.fields for example in examples] if any(e.fields for e in examples) else None
     if lengths is None:
-        own = [example.max_tokens for example in reading.examples]
+        own = [example.max_tokens for example in examples]
         largest = max((limit for limit in own if limit), default=0)
         max_tokens = source.max_tokens or largest or _longest(references, model, cache_folder)
         limits = [min(limit or max_tokens, max_tokens) for limit in own] if any(own) else None
-        if notes and not references:
-            notes = [f"{reading.note}; answers have at most {max_tokens} tokens (workload.max_tokens)"]
-        return Workload(source.name, prompts, references, max_tokens, None, source.in_order, limits, fields, notes)
+        if reading.note and not references:
+            notes[0] = f"{reading.note}; answers have at most {max_tokens} tokens (workload.max_tokens)"
+        return Workload(
+            source.name, prompts, references, max_tokens, None, source.in_order, limits, fields, notes, talks
+        )
     prompt_tokens, output_tokens = lengths
     if recorded is not None:
         own_rows = recorded.texts is None and prompt_tokens is None
@@ -131,7 +145,7 @@ def load_workload(
     if bound is None:
         raise ConfigError("workload.prompt_tokens leaves no references to bound answers by: set workload.max_tokens")
     in_order = recorded is not None or source.in_order
-    return Workload(source.name, prompts, [], bound, output_tokens, in_order, None, fields, notes)
+    return Workload(source.name, prompts, [], bound, output_tokens, in_order, None, fields, notes, talks)
 
 
 def _recorded_prompts(

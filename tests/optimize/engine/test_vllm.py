@@ -35,6 +35,16 @@ def test_the_flag_for_the_kv_cache_overrides_the_older_variable() -> None:
     assert not any("VLLM_CPU_KVCACHE_SPACE" in word for word in words)
 
 
+def test_engines_say_what_they_found_cached_only_where_they_are_asked_to_and_never_once_deployed() -> None:
+    flag, launcher = "--enable-prompt-tokens-details", VllmLauncher()
+    assert flag not in launcher.arguments("some/model", 8000, {})
+    launcher.report_cached_tokens()
+    arguments = launcher.arguments("some/model", 8000, {"enable_prompt_tokens_details": False})
+    assert arguments.index(flag) < arguments.index("--no-enable-prompt-tokens-details")  # the user's own word counts
+    assert flag not in launcher.deploy_command(EngineConfig("some/model", "fp16"))
+    assert flag not in launcher.for_clients(0).arguments("some/model", 8000, {})
+
+
 def test_the_kind_of_start_must_be_valid() -> None:
     with pytest.raises(ConfigError, match="engine.start must be auto, warm or cold, got 'hot'"):
         VllmLauncher(start="hot")

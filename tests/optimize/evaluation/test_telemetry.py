@@ -38,6 +38,15 @@ vllm:num_preemptions_created{engine="0",model_name="model"} 1.7637e+09
 # HELP vllm:generation_tokens_total Number of generation tokens processed.
 # TYPE vllm:generation_tokens_total counter
 vllm:generation_tokens_total{engine="0",model_name="model"} 1.2345e+06
+# HELP vllm:prefix_cache_queries_total Prefix cache queries, in terms of number of queried tokens.
+# TYPE vllm:prefix_cache_queries_total counter
+vllm:prefix_cache_queries_total{engine="0",model_name="model"} 900.0
+# HELP vllm:prefix_cache_hits_total Prefix cache hits, in terms of number of cached tokens.
+# TYPE vllm:prefix_cache_hits_total counter
+vllm:prefix_cache_hits_total{engine="0",model_name="model"} 300.0
+# HELP vllm:external_prefix_cache_hits_total Prefix cache hits of a connector.
+# TYPE vllm:external_prefix_cache_hits_total counter
+vllm:external_prefix_cache_hits_total{engine="0",model_name="model"} 7.0
 # HELP vllm:time_to_first_token_seconds Histogram of time to first token in seconds.
 # TYPE vllm:time_to_first_token_seconds histogram
 vllm:time_to_first_token_seconds_bucket{engine="0",le="0.001",model_name="model"} 0.0
@@ -52,6 +61,8 @@ def test_figures_of_one_engine() -> None:
         "kv_cache_use": 0.03125,
         "preemptions": 4.0,
         "generated_tokens": 1_234_500.0,
+        "prefix_cache_queries": 900.0,
+        "prefix_cache_hits": 300.0,
     }
 
 
@@ -64,6 +75,8 @@ def test_engines_add_up_but_the_fullest_cache_counts() -> None:
         "kv_cache_use": 0.5,
         "preemptions": 8.0,
         "generated_tokens": 2_469_000.0,
+        "prefix_cache_queries": 1800.0,
+        "prefix_cache_hits": 600.0,
     }
     assert parse_metrics(second + EXPOSITION) == both
 

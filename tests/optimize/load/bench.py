@@ -32,13 +32,18 @@ class Bench:
         server: The script.
         dies_at_s: Seconds until the engine dies.
         send_lag_s: How late the clients send.
+        workload: What they send.
 
     Attributes:
         events: Phases and resets in the order in which they happened.
         phase_at: Phase -> the clock when it began.
     """
 
-    def __init__(self, server: Server = steady, dies_at_s: float = math.inf, send_lag_s: float = 0.0) -> None:
+    def __init__(
+        self, server: Server = steady, dies_at_s: float = math.inf, send_lag_s: float = 0.0,
+        workload: Workload = WORKLOAD,
+    ) -> None:  # fmt: skip
+        self._workload = workload
         self.clock = VirtualClock()
         self.clients = ScriptedClients(self.clock, server, send_lag_s)
         self.engine = ScriptedEngine(self.clock, self.clock.now() + dies_at_s)
@@ -48,7 +53,7 @@ class Bench:
     def run(self, arrivals: Arrivals, control: dict[str, Any] | None = None, **load: Any) -> LoadResult:
         settings = Load(arrivals=None, **{**SETTINGS, **load})
         options = {"phase": self._phase, **(control or {})}
-        traffic = Traffic(WORKLOAD, RequestConfig(), arrivals, settings)
+        traffic = Traffic(self._workload, RequestConfig(), arrivals, settings)
         return run_load(self.clients, self.engine, traffic, LoadControl(clock=self.clock, **options))
 
     def _phase(self, name: str) -> None:

@@ -14,8 +14,9 @@ from optimize.config.schema import StudyConfig
 from optimize.errors import ConfigError
 from optimize.traces.requests import Requests
 from optimize.workload.context import Context, context_of, longest_of
+from optimize.workload.conversation import text_of
 from optimize.workload.cutting import cut_from_left
-from optimize.workload.fitting import as_text, has_template, text_of
+from optimize.workload.fitting import as_text, has_template
 from optimize.workload.fitting import fitted_workload as fitted
 from optimize.workload.tokens import token_counts
 from optimize.workload.workload import Workload
