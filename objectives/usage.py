@@ -1,4 +1,4 @@
-"""Use of resources while the engine serves: processor time, KV cache, cached prefixes, preemptions."""
+"""Use of resources while the engine serves: processors, KV cache, cached prefixes, preemptions, accepted drafts."""
 
 from __future__ import annotations
 
@@ -60,3 +60,19 @@ class Preemptions(Objective):
     def estimate(self, measurement: Measurement) -> Estimate | None:
         samples = measurement.samples("preemptions")
         return self.point(samples[-1] - samples[0], len(samples)) if samples else None
+
+
+class DraftAcceptance(Objective):
+    """Share of the tokens proposed in the window by speculative decoding that the model accepted.
+
+    Absent without speculative decoding, and where nothing was proposed.
+    """
+
+    unit = "share"
+    direction = Direction.MAXIMIZE
+    log_scale = False
+
+    def estimate(self, measurement: Measurement) -> Estimate | None:
+        drafts, accepted = measurement.samples("draft_tokens"), measurement.samples("accepted_tokens")
+        proposed = drafts[-1] - drafts[0] if drafts and accepted else 0.0
+        return self.point((accepted[-1] - accepted[0]) / proposed, round(proposed)) if proposed > 0 else None

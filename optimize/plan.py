@@ -14,14 +14,14 @@ import numpy as np
 
 from objectives import Objective
 from objectives.accuracy import Accuracy
-from optimize.checkpoint import content_hash
 from optimize.config.grammar import one_line, variable
 from optimize.config.instantiate import build
 from optimize.config.measuring import ALL, WORKLOAD, Load
-from optimize.config.recipes import check_files, check_unquantized
+from optimize.config.recipes import check_files, check_readable, check_unquantized
 from optimize.config.schema import StudyConfig
 from optimize.databases import check_sqlite
 from optimize.decision.constraints import Limit, make_limits, read_bounds
+from optimize.engine.adapters import asked_in_words, check_adapters, flags_for
 from optimize.engine.base import Launcher
 from optimize.engine.flag_files import fingerprint, named_files
 from optimize.engine.flags import to_arguments
@@ -36,6 +36,7 @@ from optimize.load.arrivals import Arrivals, Trace
 from optimize.load.fixed_length import by_iterations
 from optimize.load.refused_rows import without_refused
 from optimize.load.scoring import check_scores, reference_of, signature_of
+from optimize.model.hashes import model_hash
 from optimize.model.sources import materialized
 from optimize.redaction import hidden_flags, is_secret, masked, redact_all
 from optimize.search import variables
@@ -47,7 +48,7 @@ from optimize.workload.workload import Workload
 
 _CONTEXT_FLAG = "max_model_len"
 _OPTUNA_TABLE, _MLFLOW_TABLE = "studies", "experiments"
-_FIXED = ("workload", "load", "model", "engine", "seed", "files", "tasks", "quality")
+_FIXED = ("workload", "load", "model", "engine", "seed", "files", "tasks", "quality", "asks")
 """Parts of the signature that must stay the same between the sessions of a study."""
 
 
@@ -84,7 +85,8 @@ class Plan:
     def engine_settings(self) -> str:
         """Hash of the settings that all engines of this study share and on which it depends whether one starts."""
         hardware = self.config.hardware  # the price has no influence on an engine
-        settings = masked([self.config.engine, {"name": hardware.name, "env": hardware.env}])  # whatever their secrets
+        engine = {name: value for name, value in self.config.engine.items() if name != "model"}
+        settings = masked([engine, {"name": hardware.name, "env": hardware.env}])  # whatever their secrets
         return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
     def fingerprint(self) -> dict[str, Any]:
@@ -96,6 +98,14 @@ class Plan:
             **{k: v for k, v in self.signature.items() if k in _FIXED},
         }
         return redact_all(settings)
+
+
+def content_of(plan: Plan, checkpoint: str) -> str:
+    """Hash of a checkpoint's files, with the files that flags name and the adapters that requests ask for: what an
+    engine's answers rest on.
+    """
+    parts = [plan.signature.get(key, "") for key in ("files", "asks")]
+    return "".join([model_hash(checkpoint, Path(plan.config.cache_dir)), *parts])
 
 
 def make_plan(config: StudyConfig) -> Plan:
@@ -110,6 +120,8 @@ def make_plan(config: StudyConfig) -> Plan:
     folder = _study_folder(config)
     for uri, table in ((config.tracking.storage, _OPTUNA_TABLE), (config.tracking.uri, _MLFLOW_TABLE)):
         check_sqlite(uri, table)
+    model_flags = {**flags_for(config.model.lora), **config.model.flags}
+    config = dataclasses.replace(config, model=dataclasses.replace(config.model, flags=model_flags))
     space = make_space(config.search_space, config.model, config.recipes, config.quantization, config.baseline)
     objectives, metrics = _metrics(config)
     limits = make_limits(read_bounds(config.constraints), metrics)
@@ -137,12 +149,13 @@ def make_plan(config: StudyConfig) -> Plan:
     bounded = [limit.metric for limit in limits]
     reference = reference_of(config, workload, [*objectives.values(), *(metrics[name] for name in bounded)])
     check_scores(workload, reference, objectives, metrics, bounded)
+    signature = _signature(config, launcher, arrivals, workload)
     return Plan(
         config=config, space=space, objectives=objectives, metrics=metrics, limits=limits, launcher=launcher,
         arrivals=arrivals, workload=workload, folder=folder,
         signature={
-            **_signature(config, launcher, arrivals, workload), **signature_of(config, reference), **_files(arguments),
-            **_tasks(metrics),
+            **signature, **signature_of(config, reference), **_files(arguments, Path(config.cache_dir)),
+            **_tasks(metrics, signature.get("asks", "")),
         },
         reference=reference,
     )  # fmt: skip
@@ -211,6 +224,10 @@ def _check_launcher(
     if launcher.request_knobs_only:
         if "quantization" in space.distributions:
             raise ConfigError("engine=remote cannot change quantization: choose space=request")
+        if config.model.lora:
+            raise ConfigError(
+                "engine=remote serves its own adapters: name one by engine.model, and leave out model.lora"
+            )
         if "memory_bytes" in objectives:
             raise ConfigError(
                 "engine=remote cannot measure memory_bytes: name the other objectives, "
@@ -219,23 +236,28 @@ def _check_launcher(
         return
     check_variables(config.engine.get("env") or {}, space.variables)
     model = config.model.path
+    check_readable([model, *(recipe.checkpoint for recipe in space.recipes_needed() if recipe.checkpoint)])
     looks_local = model.startswith((".", "/", "~")) or model.count("/") != 1 or Path(model.split("/")[0]).exists()
     if not Path(model).is_dir() and looks_local:
         raise ConfigError(f"model.path={model} is neither a folder nor a Hugging Face id: correct model.path")
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
         raise ConfigError(f"model.path={model} holds no config.json: give the folder of a Hugging Face model")
     check_unquantized(model, space.recipes_needed())
+    check_adapters({**(config.engine.get("flags") or {}), **config.model.flags}, model)
 
 
 def _signature(config: StudyConfig, launcher: Launcher, arrivals: Arrivals, workload: Workload) -> dict[str, str]:
+    flags = {**(config.engine.get("flags") or {}), **config.model.flags}
+    asked = "" if launcher.request_knobs_only else asked_in_words(flags, config.engine.get("model"))
     signature = {
         "machine": machine(),
         "engine": launcher.version(),
-        "model": f"{config.model.name} {content_hash(config.model.path)}",
+        "model": f"{config.model.name} {model_hash(config.model.path, Path(config.cache_dir))}",
         **({"source": config.model.source} if config.model.source else {}),
         "workload": f"{workload.name} {workload.hash}",
         "load": f"{arrivals.describe()}; {_lengths(config.load)}",
         "seed": str(config.study.seed),
+        **({"asks": asked} if asked else {}),
     }
     return redact_all(signature)
 
@@ -273,15 +295,20 @@ def _check_quotable(config: StudyConfig, space: SearchSpace, arguments: Sequence
             one_line(choice)
 
 
-def _files(arguments: Sequence[str]) -> dict[str, str]:
+def _files(arguments: Sequence[str], cache: Path) -> dict[str, str]:
     """The files that flags name, with their contents' hashes, as JSON; nothing where none is named."""
     names = sorted(named_files(arguments))
-    return {"files": json.dumps({name: fingerprint(name) for name in names}, ensure_ascii=False)} if names else {}
+    hashes = {name: model_hash(name, cache) if Path(name).is_dir() else fingerprint(name) for name in names}
+    return {"files": json.dumps(hashes, ensure_ascii=False)} if names else {}
 
 
-def _tasks(metrics: Mapping[str, Objective]) -> dict[str, str]:
+def _tasks(metrics: Mapping[str, Objective], asked: str) -> dict[str, str]:
     """The tasks with known answers, which are loaded to see that they can be; nothing where none is named."""
     tasks = {name: describe(metric, name) for name, metric in metrics.items() if isinstance(metric, Accuracy)}
+    if tasks and "," in asked:
+        raise ConfigError(
+            f"{next(iter(tasks))} asks for one model, and requests ask for {asked} in turn: choose one by engine.model"
+        )
     return {"tasks": "; ".join(dict.fromkeys(tasks.values()))} if tasks else {}
 
 

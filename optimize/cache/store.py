@@ -21,8 +21,8 @@ from optimize.entries import remove as remove_entry
 from optimize.errors import one_line
 from optimize.model.folder import is_own
 
-KINDS = ("accuracy", "checkpoints", "compiled", "datasets", "packages", "perplexity", "references", "tokens")
-_CHECKPOINTS, _SMALL = "checkpoints", ("accuracy", "datasets", "perplexity", "references", "tokens")
+KINDS = ("accuracy", "checkpoints", "compiled", "datasets", "hashes", "packages", "perplexity", "references", "tokens")
+_CHECKPOINTS, _SMALL = "checkpoints", ("accuracy", "datasets", "hashes", "perplexity", "references", "tokens")
 _OF_NO_SIZE = ("lock", "compress.log", "gguf.log")
 """Files of this project beside the entries."""
 _GIB, _DAY_S = 2**30, 86400

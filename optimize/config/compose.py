@@ -11,21 +11,35 @@ from io import StringIO
 from pathlib import Path
 
 import hydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from optimize.config import schema
 from optimize.config.locations import CONF, refuse_ambiguous, split_config_dirs, user_folders, with_installed_files
+from optimize.config.overrides import explanation, in_grammar
 from optimize.config.renames import SETTINGS
 from optimize.config.secrets import register_node, register_words
 from optimize.config.specialization import specialized
+from optimize.config.structured import with_texts
 from optimize.config.validate import validate
 from optimize.config.variables import with_variables
 from optimize.errors import ConfigError, closest
 
 _SEARCH_PATH = "hydra.searchpath"
+_REMEDIES = (
+    (
+        r"Ambiguous value for argument '([^=]+)=(.*)'\n",
+        r"""\1=\2 gives several values: write '\1=[\2]' for a list, or '\1="\2"' for a text with commas""",
+    ),
+    (r"Multiple values for ([^.]+)\. To override", r"\1 is given twice: give it once"),
+    (
+        r"Error merging override (\S+?)=(\S+) Cannot merge DictConfig with ListConfig",
+        r"\1 has fields, and \2 is a list: put '~\1' before '+\1=\2'",
+    ),
+)
+"""What Hydra says of words that it can read, and what to say in its place."""
 _OWN_ERRORS = (HydraException, OmegaConfBaseException)
 _STUMBLES = (AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
 """What Hydra lets through beside errors of its own, e.g. ValueError where a word is the index of a list."""
@@ -78,17 +92,26 @@ def from_hydra(words: Sequence[str]) -> DictConfig | None:
             compose()
     except SystemExit as end:
         if end.code:
-            raise ConfigError(f"{usage.getvalue().rpartition('error: ')[2].strip()}; --help lists the options") from end
+            raise ConfigError(_of_no_option(usage.getvalue().rpartition("error: ")[2].strip())) from end
         raise
     print(usage.getvalue(), end="", file=sys.stderr)
     return nodes[0] if nodes else None
 
 
+def _of_no_option(message: str) -> str:
+    """What Hydra's own command line says of an option that it does not have, which may be one of vLLM's."""
+    option = re.search(r"unrecognized arguments: --([a-z][\w-]+)(=\S+)?", message)
+    if option is None:
+        return f"{message}; --help lists the options"
+    return f"{message}; a flag of vLLM is written +engine.flags.{option[1].replace('-', '_')}{option[2] or '=true'}"
+
+
 def _with_search_path(words: Sequence[str]) -> list[str]:
-    """The words with the user's folders as an override, which both of Hydra's ways to compose understand; the study is
-    the one that fits the model (`optimize.config.specialization`).
+    """The words in Hydra's grammar, with the user's folders as an override, which both of Hydra's ways to compose
+    understand; the study is the one that fits the model (`optimize.config.specialization`).
     """
     config_dirs, others = split_config_dirs(words)
+    others = [in_grammar(word) for word in others]
     folders = user_folders(config_dirs)
     refuse_ambiguous(others, folders)
     others = specialized(others, [CONF, *folders])
@@ -104,15 +127,28 @@ def to_typed(node: DictConfig) -> schema.StudyConfig:
     """The configuration as dataclasses: every interpolation resolved, the demo's files found wherever it is installed.
 
     Raises:
-        ConfigError: a value that must be given is missing.
+        ConfigError: a key that the schema does not have, or a value that must be given and is missing.
     """
+    _refuse_unknown(node)
     missing = OmegaConf.missing_keys(node)
     if missing:
         raise ConfigError(f"{sorted(missing)[0]} is not set: give it, e.g. {sorted(missing)[0]}=...")
     with _understood():
         typed = OmegaConf.to_object(node)
     assert isinstance(typed, schema.StudyConfig)
-    return with_variables(with_installed_files(typed))
+    return with_texts(with_variables(with_installed_files(typed)))
+
+
+def _refuse_unknown(node: DictConfig, prefix: str = "") -> None:
+    """Refuse keys that a `+` has added where the schema has none: nobody would read them."""
+    kind = OmegaConf.get_type(node)
+    fields = [f.name for f in dataclasses.fields(kind)] if dataclasses.is_dataclass(kind) else None
+    for key in node:
+        if fields is not None and key not in fields:
+            name = f"{prefix}{key!s}"
+            raise ConfigError(f"unknown key {name!r} in the configuration; {closest(str(key), fields)}")
+        if not OmegaConf.is_missing(node, key) and isinstance(item := node._get_node(key), DictConfig):
+            _refuse_unknown(item, f"{prefix}{key!s}.")
 
 
 def explain(error: Exception, words: Sequence[str] = ()) -> str:
@@ -125,7 +161,12 @@ def explain(error: Exception, words: Sequence[str] = ()) -> str:
     folders = [CONF, *user_folders(split_config_dirs(words)[0])]
     if isinstance(error, YAMLError):
         return f"a configuration file is not valid YAML: {error}"
+    if isinstance(error, OverrideParseException):
+        return explanation(error, words)
     text = " ".join(str(part) for part in (error, error.__cause__) if part)
+    for pattern, remedy in _REMEDIES:
+        if match := re.search(pattern, text):
+            return match.expand(remedy)
     unknown_key = re.search(r"Key '([^']+)' (?:is not in struct|not in '(\w+)')", text)
     if unknown_key:
         return _explain_key(error, text, unknown_key.group(1))
@@ -149,7 +190,10 @@ def _explain_key(error: Exception, text: str, key: str) -> str:
         return f"unknown key {path!r} in the configuration; it is {SETTINGS[path]}"
     parent = getattr(error.__cause__ or error, "parent_node", None)
     valid = [str(k) for k in parent] if isinstance(parent, DictConfig) else _fields()
-    return f"unknown key {path!r} in the configuration; {closest(key, valid)}"
+    hint = closest(key, valid)
+    if isinstance(parent, DictConfig) and OmegaConf.get_type(parent) is dict and hint.startswith("valid"):
+        hint = f"a key of your own begins with '+': +{path}=..."
+    return f"unknown key {path!r} in the configuration; {hint}"
 
 
 def _fields() -> list[str]:

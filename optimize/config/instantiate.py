@@ -60,7 +60,7 @@ def _fits(value: object, hint: Any) -> bool:
     if isinstance(hint, UnionType) or get_origin(hint) is Union:
         return any(_fits(value, part) for part in get_args(hint))
     plain = get_origin(hint) or hint
-    if not isinstance(plain, type) or isinstance(value, plain):
+    if plain is Any or not isinstance(plain, type) or isinstance(value, plain):
         return True
     if issubclass(plain, str | Mapping) or plain in (bool, NoneType):
         return False

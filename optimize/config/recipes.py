@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from optimize.checkpoint import quantized_format
+from optimize.checkpoint import quantized_format, unreadable_format
 from optimize.config.schema import Recipe
 from optimize.errors import ConfigError
 
@@ -17,6 +17,20 @@ _WAYS = ("scheme", "modifiers", "recipe", "checkpoint")
 def is_made(recipe: Recipe) -> bool:
     """Whether the recipe makes a checkpoint; otherwise the model, or a checkpoint of the user's, is served."""
     return bool(recipe.scheme or recipe.modifiers or recipe.recipe)
+
+
+def check_readable(models: Iterable[str]) -> None:
+    """Refuse checkpoints whose weights nobody could load as what they are.
+
+    Args:
+        models: Folders, or Hugging Face ids, which vLLM checks once it has them.
+
+    Raises:
+        ConfigError: naming the format and the remedy.
+    """
+    for model in models:
+        if reason := unreadable_format(model):
+            raise ConfigError(f"model.path={model} {reason}")
 
 
 def check_unquantized(model: str, recipes: Sequence[Recipe]) -> None:

@@ -143,6 +143,7 @@ class Model:
         random: Makes the model on the spot, in the cache; `path` is then set to its folder.
         package: Makes the model of the weights in a Python package, in the cache; as `random`.
         source: Origin and license in words, for reports and for the manifest of a checkpoint made here.
+        lora: LoRA adapters, name -> folder or Hugging Face id; requests ask for them by turns, or see `engine.model`.
     """
 
     name: str = MISSING
@@ -151,6 +152,7 @@ class Model:
     random: RandomWeights | None = None
     package: PackagedWeights | None = None
     source: str = ""
+    lora: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass

@@ -108,9 +108,13 @@ def make_deployment(study_row: StudyRow, config: StudyConfig, folder: Path) -> D
         if study_row.row.signature["engine"].startswith("vllm-cpu"):
             how += " (forked engines share pages and need more when started alone; deploy.verify=true measures that)"
         memory = Memory(measured.value, how)
-    return Deployment(
-        study_row, serve, config.deploy, folder, sys.executable, memory, request_fields(study_row.row.config)
-    )
+    return Deployment(study_row, serve, config.deploy, folder, sys.executable, memory, _request_of(study_row))
+
+
+def _request_of(study_row: StudyRow) -> dict[str, Any]:
+    """The fields of a request, with the adapter that it asks for."""
+    asked = study_row.row.signature.get("asks")
+    return {**({"model": asked} if asked else {}), **request_fields(study_row.row.config)}
 
 
 def measure_memory(deployment: Deployment) -> Memory:

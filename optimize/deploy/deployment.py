@@ -155,4 +155,5 @@ def request_fields(config: Mapping[str, Any]) -> dict[str, Any]:
     request = config.get("request", {})
     fields = dict(request.get("fields", ()))
     beams = int(request.get("beam_size", 1))
-    return {"use_beam_search": True, "n": beams, **fields} if beams > 1 else fields
+    # Without a temperature, vLLM samples: at 1, or as the model's generation_config.json says.
+    return {"temperature": 0.0, **({"use_beam_search": True, "n": beams} if beams > 1 else {}), **fields}

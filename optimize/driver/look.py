@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from optimize.checkpoint import tensor_bytes
+from optimize.checkpoint import defaults_in_words, tensor_bytes
 from optimize.config.measuring import Guard
 from optimize.driver.gpu_look import gpu_notes
 from optimize.driver.progress import Progress
@@ -57,7 +57,7 @@ def look(plan: Plan, progress: Progress) -> None:
 
     The machine is not looked at where `load.quiet_wait_s` is null or the engine is simulated.
     """
-    for line in plan.workload.notes:
+    for line in [*plan.workload.notes, *_defaults(plan)]:
         progress.say(f"note: {line}")
     wait_s = _wait_s(plan)
     if wait_s is None:
@@ -66,6 +66,14 @@ def look(plan: Plan, progress: Progress) -> None:
     for line in shortages(plan):
         progress.say(f"note: {line}")
     wait_for_quiet(plan.config.load.guard, wait_s, progress.say)
+
+
+def _defaults(plan: Plan) -> list[str]:
+    """A sentence on the sampling defaults that the model brings, unless a flag replaces them."""
+    flags = {**dict(getattr(plan.launcher, "flags", {})), **plan.config.model.flags}
+    if plan.launcher.request_knobs_only or flags.get("generation_config"):
+        return []
+    return list(filter(None, [defaults_in_words(plan.config.model.path)]))
 
 
 def await_quiet(

@@ -105,6 +105,7 @@ class Endpoint:
         model: The model name that requests must carry.
         login: User and password, "user:password", sent in the place of a key (basic authentication).
         access: What else it asks for.
+        others: Further names; then the prompts ask for all of them in turn, `model` first.
     """
 
     base_url: str
@@ -112,6 +113,11 @@ class Endpoint:
     model: str
     login: str | None = None
     access: Access = Access()
+    others: tuple[str, ...] = ()
+
+    def asked(self, row: int) -> str:
+        """The model name of the requests with one prompt, which is always the same."""
+        return (self.model, *self.others)[row % (1 + len(self.others))]
 
     @property
     def headers(self) -> dict[str, str]:

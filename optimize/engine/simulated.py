@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from optimize.engine.adapters import asked_names
 from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.flags import check_flags
 from optimize.engine.gate import KEY, admits
@@ -46,6 +47,7 @@ class SimulatedLauncher:
         oom_above_seqs: More sequences than this fail at the start, as if out of device memory.
         die_after_requests: Number of requests after which it crashes.
         refuses: Quantizations that it refuses to serve.
+        model: As that of `optimize.engine.vllm.VllmLauncher`.
     """
 
     flags: dict[str, Any] = field(default_factory=dict)
@@ -54,6 +56,7 @@ class SimulatedLauncher:
     oom_above_seqs: int | None = None
     die_after_requests: int | None = None
     refuses: list[str] = field(default_factory=list)
+    model: str | list[str] | None = None
     request_knobs_only: bool = field(default=False, init=False)
 
     def preflight(self, flag_names: Sequence[str]) -> None:
@@ -93,7 +96,9 @@ class SimulatedLauncher:
         variables = {name: str(value) for name, value in {**self.env, **dict(config.env)}.items()}
         env = with_direct_loopback({**os.environ, **variables, "PYTHONPATH": python_path(), KEY: key})
         tree = ColdTree(self.command(port, settings), env, log_path, grace_s=0.5)
-        engine = VllmEngine(config, tree, Endpoint(f"http://127.0.0.1:{port}", key, "model"), log_path)
+        first, *others = asked_names({**self.flags, **dict(config.flags)}, self.model)
+        endpoint = Endpoint(f"http://127.0.0.1:{port}", key, first, others=tuple(others))
+        engine = VllmEngine(config, tree, endpoint, log_path)
         try:
             engine.wait_ready(stall_s=30.0)
         except BaseException:

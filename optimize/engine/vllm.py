@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from optimize.engine.adapters import MODEL, asked_names
 from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.command_line import by_reference, out_of_sight, shell_line
 from optimize.engine.flags import CPU_BUILD, check_flags, to_arguments, vllm_distribution, vllm_root
@@ -26,7 +27,6 @@ from optimize.errors import ConfigError, EngineFailure, FailureKind, OptimizeErr
 from optimize.files import python_path
 
 _log = logging.getLogger(__name__)
-_MODEL_NAME = "model"
 _NO_LIMIT_S = 7 * 86400  # vLLM's own limit is 600 s, whether a start gets on or not
 _CGROUPS = "OPTIMIZE_CGROUPS"  # read by optimize.engine.serve
 _KV_SPACE, _DEVELOPMENT = "VLLM_CPU_KVCACHE_SPACE", "VLLM_SERVER_DEV_MODE"
@@ -51,6 +51,8 @@ class VllmLauncher:
             is warm where that works.
         niceness: How far engines, once ready, give way to the load's clients, 0 (not at all) to 19; "auto" is 0 where
             the clients may be raised instead, and their distance elsewhere: see `optimize.engine.priority`.
+        model: The LoRA adapter that requests ask for, or several in turn; "base" is the model itself. None asks for all
+            adapters that the flags name.
     """
 
     flags: dict[str, Any] = field(default_factory=dict)
@@ -60,6 +62,7 @@ class VllmLauncher:
     compile_cache: str | None = None
     start: str = "auto"
     niceness: int | str = "auto"
+    model: str | list[str] | None = None
     request_knobs_only: bool = field(default=False, init=False)
     _development: bool = field(default=True, init=False, repr=False)
     _cached_tokens: bool = field(default=False, init=False, repr=False)
@@ -185,7 +188,8 @@ class VllmLauncher:
         arguments = self.arguments(config.checkpoint, port, flags)
         env = _unless_overridden(self._environment(key, cgroups, variables), flags)
         tree = self._tree(arguments, env, log_path, client)
-        endpoint = Endpoint(f"http://127.0.0.1:{port}", key, _MODEL_NAME)
+        first, *others = asked_names(flags, self.model)
+        endpoint = Endpoint(f"http://127.0.0.1:{port}", key, first, others=tuple(others))
         engine = VllmEngine(config, tree, endpoint, log_path, cgroups)
         try:
             engine.wait_ready(self.start_timeout_s)
@@ -198,7 +202,7 @@ class VllmLauncher:
     def arguments(self, checkpoint: str, port: int, flags: Mapping[str, Any]) -> list[str]:
         """The arguments that an engine is started with here, its flags after those that measuring needs."""
         return [
-            checkpoint, "--host=127.0.0.1", f"--port={port}", f"--served-model-name={_MODEL_NAME}",
+            checkpoint, "--host=127.0.0.1", f"--port={port}", f"--served-model-name={MODEL}",
             "--worker-extension-cls=optimize.engine.worker_extension.WorkerExtension",
             *(["--enable-prompt-tokens-details"] if self._cached_tokens else []),
             *to_arguments(tuple(flags.items())), "--middleware=optimize.engine.gate.Gate",

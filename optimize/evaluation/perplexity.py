@@ -11,20 +11,20 @@ import json
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from objectives.quality import Perplexity
-from optimize.checkpoint import content_hash
 from optimize.config.measuring import BASELINE
 from optimize.engine.base import Endpoint, Engine
 from optimize.engine.http_client import client_of
 from optimize.entries import claim, read_kept
 from optimize.errors import TransientFault
 from optimize.files import write_atomically
-from optimize.plan import Plan
+from optimize.plan import Plan, content_of
 from optimize.workload.workload import Prompt
 
 _TOGETHER, _TIMEOUT_S, _FILE = 8, 120.0, "logprobs.json"
@@ -65,7 +65,7 @@ def logprobs_of(answers_key: str, plan: Plan, references: Mapping[int, str], eng
 
 def _cache_entry(answers_key: str, plan: Plan, rows: int, scored: Mapping[int, str]) -> Path:
     checkpoint, flags, _ = json.loads(answers_key)  # decoding plays no part
-    parts = [content_hash(checkpoint), flags, plan.workload.hash, rows, plan.launcher.version()]
+    parts = [content_of(plan, checkpoint), flags, plan.workload.hash, rows, plan.launcher.version()]
     if plan.reference == BASELINE:  # the unquantized model's answers, which the workload's hash does not cover
         parts.append(sorted(scored.items()))
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
@@ -75,17 +75,27 @@ def _cache_entry(answers_key: str, plan: Plan, rows: int, scored: Mapping[int, s
 def _request(engine: Engine, prompts: Sequence[Prompt], references: Mapping[int, str]) -> Logprobs:
     rows = sorted(references)
     try:
-        logprobs = score_references(engine.endpoint, [prompts[row] for row in rows], [references[row] for row in rows])
+        logprobs = score_references(
+            engine.endpoint, [prompts[row] for row in rows], [references[row] for row in rows], rows
+        )  # fmt: skip
     except httpx.HTTPError as error:
         engine.check()
         raise TransientFault(f"the engine did not score the references: {error!r}") from error
     return {rows[position]: score for position, score in logprobs.items()}
 
 
-def score_references(endpoint: Endpoint, prompts: Sequence[Prompt], references: Sequence[str]) -> Logprobs:
-    """Log-probabilities of references given their prompts.
+def score_references(
+    endpoint: Endpoint, prompts: Sequence[Prompt], references: Sequence[str], rows: Sequence[int] | None = None
+) -> Logprobs:  # fmt: skip
+    """Log-probabilities of references given their prompts, by position.
 
     Rows that the server refuses (too long ones, say) are left out, and all of them where the server is not vLLM.
+
+    Args:
+        endpoint: The server.
+        prompts: The prompts.
+        references: An answer to each.
+        rows: Their rows in the workload, by which an adapter is asked; None for 0, 1, 2, ...
 
     Raises:
         httpx.HTTPError: the server cannot be reached, or fails.
@@ -94,7 +104,8 @@ def score_references(endpoint: Endpoint, prompts: Sequence[Prompt], references: 
         client_of(endpoint, _TIMEOUT_S) as http,
         ThreadPoolExecutor(_TOGETHER) as threads,
     ):
-        scores = list(threads.map(_Scorer(http, endpoint).score, prompts, references))
+        scorers = [_Scorer(http, replace(endpoint, model=endpoint.asked(row))) for row in rows or range(len(prompts))]
+        scores = list(threads.map(_Scorer.score, scorers, prompts, references))
     return {row: score for row, score in enumerate(scores) if score is not None}
 
 

@@ -18,7 +18,6 @@ from typing import Any
 from objectives import Estimate, Measurement, Objective
 from objectives.quality import scores_answers
 from objectives.segments import SegmentScore
-from optimize.checkpoint import content_hash
 from optimize.config.measuring import BASELINE
 from optimize.engine.base import Engine, RequestConfig, TrialConfig
 from optimize.engine.pool import EnginePool
@@ -34,7 +33,7 @@ from optimize.load.clock import Clock, MonotonicClock
 from optimize.load.pace import Effort, Limits
 from optimize.load.refusals import fault_of, refusal
 from optimize.load.window import Silence
-from optimize.plan import Plan
+from optimize.plan import Plan, content_of
 from optimize.search.space import QUANTIZATION
 
 FILE = "references.json"
@@ -131,8 +130,9 @@ def _cached(plan: Plan) -> list[Path]:
         return []
     _, flags, request = json.loads(answers_key(reference_config(plan)))
     quality, workload = plan.config.quality, plan.workload
+    model = content_of(plan, plan.config.model.path)
     parts = [
-        content_hash(plan.config.model.path), flags, request, workload.hash, _users(plan), plan.config.study.seed,
+        model, flags, request, workload.hash, _users(plan), plan.config.study.seed,
         quality.prompts, quality.floor_runs, plan.launcher.version(), plan.signature.get("machine", ""),
     ]  # fmt: skip
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -13,14 +13,13 @@ from pathlib import Path
 import httpx
 
 from objectives.accuracy import Accuracy
-from optimize.checkpoint import content_hash
 from optimize.engine.base import Endpoint, Engine
 from optimize.engine.http_client import client_of
 from optimize.entries import claim, read_kept
 from optimize.errors import TransientFault
 from optimize.files import write_atomically
 from optimize.harness.process import HarnessError, evaluate, served_by
-from optimize.plan import Plan
+from optimize.plan import Plan, content_of
 
 _TIMEOUT_S, _FILE = 30.0, "scores.json"
 _DEFAULT_LENGTH = 2048
@@ -62,7 +61,7 @@ def _cache_entry(accuracy: Accuracy, answers_key: str, plan: Plan) -> Path:
     checkpoint, flags, _ = json.loads(
         answers_key
     )  # the harness asks in its own way: the study's decoding plays no part
-    parts = [content_hash(checkpoint), flags, accuracy.key, plan.signature.get("tasks"), plan.launcher.version()]
+    parts = [content_of(plan, checkpoint), flags, accuracy.key, plan.signature.get("tasks"), plan.launcher.version()]
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
     return Path(plan.config.cache_dir) / "accuracy" / key
 
@@ -85,5 +84,6 @@ def longest_sequence(endpoint: Endpoint) -> int:
     """
     with client_of(endpoint, _TIMEOUT_S) as http:
         models = http.get(endpoint.path("/models")).raise_for_status().json()["data"]
-    lengths = [model.get("max_model_len") for model in models if model.get("id") == endpoint.model]
+    parents = [model.get("parent") for model in models if model.get("id") == endpoint.model]  # of a LoRA adapter
+    lengths = [model.get("max_model_len") for model in models if model.get("id") in (endpoint.model, *parents)]
     return int(next((length for length in lengths if length), _DEFAULT_LENGTH))

@@ -43,6 +43,7 @@ class Client:
         self._body = request_body(endpoint, request, bounds.max_tokens)
         self._limit = _NEW_LIMIT if _NEW_LIMIT in self._body else _LIMIT
         self._chat, self._completions = endpoint.url("/chat/completions"), endpoint.url("/completions")
+        self._asked = endpoint.asked
 
     async def send(
         self, prompt_id: int, prompt: Prompt, due_s: float, length: int | None = None, limit: int | None = None,
@@ -60,7 +61,8 @@ class Client:
         """
         sent_s, answer = self._clock(), Answer()
         chat = not isinstance(prompt, str)
-        body = {**self._body, **(fields or {}), **self._bound(length, limit), "messages" if chat else "prompt": prompt}
+        own = {"model": self._asked(prompt_id), **(fields or {}), **self._bound(length, limit)}
+        body = {**self._body, **own, "messages" if chat else "prompt": prompt}
         try:
             async with asyncio.timeout(self._bounds.timeout_s):
                 while True:

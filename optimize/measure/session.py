@@ -97,7 +97,9 @@ def _resolve(plan: Plan, at: Mapping[str, Any], progress: Progress) -> TrialConf
     checkpoints, broken = checkpoints_of(plan, progress)
     recipe = str(at.get(QUANTIZATION, plan.space.fixed_recipe.name))
     if recipe in broken:
-        raise OptimizeError(f"{recipe} cannot be measured here: {broken[recipe]}")
+        dtypes = {needed.name: needed.dtype for needed in plan.space.recipes_needed()}
+        remedy = "" if dtypes.get(recipe, "auto") == "auto" else "; quantization=published leaves the type to vLLM"
+        raise OptimizeError(f"{recipe} cannot be measured here: {broken[recipe]}{remedy}")
     return plan.space.resolve(at, checkpoints)
 
 

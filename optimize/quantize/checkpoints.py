@@ -21,6 +21,7 @@ from optimize.entries import hold, remove_drafts
 from optimize.errors import EngineFailure, FailureKind
 from optimize.files import locked, path_part
 from optimize.model.folder import is_missing
+from optimize.model.hashes import model_hash
 from optimize.model.manifest import MANIFEST, damage
 from optimize.quantize.calibration import Calibration
 from optimize.quantize.recipe import recipe_hash, recipe_text
@@ -38,7 +39,7 @@ def checkpoint_folder(
     """Folder of a checkpoint, named after the content and versions that determine it."""
     samples = _samples(recipe, calibration)
     determinants = {
-        "model": content_hash(model.path),
+        "model": model_hash(model.path, cache_folder),
         "recipe": recipe_hash(recipe),
         "calibration": samples.hash if samples is not None else "",
         "versions": [importlib.metadata.version(name) for name in ("llmcompressor", "compressed-tensors")],
@@ -129,6 +130,7 @@ def _compress(
 def _job(model: Model, recipe: Recipe, folder: Path, samples: Calibration | None) -> dict[str, Any]:
     return {
         "model": model.path,
+        "model_hash": content_hash(model.path),
         "recipe": asdict(recipe),
         "recipe_text": recipe_text(recipe),
         "samples": list(samples.samples) if samples is not None else [],

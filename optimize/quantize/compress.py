@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
-from optimize.checkpoint import content_hash, quantized_format, tensor_bytes
+from optimize.checkpoint import quantized_format, tensor_bytes
 from optimize.entries import draft, publish
 from optimize.model.manifest import write_manifest
 from optimize.quantize.groups import fitted
@@ -52,9 +52,8 @@ def compress(job: dict[str, Any], emit: Emit) -> None:
     tokenizer.save_pretrained(partial)
     emit(step="checking")
     facts = {
-        **{key: job[key] for key in ("model", "recipe", "recipe_text", "calibration_hash")},
+        **{key: job[key] for key in ("model", "model_hash", "recipe", "recipe_text", "calibration_hash")},
         "calibration_samples": len(job["samples"]),
-        "model_hash": content_hash(job["model"]),
         "tensor_bytes": tensor_bytes(str(partial)),
         "layers": {name: asdict(precision) for name, precision in layer_precisions(partial).items()},
         "versions": {

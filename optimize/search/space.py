@@ -19,6 +19,7 @@ from optuna.distributions import (
 
 from optimize.config.instantiate import build
 from optimize.config.schema import Model, Recipe
+from optimize.config.structured import as_text
 from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.errors import ConfigError, closest
 from optimize.redaction import redact_all, reveal
@@ -181,8 +182,10 @@ class SearchSpace:
         for defaults in (self.baseline_overrides, effective, _FIXED_DEFAULTS):
             for name in (knob, flag_of(knob)):
                 if name in defaults:
-                    value, is_variable = defaults[name], variables.is_variable(knob)
-                    return variables.choice_of(domain.values(distribution), value) if is_variable else value
+                    choices, value = domain.values(distribution), as_text(defaults[name])
+                    if value != defaults[name] and value not in choices and None in choices:
+                        return None  # what vLLM makes of a flag that is not set
+                    return variables.choice_of(choices, value) if variables.is_variable(knob) else value
         if isinstance(distribution, CategoricalDistribution) and None in distribution.choices:
             return None
         raise ConfigError(

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from objectives import Direction
-from optimize.checkpoint import content_hash
 from optimize.config.schema import StudyConfig
 from optimize.databases import check_sqlite
 from optimize.decision.recommendation import Candidate, Recommendation
 from optimize.errors import ConfigError, closest
+from optimize.model.hashes import model_hash
 from optimize.model.sources import materialized
 from optimize.redaction import redacted
 from optimize.study.confirmation import recommendation
@@ -117,7 +117,7 @@ def requested_row(config: StudyConfig) -> StudyRow:
     number = pick(config.row, best, candidates(study), study.study_name).number
     row = row_of(study, best if number == recommended else _with_pick(best, study, number))
     model = materialized(config.model, Path(config.cache_dir), print).path
-    measured, here = row.signature["model"], f"{info.model} {content_hash(model)}"
+    measured, here = row.signature["model"], f"{info.model} {model_hash(model, Path(config.cache_dir))}"
     if measured != here:
         raise ConfigError(
             f"study {study.study_name!r} was measured with model {measured}, and model.path={model} is "

@@ -1,9 +1,9 @@
-"""Processor time, KV cache and preemptions over the window."""
+"""Processor time, KV cache, preemptions and accepted drafts over the window."""
 
 import pytest
 
 from objectives import Estimate, Measurement
-from objectives.usage import CpuUse, KvCacheUse, Preemptions
+from objectives.usage import CpuUse, DraftAcceptance, KvCacheUse, Preemptions
 
 
 def _measured(name: str, values: list[float], start_s: float = 10.0) -> Measurement:
@@ -29,6 +29,16 @@ def test_preemptions_are_those_of_the_window_not_of_the_engines_life() -> None:
     assert estimate == Estimate(3.0, 3.0, 3.0, 3, "requests")
 
 
-@pytest.mark.parametrize("objective", [CpuUse(), KvCacheUse(), Preemptions()])
-def test_without_telemetry_there_is_no_figure(objective: CpuUse | KvCacheUse | Preemptions) -> None:
+def test_accepted_drafts_are_those_of_the_window() -> None:
+    drafts, accepted = (_measured(n, v).series[n] for n, v in (("d", [50.0, 150.0]), ("a", [9.0, 69.0])))
+    measured = Measurement([], 10.0, 20.0, {}, {"draft_tokens": drafts, "accepted_tokens": accepted})
+    assert DraftAcceptance().estimate(measured) == Estimate(0.6, 0.6, 0.6, 100, "share")
+    nothing_proposed = Measurement([], 10.0, 20.0, {}, {"draft_tokens": accepted[:2], "accepted_tokens": drafts[:2]})
+    assert DraftAcceptance().estimate(nothing_proposed) is None
+
+
+@pytest.mark.parametrize("objective", [CpuUse(), KvCacheUse(), Preemptions(), DraftAcceptance()])
+def test_without_telemetry_there_is_no_figure(
+    objective: CpuUse | KvCacheUse | Preemptions | DraftAcceptance,
+) -> None:
     assert objective.estimate(_measured("something_else", [1.0])) is None

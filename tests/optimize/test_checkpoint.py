@@ -1,14 +1,28 @@
 """What is read off a checkpoint's files."""
 
 import json
+import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from optimize.checkpoint import content_hash, local_folder, model_config, quantized_format, tensor_bytes
-from tests.packed import CONFIGS
+from optimize.checkpoint import (
+    content_hash,
+    defaults_in_words,
+    file_states,
+    hash_of_files,
+    local_folder,
+    model_config,
+    quantized_format,
+    sampling_defaults,
+    tensor_bytes,
+    unreadable_format,
+)
+from tests.packed import CONFIGS, checkpoint
 
 
 def _model(folder: Path, value: float = 1.0, hidden: int = 8) -> Path:
@@ -77,6 +91,23 @@ def test_one_weight_changes_the_hash(tmp_path: Path) -> None:
     assert content_hash(str(_model(tmp_path / "a"))) != content_hash(str(_model(tmp_path / "b", value=1.0001)))
 
 
+def test_large_files_are_hashed_by_themselves_whatever_their_order(tmp_path: Path) -> None:
+    model, read = _model(tmp_path / "m"), list[int]()
+    apart = hash_of_files(model, read.append, large_bytes=1)
+    assert apart == hash_of_files(model, large_bytes=1) != hash_of_files(model) == content_hash(str(model))
+    assert sum(read) == sum(file.stat().st_size for file in model.iterdir())
+    save_file({"a": np.full((3, 5), 2.0, np.float32)}, model / "model-00001-of-00002.safetensors")
+    assert hash_of_files(model, large_bytes=1) != apart
+
+
+def test_the_states_of_files_show_an_edit_that_hides_its_time(tmp_path: Path) -> None:
+    model = _model(tmp_path / "m")
+    before, times = file_states(model), (model / "config.json").stat()
+    (model / "config.json").write_text('{"hidden_size": 9}', encoding="utf-8")
+    os.utime(model / "config.json", ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert file_states(model) != before
+
+
 def test_a_model_that_is_not_on_this_disk_is_hashed_by_its_id() -> None:
     first, second = content_hash("somebody/model-a"), content_hash("somebody/model-b")
     assert first != second
@@ -126,3 +157,87 @@ def test_a_model_without_a_readable_configuration_has_no_known_format(content: s
     if content is not None:
         (tmp_path / "config.json").write_text(content, encoding="utf-8")
     assert quantized_format(str(tmp_path)) == "" == quantized_format("somebody/model-that-is-not-here")
+
+
+def _weights(folder: Path, tensors: Mapping[str, Any], **config: object) -> str:
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file(dict(tensors), folder / "model.safetensors")
+    return str(folder)
+
+
+INTEGERS: dict[str, Any] = {
+    "model.layers.0.mlp.up_proj.weight": np.ones((4, 8), np.int8),
+    "norm.weight": np.ones(8, np.float16),
+}
+
+
+def test_integers_without_a_word_in_the_configuration_are_no_weights(tmp_path: Path) -> None:
+    assert unreadable_format(_weights(tmp_path, INTEGERS)) == (
+        "holds quantized weights (model.layers.0.mlp.up_proj.weight is I8), and its config.json has no "
+        "quantization_config, so that they would be taken for weights as they are: bring back the config.json that was "
+        "written with them"
+    )
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_packed_checkpoint_whose_configuration_was_replaced_is_no_weights(kind: str, tmp_path: Path) -> None:
+    model = checkpoint(tmp_path / "m", kind)
+    assert unreadable_format(str(model)) == ""
+    other = model.rename(tmp_path / "plain")
+    (other / "config.json").write_text("{}", encoding="utf-8")
+    assert unreadable_format(str(other)).startswith("holds quantized weights (model.layers.0.")
+
+
+def test_what_is_no_matrix_may_be_integers(tmp_path: Path) -> None:
+    tensors = {"position_ids": np.arange(8), "a.weight": np.ones((2, 2), np.float32), "b.bias": np.ones(3, np.int8)}
+    assert unreadable_format(_weights(tmp_path, tensors)) == ""
+
+
+def test_integers_that_the_configuration_explains_are_read_by_it(tmp_path: Path) -> None:
+    assert unreadable_format(_weights(tmp_path, INTEGERS, quantization_config={"quant_method": "fp8"})) == ""
+
+
+def test_gguf_is_no_checkpoint_as_a_file_and_as_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "model-Q4_0.gguf").write_bytes(b"GGUF")
+    for model in (tmp_path, tmp_path / "model-Q4_0.gguf"):
+        assert unreadable_format(str(model)).startswith("is in GGUF format, which vLLM does not serve: give the model")
+    save_file({"a": np.zeros(3, np.float32)}, tmp_path / "model.safetensors")
+    assert unreadable_format.__wrapped__(str(tmp_path)) == ""
+
+
+@pytest.mark.parametrize("copied", [{}, {"quantization_config": {"group_size": 64, "bits": 4}}])
+def test_mlx_is_told_by_its_own_entry(copied: dict[str, object], tmp_path: Path) -> None:
+    model = _weights(tmp_path, {}, quantization={"group_size": 64, "bits": 4}, **copied)
+    assert unreadable_format(model).startswith("is in MLX's format")
+
+
+def test_a_model_that_is_not_on_this_disk_or_broken_is_left_to_vllm(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"no header")
+    assert unreadable_format("somebody/model") == "" == unreadable_format(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({}, ""),
+        ({"temperature": 1.0, "top_k": 50, "max_new_tokens": 4}, ""),
+        (
+            {"repetition_penalty": 1.05},
+            "sets repetition_penalty=1.05, which vLLM applies to every request, here as in deployment; model.flags.",
+        ),
+        (
+            {"repetition_penalty": 1.1, "do_sample": True, "temperature": 0.6, "top_p": 0.95},
+            "here as in deployment; it sets temperature=0.6, top_p=0.95, which vLLM takes for clients that send no",
+        ),
+    ],
+)
+def test_a_models_sampling_defaults_are_told(config: dict[str, object], said: str, tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text(json.dumps(config), encoding="utf-8")
+    told = defaults_in_words(str(tmp_path))
+    assert said in told and bool(told) == bool(said)
+
+
+def test_a_model_without_a_readable_file_has_no_sampling_defaults(tmp_path: Path) -> None:
+    assert sampling_defaults(str(tmp_path)) == {} == sampling_defaults("somebody/model-that-is-not-here")
+    (tmp_path / "generation_config.json").write_text("[", encoding="utf-8")
+    assert sampling_defaults(str(tmp_path)) == {}

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from optimize.checkpoint import own_answers
+from optimize.checkpoint import hashes, own_answers
 from optimize.config.measuring import BASELINE, WORKLOAD
 from optimize.config.schema import RandomWeights, StudyConfig
 from optimize.config.validate import validate
 from optimize.engine.vllm import VllmLauncher
 from optimize.errors import ConfigError
-from optimize.plan import make_plan
+from optimize.plan import content_of, make_plan
 from optimize.study.target import only_point
+from tests.adapters import adapter
 from tests.conftest import ROOT
 from tests.optimize.harness.stand_in import install
 from tests.overrides import changed
@@ -236,15 +237,15 @@ def test_a_workload_must_be_readable(tmp_path: Path, content: str, message: str)
 
 
 def test_the_contents_of_files_that_flags_name_belong_to_the_study(tmp_path: Path) -> None:
-    template, adapter = tmp_path / "t.jinja", tmp_path / "adapter"
+    template, folder = tmp_path / "t.jinja", tmp_path / "adapter"
     template.write_text("a")
-    adapter.mkdir()
+    folder.mkdir()
     overrides = [
         f"engine.flags.chat_template={template}",
-        f"search_space.tokenizer={{{CHOICE}, choices: [{adapter}, org/other]}}",
+        f"search_space.tokenizer={{{CHOICE}, choices: [{folder}, org/other]}}",
     ]
     before = make_plan(_here(tmp_path, *overrides)).fingerprint()
-    assert set(json.loads(before["files"])) == {str(template), str(adapter)}
+    assert set(json.loads(before["files"])) == {str(template), str(folder)}
     template.write_text("b")
     after = make_plan(_here(tmp_path, *overrides)).fingerprint()
     assert {key for key in after if after[key] != before[key]} == {"files"}
@@ -269,6 +270,51 @@ def test_what_no_bundle_could_hold_is_refused_before_the_study(tmp_path: Path, o
 
 def test_a_secret_may_have_several_lines(tmp_path: Path) -> None:
     make_plan(_here(tmp_path, 'hardware.env.STORE_KEY="-----BEGIN\\nabcdef\\n"'))
+
+
+def test_a_model_whose_format_nobody_could_tell_is_refused_before_any_engine(tmp_path: Path) -> None:
+    weights = tmp_path / "model-Q4_K_M.gguf"
+    weights.touch()
+    assert _refusal(_here(tmp_path, f"model.path={weights}")).startswith(f"model.path={weights} is in GGUF format")
+
+
+def test_adapters_are_asked_for_by_name_and_belong_to_the_study(tmp_path: Path) -> None:
+    sql, chat = (str(adapter(tmp_path / name, rank=rank)) for name, rank in (("sql", 8), ("chat", 32)))
+    words = (f"model.lora={{sql: {sql}, chat: {chat}}}", "engine.model=chat")
+    plan = make_plan(_here(tmp_path, *words))
+    assert plan.space.model.flags["lora_modules"] == [f"sql={sql}", f"chat={chat}"]
+    assert plan.space.model.flags["max_lora_rank"] == 32
+    before = plan.fingerprint()
+    assert before["asks"] == "chat" and set(json.loads(before["files"])) == {sql, chat}
+    adapter(tmp_path / "new", rank=8, scale=0.1).joinpath("adapter_model.safetensors").replace(
+        tmp_path / "sql/adapter_model.safetensors"
+    )
+    hashes._KNOWN.clear()  # of this process, which reads a folder once
+    after = make_plan(_here(tmp_path, words[0])).fingerprint()
+    assert {key for key in after if after[key] != before[key]} == {"files", "asks"} and after["asks"] == "sql, chat"
+    assert content_of(plan, "demo/model") != content_of(make_plan(_here(tmp_path)), "demo/model")
+
+
+def test_vllms_own_flag_names_the_adapters_too(tmp_path: Path) -> None:
+    folder = adapter(tmp_path / "sql")
+    flags = (f"engine.flags.lora_modules=['sql={folder}']", "engine.flags.enable_lora=true")
+    assert make_plan(_here(tmp_path, *flags)).signature["asks"] == "sql"
+    assert "asks" not in make_plan(_here(tmp_path)).signature
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["engine.model=sqk"], "engine.model='sqk' is no adapter of model.lora; did you mean 'sql'?"),
+        (["metrics.accuracy={_target_: objectives.accuracy.Accuracy, tasks: [everyday]}"], "choose one by engine."),
+    ],
+)
+def test_requests_ask_for_adapters_that_exist_and_tasks_for_one(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, monkeypatch)
+    lora = ", ".join(f"{name}: {adapter(tmp_path / name)}" for name in ("sql", "chat"))
+    assert message in _refusal(_here(tmp_path, f"model.lora={{{lora}}}", *words))
 
 
 @pytest.mark.parametrize("kind", CONFIGS)

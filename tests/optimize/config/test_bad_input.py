@@ -41,7 +41,8 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
         ("optimize.recommend", [], "run one first"),
         ("optimize", ["+study=chat", "recipes.mixed8.ignore.hydra=1"], "no configuration can be made of these words"),
         ("optimize", ["+study=chat", "study.trials='\x1b[31m'"], r"'\x1b[31m'"),
-        ("optimize", ["+study=chat", "--what"], "unrecognized arguments: --what"),
+        ("optimize", ["+study=chat", "--max-num-seqs=64"], "of vLLM is written +engine.flags.max_num_seqs=64"),
+        ("optimize", ["+study=chat", "-w"], "--help lists the options"),
     ],
 )
 def test_a_command_refuses(optimize: Run, tmp_path: Path, verb: str, words: list[str], message: str) -> None:

@@ -252,11 +252,12 @@ def test_the_readme_has_the_figures_with_intervals_and_signature() -> None:
     ):
         assert said in text
     assert "use_beam_search" not in text
+    assert '**Each request must carry** `{"temperature": 0.0}` for these figures to hold' in text
 
 
 def test_the_readme_has_the_fields_that_each_request_must_carry() -> None:
     assert (
-        '`{"use_beam_search": true, "n": 4, "length_penalty": 0.8}`'
+        '`{"temperature": 0.0, "use_beam_search": true, "n": 4, "length_penalty": 0.8}`'
         in render(deployment_of(BEAMS), Alerts())["README.md"]
     )
 

@@ -1,10 +1,12 @@
 """vLLM's flags: their names as the installed release has them, and how values are written."""
 
+import re
 from typing import Any
 
 import pytest
 
 from optimize.engine.flags import OWNED, check_flags, known_flags, to_arguments, vllm_distribution
+from optimize.engine.former_flags import GONE, RENAMED
 from optimize.errors import ConfigError
 
 
@@ -36,6 +38,43 @@ def test_the_error_of_a_misspelt_flag_names_the_nearest_flag_and_the_release() -
     assert vllm_distribution()[1] in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "answer"),
+    [
+        ("enable-prefix-caching", "is written with underscores: enable_prefix_caching"),
+        ("--tensor-parallel-size", "is written with underscores: tensor_parallel_size"),
+        ("no_enable_prefix_caching", "is written as a value: enable_prefix_caching=false"),
+        ("no-enable-prefix-caching", "is written as a value: enable_prefix_caching=false"),
+        ("disable_log_requests", "requests are not logged unless enable_log_requests=true is set: leave it out"),
+        ("disable-log-requests", "leave it out"),
+        ("disable_prefix_caching", "its opposite is 'enable_prefix_caching'"),
+        ("enable_cascade_attn", "its opposite is 'disable_cascade_attn'"),
+        ("guided_decoding_backend", "it is structured_outputs_config.backend now"),
+        ("rope_scaling", "it is hf_overrides.rope_parameters now"),
+        ("swap_space", "the V1 engine recomputes in place of swapping"),
+        ("num_scheduler_steps", "overlapped by async_scheduling"),
+        ("task", "the same is runner=generate or runner=pooling"),
+        ("use_v2_block_manager", "leave it out"),
+        ("quantum_tunneling", "its flags are those of `vllm serve --help=all`"),
+    ],
+)
+def test_a_flag_of_another_form_or_release_is_answered_with_what_means_the_same(name: str, answer: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(answer)) as caught:
+        check_flags([name])
+    assert "\n" not in str(caught.value) and "_api_process" not in str(caught.value)
+
+
+def test_the_table_of_former_flags_leads_to_flags_that_exist() -> None:
+    assert not {*RENAMED, *GONE} & known_flags()
+    assert {path.partition(".")[0] for path in RENAMED.values()} <= known_flags()
+    named = {word for text in GONE.values() for word in re.findall(r"[a-z]+(?:_[a-z]+)+", text)}
+    assert named <= known_flags()
+
+
+def test_vllms_private_fields_are_no_flags() -> None:
+    assert not any(name.startswith("_") for name in known_flags())
+
+
 def test_a_file_of_flags_is_refused() -> None:
     assert "config" in known_flags()
     with pytest.raises(ConfigError, match="hides flags in a file"):
@@ -62,6 +101,8 @@ def test_flags_that_this_project_sets_are_refused(name: str) -> None:
         (False, ["--no-some-flag"]),
         (None, []),
         ([1, 2, 4], ["--some-flag", "1", "2", "4"]),
+        ("[1, 2, 4]", ["--some-flag", "1", "2", "4"]),
+        ("[{% if a %}", ["--some-flag=[{% if a %}"]),
         ({"mode": 3, "sizes": [1, 2]}, ['--some-flag={"mode": 3, "sizes": [1, 2]}']),
     ],
 )

@@ -64,7 +64,9 @@ def _plan(tmp_path: Path, metrics: dict[str, Any], remote: bool = False, referen
     workload = Workload("w", PROMPTS, REFERENCES, 8)
     return cast(
         Plan,
-        SimpleNamespace(metrics=metrics, launcher=launcher, config=config, workload=workload, reference=reference),
+        SimpleNamespace(
+            metrics=metrics, launcher=launcher, config=config, workload=workload, reference=reference, signature={}
+        ),
     )
 
 

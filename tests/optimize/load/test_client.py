@@ -32,7 +32,7 @@ async def stream(request: web.Request, tokens: Sequence[str] = ("a", "b")) -> we
 
 def send(
     handler: Handler, prompt: Prompt = "hello", request: RequestConfig | None = None, timeout_s: float = 60,
-    length: int | None = None, limit: int | None = None,
+    length: int | None = None, limit: int | None = None, others: tuple[str, ...] = (),
 ) -> RequestRecord:  # fmt: skip
     """The record of one request that was due at second 0."""
 
@@ -43,7 +43,7 @@ def send(
         runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        endpoint = Endpoint(f"http://127.0.0.1:{runner.addresses[0][1]}", "key", "model")
+        endpoint = Endpoint(f"http://127.0.0.1:{runner.addresses[0][1]}", "key", "model", others=others)
         loop = asyncio.get_running_loop()
         began = loop.time()
         try:
@@ -76,6 +76,18 @@ def test_the_first_token_is_timed_when_it_arrives_and_not_at_the_end() -> None:
 
     record = send(slow)
     assert record.first_token_s is not None and record.done_s - record.first_token_s > 0.1
+
+
+@pytest.mark.parametrize(("others", "asked"), [((), "model"), (("sql",), "sql"), (("sql", "chat"), "chat")])
+def test_a_prompt_asks_for_the_adapter_of_its_row(others: tuple[str, ...], asked: str) -> None:
+    bodies: list[dict[str, Any]] = []
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        bodies.append(await request.json())
+        return await stream(request)
+
+    assert send(handler, others=others).error is None  # of row 5
+    assert [body["model"] for body in bodies] == [asked]
 
 
 def test_beam_requests_do_not_stream_and_take_the_best_choice() -> None:

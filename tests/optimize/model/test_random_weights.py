@@ -11,7 +11,7 @@ import pytest
 from benchmarks.memory import parameters
 from benchmarks.weight_deviation import tensor
 from optimize.cache.store import evict, foreign
-from optimize.checkpoint import content_hash, tensor_bytes
+from optimize.checkpoint import content_hash, hash_of_files, tensor_bytes
 from optimize.config.schema import Model, RandomWeights
 from optimize.entries import MARK, is_marked, release
 from optimize.errors import ConfigError, OptimizeError
@@ -125,12 +125,12 @@ def test_a_model_of_an_earlier_version_is_marked_at_its_next_use(tmp_path: Path)
 
 def test_a_checkpoint_that_a_bundle_serves_is_kept_and_is_the_same_model(tmp_path: Path) -> None:
     folder = Path(materialized(model(), tmp_path, lambda _: None).path)
-    before = content_hash.__wrapped__(str(folder))
+    before = hash_of_files(folder)
     keep(folder, "the bundle in /srv/chat serves this checkpoint")
     release(folder)
     assert evict(tmp_path, 0).removed == [] and foreign(tmp_path) == [folder]
     assert "the bundle in /srv/chat" in (folder / "KEEP").read_text(encoding="utf-8")
-    assert content_hash.__wrapped__(str(folder)) == before and damage(folder) is None
+    assert hash_of_files(folder) == before and damage(folder) is None
     (folder / "KEEP").unlink()
     assert [entry.path for entry in evict(tmp_path, 0).removed] == [folder]
 

@@ -1,0 +1,87 @@
+"""The contents of a model's files as one hash."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+LARGE_BYTES = 1 << 30
+"""Size from which files are hashed by themselves, several at a time; their hashes then stand for their contents."""
+_THREADS, _CHUNK = 8, 1 << 20
+_SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".jinja", ".txt"}
+_DIGITS = 16
+_KNOWN: dict[str, str] = {}
+Heard = Callable[[int], None]
+
+
+def content_hash(model: str) -> str:
+    """Sixteen hexadecimal digits over a local model's files; over the id itself for one not on this disk.
+
+    A process reads a model once. `optimize.model.hashes` spares that too where no file has changed.
+    """
+    if model not in _KNOWN:
+        path = Path(model)
+        _KNOWN[model] = hash_of_files(path) if path.is_dir() else hashlib.sha256(model.encode()).hexdigest()[:_DIGITS]
+    return _KNOWN[model]
+
+
+def remember_hash(model: str, digest: str) -> None:
+    """Have `content_hash` answer so from now on."""
+    _KNOWN[model] = digest
+
+
+def hash_of_files(folder: Path, heard: Heard = lambda _: None, large_bytes: int = LARGE_BYTES) -> str:
+    """The hash of a folder's files, read anew.
+
+    Args:
+        folder: Of a model.
+        heard: Called with the number of bytes of each piece that has been read, by several threads.
+        large_bytes: See `LARGE_BYTES`.
+    """
+    files = _files(folder)
+    large = [file for file in files if file.stat().st_size >= large_bytes]
+    with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
+        hashes = dict(zip(large, threads.map(lambda file: _sha256(file, heard), large), strict=True))
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode())
+        if file in hashes:
+            digest.update(hashes[file])
+        else:
+            _add(digest, file, heard)
+    return digest.hexdigest()[:_DIGITS]
+
+
+def file_states(folder: Path) -> list[list[str | int]]:
+    """What changes with any change of the hashed files: [name, bytes, inode, modification, change] of each.
+
+    The last two are times in nanoseconds. Programs may set the first of them, and no program the second. Files are
+    opened for it, by which network file systems look at the server's.
+    """
+    return [_state(file) for file in _files(folder)]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES)
+
+
+def _state(file: Path) -> list[str | int]:
+    with file.open("rb") as stream:
+        state = os.fstat(stream.fileno())
+    return [file.name, state.st_size, state.st_ino, state.st_mtime_ns, state.st_ctime_ns]
+
+
+def _sha256(file: Path, heard: Heard) -> bytes:
+    digest = hashlib.sha256()
+    _add(digest, file, heard)
+    return digest.digest()
+
+
+def _add(digest: hashlib._Hash, file: Path, heard: Heard) -> None:
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            heard(len(chunk))
