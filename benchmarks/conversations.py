@@ -36,7 +36,7 @@ def overrides(dataset: Path, out: Path, options: argparse.Namespace) -> list[str
         f"tracking.uri=sqlite:///{out}/mlflow.db", f"tracking.storage=sqlite:///{out}/optuna.db",
         "workload=file", f"workload.path={dataset}", "workload.turns=all", f"workload.max_tokens={MAX_TOKENS}",
         f"workload.think_time={options.think_s}", shared, "workload.in_order=true", "constraints=none",
-        "objectives=[qps,p99_latency_s,later_ttft_p99_s]", "scenario.weights.later_ttft_p99_s=1",
+        "objectives=[qps,p99_latency_s,later_ttft_p99_s]", "+scenario.weights.later_ttft_p99_s=1",
         f"+engine.flags.block_size={BLOCK}", *(f"~search_space.{knob}" for knob in searched(options)),
         f"+search_space.{KNOB}={{_target_: optuna.distributions.CategoricalDistribution, choices: [true, false]}}",
         "study.trials=2", "study.minutes=60", f"confirm.rounds={options.rounds}", "load.window_requests=100",
