@@ -12,6 +12,7 @@ LARGE_BYTES = 1 << 30
 """Size from which files are hashed by themselves, several at a time; their hashes then stand for their contents."""
 _THREADS, _CHUNK = 8, 1 << 20
 _SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".jinja", ".txt"}
+_MANIFEST = "manifest.json"  # in which this project notes when it made a checkpoint: no part of the model
 _DIGITS = 16
 _KNOWN: dict[str, str] = {}
 Heard = Callable[[int], None]
@@ -65,7 +66,7 @@ def file_states(folder: Path) -> list[list[str | int]]:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES)
+    return sorted(file for file in folder.iterdir() if file.suffix in _SUFFIXES and file.name != _MANIFEST)
 
 
 def _state(file: Path) -> list[str | int]:
