@@ -14,8 +14,8 @@ _THREADS, _CHUNK = 8, 1 << 20
 _SUFFIXES = {".json", ".safetensors", ".bin", ".model", ".jinja", ".txt"}
 _MANIFEST = "manifest.json"  # in which this project notes when it made a checkpoint: no part of the model
 _DIGITS = 16
-_KNOWN: dict[str, str] = {}
-Heard = Callable[[int], None]
+_HASHES: dict[str, str] = {}
+Progress = Callable[[int], None]
 
 
 def content_hash(model: str) -> str:
@@ -23,36 +23,36 @@ def content_hash(model: str) -> str:
 
     A process reads a model once. `optimize.model.hashes` spares that too where no file has changed.
     """
-    if model not in _KNOWN:
+    if model not in _HASHES:
         path = Path(model)
-        _KNOWN[model] = hash_of_files(path) if path.is_dir() else hashlib.sha256(model.encode()).hexdigest()[:_DIGITS]
-    return _KNOWN[model]
+        _HASHES[model] = hash_of_files(path) if path.is_dir() else hashlib.sha256(model.encode()).hexdigest()[:_DIGITS]
+    return _HASHES[model]
 
 
 def remember_hash(model: str, digest: str) -> None:
     """Have `content_hash` answer so from now on."""
-    _KNOWN[model] = digest
+    _HASHES[model] = digest
 
 
-def hash_of_files(folder: Path, heard: Heard = lambda _: None, large_bytes: int = LARGE_BYTES) -> str:
+def hash_of_files(folder: Path, progress: Progress = lambda _: None, large_bytes: int = LARGE_BYTES) -> str:
     """The hash of a folder's files, read anew.
 
     Args:
         folder: Of a model.
-        heard: Called with the number of bytes of each piece that has been read, by several threads.
+        progress: Called with the number of bytes of each piece that has been read, by several threads.
         large_bytes: See `LARGE_BYTES`.
     """
     files = _files(folder)
     large = [file for file in files if file.stat().st_size >= large_bytes]
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as threads:
-        hashes = dict(zip(large, threads.map(lambda file: _sha256(file, heard), large), strict=True))
+        hashes = dict(zip(large, threads.map(lambda file: _sha256(file, progress), large), strict=True))
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode())
         if file in hashes:
             digest.update(hashes[file])
         else:
-            _add(digest, file, heard)
+            _add(digest, file, progress)
     return digest.hexdigest()[:_DIGITS]
 
 
@@ -75,14 +75,14 @@ def _state(file: Path) -> list[str | int]:
     return [file.name, state.st_size, state.st_ino, state.st_mtime_ns, state.st_ctime_ns]
 
 
-def _sha256(file: Path, heard: Heard) -> bytes:
+def _sha256(file: Path, progress: Progress) -> bytes:
     digest = hashlib.sha256()
-    _add(digest, file, heard)
+    _add(digest, file, progress)
     return digest.digest()
 
 
-def _add(digest: hashlib._Hash, file: Path, heard: Heard) -> None:
+def _add(digest: hashlib._Hash, file: Path, progress: Progress) -> None:
     with file.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
-            heard(len(chunk))
+            progress(len(chunk))

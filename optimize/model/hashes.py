@@ -20,7 +20,7 @@ KEPT_BYTES = 256 << 20
 _SETTLED_NS = 2 * 10**9  # coarser than the clock of any file system
 _FILE, _PERIOD_S, _GB = "hash.json", 10.0, 1e9
 States = list[list[str | int]]
-_SEEN: dict[str, tuple[States, str]] = {}
+_STATES: dict[str, tuple[States, str]] = {}
 """Model -> the states of its files and its hash, as this process has seen them."""
 
 
@@ -42,10 +42,10 @@ def model_hash(
     size = sum(int(state[1]) for state in states)
     if size < max(kept_bytes, 1):
         return content_hash(model)
-    if _SEEN.get(model, ([], ""))[0] != states:
-        _SEEN[model] = states, _kept_or_read(folder, cache_folder, size, say, began_ns)
-        remember_hash(model, _SEEN[model][1])
-    return _SEEN[model][1]
+    if _STATES.get(model, ([], ""))[0] != states:
+        _STATES[model] = states, _kept_or_read(folder, cache_folder, size, say, began_ns)
+        remember_hash(model, _STATES[model][1])
+    return _STATES[model][1]
 
 
 def _kept_or_read(folder: Path, cache_folder: Path, size: int, say: Callable[[str], None], began_ns: int) -> str:

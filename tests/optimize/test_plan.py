@@ -289,7 +289,7 @@ def test_adapters_are_asked_for_by_name_and_belong_to_the_study(tmp_path: Path) 
     adapter(tmp_path / "new", rank=8, scale=0.1).joinpath("adapter_model.safetensors").replace(
         tmp_path / "sql/adapter_model.safetensors"
     )
-    hashes._KNOWN.clear()  # of this process, which reads a folder once
+    hashes._HASHES.clear()  # of this process, which reads a folder once
     after = make_plan(_here(tmp_path, words[0])).fingerprint()
     assert {key for key in after if after[key] != before[key]} == {"files", "asks"} and after["asks"] == "sql, chat"
     assert content_of(plan, "demo/model") != content_of(make_plan(_here(tmp_path)), "demo/model")
