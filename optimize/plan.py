@@ -135,13 +135,14 @@ def make_plan(config: StudyConfig) -> Plan:
     _check_quotable(config, space, arguments)
     recorded = _recorded(config, arrivals)
     fitted = fitted_workload(config, _context(config, space, launcher), recorded, launcher.request_knobs_only)
-    workload, kept = fitted.workload, fitted.kept
+    workload, rows = fitted.workload, fitted.kept
     if isinstance(launcher, RemoteLauncher) and workload.conversations is None:  # whose turns end by themselves
-        workload, left = without_refused(workload, launcher.endpoint(), config.workload)
-        kept = None if left is None else np.array(left)
+        workload, served = without_refused(workload, launcher.endpoint(), config.workload)
+        if served is not None:
+            rows = np.array(served) if rows is None else rows[served]
     if isinstance(arrivals, Trace):
         workload = dataclasses.replace(workload, notes=[arrivals.note, *workload.notes])
-        arrivals = arrivals if recorded is None or kept is None else arrivals.only(kept)
+        arrivals = arrivals if recorded is None or rows is None else arrivals.only(rows)
     if workload.conversations is not None:
         launcher.report_cached_tokens()
     if config.model.random is not None:  # without references, nothing scores the meaningless answers

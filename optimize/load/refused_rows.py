@@ -37,13 +37,13 @@ def without_refused(
         refused = _refused(http, endpoint, workload, rows[::-1], source)
         if not refused or len(refused) == len(rows) or _refusal(http, endpoint, workload, rows[0]) is not None:
             return workload, None
-    left = sorted(set(rows) - set(refused))
+    served = sorted(set(rows) - set(refused))
     named = ", ".join(f"row {row}" for row in sorted(refused)[:5]) + (", ..." if len(refused) > 5 else "")
     note = (
         f"workload {workload.name}: the endpoint refuses {len(refused)} of {len(rows)} rows for their length, which "
         f"are left out: {named} ({next(iter(refused.values()))})"
     )
-    return replace(workload.only(left), notes=[*workload.notes, note]), left
+    return replace(workload.only(served), notes=[*workload.notes, note]), served
 
 
 def _refused(
@@ -52,11 +52,11 @@ def _refused(
     """Row -> what the endpoint says of it, of those that it refuses; the longest come first."""
     refused, taken = dict[int, str](), 0
     for row in rows:
-        said = _refusal(http, endpoint, workload, row)
-        if said is None:
+        refusal = _refusal(http, endpoint, workload, row)
+        if refusal is None:
             taken += 1
         else:
-            refused[row] = said
+            refused[row] = refusal
         if taken == _ENOUGH:
             return refused
         if source.too_long != LEAVE_OUT and len(refused) > max(1.0, FEW * len(rows)):
@@ -64,7 +64,7 @@ def _refused(
                 return {}  # whatever their length
             raise ConfigError(
                 f"workload {workload.name}: the endpoint refuses more than {FEW:.0%} of its {len(rows)} rows for their "
-                f"length ({said}): give shorter prompts or workload.max_tokens, or leave out what is refused, "
+                f"length ({refusal}): give shorter prompts or workload.max_tokens, or leave out what is refused, "
                 "workload.too_long=leave_out"
             )
     return refused

@@ -89,8 +89,8 @@ def _notes(name: str, plan: Plan, records: Sequence[TrialRecord], rounds: int) -
 def _dtypes(records: Sequence[TrialRecord]) -> list[str]:
     """A sentence on the formats and data types that no recipe or flag names; nothing where there are none."""
     recipes = {str(r.config["engine"]["quantization"]): r.dtype for r in records if r.dtype}
-    chosen = ", ".join(f"{dtype} for {recipe}" for recipe, dtype in recipes.items())
-    return [f"Data types that vLLM chose: {chosen}."] if chosen else []
+    dtypes = ", ".join(f"{dtype} for {recipe}" for recipe, dtype in recipes.items())
+    return [f"Data types that vLLM chose: {dtypes}."] if dtypes else []
 
 
 def _command() -> str:

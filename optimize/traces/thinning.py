@@ -62,9 +62,9 @@ def _moved(times_s: Floats, end_s: float, keep: float) -> Floats:
     edges_s = np.append(times_s, end_s)
     starts = [*range(0, len(times_s), round(_KEPT_OF_RUN / keep)), len(times_s)]
     for start, end in zip(starts, starts[1:], strict=False):
-        kept = round(keep * (end - start))
-        within_s = edges_s[start : start + kept + 1] - edges_s[start]
-        if kept:
+        number = round(keep * (end - start))
+        within_s = edges_s[start : start + number + 1] - edges_s[start]
+        if number:
             stretch = (edges_s[end] - edges_s[start]) / within_s[-1] if within_s[-1] > 0 else 1.0
-            moved_s[start : start + kept] = edges_s[start] + stretch * within_s[:-1]
+            moved_s[start : start + number] = edges_s[start] + stretch * within_s[:-1]
     return moved_s

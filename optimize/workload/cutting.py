@@ -35,13 +35,13 @@ def cut_from_left(prompt: Prompt, excess: int, model: str) -> Prompt:
 def _cut_chat(
     chat: list[dict[str, Any]], excess: int, count: Callable[[str], int], shorter: Callable[[str, int], str]
 ) -> list[dict[str, Any]]:
-    kept = list(chat)
-    while excess > 0 and (oldest := _oldest(kept)) is not None:
-        excess -= count(kept.pop(oldest)["content"] or "")
+    shorter_chat = list(chat)
+    while excess > 0 and (oldest := _oldest(shorter_chat)) is not None:
+        excess -= count(shorter_chat.pop(oldest)["content"] or "")
     if excess <= 0:
-        return kept
-    last = kept[-1]
-    return [*kept[:-1], {**last, "content": shorter(last["content"], excess)}]
+        return shorter_chat
+    last = shorter_chat[-1]
+    return [*shorter_chat[:-1], {**last, "content": shorter(last["content"], excess)}]
 
 
 def _oldest(chat: list[dict[str, Any]]) -> int | None:

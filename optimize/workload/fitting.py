@@ -90,9 +90,9 @@ def _recorded_within(recorded: Requests, config: StudyConfig, context: Context) 
     for row, tokens in verdict.answers.items():
         answers[row] = tokens
     requests = replace(recorded, prompt_tokens=prompts, output_tokens=answers)
-    kept = np.array([row.number for row in rows if row.number not in verdict.left_out])
+    numbers = np.array([row.number for row in rows if row.number not in verdict.left_out])
     notes = [verdict.note] if verdict.note else []
-    return requests.only(kept), Fitted(replace(_NONE, notes=notes), kept if verdict.left_out else None)
+    return requests.only(numbers), Fitted(replace(_NONE, notes=notes), numbers if verdict.left_out else None)
 
 
 def _within(
@@ -152,8 +152,8 @@ def _applied(workload: Workload, verdict: Verdict, counts: dict[int, int], model
     )  # fmt: skip
     if not verdict.left_out:
         return Fitted(changed)
-    kept = [row for row in rows if row not in verdict.left_out]
-    return Fitted(changed.only(kept), np.array(kept))
+    numbers = [row for row in rows if row not in verdict.left_out]
+    return Fitted(changed.only(numbers), np.array(numbers))
 
 
 def as_text(workload: Workload, model: str) -> Workload:

@@ -46,8 +46,8 @@ def with_shared_prefix(workload: Workload, prefix: SharedPrefix, model: str, see
     texts = _texts(workload.prompts, prefix, model, random.Random(f"shared-prefix-{seed}"))
     rng = random.Random(f"shared-by-{seed}")
     keys = [_opening(prompt) for prompt in workload.prompts]
-    chosen = {key: rng.choice(texts) if rng.random() < prefix.share else "" for key in dict.fromkeys(keys)}
-    beginnings = [chosen[key] for key in keys]
+    beginning = {key: rng.choice(texts) if rng.random() < prefix.share else "" for key in dict.fromkeys(keys)}
+    beginnings = [beginning[key] for key in keys]
     prompts = [after(text, prompt) for text, prompt in zip(beginnings, workload.prompts, strict=True)]
     note = (
         f"workload {workload.name}: {sum(map(bool, beginnings))} of {len(prompts)} prompts begin with "
