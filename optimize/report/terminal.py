@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from objectives.segments import Paired
 from optimize.decision.recommendation import Recommendation
-from optimize.formatting import change_of, figure, printable, title_of, versus_default
+from optimize.formatting import change_of, figure, printable, shown_value, title_of, versus_default
 from optimize.report.data import limit_text
 from optimize.study.confirmation import directions_of, last_readings
 from optimize.study.info import info_of
@@ -46,7 +46,7 @@ def _quality(study: optuna.Study, row: Row) -> list[str]:
 
 
 def _settings(params: Mapping[str, object]) -> str:
-    return ", ".join(f"{knob} = {printable(str(value))}" for knob, value in params.items())
+    return ", ".join(f"{knob} = {shown_value(value)}" for knob, value in params.items())
 
 
 def _figure_line(study: optuna.Study, recommendation: Recommendation, name: str) -> str:

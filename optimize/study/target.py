@@ -12,6 +12,7 @@ from objectives import Estimate
 from optimize.config.schema import StudyConfig
 from optimize.engine.base import TrialConfig
 from optimize.errors import ConfigError, OptimizeError, closest
+from optimize.formatting import shown_value
 from optimize.plan import Plan, make_plan
 from optimize.quantize.calibration import calibration_of
 from optimize.quantize.checkpoints import make_checkpoints
@@ -38,7 +39,7 @@ class Target:
     estimates: Mapping[str, Estimate] = field(default_factory=dict)
 
     def in_words(self) -> str:
-        return ", ".join(f"{k} = {v}" for k, v in self.params.items()) or "vLLM's defaults"
+        return ", ".join(f"{k} = {shown_value(v)}" for k, v in self.params.items()) or "vLLM's defaults"
 
 
 def only_point(config: StudyConfig, name: str) -> StudyConfig:
