@@ -86,7 +86,7 @@ def scale_of(values: Iterable[float], start: float, stop: float, unit: str = "",
 
 def _log_ticks(low: float, high: float, most: int) -> list[float]:
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    for steps in ((1, 2, 5), (1, 3), (1,)):
+    for steps in ((1, 2, 3, 4, 6, 8), (1, 2, 5), (1, 3), (1,)):
         ticks = [m * 10.0**p for p in powers for m in steps if low <= m * 10.0**p <= high]
         if len(ticks) <= most:
             return ticks
