@@ -52,7 +52,7 @@ def _verdicts(grid: Grid, claim: Claim) -> list[Verdict]:
     verdicts = []
     for row, other in pairs:
         change = grid.change(claim.metric, row, other)
-        if change is None:
+        if change is None or not set(claim.exempt).isdisjoint(map(str, grid.rows[row].settings.values())):
             continue
         paired = grid.quality[row].paired.get(other, {}).get(claim.metric) if row in grid.quality else None
         shown = paired.significant if paired is not None else _excludes_1(change)

@@ -112,6 +112,14 @@ def test_each_row_gets_its_own_verdict() -> None:
     assert FAILS + " for 4 (p99_latency_s 2.0" in said and HOLDS + " for 16 (p99_latency_s " in said
 
 
+def test_a_claim_about_lower_precision_says_nothing_of_fp32() -> None:
+    part, rates = SPECS["quantization"].parts[0], [[3.0, 3.1, 3.0], [1.7, 1.7, 1.6], [4.0, 4.1, 4.0]]
+    points = part.points({"quantization": ["published", "fp32", "int8"]})
+    (sentence,) = folklore(grid_of(part, points, _readings(rates, "qps"), {}, {}))
+    assert sentence.startswith("“Lower precision serves more requests per second”: holds here for int8 (")
+    assert "fp32" not in sentence
+
+
 def test_equal_rows_rarely_get_a_verdict() -> None:
     rng, wrong, runs = random.Random(0), 0, 300
     for _ in range(runs):
