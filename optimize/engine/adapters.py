@@ -76,29 +76,29 @@ def flags_for(adapters: Mapping[str, str]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def asked_names(flags: Mapping[str, Any], chosen: str | Sequence[str] | None) -> tuple[str, ...]:
+def asked_names(flags: Mapping[str, Any], selection: str | Sequence[str] | None) -> tuple[str, ...]:
     """The names that requests carry, one after the other: those that are chosen, else all adapters, else the model's.
 
     Args:
         flags: vLLM's.
-        chosen: A name, several, or None; `BASE` is the model itself.
+        selection: A name, several, or None; `BASE` is the model itself.
 
     Raises:
         ConfigError: there is no such adapter.
     """
     adapters = adapters_of(flags)
-    names = [chosen] if isinstance(chosen, str) else list(chosen or adapters or [BASE])
+    names = [selection] if isinstance(selection, str) else list(selection or adapters or [BASE])
     for name in names:
         if name not in (*adapters, BASE):
             raise ConfigError(f"engine.model={name!r} is no adapter of model.lora; {closest(name, [*adapters, BASE])}")
     return tuple(MODEL if name == BASE else name for name in names)
 
 
-def asked_in_words(flags: Mapping[str, Any], chosen: str | Sequence[str] | None) -> str:
+def asked_in_words(flags: Mapping[str, Any], selection: str | Sequence[str] | None) -> str:
     """The adapters that requests ask for, for signatures; empty where there are none."""
     if not adapters_of(flags):
         return ""
-    return ", ".join(BASE if name == MODEL else name for name in asked_names(flags, chosen))
+    return ", ".join(BASE if name == MODEL else name for name in asked_names(flags, selection))
 
 
 def check_adapters(flags: Mapping[str, Any], model: str) -> None:

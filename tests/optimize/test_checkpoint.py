@@ -234,8 +234,8 @@ def test_a_model_that_is_not_on_this_disk_or_broken_is_left_to_vllm(tmp_path: Pa
 )
 def test_a_models_sampling_defaults_are_told(config: dict[str, object], said: str, tmp_path: Path) -> None:
     (tmp_path / "generation_config.json").write_text(json.dumps(config), encoding="utf-8")
-    told = defaults_in_words(str(tmp_path))
-    assert said in told and bool(told) == bool(said)
+    sentence = defaults_in_words(str(tmp_path))
+    assert said in sentence and bool(sentence) == bool(said)
 
 
 def test_a_model_without_a_readable_file_has_no_sampling_defaults(tmp_path: Path) -> None:

@@ -344,8 +344,8 @@ def test_engines_say_what_they_found_cached_where_conversations_are_sent_turn_by
 ) -> None:
     plan = make_plan(_bare(tmp_path, f"workload.turns={turns}"))
     assert isinstance(plan.launcher, VllmLauncher)
-    said = "--enable-prompt-tokens-details" in plan.launcher.arguments("m", 1, {})
-    assert said == (turns == "all") == (plan.workload.conversations is not None)
+    reports = "--enable-prompt-tokens-details" in plan.launcher.arguments("m", 1, {})
+    assert reports == (turns == "all") == (plan.workload.conversations is not None)
 
 
 @pytest.mark.parametrize(("turns", "requests"), [("last", 3), ("all", 5)])

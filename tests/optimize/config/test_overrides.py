@@ -100,8 +100,8 @@ def _answer(*words: str) -> str:
     ],
 )  # fmt: skip
 def test_a_word_that_is_no_override_is_answered_with_the_one_that_works(words: list[str], answer: str) -> None:
-    said = _answer(*words)
-    assert answer in said and "hydra.cc" not in said
+    message = _answer(*words)
+    assert answer in message and "hydra.cc" not in message
 
 
 def test_a_list_takes_the_place_of_a_range_as_the_message_says() -> None:

@@ -28,8 +28,8 @@ class _Server(BaseHTTPRequestHandler):
         text = str(body.get("prompt") or body["messages"])
         self.asked.append(text)
         refused = len(text) > 400 or body["max_tokens"] > 300 or "never" in text
-        said = b'{"error": {"message": "This model\'s maximum context length is 256 tokens."}}'
-        payload = said if refused else b"data: {}\n\n"
+        refusal = b'{"error": {"message": "This model\'s maximum context length is 256 tokens."}}'
+        payload = refusal if refused else b"data: {}\n\n"
         self.send_response(400 if refused else 200)
         self.send_header("Content-Length", str(len(payload)))
         self.end_headers()

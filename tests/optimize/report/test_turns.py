@@ -30,9 +30,9 @@ def test_requests_of_the_windows_are_shown_by_turn(tmp_path: Path) -> None:
     for number in (0, 1):
         requests = [request(5.0, 1), request(12.0, 1), request(13.0, 2), request(30.0, 2)]
         ledger.write_requests(number, requests, {})
-    found = turn_records(ledger, [measured(0), measured(1)])
-    assert [(r.due_s, r.turn, r.text) for r in found] == [(12.0, 1, ""), (13.0, 2, "")] * 2
-    assert turn_table(found) == [
+    records = turn_records(ledger, [measured(0), measured(1)])
+    assert [(r.due_s, r.turn, r.text) for r in records] == [(12.0, 1, ""), (13.0, 2, "")] * 2
+    assert turn_table(records) == [
         "| turn | requests | median latency | median TTFT | prompt tokens cached |",
         "| --- | --- | --- | --- | --- |",
         "| 1 | 2 | 500 ms | 100.0 ms | 50 % |",

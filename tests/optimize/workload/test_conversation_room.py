@@ -21,8 +21,8 @@ SHORT, LONG = "the old man", "the old man sees a small house and the dog " * 30
 
 
 def chat(*questions: str) -> dict[str, Any]:
-    said = [[{"role": "user", "content": q}, {"role": "assistant", "content": "ja"}] for q in questions]
-    return {"prompt": [message for pair in said for message in pair]}
+    pairs = [[{"role": "user", "content": q}, {"role": "assistant", "content": "ja"}] for q in questions]
+    return {"prompt": [message for pair in pairs for message in pair]}
 
 
 def fitted(folder: Path, rows: list[dict[str, Any]], *overrides: str) -> Workload:

@@ -7,12 +7,12 @@ from typing import Any
 from optimize.workload.turns import joined, questions_of, turns_of
 
 
-def said(role: str, content: str, **more: Any) -> dict[str, Any]:
+def message(role: str, content: str, **more: Any) -> dict[str, Any]:
     return {"role": role, "content": content, **more}
 
 
-SYSTEM, HI, HELLO = said("system", "Be brief."), said("user", "hi"), said("assistant", "hello")
-WHY, BECAUSE, BYE = said("user", "why?"), said("assistant", "because"), said("user", "bye")
+SYSTEM, HI, HELLO = message("system", "Be brief."), message("user", "hi"), message("assistant", "hello")
+WHY, BECAUSE, BYE = message("user", "why?"), message("assistant", "because"), message("user", "bye")
 
 
 def test_every_answer_and_every_question_is_a_turn() -> None:
@@ -39,8 +39,8 @@ def test_what_asks_nothing_is_no_turn() -> None:
 
 
 def test_the_answer_of_a_tool_is_a_turn_of_its_own() -> None:
-    call = said("assistant", "", tool_calls=[{"id": "1"}])
-    result = said("tool", "21 °C", tool_call_id="1")
+    call = message("assistant", "", tool_calls=[{"id": "1"}])
+    result = message("tool", "21 °C", tool_call_id="1")
     first, second = turns_of([HI, call, result, BECAUSE])
     assert first.answer == [call] and second.asks == [result] and second.answer == [BECAUSE]
 

@@ -20,13 +20,13 @@ from tests.conftest import ROOT
 MODEL = str(ROOT / "demo/model")
 
 
-def said(role: str, content: str, **more: Any) -> dict[str, Any]:
+def message(role: str, content: str, **more: Any) -> dict[str, Any]:
     return {"role": role, "content": content, **more}
 
 
 CHAT = [
-    said("system", "Be brief."), said("user", "one"), said("assistant", "eins"), said("user", "two"),
-    said("assistant", "zwei"), said("user", "three"),
+    message("system", "Be brief."), message("user", "one"), message("assistant", "eins"), message("user", "two"),
+    message("assistant", "zwei"), message("user", "three"),
 ]  # fmt: skip
 
 
@@ -65,7 +65,9 @@ def test_questions_of_mt_bench_are_asked_in_turn(tmp_path: Path) -> None:
     workload = loaded(tmp_path, rows, reference_column="reference")
     talks = workload.conversations
     assert talks is not None and talks.rows == [[0, 1], [2, 3]]
-    assert talks.asks[3] == [said("user", "Now without 2.")] and workload.prompts[2] == [said("user", "Write a poem.")]
+    assert talks.asks[3] == [message("user", "Now without 2.")] and workload.prompts[2] == [
+        message("user", "Write a poem.")
+    ]
 
 
 def test_the_shipped_conversations_are_put_together_from_their_requests(tmp_path: Path) -> None:
@@ -103,7 +105,7 @@ def test_history_pauses_and_order_of_turns_are_part_of_the_hash(tmp_path: Path) 
 
 
 def test_think_times_are_drawn_once_and_for_all_trials(tmp_path: Path) -> None:
-    rows = [{"prompt": [said("user", f"{n}"), *CHAT[1:]]} for n in range(40)]
+    rows = [{"prompt": [message("user", f"{n}"), *CHAT[1:]]} for n in range(40)]
     node = {"_target_": "optimize.workload.think_times.Exponential", "mean_s": 3.0, "most_s": 9.0}
 
     def pauses(seed: int) -> list[float | None]:
@@ -176,14 +178,14 @@ def test_a_share_of_the_prompts_begins_with_one_of_several_texts_by_seed() -> No
 
 
 def test_of_a_chat_the_shared_text_is_the_system_prompt_or_its_beginning(tmp_path: Path) -> None:
-    bare = [said("user", "hello"), said("assistant", "hi"), said("user", "bye")]
+    bare = [message("user", "hello"), message("assistant", "hi"), message("user", "bye")]
     workload = loaded(tmp_path, [{"prompt": CHAT}, {"prompt": bare}])
     prefixed = with_shared_prefix(workload, SharedPrefix(12), MODEL, seed=0)
     talks = prefixed.conversations
     assert talks is not None
     text = talks.asks[3][0]["content"]
-    assert tokens_of(text) == 12 and talks.asks[3] == [said("system", text), said("user", "hello")]
-    assert talks.asks[0][0] == said("system", f"{text}\n\nBe brief.")
+    assert tokens_of(text) == 12 and talks.asks[3] == [message("system", text), message("user", "hello")]
+    assert talks.asks[0][0] == message("system", f"{text}\n\nBe brief.")
     for turns in talks.rows:  # every later prompt goes on where the first begins
         first = prefixed.prompts[turns[0]]
         assert talks.asks[turns[0]] == first and all(prefixed.prompts[row][: len(first)] == first for row in turns)
