@@ -62,12 +62,14 @@ class Grid:
         rows: In the order of their values.
         readings: Row -> figures per round, of the rows with figures and the rounds that all of them have.
         quality: Row -> its quality; empty if answers cannot be scored.
+        own_answers: Whether it is judged against the unquantized model's own greedy answers.
     """
 
     part: Part
     rows: Sequence[Row]
     readings: Mapping[int, Sequence[Mapping[str, Estimate]]]
     quality: Mapping[int, Quality]
+    own_answers: bool = False
 
     @property
     def rounds(self) -> int:

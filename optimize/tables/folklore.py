@@ -11,6 +11,10 @@ from optimize.tables.changes import change_text, multiple
 from optimize.tables.comparison import Grid
 from optimize.tables.spec import Claim, Gain, Point
 
+_NOT_JUDGED = (
+    "not judged. The references are the model's own greedy answers, and another answer is not a worse one. A workload "
+    "with reference answers can judge it."
+)
 HOLDS, FAILS, OPEN = "holds here", "fails here", "not enough evidence"
 
 
@@ -39,8 +43,10 @@ def folklore(grid: Grid) -> list[str]:
     """A sentence on every claim that this part of a table has measurements on."""
     sentences = []
     for claim in grid.part.claims:
-        if verdicts := _verdicts(grid, claim):
-            sentences.append(_sentence(claim.says, verdicts))
+        if not (verdicts := _verdicts(grid, claim)):
+            continue
+        judged = claim.own_answers or not grid.own_answers
+        sentences.append(_sentence(claim.says, verdicts) if judged else f"“{claim.says}”: {_NOT_JUDGED}")
     if grid.part.gain is not None and (verdicts := _gain_verdicts(grid, grid.part.gain)):
         sentences.append(_sentence(grid.part.gain.says, verdicts))
     return sentences

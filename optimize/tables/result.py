@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from optimize.config.measuring import BASELINE
 from optimize.evaluation.answers import Answers
 from optimize.ledger import Ledger, TrialRecord
 from optimize.plan import Plan
@@ -69,7 +71,8 @@ def _grid(measurements: GridMeasurements, plan: Plan, answers: Answers) -> Grid:
     keys = {row: key for row, key in measurements.answer_keys.items() if row not in measurements.refused}
     readings = {row: rounds for row, rounds in measurements.readings.items() if row in keys}
     troubles = measurements.failed | measurements.refused
-    return grid_of(measurements.part, measurements.points, readings, quality_of(keys, plan, answers), troubles)
+    grid = grid_of(measurements.part, measurements.points, readings, quality_of(keys, plan, answers), troubles)
+    return dataclasses.replace(grid, own_answers=plan.reference == BASELINE)
 
 
 def _notes(name: str, plan: Plan, records: Sequence[TrialRecord], rounds: int) -> list[str]:

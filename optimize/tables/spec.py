@@ -23,6 +23,8 @@ class Claim:
         rises: Whether the figure is claimed to rise, or to fall, against the first row.
         steps: Whether the claim is about every step from one row to the next, rather than every row against the first.
         exempt: Values of the knob that the claim says nothing of.
+        own_answers: Whether the model's own greedy answers are references for it. They are none for ways of decoding:
+            answers that differ from greedy ones are other answers, and not worse ones.
     """
 
     says: str
@@ -30,6 +32,7 @@ class Claim:
     rises: bool
     steps: bool = False
     exempt: tuple[str, ...] = ()
+    own_answers: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,7 @@ SPECS: dict[str, Spec] = {
             Part(
                 ("beam_size",),
                 (
-                    Claim("More beams always improve the answers", "bleu", True, steps=True),
+                    Claim("More beams always improve the answers", "bleu", True, steps=True, own_answers=False),
                     Claim("More beams take longer", "p50_latency_s", True, steps=True),
                 ),
             ),

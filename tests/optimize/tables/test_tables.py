@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -142,6 +143,19 @@ def test_paired_tests_decide_on_quality(gap: float, p: float, verdict: str) -> N
     (said,) = folklore(grid)
     assert verdict in said and f"p = {p}" in said
     assert grid.rows[0].levels["bleu"].high == 62  # of other prompts, not of other rounds
+
+
+def test_own_greedy_answers_do_not_judge_other_ways_of_decoding() -> None:
+    spec = SPECS["beam_size"]
+    quality = {
+        0: Quality({"bleu": _figure(100, "BLEU", 0)}, {}),
+        1: Quality({"bleu": _figure(23, "BLEU", 8)}, {0: {"bleu": _paired(-77, 0.001)}}),
+    }
+    grid = _grid([[100.0, 100.0], [23.0, 23.0]], spec.parts[0], "bleu", quality)
+    (against_references,) = folklore(grid)
+    (against_own_answers,) = folklore(dataclasses.replace(grid, own_answers=True))
+    assert FAILS in against_references
+    assert FAILS not in against_own_answers and "not judged" in against_own_answers
 
 
 def _interaction(more: float, noise: float, seed: int = 1) -> str:
