@@ -151,7 +151,10 @@ def test_workers_know_nothing_of_storage_and_tracking() -> None:
     assert [x for x in ours if x.target.startswith(theirs)] == []
 
 
-@pytest.mark.parametrize("module", ["optimize.pareto", *(m for m in MODULES if m.startswith("optimize.decision."))])
+PURE = ("optimize.pareto", "optimize.decision.", "optimize.capacity.")
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith(PURE)])
 def test_the_decision_is_pure(module: str) -> None:
     own = {x.package for x in all_imports() if x.module == module}
     assert own & (IO | HEAVY | {"hydra", "omegaconf"}) == set()
