@@ -32,6 +32,7 @@ from optimize.outcome import Completed, Evaluation, Failed, Role
 from optimize.plan import Plan
 from optimize.serve.reporter import say
 from optimize.serve.session import make_launcher
+from optimize.study.capacity import capacity_of
 from optimize.study.target import Target, choose
 from optimize.tracking.tracker import Tracker
 
@@ -50,6 +51,8 @@ def run_certification(config: StudyConfig, config_yaml: str) -> int:
     """
     make_launcher(config)
     plan, target = choose(config, f"certify-{config.study.name}", say)
+    config = with_stress_target(config, target)
+    plan = dataclasses.replace(plan, config=dataclasses.replace(plan.config, certify=config.certify))
     folder = folder_of(plan, target, config)
     ledger = Ledger(folder)
     before = digest(study_folder(config.output_dir, config.study.name))
@@ -61,6 +64,16 @@ def run_certification(config: StudyConfig, config_yaml: str) -> int:
     if before != digest(study_folder(config.output_dir, config.study.name)):
         say("warning: the study's own files changed during the certification")
     return 0
+
+
+def with_stress_target(config: StudyConfig, target: Target) -> StudyConfig:
+    """The configuration with the target rate of the stress ramp: its own, or what the row's capacity says."""
+    settings, capacity = config.certify, capacity_of(target.estimates)
+    stress_per_s = settings.stress_target_per_s
+    if settings.stress_per_s is None and capacity is not None:
+        stress_per_s = capacity.low
+        say(f"stress target: {stress_per_s:.3g} requests/s, the lower end of the row's measured capacity")
+    return dataclasses.replace(config, certify=dataclasses.replace(settings, stress_per_s=stress_per_s))
 
 
 def folder_of(plan: Plan, target: Target, config: StudyConfig) -> Path:

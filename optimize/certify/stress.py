@@ -97,7 +97,7 @@ def summary(records: Sequence[RequestRecord], start_s: float, end_s: float, rate
 
 def _ramps(testbed: Testbed, engine: SupervisedEngine, result: FaultResult) -> list[RequestRecord]:
     """The ramp to the target rate, then to twice that rate and again twice, until P99 breaks."""
-    target, records = testbed.settings.stress_per_s, list[RequestRecord]()
+    target, records = testbed.settings.stress_target_per_s, list[RequestRecord]()
     for number in range(_DOUBLINGS + 1):
         records = _ramp(testbed, engine, result, target * 2**number)
         if result.words["broke"]:

@@ -47,7 +47,9 @@ def judge(runs: Sequence[FaultResult], settings: Certify) -> Verdict:
 def judge_stress(runs: Sequence[FaultResult], settings: Certify) -> Verdict:
     """The verdict on the target rate: sustained or not, the rate at which P99 broke, and the recovery afterwards."""
     problems = [
-        *_in(runs, lambda r: "breaking_per_s" in r.figures, f"{settings.stress_per_s:g} requests/s not sustained"),
+        *_in(
+            runs, lambda r: "breaking_per_s" in r.figures, f"{settings.stress_target_per_s:g} requests/s not sustained"
+        ),
         *_in(runs, lambda r: "recovery_s" not in r.figures, "P99 not normal again after the peak"),
         *_in(runs, lambda r: r.figures.get("restarts", 0) > 0, "the engine had to be restarted"),
         *_in(runs, lambda r: bool(r.doubts), "the client failed its own audit"),

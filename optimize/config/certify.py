@@ -26,7 +26,8 @@ class Certify:
         tolerance: Largest normal P99, as a multiple of the P99 before the fault.
         recovery_max_s: Time after which a run counts as not recovered.
         request_timeout_s: Time after which a request counts as lost.
-        stress_per_s: Target rate of the stress ramp.
+        stress_per_s: Target rate of the stress ramp; null for the lower end of the row's measured `capacity_per_s`, on
+            which `optimize.deploy` counts, and 1000 where it was not measured.
         stress_ramp_s: Length of the ramp.
         stress_hold_s: Length of the target rate.
         stress_requests_max: Most requests of a ramp; one that would need more holds shorter or ends below its target.
@@ -51,7 +52,7 @@ class Certify:
     tolerance: float = bounded(2.0, least=1)
     recovery_max_s: float = positive(90.0)
     request_timeout_s: float = positive(15.0)
-    stress_per_s: float = positive(1000.0)
+    stress_per_s: float | None = positive(None)
     stress_ramp_s: float = positive(10.0)
     stress_hold_s: float = not_negative(2.0)
     stress_requests_max: int = positive(8000)
@@ -63,3 +64,8 @@ class Certify:
     headroom: float = not_negative(0.2)
     beams: int | None = bounded(None, least=1)
     shrunk_blocks: int | None = bounded(None, least=1)
+
+    @property
+    def stress_target_per_s(self) -> float:
+        """Target rate of the stress ramp: beyond what an engine of unknown capacity carries, unless one is set."""
+        return self.stress_per_s or 1000.0

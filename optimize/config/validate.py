@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from optimize.config.bounds import bounds_of
 from optimize.config.certify import Certify
@@ -16,6 +17,7 @@ from optimize.config.serve import Serve
 from optimize.errors import ConfigError, closest
 
 _KNOBS = ("quantization", "batch_size", "beam_size", "workers")
+_TOLERANCE = 1.1  # of Kubernetes' autoscaler: a tenth more load than its target calls for no replica
 _ORDERED = (("warmup_s", "warmup_max_s"), ("window_min_s", "window_max_s"), ("clients", "clients_max"))
 
 
@@ -38,6 +40,7 @@ def validate(config: StudyConfig) -> None:
     _check_serve(config.serve)
     _check_certify(config.certify)
     _check_alerts(config.alerts)
+    _check_scaling(config)
     _check_factors(config)
 
 
@@ -113,7 +116,7 @@ def _check_certify(certify: Certify) -> None:
 
 
 def _check_alerts(alerts: Alerts) -> None:
-    for name in ("queue_s", "decode_s", "cpu"):
+    for name in ("queue_s", "decode_s", "cpu", "capacity"):
         levels: Levels = getattr(alerts, name)
         if levels.warn > levels.critical:
             raise ConfigError(
@@ -128,6 +131,21 @@ def _check_alerts(alerts: Alerts) -> None:
                 f"alerts.{name} must hold at least two readings, got {getattr(alerts, name):g} s at "
                 f"alerts.scrape_s={alerts.scrape_s:g}"
             )
+
+
+def _check_scaling(config: StudyConfig) -> None:
+    url = urlsplit(config.deploy.autoscale.prometheus_url)
+    if url.scheme not in ("http", "https") or not url.hostname or url.username or url.password:
+        raise ConfigError(
+            "deploy.autoscale.prometheus_url must be http(s)://host:port without user and password, which the bundle's "
+            "files would show: give KEDA a TriggerAuthentication instead"
+        )
+    share, warn = config.deploy.autoscale.load_share, config.alerts.capacity.warn
+    if config.deploy.rate_per_s is not None and share * _TOLERANCE > warn:
+        raise ConfigError(
+            f"deploy.autoscale.load_share={share:g} must stay a tenth below alerts.capacity.warn={warn:g}, which an "
+            "autoscaler otherwise raises in normal operation: lower the first"
+        )
 
 
 def _check_factors(config: StudyConfig) -> None:

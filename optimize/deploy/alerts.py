@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from objectives import Estimate
 from optimize.config.deploy import Alerts, Levels
+from optimize.deploy.arrivals import ENDED, RUNNING, WAITING, arrivals_expr
 from optimize.deploy.knee import LoadPoint
 
 WARNING, CRITICAL = "warning", "critical"
@@ -67,16 +70,20 @@ _PAGING = (
 )
 _DECODE = "Decoding is slow: reduce beam_size; reduce batch_size (max_num_seqs); scale out."
 _CPU = "The CPUs are saturated: scale out; reduce beam_size; move other programs to other machines."
+_CAPACITY = "More requests arrive than the engine carries within its objective with room to spare: scale out."
 _DOWN = "The engine does not answer: read its log and restart it; keep a warm standby; scale out."
 
 
-def alerts_of(settings: Alerts, beam_size: int = 1, knee: LoadPoint | None = None) -> list[Alert]:
+def alerts_of(
+    settings: Alerts, beam_size: int = 1, knee: LoadPoint | None = None, capacity: Estimate | None = None
+) -> list[Alert]:
     """All rules.
 
     Args:
         settings: Thresholds.
         beam_size: Beams of the deployed row. Beam search runs as one-token requests, which have no time between tokens.
         knee: Knee of the row's load curve, if it was measured.
+        capacity: The row's capacity in requests per second, if it was measured.
 
     Raises:
         ConfigError: thresholds that contradict each other.
@@ -85,6 +92,7 @@ def alerts_of(settings: Alerts, beam_size: int = 1, knee: LoadPoint | None = Non
     rules: list[Alert] = []
     for severity in (WARNING, CRITICAL):
         rules += [_paging(settings, severity), _decode(settings, severity, beam_size), _cpu(settings, severity)]
+        rules += [] if capacity is None else [_capacity(settings, severity, capacity)]
     return [*rules, _down(settings)]
 
 
@@ -211,6 +219,35 @@ def _cpu_example(settings: Alerts, idle: float) -> Series:
         for cpu in (0, 1)
         for mode in ("idle", "iowait")
     }
+
+
+def _capacity(settings: Alerts, severity: str, capacity: Estimate) -> Alert:
+    share, for_s = _level(settings.capacity, severity)
+    limit = share * capacity.low
+    return Alert(
+        f"VllmCapacity{severity.title()}", severity,
+        f"{arrivals_expr(duration(settings.window_s), by=_BY)} > {limit:.4g}", for_s,
+        f"more than {limit:.3g} requests/s arrive, {share:.0%} of the capacity's lower bound", _CAPACITY,
+        {"instance": "localhost:8000", "model_name": "m"},
+        [_arrivals_example(settings, 1.2 * limit, 0), _arrivals_example(settings, 0.6 * limit, 0.6 * limit)],
+        [_arrivals_example(settings, 0.8 * limit, 0)],
+    )  # fmt: skip
+
+
+def _arrivals_example(settings: Alerts, ended_per_s: float, growth_per_s: float) -> Series:
+    """Requests that end at a rate, while the number of those that wait grows."""
+    ended, growth = ended_per_s * settings.scrape_s, growth_per_s * settings.scrape_s
+    return {
+        f"{ENDED}{{{_ENGINE}}}": f"0+{ended:.6g}x{_steps(settings)}",
+        f"{RUNNING}{{{_ENGINE}}}": f"2x{_steps(settings)}",
+        f"{WAITING}{{{_ENGINE}}}": f"0+{growth:.6g}x{_steps(settings)}",
+    }
+
+
+def _steps(settings: Alerts) -> int:
+    """Readings until the slower of the two rules must have fired."""
+    longest_s = max(settings.capacity.warn_for_s, settings.capacity.critical_for_s)
+    return math.ceil((longest_s + settings.window_s) / settings.scrape_s) + _READINGS
 
 
 def _down(settings: Alerts) -> Alert:

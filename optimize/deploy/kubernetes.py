@@ -10,7 +10,7 @@ from optimize.deploy.deployment import Deployment
 from optimize.deploy.quoting import kubernetes, to_yaml
 
 _COMMENT = "kubectl apply -f kubernetes.yaml; needs what README.md describes: the Secret, and claims for local files."
-_PROBE_S = 5
+_PROBE_S, _STOP_S = 5, 30
 
 
 def manifest(deployment: Deployment) -> str:
@@ -31,7 +31,7 @@ def _deployment(deployment: Deployment) -> dict[str, Any]:
         "kind": "Deployment",
         "metadata": {"name": deployment.name, "labels": _labels(deployment)},
         "spec": {
-            "replicas": deployment.settings.replicas,
+            "replicas": deployment.replicas,
             "selector": {"matchLabels": _labels(deployment)},
             "template": {
                 "metadata": {"labels": _labels(deployment), "annotations": annotations},
@@ -45,7 +45,7 @@ def _pod(deployment: Deployment) -> dict[str, Any]:
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,  # vLLM would take its VLLM_... variables for its own
-        "terminationGracePeriodSeconds": 30,
+        "terminationGracePeriodSeconds": deployment.drain_s + _STOP_S,
         "containers": [_container(deployment)],
         "volumes": [
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
@@ -75,6 +75,8 @@ def _container(deployment: Deployment) -> dict[str, Any]:
         ),
         "readinessProbe": _probe(_PROBE_S, timeoutSeconds=3, failureThreshold=2),
         "livenessProbe": _probe(10, timeoutSeconds=5, failureThreshold=3),
+        # vLLM aborts its requests at the signal to stop: a replica that is removed answers them first.
+        "lifecycle": {"preStop": {"sleep": {"seconds": deployment.drain_s}}},
         "resources": _resources(deployment),
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [

@@ -6,6 +6,7 @@ unit file, comment or table can hold.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 import shlex
@@ -65,6 +66,11 @@ def kubernetes(word: Word) -> str:
     return "".join(
         f"$({variable(p.name)})" if isinstance(p, Variable) else one_line(p).replace("$", "$$") for p in word
     )
+
+
+def promql(value: object) -> str:
+    """A string in PromQL, whose escapes are Go's, of which JSON's are a part; "<<" begins a template of its adapter."""
+    return json.dumps(one_line(value), ensure_ascii=False).replace("<", "\\u003c")
 
 
 def markdown(value: object) -> str:

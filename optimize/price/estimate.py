@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from objectives import Estimate
 from objectives.cost import OutputTokenCost, RequestCost, check_price, cost_per
+from objectives.throughput import OutputTokenRate
 from optimize.config.deploy import Hardware
 from optimize.errors import ConfigError
 from optimize.formatting import figure, markdown_line, span
+from optimize.study.capacity import CAPACITY
 from optimize.study.rows import StudyRow
 
-TOKENS, REQUESTS = "output_tokens_per_s", "qps"
+TOKENS, REQUESTS, AT_SLO = "output_tokens_per_s", "qps", "output_tokens_per_s_at_slo"
 MEASURED = "measured on this machine"
+_AT_SLO_MEANS = (
+    " At the SLO: at the measured capacity, the largest load at which the service-level objective holds, with answers "
+    "as long as under the study's own load."
+)
 _EVIDENCE = {
     True: "Means of rounds with 95 % prediction intervals: where one further measurement would fall.",
     False: "A single measurement with its 95 % confidence interval.",
@@ -31,6 +37,9 @@ class Line:
         basis: MEASURED, or "estimate: " and its assumption.
         tokens: USD per million output tokens; None if that throughput was not measured.
         requests: USD per thousand requests.
+        at_slo: USD per million output tokens at the row's capacity, the largest load at which it keeps its
+            service-level objective; None if that was not measured.
+        capacity: Requests per second that the machine carries at that load.
     """
 
     hardware: Hardware
@@ -38,9 +47,14 @@ class Line:
     basis: str
     tokens: Estimate | None
     requests: Estimate | None
+    at_slo: Estimate | None = None
+    capacity: Estimate | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        costs = {"usd_per_million_tokens": self.tokens, "usd_per_thousand_requests": self.requests}
+        costs = {
+            "usd_per_million_tokens": self.tokens, "usd_per_thousand_requests": self.requests,
+            "usd_per_million_tokens_at_slo": self.at_slo, CAPACITY: self.capacity,
+        }  # fmt: skip
         return {
             "hardware": asdict(self.hardware), "factor": self.factor, "basis": self.basis,
             **{name: None if e is None else e.to_dict() for name, e in costs.items()},
@@ -64,13 +78,17 @@ def price_lines(row: StudyRow, machines: Mapping[str, Hardware], factors: Mappin
         machines: Hardware name -> hardware with a price.
         factors: Hardware name -> its throughput as a multiple of the measured machine's, if known.
     """
-    measured_on = machines.get(row.hardware)
+    measured_on, measured = machines.get(row.hardware), _rates(row)
     lines = []
     for name, machine in machines.items():
         factor, basis = _factor(name, machine, measured_on, row, factors)
+        rates = {metric: _scaled(rate, factor) for metric, rate in measured.items()}
         lines.append(
-            Line(machine, factor, basis, _cost(row, TOKENS, 1e6, machine, factor, OutputTokenCost.unit),
-                 _cost(row, REQUESTS, 1e3, machine, factor, RequestCost.unit))
+            Line(
+                machine, factor, basis, _cost(rates.get(TOKENS), 1e6, machine, OutputTokenCost.unit),
+                _cost(rates.get(REQUESTS), 1e3, machine, RequestCost.unit),
+                _cost(rates.get(AT_SLO), 1e6, machine, OutputTokenCost.unit), rates.get(CAPACITY),
+            )
         )  # fmt: skip
     return sorted(lines, key=lambda line: line.tokens.value if line.tokens else line.hardware.hourly_usd or 0.0)
 
@@ -97,18 +115,40 @@ def _bandwidth(machine: Hardware) -> float:
     return machine.accelerators * (machine.memory_gb_per_s or 0.0)
 
 
-def _cost(row: StudyRow, metric: str, count: float, machine: Hardware, factor: float, unit: str) -> Estimate | None:
-    rate = row.candidate.estimates.get(metric)
+def _rates(row: StudyRow) -> dict[str, Estimate]:
+    """The row's measured rates, and its output tokens per second at its capacity, by name."""
+    estimates = row.candidate.estimates
+    rates = {name: estimates[name] for name in (TOKENS, REQUESTS) if name in estimates}
+    capacity = estimates.get(CAPACITY)
+    if capacity is None:
+        return rates
+    length = tokens_per_request(row)
+    at_slo = {} if length is None else {AT_SLO: replace(_scaled(capacity, length), unit=OutputTokenRate.unit)}
+    return {**rates, CAPACITY: capacity, **at_slo}
+
+
+def tokens_per_request(row: StudyRow) -> float | None:
+    """Mean output tokens of a request under the study's load; None where they were not measured."""
+    tokens, requests = (row.candidate.estimates.get(name) for name in (TOKENS, REQUESTS))
+    if tokens is None or requests is None or requests.value <= 0:
+        return None
+    return tokens.value / requests.value
+
+
+def _scaled(rate: Estimate, factor: float) -> Estimate:
+    return Estimate(rate.value * factor, rate.low * factor, rate.high * factor, rate.n, rate.unit)
+
+
+def _cost(rate: Estimate | None, count: float, machine: Hardware, unit: str) -> Estimate | None:
     if rate is None or machine.hourly_usd is None:
         return None
-    scaled = Estimate(rate.value * factor, rate.low * factor, rate.high * factor, rate.n, rate.unit)
-    return cost_per(count, scaled, machine.hourly_usd, unit)
+    return cost_per(count, rate, machine.hourly_usd, unit)
 
 
 def to_markdown(study_row: StudyRow, lines: Sequence[Line]) -> str:
     """The measured throughput first; prices, which are inputs, and the costs that follow from them apart."""
     row, estimates = study_row.row, study_row.candidate.estimates
-    measured = [f"- {name}: {figure(estimates[name])}" for name in (TOKENS, REQUESTS) if name in estimates]
+    measured = [f"- {name}: {figure(estimates[name])}" for name in (TOKENS, REQUESTS, CAPACITY) if name in estimates]
     conditions = (
         f"Machine: {row.signature['machine']}; engine: {row.signature['engine']}; model: {row.signature['model']}; "
         f"load: {row.signature['load']}. {_EVIDENCE[bool(row.recommendation.rounds)]}"
@@ -117,26 +157,26 @@ def to_markdown(study_row: StudyRow, lines: Sequence[Line]) -> str:
         f"## Measured throughput: study `{row.study}`, trial {study_row.candidate.number}, {row.date}", "", conditions,
         "", *measured, "", "## Prices are inputs, and costs follow from them", "",
         "≈ marks estimates; the last column names their assumption. Intervals are those of the measured throughput "
-        "alone: they do not cover the assumption.",
+        f"alone: they do not cover the assumption.{_AT_SLO_MEANS if any(line.at_slo for line in lines) else ''}",
         "", *_table(lines), "", "Sources of the prices:", "", *(_source(line.hardware) for line in lines),
     ]  # fmt: skip
     return "\n".join(parts) + "\n"
 
 
 def _table(lines: Sequence[Line]) -> list[str]:
-    head = [
-        "machine", "instance", "region", "accelerators", "USD/hour (input)", "USD per 1M output tokens",
-        "USD per 1k requests", "basis",
-    ]  # fmt: skip
-    table = [markdown_line(head), markdown_line(["---"] * len(head))]
-    for line in lines:
-        h = line.hardware
-        costs = [f"{'≈ ' if line.basis != MEASURED else ''}{_dollars(e)}" for e in (line.tokens, line.requests)]
-        count = f"{h.accelerators} × {h.accelerator}" if h.accelerators else "–"
-        table.append(
-            markdown_line([h.name, h.instance or "–", h.region or "–", count, f"{h.hourly_usd:g}", *costs, line.basis])
-        )
-    return table
+    costs = {"USD per 1M output tokens": "tokens", "USD per 1k requests": "requests"}
+    if any(line.at_slo for line in lines):
+        costs["USD per 1M output tokens at the SLO"] = "at_slo"
+    head = ["machine", "instance", "region", "accelerators", "USD/hour (input)", *costs, "basis"]
+    rows = [_row(line, list(costs.values())) for line in lines]
+    return [markdown_line(row) for row in (head, ["---"] * len(head), *rows)]
+
+
+def _row(line: Line, costs: Sequence[str]) -> list[str]:
+    h, mark = line.hardware, "" if line.basis == MEASURED else "≈ "
+    count = f"{h.accelerators} × {h.accelerator}" if h.accelerators else "–"
+    dollars = [f"{mark}{_dollars(getattr(line, cost))}" for cost in costs]
+    return [h.name, h.instance or "–", h.region or "–", count, f"{h.hourly_usd:g}", *dollars, line.basis]
 
 
 def _source(h: Hardware) -> str:

@@ -113,6 +113,17 @@ def test_bounds_reach_into_mappings_of_the_schemas_classes() -> None:
         ("alerts.quantile=1.0", "alerts.quantile must be between 0 and 1, got 1"),
         ("alerts.window_s=1", "alerts.window_s must hold at least two readings, got 1 s at alerts.scrape_s=1"),
         (
+            "alerts.capacity.warn=1.2",
+            "alerts.capacity.warn=1.2 is more than alerts.capacity.critical=1: lower the first",
+        ),
+        ("deploy.rate_per_s=0", "deploy.rate_per_s must be positive or null, got 0"),
+        ("deploy.autoscale.load_share=1.5", "deploy.autoscale.load_share must be between 0 and 1, got 1.5"),
+        ("deploy.autoscale.prometheus_url=prometheus:9090", "prometheus_url must be http(s)://host:port without user"),
+        (
+            "deploy.autoscale.prometheus_url='http://u:p@host'",
+            "prometheus_url must be http(s)://host:port without user",
+        ),
+        (
             "price.factors={aws_p6: 2}",
             "aws_p6 is not among the compared hardware; did you mean 'aws_p5'?",
         ),
@@ -128,6 +139,15 @@ def test_what_cannot_be_meant_is_refused(override: str, message: str) -> None:
 
 def test_a_number_of_iterations_takes_the_place_of_lengths_that_contradict_each_other() -> None:
     validate(changed("load.warmup_s=100", "load.iterations.measured=5"))
+
+
+def test_an_autoscaler_leaves_room_below_the_alert_on_the_capacity() -> None:
+    validate(changed("deploy.rate_per_s=5", "deploy.autoscale.load_share=0.72"))
+    validate(changed("deploy.autoscale.load_share=0.75"))  # no rate, no autoscaler
+    with pytest.raises(
+        ConfigError, match=r"^deploy\.autoscale\.load_share=0\.75 must stay a tenth below alerts\.capac"
+    ):
+        validate(changed("deploy.rate_per_s=5", "deploy.autoscale.load_share=0.75"))
 
 
 def test_hardware_without_a_price_is_not_compared() -> None:

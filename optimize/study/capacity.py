@@ -1,0 +1,52 @@
+"""What follows from a row's measured capacity: the load of one replica, and the number of replicas for a rate."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from objectives import Estimate
+from optimize.errors import ConfigError
+from optimize.study.rows import StudyRow
+
+CAPACITY = "capacity_per_s"
+"""Metric of the largest rate of requests at which one engine keeps the service-level objective."""
+_MEASURE = "measure it with python -m optimize +study=capacity"
+_ROUNDING = 1e-9  # of a number of replicas: 0.7 * 10 is a little less than 7
+
+
+def capacity_of(estimates: Mapping[str, Estimate]) -> Estimate | None:
+    """The capacity in requests per second; None if it was not measured, or is not known to be above zero."""
+    capacity = estimates.get(CAPACITY)
+    return None if capacity is None or capacity.low <= 0 else capacity
+
+
+def required_capacity(row: StudyRow, setting: str) -> Estimate:
+    """The row's capacity in requests per second, the lower end of its interval above zero.
+
+    Args:
+        row: The row.
+        setting: The setting that needs it.
+
+    Raises:
+        ConfigError: it was not measured, is zero, or may be zero.
+    """
+    trial = f"{setting} needs {CAPACITY} of trial {row.candidate.number} of study {row.row.study}"
+    capacity = row.candidate.estimates.get(CAPACITY)
+    if capacity is None:
+        raise ConfigError(f"{trial}, which was not measured: {_MEASURE}")
+    if capacity.value <= 0:
+        raise ConfigError(f"{trial}, which is 0: it keeps the limits under no load, so choose another row")
+    if capacity.low <= 0:
+        raise ConfigError(f"{trial}, whose interval ({capacity.low:.3g} to {capacity.high:.3g}) reaches 0: {_MEASURE}")
+    return capacity
+
+
+def is_lower_bound(capacity: Estimate) -> bool:
+    """Whether the engine was never broken, so that the true capacity is at least the value."""
+    return capacity.high <= capacity.value and capacity.value > 0
+
+
+def replicas_for(rate_per_s: float, capacity: Estimate, load_share: float) -> int:
+    """Replicas that carry a rate, each at this share of the lower end of its capacity's interval; at least one."""
+    return max(1, math.ceil(rate_per_s / (load_share * capacity.low) - _ROUNDING))

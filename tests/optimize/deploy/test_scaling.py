@@ -1,0 +1,254 @@
+"""Replicas and autoscalers for a named rate: their figures, the schemas of their files, and what they refuse."""
+
+import copy
+import dataclasses
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+
+from objectives import Estimate
+from optimize.config.deploy import Alerts, Autoscale, Deploy
+from optimize.config.schema import StudyConfig
+from optimize.deploy.autoscaling import ADAPTER, FILES, HPA, KEDA, rounded_down
+from optimize.deploy.bundle import make_deployment, make_folder, render, write_bundle
+from optimize.deploy.deployment import Deployment
+from optimize.deploy.quoting import promql
+from optimize.deploy.scaling import Scaling, scaling_of
+from optimize.errors import ConfigError
+from optimize.study.capacity import CAPACITY
+from optimize.study.rows import StudyRow
+from tests.optimize.deploy.keda import SCHEMA, autoscaler_of
+from tests.optimize.deploy.readers import program
+from tests.optimize.rows import FIGURES, chosen
+
+FIGURES_WITH_CAPACITY = FIGURES | {CAPACITY: Estimate(12.0, 10.0, 14.0, 3, "1/s")}
+ROW = chosen(figures=FIGURES_WITH_CAPACITY)
+BEAMS = chosen(request={"beam_size": 4, "fields": []}, figures=FIGURES_WITH_CAPACITY)
+
+
+def deployment_of(row: StudyRow = ROW, folder: Path = Path("/srv/bundle"), **settings: Any) -> Deployment:
+    autoscale = Autoscale(**{"start_s": 45.0, **settings.pop("autoscale", {})})
+    config = StudyConfig(deploy=Deploy(**{"rate_per_s": 30.0, "autoscale": autoscale, **settings}))
+    return dataclasses.replace(make_deployment(row, config, folder), scaling=scaling_of(row, config))
+
+
+def documents(deployment: Deployment) -> dict[str, Any]:
+    """Parsed files of the autoscalers, by name."""
+    texts = render(deployment, Alerts())
+    return {name: yaml.safe_load(texts[name]) for name in FILES if name in texts}
+
+
+def replicas_in(texts: dict[str, str]) -> int:
+    deployment, _ = yaml.safe_load_all(texts["kubernetes.yaml"])
+    return int(deployment["spec"]["replicas"])
+
+
+# Replicas
+
+
+def test_the_deployment_has_the_replicas_that_the_rate_needs() -> None:
+    assert replicas_in(render(deployment_of(), Alerts())) == 5  # 30 over 70 % of 10
+    assert replicas_in(render(deployment_of(replicas=8), Alerts())) == 8
+    assert replicas_in(render(deployment_of(rate_per_s=None, replicas=2), Alerts())) == 2
+
+
+def test_the_times_follow_from_the_start_of_a_replica() -> None:
+    quick, slow = (Scaling(30.0, FIGURES_WITH_CAPACITY[CAPACITY], Autoscale(), 1, start_s) for start_s in (45.0, 600.0))
+    assert (quick.reaction_s, quick.hold_s) == (120.0, 360)  # 60 s of rates, 15 s between decisions
+    assert (slow.reaction_s, slow.hold_s) == (675.0, 2025)
+    assert Scaling(30.0, FIGURES_WITH_CAPACITY[CAPACITY], Autoscale(), 1, 3000.0).hold_s == 3600  # the API's bound
+
+
+# Files
+
+
+def test_a_rate_without_a_start_up_time_waits_for_it(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "bundle")
+    deployment = deployment_of(folder=folder, autoscale={"start_s": None})
+    assert deployment.scaling is not None
+    write_bundle(deployment, Alerts(), None)
+    assert not [name for name in FILES if (folder / name).exists()]
+    known = dataclasses.replace(deployment, scaling=dataclasses.replace(deployment.scaling, start_s=33.0))
+    write_bundle(known, Alerts(), None)
+    assert [name for name in FILES if (folder / name).exists()] == list(FILES)
+
+
+def test_a_bundle_without_a_rate_loses_the_autoscalers_of_an_earlier_one(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "bundle")
+    write_bundle(deployment_of(folder=folder), Alerts(), None)
+    assert (folder / KEDA).exists() and "## Scale it" in (folder / "README.md").read_text()
+    write_bundle(deployment_of(folder=folder, rate_per_s=None), Alerts(), None)
+    assert not [name for name in FILES if (folder / name).exists()]
+    assert "## Scale it" not in (folder / "README.md").read_text()
+
+
+def test_the_scaled_object_has_the_measured_figures() -> None:
+    spec = documents(deployment_of(autoscale={"replicas_max": 9}))[KEDA]["spec"]
+    (trigger,) = spec["triggers"]
+    assert trigger["metadata"]["threshold"] == "7.00"
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"], spec["cooldownPeriod"]) == (1, 9, 360)
+    assert spec["fallback"] == {"failureThreshold": 3, "replicas": 5}
+    behavior = spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]
+    assert behavior["scaleDown"]["stabilizationWindowSeconds"] == 360
+    assert trigger["metadata"]["ignoreNullValues"] == "false"
+
+
+def test_both_autoscalers_follow_the_same_rule() -> None:
+    files = documents(deployment_of())
+    made, own = autoscaler_of(files[KEDA]), files[HPA]
+    for name in ("scaleTargetRef", "minReplicas", "maxReplicas", "behavior"):
+        assert made["spec"][name] == own["spec"][name]
+    assert made["spec"]["metrics"][0]["external"]["target"] == own["spec"]["metrics"][0]["external"]["target"]
+    (rule,) = files[ADAPTER]["rules"]["external"]
+    assert rule["metricsQuery"] == files[KEDA]["spec"]["triggers"][0]["metadata"]["query"]
+    assert rule["name"]["as"] == own["spec"]["metrics"][0]["external"]["metric"]["name"]
+    assert own["spec"]["scaleTargetRef"]["name"] == deployment_of().name
+
+
+def test_the_autoscalers_are_valid_by_their_schemas() -> None:
+    files = documents(deployment_of())
+    jsonschema.validate(files[KEDA], SCHEMA)
+    for one in (files[HPA], autoscaler_of(files[KEDA])):
+        kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_the_schemas_refuse_errors() -> None:
+    files = documents(deployment_of())
+    for path, name in (
+        (("spec",), "maxReplicas"),
+        (("spec", "triggers", 0), "metaData"),
+        (("spec",), "coolDownPeriod"),
+    ):
+        wrong = copy.deepcopy(files[KEDA])
+        part: Any = wrong
+        for key in path:
+            part = part[key]
+        part[name] = 1
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, SCHEMA)
+    files[HPA]["spec"]["behavior"]["scaleDown"]["stabilizationWindow"] = 1
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(files[HPA], kubernetes_validate.latest_version(), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(7.0, "7.00"), (0.7 * 10, "7.00"), (6.999, "6.99"), (0.01234, "0.0123"), (1234.9, "1234")]
+)
+def test_a_threshold_is_never_above_the_measured_load(value: float, text: str) -> None:
+    assert rounded_down(value) == text
+
+
+# The query
+
+
+def evaluated(
+    expr: str, series: dict[str, str], at: str, value: float, folder: Path
+) -> subprocess.CompletedProcess[str]:
+    """promtool's verdict on the value of an expression at a time."""
+    samples = [{"labels": "{}", "value": value}]
+    tests = [
+        {
+            "interval": "5s",
+            "input_series": [{"series": name, "values": values} for name, values in series.items()],
+            "promql_expr_test": [{"expr": expr, "eval_time": at, "exp_samples": samples}],
+        }
+    ]
+    (folder / "query.test.yml").write_text(yaml.safe_dump({"rule_files": [], "tests": tests}))
+    command = [program("promtool"), "test", "rules", "query.test.yml"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_the_query_sums_what_ends_what_piles_up_and_what_waits_over_all_replicas(tmp_path: Path) -> None:
+    query = documents(deployment_of())[KEDA]["spec"]["triggers"][0]["metadata"]["query"]
+    labels = 'model_name="demo", instance='
+    series = {
+        f'vllm:request_success_total{{{labels}"a", finished_reason="stop"}}': "0+10x40",  # 2 a second
+        f'vllm:request_success_total{{{labels}"a", finished_reason="length"}}': "0+5x40",  # 1
+        f'vllm:request_success_total{{{labels}"b", finished_reason="stop"}}': "0+20x40",  # 4
+        f'vllm:num_requests_running{{{labels}"a"}}': "8x40",
+        f'vllm:num_requests_running{{{labels}"b"}}': "0+1x40",  # 0.2 a second
+        f'vllm:num_requests_waiting{{{labels}"a"}}': "0+5x40",  # 1 a second; 120 of them after 120 s
+        f'vllm:num_requests_waiting{{{labels}"b"}}': "0x40",
+        'vllm:request_success_total{model_name="other", instance="c", finished_reason="stop"}': "0+1000x40",
+    }
+    done = evaluated(query, series, "2m", 2 + 1 + 4 + 0.2 + 1 + 120 / 120, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert evaluated(query, series, "2m", 9.0, tmp_path).returncode == 1
+
+
+def test_any_model_name_stays_one_string_of_the_query(tmp_path: Path) -> None:
+    name = 'a "b" \\ {c} <<.Series>> 研'
+    series = {f"up{{model_name={promql(name)}}}": "1x40"}
+    done = evaluated(f"sum(up{{model_name={promql(name)}}})", series, "2m", 1, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "<<" not in promql(name)  # begins a template of prometheus-adapter
+
+
+def test_the_rules_know_the_capacity_and_fire_at_its_share(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "bundle")
+    alerts = Alerts()
+    alerts.capacity.warn_for_s = 90.0
+    write_bundle(deployment_of(folder=folder), alerts, None)
+    rules = {r["alert"]: r for r in yaml.safe_load((folder / "alerts.yml").read_text())["groups"][0]["rules"]}
+    assert rules["VllmCapacityWarning"]["expr"].endswith("> 8") and rules["VllmCapacityWarning"]["for"] == "90s"
+    assert rules["VllmCapacityCritical"]["expr"].endswith("> 10")
+    command = [program("promtool"), "test", "rules", "alerts.test.yml"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_beams_have_replicas_but_no_rule_on_a_rate_that_vllm_does_not_show() -> None:
+    texts = render(deployment_of(BEAMS), Alerts())
+    assert replicas_in(texts) == 5 and not set(texts) & set(FILES)
+    assert "Capacity" not in texts["alerts.yml"] and "has no autoscaler" in texts["README.md"]
+
+
+# What people read
+
+
+def test_the_readme_tells_each_figure_and_its_origin() -> None:
+    text = render(deployment_of(), Alerts())["README.md"]
+    for part in (
+        "starts 5 replicas for 30.0 requests/s",
+        "| capacity of one replica | 12.0 (10.0–14.0) requests/s |",
+        "7 requests/s: 70% of the lower end of the capacity's interval",
+        "120 s: 60 s of rates, 15 s between decisions, 45 s of start-up",
+        "after 360 s without need",
+        "between 1 and 5 replicas",
+    ):
+        assert part in text, part
+
+
+def test_a_capacity_that_was_never_reached_is_called_a_lower_bound() -> None:
+    row = chosen(figures=FIGURES | {CAPACITY: Estimate(12.0, 11.0, 12.0, 3, "1/s")})
+    assert "requests/s, or more |" in render(deployment_of(row), Alerts())["README.md"]
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("row", "settings", "message"),
+    [
+        (chosen(), {}, "^deploy.rate_per_s needs capacity_per_s of trial 4 of study chat, which was not measured: "),
+        (
+            ROW,
+            {"autoscale": {"replicas_max": 4}},
+            "^deploy.autoscale.replicas_max=4 is less than the 5 replicas that deploy.rate_per_s=30 and",
+        ),
+        (
+            ROW,
+            {"verify": False, "autoscale": {"start_s": None}},
+            "^deploy.rate_per_s needs the start-up time of a replica: leave deploy.verify=true, .*autoscale.start_s$",
+        ),
+    ],
+)
+def test_what_no_autoscaler_can_be_made_of_is_refused(row: StudyRow, settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as refusal:
+        deployment_of(row, **settings)
+    assert "\n" not in str(refusal.value)
