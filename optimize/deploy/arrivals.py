@@ -1,7 +1,7 @@
 """Requests per second as vLLM's own metrics tell them, in PromQL.
 
 vLLM counts requests when they end, so a saturated engine shows its own throughput, however many arrive. What has ended
-and the growth of what is in the engine make up what has arrived.
+and the growth of what is in the engine make up what has arrived, except for requests that their clients give up.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The schema of KEDA's ScaledObject, as far as bundles use it, and the autoscaler that KEDA makes of one.
 
 Written from keda.sh/docs/2.22/reference/scaledobject-spec and the resource definition `scaledobjects.keda.sh`
-(v1alpha1) of its release 2.x. Unlike that definition, it takes no field that is not listed, so that a misspelt one
-fails.
+(v1alpha1) of release 2.20.2, which accepts a bundle's file too. Unlike that definition, it takes no field that is not
+listed, so that a misspelt one fails.
 """
 
 from __future__ import annotations

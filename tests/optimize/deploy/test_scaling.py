@@ -2,9 +2,12 @@
 
 import copy
 import dataclasses
+import math
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 import kubernetes_validate
@@ -13,12 +16,14 @@ import yaml
 
 from objectives import Estimate
 from optimize.config.deploy import Alerts, Autoscale, Deploy
-from optimize.config.schema import StudyConfig
+from optimize.config.schema import StudyConfig, StudySettings
 from optimize.deploy.autoscaling import ADAPTER, FILES, HPA, KEDA, rounded_down
-from optimize.deploy.bundle import make_deployment, make_folder, render, write_bundle
+from optimize.deploy.bundle import deploy, make_deployment, make_folder, render, verified, write_bundle
 from optimize.deploy.deployment import Deployment
 from optimize.deploy.quoting import promql
 from optimize.deploy.scaling import Scaling, scaling_of
+from optimize.deploy.verify import Serving
+from optimize.engine.process import ColdTree
 from optimize.errors import ConfigError
 from optimize.study.capacity import CAPACITY
 from optimize.study.rows import StudyRow
@@ -62,6 +67,19 @@ def test_the_times_follow_from_the_start_of_a_replica() -> None:
     assert (quick.reaction_s, quick.hold_s) == (120.0, 360)  # 60 s of rates, 15 s between decisions
     assert (slow.reaction_s, slow.hold_s) == (675.0, 2025)
     assert Scaling(30.0, FIGURES_WITH_CAPACITY[CAPACITY], Autoscale(), 1, 3000.0).hold_s == 3600  # the API's bound
+
+
+@pytest.mark.parametrize(
+    ("p99", "seconds"),
+    [(Estimate(3.0, 2.5, 3.6, 9, "s"), 9), (Estimate(3.0, 2.5, math.inf, 9, "s"), 35), (None, 35)],
+)
+def test_a_removed_pod_answers_for_as_long_as_its_answers_may_take(p99: Estimate | None, seconds: int) -> None:
+    figures = {n: e for n, e in (FIGURES_WITH_CAPACITY | {"p99_latency_s": p99}).items() if e is not None}
+    deployment, _ = yaml.safe_load_all(render(deployment_of(chosen(figures=figures)), Alerts())["kubernetes.yaml"])
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert container["lifecycle"]["preStop"] == {"sleep": {"seconds": seconds}}
+    assert pod["terminationGracePeriodSeconds"] > seconds  # or the signal to stop comes first
 
 
 # Files
@@ -206,6 +224,44 @@ def test_beams_have_replicas_but_no_rule_on_a_rate_that_vllm_does_not_show() -> 
     texts = render(deployment_of(BEAMS), Alerts())
     assert replicas_in(texts) == 5 and not set(texts) & set(FILES)
     assert "Capacity" not in texts["alerts.yml"] and "has no autoscaler" in texts["README.md"]
+
+
+# The command
+
+
+def _config(tmp_path: Path, **settings: Any) -> StudyConfig:
+    autoscale = Autoscale(start_s=45.0)
+    deploy = Deploy(folder=str(tmp_path / "bundle"), verify=False, rate_per_s=30.0, autoscale=autoscale, **settings)
+    return StudyConfig(study=StudySettings(name="chat"), deploy=deploy, output_dir=str(tmp_path))
+
+
+def test_the_command_writes_replicas_and_autoscalers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("optimize.deploy.bundle.requested_row", lambda config: ROW)
+    assert deploy(_config(tmp_path)) == 0
+    assert "5 replicas for 30 requests/s: 7 each" in capsys.readouterr().out
+    assert [name for name in FILES if (tmp_path / "bundle" / name).exists()] == list(FILES)
+
+
+def test_a_rate_that_no_capacity_answers_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("optimize.deploy.bundle.requested_row", lambda config: chosen())
+    with pytest.raises(ConfigError, match="capacity_per_s"):
+        deploy(_config(tmp_path))
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_the_start_that_is_measured_makes_the_autoscalers(monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def started(folder: Path, timeout_s: float) -> Iterator[Serving]:
+        yield Serving("http://127.0.0.1:1", "k", 33.0, cast(ColdTree, None))
+
+    monkeypatch.setattr("optimize.deploy.bundle.serving", started)
+    monkeypatch.setattr("optimize.deploy.bundle.memory_after_answers", lambda server, model: 2.0**30)
+    measured = verified(deployment_of(autoscale={"start_s": None}))
+    assert measured.scaling is not None and measured.scaling.start_s == 33.0 and measured.memory_mib == 1229
+    own = verified(deployment_of(autoscale={"start_s": 240.0}))  # the user knows the cluster
+    assert own.scaling is not None and own.scaling.start_s == 240.0
 
 
 # What people read
