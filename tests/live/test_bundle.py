@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,19 +11,25 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.prometheus import missing, node_exporter, prometheus, until
-from optimize.config.deploy import Alerts, Deploy
+from objectives import Estimate
+from optimize.config.deploy import Alerts, Autoscale, Deploy
 from optimize.config.schema import StudyConfig
 from optimize.deploy.alerts import ENGINE_METRICS, alerts_of, decode_expr
+from optimize.deploy.autoscaling import KEDA
 from optimize.deploy.bundle import make_deployment, make_folder, write_bundle
+from optimize.deploy.scaling import scaling_of
 from optimize.deploy.verify import Serving, ask, memory_after_answers, serving
 from optimize.engine.flags import vllm_distribution
 from optimize.engine.process import free_port
-from tests.optimize.rows import CPU_COMMAND, chosen
+from optimize.study.capacity import CAPACITY
+from tests.optimize.rows import CPU_COMMAND, FIGURES, chosen
 
 pytestmark = pytest.mark.live
+CAPACITY_PER_S = Estimate(12.0, 10.0, 14.0, 3, "1/s")
 
 
 @dataclass(frozen=True)
@@ -38,11 +45,13 @@ class RunningBundle:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBundle]:
     folder = make_folder(tmp_path_factory.mktemp("bundle"))
     alerts = Alerts(node_exporter=f"127.0.0.1:{free_port()}")
-    config = StudyConfig(deploy=Deploy(port=free_port()), alerts=alerts)
+    autoscale = Autoscale(start_s=60.0, window_s=15.0)
+    config = StudyConfig(deploy=Deploy(port=free_port(), rate_per_s=30.0, autoscale=autoscale), alerts=alerts)
     template = tmp_path_factory.mktemp("it's $(touch X) %h") / "a b.jinja"
     template.write_text("{% for message in messages %}{{ message.content }}{% endfor %}\n")
     command = f"{CPU_COMMAND} {shlex.quote(f'--chat-template={template}')}"
-    deployment = make_deployment(chosen(command, " ".join(vllm_distribution())), config, folder)
+    row = chosen(command, " ".join(vllm_distribution()), figures=FIGURES | {CAPACITY: CAPACITY_PER_S})
+    deployment = dataclasses.replace(make_deployment(row, config, folder), scaling=scaling_of(row, config))
     write_bundle(deployment, alerts, None)
     with serving(folder, 300, config.deploy.port) as server:
         yield RunningBundle(folder, alerts, server)
@@ -90,6 +99,13 @@ def test_prometheus_reads_the_engine_with_the_generated_configuration(bundle: Ru
         ask(bundle.server, "demo", "two birds", 30)
         return bool(reader.query(f"{decode_expr(bundle.alerts, 1)} > 0"))
 
+    def arrivals() -> float:
+        """The value of the autoscaler's query while requests come."""
+        ask(bundle.server, "demo", "two birds", 5)
+        trigger = yaml.safe_load((bundle.folder / KEDA).read_text())["spec"]["triggers"][0]
+        answer = reader.query(trigger["metadata"]["query"])
+        return float(answer[0]["value"][1]) if answer else 0.0
+
     with (
         node_exporter(bundle.alerts.node_exporter),
         prometheus(bundle.folder / "prometheus.yml", tmp_path / "data") as reader,
@@ -98,7 +114,9 @@ def test_prometheus_reads_the_engine_with_the_generated_configuration(bundle: Ru
         assert until(decodes)
         assert all(reader.query(f"count({name})") for name in ENGINE_METRICS)
         assert until(lambda: all(rule["health"] == "ok" for rule in reader.rules())), reader.rules()
-        assert [rule["name"] for rule in reader.rules()] == [alert.name for alert in alerts_of(bundle.alerts)]
+        rules = alerts_of(bundle.alerts, capacity=CAPACITY_PER_S)
+        assert [rule["name"] for rule in reader.rules()] == [alert.name for alert in rules]
+        assert until(lambda: arrivals() > 0)  # of this model, by the name that its series have
         assert "firing" not in {rule["state"] for rule in reader.rules() if rule["name"].startswith("Vllm")}
         labels = reader.query('up{job="vllm"}')[0]["metric"]
         assert (labels["study"], labels["scenario"]) == ("chat", "chat")
