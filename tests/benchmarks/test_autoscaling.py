@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 import yaml
 
-from benchmarks.autoscaling import Outcome, ramp, replayed, requests_of, rules_for, scaling_for
+from benchmarks.autoscaling import replayed, rules_for, scaling_for
 from benchmarks.control_loop import CpuRule, Limits, QueueRule, RateRule
+from benchmarks.fleet import Outcome, ramp, requests_of
 from benchmarks.replicas import SEQUENCES, STEP_S, TOKEN_S, Reading, Replica, Request
 from objectives import Estimate
 from optimize.deploy.autoscaling import KEDA, autoscaling_files
