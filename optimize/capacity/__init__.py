@@ -4,6 +4,7 @@ Pure: the caller applies the load.
 """
 
 from optimize.capacity.capacity import Capacity, Kind, Probe, Unit
+from optimize.capacity.estimator import estimate
 from optimize.capacity.probing import Enough, Prober, ProbeRun, Search
 from optimize.capacity.requests import Requests
 from optimize.capacity.slo import Quantity, Slo, SloLimit
@@ -21,4 +22,5 @@ __all__ = [
     "Slo",
     "SloLimit",
     "Unit",
+    "estimate",
 ]

@@ -97,6 +97,15 @@ class Capacity:
         """Requests behind the shares of all probes."""
         return sum(probe.requests for probe in self.probes)
 
+    def differs_from(self, other: Capacity) -> bool:
+        """Whether two capacities differ by more than chance, at 5 %: by the errors of both, one beside the other.
+
+        Source: Zou and Donner, "Construction of confidence limits about effect measures: a general approach", 2008,
+        section 2 (the interval of a difference from the intervals of both).
+        """
+        low, high = (self, other) if self.value <= other.value else (other, self)
+        return high.value - low.value > math.hypot(high.value - high.low, low.high - low.value)
+
     def response(self, level: float, share: float) -> float | None:
         """Share of requests within the limit that binds at a level, by the curve that was fitted; None without one.
 

@@ -48,7 +48,7 @@ class Search:
         unit: Of the levels.
         first: Where the ramp starts; a guess within a factor of 1000 does.
         highest: The client's reach: nothing above it is probed.
-        lowest: Where the SLO must hold, or the capacity is zero; by default 1 user, or a 64th of `first`.
+        lowest: Where the SLO must hold, or the capacity is zero; by default 1 user, or a 16th of `first`.
         precision: Half of the 95 % interval's width, as a share of the value, at which the search ends.
         most_s: Seconds of load in all; the search then ends with the interval that it has.
         incumbent: The capacity to beat; it is probed first, and failing there by far ends the search.
@@ -80,4 +80,4 @@ class Search:
         """The lowest level."""
         if self.lowest is not None:
             return self.lowest
-        return 1.0 if self.unit is Unit.USERS else self.first / 64
+        return 1.0 if self.unit is Unit.USERS else self.first / 16

@@ -51,4 +51,4 @@ def test_what_is_no_search_is_refused(arguments: dict[str, Any], message: str) -
 
 def test_the_lowest_level_has_a_default() -> None:
     assert Search(Unit.USERS, 4, 100).floor == 1
-    assert Search(Unit.PER_S, 64, 100).floor == 1
+    assert Search(Unit.PER_S, 16, 100).floor == 1

@@ -1,0 +1,184 @@
+"""All that the probes of a search have shown, and what follows for the capacity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from optimize.capacity.capacity import Probe
+from optimize.capacity.evidence import correlation_s, dispersion, noise_of, settled, severity
+from optimize.capacity.probing import ProbeRun
+from optimize.capacity.requests import Flags, Floats
+from optimize.capacity.response import TRUSTED, Counts, Noise, Posterior, posterior
+from optimize.capacity.slo import ERRORS, JOINT, Slo
+
+_NEAR = 1.5
+_TAIL = 0.025
+_UPPER = 0.9
+_UNKNOWN = Noise(2.0, 9.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """The posteriors of the criteria that broke at some level; the capacity is the smallest of theirs.
+
+    Where the same queue makes requests late for several criteria, the errors of their capacities go together. Quantiles
+    of the smallest are therefore the smallest quantiles, which are right for errors that go together, and nearly so for
+    independent ones.
+
+    Attributes:
+        posteriors: By criterion; at least one.
+    """
+
+    posteriors: Mapping[str, Posterior]
+
+    def quantile(self, probability: float) -> float:
+        return min(p.quantile(probability) for p in self.posteriors.values())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        return self.quantile(_TAIL), self.quantile(1 - _TAIL)
+
+    @property
+    def median(self) -> float:
+        return self.quantile(0.5)
+
+    @property
+    def binding(self) -> str:
+        return min(self.posteriors, key=lambda name: self.posteriors[name].quantile(0.5))
+
+    @property
+    def steepness(self) -> float:
+        return self.posteriors[self.binding].steepness
+
+    @property
+    def drift(self) -> float:
+        return self.posteriors[self.binding].drift
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A probe with what the posteriors need of it.
+
+    Usable ones say something of the engine; whole ones are also long enough for the posteriors.
+    """
+
+    probe: Probe
+    usable: bool
+    whole: bool
+    values: Mapping[str, Floats]
+    limits: Mapping[str, int]
+
+    @property
+    def middle_s(self) -> float:
+        return self.probe.began_s + self.probe.load_s / 2
+
+    def misses(self, name: str) -> Flags:
+        return self.values[name] > (0 if name == ERRORS else 1)
+
+
+@dataclass(slots=True)
+class EvidenceBook:
+    """Attributes: slo: What must hold. bounds: The lowest and the highest capacity that are considered."""
+
+    slo: Slo
+    bounds: tuple[float, float]
+    _entries: list[_Entry] = field(default_factory=list)
+    _belief: tuple[int, Belief | None] = (0, None)
+
+    @property
+    def probes(self) -> tuple[Probe, ...]:
+        return tuple(entry.probe for entry in self._entries)
+
+    @property
+    def load_s(self) -> float:
+        return sum(entry.probe.load_s for entry in self._entries)
+
+    def add(self, level: float, run: ProbeRun, whole: bool) -> Probe:
+        """Enter a probe; one at which the client did not keep up says nothing of the engine."""
+        requests = settled(run.requests, self.slo, run.load_s)
+        values = severity(requests, self.slo)
+        shares = {name: float(flags.mean()) if len(flags) else 1.0 for name, flags in self.slo.within(requests).items()}
+        limits = {name: int((~flags).sum()) for name, flags in self.slo.limits_met(requests).items()}
+        probe = Probe(level, run.load_s, len(requests), shares, self._verdict(values, shares), self.load_s)
+        usable = run.client_kept_up and len(requests) > 0
+        self._entries.append(_Entry(probe, usable, whole and usable, values, limits))
+        return probe
+
+    def _verdict(self, values: Mapping[str, Floats], shares: Mapping[str, float]) -> bool | None:
+        """Whether every criterion holds for sure, or one fails for sure, by one probe."""
+        surplus = []
+        for name, least in self.slo.criteria().items():
+            n = len(values[name]) / dispersion(values[name], _UPPER)
+            surplus.append((shares[name] - least) / (2 * np.sqrt(least * (1 - least) / max(n, 1e-9))))
+        if min(surplus) < -1:
+            return False
+        return True if min(surplus) > 1 else None
+
+    def meets(self, level: float) -> bool:
+        """Whether all shares are as large as they must be, of all requests at a level."""
+        entries = [e for e in self._entries if e.probe.level == level and e.usable]
+        requests = sum(e.probe.requests for e in entries)
+        return all(
+            sum(e.probe.shares[name] * e.probe.requests for e in entries) >= least * requests
+            for name, least in self.slo.criteria().items()
+        )
+
+    def bracket(self) -> tuple[float, float] | None:
+        """The highest level that meets the SLO below the lowest that does not; None before both are known."""
+        levels = sorted({e.probe.level for e in self._entries if e.usable})
+        fails = [level for level in levels if not self.meets(level)]
+        holds = [level for level in levels if fails and level < fails[0]]
+        return (holds[-1], fails[0]) if holds else None
+
+    def requests_from(self, level: float) -> int:
+        """Number of requests at a level and above."""
+        return sum(e.probe.requests for e in self._entries if e.usable and e.probe.level >= level)
+
+    def has_whole(self, level: float) -> bool:
+        """Whether a whole probe has been run at a level."""
+        return any(entry.whole and entry.probe.level == level for entry in self._entries)
+
+    def broken(self) -> list[str]:
+        """The criteria whose share was too small in some probe."""
+        least = self.slo.criteria()
+        return [name for name in least if any(e.probe.shares[name] < least[name] for e in self._entries if e.whole)]
+
+    def correlation_s(self, level: float) -> float:
+        """For how long requests depend on each other near a level; 0 where that is not known."""
+        near = [e for e in self._entries if e.whole and level / _NEAR < e.probe.level < level * _NEAR]
+        every = [correlation_s(values, e.probe.load_s) for e in near for values in e.values.values()]
+        return max(every, default=0.0)
+
+    def belief(self) -> Belief | None:
+        """What is known of the capacity; None while no criterion has been broken."""
+        if self._belief[0] != len(self._entries):
+            broken = self.broken()
+            belief = Belief({name: self._posterior(name) for name in broken}) if broken else None
+            self._belief = len(self._entries), belief
+        return self._belief[1]
+
+    def _posterior(self, name: str) -> Posterior:
+        counts = [
+            Counts(e.probe.level, e.middle_s, e.probe.requests, int(e.misses(name).sum()))
+            for e in self._entries
+            if e.whole
+        ]
+        return posterior(counts, self.slo.criteria()[name], self._noise(name), self.bounds)
+
+    def _noise(self, name: str) -> Noise:
+        """Of the whole probes whose share of misses is near the allowed one, or of all that are not overloaded."""
+        least = self.slo.criteria()[name]
+        calm = [e for e in self._entries if e.whole and e.probe.shares[name] >= least ** TRUSTED[1]]
+        near = [e for e in calm if e.probe.shares[name] <= least ** TRUSTED[0]] or calm
+        return noise_of([dispersion(e.values[name], _UPPER) for e in near]) if near else _UNKNOWN
+
+    def binds(self, belief: Belief) -> str:
+        """The criterion that breaks first; of a joint share, the limit that most requests missed around there."""
+        if belief.binding != JOINT:
+            return belief.binding
+        entries = [e for e in self._entries if e.probe.level >= belief.median / _NEAR] or self._entries
+        names = [str(limit.quantity) for limit in self.slo.limits]
+        return max(names, key=lambda name: sum(entry.limits[name] for entry in entries))

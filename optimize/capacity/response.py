@@ -1,0 +1,148 @@
+"""The response: what share of requests meets a criterion at a level of load, and the level where it falls to the least.
+
+The share is modelled as a Weibull curve, share(level) = least ** ((level / capacity) ** steepness), which passes the
+least share exactly at the capacity and falls from 1 to 0 with the load; a cliff is a very steep one. In an M/M/1 queue
+the logarithm of the share that is too late is linear in the rate, and so is that of this curve, near the capacity, in
+the logarithm of the rate. Capacity, steepness and drift have a joint posterior on a grid. All probes are put to use,
+those near the capacity the most.
+
+Requests that miss come in clumps, so that the misses of a probe vary more than independent ones and are often none at
+all: their number is beta-binomial.
+
+Sources: Watson and Pelli, "QUEST: a Bayesian adaptive psychometric method", 1983 (threshold of a Weibull curve by its
+posterior); Kontsevich and Tyler, "Bayesian adaptive estimation of psychometric slope and threshold", 1999 (slope along
+with it); Williams, "The analysis of binary responses from toxicological experiments involving reproduction and
+teratogenicity", 1975 (beta-binomial counts); Kleinrock, "Queueing Systems", volume 1, 1975, section 3.2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import betaln
+
+from optimize.capacity.requests import Floats
+
+_STEEPNESS = np.geomspace(2.0, 3000.0, 15)
+_GENTLE = 0.5
+"""Weight of a steepness before any probe: its power of minus so much, on a logarithmic scale. Without it, the search
+would end too often where a few probes look like a cliff by chance."""
+_DRIFTS, _DRIFT_SPREAD = np.linspace(-0.15, 0.15, 7), 0.05
+_CAPACITIES = 64
+_NEGLIGIBLE = 1e-5
+TRUSTED = (0.25, 8.0)
+"""Where the curve is trusted: from a quarter of the misses that the least share allows to eight times as many.
+
+Beyond, a level says no more than that the curve is beyond, too: of few misses at a low load, some have other reasons
+than the load, and an overloaded engine misses the more the longer it is watched.
+"""
+_RATIOS = np.linspace(math.log(TRUSTED[0]), math.log(TRUSTED[1]), 120)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What one probe has shown of one criterion.
+
+    Attributes:
+        level: Of the load.
+        at_s: Middle of the probe in seconds of load since the search began.
+        requests: Number of requests after the warm-up.
+        misses: How many of them did not meet the criterion.
+    """
+
+    level: float
+    at_s: float
+    requests: int
+    misses: int
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """How much the misses of a probe vary.
+
+    Attributes:
+        dispersion: Variance of their number as a ratio to that of independent requests, at least 1.
+        dof: Degrees of freedom of this ratio.
+    """
+
+    dispersion: float
+    dof: float
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """What is known of the capacity.
+
+    Attributes:
+        logs: Logarithms of capacities, ascending, evenly spaced; shape (capacities,).
+        weights: Their probabilities, which sum to 1.
+        steepness: The mean of its logarithm, as a steepness.
+        drift: Mean ratio of the capacity at the end of the search to that at its beginning.
+    """
+
+    logs: Floats
+    weights: Floats
+    steepness: float
+    drift: float
+
+    def quantile(self, probability: float) -> float:
+        """The capacity below which it lies with this probability."""
+        step = self.logs[1] - self.logs[0]
+        ends = np.concatenate([[self.logs[0] - step / 2], self.logs + step / 2])
+        return math.exp(np.interp(probability, np.concatenate([[0.0], np.cumsum(self.weights)]), ends))
+
+
+def posterior(counts: Sequence[Counts], least: float, noise: Noise, bounds: tuple[float, float]) -> Posterior:
+    """The posterior of a criterion's capacity, where all capacities within the bounds are equally likely at first.
+
+    With the dispersion estimated, twice the loss of log-likelihood is not a chi-square but an F variable; raised to the
+    power of a Student's t, the likelihood has tails as heavy as that.
+
+    Args:
+        counts: Of every probe; at least one.
+        least: The least share of requests that meet the criterion.
+        noise: Of the probes near the capacity.
+        bounds: The lowest and the highest capacity that are considered.
+    """
+    low, high = math.log(bounds[0]), math.log(bounds[1])
+    coarse = _on_grid(counts, least, noise, np.linspace(low, high, _CAPACITIES))
+    likely = np.flatnonzero(coarse.weights > _NEGLIGIBLE * coarse.weights.max())
+    step = (high - low) / (_CAPACITIES - 1)
+    low, high = max(low, coarse.logs[likely[0]] - step), min(high, coarse.logs[likely[-1]] + step)
+    return _on_grid(counts, least, noise, np.linspace(low, high, _CAPACITIES))
+
+
+def _on_grid(counts: Sequence[Counts], least: float, noise: Noise, logs: Floats) -> Posterior:
+    fit = _log_likelihood(counts, least, noise.dispersion, logs)
+    loss = 2 * (fit.max() - fit)
+    density = (1 + loss / noise.dof) ** (-(noise.dof + 1) / 2)
+    density *= np.exp(-((_DRIFTS / _DRIFT_SPREAD) ** 2) / 2)[:, None]
+    density *= (_STEEPNESS**-_GENTLE)[:, None, None]
+    density /= density.sum()
+    steepness = math.exp(density.sum((1, 2)) @ np.log(_STEEPNESS))
+    drift = math.exp(density.sum((0, 2)) @ _DRIFTS)
+    return Posterior(logs, density.sum((0, 1)), steepness, drift)
+
+
+def _log_likelihood(counts: Sequence[Counts], least: float, dispersion: float, logs: Floats) -> Floats:
+    """Shape (steepness, drifts, capacities)."""
+    at_s = np.array([c.at_s for c in counts])
+    when = (at_s - at_s.mean()) / max(float(np.ptp(at_s)), 1e-9)
+    total = np.zeros((len(_STEEPNESS), len(_DRIFTS), len(logs)))
+    for c, time in zip(counts, when, strict=True):
+        beyond = math.log(c.level) - logs - time * _DRIFTS[:, None]
+        total += np.interp(_STEEPNESS[:, None, None] * beyond, _RATIOS, _by_ratio(c, least, dispersion))
+    return total
+
+
+def _by_ratio(counts: Counts, least: float, dispersion: float) -> Floats:
+    """Log-likelihood of a probe by the logarithm of its misses' rate, as a ratio to the rate that is allowed."""
+    share = np.exp(math.log(least) * np.exp(_RATIOS))
+    n, k = counts.requests, counts.misses
+    ratio = min(max(dispersion, 1.01), max(n / 2, 1.01))
+    size = max(n - ratio, 1.0) / (ratio - 1)
+    hits, misses = share * size, (1 - share) * size
+    return np.asarray(betaln(k + misses, n - k + hits) - betaln(misses, hits), dtype=np.float64)
