@@ -70,7 +70,7 @@ def gains(on: Sequence[TrialRecord], off: Sequence[TrialRecord]) -> list[str]:
 
 def shown(interval: Sequence[float]) -> str:
     mean, low, high = interval
-    return f"{mean:.3g} [{low:.3g}, {high:.3g}]"
+    return f"{mean:.3g} ({low:.3g}–{high:.3g})"
 
 
 def main() -> None:
