@@ -18,6 +18,7 @@ _INSTRUCTIONS = {
     "avx2": "AVX2", "sve": "SVE", "asimd": "NEON",
 }  # fmt: skip
 """Instruction sets that decide which kernels a CPU engine runs, widest first: Linux' name -> the usual one."""
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 @cache
@@ -65,20 +66,94 @@ def emulates(machine: str, dtype: str) -> bool:
 
 
 def _gpus() -> list[str]:
-    handles = gpu_handles()
-    if not handles:
+    devices = visible_devices()
+    if not devices:
         return []
     import pynvml
 
-    return [str(pynvml.nvmlDeviceGetName(handles[number])) for number in visible_gpus(len(handles))]
+    return [str(pynvml.nvmlDeviceGetName(device.handle)) for device in devices]
 
 
-def visible_gpus(total: int) -> list[int]:
-    """Numbers of the GPUs, of `total`, that CUDA_VISIBLE_DEVICES leaves visible; all where it does not use numbers."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    numbers = [int(n) for n in named.split(",") if n.strip().isdigit()]
-    visible = [number for number in numbers if number < total]
-    return visible if named and len(numbers) == len(named.split(",")) else list(range(total))
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A GPU, or a slice of one (MIG), that CUDA shows to this process.
+
+    Attributes:
+        name: What names it in CUDA_VISIBLE_DEVICES: NVML's number, or the UUID of a slice.
+        number: NVML's number of the GPU, also of a slice's.
+        handle: NVML's handle of it.
+    """
+
+    name: int | str
+    number: int
+    handle: Any
+
+
+def visible_devices() -> list[Device]:
+    """The devices that CUDA_VISIBLE_DEVICES leaves this process, in its order; all GPUs where it is not set.
+
+    It is read as CUDA reads it: numbers, beginnings of a GPU's UUID and UUIDs of slices, up to the first that names no
+    device or one that was named before. An empty text or -1 leaves none.
+    """
+    handles, named = gpu_handles(), os.environ.get(_VISIBLE)
+    if not handles:
+        return []
+    if named is None:
+        return [Device(number, number, handle) for number, handle in enumerate(handles)]
+    import pynvml
+
+    return named_devices(pynvml, handles, named)
+
+
+def named_devices(nvml: Any, handles: Sequence[Any], named: str) -> list[Device]:
+    """The devices that a value of CUDA_VISIBLE_DEVICES names.
+
+    Args:
+        nvml: The module pynvml, or what stands for it.
+        handles: NVML's handles of all GPUs.
+        named: The value.
+    """
+    devices: list[Device] = []
+    for text in named.split(","):
+        device = _named_device(nvml, handles, text.strip())
+        if device is None or device.name in [other.name for other in devices]:
+            break
+        devices.append(device)
+    return devices
+
+
+def _named_device(nvml: Any, handles: Sequence[Any], text: str) -> Device | None:
+    if text.isdigit():
+        return Device(int(text), int(text), handles[int(text)]) if int(text) < len(handles) else None
+    if text.startswith("MIG-"):
+        return _slice(nvml, text)
+    if not text.startswith("GPU-"):
+        return None
+    alike = [n for n, handle in enumerate(handles) if str(nvml.nvmlDeviceGetUUID(handle)).startswith(text)]
+    return Device(alike[0], alike[0], handles[alike[0]]) if len(alike) == 1 else None
+
+
+def _slice(nvml: Any, uuid: str) -> Device | None:
+    """A slice by its UUID; None where the driver has none of that name."""
+    try:
+        handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
+        return Device(uuid, int(nvml.nvmlDeviceGetIndex(_whole_gpu(nvml, handle))), handle)
+    except nvml.NVMLError:
+        return None
+
+
+def whole_gpus() -> list[Any]:
+    """NVML's handles of the visible GPUs and of those that visible slices are of, which have the clocks."""
+    numbers = dict.fromkeys(device.number for device in visible_devices())
+    return [gpu_handles()[number] for number in numbers]
+
+
+def _whole_gpu(nvml: Any, handle: Any) -> Any:
+    """The handle of the GPU that a slice is of."""
+    try:
+        return nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
+    except nvml.NVMLError:
+        return handle
 
 
 @cache
@@ -130,13 +205,13 @@ class Gpu:
 
 
 def gpus() -> list[Gpu]:
-    """The GPUs that this process may use."""
-    handles = gpu_handles()
-    if not handles:
+    """The GPUs, or slices of them, that this process may use."""
+    devices = visible_devices()
+    if not devices:
         return []
     import pynvml
 
-    return [describe_gpu(pynvml, number, handles[number]) for number in visible_gpus(len(handles))]
+    return [describe_gpu(pynvml, device.number, device.handle) for device in devices]
 
 
 def describe_gpu(nvml: Any, number: int, handle: Any) -> Gpu:

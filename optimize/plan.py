@@ -37,6 +37,7 @@ from optimize.load.fixed_length import by_iterations
 from optimize.load.refused_rows import without_refused
 from optimize.load.scoring import check_scores, reference_of, signature_of
 from optimize.model.hashes import model_hash
+from optimize.model.hub import fetch_models
 from optimize.model.sources import materialized
 from optimize.redaction import hidden_flags, is_secret, masked, redact_all
 from optimize.search import variables
@@ -241,6 +242,7 @@ def _check_launcher(
     looks_local = model.startswith((".", "/", "~")) or model.count("/") != 1 or Path(model.split("/")[0]).exists()
     if not Path(model).is_dir() and looks_local:
         raise ConfigError(f"model.path={model} is neither a folder nor a Hugging Face id: correct model.path")
+    fetch_models(config, [recipe.checkpoint for recipe in space.recipes_needed() if recipe.checkpoint])
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
         raise ConfigError(f"model.path={model} holds no config.json: give the folder of a Hugging Face model")
     check_unquantized(model, space.recipes_needed())

@@ -10,19 +10,38 @@ from pathlib import Path
 from typing import Any
 
 _INDEX_FILE, _SECOND_COPY = "model.safetensors.index.json", "consolidated"
+_TELLING = ("config.json", "tokenizer.json", "adapter_config.json")
+"""Files of which every model, tokenizer or adapter of a hub has one."""
+_REVISIONS: dict[str, str | None] = {}
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 """Name -> (data type as safetensors writes it, shape)."""
 
 
-@cache
-def local_folder(model: str) -> Path:
-    """Folder of a model's files: the path itself, or where Hugging Face keeps its snapshot."""
-    path = Path(model)
-    if path.is_dir():
-        return path
-    from huggingface_hub import snapshot_download
+def follow_revision(model: str, revision: str | None) -> None:
+    """Have `local_folder` answer with a branch, tag or commit of a model of the hub; None is the main branch."""
+    _REVISIONS[model] = revision
 
-    return Path(snapshot_download(model, local_files_only=True))
+
+def local_folder(model: str) -> Path:
+    """Folder of a model's files: the path itself, or where Hugging Face keeps its snapshot.
+
+    Raises:
+        FileNotFoundError: the model is not on this disk.
+    """
+    path = Path(model)
+    return path if path.is_dir() else _snapshot(model, _REVISIONS.get(model))
+
+
+@cache
+def _snapshot(model: str, revision: str | None) -> Path:
+    """The hub's own look-up is for whole repositories, of which nobody needs all that they hold."""
+    from huggingface_hub import try_to_load_from_cache
+
+    try:
+        files = (try_to_load_from_cache(model, name, revision=revision) for name in _TELLING)
+        return next(Path(file).parent for file in files if isinstance(file, str))
+    except (ValueError, StopIteration) as error:  # the first of what is no id of the hub
+        raise FileNotFoundError(f"{model} is not on this disk") from error
 
 
 @cache

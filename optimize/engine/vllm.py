@@ -29,6 +29,9 @@ from optimize.files import python_path
 _log = logging.getLogger(__name__)
 _NO_LIMIT_S = 7 * 86400  # vLLM's own limit is 600 s, whether a start gets on or not
 _CGROUPS = "OPTIMIZE_CGROUPS"  # read by optimize.engine.serve
+_START_METHOD = "VLLM_WORKER_MULTIPROC_METHOD"
+# CUDA vLLM's humming starts threads at its import, and no process with threads can be forked. The kernels are the same.
+_WITHOUT_THREADS = {"HUMMING_DISABLE_PARALLEL_BUILD": "1"}
 _KV_SPACE, _DEVELOPMENT = "VLLM_CPU_KVCACHE_SPACE", "VLLM_SERVER_DEV_MODE"
 # The second replaces the server of which the gate is a part; the third would be one more key, and a part of the
 # compilation's (see `optimize.engine.gate`).
@@ -220,7 +223,8 @@ class VllmLauncher:
             return client.start(arguments, env, log_path, self.stop_grace_s)
         shown, hidden = out_of_sight(arguments)
         command = [sys.executable, "-m", "optimize.engine.serve", *shown]
-        return ColdTree(command, {**env, **hidden}, log_path, self.stop_grace_s)
+        # As the command `vllm serve` does: where composing a configuration has touched CUDA, a fork could not use it.
+        return ColdTree(command, {_START_METHOD: "spawn", **env, **hidden}, log_path, self.stop_grace_s)
 
     def _environment(
         self, api_key: str, cgroups: Sequence[str] = (), env: Mapping[str, str] | None = None
@@ -230,6 +234,7 @@ class VllmLauncher:
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_ENGINE_READY_TIMEOUT_S": str(_NO_LIMIT_S),
             "PYTHONPATH": python_path(),
+            **_WITHOUT_THREADS,
         }
         if cgroups:
             own[_CGROUPS] = os.pathsep.join(cgroups)

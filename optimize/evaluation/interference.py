@@ -12,7 +12,7 @@ from statistics import fmean
 from objectives import Measurement
 from optimize.config.measuring import Guard
 from optimize.engine.process import cpu_seconds
-from optimize.hardware import gpu_handles, visible_gpus
+from optimize.hardware import whole_gpus
 from optimize.load.refusals import THROTTLED
 
 _STAT = Path("/proc/stat")
@@ -46,8 +46,7 @@ class Machine:
     def __init__(self, own: Callable[[], Iterable[int]], read: Read | None = None) -> None:
         self._own, self._counters = own, read or read_counters
         self._cpus = sorted(os.sched_getaffinity(0))
-        handles = gpu_handles()
-        self._gpus = [handles[number] for number in visible_gpus(len(handles))]
+        self._gpus = whole_gpus()
         self._last = self._read()
 
     def sample(self) -> dict[str, float]:

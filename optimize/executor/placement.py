@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optimize.errors import ConfigError
-from optimize.hardware import gpu_handles, visible_gpus
+from optimize.hardware import visible_devices
 
 _SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 _NAMESPACE = "OPTIMIZE_PLACES"
@@ -27,11 +27,11 @@ class Place:
 
     Attributes:
         cpus: Processors; empty for all.
-        gpus: GPUs by number; empty for all that are visible.
+        gpus: GPUs by NVML's numbers, slices of them by UUID; empty for all that are visible.
     """
 
     cpus: tuple[int, ...] = ()
-    gpus: tuple[int, ...] = ()
+    gpus: tuple[int | str, ...] = ()
 
     def take(self) -> None:
         """Confine this process, and every process that it starts from now on, to the place."""
@@ -39,9 +39,12 @@ class Place:
             os.sched_setaffinity(0, self.cpus)
         if self.gpus:
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, self.gpus))
+            os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # CUDA's own numbers begin with the fastest GPU
 
     def __str__(self) -> str:
-        parts = [f"{name} {_ranges(numbers)}" for name, numbers in (("GPU", self.gpus), ("CPU", self.cpus)) if numbers]
+        numbers = _ranges([gpu for gpu in self.gpus if isinstance(gpu, int)])
+        gpus = ",".join(filter(None, [numbers, *(gpu for gpu in self.gpus if isinstance(gpu, str))]))
+        parts = [f"{name} {text}" for name, text in (("GPU", gpus), ("CPU", _ranges(self.cpus))) if text]
         return ", ".join(parts) or "the whole machine"
 
 
@@ -156,7 +159,7 @@ def gpu_places(per_engine: int | None, flags: Mapping[str, object], knobs: Seque
     Raises:
         ConfigError: there are fewer GPUs than `per_engine`.
     """
-    gpus = visible_gpus(len(gpu_handles()))
+    gpus = [device.name for device in visible_devices()]
     spread = any(name in flags or name in knobs for name in _SPREADING)
     size = per_engine or (max(1, len(gpus)) if spread else 1)
     if per_engine is not None and per_engine > len(gpus):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ _MIB = 2**20
 
 
 def _quantize(config: StudyConfig, config_yaml: str) -> int:
+    from optimize.model.hub import fetch_models
     from optimize.model.sources import materialized
     from optimize.quantize.checkpoints import make_checkpoints
     from optimize.quantize.steps import Steps
@@ -34,6 +36,7 @@ def _quantize(config: StudyConfig, config_yaml: str) -> int:
     model = materialized(config.model, cache, print)
     if not (Path(model.path) / "config.json").is_file() and Path(model.path).exists():
         raise ConfigError(f"model.path={model.path} holds no config.json: give the folder of a Hugging Face model")
+    fetch_models(dataclasses.replace(config, model=model))
     check_unquantized(model.path, [recipe])
     began = time.time()
     with Steps(recipe.name) as steps:

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from optimize import hardware
 from optimize.driver.checkpoints import hint
-from optimize.hardware import processor_of
+from optimize.hardware import named_devices, processor_of, visible_devices
 
 EPYC = (
     "processor\t: 0\ncpu family\t: 25\nmodel\t\t: {model}\nmodel name\t: AMD EPYC\nflags\t\t: fpu sse2 avx avx2{more}\n"
@@ -72,3 +73,62 @@ def test_a_model_that_does_not_say_its_type_counts_as_float16(tmp_path: Path) ->
     config = SimpleNamespace(model=SimpleNamespace(path=str(tmp_path)))
     plan: Any = SimpleNamespace(space=space, signature={"engine": CPU_BUILD}, config=config)
     assert "for float16;" in hint(plan, OLD)
+
+
+class Driver:
+    """NVML of three GPUs, one of them with a slice."""
+
+    class NVMLError(Exception):
+        """As pynvml's."""
+
+    def nvmlDeviceGetUUID(self, handle: str) -> str:  # noqa: N802
+        return {"first": "GPU-8932f937-d72c", "second": "GPU-8932aaaa-0000", "third": "GPU-1f"}[handle]
+
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802
+        if uuid != "MIG-5c1a":
+            raise self.NVMLError("not found")
+        return "slice"
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, handle: str) -> str:  # noqa: N802
+        if handle != "slice":
+            raise self.NVMLError("no slice")
+        return "third"
+
+    def nvmlDeviceGetIndex(self, handle: str) -> int:  # noqa: N802
+        return HANDLES.index(handle)
+
+
+HANDLES = ["first", "second", "third"]
+
+
+@pytest.mark.parametrize(
+    ("named", "devices"),
+    [
+        ("2,0", [(2, "third"), (0, "first")]),
+        ("", []),
+        ("-1", []),
+        ("1,7,0", [(1, "second")]),
+        ("1,-1,0", [(1, "second")]),
+        ("1,1", [(1, "second")]),
+        ("GPU-1f", [(2, "third")]),
+        ("GPU-8932f937, 2", [(0, "first"), (2, "third")]),
+        ("GPU-8932", []),
+        ("MIG-5c1a", [("MIG-5c1a", "slice")]),
+        ("MIG-of-another-machine", []),
+        ("all", []),
+    ],
+)
+def test_visible_devices_are_those_that_cuda_would_show(named: str, devices: list[tuple[int | str, str]]) -> None:
+    assert [(device.name, device.handle) for device in named_devices(Driver(), HANDLES, named)] == devices
+
+
+def test_a_slice_is_known_by_the_number_of_its_gpu() -> None:
+    assert [device.number for device in named_devices(Driver(), HANDLES, "MIG-5c1a")] == [2]
+
+
+def test_without_a_restriction_every_gpu_is_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "gpu_handles", lambda: HANDLES)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert [device.name for device in visible_devices()] == [0, 1, 2]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert visible_devices() == []

@@ -1,6 +1,7 @@
 """How a vLLM server is to be started, as far as that can be seen without starting one."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,20 @@ def test_all_that_is_compiled_is_kept_in_the_cache(
 
 def test_no_limit_of_vllms_own_ends_a_start() -> None:
     assert int(VllmLauncher()._environment("key")["VLLM_ENGINE_READY_TIMEOUT_S"]) > 86400
+
+
+def test_importing_vllm_starts_no_threads_so_that_engines_can_be_forked() -> None:
+    """Its humming starts some where this is not set, and CUDA engines all started cold."""
+    assert VllmLauncher()._environment("key")["HUMMING_DISABLE_PARALLEL_BUILD"] == "1"
+    own = VllmLauncher(env={"HUMMING_DISABLE_PARALLEL_BUILD": "0"})
+    assert own._environment("key")["HUMMING_DISABLE_PARALLEL_BUILD"] == "0"
+
+
+def test_a_cold_engine_spawns_its_processes_as_the_command_of_vllm_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environments: list[Mapping[str, str]] = []
+    monkeypatch.setattr(vllm, "ColdTree", lambda command, env, log, grace_s: environments.append(env))
+    for env in ({}, {"VLLM_WORKER_MULTIPROC_METHOD": "fork"}):
+        VllmLauncher()._tree([], env, tmp_path / "log", None)
+    assert [env["VLLM_WORKER_MULTIPROC_METHOD"] for env in environments] == ["spawn", "fork"]

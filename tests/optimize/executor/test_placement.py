@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from optimize.errors import ConfigError
-from optimize.executor.placement import Place, cpu_places, read_cpus, siblings, taken
+from optimize.executor import placement
+from optimize.executor.placement import Place, cpu_places, gpu_places, read_cpus, siblings, taken
+from optimize.hardware import Device
 
 HERE = sorted(os.sched_getaffinity(0))
 
@@ -32,6 +34,7 @@ def test_other_syntax_is_refused(text: str) -> None:
 def test_a_place_is_printed_in_the_syntax_of_taskset() -> None:
     assert str(Place(cpus=(0, 1, 2, 8))) == "CPU 0-2,8"
     assert str(Place(cpus=(4,), gpus=(1,))) == "GPU 1, CPU 4"
+    assert str(Place(cpus=(4,), gpus=("MIG-a", "MIG-b"))) == "GPU MIG-a,MIG-b, CPU 4"
     assert str(Place()) == "the whole machine"
 
 
@@ -58,6 +61,17 @@ def test_a_place_is_taken_by_one_worker_at_a_time() -> None:
             pass
     with taken([place]):
         pass
+
+
+def test_engines_are_placed_on_the_devices_that_are_visible_and_on_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = [Device("MIG-a", 0, None), Device(3, 3, None)]
+    monkeypatch.setattr(placement, "visible_devices", lambda: devices)
+    assert [place.gpus for place in gpu_places(None, {}, [])] == [("MIG-a",), (3,)]
+    assert [place.gpus for place in gpu_places(None, {"tensor_parallel_size": 2}, [])] == [("MIG-a", 3)]
+    devices.clear()
+    assert gpu_places(None, {}, []) == []
+    with pytest.raises(ConfigError, match="shows 0 GPUs"):
+        gpu_places(1, {}, [])
 
 
 NOBODY = 65534
@@ -128,8 +142,9 @@ def test_processes_started_in_a_place_stay_within_it() -> None:
         "import os, subprocess, sys\n"
         "from optimize.executor.placement import Place\n"
         f"Place(cpus=({HERE[0]},), gpus=(1, 2)).take()\n"
-        "child = 'import os; print(sorted(os.sched_getaffinity(0)), os.environ[\"CUDA_VISIBLE_DEVICES\"])'\n"
+        'child = \'import os; print(sorted(os.sched_getaffinity(0)), os.environ["CUDA_VISIBLE_DEVICES"], '
+        'os.environ["CUDA_DEVICE_ORDER"])\'\n'
         "print(subprocess.check_output([sys.executable, '-c', child], text=True).strip())\n"
     )
     said = subprocess.check_output([sys.executable, "-c", code], text=True).strip()
-    assert said == f"[{HERE[0]}] 1,2"
+    assert said == f"[{HERE[0]}] 1,2 PCI_BUS_ID"

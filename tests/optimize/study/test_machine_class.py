@@ -43,16 +43,3 @@ def test_a_named_class_includes_every_machine_of_its_name(simulated: list[str], 
     assert info_of(stored(tmp_path / "out")).machine_class == "rack-7"
     make_study([*named, "study.trials=1"])
     assert len(stored(tmp_path / "out").get_trials()) == 2
-
-
-@pytest.mark.parametrize(
-    ("visible", "gpus"),
-    [("", [0, 1, 2]), ("1", [1]), ("2,0", [2, 0]), ("GPU-8932f937", [0, 1, 2]), ("1,7", [1]), (None, [0, 1, 2])],
-)
-def test_gpus_are_those_that_cuda_would_show(
-    monkeypatch: pytest.MonkeyPatch, visible: str | None, gpus: list[int]
-) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if visible is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert hardware.visible_gpus(3) == gpus
