@@ -6,7 +6,10 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from optimize.search.live_engine import EngineAware, LiveEngine
+from optimize.engine.flags import SAME_CODE
+from optimize.engine.startup import COMPILING, phases_in
+from optimize.search.live_engine import CodeCosts, EngineAware, LiveEngine
+from optimize.search.space import flag_of
 from optimize.study.trial_attributes import NEW_ENGINE
 from optimize.study.trials import measured_trials
 
@@ -40,19 +43,40 @@ class EngineReuse:
         Args:
             params: Settings of the last trial if its engine is live, else None.
         """
-        reusable = params is not None and self._request_knobs & set(params)
-        self._sampler.live = self._live(params) if params is not None and reusable else None
+        self._sampler.live = self._live(params) if params is not None else None
 
     def _live(self, params: Mapping[str, Any]) -> LiveEngine | None:
         """The live engine with its median costs; None before any trial has started an engine."""
         trials = measured_trials(self._study)
         timed = [t for t in trials if "total" in t.user_attrs.get("seconds", {})]
-        starts = [_start_s(t) for t in timed if t.user_attrs.get(NEW_ENGINE)]
-        if not starts:
+        started = [t for t in timed if t.user_attrs.get(NEW_ENGINE)]
+        if not started:
             return None
         trial_s = statistics.median(t.user_attrs["seconds"]["total"] - _start_s(t) for t in timed)
         knobs = {name: value for name, value in params.items() if name not in self._request_knobs}
-        return LiveEngine(knobs, statistics.median(starts), max(trial_s, _LEAST_TRIAL_S), _since_start(trials))
+        start_s, code = costs_of(started, sorted(name for name in knobs if flag_of(name) not in SAME_CODE))
+        only = not self._request_knobs & set(params)
+        return LiveEngine(knobs, start_s, max(trial_s, _LEAST_TRIAL_S), _since_start(trials), code, only)
+
+
+def costs_of(started: Sequence[FrozenTrial], knobs: Sequence[str]) -> tuple[float, CodeCosts]:
+    """(Median seconds of a start whose code is there, what new code takes beyond it).
+
+    Args:
+        started: Trials that have started an engine, in their order; whichever of them came first with its values of
+            the knobs has compiled.
+        knobs: Knobs that decide the code.
+    """
+    firsts: list[float] = []
+    laters: list[float] = []
+    compiled: set[tuple[Any, ...]] = set()
+    for trial in started:
+        code = tuple(trial.params.get(name) for name in knobs)
+        (laters if code in compiled else firsts).append(_compile_s(trial))
+        compiled.add(code)
+    again_s = statistics.median(laters) if laters else 0.0
+    start_s = statistics.median(_start_s(trial) - _compile_s(trial) for trial in started) + again_s
+    return start_s, CodeCosts(max(statistics.median(firsts) - again_s, 0.0), tuple(knobs), frozenset(compiled))
 
 
 def _since_start(trials: Sequence[FrozenTrial]) -> int:
@@ -65,3 +89,7 @@ def _since_start(trials: Sequence[FrozenTrial]) -> int:
 
 def _start_s(trial: FrozenTrial) -> float:
     return float(trial.user_attrs["seconds"]["engine_start"])
+
+
+def _compile_s(trial: FrozenTrial) -> float:
+    return float(phases_in(trial.user_attrs["seconds"]).get(COMPILING, 0.0))

@@ -27,6 +27,14 @@ OWNED = frozenset(
     {"model", "host", "port", "api_key", "served_model_name", "worker_extension_cls", "uds", "grpc", "grpc_port"}
 )
 """Flags that this project sets itself, and those of servers that ask for no key."""
+SAME_CODE = frozenset(
+    {
+        "api_server_count", "async_scheduling", "enable_prefix_caching", "gpu_memory_utilization",
+        "kv_cache_memory_bytes", "logprobs_mode", "max_logprobs", "num_gpu_blocks_override",
+        "prefix_caching_hash_algo", "scheduling_policy", "seed", "stream_interval",
+    }
+)  # fmt: skip
+"""Flags that vLLM 0.25 to 0.32 leaves out of the key of what it compiles: engines that differ in them share it."""
 _FILE_OF_FLAGS = "config"
 _NEAR = 0.75  # a spelling below that has led to unrelated flags
 _JSON_LISTS = frozenset({"allowed_origins", "allowed_methods", "allowed_headers"})

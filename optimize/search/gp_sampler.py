@@ -177,8 +177,7 @@ class LogScaleGPSampler(BaseSampler):
         """Cost of trying each point, shape (points,); 1 for all where no engine is live."""
         if self.live is None:
             return np.ones(len(points))
-        starts_s = np.array([0.0 if self.live.serves(p) else self.live.start_s for p in points])
-        return np.asarray(starts_s + self.live.trial_s)
+        return np.array([self.live.seconds(p) for p in points])
 
     def _acquisition(self, study: optuna.Study, history: History, candidates: Sequence[Point]) -> Array:
         """Logarithm of each candidate's expected improvement per second, times its probability of feasibility.

@@ -14,6 +14,24 @@ from optuna.trial import FrozenTrial, TrialState
 
 
 @dataclass(frozen=True, slots=True)
+class CodeCosts:
+    """What compiling takes: engines that differ in certain knobs only share their code.
+
+    Attributes:
+        compile_s: Seconds that the first engine of new code takes beyond any other start.
+        knobs: Knobs that decide the code.
+        compiled: Their values, in this order, for which the code is there.
+    """
+
+    compile_s: float = 0.0
+    knobs: tuple[str, ...] = ()
+    compiled: frozenset[tuple[Any, ...]] = frozenset()
+
+    def seconds(self, params: Mapping[str, Any]) -> float:
+        return 0.0 if tuple(params.get(name) for name in self.knobs) in self.compiled else self.compile_s
+
+
+@dataclass(frozen=True, slots=True)
 class LiveEngine:
     """The engine that is running now, as far as a sampler needs to know it.
 
@@ -22,16 +40,26 @@ class LiveEngine:
         start_s: Seconds that starting another engine takes.
         trial_s: Seconds that a trial takes in addition.
         trials: Trials it has served so far, the one that started it included.
+        code: What starting an engine of new code takes beyond that.
+        only: Whether all knobs are the engine's, so that no other trial can share it.
     """
 
     knobs: Mapping[str, Any]
     start_s: float
     trial_s: float
     trials: int = 1
+    code: CodeCosts = CodeCosts()
+    only: bool = False
 
     def serves(self, params: Mapping[str, Any]) -> bool:
         """Whether a trial with these settings needs no other engine."""
         return all(params.get(name) == value for name, value in self.knobs.items())
+
+    def seconds(self, params: Mapping[str, Any]) -> float:
+        """What a trial with these settings takes: itself, and a start and a compilation where it needs them."""
+        if self.serves(params):
+            return self.trial_s
+        return self.trial_s + self.start_s + self.code.seconds(params)
 
     def is_due_to_end(self) -> bool:
         """Whether it has served as many trials as its start was worth.
@@ -68,7 +96,7 @@ class EngineReuseSampler(BaseSampler):
     @property
     def _fixed(self) -> Mapping[str, Any]:
         """Knobs that the next trial must keep, and their values."""
-        return {} if self.live is None or self.live.is_due_to_end() else self.live.knobs
+        return {} if self.live is None or self.live.only or self.live.is_due_to_end() else self.live.knobs
 
     def reseed_rng(self) -> None:
         self.sampler.reseed_rng()

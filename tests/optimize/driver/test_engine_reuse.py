@@ -8,8 +8,9 @@ import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler
+from optuna.trial import FrozenTrial
 
-from optimize.driver.engine_reuse import EngineReuse
+from optimize.driver.engine_reuse import EngineReuse, costs_of
 from optimize.search.gp_sampler import LogScaleGPSampler
 from optimize.search.grid_sampler import grid
 from optimize.search.live_engine import EngineReuseSampler, LiveEngine
@@ -101,8 +102,51 @@ def test_without_a_live_engine_or_request_knobs_nothing_is_fixed() -> None:
     EngineReuse(study, ["beam_size"]).offer(None)
     assert sampler.live is None
     EngineReuse(study, ["temperature"]).offer(last)
-    assert sampler.live is None
+    assert sampler.live is not None and sampler.live.only
     assert {engine_of(study.ask(SPACE).params)["batch_size"] for _ in range(5)} != {1}
+
+
+def started(number: int, batch_size: int, workers: int, start_s: float, compiling_s: float) -> FrozenTrial:
+    """A trial that has started an engine, and whose start has shown its phases."""
+    params = {"batch_size": batch_size, "workers": workers, "recipe": "fp16"}
+    seconds = {"total": start_s + 12.0, "engine_start": start_s, "engine_start.compiling": compiling_s}
+    return optuna.trial.create_trial(
+        params=params, distributions={**CODE, "recipe": SPACE["recipe"]}, values=[float(number), 1.0],
+        user_attrs={"seconds": seconds, NEW_ENGINE: True},
+    )  # fmt: skip
+
+
+CODE: dict[str, BaseDistribution] = {
+    "batch_size": CategoricalDistribution([32, 64, 128]), "workers": IntDistribution(1, 4),
+}  # fmt: skip
+STARTS = [(32, 1, 60.0, 40.0), (64, 1, 62.0, 42.0), (64, 2, 25.0, 5.0), (32, 2, 25.0, 5.0), (32, 4, 27.0, 7.0)]
+
+
+def test_an_engine_whose_code_is_compiled_already_starts_sooner() -> None:
+    start_s, code = costs_of([started(n, *row) for n, row in enumerate(STARTS)], ["batch_size", "recipe"])
+    assert start_s == 20 + 5 and code.compile_s == 41 - 5
+    assert code.seconds({"batch_size": 32, "workers": 3, "recipe": "fp16"}) == 0
+    assert code.seconds({"batch_size": 128, "workers": 1, "recipe": "fp16"}) == 36
+    assert code.seconds({"batch_size": 32, "workers": 1, "recipe": "int8"}) == 36
+
+
+def test_without_compilation_a_start_costs_what_it_did() -> None:
+    start_s, code = costs_of([started(n, size, 1, 3.0, 0.0) for n, size in enumerate([32, 64])], ["batch_size"])
+    assert start_s == 3 and code.seconds({"batch_size": 128}) == 0
+
+
+def test_the_loop_weighs_a_compilation_as_a_part_of_a_start() -> None:
+    """Two processes for the server need no new code, and another batch size does."""
+    study = optuna.create_study(
+        directions=["maximize", "minimize"], sampler=LogScaleGPSampler(n_startup_trials=4, seed=0)
+    )
+    study.add_trials([started(n, *row) for n, row in enumerate(STARTS)])
+    EngineReuse(study, []).offer(dict(study.trials[-1].params))
+    live = study.sampler.live  # type: ignore[attr-defined]
+    assert live is not None and live.only
+    point = {"batch_size": 32, "workers": 4, "recipe": "fp16"}
+    costs = [live.seconds(p) for p in (point, {**point, "workers": 3}, {**point, "batch_size": 128})]
+    assert costs == [12, 12 + 25, 12 + 25 + 36]
 
 
 def test_a_sampler_that_takes_no_account_of_the_engine_is_refused() -> None:
