@@ -105,6 +105,18 @@ def visible_devices() -> list[Device]:
     return named_devices(pynvml, handles, named)
 
 
+def visibility() -> dict[str, str]:
+    """CUDA_VISIBLE_DEVICES by numbers where it names GPUs by UUIDs, whose beginnings vLLM does not take.
+
+    Empty where it needs no other form. NVML's numbers are CUDA's in the order of the bus.
+    """
+    named = os.environ.get(_VISIBLE, "")
+    devices = visible_devices() if "GPU-" in named else []
+    if not devices:
+        return {}
+    return {_VISIBLE: ",".join(str(device.name) for device in devices), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
 def named_devices(nvml: Any, handles: Sequence[Any], named: str) -> list[Device]:
     """The devices that a value of CUDA_VISIBLE_DEVICES names.
 

@@ -25,6 +25,7 @@ from optimize.engine.vllm_engine import VllmEngine
 from optimize.entries import claim
 from optimize.errors import ConfigError, EngineFailure, FailureKind, OptimizeError
 from optimize.files import python_path
+from optimize.hardware import visibility
 
 _log = logging.getLogger(__name__)
 _NO_LIMIT_S = 7 * 86400  # vLLM's own limit is 600 s, whether a start gets on or not
@@ -235,6 +236,7 @@ class VllmLauncher:
             "VLLM_ENGINE_READY_TIMEOUT_S": str(_NO_LIMIT_S),
             "PYTHONPATH": python_path(),
             **_WITHOUT_THREADS,
+            **visibility(),
         }
         if cgroups:
             own[_CGROUPS] = os.pathsep.join(cgroups)

@@ -7,6 +7,7 @@ corrected in the child: thread count, processor binding, metrics (`_apply_thread
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
 import multiprocessing
 import os
@@ -74,10 +75,39 @@ def adapt() -> None:
         _fork_after_config_check(current_platform)
         _register_kernels_once(current_platform)
         _inspect_models_here()
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    else:
+        _ask_the_driver(importlib.import_module("vllm.utils.system_utils"))
+    if torch.cuda.is_initialized() or driver_is_initialized():
         raise Unsupported("importing vLLM initialized CUDA")
     os.register_at_fork(after_in_child=_apply_thread_environment)
     os.register_at_fork(after_in_child=_apply_metrics_environment)
+
+
+def driver_is_initialized() -> bool:
+    """Whether this process has initialized CUDA's driver, which none of its forks could use then.
+
+    Asked of the driver (cuDeviceGetCount: 3 before cuInit), because torch knows only what it has done itself.
+    """
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:  # no driver
+        return False
+    return int(driver.cuDeviceGetCount(ctypes.byref(ctypes.c_int()))) == 0
+
+
+def _ask_the_driver(system_utils: Any) -> None:
+    """Have vLLM spawn its processes where composing an engine's configuration has initialized the driver.
+
+    It does so by itself where torch has; with tensor parallelism, FlashInfer does it behind torch's back, and with a
+    slice (MIG) CUDA is what counts the devices. The server is forked all the same, and its engine imports vLLM anew.
+
+    Raises:
+        Unsupported: vLLM does not ask.
+    """
+    original = getattr(system_utils, "cuda_is_initialized", None)
+    if original is None:
+        raise Unsupported("utils/system_utils.py does not ask whether CUDA is initialized before it forks")
+    system_utils.cuda_is_initialized = lambda: original() or driver_is_initialized()
 
 
 def _fork_after_config_check(platform: Any) -> None:

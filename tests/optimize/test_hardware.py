@@ -8,7 +8,8 @@ import pytest
 
 from optimize import hardware
 from optimize.driver.checkpoints import hint
-from optimize.hardware import named_devices, processor_of, visible_devices
+from optimize.engine.vllm import VllmLauncher
+from optimize.hardware import Device, named_devices, processor_of, visibility, visible_devices
 
 EPYC = (
     "processor\t: 0\ncpu family\t: 25\nmodel\t\t: {model}\nmodel name\t: AMD EPYC\nflags\t\t: fpu sse2 avx avx2{more}\n"
@@ -132,3 +133,17 @@ def test_without_a_restriction_every_gpu_is_visible(monkeypatch: pytest.MonkeyPa
     assert [device.name for device in visible_devices()] == [0, 1, 2]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     assert visible_devices() == []
+
+
+def test_engines_get_numbers_where_gpus_are_named_by_uuids(monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = [Device(2, 2, None), Device("MIG-5c1a", 1, None)]
+    monkeypatch.setattr(hardware, "visible_devices", lambda: devices)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1f,MIG-5c1a")
+    assert visibility() == {"CUDA_VISIBLE_DEVICES": "2,MIG-5c1a", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    assert VllmLauncher()._environment("key")["CUDA_VISIBLE_DEVICES"] == "2,MIG-5c1a"
+    for named in ("1,0", "MIG-5c1a"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+        assert visibility() == {}
+    devices.clear()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-of-another-machine")
+    assert visibility() == {}
