@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from optimize.driver.session import Session
@@ -12,8 +13,10 @@ from optimize.errors import EngineFailure, OptimizeError, TransientFault
 from optimize.evaluation.refusal import whole_reason
 from optimize.executor.base import Executor
 from optimize.load.pace import Pace
+from optimize.search.space import SearchSpace
 from optimize.search.variables import PREFIX
-from optimize.study.trials import baseline_pace
+from optimize.study.lifecycle import with_space
+from optimize.study.trials import baseline_estimates, baseline_pace
 
 _PARAMS, _OUTSIDE = "baseline_params", "baseline_outside"
 """User attributes of the study: the baseline's settings, and the knobs whose defaults lie outside the space."""
@@ -44,6 +47,11 @@ class Baseline:
         """Start an engine without flags and read its settings; the baseline's trial then reuses the engine."""
         progress, study = self._session.progress, self._session.study
         params, outside = self._space.baseline_params(self._effective())
+        for knob in _beyond(self._space, params):
+            progress.say(
+                f"note: vLLM's default here, {knob}={params[knob]}, is taken into the search space, which ended before "
+                f"it; '+baseline.{knob}=VALUE' measures another baseline instead"
+            )
         for knob in outside:
             progress.say(
                 f"note: vLLM's default {knob} lies outside the search space; the baseline uses {params[knob]} instead"
@@ -96,6 +104,32 @@ class Baseline:
             f"an answer takes up to {pace.answer_s:.3g} s here: a window of {pace.window_s:.0f} s holds {pace.answers} "
             f"answers instead of {requests}, and its intervals are wide (load.window_max_s=SECONDS waits for all)"
         )
+
+
+def with_defaults(session: Session, executor: Executor) -> Session:
+    """The session with vLLM's defaults in its search space; the first session of a study reads them from an engine.
+
+    Args:
+        session: The session.
+        executor: Starts the engine; entered.
+
+    Raises:
+        OptimizeError: vLLM's defaults do not run here.
+    """
+    if _PARAMS not in session.study.user_attrs and baseline_estimates(session.study) is not None:
+        return session  # a study of an early version, which has its baseline
+    space = session.plan.space.including(Baseline(session, executor).params())
+    if space is session.plan.space:
+        return session
+    plan = replace(session.plan, space=space)
+    with_space(session.study, plan)
+    return replace(session, plan=plan)
+
+
+def _beyond(space: SearchSpace, params: Mapping[str, Any]) -> list[str]:
+    """The knobs whose values lie beyond the space."""
+    wide = space.including(params).distributions
+    return [knob for knob, distribution in space.distributions.items() if wide[knob] != distribution]
 
 
 def _unstarted(reason: str) -> OptimizeError:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from optimize.checkpoint import local_folder
 from optimize.driver.progress import Progress
+from optimize.engine.base import EngineConfig
 from optimize.errors import EngineFailure
 from optimize.hardware import emulates
 from optimize.plan import Plan
 
+Refusals = Callable[[Mapping[str, EngineConfig]], Mapping[str, EngineFailure]]
 
-def checkpoints_of(plan: Plan, progress: Progress) -> tuple[dict[str, str], dict[str, EngineFailure]]:
+
+def checkpoints_of(
+    plan: Plan, progress: Progress, ask: Refusals | None = None
+) -> tuple[dict[str, str], dict[str, EngineFailure]]:
     """Make the checkpoints that the cache lacks; see `optimize.quantize.checkpoints.make_checkpoints`.
+
+    Args:
+        plan: The study's parts.
+        progress: Shows what is going on.
+        ask: As `Launcher.refusals`, answered where the engines will run; None asks the plan's own launcher.
 
     Returns:
         (recipe name -> checkpoint, recipe name -> why it could not be made or why vLLM cannot serve it here).
@@ -29,7 +40,7 @@ def checkpoints_of(plan: Plan, progress: Progress) -> tuple[dict[str, str], dict
     cache = Path(plan.config.cache_dir)
     checkpoints, broken = make_checkpoints(plan.config.model, recipes, cache, progress.say, calibration)
     progress.phase("asking vLLM what it can serve here")
-    for name, refusal in plan.launcher.refusals(plan.space.plain_engines(checkpoints)).items():
+    for name, refusal in (ask or plan.launcher.refusals)(plan.space.plain_engines(checkpoints)).items():
         progress.say(f"note: {name} cannot be served here, and is not tried: {refusal}")
         broken[name] = refusal
     return checkpoints, broken

@@ -112,6 +112,7 @@ def _run_session(
     Returns:
         0, or 1 if raw data of the study are damaged, which the report has named: nothing makes them again.
     """
+    from optimize.driver.baseline import with_defaults
     from optimize.driver.loop import Loop
     from optimize.driver.references import signed, study_references
     from optimize.driver.session import Session, tracked
@@ -132,7 +133,7 @@ def _run_session(
     ):
         progress.say(_opening(plan, study, executor.describe()))
         look(plan, progress)
-        checkpoints, broken = checkpoints_of(plan, progress)
+        checkpoints, broken = checkpoints_of(plan, progress, executor.refusals)
         if suggestion := hint(plan, executor.machine):
             progress.say(suggestion)
         bound_cache(plan.config, progress.say)
@@ -141,7 +142,7 @@ def _run_session(
             signed(plan, references), study, tracker.ledger, tracker, progress, checkpoints, broken, progress.deadline,
             earlier, references,
         )  # fmt: skip
-        Loop(session, executor).run()
+        Loop(with_defaults(session, executor), executor).run()
     return FAILED if tracker.ledger.lost_tables() else 0
 
 

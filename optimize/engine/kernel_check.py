@@ -113,8 +113,7 @@ def _build_layers(config: Any, matrices: dict[str, tuple[int, int]]) -> None:
     from vllm.platforms import current_platform
 
     on_cpu, dtype = current_platform.is_cpu(), config.model_config.dtype
-    if on_cpu:
-        _join_single_group()
+    _join_single_group()
     for name, (inputs, outputs) in matrices.items():
         with torch.device("cpu" if on_cpu else "meta"):
             layer = ReplicatedLinear(
@@ -126,7 +125,7 @@ def _build_layers(config: Any, matrices: dict[str, tuple[int, int]]) -> None:
 
 
 def _join_single_group() -> None:
-    """Join a process group of one, which layers with allocated memory need."""
+    """Join a process group of one, whose size and rank layers ask for; Gloo touches no GPU."""
     from vllm.distributed import init_distributed_environment, initialize_model_parallel
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from optimize.decision.futility import Futility
 from optimize.engine.base import EngineConfig, TrialConfig
+from optimize.errors import EngineFailure
 from optimize.evaluation.answers import SentAnswers
 from optimize.evaluation.references import References
 from optimize.ledger import TrialRecord
@@ -83,6 +84,9 @@ class Executor(Protocol):
         Raises:
             EngineFailure, TransientFault: as `Launcher.launch`.
         """
+
+    def refusals(self, engines: Mapping[str, EngineConfig]) -> dict[str, EngineFailure]:
+        """Name -> why its engine cannot run where the slots are, as `Launcher.refusals`."""
 
     def references(self) -> References:
         """Have the unquantized model answer for reference; its engine stays for the next job of its configuration.

@@ -15,7 +15,19 @@ from optimize.errors import ConfigError, EngineFailure, OptimizeError, Transient
 from optimize.evaluation.references import References
 from optimize.executor.base import Done, Job, nothing
 from optimize.executor.concurrency import ConcurrencyLimit
-from optimize.executor.worker import ALIKE, Answered, Effective, JobError, Lost, Message, Ready, Rejected, Result
+from optimize.executor.worker import (
+    ALIKE,
+    Answer,
+    Answered,
+    Effective,
+    JobError,
+    Lost,
+    Message,
+    Ready,
+    Refusals,
+    Rejected,
+    Result,
+)
 from optimize.ledger import TrialRecord
 from optimize.outcome import Evaluation, Failed, Infeasible
 
@@ -86,9 +98,7 @@ class Fleet:
         self._losses: Counter[int] = Counter()  # by trial number
         self._starts: Counter[int] = Counter()  # by slot
         self._gone: dict[int, str] = {}  # slot -> why it was given up
-        self._answers: dict[
-            int, Effective | Answered | JobError | Lost | None
-        ] = {}  # slot -> answer to a question, None so far
+        self._answers: dict[int, Answer | Lost | None] = {}  # slot -> answer to a question, None so far
         self._concurrency = ConcurrencyLimit(spec.slots)
         self._entered = False
 
@@ -125,18 +135,26 @@ class Fleet:
         assert isinstance(answer, Effective)
         return dict(answer.values)
 
+    def refusals(self, engines: Mapping[str, EngineConfig]) -> dict[str, EngineFailure]:
+        try:
+            answer = self._asked("refusals", engines)
+        except (EngineFailure, TransientFault):  # the first engine of each will show it
+            return {}
+        assert isinstance(answer, Refusals)
+        return {name: EngineFailure(why.kind, why.reason, why.evidence) for name, why in answer.reasons.items()}
+
     def references(self) -> References:
         answer = self._asked("references")
         assert isinstance(answer, Answered)
         return answer.references
 
-    def _asked(self, method: str, *arguments: Any) -> Effective | Answered:
+    def _asked(self, method: str, *arguments: Any) -> Effective | Answered | Refusals:
         """The answer of a free worker to a question; the worker gets the next job.
 
         Raises:
             EngineFailure, TransientFault: the worker has no answer.
         """
-        answer: Effective | Answered | JobError | Lost | None = None
+        answer: Answer | Lost | None = None
         for _ in range(self._spec.losses_max + 1):
             while not self._idle:
                 self._listen(None)
@@ -150,7 +168,7 @@ class Fleet:
                 self._idle.insert(0, slot)
                 break
         match answer:
-            case Effective() | Answered():
+            case Effective() | Answered() | Refusals():
                 return answer
             case JobError(Infeasible(kind, reason, evidence)):
                 raise EngineFailure(kind, reason, evidence)
@@ -185,7 +203,7 @@ class Fleet:
                 self._give_up(slot, f"the worker on {host} cannot serve this study: {reason}")
             case Result():
                 self._receive(slot, message)
-            case Effective() | Answered() | JobError() if slot in self._answers:
+            case Effective() | Answered() | Refusals() | JobError() if slot in self._answers:
                 self._answers[slot] = message
             case JobError(outcome):
                 self._finish(slot, Done(slot, self._jobs[slot].record, Evaluation(outcome), False))

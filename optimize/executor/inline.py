@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
 from optimize.engine.base import EngineConfig
 from optimize.engine.pool import EnginePool
+from optimize.errors import EngineFailure
 from optimize.evaluation.evaluator import Evaluator
 from optimize.evaluation.references import References, ask
 from optimize.evaluation.starting import watched
@@ -63,6 +64,9 @@ class Inline:
             self._pool.lease(config, lambda name: self._phase(f"starting vLLM with its defaults: {name}")) as lease,
         ):
             return lease.engine.effective(names)
+
+    def refusals(self, engines: Mapping[str, EngineConfig]) -> dict[str, EngineFailure]:
+        return self._plan.launcher.refusals(engines)
 
     def references(self) -> References:
         return ask(self._plan, self._pool, self._clients, self._phase)

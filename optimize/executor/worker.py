@@ -90,6 +90,13 @@ class Effective:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusals:
+    """Name -> why its engine cannot run on the worker's machine."""
+
+    reasons: Mapping[str, Infeasible]
+
+
+@dataclass(frozen=True, slots=True)
 class JobError:
     """Reason why a request has no result, as the outcome of a trial."""
 
@@ -118,7 +125,9 @@ class Answered:
     references: References
 
 
-Message = Ready | Rejected | Result | Effective | Answered | JobError | Lost
+Answer = Effective | Answered | Refusals | JobError
+"""What a worker says to a question."""
+Message = Ready | Rejected | Result | Answer | Lost
 
 
 class Worker:
@@ -152,6 +161,12 @@ class Worker:
         self._ensure_checkpoint(config)
         with watched(self._plan.config.load.guard), self._pool.lease(config) as lease:
             return lease.engine.effective(names)
+
+    def refusals(self, engines: Mapping[str, EngineConfig]) -> Refusals:
+        for config in engines.values():
+            self._ensure_checkpoint(config)
+        refused = self._plan.launcher.refusals(engines)
+        return Refusals({name: Infeasible(why.kind, str(why), why.evidence) for name, why in refused.items()})
 
     def references(self) -> References:
         return ask(self._plan, self._pool, self._clients, lambda _: None)
@@ -200,13 +215,15 @@ def _plan(config: StudyConfig, folder: Path) -> Plan:
     return dataclasses.replace(plan, folder=folder)
 
 
-def respond(worker: Worker, method: str, arguments: Sequence[Any]) -> Result | Effective | Answered | JobError:
+def respond(worker: Worker, method: str, arguments: Sequence[Any]) -> Result | Answer:
     """Answer one request of the driver; an expected failure is an answer, too."""
     try:
         if method == "effective":
             return Effective(worker.effective(*arguments))
         if method == "references":
             return Answered(worker.references())
+        if method == "refusals":
+            return worker.refusals(*arguments)
         return worker.run(*arguments)
     except EngineFailure as failure:
         reason = "; ".join([str(failure), *(failure.disturbances or ())])

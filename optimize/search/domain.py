@@ -10,6 +10,8 @@ from optimize.errors import ConfigError
 from optimize.redaction import MASK, masked
 from optimize.search.variables import is_variable
 
+_CLOSE = 1e-9
+
 
 def by_name(knob: str, node: Any) -> Any:
     """A knob's node with the names of secrets in the place of choices that are secrets: storage keeps every choice.
@@ -42,6 +44,32 @@ def contains(distribution: BaseDistribution, value: Any) -> bool:
     if isinstance(distribution, CategoricalDistribution):
         return value in distribution.choices
     return isinstance(value, int | float) and bool(nearest(distribution, value) == value)
+
+
+def widened(distribution: BaseDistribution, value: Any) -> BaseDistribution:
+    """The distribution with one more value: another choice, or a range up to it.
+
+    It stays as it is where that cannot be: below the zero of a logarithm, between steps, and for what is no number.
+    """
+    if contains(distribution, value):
+        return distribution
+    if isinstance(distribution, CategoricalDistribution):
+        return CategoricalDistribution([*distribution.choices, value])
+    assert isinstance(distribution, IntDistribution | FloatDistribution)
+    whole = isinstance(distribution, IntDistribution)
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        return distribution
+    if (distribution.log and value <= 0) or _is_between_steps(distribution, value):
+        return distribution
+    kind, low, high = type(distribution), min(value, distribution.low), max(value, distribution.high)
+    return kind(low, high, log=distribution.log, step=distribution.step)  # type: ignore[arg-type]
+
+
+def _is_between_steps(distribution: IntDistribution | FloatDistribution, value: float) -> bool:
+    if distribution.step is None:
+        return False
+    steps = (value - distribution.low) / distribution.step
+    return abs(steps - round(steps)) > _CLOSE
 
 
 def nearest(distribution: BaseDistribution, value: Any) -> Any:

@@ -158,13 +158,14 @@ class SearchSpace:
         return int(max(domain.values(beams))) if beams is not None else 1
 
     def baseline_params(self, effective: Mapping[str, Any]) -> tuple[Params, list[str]]:
-        """The point of the space that is vLLM's defaults, and the knobs where the space does not contain them.
+        """The point that is vLLM's defaults, and the knobs where no space could contain them.
 
         Args:
             effective: vLLM flag -> value, as a running engine without flags reports it.
 
         Returns:
-            (params, knobs whose default lies outside the space and was replaced by the nearest value inside).
+            (params, knobs whose default was replaced by the nearest value inside). The params are a point of
+            `including(params)`: an engine's own defaults may lie beyond a range.
 
         Raises:
             ConfigError: vLLM does not report a knob's default, and `baseline` does not give it.
@@ -173,10 +174,20 @@ class SearchSpace:
         outside: list[str] = []
         for knob, distribution in self.distributions.items():
             value = self._default(knob, distribution, effective)
-            params[knob] = domain.nearest(distribution, value)
+            wide = domain.widened(distribution, value) if self._is_vllms(knob) else distribution
+            params[knob] = domain.nearest(wide, value)
             if params[knob] != value:
                 outside.append(knob)
         return params, outside
+
+    def _is_vllms(self, knob: str) -> bool:
+        """Whether it is vLLM itself that decides a knob's value in the baseline."""
+        return knob != QUANTIZATION and not is_request_knob(knob) and knob not in self.baseline_overrides
+
+    def including(self, params: Mapping[str, Any]) -> SearchSpace:
+        """The space with a point in it; the same space where it is there already."""
+        wide = {k: domain.widened(d, params[k]) if k in params else d for k, d in self.distributions.items()}
+        return self if wide == dict(self.distributions) else replace(self, distributions=wide)
 
     def _default(self, knob: str, distribution: BaseDistribution, effective: Mapping[str, Any]) -> Any:
         for defaults in (self.baseline_overrides, effective, _FIXED_DEFAULTS):

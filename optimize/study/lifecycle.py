@@ -69,10 +69,15 @@ def open_study(plan: Plan, say: Callable[[str], None] = print) -> optuna.Study:
     return study
 
 
-def _sampler(plan: Plan, storage: BaseStorage, trials: int) -> BaseSampler:
+def with_space(study: optuna.Study, plan: Plan) -> None:
+    """Have a study's sampler search the plan's space, which has changed since the study was opened."""
+    study.sampler = _sampler(plan, is_shared(study), len(study.get_trials(deepcopy=False)))
+
+
+def _sampler(plan: Plan, shared: bool, trials: int) -> BaseSampler:
     """The configured sampler, for a study with this number of trials."""
     # A resumed sampler must not repeat the draws of an earlier session, nor those of another driver.
-    shift = os.getpid() if serves_many(storage) else 0
+    shift = os.getpid() if shared else 0
     arrivals = plan.arrivals
     sampler = build(
         plan.config.sampler, "sampler", seed=plan.config.study.seed + trials + shift, space=plan.space.distributions,
@@ -86,7 +91,7 @@ def _existing(plan: Plan, storage: BaseStorage) -> optuna.Study:
     """The stored study of this name, checked to be of this plan."""
     name = plan.config.study.name
     trials = storage.get_n_trials(storage.get_study_id_from_name(name))
-    sampler = _sampler(plan, storage, trials)
+    sampler = _sampler(plan, serves_many(storage), trials)
     study = _described(optuna.load_study(study_name=name, storage=storage, sampler=sampler))
     _check_fingerprint(plan, study)
     check_trials(study, with_info=False)
@@ -98,8 +103,8 @@ def _existing(plan: Plan, storage: BaseStorage) -> optuna.Study:
 def _created(plan: Plan, storage: BaseStorage) -> optuna.Study:
     """A new study, or the one that another driver has created at the same moment."""
     study = optuna.create_study(
-        study_name=plan.config.study.name, storage=storage, sampler=_sampler(plan, storage, 0), load_if_exists=True,
-        directions=[o.direction.value for o in plan.objectives.values()],
+        study_name=plan.config.study.name, storage=storage, sampler=_sampler(plan, serves_many(storage), 0),
+        load_if_exists=True, directions=[o.direction.value for o in plan.objectives.values()],
     )  # fmt: skip
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -13,9 +13,9 @@ from optimize.evaluation.references import References
 from optimize.executor.base import Job
 from optimize.executor.factory import FileStore
 from optimize.executor.fleet import Fleet, FleetSpec
-from optimize.executor.worker import Answered, Effective, Message, Ready, Result
+from optimize.executor.worker import Answered, Effective, Message, Ready, Refusals, Result
 from optimize.ledger import Ledger
-from optimize.outcome import Completed, Evaluation
+from optimize.outcome import Completed, Evaluation, Infeasible
 from optimize.plan import Plan
 
 _ANSWERS = 100
@@ -41,6 +41,11 @@ class Instant:
     def send(self, slot: int, method: str, *arguments: Any) -> None:
         if method == "effective":
             self._messages.append((slot, Effective({"max_num_seqs": 128})))
+            return
+        if method == "refusals":
+            refused = self._plan.launcher.refusals(*arguments)
+            reasons = {name: Infeasible(why.kind, str(why), why.evidence) for name, why in refused.items()}
+            self._messages.append((slot, Refusals(reasons)))
             return
         if method == "references":
             self._messages.append((slot, Answered(self._references())))

@@ -14,13 +14,14 @@ import pytest
 from optuna.trial import TrialState
 
 from optimize.config.compose import configuration
+from optimize.driver.baseline import with_defaults
 from optimize.driver.loop import Loop
 from optimize.driver.progress import Progress
 from optimize.driver.session import Session
 from optimize.errors import FailureKind, OptimizeError
 from optimize.evaluation.task import Notes, Task
 from optimize.executor.base import Job
-from optimize.executor.worker import JobError, Message
+from optimize.executor.worker import Effective, JobError, Message
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.pace import Limits, Pace
 from optimize.outcome import Evaluation, Failed, Infeasible, State
@@ -62,7 +63,7 @@ def looped(
     checkpoints = {recipe.name: plan.config.model.path for recipe in plan.space.recipes_needed()}
     session = Session(plan, study, Ledger(plan.folder), tracker, progress, checkpoints, {})
     with instant_fleet(transport, plan, slots) as executor:
-        Loop(session, executor, await_quiet).run()
+        Loop(with_defaults(session, executor), executor, await_quiet).run()
     return study
 
 
@@ -256,3 +257,27 @@ def test_a_measured_trial_whose_record_cannot_be_written_stays_measured(
     study = open_study(plan)
     assert [t.state for t in study.get_trials()] == [TrialState.COMPLETE] * 3
     assert [r.state for r in Ledger(plan.folder).records()] == ["completed"] * 3
+
+
+class Large(Instant):
+    """Workers on a GPU for which vLLM's default is 1024 sequences."""
+
+    def send(self, slot: int, method: str, *arguments: Any) -> None:
+        if method == "effective":
+            self._messages.append((slot, Effective({"max_num_seqs": 1024})))
+        else:
+            super().send(slot, method, *arguments)
+
+
+@pytest.mark.parametrize("sampler", ["random", "grid"])
+def test_the_baseline_is_vllms_own_default_and_a_point_of_the_space(plan: Plan, sampler: str) -> None:
+    plan = replace(plan, config=replace(plan.config, sampler=configuration([f"sampler={sampler}"]).sampler))
+    few = replace(plan, config=replace(plan.config, study=replace(plan.config.study, trials=2)))
+    looped(few, Large(few), 1)
+    study = looped(plan, Large(plan), 1)
+    (baseline,) = of_role(study, "baseline")
+    assert baseline.params["batch_size"] == 1024
+    record = next(r for r in Ledger(plan.folder).records() if r.number == baseline.number)
+    assert "max_num_seqs" not in dict(record.config["engine"]["flags"])
+    assert {t.distributions["batch_size"].high for t in study.get_trials() if t.params} == {1024}
+    assert max(t.params["batch_size"] for t in of_role(study, "search")) > 256

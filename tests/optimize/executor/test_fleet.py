@@ -12,7 +12,7 @@ from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.errors import ConfigError, EngineFailure, FailureKind, OptimizeError, TransientFault
 from optimize.executor.base import Done, Job
 from optimize.executor.fleet import Fleet, FleetSpec
-from optimize.executor.worker import Effective, JobError, Lost, Message, Ready, Rejected, Result
+from optimize.executor.worker import Effective, JobError, Lost, Message, Ready, Refusals, Rejected, Result
 from optimize.ledger import TrialRecord
 from optimize.outcome import Completed, Evaluation, Failed, Infeasible, Role
 
@@ -167,6 +167,22 @@ def test_a_worker_that_is_rejected_later_is_left_out_and_the_study_goes_on() -> 
         workers.wait(0), workers.wait(0)
         assert workers.idle() == [0]
     assert any("node8" in line for line in said)
+
+
+def test_a_worker_says_what_cannot_be_served_where_it_runs() -> None:
+    """The driver's own launcher was asked, which has nothing to ask where workers run the engines."""
+    refusal = Infeasible(FailureKind.REFUSED, "vLLM cannot serve it here: no kernel", ("no kernel",))
+    script = Script((0, READY))
+    with fleet(script, slots=1) as workers:
+        script.words.append((0, Refusals({"int4": refusal})))
+        (name, failure), *others = workers.refusals({"int4": CONFIG.engine, "int8": CONFIG.engine}).items()
+        assert script.sent == [(0, "refusals", {"int4": CONFIG.engine, "int8": CONFIG.engine})] and not others
+        assert (name, failure.kind, str(failure), failure.evidence) == (
+            "int4", FailureKind.REFUSED, refusal.reason, ("no kernel",),
+        )  # fmt: skip
+        script.words.append((0, JobError(Failed("its checkpoint could not be made"))))
+        assert workers.refusals({"int4": CONFIG.engine}) == {}, "the first engine will show it"
+        assert workers.idle() == [0]
 
 
 def test_the_worker_that_reports_effective_values_gets_the_next_job() -> None:

@@ -6,7 +6,7 @@ import itertools
 import multiprocessing
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ from optuna.trial import TrialState
 
 from optimize.config.schema import StudyConfig
 from optimize.engine.base import EngineConfig
-from optimize.errors import ConfigError
+from optimize.errors import ConfigError, FailureKind
 from optimize.executor.placement import Place
 from optimize.executor.processes import Processes
-from optimize.executor.worker import Effective, Lost, Ready, Worker, WorkerSpec
+from optimize.executor.worker import Effective, Lost, Ready, Refusals, Worker, WorkerSpec
 from optimize.ledger import Ledger
+from optimize.outcome import Infeasible
 from optimize.testing.instant_workers import Instant
 from tests.conftest import Run, gone
 from tests.made import make_study
@@ -95,6 +96,9 @@ class StubWorker(Worker):
     def effective(self, config: EngineConfig, names: Sequence[str]) -> dict[str, Any]:
         return {name: self._spec.slot for name in names}
 
+    def refusals(self, engines: Mapping[str, EngineConfig]) -> Refusals:
+        return Refusals({name: Infeasible(FailureKind.REFUSED, f"no {name}") for name in engines})
+
     def close(self) -> None: ...
 
 
@@ -121,6 +125,8 @@ def test_worker_processes_answer_and_one_that_is_killed_is_lost(stub_workers: Pr
     assert slot == 1 and len({first.pid, second.pid, os.getpid()}) == 3
     stub_workers.send(1, "effective", EngineConfig("model", "fp16"), ["max_num_seqs"])
     assert answer_of(stub_workers) == (1, Effective({"max_num_seqs": 1}))
+    stub_workers.send(1, "refusals", {"int4": EngineConfig("model", "int4")})
+    assert answer_of(stub_workers) == (1, Refusals({"int4": Infeasible(FailureKind.REFUSED, "no int4")}))
     psutil.Process(first.pid).kill()
     slot, lost = answer_of(stub_workers)
     assert slot == 0 and isinstance(lost, Lost) and "ended with code -9" in lost.reason

@@ -183,25 +183,46 @@ def test_the_baseline_has_the_defaults_that_the_engine_reports_and_this_project_
     assert outside == []
 
 
+FLOATS = {"_target_": "optuna.distributions.FloatDistribution", "low": 0.5, "high": 0.9}
+
+
+@pytest.mark.parametrize(
+    ("node", "default", "wide"),
+    [
+        (range_of(1, 64), 128, range_of(1, 128)),
+        (range_of(1, 256, log=True), 1024, range_of(1, 1024, log=True)),
+        (range_of(256, 512), 128, range_of(128, 512)),
+        (range_of(100, 200, step=50), 300, range_of(100, 300, step=50)),
+        ([8, 16, 100, 512], 128, [8, 16, 100, 512, 128]),
+        (["low", "high"], "auto", ["low", "high", "auto"]),
+        (FLOATS, 0.92, {**FLOATS, "high": 0.92}),
+    ],
+)
+def test_vllms_default_is_a_point_of_the_space(node: Any, default: Any, wide: Any) -> None:
+    """An H100's is 1024 sequences: it was measured with the 256 at which the space ended."""
+    space = space_of({"batch_size": node})
+    params, outside = space.baseline_params({"max_num_seqs": default})
+    assert (params, outside) == ({"batch_size": default}, [])
+    assert not space.contains(params) and space.including(params).contains(params)
+    assert space.including(params).distributions == space_of({"batch_size": wide}).distributions
+    assert space.including({"batch_size": node[0] if isinstance(node, list) else node["low"]}) is space
+
+
 @pytest.mark.parametrize(
     ("node", "default", "nearest"),
     [
-        (range_of(1, 64), 128, 64),
-        (range_of(256, 512), 128, 256),
-        ([8, 16, 100, 512], 128, 100),
-        (["low", "high"], "auto", "low"),
+        (range_of(0, 200, step=50), 128, 150),
+        (range_of(1, 64, log=True), 0, 1),
+        (range_of(1, 64), 64.5, 64),
+        (range_of(2, 64), True, 2),
     ],
 )
-def test_a_default_outside_the_space_is_replaced_by_the_nearest_and_said_so(
-    node: Any, default: Any, nearest: Any
+def test_a_default_that_no_such_range_holds_is_replaced_by_the_nearest_and_said_so(
+    node: Any, default: Any, nearest: int
 ) -> None:
-    params, outside = space_of({"batch_size": node}).baseline_params({"max_num_seqs": default})
-    assert (params, outside) == ({"batch_size": nearest}, ["batch_size"])
-
-
-def test_a_default_between_the_steps_of_a_range_is_outside_too() -> None:
-    params, outside = space_of({"batch_size": range_of(0, 200, step=50)}).baseline_params({"max_num_seqs": 128})
-    assert (params, outside) == ({"batch_size": 150}, ["batch_size"])
+    space = space_of({"batch_size": node})
+    params, outside = space.baseline_params({"max_num_seqs": default})
+    assert (params, outside) == ({"batch_size": nearest}, ["batch_size"]) and space.including(params) is space
 
 
 def test_overrides_take_precedence_over_defaults_that_the_engine_reports() -> None:

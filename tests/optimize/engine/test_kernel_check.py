@@ -1,0 +1,62 @@
+"""What a process that is thrown away learns of vLLM before any engine starts, with modules that stand for vLLM's."""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from optimize.engine import kernel_check
+
+
+class Groups:
+    """vLLM's process groups: a layer asks for its rank, and fails where nobody has joined one."""
+
+    def __init__(self) -> None:
+        self.joined: list[str] = []
+
+    def init_distributed_environment(self, size: int, rank: int, *, backend: str, **_: object) -> None:
+        self.joined.append(backend)
+
+    def initialize_model_parallel(self) -> None:
+        assert self.joined
+
+
+@pytest.fixture
+def groups(monkeypatch: pytest.MonkeyPatch) -> Groups:
+    """vLLM on a GPU that has a kernel for every layer but those of 3 inputs."""
+    groups = Groups()
+
+    def layer(inputs: int, outputs: int, **_: object) -> object:
+        assert groups.joined, "tensor model parallel group is not initialized"
+        if inputs == 3:
+            raise ValueError("Failed to find a kernel that can implement the\n WNA16 linear layer.")
+        return object()
+
+    modules = {
+        "vllm.distributed": groups,
+        "vllm.model_executor.layers.linear": SimpleNamespace(ReplicatedLinear=layer),
+        "vllm.platforms": SimpleNamespace(current_platform=SimpleNamespace(is_cpu=lambda: False)),
+    }
+    for name, content in modules.items():
+        module: Any = ModuleType(name)
+        for attribute in (a for a in dir(content) if not a.startswith("_")):
+            setattr(module, attribute, getattr(content, attribute))
+        monkeypatch.setitem(sys.modules, name, module)
+    return groups
+
+
+CONFIG = SimpleNamespace(model_config=SimpleNamespace(dtype=None), quant_config=object())
+
+
+def test_layers_on_a_gpu_are_built_within_a_group(groups: Groups) -> None:
+    """Without one, every layer ended in an assertion, which says nothing of kernels: nothing was ever refused."""
+    kernel_check._build_layers(CONFIG, {"mlp": (8, 8)})
+    assert groups.joined == ["gloo"]
+
+
+def test_a_layer_without_a_kernel_on_a_gpu_is_a_refusal(groups: Groups) -> None:
+    with pytest.raises(ValueError, match="Failed to find a kernel"):
+        kernel_check._build_layers(CONFIG, {"mlp": (8, 8), "down": (3, 8)})
