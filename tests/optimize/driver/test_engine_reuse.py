@@ -137,12 +137,11 @@ def test_without_compilation_a_start_costs_what_it_did() -> None:
 
 def test_the_loop_weighs_a_compilation_as_a_part_of_a_start() -> None:
     """Two processes for the server need no new code, and another batch size does."""
-    study = optuna.create_study(
-        directions=["maximize", "minimize"], sampler=LogScaleGPSampler(n_startup_trials=4, seed=0)
-    )
+    sampler = LogScaleGPSampler(n_startup_trials=4, seed=0)
+    study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
     study.add_trials([started(n, *row) for n, row in enumerate(STARTS)])
     EngineReuse(study, []).offer(dict(study.trials[-1].params))
-    live = study.sampler.live  # type: ignore[attr-defined]
+    live = sampler.live
     assert live is not None and live.only
     point = {"batch_size": 32, "workers": 4, "recipe": "fp16"}
     costs = [live.seconds(p) for p in (point, {**point, "workers": 3}, {**point, "batch_size": 128})]

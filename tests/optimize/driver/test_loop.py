@@ -11,6 +11,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
 
 from optimize.config.compose import configuration
@@ -271,13 +272,14 @@ class Large(Instant):
 
 @pytest.mark.parametrize("sampler", ["random", "grid"])
 def test_the_baseline_is_vllms_own_default_and_a_point_of_the_space(plan: Plan, sampler: str) -> None:
-    plan = replace(plan, config=replace(plan.config, sampler=configuration([f"sampler={sampler}"]).sampler))
-    few = replace(plan, config=replace(plan.config, study=replace(plan.config.study, trials=2)))
-    looped(few, Large(few), 1)
-    study = looped(plan, Large(plan), 1)
+    settings, confirm = plan.config.study, replace(plan.config.confirm, candidates=0)
+    chosen = replace(plan.config, sampler=configuration([f"sampler={sampler}"]).sampler, confirm=confirm)
+    sessions = [replace(plan, config=replace(chosen, study=replace(settings, trials=n))) for n in (1, 4)]
+    looped(sessions[0], Large(plan), 1)
+    study = looped(sessions[1], Large(plan), 1)
     (baseline,) = of_role(study, "baseline")
     assert baseline.params["batch_size"] == 1024
     record = next(r for r in Ledger(plan.folder).records() if r.number == baseline.number)
     assert "max_num_seqs" not in dict(record.config["engine"]["flags"])
-    assert {t.distributions["batch_size"].high for t in study.get_trials() if t.params} == {1024}
-    assert max(t.params["batch_size"] for t in of_role(study, "search")) > 256
+    ranges = [t.distributions["batch_size"] for t in study.get_trials() if t.params]
+    assert {d.high for d in ranges if isinstance(d, IntDistribution)} == {1024} and len(ranges) == 5
