@@ -16,6 +16,7 @@ from typing import Any
 
 import jinja2
 
+from objectives import Estimate
 from optimize.config.deploy import Alerts
 from optimize.config.grammar import one_line, override_value, variable
 from optimize.config.schema import StudyConfig
@@ -165,7 +166,7 @@ def render(deployment: Deployment, alerts: Alerts, knee_point: LoadPoint | None 
     """File name -> text."""
     beams = deployment.beams
     effective = at_knee(alerts, knee_point) if knee_point is not None and alerts.from_knee else alerts
-    rules, origin = alerts_of(alerts, beams, knee_point, deployment.capacity), _origin(knee_point)
+    rules, origin = alerts_of(alerts, beams, knee_point, deployment.capacity), _origin(knee_point, deployment.capacity)
     readme = {
         "rules": rules, "origin": origin, "today": f"{datetime.now(UTC):%Y-%m-%d}",
         "figures": [(n, figure(e)) for n, e in deployment.estimates.items()],
@@ -184,7 +185,7 @@ def render(deployment: Deployment, alerts: Alerts, knee_point: LoadPoint | None 
         "prometheus.compose.yml": prometheus_file(deployment, alerts, "vllm:8000", "node-exporter:9100"),
         "alerts.yml": alerts_file(rules, origin),
         "alerts.test.yml": alerts_test_file(rules, alerts),
-        "dashboard.json": dashboard(f"vLLM: {deployment.title}", effective, beams),
+        "dashboard.json": dashboard(f"vLLM: {deployment.title}", effective, beams, deployment.capacity),
         "README.md": _from_template("README.md", deployment, **readme),
         MARK: json.dumps(_contents(deployment), indent=1, default=str),
         **_autoscalers(deployment),
@@ -225,13 +226,19 @@ def template_environment() -> jinja2.Environment:
     return environment
 
 
-def _origin(knee_point: LoadPoint | None) -> str:
+def _origin(knee_point: LoadPoint | None, capacity: Estimate | None) -> str:
+    measured = ""
+    if capacity is not None:
+        measured = (
+            f" Those of VllmCapacity are shares of the measured capacity, at least {capacity.low:.3g} requests/s."
+        )
     if knee_point is None:
-        return "All thresholds are those of alerts.* in the configuration; no load curve of this row was measured."
+        where = "All thresholds are those of alerts.* in the configuration; no load curve of this row was measured."
+        return where + measured
     return (
         "The thresholds of waiting are those at the knee of this row's load curve, "
         f"{knee_point.rate_per_s:.3g} requests/s, and at most alerts.queue_s of the configuration; all others are the "
-        "configuration's."
+        f"configuration's.{measured}"
     )
 
 

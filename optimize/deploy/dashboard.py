@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
+from objectives import Estimate
 from optimize.config.deploy import Alerts, Levels
 from optimize.deploy.alerts import cpu_expr, decode_expr, duration, queue_expr
+from optimize.deploy.arrivals import arrivals_expr
 
 _BY = "instance, model_name"
 _WIDTH, _HEIGHT = 12, 8
 
 
-def dashboard(title: str, settings: Alerts, beam_size: int) -> str:
+def dashboard(title: str, settings: Alerts, beam_size: int, capacity: Estimate | None = None) -> str:
     """The dashboard as JSON; Grafana asks for its data source at the import."""
     window = duration(settings.window_s)
     panels = [
@@ -27,6 +30,8 @@ def dashboard(title: str, settings: Alerts, beam_size: int) -> str:
         _panel("Time to first token, P99", [_p99("vllm:time_to_first_token_seconds_bucket", window)], "s"),
         _panel("Latency, P99", [_p99("vllm:e2e_request_latency_seconds_bucket", window)], "s"),
     ]
+    if capacity is not None:
+        panels.insert(3, _arrivals(settings, capacity))
     for position, panel in enumerate(panels):
         panel["id"] = position + 1
         panel["gridPos"] = {"x": position % 2 * _WIDTH, "y": position // 2 * _HEIGHT, "w": _WIDTH, "h": _HEIGHT}
@@ -38,6 +43,12 @@ def dashboard(title: str, settings: Alerts, beam_size: int) -> str:
         },
         indent=1,
     )  # fmt: skip
+
+
+def _arrivals(settings: Alerts, capacity: Estimate) -> dict[str, Any]:
+    levels = settings.capacity
+    limits = replace(levels, warn=levels.warn * capacity.low, critical=levels.critical * capacity.low)
+    return _panel("Requests that arrive", [arrivals_expr(duration(settings.window_s), by=_BY)], "reqps", limits)
 
 
 def _sum(metric: str) -> str:

@@ -10,7 +10,7 @@ from objectives import Estimate
 from optimize.config.deploy import Autoscale
 from optimize.config.schema import StudyConfig
 from optimize.errors import ConfigError
-from optimize.formatting import figure
+from optimize.formatting import figure, percent
 from optimize.study.capacity import is_lower_bound, replicas_for, required_capacity
 from optimize.study.rows import StudyRow
 
@@ -97,7 +97,7 @@ def scale_figures(scaling: Scaling | None) -> dict[str, str]:
     """Figures of a bundle's README by name; none where no rate is named."""
     if scaling is None:
         return {}
-    share = f"{scaling.settings.load_share:.0%} of the lower end of the capacity's interval"
+    share = f"{percent(scaling.settings.load_share)} of the lower end of the capacity's interval"
     needed = (
         f"{scaling.replicas}: {scaling.rate_per_s:g} requests/s over {scaling.per_replica_per_s:.3g}, and at least "
     )

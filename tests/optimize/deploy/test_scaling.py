@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 import math
 import subprocess
 from collections.abc import Iterator
@@ -215,6 +216,11 @@ def test_the_rules_know_the_capacity_and_fire_at_its_share(tmp_path: Path) -> No
     rules = {r["alert"]: r for r in yaml.safe_load((folder / "alerts.yml").read_text())["groups"][0]["rules"]}
     assert rules["VllmCapacityWarning"]["expr"].endswith("> 8") and rules["VllmCapacityWarning"]["for"] == "90s"
     assert rules["VllmCapacityCritical"]["expr"].endswith("> 10")
+    (panel,) = (
+        p for p in json.loads((folder / "dashboard.json").read_text())["panels"] if p["title"] == "Requests that arrive"
+    )
+    assert [s["value"] for s in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]] == [None, 8.0, 10.0]
+    assert "measured capacity, at least 10 requests/s" in (folder / "alerts.yml").read_text()
     command = [program("promtool"), "test", "rules", "alerts.test.yml"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -270,9 +276,10 @@ def test_the_start_that_is_measured_makes_the_autoscalers(monkeypatch: pytest.Mo
 def test_the_readme_tells_each_figure_and_its_origin() -> None:
     text = render(deployment_of(), Alerts())["README.md"]
     for part in (
-        "starts 5 replicas for 30.0 requests/s",
+        "starts 5 replicas:",
+        "5: 30 requests/s over 7, and at least 1 (deploy.replicas)",
         "| capacity of one replica | 12.0 (10.0–14.0) requests/s |",
-        "7 requests/s: 70% of the lower end of the capacity's interval",
+        "7 requests/s: 70 % of the lower end of the capacity's interval",
         "120 s: 60 s of rates, 15 s between decisions, 45 s of start-up",
         "after 360 s without need",
         "between 1 and 5 replicas",
