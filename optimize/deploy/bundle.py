@@ -69,9 +69,7 @@ def deploy(config: StudyConfig) -> int:
     keep(Path(deployment.serve.model), f"the bundle in {folder} serves this checkpoint")
     trial = f"trial {deployment.candidate.number} of study {study_row.row.study}"
     if scaling is not None:
-        print(
-            f"{scaling.replicas} replicas for {scaling.rate_per_s:g} requests/s: {scaling.per_replica_per_s:.3g} each"
-        )
+        print(scaling.in_words())
     print(f"bundle of {trial} in {folder}: read README.md there")
     return 0
 

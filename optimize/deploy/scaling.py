@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from objectives import Estimate
@@ -17,6 +17,7 @@ from optimize.study.rows import StudyRow
 SYNC_S = 15
 """Seconds between two decisions of Kubernetes' autoscaler (`--horizontal-pod-autoscaler-sync-period`)."""
 _REACTIONS = 3
+_WIDE = 1.5  # times the replicas that an exact capacity would need
 _HOLD_MAX_S = 3600  # the most that the field may hold
 
 
@@ -48,6 +49,17 @@ class Scaling:
         """Replicas for the rate."""
         needed = replicas_for(self.rate_per_s, self.capacity, self.settings.load_share)
         return max(self.replicas_min, needed)
+
+    def in_words(self) -> str:
+        """The replicas on one line, and what a narrower interval of the capacity could save."""
+        words = f"{self.replicas} replicas for {self.rate_per_s:g} requests/s: {self.per_replica_per_s:.3g} each"
+        by_value = replace(self, capacity=replace(self.capacity, low=self.capacity.value)).replicas
+        if self.replicas < _WIDE * by_value:
+            return words
+        return (
+            f"{words}; {by_value} if the capacity, {figure(self.capacity)}, were exact: measure it longer "
+            "(load.capacity.load_max_s) or in more rounds (confirm.rounds)"
+        )
 
     @property
     def replicas_max(self) -> int:

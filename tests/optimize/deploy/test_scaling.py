@@ -63,6 +63,12 @@ def test_the_deployment_has_the_replicas_that_the_rate_needs() -> None:
     assert replicas_in(render(deployment_of(rate_per_s=None, replicas=2), Alerts())) == 2
 
 
+def test_a_wide_interval_of_the_capacity_is_told_by_the_replicas_that_it_costs() -> None:
+    narrow, wide = (Scaling(30.0, Estimate(12.0, low, 14.0, 3, "1/s"), Autoscale(), 1) for low in (10.0, 4.0))
+    assert narrow.in_words() == "5 replicas for 30 requests/s: 7 each"
+    assert "11 replicas for 30 requests/s: 2.8 each; 4 if the capacity, 12 (4–14) requests/s, " in wide.in_words()
+
+
 def test_the_times_follow_from_the_start_of_a_replica() -> None:
     quick, slow = (Scaling(30.0, FIGURES_WITH_CAPACITY[CAPACITY], Autoscale(), 1, start_s) for start_s in (45.0, 600.0))
     assert (quick.reaction_s, quick.hold_s) == (120.0, 360)  # 60 s of rates, 15 s between decisions
