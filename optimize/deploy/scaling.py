@@ -11,7 +11,7 @@ from optimize.config.deploy import Autoscale
 from optimize.config.schema import StudyConfig
 from optimize.errors import ConfigError
 from optimize.formatting import figure, percent
-from optimize.study.capacity import is_lower_bound, replicas_for, required_capacity
+from optimize.study.capacity import capacity_in_words, replicas_for, required_capacity
 from optimize.study.rows import StudyRow
 
 SYNC_S = 15
@@ -114,7 +114,7 @@ def scale_figures(scaling: Scaling | None) -> dict[str, str]:
         f"{scaling.replicas}: {scaling.rate_per_s:g} requests/s over {scaling.per_replica_per_s:.3g}, and at least "
     )
     figures = {
-        "capacity of one replica": figure(scaling.capacity) + (", or more" if is_lower_bound(scaling.capacity) else ""),
+        "capacity of one replica": capacity_in_words(scaling.capacity),
         "load of one replica": f"{scaling.per_replica_per_s:.3g} requests/s: {share} (deploy.autoscale.load_share)",
         "replicas": f"{needed}{scaling.replicas_min} (deploy.replicas)",
     }

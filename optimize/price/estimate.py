@@ -12,7 +12,7 @@ from objectives.throughput import OutputTokenRate
 from optimize.config.deploy import Hardware
 from optimize.errors import ConfigError
 from optimize.formatting import figure, markdown_line, span
-from optimize.study.capacity import CAPACITY
+from optimize.study.capacity import CAPACITY, capacity_in_words
 from optimize.study.rows import StudyRow
 
 TOKENS, REQUESTS, AT_SLO = "output_tokens_per_s", "qps", "output_tokens_per_s_at_slo"
@@ -148,7 +148,8 @@ def _cost(rate: Estimate | None, count: float, machine: Hardware, unit: str) -> 
 def to_markdown(study_row: StudyRow, lines: Sequence[Line]) -> str:
     """The measured throughput first; prices, which are inputs, and the costs that follow from them apart."""
     row, estimates = study_row.row, study_row.candidate.estimates
-    measured = [f"- {name}: {figure(estimates[name])}" for name in (TOKENS, REQUESTS, CAPACITY) if name in estimates]
+    measured = [f"- {name}: {figure(estimates[name])}" for name in (TOKENS, REQUESTS) if name in estimates]
+    measured += [f"- {CAPACITY}: {capacity_in_words(estimates[CAPACITY])}"] if CAPACITY in estimates else []
     conditions = (
         f"Machine: {row.signature['machine']}; engine: {row.signature['engine']}; model: {row.signature['model']}; "
         f"load: {row.signature['load']}. {_EVIDENCE[bool(row.recommendation.rounds)]}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from objectives import Estimate
 from optimize.errors import ConfigError
+from optimize.formatting import figure
 from optimize.study.rows import StudyRow
 
 CAPACITY = "capacity_per_s"
@@ -45,6 +46,11 @@ def required_capacity(row: StudyRow, setting: str) -> Estimate:
 def is_lower_bound(capacity: Estimate) -> bool:
     """Whether the engine was never broken, so that the true capacity is at least the value."""
     return capacity.high <= capacity.value and capacity.value > 0
+
+
+def capacity_in_words(capacity: Estimate) -> str:
+    """The figure with its interval, and whether the engine carries still more."""
+    return figure(capacity) + (", or more" if is_lower_bound(capacity) else "")
 
 
 def replicas_for(rate_per_s: float, capacity: Estimate, load_share: float) -> int:

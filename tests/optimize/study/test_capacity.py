@@ -4,7 +4,14 @@ import pytest
 
 from objectives import Estimate
 from optimize.errors import ConfigError
-from optimize.study.capacity import CAPACITY, capacity_of, is_lower_bound, replicas_for, required_capacity
+from optimize.study.capacity import (
+    CAPACITY,
+    capacity_in_words,
+    capacity_of,
+    is_lower_bound,
+    replicas_for,
+    required_capacity,
+)
 from tests.optimize.rows import FIGURES, chosen
 
 CAPACITY_PER_S = Estimate(12.0, 10.0, 14.0, 3, "1/s")
@@ -38,4 +45,7 @@ def test_a_measured_capacity_is_used_as_it_is() -> None:
 
 
 def test_an_engine_that_was_never_broken_carries_at_least_its_value() -> None:
-    assert is_lower_bound(Estimate(12.0, 11.0, 12.0, 3, "1/s")) and not is_lower_bound(CAPACITY_PER_S)
+    unbroken = Estimate(12.0, 11.0, 12.0, 3, "1/s")
+    assert is_lower_bound(unbroken) and not is_lower_bound(CAPACITY_PER_S)
+    assert capacity_in_words(unbroken).endswith("requests/s, or more")
+    assert capacity_in_words(CAPACITY_PER_S) == "12.0 (10.0–14.0) requests/s"
