@@ -117,6 +117,7 @@ def _run_session(
     from optimize.driver.references import signed, study_references
     from optimize.driver.session import Session, tracked
     from optimize.study.lifecycle import open_study
+    from optimize.study.storage import connections_of
     from optimize.study.trials import budget_trials
 
     with progress.during("opening the study"):
@@ -127,6 +128,7 @@ def _run_session(
     conclude = partial(_conclude, plan, study)
     agree = _agreement(plan, study)
     with (
+        connections_of([study, *earlier]),
         tracked(plan, config_yaml, progress.say, conclude, agree=agree) as tracker,
         resources.pop_all(),
         progress,

@@ -24,6 +24,12 @@ def storage_of(study: optuna.Study) -> BaseStorage:
     return study._storage
 
 
+def database_of(study: optuna.Study) -> BaseStorage:
+    """The storage that a study's cache keeps its trials in; the study's own where there is no cache."""
+    database: BaseStorage = getattr(study._storage, "_backend", study._storage)
+    return database
+
+
 STORAGE_CALLS = (
     "create_new_study", "delete_study", "set_study_user_attr", "set_study_system_attr", "get_study_id_from_name",
     "get_study_name_from_id", "get_study_directions", "get_study_user_attrs", "get_study_system_attrs",

@@ -54,9 +54,12 @@ class PatientStorage(RDBStorage):
     _in_vain = False
 
     def __init__(self, url: str, **settings: Any) -> None:
-        super().__init__(url, **settings)
-        # At the end of the process the system closes them: a server that is away must not hold it up.
-        weakref.finalize(self, self.engine.dispose).atexit = False
+        try:
+            super().__init__(url, **settings)
+        finally:  # also where the database is refused once it is connected
+            if hasattr(self, "engine"):
+                # At the end of the process the system closes them: a server that is away must not hold it up.
+                weakref.finalize(self, self.engine.dispose).atexit = False
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         def attempt(is_retry: bool) -> bool:

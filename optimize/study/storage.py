@@ -6,7 +6,7 @@ import contextlib
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import optuna
@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 from optimize.databases import BUSY_S, PREFIX, fault, path_of
 from optimize.errors import ConfigError, one_line
 from optimize.redaction import redacted
-from optimize.search.optuna_compat import end_trial, record_heartbeat, storage_of
+from optimize.search.optuna_compat import database_of, end_trial, record_heartbeat, storage_of
 from optimize.study.patience import PATIENCE_S, PatientStorage, cause_of
 
 HEARTBEAT_S, GRACE_S = 10, 60
@@ -129,6 +129,17 @@ def _why(url: str, error: Exception) -> str:
     if "does not exist" in text:
         return f"the server has no such database or user ({text}): create it, or correct the address"
     return f"cannot be opened ({text}): start the server, or correct the address"
+
+
+@contextlib.contextmanager
+def connections_of(studies: Sequence[optuna.Study]) -> Iterator[None]:
+    """Connections to the studies' storages, closed at the end; a later call to one opens new ones."""
+    try:
+        yield
+    finally:
+        for database in map(database_of, studies):
+            if isinstance(database, RDBStorage):
+                database.engine.dispose()
 
 
 def is_shared(study: optuna.Study) -> bool:

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import optuna
 import psutil
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
@@ -40,6 +39,7 @@ from optimize.testing.scripted_engine import ScriptedEngine, ScriptedLauncher, S
 from optimize.testing.scripted_load import ScriptedAnswer, ScriptedClients, ScriptedRequest, VirtualClock
 from tests.conftest import VERBS
 from tests.made import QUICK
+from tests.storages import study_at
 
 ROWS = 60
 ALL = os.environ.get("FAULTS") == "all"
@@ -239,7 +239,7 @@ class Study:
         if self.storage.startswith("sqlite") and not (self.out / "optuna.db").is_file():
             return []
         try:
-            return optuna.load_study(study_name="smoke", storage=self.storage).get_trials()
+            return study_at(self.storage, "smoke").get_trials()
         except (KeyError, RuntimeError):
             return []
 

@@ -6,12 +6,12 @@ import json
 from collections import Counter
 from pathlib import Path
 
-import optuna
 import pytest
 
 from tests.conftest import ROOT, Run
 from tests.live.engines import SHARED, LiveEngines
 from tests.live.fixtures import BELIEVE, CACHE, RealStudy
+from tests.storages import study_at
 
 pytestmark = pytest.mark.live
 
@@ -26,7 +26,7 @@ def test_smoke_ends_with_a_measured_recommendation(real_smoke: RealStudy) -> Non
     assert {"qps", "p99_latency_s", "memory_bytes", "bleu"} <= set(row["estimates"])
     assert all(e["low"] <= e["value"] <= e["high"] for e in row["estimates"].values())
     assert row["signature"]["engine"].startswith("vllm")
-    trials = optuna.load_study(study_name="smoke", storage=f"sqlite:///{out}/optuna.db").trials
+    trials = study_at(f"sqlite:///{out}/optuna.db", "smoke").trials
     roles = Counter(t.user_attrs["role"] for t in trials if t.state.name == "COMPLETE")
     assert trials[0].user_attrs["role"] == "baseline" and roles["baseline"] + roles["search"] == 4
     # Where the defaults are better in everything, as they may turn out in so short a study, nothing is to be confirmed.
@@ -56,7 +56,7 @@ def test_a_flag_knob_and_a_custom_workload_need_no_code(
         ]
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    trials = optuna.load_study(study_name="smoke", storage=f"sqlite:///{tmp_path}/out/optuna.db").trials
+    trials = study_at(f"sqlite:///{tmp_path}/out/optuna.db", "smoke").trials
     assert all("max_num_batched_tokens" in t.params for t in trials)
     assert trials[0].params["max_num_batched_tokens"] == 2048  # vLLM's own default, as the engine reported it
     for trial in trials:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,13 +52,13 @@ class Uis:
 
     @property
     def experiment(self) -> str:
-        with sqlite3.connect(self.out / "mlflow.db") as db:
+        with closing(sqlite3.connect(self.out / "mlflow.db")) as db:
             found = db.execute("select experiment_id from experiments where name = 'optimize'").fetchone()
         return f"{self.mlflow}/#/experiments/{found[0]}"
 
     @property
     def dashboard(self) -> str:
-        with sqlite3.connect(self.out / "optuna.db") as db:
+        with closing(sqlite3.connect(self.out / "optuna.db")) as db:
             found = db.execute("select study_id from studies where study_name = ?", (self.study,)).fetchone()
         return f"{self.optuna}/dashboard/studies/{found[0]}"
 

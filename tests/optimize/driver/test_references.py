@@ -19,6 +19,7 @@ from optimize.study.noise_floor import noise_floor_of
 from optimize.testing.instant_workers import Instant
 from tests.conftest import Run
 from tests.made import make_study
+from tests.storages import study_at
 
 AGAINST = "against the unquantized model's own answers"
 
@@ -45,7 +46,7 @@ def overrides(simulated: list[str]) -> list[str]:
 
 
 def _stored(plan: Plan) -> optuna.Study:
-    return optuna.load_study(study_name=plan.config.study.name, storage=plan.config.tracking.storage)
+    return study_at(plan.config.tracking.storage, plan.config.study.name)
 
 
 def test_the_model_is_asked_once_and_the_terminal_and_the_report_say_what_scores_are_against(

@@ -25,10 +25,11 @@ from optimize.outcome import Evaluation, Infeasible
 from optimize.testing.instant_workers import Instant
 from tests.conftest import ROOT, Run, engine_processes, gone
 from tests.made import make_study
+from tests.storages import storage_at, study_at
 
 
 def stored(out: Path, name: str = "smoke") -> optuna.Study:
-    return optuna.load_study(study_name=name, storage=f"sqlite:///{out}/optuna.db")
+    return study_at(f"sqlite:///{out}/optuna.db", name)
 
 
 def runs(out: Path) -> list[Any]:
@@ -100,7 +101,7 @@ def test_a_changed_space_is_refused_with_the_difference_and_fresh_keeps_the_old_
     with pytest.raises(ConfigError, match="batch_size.*128.*256"):
         make_study(changed)
     make_study([*changed, "study.fresh=true"])
-    names = optuna.get_all_study_names(f"sqlite:///{tmp_path}/out/optuna.db")
+    names = optuna.get_all_study_names(storage_at(f"sqlite:///{tmp_path}/out/optuna.db"))
     assert len(names) == 2 and "smoke" in names
 
 

@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 
-import optuna
 import pytest
 
 from optimize.executor.base import Job
 from optimize.outcome import Evaluation
 from tests.made import Plausible, make_study
+from tests.storages import study_at
 
 BUSY = "other programs used 50% of the processors (load.guard.other_cores_max=0.12)"
 
@@ -25,7 +25,7 @@ def test_a_recommendation_tells_how_many_of_its_measurements_were_disturbed(
 ) -> None:
     plan = make_study([*quick, "study.trials=2", "confirm.candidates=1"], Disturbed)
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("  disturbed"))
-    study = optuna.load_study(study_name=plan.config.study.name, storage=plan.config.tracking.storage)
+    study = study_at(plan.config.tracking.storage, plan.config.study.name)
     rounds = [t for t in study.trials if "confirms" in t.user_attrs]
     disturbed = [t for t in rounds if t.user_attrs["confirms"] == 0]
     assert 0 < len(disturbed) < len(rounds)

@@ -12,6 +12,7 @@ from objectives import Direction
 from optimize.config.schema import Scenario
 from optimize.decision.constraints import Limit
 from optimize.study.info import ATTRIBUTE, FILE, StudyInfo, info_of, is_readable, store_info
+from tests.storages import storage_at
 
 INFO = StudyInfo(
     scenario=Scenario("chat", "Real-time chat", {"qps": 1.0}),
@@ -47,7 +48,7 @@ def test_the_folder_returns_what_was_written(tmp_path: Path) -> None:
 
 
 def test_the_storage_returns_what_was_stored(tmp_path: Path) -> None:
-    study = optuna.create_study(study_name="s", storage=f"sqlite:///{tmp_path}/optuna.db")
+    study = optuna.create_study(study_name="s", storage=storage_at(f"sqlite:///{tmp_path}/optuna.db"))
     assert not is_readable(study) and info_of(study) == StudyInfo()
     store_info(study, INFO)
     assert is_readable(study) and info_of(study) == INFO

@@ -18,6 +18,7 @@ from optimize.ledger import Ledger
 from optimize.plan import Plan, make_plan
 from optimize.search.live_engine import EngineReuseSampler
 from optimize.study.lifecycle import open_study, stored_studies
+from tests.storages import storage_at
 
 
 class Recording(RandomSampler):
@@ -97,7 +98,7 @@ def test_setting_a_study_aside_can_be_repeated_after_a_kill(tmp_path: Path, monk
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(optuna, "delete_study", killed)
         open_study(fresh(plan))
-    assert plan.config.study.name in optuna.get_all_study_names(plan.config.tracking.storage)
+    assert plan.config.study.name in optuna.get_all_study_names(storage_at(plan.config.tracking.storage))
     monkeypatch.setattr("optimize.study.lifecycle._kept_name", lambda name: f"{name}-until-later")
     open_study(fresh(plan))
     assert not Ledger(plan.folder).has_trials()

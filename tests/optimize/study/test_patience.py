@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from optuna.trial import TrialState
 from optimize.search.optuna_compat import end_trial
 from optimize.study import patience
 from optimize.study.storage import fault_of, open_storage
+from tests.storages import connections_to, storage_at
 
 Outage = Callable[[int], None]
 
@@ -121,3 +123,15 @@ def test_a_storage_that_nobody_uses_any_more_closes_its_connections(tmp_path: Pa
     del storage
     gc.collect()
     assert closed
+
+
+def test_a_storage_that_is_refused_once_it_is_connected_closes_its_connections(tmp_path: Path) -> None:
+    database = tmp_path / "optuna.db"
+    storage_at(f"sqlite:///{database}")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("update alembic_version set version_num = 'v99'")
+    with connections_to(database) as connections:
+        with pytest.raises(RuntimeError, match="no longer compatible"):
+            patience.PatientStorage(f"sqlite:///{database}")
+        gc.collect()
+        assert connections == {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,8 @@ def test_a_study_measured_on_two_machines_says_so(
     overrides = [*simulated, "search_space.beam_size=null"]
     make_study([*overrides, "study.trials=0"])
     assert "warning" not in capsys.readouterr().out
-    with sqlite3.connect(tmp_path / "out/optuna.db") as storage:  # as if the baseline had been measured elsewhere
+    # as if the baseline had been measured elsewhere
+    with closing(sqlite3.connect(tmp_path / "out/optuna.db")) as storage, storage:
         (raw,) = storage.execute("select value_json from trial_user_attributes where key = 'signature'").fetchone()
         moved = json.dumps({**json.loads(raw), "machine": "another machine"})
         storage.execute("update trial_user_attributes set value_json = ? where key = 'signature'", (moved,))

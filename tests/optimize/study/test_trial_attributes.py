@@ -13,6 +13,7 @@ from optimize.errors import FailureKind
 from optimize.ledger import TrialRecord
 from optimize.outcome import ROLE, Completed, Evaluation, Failed, Infeasible, Outcome, Role, State
 from optimize.study.trial_attributes import IMPUTED, attributes_of, close_record, record_of
+from tests.storages import storage_at, study_at
 
 QPS = Estimate(10.0, 9.0, 11.0, 40, "1/s")
 PAIRED = {"bleu": {"p": 0.5}}
@@ -40,7 +41,7 @@ def concluded(evaluation: Evaluation, violations: dict[str, float] | None = None
 def stored(record: TrialRecord, folder: Path) -> optuna.Study:
     """A study in SQLite, read anew, whose only trial is the record's."""
     url = f"sqlite:///{folder}/optuna.db"
-    study = optuna.create_study(study_name="s", storage=url)
+    study = optuna.create_study(study_name="s", storage=storage_at(url))
     study.enqueue_trial({"x": 1})
     trial = study.ask({"x": optuna.distributions.IntDistribution(0, 3)})
     for name, value in {ROLE: str(record.role), **attributes_of(record)}.items():
@@ -48,7 +49,7 @@ def stored(record: TrialRecord, folder: Path) -> optuna.Study:
     for name, violation in record.violations.items():
         trial.set_constraint(name, violation)
     study.tell(trial, 1.0)
-    return optuna.load_study(study_name="s", storage=url)
+    return study_at(url, "s")
 
 
 def test_a_measured_record_is_read_back_from_storage(tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_a_record_whose_trial_was_never_told_was_killed() -> None:
 def test_trials_of_versions_that_stored_less_are_read(missing: str, tmp_path: Path) -> None:
     attributes: dict[str, Any] = {ROLE: "search", **attributes_of(concluded(MEASURED))}
     del attributes[missing]
-    study = optuna.create_study(storage=f"sqlite:///{tmp_path}/optuna.db")
+    study = optuna.create_study(storage=storage_at(f"sqlite:///{tmp_path}/optuna.db"))
     study.add_trial(optuna.trial.create_trial(value=1.0, user_attrs=attributes))
     record = record_of(study, study.trials[0])
     fresh = TrialRecord("s", 0, Role.SEARCH, {}, {}, {})

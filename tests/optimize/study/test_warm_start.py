@@ -16,6 +16,7 @@ from optimize.outcome import Role, State
 from optimize.testing.instant_workers import Instant
 from tests.made import make_study
 from tests.optimize.driver.test_session import stored
+from tests.storages import connections_to
 
 
 class FasterWithFewer(Instant):
@@ -39,8 +40,10 @@ def test_the_best_of_an_earlier_study_is_tried_first(
     old, new = stored(tmp_path / "out", "old"), stored(tmp_path / "out", "new")
     params = [t.params for t in old.trials]
     assert all(t.params in params for t in new.trials[: 1 + int(message[1])])
-    make_study([*simulated, *options, "study.trials=3"], FasterWithFewer)
+    with connections_to(tmp_path / "out/optuna.db") as connections:
+        make_study([*simulated, *options, "study.trials=3"], FasterWithFewer)
     assert "starting from" not in capsys.readouterr().out, "only once"
+    assert connections == {}, "a session leaves connections open, its own or those of earlier studies"
 
 
 def test_points_outside_the_new_space_are_left_out(simulated: list[str], capsys: pytest.CaptureFixture[str]) -> None:

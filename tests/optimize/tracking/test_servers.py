@@ -12,7 +12,6 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-import optuna
 import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
@@ -20,11 +19,11 @@ from optuna.trial import TrialState
 from optimize.engine.process import free_port
 from optimize.ledger import Ledger
 from optimize.study.coordination import DRIVER
-from optimize.study.storage import open_storage
 from tests.conftest import Run, engine_processes
 from tests.made import QUICK, make_study
 from tests.optimize.driver.test_session import read_until, start
 from tests.optimize.servers import PASSWORD, mlflow_server, postgres, postgres_bin, recording_proxy
+from tests.storages import study_at
 
 PROGRAMS = postgres_bin()
 needs_postgres = pytest.mark.skipif(PROGRAMS is None, reason="PostgreSQL is not installed (requirements/debian.txt)")
@@ -54,7 +53,7 @@ def served(database: str, tracking: str, monkeypatch: pytest.MonkeyPatch) -> tup
 
 
 def stored(url: str, name: str) -> list[Any]:
-    return optuna.load_study(study_name=name, storage=open_storage(url)).get_trials()
+    return study_at(url, name).get_trials()
 
 
 def mlflow_runs(uri: str, study: str) -> tuple[list[Any], list[Any]]:

@@ -14,6 +14,7 @@ from optimize.ui.access import Access, access, owner
 from optimize.ui.dashboard import FILES, dashboard
 from optimize.ui.guard import GuardedAsgi, GuardedWsgi
 from tests.optimize.ui.raw import request, request_as_nobody, serving, serving_asgi
+from tests.storages import storage_at, study_at
 
 FOREIGN = [
     {"host": "evil.example", "headers": ["Origin: http://evil.example"]},
@@ -55,7 +56,7 @@ OWN = [
 def studies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("studies")
     for name in ("one", "two"):
-        optuna.create_study(study_name=name, storage=f"sqlite:///{folder}/optuna.db")
+        optuna.create_study(study_name=name, storage=storage_at(f"sqlite:///{folder}/optuna.db"))
     return folder
 
 
@@ -85,7 +86,7 @@ def asgi_port(seen: list[dict[str, Any]]) -> Iterator[int]:
 
 
 def _names(studies: Path) -> list[str]:
-    return optuna.get_all_study_names(f"sqlite:///{studies}/optuna.db")
+    return optuna.get_all_study_names(storage_at(f"sqlite:///{studies}/optuna.db"))
 
 
 @pytest.mark.parametrize("foreign", FOREIGN, ids=str)
@@ -106,7 +107,7 @@ def test_its_own_names_and_pages_are_let_in(port: int, own: dict[str, Any]) -> N
 
 
 def test_its_own_pages_may_delete_a_study(port: int, studies: Path) -> None:
-    optuna.create_study(study_name="three", storage=f"sqlite:///{studies}/optuna.db")
+    optuna.create_study(study_name="three", storage=storage_at(f"sqlite:///{studies}/optuna.db"))
     assert request(port, "DELETE /api/studies/3", "Origin: http://localhost").status == 204
     assert _names(studies) == ["one", "two"]
 
@@ -134,11 +135,10 @@ def test_an_asgi_application_gets_its_own_requests_without_their_origin(
 
 
 def test_files_of_trials_run_without_the_dashboards_origin(port: int, studies: Path) -> None:
-    storage = f"sqlite:///{studies}/optuna.db"
     report = studies / "report.html"
     report.write_text("<script>fetch('/api/studies/1', {method: 'DELETE'})</script>")
     store = optuna.artifacts.FileSystemArtifactStore(str(studies / "dashboard"))
-    study = optuna.load_study(study_name="one", storage=storage)
+    study = study_at(f"sqlite:///{studies}/optuna.db", "one")
     name = optuna.artifacts.upload_artifact(artifact_store=store, file_path=str(report), study_or_trial=study)
     answer = request(port, f"GET {FILES}1/{name}")
     assert answer.body.startswith("<script>") and answer.headers["content-type"] == "text/html"

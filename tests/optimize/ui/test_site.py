@@ -6,6 +6,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +45,10 @@ def out(tmp_path: Path) -> Path:
     (chat / "report/pareto.html").write_text("a figure")
     (chat / "secret.txt").write_text("not for the page")
     (tmp_path / "matrix.md").write_text("the matrix")
-    with sqlite3.connect(tmp_path / "optuna.db") as db:
+    with closing(sqlite3.connect(tmp_path / "optuna.db")) as db, db:
         db.execute("create table studies (study_name text, study_id integer)")
         db.execute("insert into studies values ('chat', 7)")
-    with sqlite3.connect(tmp_path / "mlflow.db") as db:
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as db, db:
         db.execute("create table runs (run_uuid text, experiment_id integer)")
         db.execute("insert into runs values ('abc', 3)")
     return tmp_path
