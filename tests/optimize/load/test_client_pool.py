@@ -1,4 +1,4 @@
-"""Real client processes against a real HTTP server: shared loads, schedules under a slow server, ends of all kinds.
+"""What real client processes send to a real HTTP server, and when: shared loads, schedules under a slow server.
 
 Every wait is for an event, with a limit that only a broken client reaches.
 """
@@ -6,81 +6,25 @@ Every wait is for an event, with a limit that only a broken client reaches.
 from __future__ import annotations
 
 import asyncio
-import gc
 import itertools
 import json
-import os
-import signal
-import subprocess
-import sys
 import threading
-import time
-import warnings
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import SimpleNamespace
-from typing import Any, cast
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-import psutil
 import pytest
 from aiohttp import web
 
 from objectives import RequestRecord
 from optimize.config.measuring import Load
-from optimize.engine.base import Endpoint, RequestConfig
-from optimize.errors import TransientFault
-from optimize.load import client_process
+from optimize.engine.base import RequestConfig
 from optimize.load.arrivals import Burst, ClosedLoop, Poisson, Steps
-from optimize.load.client_pool import ClientPool, LoadRequest, LoadRun
+from optimize.load.client_pool import ClientPool
 from optimize.load.generator import Traffic, run_load
 from optimize.testing.scripted_engine import ScriptedEngine
 from optimize.testing.scripted_load import VirtualClock
 from optimize.workload.workload import Workload
-from tests.conftest import ROOT
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-WORKLOAD = Workload("test", ["one", "two", "three"], ["1", "2", "3"], max_tokens=5)
-LIMIT_S = 120.0
-
-
-async def stream(request: web.Request, delay_s: float = 0.005) -> web.StreamResponse:
-    response = web.StreamResponse()
-    await response.prepare(request)
-    for token in ("a", "b"):
-        await asyncio.sleep(delay_s)
-        await response.write(f"data: {json.dumps({'choices': [{'text': token}]})}\n\n".encode())
-    usage = {"prompt_tokens": 3, "completion_tokens": 2}
-    await response.write(f"data: {json.dumps({'choices': [], 'usage': usage})}\n\ndata: [DONE]\n\n".encode())
-    return response
-
-
-@contextmanager
-def serving(handler: Handler = stream) -> Iterator[Endpoint]:
-    """A server in a thread of this process."""
-    loop = asyncio.new_event_loop()
-    app = web.Application()
-    for path in ("/v1/completions", "/v1/chat/completions"):
-        app.router.add_post(path, handler)
-    runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
-
-    async def start() -> int:
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return int(runner.addresses[0][1])
-
-    port = loop.run_until_complete(start())
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield Endpoint(f"http://127.0.0.1:{port}", "key", "model")
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(LIMIT_S)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-        with warnings.catch_warnings():  # a connection that was just being accepted is nobody's to close
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
+from tests.optimize.load.streaming import LIMIT_S, WORKLOAD, request, serving, stream, wait_for, wait_for_records
 
 
 @pytest.fixture(scope="module")
@@ -89,29 +33,10 @@ def clients() -> Iterator[ClientPool]:
         yield pool
 
 
-def request(workload: Workload = WORKLOAD, later: Sequence[int] = ()) -> LoadRequest:
-    return LoadRequest(workload, RequestConfig(), workload.max_tokens, LIMIT_S, seed=0, later=later)
-
-
-def wait_for(run: LoadRun, happened: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not happened():
-        assert time.monotonic() < deadline, f"{len(run.records)} requests ended in {LIMIT_S:g} s"
-        time.sleep(0.01)
-        run.update()
-
-
-def wait_for_records(run: LoadRun, count: int) -> None:
-    wait_for(run, lambda: len(run.records) >= count)
-
-
 def max_together(records: Sequence[RequestRecord]) -> int:
     """Most requests in flight at once."""
     steps = sorted([(r.sent_s, 1) for r in records] + [(r.done_s, -1) for r in records])
     return max(itertools.accumulate(step for _, step in steps))
-
-
-# --- what is sent, and when -----------------------------------------------------------------------------------------
 
 
 def test_a_measurement_from_end_to_end(clients: ClientPool) -> None:
@@ -272,77 +197,3 @@ def test_requests_without_an_answer_are_given_up_at_the_end_with_their_wait(clie
             waited_s = run.clock()
         assert run.records == [] and len(run.unanswered) == 3
         assert all(r.error == "timeout" and r.latency_s >= waited_s for r in run.unanswered)
-
-
-# --- processes ------------------------------------------------------------------------------------------------------
-
-
-def test_a_client_process_that_is_killed_is_a_passing_fault_and_the_next_load_works() -> None:
-    with ClientPool() as pool, serving() as endpoint:
-        with pytest.raises(TransientFault, match="client process"), pool.loading(endpoint, request()) as run:
-            run.follow(ClosedLoop(users=2))
-            wait_for_records(run, 3)
-            os.kill(pool.pids[0], signal.SIGKILL)
-            wait_for(run, lambda: False)
-        with pool.loading(endpoint, request()) as run:
-            run.follow(ClosedLoop(users=2))
-            wait_for_records(run, 3)
-
-
-def test_client_processes_end_with_the_pool() -> None:
-    with ClientPool(2) as pool:
-        pool.begin()
-        pids = pool.pids
-        assert len(pids) == 2 and all(psutil.pid_exists(pid) for pid in pids)
-    assert not any(psutil.pid_exists(pid) for pid in pids)
-
-
-def test_client_processes_end_with_a_parent_that_is_killed() -> None:
-    script = (
-        "from optimize.load.client_pool import ClientPool; pool = ClientPool(2); pool.begin(); "
-        "print(*pool.pids, flush=True); input()"
-    )
-    parent = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    with parent:
-        assert parent.stdout is not None
-        clients = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
-        parent.kill()
-    gone, alive = psutil.wait_procs(clients, timeout=LIMIT_S)
-    assert len(gone) == 2 and alive == []
-
-
-def test_a_pool_grows_up_to_its_limit() -> None:
-    pool = ClientPool(1)
-    assert [pool.grow(3), pool.size, pool.grow(3), pool.size, pool.grow(3)] == [True, 2, True, 3, False]
-
-
-def test_a_pool_that_grew_sends_the_next_load_by_all_of_its_processes() -> None:
-    with ClientPool() as pool, serving() as endpoint:
-        pool.begin()
-        pool.grow(2)
-        with pool.loading(endpoint, request()) as run:
-            run.follow(ClosedLoop(users=4))
-            wait_for(run, lambda: len(run.records) >= 8 and all(len(points) >= 2 for points in run.cpu))
-        assert len(pool.pids) == len(run.cpu) == 2
-        assert all(later >= earlier for points in run.cpu for (_, earlier), (_, later) in itertools.pairwise(points))
-
-
-def test_a_request_that_fails_within_the_client_ends_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The load must not look like one with fewer requests."""
-    codes: list[int] = []
-    monkeypatch.setattr(os, "_exit", codes.append)
-
-    async def fail() -> RequestRecord:
-        raise RuntimeError("session is closed")
-
-    async def end() -> None:
-        task = asyncio.create_task(fail())
-        await asyncio.wait([task])
-        load = SimpleNamespace(pending={task: None}, records=[])
-        with pytest.raises(RuntimeError):
-            client_process._Load._ended(cast(Any, load), task)
-
-    asyncio.run(end())
-    assert codes == [1]
