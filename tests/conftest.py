@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import json
@@ -22,9 +23,12 @@ import pytest
 from optimize.engine.proxies import with_direct_loopback
 from optimize.redaction import forgetting
 from tests.live.fixtures import cold_start, live_engines, live_vllm, real_smoke, smoke_command  # noqa: F401
+from tests.scheduler import LiveTogether, in_order
 
 os.environ.update(with_direct_loopback(os.environ))  # tests ask their own servers, whatever proxy a developer has
 os.environ["OPTIMIZE_PLACES"] = str(os.getpid())  # tests that run side by side take the same processors
+
+gc.disable()  # until all is collected: modules and parameters are millions of objects that live on
 
 ROOT = Path(__file__).resolve().parents[1]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -33,21 +37,16 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 @pytest.hookimpl(optionalhook=True)  # of xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """The scheduler of `--dist loadfile`; None leaves other ways to distribute tests to xdist."""
-    from tests.scheduler import LiveTogether
-
     return LiveTogether(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """First what needs the made studies, which one worker makes while the others go on; last what needs a live study or
-    a cold start, which are under way while the tests before them run.
-    """
+    items[:] = in_order(items)
 
-    def place(item: pytest.Item) -> int:
-        names = set(getattr(item, "fixturenames", ()))
-        return 0 if "made_studies" in names else 2 if names & {"real_smoke", "cold_start"} else 1
 
-    items.sort(key=place)
+def pytest_collection_finish() -> None:
+    gc.freeze()  # what lives on need not be looked at again
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -290,8 +290,8 @@ def test_files_are_removed_in_few_places() -> None:
     assert {name for name, path in MODULES.items() if _removes_files(path.read_text(encoding="utf-8"))} == set(REMOVERS)
 
 
-def test_tests_on_live_engines_stand_where_their_phase_looks_for_them() -> None:
-    """scripts/test collects `tests/live` for them, and nothing else."""
+def test_tests_on_live_engines_stand_where_the_scheduler_looks_for_them() -> None:
+    """`tests/scheduler.py` knows them by their folder."""
     files = [path for path in (ROOT / "tests").rglob("test_*.py") if path != Path(__file__)]
     live = {path.parent for path in files if "pytest.mark.live" in path.read_text(encoding="utf-8")}
     assert live == {ROOT / "tests/live"}

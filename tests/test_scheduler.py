@@ -1,15 +1,49 @@
-"""Tests of a file stay together, and live ones of all files do."""
+"""Tests of a file stay together, and live ones of all files do; long ones begin first."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from types import SimpleNamespace
 
 import pytest
 
 from tests.conftest import pytest_xdist_make_scheduler
-from tests.scheduler import LiveTogether
+from tests.scheduler import LiveTogether, in_order
+
+
+@dataclass(frozen=True)
+class Item:
+    """What the order of tests depends on."""
+
+    nodeid: str
+    fixturenames: Sequence[str] = ()
+    marks: Sequence[str] = ()
+
+    def iter_markers(self) -> Iterator[SimpleNamespace]:
+        return (SimpleNamespace(name=name) for name in self.marks)
+
+
+LIVE_1 = Item("tests/live/test_a.py::test_1", ["real_smoke"], ["live"])
+LIVE_2 = Item("tests/live/test_b.py::test_2[x]", ["live_engines"], ["live"])
+SLOW = Item("tests/faults/test_d.py::test_slow", [], ["slow", "timeout"])
+BESIDE_SLOW = Item("tests/faults/test_d.py::test_quick")
+STUDY = Item("tests/optimize/test_e.py::test_study", ["tmp_path", "simulated"])
+MADE = Item("tests/optimize/test_e.py::test_made[a::b]", ["made_studies"])
+PURE = Item("tests/objectives/test_c.py::test_3[a::b]", ["tmp_path"])
 
 
 def test_all_that_is_live_is_run_by_one_worker_and_any_other_file_by_one(pytestconfig: pytest.Config) -> None:
     scheduler = LiveTogether.__new__(LiveTogether)  # without the workers, of whom it asks the configuration
-    tests = ["tests/live/test_a.py::test_1", "tests/live/test_b.py::test_2[x]", "tests/ui/test_c.py::test_3[a::b]"]
-    assert [scheduler._split_scope(test) for test in tests] == ["tests/live/", "tests/live/", "tests/ui/test_c.py"]
+    scopes = [scheduler._split_scope(item.nodeid) for item in (LIVE_1, LIVE_2, PURE)]
+    assert scopes == ["tests/live/", "tests/live/", "tests/objectives/test_c.py"]
     assert pytest_xdist_make_scheduler(pytestconfig, None) is None
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_live_tests_come_first_then_slow_files_then_studies_then_all_others(step: int) -> None:
+    scopes = [[LIVE_1, LIVE_2], [BESIDE_SLOW, SLOW], [STUDY, MADE], [PURE]]
+    order = [LIVE_2, LIVE_1, BESIDE_SLOW, SLOW, MADE, STUDY, PURE]
+    items = list(chain.from_iterable(scopes[::step]))
+    assert in_order(items) == order  # type: ignore[arg-type, comparison-overlap]
