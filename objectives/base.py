@@ -121,6 +121,9 @@ class MemoryParts:
         checkpoint_bytes: Tensors of the checkpoint that the engine loaded.
         kv_resident_bytes: Resident part of the KV pool; None where it is unknown.
         device_bytes: Accelerator memory in use by all programs; None on a CPU.
+        graphs_bytes: Pools of captured CUDA graphs; None on a CPU.
+        context_bytes: What the engine holds of an accelerator beside torch's allocations: context, kernels,
+            workspaces, communication; None on a CPU, and where the driver does not tell.
     """
 
     weights_bytes: int
@@ -133,6 +136,8 @@ class MemoryParts:
     checkpoint_bytes: int = 0
     kv_resident_bytes: int | None = None
     device_bytes: int | None = None
+    graphs_bytes: int | None = None
+    context_bytes: int | None = None
 
 
 @dataclass(frozen=True)

@@ -13,18 +13,19 @@ class _Bytes(Objective):
 
 
 class MemoryNeeded(_Bytes):
-    """Weights + peak KV cache in use + peak activations, each as measured.
+    """Weights + peak KV cache in use + peak activations, on a GPU + CUDA graphs and context, each as measured.
 
     vLLM reserves its KV pool up front, so its memory in use says nothing about the configuration; the blocks held by
-    running requests do. Weights are counted as the kernels hold them. Activations are left out where they are unknown
-    (see `MemoryParts`). The interval is that of the KV cache in use. The classes below give the parts.
+    running requests do. Weights are counted as the kernels hold them. Parts that are unknown are left out (see
+    `MemoryParts`). The interval is that of the KV cache in use. The classes below give the parts.
     """
 
     def estimate(self, measurement: Measurement) -> Estimate | None:
         parts, kv = measurement.memory, kv_in_use(measurement)
         if parts is None or kv is None:
             return None
-        fixed = parts.weights_bytes + (parts.activations_bytes or 0)
+        others = (parts.activations_bytes, parts.graphs_bytes, parts.context_bytes)
+        fixed = parts.weights_bytes + sum(part or 0 for part in others)
         return Estimate(fixed + kv.value, fixed + kv.low, fixed + kv.high, kv.n, self.unit)
 
 
@@ -101,11 +102,26 @@ class ActivationMemory(_Part):
         return parts.activations_bytes
 
 
-class ReservedMemory(_Part):
-    """Memory reserved by the engine, needed or not: weights and the whole KV pool."""
+class GraphMemory(_Part):
+    """Pools of captured CUDA graphs."""
 
     def part(self, parts: MemoryParts) -> int | None:
-        return parts.weights_bytes + parts.kv_pool_bytes
+        return parts.graphs_bytes
+
+
+class ContextMemory(_Part):
+    """What the engine holds of a GPU beside torch's allocations: context, kernels, workspaces, communication."""
+
+    def part(self, parts: MemoryParts) -> int | None:
+        return parts.context_bytes
+
+
+class ReservedMemory(_Part):
+    """Memory reserved by the engine, needed or not: weights, the whole KV pool, CUDA graphs and context."""
+
+    def part(self, parts: MemoryParts) -> int | None:
+        others = (parts.graphs_bytes, parts.context_bytes)
+        return parts.weights_bytes + parts.kv_pool_bytes + sum(part or 0 for part in others)
 
 
 class ProcessTreeMemory(_Part):

@@ -17,7 +17,7 @@ from objectives.accuracy import Accuracy
 from optimize.config.grammar import one_line, variable
 from optimize.config.instantiate import build
 from optimize.config.measuring import ALL, WORKLOAD, Load
-from optimize.config.recipes import check_files, check_readable, check_unquantized
+from optimize.config.recipes import check_files, check_on_cuda, check_readable, check_unquantized
 from optimize.config.schema import StudyConfig
 from optimize.databases import check_sqlite
 from optimize.decision.constraints import Limit, make_limits, read_bounds
@@ -29,7 +29,7 @@ from optimize.engine.remote import RemoteLauncher
 from optimize.engine.variables import check_variables
 from optimize.errors import ConfigError
 from optimize.files import check_writable
-from optimize.hardware import machine
+from optimize.hardware import gpu_settings, machine
 from optimize.harness.process import check_harness, describe
 from optimize.ledger import study_folder
 from optimize.load.arrivals import Arrivals, Trace
@@ -47,7 +47,7 @@ from optimize.workload.context import Context, context_of
 from optimize.workload.fitting import fitted_workload
 from optimize.workload.workload import Workload
 
-_CONTEXT_FLAG = "max_model_len"
+_CONTEXT_FLAG, _CUDA_BUILD = "max_model_len", "vllm "
 _OPTUNA_TABLE, _MLFLOW_TABLE = "studies", "experiments"
 _FIXED = ("workload", "load", "model", "engine", "seed", "files", "tasks", "quality", "asks")
 """Parts of the signature that must stay the same between the sessions of a study."""
@@ -246,14 +246,18 @@ def _check_launcher(
     if Path(model).is_dir() and not (Path(model) / "config.json").is_file():
         raise ConfigError(f"model.path={model} holds no config.json: give the folder of a Hugging Face model")
     check_unquantized(model, space.recipes_needed())
+    if launcher.version().startswith(_CUDA_BUILD):
+        check_on_cuda(space.recipes_needed())
     check_adapters({**(config.engine.get("flags") or {}), **config.model.flags}, model)
 
 
 def _signature(config: StudyConfig, launcher: Launcher, arrivals: Arrivals, workload: Workload) -> dict[str, str]:
     flags = {**(config.engine.get("flags") or {}), **config.model.flags}
     asked = "" if launcher.request_knobs_only else asked_in_words(flags, config.engine.get("model"))
+    settings = "" if launcher.request_knobs_only else gpu_settings()
     signature = {
         "machine": machine(),
+        **({"gpu": settings} if settings else {}),
         "engine": launcher.version(),
         "model": f"{config.model.name} {model_hash(config.model.path, Path(config.cache_dir))}",
         **({"source": config.model.source} if config.model.source else {}),

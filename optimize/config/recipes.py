@@ -12,11 +12,34 @@ from optimize.config.schema import Recipe
 from optimize.errors import ConfigError
 
 _WAYS = ("scheme", "modifiers", "recipe", "checkpoint")
+_FLAG = "quantization"
+_NOT_ON_CUDA = "W4A8"
 
 
 def is_made(recipe: Recipe) -> bool:
     """Whether the recipe makes a checkpoint; otherwise the model, or a checkpoint of the user's, is served."""
     return bool(recipe.scheme or recipe.modifiers or recipe.recipe)
+
+
+def converts(recipe: Recipe) -> bool:
+    """Whether vLLM quantizes the model while it loads it."""
+    return bool(recipe.flags.get(_FLAG))
+
+
+def check_on_cuda(recipes: Sequence[Recipe]) -> None:
+    """Refuse recipes that vLLM's CUDA build does not serve: of 4-bit weights with 8-bit integer activations it refuses
+    some, and answers with others' garbage.
+
+    Raises:
+        ConfigError: naming the recipe, and those that are left.
+    """
+    names = [recipe.name for recipe in recipes if recipe.scheme == _NOT_ON_CUDA]
+    if names:
+        others = ",".join(recipe.name for recipe in recipes if recipe.name not in names)
+        raise ConfigError(
+            f"{names[0]} ({_NOT_ON_CUDA}) has no kernel on GPUs: leave it out, 'search_space.quantization.choices="
+            f"[{others}]'; int4 has 4-bit weights too"
+        )
 
 
 def check_readable(models: Iterable[str]) -> None:
@@ -43,7 +66,7 @@ def check_unquantized(model: str, recipes: Sequence[Recipe]) -> None:
     Raises:
         ConfigError: naming the recipes, the model's format and the remedy.
     """
-    names = [recipe.name for recipe in recipes if is_made(recipe)]
+    names = [recipe.name for recipe in recipes if is_made(recipe) or converts(recipe)]
     if names and (kind := quantized_format(model)):
         served = "'search_space.quantization=null'" if len(recipes) > 1 else "quantization=published"
         raise ConfigError(

@@ -12,6 +12,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from optimize.config import device
 from optimize.config.bounds import bounded, not_negative, positive
 from optimize.config.certify import Certify
 from optimize.config.deploy import Alerts, Deploy, Hardware, Price
@@ -109,12 +110,14 @@ class RandomWeights:
         tokenizer: Folder of the model whose tokenizer it gets; the vocabulary may be larger than the tokenizer's.
         seed: Seed of the weights.
         std: Standard deviation of the weights, where the architecture's own initialization has one.
+        dummy: Write the configuration alone; vLLM makes up weights while it starts (`+model.flags.load_format=dummy`).
     """
 
     config: dict[str, Any] = field(default_factory=dict)
     tokenizer: str = MISSING
     seed: int = 0
     std: float = not_negative(0.02)
+    dummy: bool = False
 
 
 @dataclass
@@ -219,7 +222,7 @@ class Executor:
         engines: Most engines at a time; null for as many as there are places or room for.
         cpu_sets: Sets of processors ("0-3,8"), one engine each; none leaves processors to the system.
         gpus_per_engine: GPUs of each engine; null for one, or for all of a machine's where a flag or knob spreads an
-            engine over GPUs. On Ray null asks for none.
+            engine over GPUs. On Ray null asks for one with vLLM's CUDA build, or for as many as flags and knobs name.
         address: Address of the Ray cluster: auto, host:port, ray://host:port.
         cpus_per_engine: Processors that each worker asks of Ray.
         resources: Further resources that each worker asks of Ray.
@@ -305,5 +308,6 @@ class StudyConfig:
 
 
 def register() -> None:
-    """Make the schema known to Hydra under the name that `conf/config.yaml` starts from."""
+    """Make the schema known to Hydra under the name that `conf/config.yaml` starts from, and what its files resolve."""
+    device.register()
     ConfigStore.instance().store(name="schema", node=StudyConfig)

@@ -13,7 +13,7 @@ from optimize.errors import EngineFailure, OptimizeError, TransientFault
 from optimize.evaluation.refusal import whole_reason
 from optimize.executor.base import Executor
 from optimize.load.pace import Pace
-from optimize.search.space import SearchSpace
+from optimize.search.space import SearchSpace, flag_of
 from optimize.search.variables import PREFIX
 from optimize.study.lifecycle import with_space
 from optimize.study.trials import baseline_estimates, baseline_pace
@@ -46,16 +46,18 @@ class Baseline:
     def _read(self) -> dict[str, Any]:
         """Start an engine without flags and read its settings; the baseline's trial then reuses the engine."""
         progress, study = self._session.progress, self._session.study
-        params, outside = self._space.baseline_params(self._effective())
+        self._space.baseline_params({})  # what no engine can tell is asked for before one starts
+        effective = self._effective()
+        params, outside = self._space.baseline_params(effective)
         for knob in _beyond(self._space, params):
             progress.say(
                 f"note: vLLM's default here, {knob}={params[knob]}, is taken into the search space, which ended before "
                 f"it; '+baseline.{knob}=VALUE' measures another baseline instead"
             )
         for knob in outside:
-            progress.say(
-                f"note: vLLM's default {knob} lies outside the search space; the baseline uses {params[knob]} instead"
-            )
+            unknown = flag_of(knob) in self._space.engine_flags and flag_of(knob) not in effective
+            lies = "is not reported" if unknown else "lies outside the search space"
+            progress.say(f"note: vLLM's default {knob} {lies}; the baseline uses {params[knob]} instead")
         for knob in self._space.baseline_overrides:
             progress.say(
                 f"note: the baseline runs with {knob}={params[knob]} (baseline.{knob}) in place of vLLM's default; "

@@ -55,8 +55,9 @@ def _formats(recipe: Recipe, flags: Mapping[str, Any]) -> Iterator[tuple[str, tu
     if dtype in _DTYPES:
         yield dtype, _DTYPES[dtype]
     modifiers = [m for m in recipe.modifiers.values() if isinstance(m, Mapping)]
-    for scheme in dict.fromkeys(str(s) for s in (recipe.scheme, *(m.get("scheme") for m in modifiers)) if s):
-        since = next((since for name, since in _SCHEMES.items() if scheme.startswith(name)), None)
+    schemes = (recipe.scheme, *(m.get("scheme") for m in modifiers), recipe.flags.get("quantization"))
+    for scheme in dict.fromkeys(str(s) for s in schemes if s):
+        since = next((since for name, since in _SCHEMES.items() if scheme.upper().startswith(name)), None)
         if since is not None:
             yield scheme, since
 

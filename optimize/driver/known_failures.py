@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from optimize.engine.base import TrialConfig
-from optimize.engine.failures import lacks_kernel
+from optimize.engine.failures import device_trouble, lacks_kernel
 from optimize.errors import FailureKind
 from optimize.ledger import TrialRecord
 from optimize.outcome import Infeasible
@@ -42,6 +42,8 @@ class KnownFailures:
         """
         kind = record.reason.partition(": ")[0]
         if record.state != "infeasible" or kind not in set(FailureKind) or "total" not in record.seconds:
+            return
+        if device_trouble(record.reason):  # which earlier versions took for a refusal
             return
         started = "engine_start" in record.seconds
         key = _key(record.config["engine_key"], record.config["request"] if started else None)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import psutil
 
 from optimize.checkpoint import defaults_in_words, tensor_bytes
 from optimize.config.measuring import Guard
+from optimize.config.recipes import is_made
+from optimize.config.schema import Recipe
 from optimize.driver.gpu_look import gpu_notes
 from optimize.driver.progress import Progress
 from optimize.engine.base import Flags
@@ -21,12 +24,14 @@ from optimize.evaluation.interference import Machine, exceeded
 from optimize.formatting import gib, percent
 from optimize.hardware import gpus
 from optimize.plan import Plan
+from optimize.quantize.recipe import recipe_text
 
 _LOOK_S = 2.0
 _NAMED, _LEAST_CORES = 3, 0.05
 _VLLM_BYTES = 2 << 30
 """What vLLM's processes hold beside weights and KV cache: 1.5 to 1.8 GiB with the demo model on CPU."""
 _SPARE_BYTES = 1 << 30
+_OF_8_BITS, _OF_4_BITS, _PACKED = 0.6, 0.4, ("W4A16", "NVFP4", "MXFP4")
 _KV_SPACE = "VLLM_CPU_KVCACHE_SPACE"
 
 
@@ -156,9 +161,36 @@ def shortages(plan: Plan) -> Iterator[str]:
         yield from _memory(weights, kv_bytes(plan), psutil.virtual_memory().available)
     else:
         yield from gpu_notes(plan, gpus())
-    checkpoint_bytes = weights * sum(recipe.scheme is not None for recipe in plan.space.recipes_needed())
-    yield from _disk("cache_dir", Path(plan.config.cache_dir), checkpoint_bytes + _SPARE_BYTES)
+    to_make = checkpoint_bytes(plan.space.recipes_needed(), weights)
+    yield from _disk("cache_dir", Path(plan.config.cache_dir), to_make + _SPARE_BYTES)
+    yield from _cache(to_make, plan.config.cache_max_gib)
     yield from _disk("output_dir", plan.folder, _SPARE_BYTES)
+
+
+def checkpoint_bytes(recipes: Sequence[Recipe], weights: int) -> int:
+    """Bytes of the checkpoints that recipes make of a model, of which embeddings and output head stay as they are.
+
+    Args:
+        recipes: The recipes.
+        weights: Bytes of the model's tensors, of 16 bits each.
+    """
+    return round(sum(_share(recipe) * weights for recipe in recipes if is_made(recipe)))
+
+
+def _share(recipe: Recipe) -> float:
+    """A checkpoint's size beside the model's: llm-compressor packs 4-bit weights, but stores those of W4A8 in bytes."""
+    text = recipe_text(recipe)
+    return _OF_4_BITS if any(f'"{scheme}' in text for scheme in _PACKED) else _OF_8_BITS
+
+
+def _cache(needed: int, max_gib: float) -> Iterator[str]:
+    """Checkpoints that the cache does not keep beside each other from one study to the next."""
+    if needed > max_gib * 2**30:
+        fitting = math.ceil(needed / 2**30)
+        yield (
+            f"the checkpoints of this study take about {gib(needed)}, and the cache keeps {max_gib:g} GiB from one "
+            f"study to the next: they are made again then, unless you set cache_max_gib={fitting} or more"
+        )
 
 
 def kv_bytes(plan: Plan) -> int:

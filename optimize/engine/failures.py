@@ -38,6 +38,31 @@ _NO_KERNEL = re.compile(
     r"|'_C' object has no attribute|_OpNamespace"
 )
 """vLLM's messages for weights that no kernel of this build serves on this device, whatever the other flags."""
+_SHORT_OF_MEMORY = re.compile(
+    r"Free memory on device \S+ \((?P<free>[\d.]+)/(?P<total>[\d.]+) GiB\) on startup is less than desired"
+)
+_EMPTY_GIB = 2.0
+"""Memory in use on a GPU that nobody else uses: contexts of the driver, a desktop."""
+_TROUBLE = (
+    # What CUDA, NCCL, torch and vLLM (0.25 to 0.33) say of a device or its driver, and what helps.
+    (r"Error in memory profiling\.", "another program freed the GPU's memory meanwhile: end it, or wait until it ends"),
+    (
+        r"driver on your system is too old|driver version is insufficient|unsupported display driver"
+        r"|forward compatibility was attempted|driver/library version mismatch",
+        "install a newer NVIDIA driver, and reboot after its update",
+    ),
+    (
+        r"No CUDA GPUs are available|no CUDA-capable device|invalid device ordinal|Failed to infer device type"
+        r"|GPU is lost|fallen off the bus|CUDA unknown error|busy or unavailable",
+        "see whether nvidia-smi shows the GPU, and whether another program has it to itself",
+    ),
+    (
+        r"illegal (?:memory access|instruction)|misaligned address|unspecified launch failure|launch timed out"
+        r"|uncorrectable (?:ECC|NVLink)|hardware stack error|CUBLAS_STATUS_EXECUTION_FAILED|NCCL error",
+        "where it comes again, dmesg holds the GPU's own report (Xid)",
+    ),
+)
+_TROUBLES = [(re.compile(pattern, re.I), remedy) for pattern, remedy in _TROUBLE]
 MAX_EVIDENCE = 5
 MAX_LINE = 400
 
@@ -53,6 +78,18 @@ def decisive_lines(log: str) -> tuple[str, ...]:
 def lacks_kernel(evidence: Iterable[str]) -> bool:
     """Whether an engine was refused for its checkpoint rather than a flag, so that no other flag will help."""
     return any(_NO_KERNEL.search(line) for line in evidence)
+
+
+def device_trouble(line: str) -> str | None:
+    """What helps against the trouble of a device or its driver that a line of a log shows; None where it shows none.
+
+    Such trouble passes or is mended, so it says nothing about the configuration that met it. Memory that vLLM did not
+    find free is the configuration's own affair where nobody else held any.
+    """
+    short = _SHORT_OF_MEMORY.search(line)
+    if short and float(short["total"]) - float(short["free"]) >= _EMPTY_GIB:
+        return "other programs hold the GPU's memory: end them, or set +engine.flags.gpu_memory_utilization lower"
+    return next((remedy for pattern, remedy in _TROUBLES if pattern.search(line)), None)
 
 
 def port_was_taken(log: str) -> bool:

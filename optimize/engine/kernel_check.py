@@ -16,7 +16,7 @@ import signal
 import tempfile
 from typing import Any
 
-from optimize.engine.failures import lacks_kernel
+from optimize.engine.failures import device_trouble, lacks_kernel
 from optimize.engine.reaper import restore_signals
 from optimize.engine.serve import parsed
 
@@ -83,7 +83,8 @@ def refusal(arguments: list[str]) -> str | None:
         with set_current_vllm_config(config):
             _build_layers(config, matrices)
     except _REFUSALS as error:
-        return _in_one_line(error)
+        line = _in_one_line(error)
+        return None if device_trouble(line) else line  # trouble passes: the first engine shows whether it has
     except Exception:  # internals of another release: the first engine will show it
         return None
     return None

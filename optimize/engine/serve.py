@@ -17,6 +17,12 @@ CGROUPS = "OPTIMIZE_CGROUPS"
 _ARGUMENTS = "OPTIMIZE_ARGUMENTS"
 """Environment variable: the arguments as JSON where the command line does not hold them, because of their secrets."""
 
+_PARSERS = (
+    "vllm.entrypoints.common.cli_args",  # 0.33
+    "vllm.entrypoints.launchers.cli_args",  # 0.32
+    "vllm.entrypoints.openai.cli_args",  # 0.25
+)
+
 
 def join_cgroups() -> None:
     """Join the control groups that the launcher names, with all processes that this one will start."""
@@ -37,14 +43,21 @@ def serve(arguments: list[str]) -> None:
     ServeSubcommand.cmd(parsed(arguments))
 
 
+def _cli_args() -> Any:
+    """The module with the parser, which has moved twice."""
+    for name in _PARSERS:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError:
+            continue
+    raise ModuleNotFoundError(f"vLLM has none of {', '.join(_PARSERS)}")
+
+
 def parsed(arguments: list[str]) -> Any:
     """The arguments as parsed and checked by vLLM's own parser."""
     from vllm.utils.argparse_utils import FlexibleArgumentParser
 
-    try:
-        cli_args = importlib.import_module("vllm.entrypoints.launchers.cli_args")  # 0.32
-    except ModuleNotFoundError:
-        cli_args = importlib.import_module("vllm.entrypoints.openai.cli_args")  # 0.25
+    cli_args = _cli_args()
     sys.argv = ["vllm serve", *arguments]  # parts of vLLM read the arguments here
     parser = cli_args.make_arg_parser(FlexibleArgumentParser(prog="vllm serve"))
     args = parser.parse_args(arguments)

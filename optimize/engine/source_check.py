@@ -13,7 +13,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-_CLI_ARGS = ("entrypoints/launchers/cli_args.py", "entrypoints/openai/cli_args.py")
+_CLI_ARGS = (
+    "entrypoints/common/cli_args.py", "entrypoints/launchers/cli_args.py", "entrypoints/openai/cli_args.py",
+)  # fmt: skip
 _FILES = (
     "v1/utils.py",
     "platforms/cpu.py",

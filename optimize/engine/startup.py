@@ -17,15 +17,15 @@ PROCESSES, LOADING, COMPILING, WARMING, CAPTURING, OPENING = PHASES = (
 """In the order in which vLLM goes through them; a start without compilation or graphs leaves those out."""
 _LINES = (
     # Line of vLLM's log, with the releases that write it -> the phase that begins with it.
-    (r"Starting to load model ", LOADING),  # 0.25 to 0.32
-    (r"Model loading took ", COMPILING),  # 0.25 to 0.32, CUDA; Dynamo then traces in silence
+    (r"Starting to load model ", LOADING),  # 0.25 to 0.33
+    (r"Model loading took ", COMPILING),  # 0.25 to 0.33, CUDA; Dynamo then traces in silence
     (r"Using cache directory: .* for vLLM's torch\.compile|Dynamo bytecode transform time", COMPILING),  # the same
-    (r"Warming up model for the compilation", COMPILING),  # 0.25 to 0.32, CPU
-    (r"torch\.compile took .* in total|torch\.compile takes .* in total", WARMING),  # 0.25 to 0.32, CUDA
-    (r"saved AOT compiled function|Directly load AOT compilation", WARMING),  # 0.26 to 0.32, with torch 2.10
-    (r"Initial profiling/warmup run took|Warming up done\.", WARMING),  # 0.25 to 0.32; the second on CPU
-    (r"Capturing CUDA graph", CAPTURING),  # 0.25 to 0.32: a progress bar
-    (r"init engine \(profile, create kv cache, warmup model\) took", OPENING),  # 0.25 to 0.32
+    (r"Warming up model for the compilation", COMPILING),  # 0.25 to 0.33, CPU
+    (r"torch\.compile took .* in total|torch\.compile takes .* in total", WARMING),  # 0.25 to 0.33, CUDA
+    (r"saved AOT compiled function|Directly load AOT compilation", WARMING),  # 0.26 to 0.33, with torch 2.10
+    (r"Initial profiling/warmup run took|Warming up done\.", WARMING),  # 0.25 to 0.33; the second on CPU
+    (r"Capturing CUDA graph", CAPTURING),  # 0.25 to 0.33: a progress bar
+    (r"init engine \(profile, create kv cache, warmup model\) took", OPENING),  # 0.25 to 0.33
 )
 _BEGINS = [(re.compile(pattern), phase) for pattern, phase in _LINES]
 _EAGER = re.compile(r"\benforce_eager=True|'enforce_eager': True")

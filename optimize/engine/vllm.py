@@ -21,6 +21,7 @@ from optimize.engine.gate import KEY
 from optimize.engine.priority import CLIENT_LEAD, clients_are_raised, give_way
 from optimize.engine.process import ColdTree, ProcessTree, free_port
 from optimize.engine.proxies import with_direct_loopback
+from optimize.engine.toolkit import compilers
 from optimize.engine.vllm_engine import VllmEngine
 from optimize.entries import claim
 from optimize.errors import ConfigError, EngineFailure, FailureKind, OptimizeError
@@ -237,6 +238,7 @@ class VllmLauncher:
             "PYTHONPATH": python_path(),
             **_WITHOUT_THREADS,
             **visibility(),
+            **compilers(inherited),
         }
         if cgroups:
             own[_CGROUPS] = os.pathsep.join(cgroups)

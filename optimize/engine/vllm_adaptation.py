@@ -15,7 +15,7 @@ import re
 from types import ModuleType
 from typing import Any
 
-SUPPORTED = ("0.25", "0.26", "0.27", "0.28", "0.29", "0.30", "0.31", "0.32")
+SUPPORTED = ("0.25", "0.26", "0.27", "0.28", "0.29", "0.30", "0.31", "0.32", "0.33")
 _PRELOADED = (
     "vllm.entrypoints.cli.serve",
     "vllm.entrypoints.openai.api_server",
@@ -136,7 +136,7 @@ def _inspect_models_here() -> None:
     vLLM starts a process for it that imports vLLM anew, so that nothing initializes CUDA, which a CPU does not have.
     """
     registry: Any = importlib.import_module("vllm.model_executor.models.registry")
-    if hasattr(registry, "_run_in_subprocess"):  # 0.25 to 0.32
+    if hasattr(registry, "_run_in_subprocess"):  # 0.25 to 0.33
         registry._run_in_subprocess = lambda inspect: inspect()
 
 

@@ -13,7 +13,7 @@ import httpx
 from objectives import MemoryParts
 from optimize.checkpoint import tensor_bytes
 from optimize.engine.base import Endpoint, EngineConfig
-from optimize.engine.failures import MAX_LINE, classify, decisive_lines, port_was_taken
+from optimize.engine.failures import MAX_LINE, classify, decisive_lines, device_trouble, port_was_taken
 from optimize.engine.fork_client import ForkedTree
 from optimize.engine.http_client import client_of
 from optimize.engine.log_text import read_log
@@ -115,6 +115,8 @@ class VllmEngine:
         if phase == "start" and port_was_taken(log):
             return TransientFault("the engine's port was taken between choosing and binding it")
         failure = classify(log, self._tree.exit_code, oom_kills(self._cgroups) - self._oom_kills_before, phase)
+        if remedy := device_trouble(next(iter(failure.evidence), "")):
+            return TransientFault(f"{failure}; {remedy}")
         if self._tree.exit_code is None and (broken := self._tree.broken()):
             return EngineFailure(failure.kind, f"{failure} ({broken})", failure.evidence)
         return failure
@@ -136,20 +138,7 @@ class VllmEngine:
 
     def memory(self) -> MemoryParts:
         tree_bytes = self._tree.pss_bytes()  # before the report, which returns freed memory to the kernel
-        reports = self._rpc("memory_report")
-        checkpoint = tensor_bytes(self._config.checkpoint)
-        return MemoryParts(
-            weights_bytes=_total(reports, "weights_bytes") or checkpoint,
-            kv_pool_bytes=sum(int(r["kv_pool_bytes"]) for r in reports),
-            kv_block_tokens=int(reports[0]["kv_block_tokens"]),
-            kv_block_bytes=sum(int(r["kv_block_bytes"]) for r in reports),
-            max_sequences=int(reports[0]["max_sequences"]),
-            activations_bytes=_total(reports, "activations_bytes"),
-            process_tree_bytes=tree_bytes,
-            checkpoint_bytes=checkpoint,
-            kv_resident_bytes=_total(reports, "kv_resident_bytes"),
-            device_bytes=_total(reports, "device_bytes"),
-        )
+        return memory_parts(self._rpc("memory_report"), tensor_bytes(self._config.checkpoint), tree_bytes)
 
     def effective(self, names: Sequence[str]) -> dict[str, Any]:
         return dict(self._rpc("effective_values", *names)[0])
@@ -199,10 +188,38 @@ def listener_uid(port: int) -> int | None:
     return None
 
 
-def _total(reports: Sequence[Mapping[str, Any]], name: str) -> int | None:
-    """Sum of one part over all workers; None where a worker does not report it."""
-    values = [report.get(name) for report in reports]
-    return None if None in values else sum(int(v) for v in values if v is not None)
+def memory_parts(reports: Sequence[Mapping[str, Any]], checkpoint: int, tree_bytes: int) -> MemoryParts:
+    """The parts of an engine's memory from its workers' reports.
+
+    vLLM hands on the reports of the first engine's workers alone where data parallelism runs several; these are alike,
+    so what the first one holds counts once for each.
+
+    Args:
+        reports: Of `WorkerExtension.memory_report`.
+        checkpoint: Bytes of the checkpoint's tensors, for weights that a kernel hides.
+        tree_bytes: Proportional set size of all processes.
+    """
+    copies = int(reports[0].get("copies", 1))
+
+    def total(name: str) -> int | None:
+        """Sum of one part over all workers of all copies; None where a worker does not report it."""
+        values = [report.get(name) for report in reports]
+        return None if None in values else copies * sum(int(v) for v in values if v is not None)
+
+    return MemoryParts(
+        weights_bytes=total("weights_bytes") or copies * checkpoint,
+        kv_pool_bytes=total("kv_pool_bytes") or 0,
+        kv_block_tokens=int(reports[0]["kv_block_tokens"]),
+        kv_block_bytes=sum(int(r["kv_block_bytes"]) for r in reports),
+        max_sequences=copies * int(reports[0]["max_sequences"]),
+        activations_bytes=total("activations_bytes"),
+        process_tree_bytes=tree_bytes,
+        checkpoint_bytes=checkpoint,
+        kv_resident_bytes=total("kv_resident_bytes"),
+        device_bytes=total("device_bytes"),
+        graphs_bytes=total("graphs_bytes"),
+        context_bytes=total("context_bytes"),
+    )
 
 
 def _succeeded(answer: httpx.Response) -> bool:

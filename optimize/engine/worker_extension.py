@@ -13,14 +13,23 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
+import os
+from enum import Enum
 from typing import Any
 
 from optimize.engine.heap import HeapWatch, heap_in_use
 
 _SECTIONS = ("scheduler_config", "cache_config", "parallel_config", "model_config", "compilation_config")
-_ALIASES = {"api_server_count": ("_api_process_count",)}
+_ALIASES = {
+    "api_server_count": ("_api_process_count",), "kv_cache_dtype": ("cache_dtype",), "scheduling_policy": ("policy",),
+}  # fmt: skip
+"""Flag -> vLLM's names for it where its configuration has others."""
+_BACKEND = "attention_backend"
 _PAGE = 4096
 _DEPTH = 6
+_COMMON_POOL = (0, 0)
+"""Identity of torch's pool for all that is not captured in a graph."""
 _RESET_PEAK = "5"
 """Written to /proc/self/clear_refs, it sets the high-water mark to what the process holds now."""
 
@@ -29,7 +38,9 @@ class WorkerExtension:
     """Methods added to vLLM's worker."""
 
     def memory_report(self) -> dict[str, Any]:
-        """Bytes of weights, KV pool and peak activations, and bytes of the device in use."""
+        """Bytes of weights, KV pool, peak activations, CUDA graphs and context, bytes of the device in use, and the
+        number of engines like this one, whose workers are not asked.
+        """
         import torch
 
         pool_parts = self._kv_storages()
@@ -45,6 +56,9 @@ class WorkerExtension:
             "max_sequences": config.scheduler_config.max_num_seqs,
             "activations_bytes": _cuda_peak() if on_cuda else self._cpu_peak(),
             "device_bytes": _cuda_in_use() if on_cuda else None,
+            "graphs_bytes": _cuda_graphs() if on_cuda else None,
+            "context_bytes": _cuda_context() if on_cuda else None,
+            "copies": getattr(config.parallel_config, "data_parallel_size", 1),
         }
 
     def reset_memory_peak(self) -> None:
@@ -82,24 +96,84 @@ class WorkerExtension:
         return max(0, status["VmHWM"] - status["VmRSS"], watch.transient_bytes if watch else 0)
 
     def effective_values(self, *names: str) -> dict[str, Any]:
-        """Values of flags as vLLM resolved them, for those flags that its configuration has."""
-        values: dict[str, Any] = {}
-        for name in names:
-            for section in _SECTIONS:
-                holder = getattr(self.vllm_config, section, None)  # type: ignore[attr-defined]
-                for attribute in (name, *_ALIASES.get(name, ())):
-                    value = getattr(holder, attribute, None)
-                    if type(value).__name__ == "dtype":  # torch's, which JSON does not have
-                        value = str(value).removeprefix("torch.")
-                    if isinstance(value, bool | int | float | str) and name not in values:
-                        values[name] = value
-        return values
+        """Values of flags as vLLM resolved them, for those flags that its configuration has; see `_effective`."""
+        config = self.vllm_config  # type: ignore[attr-defined]
+        values = {name: _effective(config, name) for name in names}
+        if values.get(_BACKEND, "") is None:  # the configuration names one only where the user did
+            values[_BACKEND] = _backend_of_layers(config)
+        return {name: value for name, value in values.items() if value is not None}
+
+
+def _effective(config: Any, name: str) -> Any:
+    """A flag's value in vLLM's configuration, as JSON has it.
+
+    Returns:
+        A text, a number, a list of them, or for a flag that is a part of its own (`compilation_config`) a mapping of
+        those that it holds; None where the configuration does not have the flag, or no value of it.
+    """
+    parts = [getattr(config, part, None) for part in _SECTIONS]
+    others = [part for part in vars(config).values() if hasattr(part, "__dict__")]
+    holders = [config, *parts, *others]
+    values = (getattr(holder, alias, None) for holder in holders for alias in (name, *_ALIASES.get(name, ())))
+    return next((plain for value in values if (plain := _plain(value)) is not None), None)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        items = [_scalar(item) for item in value]
+        return None if None in items else items
+    if type(value).__name__.endswith("Config"):
+        return {name: plain for name, field in vars(value).items() if (plain := _scalar(field)) is not None}
+    return _scalar(value)
+
+
+def _scalar(value: Any) -> Any:
+    """A value as JSON has it, members of enumerations by the words of the command line; None for all others."""
+    if type(value).__name__ == "dtype":  # torch's
+        return str(value).removeprefix("torch.")
+    if isinstance(value, Enum):
+        return value.value if isinstance(value, int | str) else value.name
+    return value if isinstance(value, bool | int | float | str) else None
+
+
+def _backend_of_layers(config: Any) -> str | None:
+    """The backend of the first attention layer."""
+    layers = getattr(getattr(config, "compilation_config", None), "static_forward_context", {})
+    backends = (getattr(layer, "attn_backend", None) for layer in layers.values())
+    return next((str(backend.get_name()) for backend in backends if backend is not None), None)
 
 
 def _cuda_peak() -> int:
     import torch
 
     return max(0, torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated())
+
+
+def _cuda_graphs() -> int:
+    """Bytes of the pools that captured graphs keep for themselves, whether a graph runs or not."""
+    import torch
+
+    segments = torch.cuda.memory_snapshot()
+    return sum(int(segment["total_size"]) for segment in segments if tuple(segment["segment_pool_id"]) != _COMMON_POOL)
+
+
+def _cuda_context() -> int | None:
+    """Bytes that this process holds on the device beside torch's allocations: context, kernels, workspaces, NCCL.
+
+    None where the driver does not tell this process from others, as in a container with process numbers of its own.
+    """
+    import torch
+
+    nvml: Any = importlib.import_module("pynvml")
+    try:
+        nvml.nvmlInit()
+        device = torch.cuda.get_device_properties(torch.cuda.current_device())
+        handle = nvml.nvmlDeviceGetHandleByUUID(f"GPU-{device.uuid}".encode())
+        running = {p.pid: p.usedGpuMemory for p in nvml.nvmlDeviceGetComputeRunningProcesses(handle)}
+    except (nvml.NVMLError, AttributeError):
+        return None
+    held = running.get(os.getpid())
+    return None if held is None else max(0, int(held) - torch.cuda.memory_reserved())
 
 
 def _cuda_in_use() -> int:

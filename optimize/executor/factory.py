@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,14 +13,17 @@ from optimize.errors import ConfigError
 from optimize.executor.base import Executor
 from optimize.executor.fleet import Fleet, FleetSpec, Transport
 from optimize.executor.inline import Inline
-from optimize.executor.placement import Place, cpu_places, gpu_places, read_cpus
+from optimize.executor.placement import SPREADING, Place, cpu_places, gpu_places, read_cpus
 from optimize.executor.worker import WorkerSpec
 from optimize.files import replacing
 from optimize.ledger import Ledger, TrialRecord
 from optimize.plan import Plan
 from optimize.redaction import registered
+from optimize.search.domain import values
 
 __all__ = ["Executor", "make_executor"]
+
+_CUDA_BUILD = "vllm "
 
 
 def make_executor(plan: Plan, say: Callable[[str], None], phase: Callable[[str], None]) -> Executor:
@@ -69,7 +73,8 @@ def _on_this_machine(plan: Plan, places: list[Place], say: Callable[[str], None]
 def _on_ray(plan: Plan, say: Callable[[str], None]) -> Executor:
     from optimize.executor.ray import Actors
 
-    settings, places = plan.config.executor, [Place()]
+    settings = dataclasses.replace(plan.config.executor, gpus_per_engine=gpus_on_ray(plan))
+    places = [Place()]
     if settings.cpu_sets:
         places = [Place(cpus=cpus) for cpus in map(read_cpus, settings.cpu_sets)]
     actors = Actors(settings, [])
@@ -83,6 +88,20 @@ def _on_ray(plan: Plan, say: Callable[[str], None]) -> Executor:
         )
     actors.specs = [_spec(plan, places, slot, None) for slot in range(slots)]
     return _fleet(plan, actors, slots, say, f"{slots} workers on the Ray cluster at {settings.address}")
+
+
+def gpus_on_ray(plan: Plan) -> int | None:
+    """GPUs that each worker asks of Ray, which hides all others from it; None for none.
+
+    Those that are configured, else one for vLLM's CUDA build, or as many as flags and knobs spread an engine over.
+    """
+    configured = plan.config.executor.gpus_per_engine
+    if configured is not None or not plan.launcher.version().startswith(_CUDA_BUILD):
+        return configured
+    flags = {**dict(getattr(plan.launcher, "flags", {})), **plan.config.model.flags}
+    fixed = math.prod(int(flags.get(name) or 1) for name in SPREADING)
+    spread = (values(node) for knob, node in plan.space.distributions.items() if knob in SPREADING)
+    return fixed * max((int(value or 1) for choices in spread for value in choices), default=1)
 
 
 def _spec(plan: Plan, places: list[Place], slot: int, folder: Path | None) -> WorkerSpec:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from optimize.errors import ConfigError
-from optimize.hardware import visible_devices
+from optimize.executor.affinity import near_cpus, shares
+from optimize.hardware import Device, gpu_handles, visible_devices
 
 _SIBLINGS = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 _NAMESPACE = "OPTIMIZE_PLACES"
 """Environment variable: workers exclude each other only where it is the same, as it is unless a test sets it."""
-_SPREADING = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
+SPREADING = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 """Flags that spread one engine over several GPUs."""
 
 
@@ -159,22 +160,30 @@ def gpu_places(per_engine: int | None, flags: Mapping[str, object], knobs: Seque
     Raises:
         ConfigError: there are fewer GPUs than `per_engine`.
     """
-    gpus = [device.name for device in visible_devices()]
-    spread = any(name in flags or name in knobs for name in _SPREADING)
-    size = per_engine or (max(1, len(gpus)) if spread else 1)
-    if per_engine is not None and per_engine > len(gpus):
-        raise ConfigError(f"executor.gpus_per_engine={per_engine}, but this machine shows {len(gpus)} GPUs")
-    groups = [tuple(gpus[i : i + size]) for i in range(0, len(gpus) - size + 1, size)]
-    cpus = _shares(sorted(os.sched_getaffinity(0)), len(groups))
-    return [Place(cpus=share, gpus=group) for group, share in zip(groups, cpus, strict=True)]
+    devices = visible_devices()
+    spread = any(name in flags or name in knobs for name in SPREADING)
+    size = per_engine or (max(1, len(devices)) if spread else 1)
+    if per_engine is not None and per_engine > len(devices):
+        raise ConfigError(f"executor.gpus_per_engine={per_engine}, but this machine shows {len(devices)} GPUs")
+    groups = [devices[i : i + size] for i in range(0, len(devices) - size + 1, size)]
+    names = [tuple(device.name for device in group) for group in groups]
+    return [Place(cpus=share, gpus=gpus) for gpus, share in zip(names, _cpus_of(groups), strict=True)]
 
 
-def _shares(cpus: Sequence[int], parts: int) -> list[tuple[int, ...]]:
-    """Processors in equal blocks: neighbours usually share caches, memory and the path to a GPU."""
-    size = len(cpus) // parts if parts else 0
-    if size == 0:
-        return [()] * parts
-    return [tuple(cpus[i * size : (i + 1) * size]) for i in range(parts)]
+def _cpus_of(groups: Sequence[Sequence[Device]]) -> list[tuple[int, ...]]:
+    """Processors for each group of GPUs: whole cores on their side of the machine, which no other group has."""
+    allowed = frozenset(os.sched_getaffinity(0))
+    cores = dict.fromkeys(tuple(sorted(allowed.intersection(siblings(cpu)))) for cpu in sorted(allowed))
+    near = [frozenset[int]().union(*(_near(device, allowed) for device in group)) for group in groups]
+    return shares(near, list(cores))
+
+
+def _near(device: Device, allowed: frozenset[int]) -> frozenset[int]:
+    import pynvml
+
+    whole = gpu_handles()  # a slice has no processors of its own
+    handle = whole[device.number] if device.number < len(whole) else device.handle
+    return near_cpus(pynvml, handle, allowed)
 
 
 def _ranges(numbers: Sequence[int]) -> str:

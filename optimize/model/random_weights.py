@@ -50,11 +50,16 @@ def materialized(model: Model, cache_folder: Path, say: Callable[[str], None], w
     if model.random is None:
         return model
     _check(model.random)
+    if model.random.dummy and model.flags.get("load_format") != "dummy":
+        raise ConfigError(
+            "model.random.dummy=true writes no weights: vLLM makes them up, +model.flags.load_format=dummy"
+        )
     folder = cache_folder.resolve() / "checkpoints" / f"{path_part(model.name)}-{_digest(model.random)}"
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.parent / "lock"):
         if is_missing(folder, say):
-            say(f"making {model.name}: a {model.random.config['model_type']} of random weights")
+            whose = "whose weights vLLM makes up" if model.random.dummy else "of random weights"
+            say(f"making {model.name}: a {model.random.config['model_type']} {whose}")
             _make(model.random, folder, write or _in_a_child)
     return dataclasses.replace(model, path=str(folder))
 
@@ -80,7 +85,8 @@ def _check(random: RandomWeights) -> None:
 
 
 def _digest(random: RandomWeights) -> str:
-    raw = json.dumps(dataclasses.asdict(random), sort_keys=True).encode()
+    fields = {name: value for name, value in dataclasses.asdict(random).items() if name != "dummy" or value}
+    raw = json.dumps(fields, sort_keys=True).encode()
     tokenizer = (local_folder(random.tokenizer) / "tokenizer.json").read_bytes()
     return hashlib.sha256(raw + tokenizer).hexdigest()[:12]
 

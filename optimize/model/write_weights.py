@@ -23,7 +23,7 @@ def write_model(job: dict[str, Any], folder: Path) -> None:
 
     Args:
         job: `config`, the fields of its config.json; `seed`; `std` of the weights. transformers itself decides which of
-            them are random: norms and biases begin as in training.
+            them are random: norms and biases begin as in training; `dummy`, to write the configuration alone.
         folder: Where to.
 
     Raises:
@@ -34,6 +34,9 @@ def write_model(job: dict[str, Any], folder: Path) -> None:
 
     fields = {"dtype": _DTYPE, "initializer_range": job["std"], **job["config"]}
     config = AutoConfig.for_model(**fields)
+    if job.get("dummy"):
+        config.save_pretrained(folder)
+        return
     torch.manual_seed(job["seed"])
     model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, fields["dtype"]))
     model.save_pretrained(folder, max_shard_size=_SHARD)

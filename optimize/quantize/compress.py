@@ -24,6 +24,7 @@ from optimize.entries import draft, publish
 from optimize.model.manifest import write_manifest
 from optimize.quantize.groups import fitted
 from optimize.quantize.layers import layer_precisions
+from optimize.quantize.without_weights import has_weights, one_layer, write_configuration
 from optimize.redaction import redact, redacted_streams, register_environment
 
 STEPS = ("loading", "compressing", "saving", "checking")
@@ -41,21 +42,30 @@ def compress(job: dict[str, Any], emit: Emit) -> None:
 
     partial = draft(folder)
     emit(step="loading")
-    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=job["recipe"]["dtype"])
-    tokenizer = AutoTokenizer.from_pretrained(job["model"])
+    tokenizer, dtype = AutoTokenizer.from_pretrained(job["model"]), job["recipe"]["dtype"]
+    is_whole = has_weights(job["model"])
+    model = (
+        AutoModelForCausalLM.from_pretrained(job["model"], dtype=dtype)
+        if is_whole
+        else one_layer(job["model"], dtype, len(tokenizer))
+    )
     data = _dataset(job, tokenizer) if job["samples"] else None
     emit(step="compressing")
     with _calibration_progress(model, len(job["samples"]), emit):
         oneshot(model=model, recipe=fitted(job["recipe_text"], _widths(model)), **(data or {}))
     emit(step="saving")
-    model.save_pretrained(partial, save_compressed=True)
+    if is_whole:
+        model.save_pretrained(partial, save_compressed=True)
+    else:
+        precisions = write_configuration(model, job["model"], partial)
     tokenizer.save_pretrained(partial)
     emit(step="checking")
+    precisions = layer_precisions(partial) if is_whole else precisions
     facts = {
         **{key: job[key] for key in ("model", "model_hash", "recipe", "recipe_text", "calibration_hash")},
         "calibration_samples": len(job["samples"]),
         "tensor_bytes": tensor_bytes(str(partial)),
-        "layers": {name: asdict(precision) for name, precision in layer_precisions(partial).items()},
+        "layers": {name: asdict(precision) for name, precision in precisions.items()},
         "versions": {
             name: importlib.metadata.version(name)
             for name in ("llmcompressor", "compressed-tensors", "torch", "transformers")

@@ -73,7 +73,7 @@ def _is_between_steps(distribution: IntDistribution | FloatDistribution, value: 
 
 
 def nearest(distribution: BaseDistribution, value: Any) -> Any:
-    """The value itself if the distribution contains it, else the nearest one it contains.
+    """The value itself if the distribution contains it, else the nearest one it contains; the first for None.
 
     Raises:
         ConfigError: the value is no number where the knob is a range.
@@ -87,6 +87,8 @@ def nearest(distribution: BaseDistribution, value: Any) -> Any:
             return min(numbers, key=lambda c: abs(c - value))
         return choices[0]
     assert isinstance(distribution, IntDistribution | FloatDistribution)
+    if value is None:
+        return distribution.low
     if not isinstance(value, int | float):
         raise ConfigError(f"a baseline value must be a number where the knob is a range, got {value!r}")
     inside = min(max(value, distribution.low), distribution.high)

@@ -23,7 +23,7 @@ from optimize.config.structured import as_text
 from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.errors import ConfigError, closest
 from optimize.redaction import redact_all, reveal
-from optimize.search import domain, variables
+from optimize.search import defaults, domain, variables
 from optimize.search.conditions import WHEN, check_conditions, without
 
 QUANTIZATION, BEAM_SIZE = "quantization", "beam_size"
@@ -164,11 +164,11 @@ class SearchSpace:
             effective: vLLM flag -> value, as a running engine without flags reports it.
 
         Returns:
-            (params, knobs whose default was replaced by the nearest value inside). The params are a point of
-            `including(params)`: an engine's own defaults may lie beyond a range.
+            (params, knobs whose default lies outside, or is not reported, and was replaced by another value). The
+            params are a point of `including(params)`: an engine's own defaults may lie beyond a range.
 
         Raises:
-            ConfigError: vLLM does not report a knob's default, and `baseline` does not give it.
+            ConfigError: nobody knows the default of a field of requests, and `baseline` does not give it.
         """
         params: Params = {}
         outside: list[str] = []
@@ -190,18 +190,19 @@ class SearchSpace:
         return self if wide == dict(self.distributions) else replace(self, distributions=wide)
 
     def _default(self, knob: str, distribution: BaseDistribution, effective: Mapping[str, Any]) -> Any:
-        for defaults in (self.baseline_overrides, effective, _FIXED_DEFAULTS):
-            for name in (knob, flag_of(knob)):
-                if name in defaults:
-                    choices, value = domain.values(distribution), as_text(defaults[name])
-                    if value != defaults[name] and value not in choices and None in choices:
-                        return None  # what vLLM makes of a flag that is not set
-                    return variables.choice_of(choices, value) if variables.is_variable(knob) else value
-        if isinstance(distribution, CategoricalDistribution) and None in distribution.choices:
-            return None
-        raise ConfigError(
-            f"vLLM does not report its default of {knob!r}: give the baseline's value, e.g. '+baseline.{knob}=...'"
-        )
+        """The baseline's value of a knob, as the user or vLLM has it; None where vLLM does not report one."""
+        names = (knob, flag_of(knob))
+        for name in names:
+            if name in self.baseline_overrides:
+                return as_text(self.baseline_overrides[name])
+        reported = defaults.first_of(names, [effective, _FIXED_DEFAULTS])
+        if variables.is_variable(knob):
+            reported = variables.choice_of(domain.values(distribution), reported)
+        if reported is None and is_request_knob(knob) and None not in domain.values(distribution):
+            raise ConfigError(
+                f"no default of {knob!r} is known: give the baseline's value, e.g. '+baseline.{knob}=...'"
+            )
+        return defaults.default_among(distribution, reported)
 
     def contains(self, params: Mapping[str, Any]) -> bool:
         """Whether every knob's value lies within its range or among its choices."""

@@ -7,7 +7,9 @@ import pytest
 from objectives import Estimate, Measurement, MemoryParts, RequestRecord
 from objectives.memory import (
     ActivationMemory,
+    ContextMemory,
     DeviceMemory,
+    GraphMemory,
     KvMemory,
     MemoryNeeded,
     ProcessTreeMemory,
@@ -37,6 +39,17 @@ def test_activations_count_where_the_device_reports_them() -> None:
     assert (estimate.value, estimate.low) == (6400.0, 3900.0)
 
 
+def test_graphs_and_context_of_a_gpu_count_where_they_are_known() -> None:
+    parts = replace(PARTS, graphs_bytes=300, context_bytes=50)
+    estimate = MemoryNeeded().estimate(_measured(parts, USE))
+    assert estimate is not None and (estimate.value, estimate.low) == (6350.0, 3850.0)
+    reserved = ReservedMemory().estimate(_measured(parts, USE))
+    assert reserved is not None and reserved.value == 11_350
+    figures = [objective.estimate(_measured(parts, USE)) for objective in (GraphMemory(), ContextMemory())]
+    assert [figure.value for figure in figures if figure is not None] == [300, 50]
+    assert GraphMemory().estimate(_measured(PARTS, USE)) is None
+
+
 def test_a_larger_reserved_pool_alone_needs_no_more() -> None:
     small = MemoryNeeded().estimate(_measured(PARTS, [(11.0, 0.5)]))
     large = MemoryNeeded().estimate(_measured(replace(PARTS, kv_pool_bytes=100_000), [(11.0, 0.05)]))
@@ -51,7 +64,7 @@ def test_one_reading_is_a_point() -> None:
 def test_a_machine_that_cannot_be_seen_has_no_memory_figure() -> None:
     for objective in (
         MemoryNeeded(), WeightMemory(), KvMemory(), ActivationMemory(), ReservedMemory(), ProcessTreeMemory(),
-        DeviceMemory(),
+        DeviceMemory(), GraphMemory(), ContextMemory(),
     ):  # fmt: skip
         assert objective.estimate(_measured(None, USE)) is None
 

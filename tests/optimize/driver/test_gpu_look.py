@@ -18,6 +18,7 @@ GIB = 1 << 30
 PUBLISHED, INT8 = Recipe("published"), Recipe("int8", "bfloat16", "W8A8")
 FP8, INT4 = Recipe("fp8", "auto", "FP8_DYNAMIC"), Recipe("int4", "auto", "W4A16")
 SMOOTH = Recipe("smooth", "float16", modifiers={"SmoothQuantModifier": {}, "QuantizationModifier": {"scheme": "W8A8"}})
+FP8_TENSOR = Recipe("fp8_tensor", flags={"quantization": "fp8_per_tensor"})
 NOBODY = 4_000_001
 
 
@@ -91,6 +92,7 @@ def notes(gpus: Sequence[Gpu], *recipes: Recipe, flags: Mapping[str, Any] | None
         ((8, 6), [PUBLISHED, INT8, FP8], "FP8_DYNAMIC (from 8.9 on; fp8)", "published,int8"),
         ((7, 0), [PUBLISHED, INT8, FP8, SMOOTH], "bfloat16 (from 8.0 on; int8) and W8A8 (from 7.5 on; int8, smooth) "
          "and FP8_DYNAMIC (from 8.9 on; fp8)", "published"),
+        ((8, 6), [PUBLISHED, FP8_TENSOR], "fp8_per_tensor (from 8.9 on; fp8_tensor)", "published"),
         ((7, 5), [Recipe("bf16", "bfloat16")], "bfloat16 (from 8.0 on; bf16)", "published,fp16"),
     ],
 )  # fmt: skip

@@ -83,3 +83,12 @@ def test_other_failures_under_load_prove_nothing_about_other_studies() -> None:
     seconds = {"engine_start": 2.0, "total": 20.0}
     failed = record(TrialConfig(ENGINE, RequestConfig(1)), "infeasible", "crash: engine ended during load", seconds)
     assert KnownFailures([], [failed]).find(TrialConfig(ENGINE, RequestConfig(1))) is None
+
+
+def test_passing_trouble_of_a_gpu_that_was_taken_for_a_refusal_is_tried_again() -> None:
+    config = TrialConfig(ENGINE, RequestConfig(1))
+    reason = (
+        "refused: engine exited with code 1 during start: ValueError: Free memory on device cuda:0 (41.3/79.1 GiB) on "
+        "startup is less than desired GPU memory utilization (0.92, 72.77 GiB)."
+    )
+    assert KnownFailures([record(config, "infeasible", reason, {"total": 1.0})]).find(config) is None

@@ -17,7 +17,16 @@ import pytest
 from optimize.config.measuring import Guard, Load
 from optimize.config.schema import Recipe
 from optimize.driver import look as module
-from optimize.driver.look import Reading, await_quiet, kv_bytes, look, reading, shortages, wait_for_quiet
+from optimize.driver.look import (
+    Reading,
+    await_quiet,
+    checkpoint_bytes,
+    kv_bytes,
+    look,
+    reading,
+    shortages,
+    wait_for_quiet,
+)
 from optimize.engine.vllm import VllmLauncher
 from optimize.hardware import Gpu
 
@@ -100,7 +109,7 @@ def _plan(tmp_path: Path, **changes: Any) -> Any:
     launcher = VllmLauncher(env={"VLLM_CPU_KVCACHE_SPACE": "3"})
     config = SimpleNamespace(
         model=SimpleNamespace(path=str(tmp_path), flags={}), cache_dir=str(tmp_path / "no/such/cache"),
-        load=Load(arrivals=None),
+        cache_max_gib=50.0, load=Load(arrivals=None),
     )  # fmt: skip
     space = SimpleNamespace(recipes_needed=lambda: [Recipe("published"), Recipe("int8", "bfloat16", "W8A8")])
     parts = {"launcher": launcher, "config": config, "space": space, "folder": tmp_path / "out",
@@ -148,12 +157,31 @@ def test_a_disk_needs_room_for_the_checkpoints_to_make(tmp_path: Path, machine: 
     machine.disk = 5 * GIB
     (line,) = shortages(_plan(tmp_path))
     assert (
-        "5.0 GiB are free on the disk of cache_dir=" in line and "(100 % used), and the study may need 11.0 GiB" in line
+        "5.0 GiB are free on the disk of cache_dir=" in line and "(100 % used), and the study may need 7.0 GiB" in line
     )
     machine.disk = GIB // 2
     assert [("cache_dir" in line, "output_dir" in line) for line in shortages(_plan(tmp_path))] == [
         (True, False), (False, True),
     ]  # fmt: skip
+
+
+def test_a_cache_that_keeps_less_than_a_studys_checkpoints_is_named_with_the_size_that_does(
+    tmp_path: Path, machine: SimpleNamespace
+) -> None:
+    machine.weights = 16 * GIB
+    modifier = {"QuantizationModifier": {"scheme": "W4A16"}}
+    recipes = [
+        Recipe("published"),
+        Recipe("int4", modifiers=modifier),
+        Recipe("fp8_tensor", flags={"quantization": "x"}),
+    ]
+    eight = [Recipe(name, scheme="W8A8") for name in "abcde"]
+    assert checkpoint_bytes(recipes, 10 * GIB) == 4 * GIB
+    space = SimpleNamespace(recipes_needed=lambda: [*recipes, *eight])
+    (line,) = shortages(_plan(tmp_path, space=space))
+    assert line.startswith("the checkpoints of this study take about 54.4 GiB, and the cache keeps 50 GiB")
+    assert line.endswith("unless you set cache_max_gib=55 or more")
+    assert list(shortages(_plan(tmp_path, space=SimpleNamespace(recipes_needed=lambda: [*recipes, *eight[1:]])))) == []
 
 
 def test_somebody_elses_engine_is_short_of_nothing_here(tmp_path: Path, machine: SimpleNamespace) -> None:

@@ -2,7 +2,15 @@
 
 import pytest
 
-from optimize.engine.failures import MAX_EVIDENCE, MAX_LINE, classify, decisive_lines, lacks_kernel, port_was_taken
+from optimize.engine.failures import (
+    MAX_EVIDENCE,
+    MAX_LINE,
+    classify,
+    decisive_lines,
+    device_trouble,
+    lacks_kernel,
+    port_was_taken,
+)
 from optimize.errors import FailureKind
 
 START = """\
@@ -164,6 +172,41 @@ def test_the_message_has_exit_phase_and_cause(exit_code: int | None, how: str) -
 def test_a_port_in_use_is_recognized() -> None:
     assert port_was_taken(START + "OSError: [Errno 98] Address already in use\n")
     assert not port_was_taken(_core_failure(NO_KERNEL))
+
+
+# What says nothing about the configuration
+
+SHORT = (
+    "ValueError: Free memory on device cuda:0 ({}/79.1 GiB) on startup is less than desired GPU memory utilization "
+    "(0.92, 72.77 GiB). Decrease GPU memory utilization or reduce GPU memory used by other processes."
+)
+
+
+@pytest.mark.parametrize(
+    ("line", "remedy"),
+    [
+        (SHORT.format("41.3"), "gpu_memory_utilization lower"),
+        ("AssertionError: Error in memory profiling. Initial free memory 40.1 GiB, current free memory 60.2", "ends"),
+        ("RuntimeError: The NVIDIA driver on your system is too old (found version 12020).", "newer NVIDIA driver"),
+        ("torch.AcceleratorError: CUDA error: CUDA driver version is insufficient for CUDA runtime version", "newer"),
+        ("RuntimeError: No CUDA GPUs are available", "nvidia-smi"),
+        ("torch.AcceleratorError: CUDA error: CUDA-capable device(s) is/are busy or unavailable", "nvidia-smi"),
+        ("torch.AcceleratorError: CUDA error: an illegal memory access was encountered", "Xid"),
+        ("torch.AcceleratorError: CUDA error: uncorrectable ECC error encountered", "Xid"),
+        ("RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO for details)", "Xid"),
+    ],
+)
+def test_trouble_of_a_device_is_told_from_a_refusal_with_what_helps(line: str, remedy: str) -> None:
+    trouble = device_trouble(classify(_core_failure(line), 1, 0, "start").evidence[0])
+    assert trouble is not None and remedy in trouble
+
+
+@pytest.mark.parametrize(
+    "line",
+    [NO_KERNEL, HOST_OOM, *DEVICE_OOM, SHORT.format("78.6"), "ValueError: max_num_batched_tokens is too small", ""],
+)
+def test_what_a_configuration_asks_for_is_no_trouble_of_the_device(line: str) -> None:
+    assert device_trouble(line) is None
 
 
 # What is refused whatever else is set

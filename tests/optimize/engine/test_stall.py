@@ -13,7 +13,7 @@ from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.process import ColdTree, free_port
 from optimize.engine.stall import Effort, StallWatch, effort_of
 from optimize.engine.vllm_engine import VllmEngine
-from optimize.errors import EngineFailure, FailureKind
+from optimize.errors import EngineFailure, FailureKind, TransientFault
 
 LIMIT_S = 600.0
 WEEK_S = 7 * 86400
@@ -91,12 +91,25 @@ def test_the_work_of_processes_is_seen_and_of_those_that_they_outlived(tmp_path:
     assert after.cpu_s > before.cpu_s and after.traffic_bytes >= before.traffic_bytes
 
 
-def test_the_failure_names_phase_limit_and_last_line(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    script = "print('INFO [x.py:1] Starting to load model m...', flush=True); import time; time.sleep(60)"
+def _started(script: str, folder: Path) -> VllmEngine:
+    """An engine whose server is a few lines of Python."""
+    log = folder / "log"
     tree = ColdTree([sys.executable, "-S", "-c", script], dict(os.environ), log, grace_s=0)
-    endpoint = Endpoint(f"http://127.0.0.1:{free_port()}", "key", "m")
-    engine = VllmEngine(EngineConfig("m", "fp16"), tree, endpoint, log)
+    return VllmEngine(EngineConfig("m", "fp16"), tree, Endpoint(f"http://127.0.0.1:{free_port()}", "key", "m"), log)
+
+
+def test_a_start_that_met_trouble_of_the_gpu_is_worth_another_try(tmp_path: Path) -> None:
+    engine = _started("raise RuntimeError('No CUDA GPUs are available')", tmp_path)
+    try:
+        with pytest.raises(TransientFault, match=r"No CUDA GPUs are available; see whether nvidia-smi shows the GPU"):
+            engine.wait_ready(stall_s=60.0)
+    finally:
+        engine.stop()
+
+
+def test_the_failure_names_phase_limit_and_last_line(tmp_path: Path) -> None:
+    script = "print('INFO [x.py:1] Starting to load model m...', flush=True); import time; time.sleep(60)"
+    engine = _started(script, tmp_path)
     try:
         with pytest.raises(EngineFailure) as caught:
             engine.wait_ready(stall_s=1.0)

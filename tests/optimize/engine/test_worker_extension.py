@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from enum import Enum, IntEnum
 from types import SimpleNamespace
 from typing import Any
 
@@ -45,6 +46,50 @@ def test_the_data_type_is_reported_by_its_name() -> None:
         "dtype": "bfloat16",
         "max_model_len": 256,
     }
+
+
+class Mode(Enum):
+    """As vLLM's modes of CUDA graphs."""
+
+    FULL_AND_PIECEWISE = (2, 1)
+
+
+class Level(IntEnum):
+    """As vLLM's optimization levels."""
+
+    O2 = 2
+
+
+class CompilationConfig:
+    """As vLLM's, with a layer that has chosen its backend."""
+
+    def __init__(self) -> None:
+        backend = SimpleNamespace(get_name=lambda: "FLASH_ATTN")
+        self.cudagraph_mode, self.cudagraph_capture_sizes = Mode.FULL_AND_PIECEWISE, [1, 2, 4]
+        self.static_forward_context = {"layer 0": SimpleNamespace(), "layer 1": SimpleNamespace(attn_backend=backend)}
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("kv_cache_dtype", "auto"),
+        ("attention_backend", "FLASH_ATTN"),
+        ("performance_mode", "balanced"),
+        ("optimization_level", 2),
+        ("moe_backend", "triton"),
+        ("cudagraph_capture_sizes", [1, 2, 4]),
+        ("compilation_config", {"cudagraph_mode": "FULL_AND_PIECEWISE"}),
+        ("speculative_config", None),
+    ],
+)
+def test_a_flag_is_reported_wherever_vllm_keeps_it(flag: str, value: Any) -> None:
+    worker: Any = WorkerExtension()
+    worker.vllm_config = SimpleNamespace(
+        cache_config=SimpleNamespace(cache_dtype="auto"), attention_config=SimpleNamespace(backend=None),
+        compilation_config=CompilationConfig(), kernel_config=SimpleNamespace(moe_backend="triton"),
+        optimization_level=Level.O2, performance_mode="balanced", speculative_config=None,
+    )  # fmt: skip
+    assert worker.effective_values(flag) == ({} if value is None else {flag: value})
 
 
 def test_parameters_and_buffers_count_once_however_often_they_are_held() -> None:

@@ -70,6 +70,23 @@ def test_an_architecture_has_the_tensors_of_its_published_checkpoints(kind: str,
     assert name in stored_tensors(folder)
 
 
+def test_a_dummy_has_a_configuration_and_no_weights(tmp_path: Path) -> None:
+    message: list[str] = []
+    random = RandomWeights({**SHAPE, "num_hidden_layers": 32}, str(ROOT / "demo/model"), dummy=True)
+    dummy = Model("dummy", "made", {"load_format": "dummy"}, random)
+    folder = Path(materialized(dummy, tmp_path, message.append).path)
+    assert not list(folder.glob("*.safetensors")) and damage(folder) is None
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    assert (config["num_hidden_layers"], config["architectures"], config["eos_token_id"]) == (
+        32,
+        ["LlamaForCausalLM"],
+        2,
+    )
+    assert message == ["making dummy: a llama whose weights vLLM makes up"]
+    with pytest.raises(ConfigError, match=r"\+model\.flags\.load_format=dummy"):
+        materialized(dataclasses.replace(dummy, flags={}), tmp_path, message.append)
+
+
 @pytest.mark.parametrize(("dtype", "stored"), [("float16", "F16"), ("bfloat16", "BF16"), ("float32", "F32")])
 def test_weights_are_stored_in_the_data_type_asked_for(dtype: str, stored: str, tmp_path: Path) -> None:
     folder = Path(materialized(model(dtype=dtype), tmp_path, lambda _: None).path)

@@ -240,10 +240,49 @@ def test_the_baselines_engine_and_requests_have_what_the_user_has_set_for_it_and
     assert space_of(SERVING).vllm_defaults(CHECKPOINTS, params) == plain
 
 
-def test_an_unreported_default_must_be_configured_unless_null_is_a_choice() -> None:
-    with pytest.raises(ConfigError, match=r"\+baseline\.block_size="):
-        space_of({"block_size": [32, 64]}).baseline_params({})
-    assert space_of({"block_size": [None, 32]}).baseline_params({}) == ({"block_size": None}, [])
+@pytest.mark.parametrize(
+    ("knob", "choices", "reported", "value"),
+    [
+        ("kv_cache_dtype", ["auto", "fp8"], "auto", "auto"),
+        ("dtype", ["auto", "float32"], "bfloat16", "auto"),
+        ("attention_backend", ["FLASHINFER", "flash_attn"], "FLASH_ATTN", "flash_attn"),
+        ("attention_backend", [None, "FLASHINFER"], "FLASH_ATTN", None),
+        ("block_size", [None, 32], 128, None),
+        ("block_size", [None, 32], None, None),
+        ("optimization_level", [0, 2], 2, 2),
+        ("performance_mode", ["balanced", "throughput"], "balanced", "balanced"),
+        (
+            "compilation_config", ['{"cudagraph_mode": "NONE"}', '{"cudagraph_mode": "FULL"}'],
+            {"cudagraph_mode": "FULL", "mode": 3}, '{"cudagraph_mode": "FULL"}',
+        ),
+        ("cudagraph_capture_sizes", ["[1, 2]", "[1, 2, 4]"], [1, 2, 4], "[1, 2, 4]"),
+    ],
+)  # fmt: skip
+def test_the_choice_that_stands_for_vllms_default_is_the_baselines(
+    knob: str, choices: list[Any], reported: Any, value: Any
+) -> None:
+    effective = {} if reported is None else {knob: reported}
+    assert space_of({knob: choices}).baseline_params(effective) == ({knob: value}, [])
+
+
+def test_a_flag_that_vllm_does_not_report_is_left_to_it_where_choices_can_say_so() -> None:
+    space = space_of({"block_size": [32, 64]})
+    params, outside = space.baseline_params({})
+    assert (params, outside) == ({"block_size": None}, [])
+    assert list(getattr(space.including(params).distributions["block_size"], "choices", ())) == [32, 64, None]
+    assert space_of({"block_size": range_of(16, 64)}).baseline_params({}) == ({"block_size": 16}, ["block_size"])
+
+
+def test_a_whole_part_of_vllms_configuration_is_no_choice() -> None:
+    space = space_of({"compilation_config": ['{"cudagraph_mode": "NONE"}', '{"cudagraph_mode": "FULL"}']})
+    reported = {"compilation_config": {"cudagraph_mode": "PIECEWISE", "mode": 3}}
+    assert space.baseline_params(reported) == ({"compilation_config": None}, [])
+
+
+def test_a_field_of_requests_without_a_default_must_be_configured_unless_null_is_a_choice() -> None:
+    with pytest.raises(ConfigError, match=r"\+baseline\.top_k="):
+        space_of({"top_k": [32, 64]}).baseline_params({})
+    assert space_of({"top_k": [None, 32]}).baseline_params({}) == ({"top_k": None}, [])
 
 
 # Fingerprints

