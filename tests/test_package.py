@@ -130,17 +130,15 @@ def test_a_study_its_report_and_its_row_from_an_empty_folder(commands: Path, tmp
     assert {path.name for path in tmp_path.iterdir()} == {"mlruns", ".cache"}
 
 
-def test_a_study_of_the_users_own_in_the_folder_where_they_stand(commands: Path, tmp_path: Path) -> None:
+def test_a_study_of_the_users_own_and_the_tasks_of_the_project_in_the_folder_where_they_stand(
+    commands: Path, tmp_path: Path
+) -> None:
     (tmp_path / "conf/study").mkdir(parents=True)
     (tmp_path / "conf/study/mine.yaml").write_text(MINE, encoding="utf-8")
     rows = [json.dumps({"question": f"{i} old dogs"}) for i in range(9)]
     (tmp_path / "prompts.jsonl").write_text("\n".join(rows), encoding="utf-8")
-    measured = _run([commands / "vllm-optimize-measure", "+study=mine", *SIMULATED, "repeats=1"], tmp_path)
-    assert "workload: my prompts" in measured
-
-
-def test_the_harness_finds_the_tasks_that_come_with_the_project(commands: Path, tmp_path: Path) -> None:
     metric = "+metrics.accuracy={_target_: objectives.accuracy.Accuracy, limit: 6}"
-    measured = _run([commands / "vllm-optimize-measure", "+study=smoke", *SIMULATED, "repeats=1", metric], tmp_path)
+    measured = _run([commands / "vllm-optimize-measure", "+study=mine", *SIMULATED, "repeats=1", metric], tmp_path)
+    assert "workload: my prompts" in measured
     assert "\n| accuracy | " in measured and "\ntasks: everyday 1.0 (6 documents, " in measured
     assert len(list((tmp_path / ".cache/accuracy").iterdir())) == 1

@@ -151,16 +151,18 @@ def test_a_worker_that_is_killed_loses_no_trial(simulated: list[str], tmp_path: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_nothing_outlives_the_driver_and_the_same_command_goes_on(
-    optimize: Run, simulated: list[str], tmp_path: Path, number: signal.Signals
+    optimize: Run, simulated: list[str], tmp_path: Path
 ) -> None:
     options = [*simulated, SETS, "study.trials=3"]
-    process = start(options)
-    read_until(process, r"^trial 2 ")
-    process.send_signal(number)
-    process.communicate(timeout=280)
-    assert gone(str(tmp_path))
+    for number, begun in ((signal.SIGINT, 3), (signal.SIGKILL, 2)):  # the baseline and two trials, two trials
+        process = start(options)
+        for _ in range(begun):
+            read_until(process, r"^trial \d+ ")
+        process.send_signal(number)
+        process.communicate(timeout=280)
+        assert process.returncode == (130 if number is signal.SIGINT else -number)
+        assert gone(str(tmp_path))
     done = optimize(options)
     assert done.returncode == 0, done.stderr
     states = [t.state for t in stored(tmp_path / "out").get_trials()]
