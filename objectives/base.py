@@ -156,6 +156,8 @@ class Measurement:
         reference_logprobs: Workload row -> (sum of the log-probabilities of the reference's tokens under the model,
             number of these tokens).
         task_scores: Key of an accuracy -> task -> score of each of its documents, between 0 and 1.
+        capacity: Load that the engine carries within the service-level objective, in 1/s or users, where that was
+            searched for: the records are those of all probes then, and the window is within one at or below it.
     """
 
     records: Sequence[RequestRecord]
@@ -168,6 +170,7 @@ class Measurement:
     answers: Mapping[int, str] = field(default_factory=dict)
     reference_logprobs: Mapping[int, tuple[float, int]] = field(default_factory=dict)
     task_scores: Mapping[str, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    capacity: Estimate | None = None
 
     @property
     def window_s(self) -> float:

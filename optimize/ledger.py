@@ -70,6 +70,7 @@ class TrialRecord:
         dtype: Format and data type, see `optimize.evaluation.data_type`; empty where recipe and flags say all.
         audit: The client's own figures over the window; see `optimize.load.audit.Audit`.
         pace: The baseline's `optimize.load.pace.Pace`, which the limits of the load follow; empty without limits.
+        capacity: The probes of its search for a capacity; see `optimize.outcome.Evaluation`.
         disturbed: What disturbed the machine during the window, in words.
         cut_short: Why the window was closed early; empty where it was not.
         repeated: Why earlier measurements of the trial were rejected, in words.
@@ -101,6 +102,7 @@ class TrialRecord:
     dtype: str = ""
     audit: dict[str, Any] = field(default_factory=dict)
     pace: dict[str, float] = field(default_factory=dict)
+    capacity: dict[str, Any] = field(default_factory=dict)
     disturbed: list[str] = field(default_factory=list)
     cut_short: str = ""
     repeated: list[str] = field(default_factory=list)
@@ -129,7 +131,7 @@ class TrialRecord:
         self.answers_key, self.new_engine = evaluation.answers_key, evaluation.new_engine
         self.audit, self.paired = dict(evaluation.audit), dict(evaluation.paired)
         self.disturbed, self.repeated = list(evaluation.disturbances), redact_all(list(evaluation.repeats))
-        self.cut_short, self.dtype = evaluation.cut_short, evaluation.dtype
+        self.cut_short, self.dtype, self.capacity = evaluation.cut_short, evaluation.dtype, dict(evaluation.capacity)
         self.pace = dict(evaluation.pace) if self.role is Role.BASELINE else self.pace
         self.seconds = {**self.seconds, **evaluation.seconds}
         self.ended_at = time.time()

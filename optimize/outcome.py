@@ -82,6 +82,8 @@ class Evaluation:
         new_engine: Whether the trial needed an engine of its own, rather than the one that was live.
         dtype: Format and data type, see `optimize.evaluation.data_type`; empty where recipe and flags say all.
         pace: How fast the engine answered in the window; see `optimize.load.pace.Pace`.
+        capacity: The probes of a search for a capacity, `optimize.capacity.Capacity` as a mapping, and its "slo"; empty
+            where the load was none.
     """
 
     outcome: Outcome
@@ -95,3 +97,4 @@ class Evaluation:
     new_engine: bool = True
     dtype: str = ""
     pace: Mapping[str, Any] = field(default_factory=dict)
+    capacity: Mapping[str, Any] = field(default_factory=dict)

@@ -32,10 +32,12 @@ from optimize.files import check_writable
 from optimize.hardware import gpu_settings, machine
 from optimize.harness.process import check_harness, describe
 from optimize.ledger import study_folder
-from optimize.load.arrivals import Arrivals, Trace
+from optimize.load.arrivals import Arrivals, ClosedLoop, Trace
 from optimize.load.fixed_length import by_iterations
+from optimize.load.levels import auto_setting, without_auto
 from optimize.load.refused_rows import without_refused
 from optimize.load.scoring import check_scores, reference_of, signature_of
+from optimize.load.service_level import check_capacity, check_objectives, load_in_words
 from optimize.model.hashes import model_hash
 from optimize.model.hub import fetch_models
 from optimize.model.sources import materialized
@@ -83,6 +85,12 @@ class Plan:
     signature: Mapping[str, str]
     reference: str = WORKLOAD
 
+    @property
+    def users(self) -> int | None:
+        """Users of a closed loop that are the same in all trials; None of other loads."""
+        varies = self.config.load.capacity.search or auto_setting(self.config.load.arrivals)
+        return self.arrivals.users if isinstance(self.arrivals, ClosedLoop) and not varies else None
+
     def engine_settings(self) -> str:
         """Hash of the settings that all engines of this study share and on which it depends whether one starts."""
         hardware = self.config.hardware  # the price has no influence on an engine
@@ -128,7 +136,9 @@ def make_plan(config: StudyConfig) -> Plan:
     limits = make_limits(read_bounds(config.constraints), metrics)
     check_files([*config.recipes.values(), config.quantization])
     config = _with_weights(config, objectives, metrics, limits)
-    arrivals: Arrivals = build(config.load.arrivals, "load.arrivals")
+    arrivals: Arrivals = build(without_auto(config.load.arrivals), "load.arrivals")
+    check_capacity(config, arrivals, space.widest_beam())
+    check_objectives(config, arrivals, objectives, [metrics[limit.metric] for limit in limits])
     config = dataclasses.replace(config, load=by_iterations(config.load, arrivals))
     launcher: Launcher = build(config.engine, "engine")
     _check_launcher(launcher, space, config, objectives)
@@ -262,7 +272,7 @@ def _signature(config: StudyConfig, launcher: Launcher, arrivals: Arrivals, work
         "model": f"{config.model.name} {model_hash(config.model.path, Path(config.cache_dir))}",
         **({"source": config.model.source} if config.model.source else {}),
         "workload": f"{workload.name} {workload.hash}",
-        "load": f"{arrivals.describe()}; {_lengths(config.load)}",
+        "load": f"{load_in_words(config, arrivals)}; {_lengths(config.load)}",
         "seed": str(config.study.seed),
         **({"asks": asked} if asked else {}),
     }

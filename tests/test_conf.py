@@ -23,7 +23,7 @@ GROUPS = {
     "alerts", "model", "engine", "space", "quantization", "workload", "load", "objectives", "constraints", "sampler",
     "scenario", "tracking", "executor", "hardware", "study",
 }  # fmt: skip
-STUDIES = ["smoke", "chat", "bulk", "abtest"]
+STUDIES = ["smoke", "chat", "bulk", "abtest", "capacity"]
 LEFT_OPEN = {
     "engine=remote": "engine.base_url=http://127.0.0.1:8000",
     "load=trace": "load.arrivals.path=tests/data/trace.jsonl",
@@ -104,26 +104,29 @@ def test_studies_fit_together(choice: str) -> None:
     config = _study(choice)
     assert config.study.name == choice
     assert config.scenario.name == ("chat" if choice == "smoke" else choice)
-    others = {"accuracy", "perplexity"}  # which count where they are objectives
+    others = {"accuracy", "perplexity", "capacity_users"}  # which count where they are objectives
     assert set(config.scenario.weights) <= {*config.objectives, *others}
     assert make_limits(read_bounds(config.constraints), {**config.metrics, **config.objectives})
-    assert {"quantization", "batch_size", "beam_size"} <= set(_space(config).distributions)
+    streamed = choice == "capacity"  # whose limit on the first token beams show nothing of
+    assert {"quantization", "batch_size", *([] if streamed else ["beam_size"])} <= set(_space(config).distributions)
 
 
 @pytest.mark.parametrize(
     ("choice", "workload"),
-    [("smoke", "completions"), ("chat", "conversations"), ("bulk", "documents"), ("abtest", "completions")],
+    [
+        ("smoke", "completions"),
+        ("chat", "conversations"),
+        ("bulk", "documents"),
+        ("abtest", "completions"),
+        ("capacity", "conversations"),
+    ],  # fmt: skip
 )
 def test_the_studies_of_a_real_model_have_its_prompts_and_fit_together(choice: str, workload: str) -> None:
     config = _compose("model=smollm2", f"+study=smollm2/{choice}")
     assert (config.study.name, config.workload.name) == (f"{choice}_smollm2", workload)
     assert make_limits(read_bounds(config.constraints), {**config.metrics, **config.objectives})
-    assert set(config.objectives) == {
-        "qps",
-        "p99_latency_s",
-        "memory_bytes",
-        "perplexity",
-    }  # BLEU against own free text
+    speed = {"capacity_per_s"} if choice == "capacity" else {"qps", "p99_latency_s"}
+    assert set(config.objectives) == {*speed, "memory_bytes", "perplexity"}  # BLEU is against own free text
     assert set(config.scenario.weights) >= set(config.objectives)
     core = set() if choice == "smoke" else {"env.VLLM_CPU_NUM_OF_RESERVED_CPU"}
     assert set(_space(config).distributions) == {"quantization", "batch_size", *core}

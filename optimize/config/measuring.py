@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from optimize.config.bounds import bounded, not_negative, positive
+from optimize.config.capacity import CapacitySearch
 
 AUTO, WORKLOAD, BASELINE = "auto", "workload", "baseline"
 """What answers are scored against."""
@@ -196,6 +197,7 @@ class Load:
             disturbed is run again; null does not look at the machine.
         guard: Limits beyond which a measurement is repeated.
         iterations: A fixed number of warm-up and measured iterations in place of all lengths above.
+        capacity: The search for the load that the engine carries within the SLO, in place of one load.
     """
 
     arrivals: Any = MISSING
@@ -218,6 +220,7 @@ class Load:
     quiet_wait_s: float | None = not_negative(60.0)
     guard: Guard = field(default_factory=Guard)
     iterations: Iterations = field(default_factory=Iterations)
+    capacity: CapacitySearch = field(default_factory=CapacitySearch)
 
 
 @dataclass

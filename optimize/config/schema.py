@@ -14,6 +14,7 @@ from omegaconf import MISSING
 
 from optimize.config import device
 from optimize.config.bounds import bounded, not_negative, positive
+from optimize.config.capacity import ServiceLevel
 from optimize.config.certify import Certify
 from optimize.config.deploy import Alerts, Deploy, Hardware, Price
 from optimize.config.measuring import Load, Quality, WorkloadSource
@@ -282,6 +283,7 @@ class StudyConfig:
     workload: WorkloadSource = field(default_factory=WorkloadSource)
     quality: Quality = field(default_factory=Quality)
     load: Load = field(default_factory=Load)
+    slo: ServiceLevel = field(default_factory=ServiceLevel)
     at: dict[str, Any] = field(default_factory=dict)
     """Knob -> value of the configuration for `measure`, `serve` and `certify`; others stay at vLLM's defaults."""
     repeats: int = bounded(3, least=1)

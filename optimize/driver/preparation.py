@@ -12,6 +12,7 @@ from optimize.driver.known_failures import KnownFailures
 from optimize.driver.session import Session
 from optimize.engine.base import TrialConfig
 from optimize.evaluation.answers import Answers, answers_key
+from optimize.evaluation.auto_level import is_auto
 from optimize.executor.base import Job
 from optimize.ledger import TrialRecord
 from optimize.outcome import ROLE, Infeasible, Role
@@ -89,7 +90,9 @@ class Preparation:
             hold: Called before the load: from then on nothing may run in the background.
         """
         answers = self.answers.to_send(answers_key(config))
-        return Job(config, record, self._futility(config, record), answers, hold, self._session.references)
+        plan = self._session.plan
+        arrivals = plan.arrivals if is_auto(plan) else None
+        return Job(config, record, self._futility(config, record), answers, hold, self._session.references, arrivals)
 
     def _futility(self, config: TrialConfig, record: TrialRecord) -> Futility | None:
         """The figures against which a trial of the search may be cut short; None where it is measured in full."""

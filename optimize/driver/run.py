@@ -112,6 +112,7 @@ def _run_session(
     Returns:
         0, or 1 if raw data of the study are damaged, which the report has named: nothing makes them again.
     """
+    from optimize.driver.auto_level import at_auto_level
     from optimize.driver.baseline import with_defaults
     from optimize.driver.loop import Loop
     from optimize.driver.references import signed, study_references
@@ -139,6 +140,7 @@ def _run_session(
         if suggestion := hint(plan, executor.machine):
             progress.say(suggestion)
         bound_cache(plan.config, progress.say)
+        plan = at_auto_level(plan, study, executor, checkpoints, progress)
         references = study_references(plan, study, executor, progress)
         session = Session(
             signed(plan, references), study, tracker.ledger, tracker, progress, checkpoints, broken, progress.deadline,
@@ -213,7 +215,7 @@ def _opening(plan: Plan, study: optuna.Study, where: str) -> str:
     return (
         f"study {settings.name}: {settings.trials} trials and the baseline{resumed}\n"
         f"  model {plan.config.model.name}, workload {plan.workload.name} ({len(plan.workload.prompts)} prompts), "
-        f"{plan.arrivals.describe()}\n  {plan.launcher.version()} on {plan.signature['machine']}\n"
+        f"{plan.signature['load'].partition(';')[0]}\n  {plan.launcher.version()} on {plan.signature['machine']}\n"
         + (f"  {where}\n" if where else "")
         + f"  results in {plan.folder}; watch them with scripts/ui"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 
 from objectives import Measurement, RequestRecord
@@ -15,9 +15,11 @@ from optimize.engine.pool import EnginePool, Lease
 from optimize.engine.startup import keyed
 from optimize.errors import EngineFailure, OptimizeError, TransientFault
 from optimize.evaluation.answers import AnswerStore, answers_key
+from optimize.evaluation.capacity import CapacityMeasurement, GuardedProber, seed_of
+from optimize.evaluation.closing import hopeless, precise
 from optimize.evaluation.data_type import data_type_of
 from optimize.evaluation.engine_scores import engine_scores
-from optimize.evaluation.estimates import estimate_all, relative_half_width
+from optimize.evaluation.estimates import estimate_all
 from optimize.evaluation.interference import Machine, disturbances
 from optimize.evaluation.pairs import paired_with_baseline
 from optimize.evaluation.references import References, texts_of
@@ -31,7 +33,8 @@ from optimize.ledger import Ledger, TrialRecord
 from optimize.load.clients import Clients
 from optimize.load.clock import Clock, MonotonicClock
 from optimize.load.generator import LoadControl, LoadResult, Traffic, run_load
-from optimize.load.window import Glimpse, Hopeless, Precise
+from optimize.load.prober import LiveProber, ProbeLoad
+from optimize.load.window import Glimpse, Hopeless
 from optimize.outcome import Completed, Evaluation, Failed, Outcome
 from optimize.plan import Plan
 
@@ -158,6 +161,8 @@ class Evaluator:
             EngineFailure: the engine died, or does not serve the load.
             TransientFault: the client was too slow for its figures.
         """
+        if self.plan.config.load.capacity.search:
+            return self._capacity(task, lease)
         guard, notes, began = self.plan.config.load.guard, task.notes, self.clock.now()
         repeats_max = guard.repeats if task.record.confirms is None else _CONFIRMATION_REPEATS * guard.repeats
         for repeat in range(repeats_max + 1):
@@ -174,7 +179,7 @@ class Evaluator:
             if repeat < repeats_max:
                 notes.repeats += objections
             if client_problems and result.audit.client_cpu > guard.client_cpu_max / 2:
-                self.clients.grow(self.plan.config.load.clients_max or len(os.sched_getaffinity(0)))
+                self._grow()
         if client_problems and notes.disturbances and task.record.baseline:
             notes.disturbances += client_problems  # without a baseline there is no study: it is flagged instead
             client_problems = []
@@ -190,17 +195,13 @@ class Evaluator:
 
     def _load(self, task: Task, lease: Lease) -> tuple[LoadResult, Measurement]:
         """Run one load and observe it."""
-        engine, plan, config = lease.engine, self.plan, task.config
-        answers, later = self._answers_so_far(task.notes.answers_key)
-        traffic = Traffic(plan.workload, config.request, plan.arrivals, plan.config.load, plan.config.study.seed, later)
-        machine = Machine(lambda: [*engine.pids, *self.clients.pids]) if engine.pids else None
-        with self.telemetry(engine, machine).sampling() as telemetry:
-            control = LoadControl(
-                lambda name: self._begin(task, name), clock=self.clock,
-                first_answers=config.request.beam_size not in lease.answered,
-                give_up_s=task.give_up_s(plan.limits), pace=task.pace,
-                effort=lambda since: effort_in(telemetry.series(since)),
-                precise=self._precise(config),
+        engine, config = lease.engine, task.config
+        traffic, answers = self._traffic(task)
+        with self._sampled(engine) as telemetry:
+            control = replace(
+                self._control(task, lease, telemetry),
+                give_up_s=task.give_up_s(self.plan.limits),
+                precise=precise(self.plan, lambda glimpse: self._glimpsed(config, glimpse)),
                 hopeless=self._hopeless(task, engine, telemetry),
             )  # fmt: skip
             began = self.clock.now()
@@ -208,7 +209,7 @@ class Evaluator:
                 result = run_load(self.clients, engine, traffic, control)
             except EngineFailure as failure:
                 so_far = Measurement([], 0.0, self.clock.now() - began, {}, series=telemetry.series(began))
-                failure.disturbances = tuple(disturbances(so_far, plan.config.load.guard))
+                failure.disturbances = tuple(disturbances(so_far, self.plan.config.load.guard))
                 raise
         lease.answered.add(config.request.beam_size)
         task.notes.seconds |= phases_s(result)
@@ -216,6 +217,48 @@ class Evaluator:
         measurement = self._measurement(config, records, result.window_start_s, result.window_end_s)
         series = telemetry.series(result.began_at)
         return result, replace(measurement, series=series, memory=engine.memory(), answers=answers)
+
+    def _capacity(self, task: Task, lease: Lease) -> Measurement:
+        """Search for the capacity, in place of one load, and observe it."""
+        engine, guard = lease.engine, self.plan.config.load.guard
+        traffic, answers = self._traffic(task)
+        with self._sampled(engine) as telemetry:
+            control, traffic = self._control(task, lease, telemetry), replace(traffic, seed=seed_of(self.plan, task))
+            prober = LiveProber(self.clients, engine, traffic, control, self.plan.config.slo.latency_max_s)
+
+            def measured(records: Sequence[RequestRecord], start_s: float, end_s: float) -> Measurement:
+                records = counted(records, engine.endpoint.access.tokenizer)
+                measurement = self._measurement(task.config, records, start_s, end_s)
+                return replace(measurement, series=telemetry.series(prober.began_at), answers=answers)
+
+            def disturbed(last: ProbeLoad) -> list[str]:
+                return disturbances(measured([], last.start_s, last.end_s), guard)
+
+            guarded = GuardedProber(prober, guard, disturbed, self._grow)
+            measurement = CapacityMeasurement(self.plan, task, guarded, measured).run()
+        lease.answered.add(task.config.request.beam_size)
+        return measurement
+
+    def _traffic(self, task: Task) -> tuple[Traffic, Mapping[int, str]]:
+        """The requests of a trial, and the answers that the study got to them before."""
+        plan = self.plan
+        answers, later = self._answers_so_far(task.notes.answers_key)
+        seed = plan.config.study.seed
+        return Traffic(plan.workload, task.config.request, plan.arrivals, plan.config.load, seed, later), answers
+
+    def _sampled(self, engine: Engine) -> AbstractContextManager[Sampler]:
+        machine = Machine(lambda: [*engine.pids, *self.clients.pids]) if engine.pids else None
+        return self.telemetry(engine, machine).sampling()
+
+    def _control(self, task: Task, lease: Lease, telemetry: Sampler) -> LoadControl:
+        return LoadControl(
+            lambda name: self._begin(task, name), clock=self.clock,
+            first_answers=task.config.request.beam_size not in lease.answered, pace=task.pace,
+            effort=lambda since: effort_in(telemetry.series(since)),
+        )  # fmt: skip
+
+    def _grow(self) -> bool:
+        return self.clients.grow(self.plan.config.load.clients_max or len(os.sched_getaffinity(0)))
 
     def _measurement(
         self, config: TrialConfig, records: Sequence[RequestRecord], start_s: float, end_s: float
@@ -249,29 +292,16 @@ class Evaluator:
 
     # --- when a window may close --------------------------------------------------------------------------------
 
-    def _precise(self, config: TrialConfig) -> Precise:
-        """Whether every metric named in `load.precision` has an interval narrow enough."""
-        targets = self.plan.config.load.precision
-
-        def precise(glimpse: Glimpse) -> bool:
-            measurement = self._measurement(config, glimpse.records, glimpse.start_s, glimpse.end_s)
-            estimates = {name: self.plan.metrics[name].estimate(measurement) for name in targets}
-            return all(e is None or relative_half_width(e) <= targets[name] for name, e in estimates.items())
-
-        return precise
+    def _glimpsed(self, config: TrialConfig, glimpse: Glimpse) -> Measurement:
+        return self._measurement(config, glimpse.records, glimpse.start_s, glimpse.end_s)
 
     def _hopeless(self, task: Task, engine: Engine, telemetry: Sampler) -> Hopeless:
-        """Why the trial cannot matter any more, judged by the cheap metrics alone: quality is left out."""
-        futility = task.futility
-        if futility is None:
+        if task.futility is None:
             return lambda _: None
-        names = {*futility.directions, *(limit.metric for limit in futility.limits)}
-        metrics = {name: m for name, m in self.plan.metrics.items() if name in names and not m.same_sample}
         memory = engine.memory()
 
-        def hopeless(glimpse: Glimpse) -> str | None:
+        def measured(glimpse: Glimpse) -> Measurement:
             series = telemetry.series(glimpse.began_at)
-            measurement = self._measurement(task.config, glimpse.records, glimpse.start_s, glimpse.end_s)
-            return futility.hopeless(estimate_all(replace(measurement, series=series, memory=memory), metrics))
+            return replace(self._glimpsed(task.config, glimpse), series=series, memory=memory)
 
-        return hopeless
+        return hopeless(task.futility, self.plan, measured)

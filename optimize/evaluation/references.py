@@ -141,7 +141,7 @@ def _cached(plan: Plan) -> list[Path]:
 
 def _users(plan: Plan) -> int:
     """Requests at a time: the users of the study's load; a schedule has none, and a few stand in for them."""
-    return plan.arrivals.users if isinstance(plan.arrivals, ClosedLoop) else _USERS
+    return plan.users or _USERS
 
 
 def references_of(plan: Plan, pool: EnginePool, clients: Clients, phase: Callable[[str], None]) -> References | None:

@@ -29,6 +29,7 @@ class Notes:
     cut_short: str = ""
     paired: dict[str, Any] = field(default_factory=dict)
     pace: dict[str, Any] = field(default_factory=dict)
+    capacity: dict[str, Any] = field(default_factory=dict)
     new_engine: bool = True
     dtype: str = ""
 

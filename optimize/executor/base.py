@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from optimize.capacity import Capacity
 from optimize.decision.futility import Futility
 from optimize.engine.base import EngineConfig, TrialConfig
 from optimize.errors import EngineFailure
 from optimize.evaluation.answers import SentAnswers
 from optimize.evaluation.references import References
 from optimize.ledger import TrialRecord
+from optimize.load.arrivals import Arrivals
 from optimize.outcome import Evaluation
+from optimize.plan import Plan
 
 
 def nothing() -> None:
@@ -31,6 +34,7 @@ class Job:
         answers: Earlier answers of the study by the same model and decoding, and those of the baseline.
         hold: Called before the load by an executor of one engine: from then on nothing may run in the background.
         references: The unquantized model's own answers, where these are what answers are scored against.
+        arrivals: The load, where its level was found by the study; None for that of the configuration.
     """
 
     config: TrialConfig
@@ -39,6 +43,11 @@ class Job:
     answers: SentAnswers = field(default_factory=SentAnswers)
     hold: Callable[[], None] = nothing
     references: References | None = None
+    arrivals: Arrivals | None = None
+
+    def planned(self, plan: Plan) -> Plan:
+        """The plan with this job's load."""
+        return plan if self.arrivals is None else replace(plan, arrivals=self.arrivals)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +102,13 @@ class Executor(Protocol):
 
         Raises:
             EngineFailure, TransientFault: as `optimize.evaluation.references.ask`.
+        """
+
+    def capacity(self, config: TrialConfig) -> Capacity:
+        """Find what a configuration carries within the SLO; its engine stays for the next job of its configuration.
+
+        Raises:
+            EngineFailure, TransientFault, ConfigError: as `optimize.evaluation.auto_level.ask`.
         """
 
     def submit(self, slot: int, job: Job) -> None:

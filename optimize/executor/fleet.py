@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from optimize.engine.base import EngineConfig
+from optimize.capacity import Capacity
+from optimize.engine.base import EngineConfig, TrialConfig
 from optimize.errors import ConfigError, EngineFailure, OptimizeError, TransientFault
 from optimize.evaluation.references import References
 from optimize.executor.base import Done, Job, nothing
@@ -19,6 +20,7 @@ from optimize.executor.worker import (
     ALIKE,
     Answer,
     Answered,
+    Carries,
     Effective,
     JobError,
     Lost,
@@ -148,7 +150,12 @@ class Fleet:
         assert isinstance(answer, Answered)
         return answer.references
 
-    def _asked(self, method: str, *arguments: Any) -> Effective | Answered | Refusals:
+    def capacity(self, config: TrialConfig) -> Capacity:
+        answer = self._asked("capacity", config)
+        assert isinstance(answer, Carries)
+        return answer.capacity
+
+    def _asked(self, method: str, *arguments: Any) -> Effective | Answered | Refusals | Carries:
         """The answer of a free worker to a question; the worker gets the next job.
 
         Raises:
@@ -168,7 +175,7 @@ class Fleet:
                 self._idle.insert(0, slot)
                 break
         match answer:
-            case Effective() | Answered() | Refusals():
+            case Effective() | Answered() | Refusals() | Carries():
                 return answer
             case JobError(Infeasible(kind, reason, evidence)):
                 raise EngineFailure(kind, reason, evidence)
@@ -203,7 +210,7 @@ class Fleet:
                 self._give_up(slot, f"the worker on {host} cannot serve this study: {reason}")
             case Result():
                 self._receive(slot, message)
-            case Effective() | Answered() | Refusals() | JobError() if slot in self._answers:
+            case Effective() | Answered() | Refusals() | Carries() | JobError() if slot in self._answers:
                 self._answers[slot] = message
             case JobError(outcome):
                 self._finish(slot, Done(slot, self._jobs[slot].record, Evaluation(outcome), False))

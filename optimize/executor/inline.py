@@ -8,9 +8,11 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, Self
 
-from optimize.engine.base import EngineConfig
+from optimize.capacity import Capacity
+from optimize.engine.base import EngineConfig, TrialConfig
 from optimize.engine.pool import EnginePool
 from optimize.errors import EngineFailure
+from optimize.evaluation import auto_level
 from optimize.evaluation.evaluator import Evaluator
 from optimize.evaluation.references import References, ask
 from optimize.evaluation.starting import watched
@@ -71,6 +73,9 @@ class Inline:
     def references(self) -> References:
         return ask(self._plan, self._pool, self._clients, self._phase)
 
+    def capacity(self, config: TrialConfig) -> Capacity:
+        return auto_level.ask(self._plan, config, self._pool, self._clients, self._phase)
+
     def submit(self, slot: int, job: Job) -> None:
         self._job = job
 
@@ -86,8 +91,9 @@ class Inline:
     def _evaluator_of(self, job: Job) -> Evaluator:
         ledger = Ledger(self._plan.folder)
         return self._evaluator(
-            self._plan, self._pool, self._clients, ledger, self._phase, job.answers, references=job.references
-        )
+            job.planned(self._plan), self._pool, self._clients, ledger, self._phase, job.answers,
+            references=job.references,
+        )  # fmt: skip
 
     def interrupt(self) -> None:
         with contextlib.suppress(Exception):

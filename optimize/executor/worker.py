@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from optimize.capacity import Capacity
 from optimize.config.schema import StudyConfig, Tracking
 from optimize.engine.base import EngineConfig, TrialConfig
 from optimize.engine.pool import EnginePool
 from optimize.errors import EngineFailure, OptimizeError
+from optimize.evaluation import auto_level
 from optimize.evaluation.evaluator import Evaluator
 from optimize.evaluation.references import References, ask
 from optimize.evaluation.starting import watched
@@ -125,7 +127,14 @@ class Answered:
     references: References
 
 
-Answer = Effective | Answered | Refusals | JobError
+@dataclass(frozen=True, slots=True)
+class Carries:
+    """What a configuration carries within the SLO."""
+
+    capacity: Capacity
+
+
+Answer = Effective | Answered | Refusals | Carries | JobError
 """What a worker says to a question."""
 Message = Ready | Rejected | Result | Answer | Lost
 
@@ -171,14 +180,19 @@ class Worker:
     def references(self) -> References:
         return ask(self._plan, self._pool, self._clients, lambda _: None)
 
+    def capacity(self, config: TrialConfig) -> Capacity:
+        self._ensure_checkpoint(config.engine)
+        return auto_level.ask(self._plan, config, self._pool, self._clients, lambda _: None)
+
     def run(self, job: Job) -> Result:
         """Evaluate one job; see `optimize.evaluation.evaluator.Evaluator.evaluate`."""
         self._ensure_checkpoint(job.config.engine)
         signature = {**job.record.signature, "machine": self._plan.signature["machine"]}
         record = dataclasses.replace(job.record, signature=signature)
         evaluator = Evaluator(
-            self._plan, self._pool, self._clients, self._ledger, lambda _: None, job.answers, references=job.references
-        )
+            job.planned(self._plan), self._pool, self._clients, self._ledger, lambda _: None, job.answers,
+            references=job.references,
+        )  # fmt: skip
         evaluation = evaluator.evaluate(job.config, record, futility=job.futility)
         return Result(record, evaluation, self._is_live(job.config), {} if self._shared else self._files(record.number))
 
@@ -224,6 +238,8 @@ def respond(worker: Worker, method: str, arguments: Sequence[Any]) -> Result | A
             return Answered(worker.references())
         if method == "refusals":
             return worker.refusals(*arguments)
+        if method == "capacity":
+            return Carries(worker.capacity(*arguments))
         return worker.run(*arguments)
     except EngineFailure as failure:
         reason = "; ".join([str(failure), *(failure.disturbances or ())])

@@ -9,20 +9,17 @@ from dataclasses import dataclass, field
 from objectives import RequestRecord
 from optimize.config.measuring import Load
 from optimize.engine.base import Engine, RequestConfig
-from optimize.errors import EngineFailure, FailureKind
 from optimize.load import steady_state
-from optimize.load.arrivals import Arrivals, Burst, ClosedLoop, OpenLoop, Poisson
+from optimize.load.arrivals import Arrivals, ClosedLoop, OpenLoop, Poisson
 from optimize.load.audit import Audit, audit_of
 from optimize.load.client_pool import LoadRequest
 from optimize.load.clients import Clients, OngoingLoad
 from optimize.load.clock import Clock, MonotonicClock
+from optimize.load.first_answers import TOKENS, FirstAnswers
 from optimize.load.pace import Effort, Limits, Pace, pace_of
-from optimize.load.refusals import fault_of, refusal
 from optimize.load.window import Hopeless, PilesUp, Precise, Silence, Window
 from optimize.workload.workload import Workload
 
-_FIRST_WATCH_S = 0.02
-_FIRST_TOKENS, _FIRST_TOGETHER = 4, 4
 _LEAD_S = 0.2
 
 Phase = Callable[[str], None]
@@ -47,6 +44,12 @@ class Traffic:
     load: Load
     seed: int = 0
     later: Collection[int] = ()
+
+    def asking(self, max_tokens: int, timeout_s: float) -> LoadRequest:
+        """The requests of its loads, with a bound on the tokens of every answer and the seconds to wait for it."""
+        return LoadRequest(
+            self.workload, self.request, max_tokens, timeout_s, self.seed, self.later, self.load.honour_retry_after
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,7 @@ class _Generator:
             self._first_answers()
             self._engine.reset()  # memory that compiling took for a moment, or cached, is none of the load's
         first_answer_s = self._clock.now() - began
-        request = self._request(self._traffic.workload.max_tokens, self._limits.request_s)
+        request = self._traffic.asking(self._traffic.workload.max_tokens, self._limits.request_s)
         with self._clients.loading(self._engine.endpoint, request) as run:
             window = Window(run, self._engine, self._limits, self._silence(run, control.give_up_s), self._clock)
             start_s, end_s = self._measure(window)
@@ -162,50 +165,10 @@ class _Generator:
     def _silence(self, run: OngoingLoad, first_s: float | None = None) -> Silence:
         return Silence(self._limits, first_s, lambda since_s: self._control.effort(run.began + since_s))
 
-    def _request(self, max_tokens: int, timeout_s: float) -> LoadRequest:
-        traffic = self._traffic
-        return LoadRequest(
-            traffic.workload, traffic.request, max_tokens, timeout_s, traffic.seed, traffic.later,
-            self._load.honour_retry_after,
-        )  # fmt: skip
-
     def _first_answers(self) -> None:
-        """Wait for short answers, to one request and then to several at once.
-
-        The first request of its kind may compile kernels, for longer than any warm-up; and torch compiles twice, for
-        one sequence and for any number of them. One request that is refused says nothing of the others: its prompt may
-        be too long.
-        """
         self._control.phase("first answers")
-        limits = self._limits
-        request = self._request(_FIRST_TOKENS, limits.request_s if limits.pace is None else limits.silence_s)
-        for together in (1, _FIRST_TOGETHER):
-            with self._clients.loading(self._engine.endpoint, request, processes=1) as run:
-                run.follow(Burst(together))
-                silence = self._silence(run)
-                while len(run.records) < together:
-                    if silence.is_too_long(run.records, run.clock()):
-                        raise self._unanswered()
-                    self._engine.check()
-                    self._clock.sleep(_FIRST_WATCH_S)
-                    run.update()
-            if all(r.error is not None for r in run.records):
-                self._refuse(run.records)
-
-    def _refuse(self, records: Sequence[RequestRecord]) -> None:
-        """Give up where the answers show that no other will come; other errors may pass."""
-        record = records[-1]
-        if (fault := fault_of(records)) is not None:
-            raise fault
-        if record.error == "timeout":
-            raise self._unanswered()
-        if record.error == "refused" and len(records) > 1:
-            raise refusal(record)
-
-    def _unanswered(self) -> EngineFailure:
-        return EngineFailure(
-            FailureKind.TOO_SLOW, f"no first answer within {self._limits.silence_s:.0f} s (load.first_answer_max_s)"
-        )
+        first = FirstAnswers(self._clients, self._engine, self._limits, self._silence, self._clock)
+        first.wait(self._traffic.asking(TOKENS, first.timeout_s))
 
     def _measure(self, window: Window) -> tuple[float, float]:
         """Warm up, measure, drain; returns the window."""

@@ -22,12 +22,14 @@ from optimize.engine.base import TrialConfig
 from optimize.engine.pool import EnginePool
 from optimize.engine.startup import phases_in
 from optimize.errors import OptimizeError
+from optimize.evaluation.auto_level import at_own_level
 from optimize.evaluation.evaluator import Evaluator
 from optimize.evaluation.references import references_of
 from optimize.formatting import figure
 from optimize.ledger import Ledger, TrialRecord
 from optimize.load.audit import Audit
 from optimize.load.client_pool import ClientPool
+from optimize.load.service_level import capacity_in_words
 from optimize.outcome import Completed, Infeasible, Role
 from optimize.plan import Plan, make_plan
 from optimize.report.turns import turn_records, turn_table
@@ -70,6 +72,7 @@ def run_measurement(config: StudyConfig, config_yaml: str) -> int:
     ):
         look(plan, progress)
         point = _resolve(plan, config.at, progress)
+        plan = at_own_level(plan, pool, clients, progress.say, progress.phase)
         references = references_of(plan, pool, clients, progress.phase)
         plan = signed(plan, references)
         if references is not None:
@@ -168,7 +171,11 @@ def report(plan: Plan, records: Sequence[TrialRecord]) -> str:
             f"settled after {s['warmup']:.1f} s, measured for {s['window']:.1f} s{_scored(s)}"
         )
         if record.repeated:
-            lines.append(f"  measured before for {s['repeated']:.0f} s, and rejected: {'; '.join(record.repeated)}")
+            before = (
+                f"measured before for {s['repeated']:.0f} s, and rejected" if "repeated" in s else "probes repeated"
+            )
+            lines.append(f"  {before}: {'; '.join(record.repeated)}")
+        lines += [f"  {capacity_in_words(record.capacity)}"] if record.capacity else []
         lines.append(f"  client: {Audit(**record.audit).in_words()}")
         lines.append(f"  machine: {'; '.join(record.disturbed) or 'undisturbed'}")
     lines += [f"data type: {records[0].dtype}, as vLLM chose"] if records[0].dtype else []

@@ -15,7 +15,7 @@ from optimize.files import write_atomically
 from optimize.formatting import figure, shown_value, title_of, value_of
 from optimize.redaction import without_credentials
 from optimize.report import sections
-from optimize.report.charts import evidence, parallel, requests, space, tradeoffs
+from optimize.report.charts import capacity, evidence, parallel, requests, space, tradeoffs
 from optimize.report.charts.canvas import Drawing, style_sheet
 from optimize.report.charts.png import write_png
 from optimize.report.data import KINDS, Facts
@@ -40,10 +40,11 @@ class Figures:
     importance: Sequence[Drawing]
     requests: Sequence[Drawing]
     search: Sequence[Drawing]
+    capacity: Sequence[Drawing] = ()
 
     def every(self) -> list[Drawing]:
-        groups = (self.confirmation, self.pairs, self.space, self.parallel, self.importance, self.requests, self.search)
-        return [drawing for group in groups for drawing in group]
+        groups = (self.confirmation, self.capacity, self.pairs, self.space, self.parallel, self.importance)
+        return [drawing for group in (*groups, self.requests, self.search) for drawing in group]
 
 
 def draw(facts: Facts) -> Figures:
@@ -57,6 +58,7 @@ def draw(facts: Facts) -> Figures:
         importance=evidence.importance(facts),
         requests=requests.drawings(facts),
         search=[*evidence.convergence(facts), evidence.time_bar(facts)],
+        capacity=capacity.drawings(facts),
     )
 
 

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from optimize.capacity import Capacity, Kind
 from optimize.config.grammar import override_value
 from optimize.decision.recommendation import Candidate
-from optimize.formatting import change_of, versus_default
+from optimize.formatting import change_of, figure, versus_default
 from optimize.ledger import TrialRecord
 from optimize.outcome import Role, State
+from optimize.report.charts.capacity import title_of_limit
 from optimize.report.charts.marks import legend_entries
 from optimize.report.data import KINDS, Facts, InspectedTrial
 from optimize.report.rationale import NOT_CONFIRMED, exclusions
@@ -22,7 +24,7 @@ from optimize.report.turns import HEADINGS, early_ends, turn_rows
 
 TURN_HEADINGS = HEADINGS
 _TRIALS_PER_REASON, _CANDIDATES = 5, 10
-_CONDITIONS = ("machine", "engine", "model", "source", "workload", "load", "quality", "tasks")
+_CONDITIONS = ("machine", "engine", "model", "source", "workload", "load", "load_level", "quality", "tasks")
 _NOT_REPEATED = ("study.fresh=", "study.trials=", "study.minutes=", "study.name=", "output_dir=", "confirm.", "search.")
 
 
@@ -168,6 +170,21 @@ def _measure(overrides: Sequence[str], params: Mapping[str, Any]) -> str:
 def inspected(facts: Facts) -> list[dict[str, Any]]:
     """The configurations whose requests are drawn."""
     return [_inspected(c) for c in facts.inspected if c.latencies_s]
+
+
+def capacities(facts: Facts) -> list[dict[str, Any]]:
+    """Rows of the table of capacities: each measurement of the configurations whose requests are drawn."""
+    return [_capacity_row(c, r.capacity) for c in facts.inspected for r in c.measured if r.capacity]
+
+
+def _capacity_row(c: InspectedTrial, raw: Mapping[str, Any]) -> dict[str, Any]:
+    capacity = Capacity.from_dict(raw)
+    kind = {Kind.AT_LEAST: "at least ", Kind.AT_MOST: "at most "}.get(capacity.kind, "")
+    return {
+        "name": KINDS[c.kind], "capacity": f"{kind}{figure(capacity.to_estimate())}",
+        "binds": title_of_limit(capacity.binds), "probes": len(capacity.probes),
+        "load": f"{capacity.load_s:.0f} s", "requests": capacity.requests,
+    }  # fmt: skip
 
 
 def turns(facts: Facts) -> list[dict[str, Any]]:

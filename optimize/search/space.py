@@ -74,7 +74,7 @@ class SearchSpace:
         """Knob -> a value beyond which more of it changes little: an engine never has more sequences at once than the
         beams of all users.
         """
-        return {k: float(users * self._widest_beam()) for k in self.distributions if flag_of(k) == _SEQUENCES_AT_ONCE}
+        return {k: float(users * self.widest_beam()) for k in self.distributions if flag_of(k) == _SEQUENCES_AT_ONCE}
 
     @property
     def engine_flags(self) -> list[str]:
@@ -150,10 +150,11 @@ class SearchSpace:
 
     def _beam_flags(self) -> dict[str, Any]:
         """vLLM must be allowed twice as many log-probabilities as there are beams."""
-        logprobs = 2 * self._widest_beam()
+        logprobs = 2 * self.widest_beam()
         return {"max_logprobs": logprobs} if logprobs > _VLLM_MAX_LOGPROBS else {}
 
-    def _widest_beam(self) -> int:
+    def widest_beam(self) -> int:
+        """Most beams of a request."""
         beams = self.distributions.get(BEAM_SIZE)
         return int(max(domain.values(beams))) if beams is not None else 1
 

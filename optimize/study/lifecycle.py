@@ -21,7 +21,6 @@ from optimize.config.names import is_name
 from optimize.errors import ConfigError, DamagedFile, OptimizeError
 from optimize.files import remove_partial
 from optimize.ledger import Ledger
-from optimize.load.arrivals import ClosedLoop
 from optimize.outcome import State
 from optimize.plan import Plan
 from optimize.redaction import redact_all, redacted
@@ -78,11 +77,10 @@ def _sampler(plan: Plan, shared: bool, trials: int) -> BaseSampler:
     """The configured sampler, for a study with this number of trials."""
     # A resumed sampler must not repeat the draws of an earlier session, nor those of another driver.
     shift = os.getpid() if shared else 0
-    arrivals = plan.arrivals
     sampler = build(
         plan.config.sampler, "sampler", seed=plan.config.study.seed + trials + shift, space=plan.space.distributions,
         canonical=plan.space.canonical,
-        saturation=plan.space.saturation(arrivals.users) if isinstance(arrivals, ClosedLoop) else {},
+        saturation=plan.space.saturation(plan.users) if plan.users is not None else {},
     )  # fmt: skip
     return engine_aware(sampler)
 

@@ -25,8 +25,8 @@ CONFIRMS, CONFIRMING, ROUND = CONFIRMATION_ATTRS = ("confirms", "confirming", "r
 STATE = "state"
 """Attribute of a trial that was told with its result: how it ended."""
 _FIELDS = (
-    "answers_key", "config", "cut_short", "disturbed", DTYPE, "estimates", "feasible", NEW_ENGINE, "pace", "paired",
-    "reason", "seconds", "signature", "started_at", STATE,
+    "answers_key", "capacity", "config", "cut_short", "disturbed", DTYPE, "estimates", "feasible", NEW_ENGINE, "pace",
+    "paired", "reason", "seconds", "signature", "started_at", STATE,
 )  # fmt: skip
 """Fields of a record that are stored under their own names; violations are stored as Optuna's constraints."""
 

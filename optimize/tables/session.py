@@ -21,6 +21,7 @@ from optimize.driver.single import measure_once
 from optimize.engine.pool import EnginePool
 from optimize.errors import ConfigError, OptimizeError
 from optimize.evaluation.answers import Answers
+from optimize.evaluation.auto_level import at_own_level
 from optimize.evaluation.estimates import estimate_all
 from optimize.evaluation.evaluator import Evaluator
 from optimize.evaluation.references import references_of
@@ -96,6 +97,7 @@ def _measure(
     ):
         look(plan, progress)
         checkpoints, broken = checkpoints_of(plan, progress)
+        plan = at_own_level(plan, pool, clients, progress.say, progress.phase)
         references = references_of(plan, pool, clients, progress.phase)
         if references is not None:
             progress.say(in_words(plan, references))

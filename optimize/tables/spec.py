@@ -109,6 +109,7 @@ SPECS: dict[str, Spec] = {
                 ("quantization",),
                 (
                     Claim("Lower precision serves more requests per second", "qps", True, exempt=_WIDER),
+                    Claim("Lower precision raises the capacity within the SLO", "capacity_per_s", True, exempt=_WIDER),
                     Claim("Lower precision shortens the time to first token", "ttft_p50_s", False, exempt=_WIDER),
                     Claim("Lower precision needs less memory", "memory_bytes", False, exempt=_WIDER),
                     Claim("Lower precision lowers the CPU use", "cpu_cores", False, exempt=_WIDER),
@@ -118,7 +119,8 @@ SPECS: dict[str, Spec] = {
             ),
         ),
         {
-            **_MEMORY, "ttft_p50_s": "time to first token (median)", "qps": "QPS", "cpu_cores": "CPU use",
+            "capacity_per_s": "capacity", "capacity_users": "capacity", **_MEMORY,
+            "ttft_p50_s": "time to first token (median)", "qps": "QPS", "cpu_cores": "CPU use",
             "perplexity": "perplexity of the references", **_QUALITY,
         },
         _PERPLEXITY,
@@ -133,12 +135,13 @@ SPECS: dict[str, Spec] = {
                     Claim("Larger batches lower P99", "p99_latency_s", False),
                     Claim("Smaller batches shorten the time to first token", "ttft_p50_s", True),
                     Claim("Larger batches need more memory", "memory_bytes", True),
+                    Claim("Larger batches raise the capacity within the SLO", "capacity_per_s", True),
                 ),
             ),
         ),
         {
-            "qps": "QPS", "p50_latency_s": "median latency", "p99_latency_s": "P99 latency",
-            "ttft_p50_s": "time to first token (median)", **_MEMORY,
+            "capacity_per_s": "capacity", "capacity_users": "capacity", "qps": "QPS", "p50_latency_s": "median latency",
+            "p99_latency_s": "P99 latency", "ttft_p50_s": "time to first token (median)", **_MEMORY,
             "process_memory_bytes": "memory of all engine processes", "cpu_cores": "CPU use",
         },
         {},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from optimize.formatting import figure, markdown_block, markdown_line, markdown_text
 from optimize.ledger import TrialRecord
 from optimize.load.pace import Pace
+from optimize.load.service_level import capacity_in_words
 from optimize.outcome import State
 
 
@@ -34,6 +35,7 @@ def _figures(record: TrialRecord) -> str:
     confirms = f" of trial {record.confirms}" if record.confirms is not None else ""
     parts = [f"{verdict} ({record.role}{confirms})"]
     parts += [_window(record)] if "window" in record.seconds else []
+    parts += [capacity_in_words(record.capacity)] if record.capacity else []
     parts += [f"Window closed early: {markdown_text(record.cut_short)}"] if record.cut_short else []
     parts += [f"Disturbed: {markdown_text('; '.join(record.disturbed))}"] if record.disturbed else []
     return "\n\n".join([*parts, f"| metric | value (95 % CI) | n |\n|---|---|---|\n{rows}"])

@@ -23,7 +23,8 @@ STREAMED = RequestRecord(0, 1.0, 1.25, 1.5, 2.0, 7, 9, "Grüße\nan alle", None)
 FAILED = RequestRecord(1, 1.5, 1.5, None, 3.0, 7, 0, "", "timeout")
 FULL = replace(
     RECORD, baseline=True, answers_key="model", confirms=1, reason="too slow", paired={"bleu": {"p": 0.5}},
-    dtype="float16", new_engine=False, audit={"sent": 3}, pace={"answer_s": 0.5}, disturbed=["steal"],
+    dtype="float16", new_engine=False, audit={"sent": 3}, pace={"answer_s": 0.5}, capacity={"value": 9.0, "probes": []},
+    disturbed=["steal"],
     cut_short="beaten", repeated=["drift"], ended_at=2.5,
 )  # fmt: skip
 
@@ -55,7 +56,7 @@ def test_trials_of_earlier_versions_are_read_and_written_under_the_same_names() 
     record = TrialRecord.from_json(EARLIER)
     assert record.role is Role.SEARCH and record.state is State.COMPLETED
     assert record.estimates == {"qps": Estimate(51.0, 47.1, 54.9, 203, "1/s")}
-    assert json.loads(record.to_json()) == {**json.loads(EARLIER), "dtype": "", "pace": {}}
+    assert json.loads(record.to_json()) == {**json.loads(EARLIER), "capacity": {}, "dtype": "", "pace": {}}
 
 
 def test_a_later_state_replaces_the_earlier(tmp_path: Path) -> None:

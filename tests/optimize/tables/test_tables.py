@@ -121,6 +121,14 @@ def test_a_claim_about_lower_precision_says_nothing_of_fp32() -> None:
     assert "fp32" not in sentence
 
 
+def test_a_table_of_batch_sizes_judges_the_capacity() -> None:
+    spec, capacities = SPECS["batch_size"], [[10.0, 10.1, 9.9], [20.0, 20.1, 20.2]]
+    part, readings = spec.parts[0], _readings(capacities, "capacity_per_s")
+    grid = grid_of(part, part.points({"batch_size": [16, 64]}), readings, {}, {})
+    assert folklore(grid)[0].startswith("“Larger batches raise the capacity within the SLO”: holds here for 64")
+    assert list(spec.columns)[:2] == ["capacity_per_s", "capacity_users"]
+
+
 def test_equal_rows_rarely_get_a_verdict() -> None:
     rng, wrong, runs = random.Random(0), 0, 300
     for _ in range(runs):
