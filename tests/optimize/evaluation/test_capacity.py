@@ -18,13 +18,11 @@ from optimize.config.capacity import CapacitySearch, ServiceLevel
 from optimize.config.measuring import Guard
 from optimize.decision.candidate import Candidate
 from optimize.decision.futility import Futility
-from optimize.errors import ConfigError
-from optimize.evaluation.auto_level import ask, at, required
 from optimize.load.arrivals import Arrivals, ClosedLoop, Poisson
 from optimize.outcome import Completed, Evaluation, Infeasible
 from optimize.testing.scripted_engine import ScriptedTelemetry
 from optimize.testing.scripted_load import ScriptedAnswer, ScriptedClients, ScriptedRequest
-from tests.optimize.evaluation.scripted import CONFIG, Rig
+from tests.optimize.evaluation.scripted import Rig
 
 METRICS: dict[str, Objective] = {
     "capacity_per_s": CapacityRate(), "capacity_users": CapacityUsers(), "p99_latency_s": LatencyQuantile(0.99),
@@ -167,35 +165,3 @@ def test_an_engine_that_dies_in_a_probe_is_infeasible(tmp_path: Path) -> None:
     made.engines.next_dies_at = made.clock.now() + 6.0
     outcome = made.evaluate().outcome
     assert isinstance(outcome, Infeasible) and "probing" in outcome.reason
-
-
-# --- a load for this machine ----------------------------------------------------------------------------------------
-
-
-def test_what_a_configuration_carries_is_asked_without_a_trial(tmp_path: Path) -> None:
-    made = rig(tmp_path, exponential())
-    capacity = ask(made.plan, CONFIG, made.pool, made.clients, made.phases.append, made.clock)
-    assert capacity.value == pytest.approx(TRUTH_PER_S, rel=0.2) and made.phases[0] == "first answers"
-    assert made.pool.is_live(CONFIG.engine) and list(made.ledger.records()) == []
-
-
-@pytest.mark.parametrize(
-    ("error", "said"), [("throttled", "the endpoint throttles: it turned 1 of 1"), ("refused", "refuses such requests")]
-)
-def test_an_endpoint_that_refuses_load_is_refused_in_one_line(tmp_path: Path, error: str, said: str) -> None:
-    made = Rig(tmp_path, lambda _: ScriptedAnswer(0.1, error, "HTTP 429: too many"), METRICS, Poisson(1.0))
-    made.engines.request_knobs_only = True
-    made.plan.config.slo = ServiceLevel(latency_max_s=LIMIT_S)
-    made.plan.config.load.arrivals = {"rate_per_s": "auto"}
-    with pytest.raises(ConfigError) as refusal:
-        required(made.plan, lambda: ask(made.plan, CONFIG, made.pool, made.clients, made.phases.append, made.clock))
-    text = str(refusal.value)
-    assert text.startswith("load.arrivals.rate_per_s=auto: the endpoint refuses load: ") and said in text
-    assert text.endswith("; give a number (load.arrivals.rate_per_s=1)") and "\n" not in text
-
-
-def test_a_load_keeps_its_shape_at_the_level_that_was_found(tmp_path: Path) -> None:
-    made = rig(tmp_path, exponential(), ClosedLoop(users=8, think_s=1.0))
-    made.plan.config.load.arrivals = {"users": "auto"}
-    plan = at(made.plan, 5.0)
-    assert plan.arrivals == ClosedLoop(users=5, think_s=1.0) and plan.signature["load_level"] == "5 users"
