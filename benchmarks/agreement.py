@@ -79,7 +79,7 @@ def report(runs: Mapping[str, Sequence[Run]], figures: Sequence[str] = FIGURES) 
     for figure in figures:
         for name, repeats in runs.items():
             mean, low, high = mean_interval([run[figure] for run in repeats])
-            shown = f"{mean:.4g} [{low:.4g}, {high:.4g}]"
+            shown = f"{mean:.4g} ({low:.4g}–{high:.4g})"
             if name == OURS:
                 lines.append(f"| {figure} | {name} | {shown} | | |")
                 continue
@@ -89,7 +89,7 @@ def report(runs: Mapping[str, Sequence[Run]], figures: Sequence[str] = FIGURES) 
                 verdict = "within 5 %"
             else:
                 verdict = "inside the interval" if below <= 1 <= above else "differs"
-            lines.append(f"| {figure} | {name} | {shown} | {ratio:.3f} [{below:.3f}, {above:.3f}] | {verdict} |")
+            lines.append(f"| {figure} | {name} | {shown} | {ratio:.3f} ({below:.3f}–{above:.3f}) | {verdict} |")
     return "\n".join(lines)
 
 
@@ -104,9 +104,9 @@ def as_the_server_saw_it(runs: Mapping[str, Sequence[Run]]) -> str:
         server = [mean_interval([run[f"server_{figure}"] for run in repeats]) for figure in HISTOGRAMS]
         added = [mean_interval([r[f] - r[f"server_{f}"] for r in repeats]) for f in ("ttft_s", "latency_s")]
         idle = mean_interval([USERS / r["qps"] - r["latency_s"] for r in repeats])
-        cells = [f"{1e3 * m:.1f} ms [{1e3 * low:.1f}, {1e3 * high:.1f}]" for m, low, high in [*server, *added, idle]]
+        cells = [f"{1e3 * m:.1f} ms ({1e3 * low:.1f}–{1e3 * high:.1f})" for m, low, high in [*server, *added, idle]]
         cores, low, high = mean_interval([run["cores"] for run in repeats])
-        lines.append("| " + " | ".join([name, *cells, f"{cores:.2f} [{low:.2f}, {high:.2f}]"]) + " |")
+        lines.append("| " + " | ".join([name, *cells, f"{cores:.2f} ({low:.2f}–{high:.2f})"]) + " |")
     return "\n".join(lines)
 
 
@@ -227,7 +227,7 @@ def ways(runs: Mapping[str, Sequence[Run]]) -> str:
     for name, repeats in runs.items():
         if "way_s" in repeats[0]:
             mean, low, high = (1e3 * v for v in mean_interval([r["way_s"] for r in repeats]))
-            parts.append(f"{mean:.2f} ms [{low:.2f}, {high:.2f}] with {name}")
+            parts.append(f"{mean:.2f} ms ({low:.2f}–{high:.2f}) with {name}")
     return "From the start of a request's clock to its arrival at the stub: " + ", ".join(parts) + "."
 
 
