@@ -18,6 +18,23 @@ def without(node: Any) -> Any:
     return {k: v for k, v in node.items() if k != WHEN} if isinstance(node, Mapping) else node
 
 
+def conditions_of(nodes: Mapping[str, Any]) -> dict[str, Any]:
+    """Knob -> its condition, without those on knobs that are left out (null), whose value never changes.
+
+    Args:
+        nodes: Knob -> its node, or None.
+    """
+    stated = {knob: node[WHEN] for knob, node in nodes.items() if isinstance(node, Mapping) and WHEN in node}
+    left_out = {knob for knob, node in nodes.items() if node is None}
+    bare = {
+        knob: {other: values for other, values in condition.items() if other not in left_out}
+        if isinstance(condition, Mapping)
+        else condition
+        for knob, condition in stated.items()
+    }
+    return {knob: condition for knob, condition in bare.items() if condition or not stated[knob]}
+
+
 def check_conditions(conditions: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> None:
     """Refuse conditions that name no knob, no values, or values that the other knob never has.
 

@@ -24,7 +24,7 @@ from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.errors import ConfigError, closest
 from optimize.redaction import redact_all, reveal
 from optimize.search import defaults, domain, variables
-from optimize.search.conditions import WHEN, check_conditions, without
+from optimize.search.conditions import WHEN, check_conditions, conditions_of, without
 
 QUANTIZATION, BEAM_SIZE = "quantization", "beam_size"
 _SEQUENCES_AT_ONCE = "max_num_seqs"
@@ -228,10 +228,11 @@ def make_space(
     Raises:
         ConfigError: empty or inverted range, unknown quantization, two knobs for one flag, impossible condition.
     """
-    nodes = {knob: domain.by_name(knob, node) for knob, node in nodes.items() if node is not None}
+    named = {knob: node if node is None else domain.by_name(knob, node) for knob, node in nodes.items()}
+    nodes = {knob: node for knob, node in named.items() if node is not None}
     if not nodes:
         raise ConfigError("search_space is empty: name at least one knob, e.g. space=serving")
-    conditions = {k: node[WHEN] for k, node in nodes.items() if isinstance(node, Mapping) and WHEN in node}
+    conditions = conditions_of(named)
     bare = {k: without(node) for k, node in nodes.items()}
     distributions = {knob: _distribution(knob, node) for knob, node in bare.items()}
     check_conditions(conditions, distributions)

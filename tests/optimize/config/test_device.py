@@ -77,6 +77,21 @@ def test_several_gpus_are_shared_by_tensor_or_by_data_parallelism(monkeypatch: p
         assert list(getattr(space.distributions[knob], "choices", ())) == [1, 2, 4]
 
 
+@pytest.mark.parametrize(
+    ("words", "left_out", "free"),
+    [
+        (["+study=capacity"], "beam_size", "speculative_config"),
+        (["+study=chat", "search_space.tensor_parallel_size=null"], "tensor_parallel_size", "data_parallel_size"),
+    ],
+)
+def test_a_knob_that_depends_on_one_that_is_left_out_always_counts(
+    words: list[str], left_out: str, free: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space = space_of(composed(monkeypatch, [H100] * 2, *words))
+    assert left_out not in space.distributions and free in space.distributions
+    assert space.counts(free, {}) and not space.counts("compilation_config", {"optimization_level": 0})
+
+
 def test_without_a_gpu_and_where_a_study_or_its_user_names_one_the_space_is_another(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -60,3 +60,31 @@ def test_layers_on_a_gpu_are_built_within_a_group(groups: Groups) -> None:
 def test_a_layer_without_a_kernel_on_a_gpu_is_a_refusal(groups: Groups) -> None:
     with pytest.raises(ValueError, match="Failed to find a kernel"):
         kernel_check._build_layers(CONFIG, {"mlp": (8, 8), "down": (3, 8)})
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ("No CUDA GPUs are available", None),
+        ("CUDA error: an illegal memory access was encountered", None),
+        (
+            "NVFP4 needs a GPU of\n compute capability 10.0",
+            "RuntimeError: NVFP4 needs a GPU of compute capability 10.0",
+        ),
+    ],
+)
+def test_trouble_of_a_gpu_refuses_no_checkpoint(
+    message: str, reason: str | None, groups: Groups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told as what vLLM refuses here, so that a recipe was not tried in the whole study."""
+
+    def compose(_: object) -> object:
+        raise RuntimeError(message)
+
+    modules: dict[str, Any] = {name: ModuleType(name) for name in ("vllm.config", "vllm.engine.arg_utils")}
+    modules["vllm.config"].set_current_vllm_config = None
+    modules["vllm.engine.arg_utils"].AsyncEngineArgs = SimpleNamespace(from_cli_args=compose)
+    for name, module in modules.items():
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(kernel_check, "parsed", lambda arguments: arguments)
+    assert kernel_check.refusal(["model"]) == reason
