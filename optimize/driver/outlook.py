@@ -1,4 +1,4 @@
-"""How long replaying a profile of its own length will take, told before any engine starts. Pure."""
+"""How long a profile of its own length, or a search for a capacity, will take: told before any engine starts. Pure."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ def outlook(config: StudyConfig, arrivals: Arrivals, trials: int, confirmations:
         ConfigError: a trace that nobody asked to replay for so long, or after which no trial could begin.
     """
     each_s = arrivals.duration_s
+    if config.load.capacity.search:
+        return _searches(config.load.capacity.load_max_s, trials, confirmations)
     if each_s is None:
         return ""
     total_s = each_s * (trials + confirmations)
@@ -41,6 +43,14 @@ def outlook(config: StudyConfig, arrivals: Arrivals, trials: int, confirmations:
     if isinstance(arrivals, Trace) and arrivals.part in (None, ALL):
         line += f"; {_offer(config, arrivals, trials + confirmations)}"
     return line
+
+
+def _searches(each_s: float, trials: int, confirmations: int) -> str:
+    confirming = f" and {confirmations} to confirm" if confirmations else ""
+    return (
+        f"a search for a capacity takes up to {shown_s(each_s)} of load (load.capacity.load_max_s), the {trials}"
+        f"{confirming} of this run up to {shown_s(each_s * (trials + confirmations))}"
+    )
 
 
 def _replays(each_s: float, trials: int, confirmations: int, total_s: float) -> str:

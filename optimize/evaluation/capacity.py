@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from objectives import Measurement, RequestRecord
+from objectives import Estimate, Measurement, RequestRecord
 from objectives.capacity import CapacityObjective
-from optimize.capacity import Capacity, Enough, Kind, ProbeRun, Search, Slo
+from optimize.capacity import Capacity, Enough, Kind, ProbeRun, Search, Slo, Unit
 from optimize.capacity.estimator import estimate
 from optimize.config.measuring import Guard
 from optimize.decision.futility import Futility
@@ -99,7 +99,8 @@ class CapacityMeasurement:
         records = [record for load in self._loads for record in load.records]
         measurement = self.measured(records, *window_of(nearest))
         self._note(nearest, measurement)
-        return replace(measurement, memory=nearest.memory, capacity=capacity.to_estimate())
+        latency_max_s = self.plan.config.slo.latency_max_s
+        return replace(measurement, memory=nearest.memory, capacity=figure_of(capacity, self._loads[-1], latency_max_s))
 
     def _note(self, nearest: ProbeLoad, measurement: Measurement) -> None:
         """Note how the window was measured."""
@@ -158,6 +159,28 @@ class CapacityMeasurement:
 def seed_of(plan: Plan, task: Task) -> int:
     """Seed of a search: with the same arrivals, two measurements of a study would have the same errors, too."""
     return plan.config.study.seed + _SEEDS * task.record.number
+
+
+def figure_of(capacity: Capacity, last: ProbeLoad, latency_max_s: float | None) -> Estimate:
+    """The capacity as a figure; of a search that was given up, what the engine did at the level where it failed.
+
+    There it was saturated, and answered as many requests per second as it can; so many users as that wait for the
+    longest answer that is allowed (Little's law). The level itself, to which the capacity may come at most, would tell
+    the sampler that all that is given up is nearly as good as the best.
+
+    Args:
+        capacity: The capacity.
+        last: The last probe.
+        latency_max_s: Limit on the time to the complete answer; None without one.
+    """
+    figure = capacity.to_estimate()
+    if capacity.kind is not Kind.AT_MOST:
+        return figure
+    answers = sum(r.error is None and r.done_s < last.end_s for r in last.records)
+    rate = answers / (last.end_s - last.start_s)
+    if capacity.unit is Unit.USERS:
+        rate = math.inf if latency_max_s is None else rate * latency_max_s
+    return replace(figure, value=min(figure.value, rate))
 
 
 def incumbent_of(futility: Futility | None, capacities: Mapping[str, CapacityObjective]) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 
 from objectives import Measurement, RequestRecord
 from optimize.decision.futility import Futility
@@ -172,7 +172,7 @@ class Evaluator:
                 lease.engine.reset()
             result, measurement = self._load(task, lease)
             client_problems = result.audit.problems(guard)
-            self._note(result, measurement, notes)
+            notes.take(result, disturbances(measurement, guard), guard)
             objections = [*client_problems, *notes.disturbances, *([result.overload] if result.overload else [])]
             if not objections or (repeat >= guard.repeats and not result.overload):
                 break
@@ -185,13 +185,6 @@ class Evaluator:
             client_problems = []
         require_settled(result, client_problems)
         return measurement
-
-    def _note(self, result: LoadResult, measurement: Measurement, notes: Notes) -> None:
-        guard = self.plan.config.load.guard
-        notes.disturbances = disturbances(measurement, guard) + result.audit.stalls(guard)
-        notes.disturbances += [result.drift] if result.drift else []
-        notes.audit, notes.cut_short = asdict(result.audit), result.cut_short or ""
-        notes.pace = asdict(replace(result.pace, disturbed=bool(notes.disturbances))) if result.pace else {}
 
     def _load(self, task: Task, lease: Lease) -> tuple[LoadResult, Measurement]:
         """Run one load and observe it."""

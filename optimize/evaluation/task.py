@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from optimize.config.measuring import Guard
 from optimize.decision.constraints import Limit, hopeless_after_s
 from optimize.decision.futility import Futility
 from optimize.engine.base import TrialConfig
@@ -32,6 +33,13 @@ class Notes:
     capacity: dict[str, Any] = field(default_factory=dict)
     new_engine: bool = True
     dtype: str = ""
+
+    def take(self, result: LoadResult, disturbances: Sequence[str], guard: Guard) -> None:
+        """Note how a load was measured, in place of the one before."""
+        drift = [result.drift] if result.drift else []
+        self.disturbances = [*disturbances, *result.audit.stalls(guard), *drift]
+        self.audit, self.cut_short = asdict(result.audit), result.cut_short or ""
+        self.pace = asdict(replace(result.pace, disturbed=bool(self.disturbances))) if result.pace else {}
 
     def evaluation(self, outcome: Outcome) -> Evaluation:
         return Evaluation(outcome, **vars(self))

@@ -9,7 +9,7 @@ import pytest
 
 from optimize.driver.outlook import outlook
 from optimize.errors import ConfigError
-from optimize.load.arrivals import ClosedLoop, Ramp, Trace
+from optimize.load.arrivals import ClosedLoop, Poisson, Ramp, Trace
 from optimize.traces.stretch import Part
 from tests.overrides import changed
 
@@ -74,3 +74,11 @@ def test_what_is_done_is_not_told_again(tmp_path: Path) -> None:
 def test_of_other_profiles_only_the_length_is_told() -> None:
     assert outlook(changed(), ClosedLoop(), 25, 12) == "" == outlook(changed(), Ramp(), 25, 12)
     assert outlook(changed(), Ramp(ramp_s=3600.0), 25, 12).endswith("at least 37.0 h")
+
+
+def test_of_searches_for_a_capacity_the_longest_is_told() -> None:
+    config = changed("load.capacity.search=true", "load.capacity.load_max_s=90")
+    assert outlook(config, Poisson(1.0), 13, 9) == (
+        "a search for a capacity takes up to 90 s of load (load.capacity.load_max_s), the 13 and 9 to confirm of this "
+        "run up to 33 min"
+    )

@@ -9,16 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from objectives import Direction, Estimate, Objective
+from objectives import Direction, Estimate, Objective, RequestRecord
 from objectives.capacity import CapacityRate, CapacityUsers
 from objectives.latency import LatencyQuantile
 from objectives.throughput import RequestRate
-from optimize.capacity import Capacity, Kind
+from optimize.capacity import Capacity, Kind, Unit
 from optimize.config.capacity import CapacitySearch, ServiceLevel
 from optimize.config.measuring import Guard
 from optimize.decision.candidate import Candidate
 from optimize.decision.futility import Futility
+from optimize.evaluation.capacity import figure_of
 from optimize.load.arrivals import Arrivals, ClosedLoop, Poisson
+from optimize.load.audit import Audit
+from optimize.load.prober import ProbeLoad
 from optimize.outcome import Completed, Evaluation, Infeasible
 from optimize.testing.scripted_engine import ScriptedTelemetry
 from optimize.testing.scripted_load import ScriptedAnswer, ScriptedClients, ScriptedRequest
@@ -122,8 +125,25 @@ def test_a_trial_far_below_the_best_is_given_up_after_one_probe(tmp_path: Path) 
     evaluation = rig(tmp_path, exponential()).evaluate(futility=against(BEST))
     assert evaluation.cut_short == "trial 3 is better in every objective"
     assert [probe["level"] for probe in evaluation.capacity["probes"]] == [255.0]
-    assert figures(evaluation)["capacity_per_s"].high <= 255.0
+    found = figures(evaluation)["capacity_per_s"]
+    assert (found.low, found.high) == (0.0, 255.0)
+    assert found.value == pytest.approx(
+        SERVED_PER_S, rel=0.2
+    )  # what it does at its limit, not the level that was tried
     assert evaluation.seconds["total"] < 30
+
+
+@pytest.mark.parametrize(("limit_s", "users"), [(0.1, 10), (None, 40)])
+def test_users_who_are_given_up_are_those_whom_a_saturated_engine_answers_in_time(
+    limit_s: float | None, users: int
+) -> None:
+    """Forty users of whom a hundred a second are answered: ten of them wait for a tenth of a second."""
+    capacity = Capacity(Unit.USERS, 40.0, 0.0, 40.0, Kind.AT_MOST, "latency_s", ())
+    times_s = [number / 100 for number in range(-40, 960)]
+    records = [RequestRecord(0, at_s, at_s, None, at_s + 0.4, 1, 1, "") for at_s in times_s]
+    last = ProbeLoad(40.0, records, 0.0, 10.0, 10.5, Audit(0.0, 0.0, 0.0, 0.4, None, 1000, 0.1, 1), None)
+    figure = figure_of(capacity, last, limit_s)
+    assert figure.value == pytest.approx(users, rel=0.02) and (figure.low, figure.high) == (0.0, 40.0)
 
 
 def test_a_trial_that_may_be_better_in_something_else_is_searched_to_its_end(tmp_path: Path) -> None:
