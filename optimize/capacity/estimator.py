@@ -16,11 +16,12 @@ from optimize.capacity.slo import Slo
 
 _STEP, _FINE_STEP = 2.0, 1.25
 _WIDE = 1.3
-_ABOVE, _BELOW = 2.5, 0.5
+_ABOVE, _BELOW = 1.6, 0.5
 _SAME = 1.02
 _LEAST_REFINEMENTS = 2
 _GROWTH = 1.3
-_CORRELATIONS = 15
+_CORRELATIONS = 30
+_CLUMP = 12.0
 _FIRST_REQUESTS = 5
 _JITTER = 0.35
 _OVERLOAD = 2.0
@@ -177,7 +178,8 @@ class _Estimator:
 
     def _slice_s(self, level: float) -> float:
         """Long enough to tell the least share from a smaller one, and for the engine to forget how it began."""
-        needed_s = self._fewest() / self._rate(level) * _GROWTH**self._refinements
+        clumps = max(1.0, self._book.dispersion(level) / _CLUMP)
+        needed_s = self._fewest() * clumps / self._rate(level) * _GROWTH**self._refinements
         return max(self._short_s(level), _CORRELATIONS * self._book.correlation_s(level), needed_s)
 
     # --- results ---

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from optimize.capacity.requests import Floats, Requests
-from optimize.capacity.response import Noise
 from optimize.capacity.slo import ERRORS, JOINT, Quantity, Slo
 
 _BLOCKS = 10
 _WARM_UP = 0.15
-SEQUENTIAL = 2.0
+_ERROR, _STEEP = 2 / (_BLOCKS - 1), 6.0
+SEQUENTIAL = 1.5
 """How much larger than it looks the dispersion is where the search ends, for it ends where the interval is narrow."""
+
+
+def dof_of(probes: int) -> float:
+    """Degrees of freedom of the dispersions of so many probes."""
+    return float(max(probes, 1) * (_BLOCKS - 1))
 
 
 def settled(requests: Requests, slo: Slo, load_s: float) -> Requests:
@@ -88,11 +94,44 @@ def correlation_s(values: Floats, load_s: float) -> float:
     return min(dispersion(values, 0.5) / max(len(values), 1), 1 / _BLOCKS) * load_s
 
 
-def noise_of(dispersions: Sequence[float]) -> Noise:
-    """The noise that probes near the capacity have in common.
+def along_levels(levels: Floats, dispersions: Floats, requests: Floats) -> Callable[[float], float]:
+    """The dispersion at any level: it grows with the load by a power, which is fitted.
+
+    Each dispersion is of ten blocks and off by a half, so a line through their logarithms is better than each alone;
+    its slope is drawn towards 0 by as much as such errors suggest. Long probes count most, for blocks shorter than the
+    clumps show too little. The line is not continued to either side.
 
     Args:
-        dispersions: For each of them, the dispersion of the largest tenth of its values.
+        levels: At which dispersions are known, shape (probes,); at least one.
+        dispersions: At these levels, shape (probes,).
+        requests: Behind them, shape (probes,).
     """
-    pooled = float(np.mean(dispersions)) * SEQUENTIAL
-    return Noise(max(1.0, pooled), float(len(dispersions) * (_BLOCKS - 1)))
+    x, y, weights = np.log(levels), np.log(dispersions), requests / requests.sum()
+    middle, height = float(weights @ x), float(weights @ y)
+    slope = float(weights @ ((x - middle) * y)) / (float(weights @ (x - middle) ** 2) + _ERROR / _STEEP**2 / len(x))
+
+    def at(level: float) -> float:
+        beside = min(max(math.log(level), x.min()), x.max()) - middle
+        return 1 + SEQUENTIAL * max(math.exp(height + slope * beside) - 1, 0.0)
+
+    return at
+
+
+def falling(values: Sequence[tuple[float, int]]) -> list[float]:
+    """The values nearest to these that never rise: neighbours that do are replaced by their mean.
+
+    Source: Barlow, Bartholomew, Bremner and Brunk, "Statistical Inference under Order Restrictions", 1972, section 1.2
+    (pool adjacent violators).
+
+    Args:
+        values: (value, weight), in order.
+    """
+    blocks: list[tuple[float, float, int]] = []  # mean, weight, length
+    for value, weight in values:
+        block = (value, weight + 1e-9, 1)
+        while blocks and blocks[-1][0] < block[0]:
+            mean, mass, length = blocks.pop()
+            total = mass + block[1]
+            block = ((mean * mass + block[0] * block[1]) / total, total, length + block[2])
+        blocks.append(block)
+    return [mean for mean, _, length in blocks for _ in range(length)]

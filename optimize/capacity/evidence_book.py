@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from optimize.capacity.capacity import Probe
-from optimize.capacity.evidence import correlation_s, dispersion, noise_of, settled, severity
+from optimize.capacity.evidence import along_levels, correlation_s, dispersion, dof_of, falling, settled, severity
 from optimize.capacity.probing import ProbeRun
 from optimize.capacity.requests import Flags, Floats
-from optimize.capacity.response import TRUSTED, Counts, Noise, Posterior, posterior
+from optimize.capacity.response import TRUSTED, Counts, Posterior, misfit, posterior
 from optimize.capacity.slo import ERRORS, JOINT, Slo
 
 _NEAR = 1.5
+_BEYOND = 2.0
 _TAIL = 0.025
 _UPPER = 0.9
-_UNKNOWN = Noise(2.0, 9.0)
+_UNKNOWN = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Belief:
         return self.posteriors[self.binding].drift
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Entry:
     """A probe with what the posteriors need of it.
 
@@ -119,17 +120,22 @@ class EvidenceBook:
 
     def meets(self, level: float) -> bool:
         """Whether all shares are as large as they must be, of all requests at a level."""
+        return self._surplus(level)[0] >= 0
+
+    def _surplus(self, level: float) -> tuple[float, int]:
+        """(the smallest surplus of a share, in units of the misses that are allowed; requests) at a level."""
         entries = [e for e in self._entries if e.probe.level == level and e.usable]
         requests = sum(e.probe.requests for e in entries)
-        return all(
-            sum(e.probe.shares[name] * e.probe.requests for e in entries) >= least * requests
-            for name, least in self.slo.criteria().items()
-        )
+        shares = {name: sum(e.probe.shares[name] * e.probe.requests for e in entries) for name in self.slo.criteria()}
+        surplus = min((shares[name] / max(requests, 1) - x) / (1 - x) for name, x in self.slo.criteria().items())
+        return (surplus if requests else 1.0), requests
 
     def bracket(self) -> tuple[float, float] | None:
-        """The highest level that meets the SLO below the lowest that does not; None before both are known."""
+        """The highest level that meets the SLO and the lowest that does not, if shares fall with the load; None before
+        both are known."""
         levels = sorted({e.probe.level for e in self._entries if e.usable})
-        fails = [level for level in levels if not self.meets(level)]
+        surplus = falling([self._surplus(level) for level in levels])
+        fails = [level for level, value in zip(levels, surplus, strict=True) if value < 0]
         holds = [level for level in levels if fails and level < fails[0]]
         return (holds[-1], fails[0]) if holds else None
 
@@ -148,9 +154,17 @@ class EvidenceBook:
 
     def correlation_s(self, level: float) -> float:
         """For how long requests depend on each other near a level; 0 where that is not known."""
-        near = [e for e in self._entries if e.whole and level / _NEAR < e.probe.level < level * _NEAR]
-        every = [correlation_s(values, e.probe.load_s) for e in near for values in e.values.values()]
+        every = [correlation_s(values, e.probe.load_s) for e in self._whole_near(level) for values in e.values.values()]
         return max(every, default=0.0)
+
+    def dispersion(self, level: float) -> float:
+        """How much the misses clump near a level that meets the SLO; 1 where that is not known."""
+        near = [e for e in self._whole_near(level) if self.meets(e.probe.level)]
+        every = [dispersion(values, _UPPER) for e in near for values in e.values.values()]
+        return max(every, default=1.0)
+
+    def _whole_near(self, level: float) -> list[_Entry]:
+        return [e for e in self._entries if e.whole and level / _NEAR < e.probe.level < level * _NEAR]
 
     def belief(self) -> Belief | None:
         """What is known of the capacity; None while no criterion has been broken."""
@@ -161,19 +175,36 @@ class EvidenceBook:
         return self._belief[1]
 
     def _posterior(self, name: str) -> Posterior:
+        least, whole = self.slo.criteria()[name], [e for e in self._entries if e.whole]
+        calm = [e for e in whole if e.probe.shares[name] >= least ** TRUSTED[1]]
+        spread, dof = self._dispersions(calm, name), dof_of(len(calm))
         counts = [
-            Counts(e.probe.level, e.middle_s, e.probe.requests, int(e.misses(name).sum()))
-            for e in self._entries
-            if e.whole
+            Counts(e.probe.level, e.middle_s, e.probe.requests, int(e.misses(name).sum()), spread(e.probe.level))
+            for e in whole
         ]
-        return posterior(counts, self.slo.criteria()[name], self._noise(name), self.bounds)
+        fit = posterior(counts, least, dof, self._possible())
+        scale = misfit(fit, [c for c, e in zip(counts, whole, strict=True) if e in calm], least)
+        if scale == 1:
+            return fit
+        return posterior([replace(c, dispersion=c.dispersion * scale) for c in counts], least, dof, self._possible())
 
-    def _noise(self, name: str) -> Noise:
-        """Of the whole probes whose share of misses is near the allowed one, or of all that are not overloaded."""
-        least = self.slo.criteria()[name]
-        calm = [e for e in self._entries if e.whole and e.probe.shares[name] >= least ** TRUSTED[1]]
-        near = [e for e in calm if e.probe.shares[name] <= least ** TRUSTED[0]] or calm
-        return noise_of([dispersion(e.values[name], _UPPER) for e in near]) if near else _UNKNOWN
+    def _possible(self) -> tuple[float, float]:
+        """The lowest and the highest capacity that are considered: the bracket, and as much again to either side.
+
+        Without it, probes whose misses clump leave some probability to every small capacity, and there are many.
+        """
+        bracket = self.bracket()
+        if bracket is None:
+            return self.bounds
+        return max(self.bounds[0], bracket[0] / _BEYOND), min(self.bounds[1], bracket[1] * _BEYOND)
+
+    def _dispersions(self, calm: Sequence[_Entry], name: str) -> Callable[[float], float]:
+        """By level, from the probes that were not overloaded."""
+        if not calm:
+            return lambda level: _UNKNOWN
+        levels = np.array([entry.probe.level for entry in calm])
+        requests = np.array([entry.probe.requests for entry in calm], dtype=np.float64)
+        return along_levels(levels, np.array([dispersion(e.values[name], _UPPER) for e in calm]), requests)
 
     def binds(self, belief: Belief) -> str:
         """The criterion that breaks first; of a joint share, the limit that most requests missed around there."""

@@ -30,6 +30,8 @@ _STEEPNESS = np.geomspace(2.0, 3000.0, 15)
 _GENTLE = 0.5
 """Weight of a steepness before any probe: its power of minus so much, on a logarithmic scale. Without it, the search
 would end too often where a few probes look like a cliff by chance."""
+_STOPPING = 1.1
+"""How much less the probes say than they seem to, for the search ends where the interval happens to be narrow."""
 _DRIFTS, _DRIFT_SPREAD = np.linspace(-0.15, 0.15, 7), 0.05
 _CAPACITIES = 64
 _NEGLIGIBLE = 1e-5
@@ -51,25 +53,14 @@ class Counts:
         at_s: Middle of the probe in seconds of load since the search began.
         requests: Number of requests after the warm-up.
         misses: How many of them did not meet the criterion.
+        dispersion: Variance of the misses as a ratio to that of independent requests, at least 1.
     """
 
     level: float
     at_s: float
     requests: int
     misses: int
-
-
-@dataclass(frozen=True, slots=True)
-class Noise:
-    """How much the misses of a probe vary.
-
-    Attributes:
-        dispersion: Variance of their number as a ratio to that of independent requests, at least 1.
-        dof: Degrees of freedom of this ratio.
-    """
-
     dispersion: float
-    dof: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,30 +86,45 @@ class Posterior:
         return math.exp(np.interp(probability, np.concatenate([[0.0], np.cumsum(self.weights)]), ends))
 
 
-def posterior(counts: Sequence[Counts], least: float, noise: Noise, bounds: tuple[float, float]) -> Posterior:
+def posterior(counts: Sequence[Counts], least: float, dof: float, bounds: tuple[float, float]) -> Posterior:
     """The posterior of a criterion's capacity, where all capacities within the bounds are equally likely at first.
 
     With the dispersion estimated, twice the loss of log-likelihood is not a chi-square but an F variable; raised to the
     power of a Student's t, the likelihood has tails as heavy as that.
 
     Args:
-        counts: Of every probe; at least one.
+        counts: Of every probe; at least one. The capacity is that at the time of the mean request.
         least: The least share of requests that meet the criterion.
-        noise: Of the probes near the capacity.
+        dof: Degrees of freedom of the dispersions.
         bounds: The lowest and the highest capacity that are considered.
     """
     low, high = math.log(bounds[0]), math.log(bounds[1])
-    coarse = _on_grid(counts, least, noise, np.linspace(low, high, _CAPACITIES))
+    coarse = _on_grid(counts, least, dof, np.linspace(low, high, _CAPACITIES))
     likely = np.flatnonzero(coarse.weights > _NEGLIGIBLE * coarse.weights.max())
     step = (high - low) / (_CAPACITIES - 1)
     low, high = max(low, coarse.logs[likely[0]] - step), min(high, coarse.logs[likely[-1]] + step)
-    return _on_grid(counts, least, noise, np.linspace(low, high, _CAPACITIES))
+    return _on_grid(counts, least, dof, np.linspace(low, high, _CAPACITIES))
 
 
-def _on_grid(counts: Sequence[Counts], least: float, noise: Noise, logs: Floats) -> Posterior:
-    fit = _log_likelihood(counts, least, noise.dispersion, logs)
-    loss = 2 * (fit.max() - fit)
-    density = (1 + loss / noise.dof) ** (-(noise.dof + 1) / 2)
+def misfit(fit: Posterior, counts: Sequence[Counts], least: float) -> float:
+    """How much farther than their dispersions say the misses of probes lie from the fitted curve, as a variance ratio.
+
+    Pearson's statistic over its degrees of freedom; at least 1. It shows what no probe by itself can: an engine that
+    behaves differently from one probe to the next.
+    Source: McCullagh and Nelder, "Generalized Linear Models", 1989, section 4.5.
+    """
+    total = 0.0
+    for c in counts:
+        ratio = min(max((c.level / fit.quantile(0.5)) ** fit.steepness, TRUSTED[0]), TRUSTED[1])
+        expected = c.requests * (1 - least**ratio)
+        total += (c.misses - expected) ** 2 / (expected * least**ratio * c.dispersion)
+    return max(1.0, total / max(len(counts) - 2, 1))
+
+
+def _on_grid(counts: Sequence[Counts], least: float, dof: float, logs: Floats) -> Posterior:
+    fit = _log_likelihood(counts, least, logs)
+    loss = 2 * (fit.max() - fit) / _STOPPING
+    density = (1 + loss / dof) ** (-(dof + 1) / 2)
     density *= np.exp(-((_DRIFTS / _DRIFT_SPREAD) ** 2) / 2)[:, None]
     density *= (_STEEPNESS**-_GENTLE)[:, None, None]
     density /= density.sum()
@@ -127,22 +133,23 @@ def _on_grid(counts: Sequence[Counts], least: float, noise: Noise, logs: Floats)
     return Posterior(logs, density.sum((0, 1)), steepness, drift)
 
 
-def _log_likelihood(counts: Sequence[Counts], least: float, dispersion: float, logs: Floats) -> Floats:
+def _log_likelihood(counts: Sequence[Counts], least: float, logs: Floats) -> Floats:
     """Shape (steepness, drifts, capacities)."""
     at_s = np.array([c.at_s for c in counts])
-    when = (at_s - at_s.mean()) / max(float(np.ptp(at_s)), 1e-9)
+    middle_s = np.average(at_s, weights=[c.requests for c in counts])
+    when = (at_s - middle_s) / max(float(np.ptp(at_s)), 1e-9)
     total = np.zeros((len(_STEEPNESS), len(_DRIFTS), len(logs)))
     for c, time in zip(counts, when, strict=True):
         beyond = math.log(c.level) - logs - time * _DRIFTS[:, None]
-        total += np.interp(_STEEPNESS[:, None, None] * beyond, _RATIOS, _by_ratio(c, least, dispersion))
+        total += np.interp(_STEEPNESS[:, None, None] * beyond, _RATIOS, _by_ratio(c, least))
     return total
 
 
-def _by_ratio(counts: Counts, least: float, dispersion: float) -> Floats:
+def _by_ratio(counts: Counts, least: float) -> Floats:
     """Log-likelihood of a probe by the logarithm of its misses' rate, as a ratio to the rate that is allowed."""
     share = np.exp(math.log(least) * np.exp(_RATIOS))
     n, k = counts.requests, counts.misses
-    ratio = min(max(dispersion, 1.01), max(n / 2, 1.01))
+    ratio = min(max(counts.dispersion, 1.01), max(n / 2, 1.01))
     size = max(n - ratio, 1.0) / (ratio - 1)
     hits, misses = share * size, (1 - share) * size
     return np.asarray(betaln(k + misses, n - k + hits) - betaln(misses, hits), dtype=np.float64)

@@ -124,6 +124,21 @@ def test_a_search_ends_with_its_budget() -> None:
     assert capacity.high - capacity.low > 0.02 * capacity.value
 
 
+def test_a_request_that_was_late_at_a_low_load_does_not_decide() -> None:
+    """One of the first requests of a fresh engine is slow."""
+    started: list[float] = []
+
+    def slow_first(level: float, run: ProbeRun) -> ProbeRun:
+        started.append(level)
+        ttft_s = run.requests.ttft_s.copy()
+        ttft_s[-2:] = 3.0 if len(started) == 2 else ttft_s[-2:]
+        return replace(run, requests=replace(run.requests, ttft_s=ttft_s))
+
+    capacity = estimate(Altered(CLIFF.prober(1), slow_first), TTFT, SEARCH)
+    assert not all(share == 1 for share in capacity.probes[1].shares.values()) and capacity.probes[1].level < 4
+    assert _covers(capacity, 24.0)
+
+
 def test_probes_are_reported_and_searches_are_repeatable() -> None:
     seen: list[Probe] = []
     one = estimate(CLIFF.prober(1), TTFT, SEARCH, 5, seen.append)
