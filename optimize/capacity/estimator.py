@@ -58,6 +58,7 @@ class _Estimator:
         self._ramp()
         while not self._finished():
             self._refine()
+            self._ramp()  # goes on where a longer probe has shown that a short one was mistaken
         return self._result()
 
     # --- probes ---
@@ -186,8 +187,12 @@ class _Estimator:
 
     def _result(self) -> Capacity:
         belief = self._book.belief()
-        if belief is None or belief.median > self._reach:
-            low = self._reach if belief is None else min(self._reach, belief.quantile(0.025))
+        if belief is None:
+            level = self._book.highest()
+            binds = "client" if level >= self._level(self._reach) else None
+            return self._capacity(Kind.AT_LEAST, (level, level, math.inf), binds, None)
+        if belief.median > self._reach:
+            low = min(self._reach, belief.quantile(0.025))
             return self._capacity(Kind.AT_LEAST, (self._reach, low, math.inf), "client", belief)
         low, high = belief.interval
         figures = (belief.median, low, high)

@@ -139,6 +139,10 @@ class EvidenceBook:
         holds = [level for level in levels if fails and level < fails[0]]
         return (holds[-1], fails[0]) if holds else None
 
+    def highest(self) -> float:
+        """The highest level that meets the SLO; 0 where none does."""
+        return max((e.probe.level for e in self._entries if e.usable and self.meets(e.probe.level)), default=0.0)
+
     def requests_from(self, level: float) -> int:
         """Number of requests at a level and above."""
         return sum(e.probe.requests for e in self._entries if e.usable and e.probe.level >= level)

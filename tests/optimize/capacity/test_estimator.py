@@ -117,6 +117,12 @@ def test_a_search_goes_on_from_the_incumbents_load_where_the_slo_holds() -> None
     assert capacity.probes[0].level == 20.0 and _covers(capacity, 24.0)
 
 
+def test_a_budget_that_ends_before_the_slo_breaks_gives_the_highest_level_that_held() -> None:
+    capacity = estimate(CLIFF.prober(1), TTFT, replace(SEARCH, most_s=15.0))
+    assert (capacity.kind, capacity.binds) == (Kind.AT_LEAST, None)
+    assert capacity.value == capacity.probes[-1].level < 24.0
+
+
 def test_a_search_ends_with_its_budget() -> None:
     search = replace(SEARCH, most_s=40.0, precision=0.01)
     capacity = estimate(QUEUE.prober(1), TTFT, search)
