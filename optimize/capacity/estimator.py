@@ -118,6 +118,7 @@ class _Estimator:
             if level == last:
                 return
             self._short(level)
+            step = min(step**2, _STEP)
 
     def _short(self, level: float) -> None:
         level = self._level(level)
