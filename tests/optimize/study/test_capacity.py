@@ -3,6 +3,7 @@
 import pytest
 
 from objectives import Estimate
+from optimize.config.compose import configuration
 from optimize.errors import ConfigError
 from optimize.study.capacity import (
     CAPACITY,
@@ -42,6 +43,10 @@ def test_a_capacity_that_no_rate_can_be_divided_by_is_refused(capacity: Estimate
 def test_a_measured_capacity_is_used_as_it_is() -> None:
     row = chosen(figures=FIGURES | {CAPACITY: CAPACITY_PER_S})
     assert required_capacity(row, "x") is CAPACITY_PER_S is capacity_of(row.candidate.estimates)
+
+
+def test_the_metric_is_the_one_that_the_study_of_capacity_maximizes() -> None:
+    assert CAPACITY in configuration(["+study=capacity"]).objectives
 
 
 def test_an_engine_that_was_never_broken_carries_at_least_its_value() -> None:
