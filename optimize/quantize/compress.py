@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import importlib.metadata
 import json
 import os
@@ -138,6 +139,7 @@ def _calibration_progress(model: Any, samples: int, emit: Emit) -> Iterator[None
 
 
 def main() -> None:
+    gc.set_threshold(50_000)  # collections among the modules of llm-compressor take a fifth of its import
     # Once the parent has died, another process may make the same checkpoints: do not work beside it.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     events = os.fdopen(os.dup(1), "w", encoding="utf-8")
