@@ -8,14 +8,17 @@ import pytest
 from xdist.scheduler import LoadFileScheduling
 
 LIVE = "tests/live/"
+OWN_SERVERS = ("tests/live/test_bundle.py", "tests/live/test_serve.py")
+"""Live tests that share no engine with others: they start servers of their own, as a user's command does."""
 _STUDIES = {"simulated", "quick", "optimize", "optimize_process", "made_studies", "browser"}
 """Fixtures of tests that run studies, commands or a browser, which takes seconds."""
+_SLOW_S, _STUDY_S = 30, 2
 _UNDER_WAY = {"real_smoke", "cold_start"}
 
 
 class LiveTogether(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
-    """One worker runs all tests of a file, which share what takes long to make, and one all that are live: engines take
-    turns, for vLLM takes every core.
+    """One worker runs all tests of a file, which share what takes long to make, and one all that share live engines:
+    these take turns, for vLLM takes every core.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -23,8 +26,9 @@ class LiveTogether(LoadFileScheduling):  # type: ignore[misc]  # xdist has no ty
 
 
 def scope_of(nodeid: str) -> str:
-    """What one worker runs as a whole: the file of a test, or all that is live."""
-    return LIVE if nodeid.startswith(LIVE) else nodeid.partition("::")[0]
+    """What one worker runs as a whole: the file of a test, or all that share live engines."""
+    file = nodeid.partition("::")[0]
+    return LIVE if file.startswith(LIVE) and file not in OWN_SERVERS else file
 
 
 def in_order(items: Sequence[pytest.Item]) -> list[pytest.Item]:
@@ -33,17 +37,17 @@ def in_order(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     Within a scope first what needs the made studies, which one worker makes while the others go on; last what needs a
     live study or a cold start, which are under way while the tests before them run.
     """
-    lengths: dict[str, int] = {}
+    scopes: dict[str, list[pytest.Item]] = {}
     for item in items:
-        lengths[scope_of(item.nodeid)] = max(_length(item), lengths.get(scope_of(item.nodeid), 0))
-    places = {scope: place for place, scope in enumerate(sorted(lengths, key=lambda scope: -lengths[scope]))}
-    return sorted(items, key=lambda item: (places[scope_of(item.nodeid)], _place(item)))
+        scopes.setdefault(scope_of(item.nodeid), []).append(item)
+    longest_first = sorted(scopes, key=lambda scope: (scope != LIVE, -_seconds(scopes[scope])))
+    return [item for scope in longest_first for item in sorted(scopes[scope], key=_place)]
 
 
-def _length(item: pytest.Item) -> int:
-    """3 for a live test, which may take a minute, 2 for a slow one, 1 for one of some seconds, 0 for any other."""
-    marks = {mark.name for mark in item.iter_markers()}
-    return 3 if "live" in marks else 2 if "slow" in marks else int(bool(_STUDIES & _fixtures(item)))
+def _seconds(items: Sequence[pytest.Item]) -> int:
+    """About how long the tests of a scope take, by their marks and fixtures."""
+    has_slow = any(mark.name in ("live", "slow") for item in items for mark in item.iter_markers())
+    return _SLOW_S * has_slow + _STUDY_S * sum(bool(_STUDIES & _fixtures(item)) for item in items)
 
 
 def _place(item: pytest.Item) -> int:
