@@ -51,10 +51,27 @@ def test_with_helpers_of_humming_nothing_could_be_forked(rig: Rig) -> None:
     assert "importing vLLM started threads" in said["unavailable"]
 
 
-@pytest.mark.parametrize("start", ["warm", "cold"])
-def test_tensor_parallelism_comes_as_far_as_one_gpu(rig: Rig, start: str) -> None:
+def test_tensor_parallelism_touches_cuda_in_its_server_and_comes_as_far(rig: Rig) -> None:
+    """Composing the configuration does, where the fork server must not be: a driver that answers would be of no use."""
     log = rig.scratch / "engine.log"
-    said = rig.run(LAUNCH, str(log), start, {"tensor_parallel_size": 2}, {}, NVML_STUB_GPUS="2")
+    said = rig.run(LAUNCH, str(log), "warm", {"tensor_parallel_size": 2}, {}, NVML_STUB_GPUS="2")
     assert said["unavailable"] is None
     assert NO_GPU in said["error"]
-    assert said["server"] not in rig.callers()
+    assert said["server"] not in rig.callers() and not rig.callers() <= engines_of(log)
+
+
+SPAWN = """
+import ctypes, importlib, json
+from optimize.engine.vllm_adaptation import _ask_the_driver
+
+system_utils = importlib.import_module("vllm.utils.system_utils")
+_ask_the_driver(system_utils)
+methods = [system_utils.get_mp_context().get_start_method()]
+ctypes.CDLL("libcuda.so.1").cuInit(0)
+print(json.dumps([*methods, system_utils.get_mp_context().get_start_method()]))
+"""
+
+
+def test_vllm_forks_its_processes_until_the_driver_is_initialized(rig: Rig) -> None:
+    assert rig.run(SPAWN, CUDA_STUB_INIT="1") == ["fork", "spawn"]
+    assert rig.run(SPAWN, CUDA_STUB_INIT="0") == ["fork", "fork"]
