@@ -235,10 +235,13 @@ def describe_gpu(nvml: Any, number: int, handle: Any) -> Gpu:
         handle: NVML's handle of it.
     """
 
+    # The second where an older driver has no such function in the form that pynvml asks for.
+    silent = (nvml.NVMLError, getattr(nvml, "NVMLLibraryMismatchError", nvml.NVMLError))
+
     def optional(read: Callable[[], T], default: T) -> T:
         try:
             return read()
-        except nvml.NVMLError:
+        except silent:
             return default
 
     def programs(read: Callable[[Any], Sequence[Any]]) -> Sequence[Any]:

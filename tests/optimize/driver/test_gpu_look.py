@@ -33,6 +33,9 @@ class ScriptedNvml:
     class NVMLError(Exception):
         """As pynvml's."""
 
+    class NVMLLibraryMismatchError(Exception):
+        """As pynvml's, which is none of its other errors."""
+
     def __init__(self, answers: Mapping[str, Any], names: Mapping[int, str] = {}) -> None:
         self._answers, self._names = {"Name": "Tesla T4", **answers}, names
 
@@ -53,6 +56,18 @@ class ScriptedNvml:
 
 def process(pid: int, memory: int | None) -> Any:
     return SimpleNamespace(pid=pid, usedGpuMemory=memory)
+
+
+class OlderNvml(ScriptedNvml):
+    """NVML of a driver that lists no processes in the form that pynvml asks for."""
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: object) -> Any:  # noqa: N802
+        raise self.NVMLLibraryMismatchError("unversioned function")
+
+
+def test_an_older_driver_tells_what_it_can() -> None:
+    gpu = describe_gpu(OlderNvml({"CudaComputeCapability": (9, 0)}), 0, None)
+    assert (gpu.name, gpu.capability, gpu.programs) == ("Tesla T4", (9, 0), ())
 
 
 def test_a_gpu_is_described_with_its_programs() -> None:
