@@ -16,13 +16,13 @@ import itertools
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from benchmarks.common import RESULTS, provenance
+from benchmarks.common import RESULTS, processes, provenance
 from objectives.intervals import proportion_interval
 from optimize.capacity import Capacity, ProbeRun, Quantity, Requests, Search, Slo, SloLimit, Unit, estimate
 from optimize.testing.simulated_engines import (
@@ -258,15 +258,19 @@ def called_different(capacities: Sequence[Capacity]) -> float:
     return statistics.fmean(a.differs_from(b) for a, b in pairs) if pairs else 0.0
 
 
-def study(case: Case, runs: int) -> Result:
+Evidence = tuple[list[Capacity], list[float], dict[Setting, float]]
+
+
+def study(index: int, runs: int) -> Evidence:
+    """(capacities, truths, rivals) of a case by its number, for a process of its own."""
+    case = cases()[index]
     capacities = [estimate(case.prober(seed), case.slo, case.search, seed) for seed in range(runs)]
     long = long_runs(case)
     if case.truth is None:
         truths = [truth_of(case, long)] * runs
     else:
         truths = [case.truth(capacity.load_s, seed) for seed, capacity in enumerate(capacities)]
-    alone = Result(case, capacities, truths)
-    return replace(alone, rivals=bisections(case, long, alone.half))
+    return capacities, truths, bisections(case, long, Result(case, capacities, truths).half)
 
 
 HEAD = """\
@@ -288,10 +292,11 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=500)
     runs = parser.parse_args().runs
     results: list[Result] = []
-    for case in cases():
-        results.append(study(case, runs))
-        print(results[-1].row(None), flush=True)
-        _write(results, runs)
+    with processes() as pool:
+        for case, evidence in zip(cases(), pool.map(study, range(len(cases())), itertools.repeat(runs)), strict=True):
+            results.append(Result(case, *evidence))
+            print(results[-1].row(None), flush=True)
+            _write(results, runs)
 
 
 def _write(results: Sequence[Result], runs: int) -> None:
