@@ -284,7 +284,8 @@ the truth. The bisection doubles until a window of fixed length breaks the SLO, 
 by repeats (Student's t); repeats, steps and window are the cheapest whose interval is as narrow as the search's and
 covers the truth in 93 % or more, found for each engine by itself, which nobody can do before knowing its capacity, and
 for all engines together. Its windows are taken from the steady state and need no warm-up; the search's load includes
-its own. A/A: of two searches on the same engine, how often they are called different, which is to be 5 %."""
+its own. A/A: of two searches on the same engine, how often they are called different, which is to be 5 % or less; the
+swing of the last engine is another each time."""
 
 
 def main() -> None:
