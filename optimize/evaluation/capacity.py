@@ -109,7 +109,9 @@ class CapacityMeasurement:
         notes.audit = asdict(nearest.audit)
         notes.disturbances = self.prober.disturbances(nearest) + nearest.audit.stalls(load.guard)
         pace = pace_of(measurement.due_in_window, measurement.window_s, load)
-        notes.pace = asdict(replace(pace, disturbed=bool(notes.disturbances))) if pace else {}
+        # No window was to hold a number of answers: a probe has as many as its verdict needs.
+        whole = pace and replace(pace, answers=load.window_requests, requests=0, disturbed=bool(notes.disturbances))
+        notes.pace = asdict(whole) if whole else {}
         notes.seconds |= {
             "first_answer": self.prober.prober.first_answer_s, "warmup": measurement.window_start_s,
             "window": measurement.window_s, "drain": self._loads[-1].drained_s - measurement.window_end_s,

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from optimize.capacity import Capacity
 from optimize.engine.startup import phases_in
 from optimize.formatting import percent
 from optimize.ledger import TrialRecord
@@ -99,6 +100,12 @@ def windows_in_words(records: Iterable[TrialRecord]) -> str:
     measured = [r for r in records if r.state == State.COMPLETED and "window" in r.seconds]
     if not measured:
         return ""
+    searches = [Capacity.from_dict(r.capacity) for r in measured if r.capacity]
+    if searches:
+        probes, load_s = (
+            statistics.median(x) for x in ([len(c.probes) for c in searches], [c.load_s for c in searches])
+        )
+        return f"searches for the capacity: {probes:.0f} probes and {load_s:.0f} s of load in the median"
     seconds = [r.seconds["window"] for r in measured]
     shortest, longest = f"{min(seconds):.0f}", f"{max(seconds):.0f} s"
     lengths = longest if longest.startswith(f"{shortest} ") else f"{shortest} to {longest}"

@@ -86,7 +86,8 @@ def test_other_figures_are_those_at_the_capacity(tmp_path: Path) -> None:
     assert 0.7 * TRUTH_PER_S <= found["qps"].value <= 1.1 * found["capacity_per_s"].value
     assert found["p99_latency_s"].value <= 2 * LIMIT_S
     assert list(evaluation.seconds) == ["engine_start", "first_answer", "warmup", "window", "drain", "scoring", "total"]
-    assert evaluation.audit["sent"] > 0 and evaluation.pace["answers"] > 0
+    assert evaluation.audit["sent"] > 0 and evaluation.pace["answer_s"] > 0
+    assert evaluation.pace["answers"] == 20  # as many as a window needs: no note says that a window had too few
 
 
 def test_users_are_counted_in_a_closed_loop(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from optimize.report.charts.capacity import drawings
 from optimize.report.data import Facts
 from optimize.report.page import draw, html
 from optimize.report.sections import capacities
+from optimize.report.time_spent import windows_in_words
 from optimize.testing.made_up_study import made_up
 
 SLO = Slo((SloLimit(Quantity.TTFT, 0.5), SloLimit(Quantity.LATENCY, 2.0)))
@@ -93,6 +94,12 @@ def test_an_open_end_is_said_and_drawn_to_the_edge(plain: Facts) -> None:
 def test_a_figure_file_is_drawn_like_all_others(plain: Facts, tmp_path: Path) -> None:
     names = [drawing.name for drawing in draw(with_capacity(plain, RAW)).every()]
     assert names.count("capacity") == 1 and len(set(names)) == len(names)
+
+
+def test_the_cost_of_a_study_is_told_in_probes(plain: Facts) -> None:
+    assert "windows:" in windows_in_words(plain.records)
+    records = [replace(record, capacity=RAW) for record in plain.records]
+    assert windows_in_words(records) == "searches for the capacity: 3 probes and 30 s of load in the median"
 
 
 def test_a_search_is_one_line() -> None:
