@@ -124,6 +124,8 @@ def explanation(error: OverrideParseException, words: Sequence[str]) -> str:
         return f"{word!r} holds quotes that are for the shell alone: write {word[1:-1]}"
     if key != key.strip():
         return f"{word!r} has a space before the '=': write {key.strip()}={value.strip()}"
+    if not all(key.lstrip("+~").split(".")):
+        return f"{word!r} has a dot without a name beside it: write key=value, e.g. study.trials=40"
     return f"{word!r} is not in Hydra's grammar: write {_remedy(key, value)}"
 
 
@@ -135,8 +137,8 @@ def _cut_by_shell(words: Sequence[str]) -> str:
 
 def _remedy(key: str, value: str) -> str:
     """The word that works, for a shell; a rule where none is found."""
-    candidate = f"{key}={value[0]}{', '.join(map(_double_quoted, value[1:-1].split(',')))}{value[-1]}"
-    if value[0] == "[" and value[-1] == "]" and not set(value[1:-1]) & set("[]{}'\"") and _parses(candidate):
+    candidate = f"{key}=[{', '.join(map(_double_quoted, value[1:-1].split(',')))}]"
+    if value[:1] == "[" and value[-1:] == "]" and not set(value[1:-1]) & set("[]{}'\"") and _parses(candidate):
         return shlex.quote(candidate)
     quoted = override_value(value) if set(value) & set('"\\') else f'"{value}"'
     if value.startswith("{{") and _parses(f"{key}={quoted}"):

@@ -14,7 +14,7 @@ from io import StringIO
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given, note
+from hypothesis import example, given, note
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
@@ -153,6 +153,7 @@ _PROFILE = tried(25)
 
 
 @_PROFILE
+@example(words=["study=", "+study.="])
 @given(words=st.lists(_words(), min_size=1, max_size=3))
 def test_any_words_are_a_plan_or_one_line(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     if not CASES:

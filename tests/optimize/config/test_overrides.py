@@ -92,6 +92,8 @@ def _answer(*words: str) -> str:
         (["'study.trials=3'"], "holds quotes that are for the shell alone: write study.trials=3"),
         (["study.trials = 3"], "has a space before the '=': write study.trials=3"),
         (["study.trials"], "is no override: write key=value"),
+        (["+study.="], "has a dot without a name beside it: write key=value"),
+        (["a:b="], "is not in Hydra's grammar"),
         (["load.arrivals.users=4,8"], "gives several values: write 'load.arrivals.users=[4,8]' for a list"),
         (["+study=bulk"], "study is given twice: give it once"),
         (["search_space.batch_size=[1,2]"], "put '~search_space.batch_size' before '+search_space.batch_size=[1,2]'"),
