@@ -47,7 +47,7 @@ from optimize.plan import Plan, make_plan
 
 _SPREAD = (0.6, 1.4)
 _WARM_UP = 0.15
-_SAID_LINES = 40
+_OUTPUT_LINES = 40
 _ANSWERED = "vllm:request_success_total"
 
 
@@ -142,8 +142,8 @@ def peer_run(live: LiveEngine, command: str, folder: Path) -> str:
     before, began = live.answered(), time.monotonic()
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=dict(os.environ))
     seconds, requests = time.monotonic() - began, live.answered() - before
-    said = "\n".join((done.stdout + done.stderr).splitlines()[-_SAID_LINES:])
-    return f"{seconds:.0f} s, {requests:.0f} requests, exit code {done.returncode}\n\n```text\n{said}\n```"
+    output = "\n".join((done.stdout + done.stderr).splitlines()[-_OUTPUT_LINES:])
+    return f"{seconds:.0f} s, {requests:.0f} requests, exit code {done.returncode}\n\n```text\n{output}\n```"
 
 
 def compare(live: LiveEngine, asked: argparse.Namespace) -> str:
@@ -200,8 +200,8 @@ def _grid(points: Sequence[GridPoint], plan: Plan) -> str:
     verdict = f"{max(kept):.3g}" if kept else "nothing"
     upto = f", and does not keep it at {min(broken):.3g}" if broken else ""
     seconds, requests = sum(p.load_s for p in points), sum(p.requests for p in points)
-    said = f"By the grid it keeps the SLO up to {verdict}{upto}: {seconds:.0f} s of load, {requests} requests."
-    return "\n".join([head, "|---" * (2 + len(criteria)) + "|", *rows, "", said])
+    conclusion = f"By the grid it keeps the SLO up to {verdict}{upto}: {seconds:.0f} s of load, {requests} requests."
+    return "\n".join([head, "|---" * (2 + len(criteria)) + "|", *rows, "", conclusion])
 
 
 def _peers(peers: dict[str, list[str]]) -> list[str]:

@@ -113,10 +113,10 @@ def required(plan: Plan, capacity: Callable[[], Capacity]) -> Capacity:
 def in_words(plan: Plan, capacity: Capacity, level: float) -> str:
     """What the level is, and where it comes from."""
     unit, share = _unit(plan), plan.config.load.capacity.auto_share
-    known = "at least " if capacity.kind is Kind.AT_LEAST else ""
+    bound = "at least " if capacity.kind is Kind.AT_LEAST else ""
     interval = f" ({capacity.low:.3g} to {capacity.high:.3g})" if math.isfinite(capacity.high) else ""
     return (
-        f"load: {level:g} {unit}, {100 * share:g} % of the {known}{capacity.value:.3g}{interval} that vLLM's defaults "
+        f"load: {level:g} {unit}, {100 * share:g} % of the {bound}{capacity.value:.3g}{interval} that vLLM's defaults "
         f"carry within {plan.config.slo.in_words()}; {len(capacity.probes)} probes, {capacity.load_s:.0f} s of load"
     )
 
