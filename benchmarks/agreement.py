@@ -136,9 +136,9 @@ def undisturbed(engine: Engine, run: Callable[[], Run]) -> Run:
 def server_side(engine: Engine) -> dict[tuple[str, str], float]:
     """(histogram, "sum" or "count") -> total of the engine so far."""
     text = httpx.get(f"{engine.endpoint.base_url}/metrics", trust_env=False, headers=engine.endpoint.headers).text
-    wanted = "\n".join(x for x in text.splitlines() if x.startswith(tuple(HISTOGRAMS.values())) and "_bucket" not in x)
+    lines = "\n".join(x for x in text.splitlines() if x.startswith(tuple(HISTOGRAMS.values())) and "_bucket" not in x)
     totals: dict[tuple[str, str], float] = defaultdict(float)
-    for family in text_string_to_metric_families(wanted + "\n"):
+    for family in text_string_to_metric_families(lines + "\n"):
         for sample in family.samples:
             name, _, kind = sample.name.rpartition("_")
             totals[name, kind] += sample.value
@@ -158,13 +158,13 @@ def in_turn(generators: Generators, rounds: int, run: Callable[[Callable[[], Run
 
 
 def generators_of(
-    engine: Engine, workload: Workload, clients: ClientPool, asked: LoadRequest, folder: Path, peer: str | None
+    engine: Engine, workload: Workload, clients: ClientPool, load: LoadRequest, folder: Path, peer: str | None
 ) -> Generators:
     generators: dict[str, Callable[[], Run]] = {
         OURS: lambda: ours(engine, workload, clients),
-        "vllm bench serve": lambda: vllm_bench(asked, folder),
+        "vllm bench serve": lambda: vllm_bench(load, folder),
     }
-    return generators | ({"GuideLLM": lambda: guidellm(asked, folder, peer)} if peer else {})
+    return generators | ({"GuideLLM": lambda: guidellm(load, folder, peer)} if peer else {})
 
 
 def on_the_engine(
@@ -177,14 +177,14 @@ def on_the_engine(
         engine = plan.launcher.launch(
             engine_of(config, {"quantization": "fp16", "batch_size": 16}), Path(folder) / "log"
         )
-        asked = LoadRequest(engine.endpoint, config.model.path, prompts, REQUESTS, workload.max_tokens, users=USERS)
+        load = LoadRequest(engine.endpoint, config.model.path, prompts, REQUESTS, workload.max_tokens, users=USERS)
 
         def run(generator: Callable[[], Run]) -> Run:
             engine.reset()
             return undisturbed(engine, generator)
 
         try:
-            generators = generators_of(engine, workload, clients, asked, Path(folder), peer)
+            generators = generators_of(engine, workload, clients, load, Path(folder), peer)
             generators[OURS]()  # warms the engine up for all
             return in_turn(generators, rounds, run)
         finally:
@@ -198,8 +198,8 @@ def on_the_stub(
     short = dataclasses.replace(workload, max_tokens=TOKENS)
     with TemporaryDirectory() as folder, stub("--tokens", TOKENS, "--token-s", TOKEN_S) as engine:
         prompts = write_prompts(workload.prompts, Path(folder))
-        asked = LoadRequest(engine.endpoint, config.model.path, prompts, REQUESTS, TOKENS, users=USERS)
-        generators = generators_of(engine, short, clients, asked, Path(folder), peer)
+        load = LoadRequest(engine.endpoint, config.model.path, prompts, REQUESTS, TOKENS, users=USERS)
+        generators = generators_of(engine, short, clients, load, Path(folder), peer)
         return in_turn(generators, rounds, lambda generator: with_way_to_server(engine, generator))
 
 
@@ -231,14 +231,14 @@ def ways(runs: Mapping[str, Sequence[Run]]) -> str:
     return "From the start of a request's clock to its arrival at the stub: " + ", ".join(parts) + "."
 
 
-def on_a_dataset(asked: argparse.Namespace) -> None:
+def on_a_dataset(args: argparse.Namespace) -> None:
     """Compare this project with `vllm bench serve` on a file of conversations, and write the page."""
-    runs = runs_of(asked.dataset, asked.cache, asked.requests, asked.rounds, OURS)
-    command = f"python -m benchmarks.agreement --dataset {asked.dataset.name} --requests {asked.requests}"
+    runs = runs_of(args.dataset, args.cache, args.requests, args.rounds, OURS)
+    command = f"python -m benchmarks.agreement --dataset {args.dataset.name} --requests {args.requests}"
     parts = [
         "# Agreement on a file of conversations",
-        provenance(f"{command} --rounds {asked.rounds}"),
-        heading(asked.dataset, asked.requests),
+        provenance(f"{command} --rounds {args.rounds}"),
+        heading(args.dataset, args.requests),
         report(runs, DATASET_FIGURES),
     ]
     text = "\n\n".join(parts) + "\n"
@@ -253,11 +253,11 @@ def main() -> None:
     parser.add_argument("--dataset", type=Path)
     parser.add_argument("--requests", type=int, default=60)
     parser.add_argument("--cache", type=Path, default=Path(".cache"))
-    asked_for = parser.parse_args()
-    rounds, peer = asked_for.rounds, asked_for.guidellm
+    args = parser.parse_args()
+    rounds, peer = args.rounds, args.guidellm
     require_quiet()
-    if asked_for.dataset is not None:
-        on_a_dataset(asked_for)
+    if args.dataset is not None:
+        on_a_dataset(args)
         return
     config = configuration(["+study=chat"])
     workload = load_workload(config.workload, config.model.path, Path(config.cache_dir))

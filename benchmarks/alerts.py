@@ -239,19 +239,19 @@ def main() -> None:
     parser.add_argument("--study", default="smoke")
     parser.add_argument("--output-dir", default="mlruns")
     parser.add_argument("--repeats", type=int, default=1)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     require_quiet()
     if missing():
         raise SystemExit(f"not installed: {', '.join(missing())}; requirements/debian.txt names their packages")
-    config = configuration([f"+study={asked.study}", f"output_dir={asked.output_dir}"])
+    config = configuration([f"+study={args.study}", f"output_dir={args.output_dir}"])
     config = dataclasses.replace(
         config,
         deploy=dataclasses.replace(config.deploy, port=free_port()),
         alerts=dataclasses.replace(config.alerts, node_exporter=f"127.0.0.1:{free_port()}"),
     )
-    alerts = run(config, asked.repeats)
-    command = f"python -m benchmarks.alerts --study {asked.study} --repeats {asked.repeats}"
-    text = report(alerts, config, asked.repeats, command)
+    alerts = run(config, args.repeats)
+    command = f"python -m benchmarks.alerts --study {args.study} --repeats {args.repeats}"
+    text = report(alerts, config, args.repeats, command)
     (RESULTS / "alerts.md").write_text(text, encoding="utf-8")
     print(text)
 

@@ -147,7 +147,7 @@ def _section(name: str, outcomes: Mapping[str, Sequence[Outcome]], load: Load) -
     head = ["rule", "requests within the objective", "minutes broken", "replica-hours", "most replicas"]
     rows = [
         [
-            title, _shown([100 * o.kept for o in some], " %"), _shown([o.broken_minutes for o in some]),
+            title, _shown([100 * o.share for o in some], " %"), _shown([o.broken_minutes for o in some]),
             _shown([o.replica_hours for o in some]), str(max(o.most for o in some)),
         ]
         for title, some in outcomes.items()

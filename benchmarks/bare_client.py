@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from optimize.engine.base import Endpoint, RequestConfig
 from optimize.files import python_path
-from optimize.load.client import request_body
+from optimize.load.request_body import request_body
 from optimize.workload.workload import Prompt
 
 _END, _LAST_CHUNK = b"data: [DONE]", b"0\r\n\r\n"

@@ -2,11 +2,11 @@
 
 Usage: python -m benchmarks.capacity_live [--rounds 3] [--rates 10] [--window-s 60] [--page NAME] [OVERRIDES ...]
        python -m benchmarks.capacity_live --repeats 10 [OVERRIDES ...]
-       ... --peer 'NAME=COMMAND with {base_url}, {key}, {model} and {prompts}'
+       ... --guidellm PATH/TO/guidellm --aiperf PATH/TO/aiperf
 
 The first form compares: a pilot search says where the grid lies, and counts nowhere. Then every round has the search,
-all rates of the grid and every peer once, in a random order on one engine. A peer is a command; what it says is kept,
-and its seconds and requests are read off clock and engine. The second form is an A/A test: how often are two
+all rates of the grid and every peer once, in a random order on one engine. A peer's seconds and requests are read off
+clock and engine. The second form is an A/A test: how often are two
 capacities of one configuration called different? OVERRIDES are those of `+study=capacity`.
 """
 
@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import random
 import shlex
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,9 +26,11 @@ from tempfile import TemporaryDirectory
 
 import httpx
 import numpy as np
+from numpy.typing import NDArray
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.common import RESULTS, provenance, require_quiet
+from benchmarks.peer_searches import PROBE_S, WARM_UP_S, PeerSearch, aiperf_search, guidellm_search
 from benchmarks.peers import write_prompts
 from objectives.intervals import proportion_interval
 from optimize.capacity import Capacity, ProbeRun, Requests
@@ -39,6 +39,7 @@ from optimize.config.compose import configuration
 from optimize.engine.base import Engine, RequestConfig
 from optimize.engine.pool import EnginePool
 from optimize.evaluation.references import reference_config
+from optimize.load.arrivals import ClosedLoop
 from optimize.load.client_pool import ClientPool
 from optimize.load.generator import LoadControl, Traffic
 from optimize.load.prober import LiveProber
@@ -47,8 +48,13 @@ from optimize.plan import Plan, make_plan
 
 _SPREAD = (0.6, 1.4)
 _WARM_UP = 0.15
-_OUTPUT_LINES = 40
 _ANSWERED = "vllm:request_success_total"
+_PEER_NOTE = (
+    f"A peer's answer has no interval. Its probes last {PROBE_S:.0f} s, AIPerf's after {WARM_UP_S} s of warm-up in "
+    "place of its own 60. AIPerf holds each limit at the SLO's quantile, as the search does; GuideLLM counts requests "
+    "within all limits at once. Their clients, like those of the search, run on the engine's machine."
+    " Seconds are those of the whole command."
+)
 
 
 @dataclass
@@ -130,26 +136,24 @@ def live_engine(words: Sequence[str]) -> Iterator[LiveEngine]:
                 yield LiveEngine(plan, lease.engine, prober)
 
 
-def peer_run(live: LiveEngine, command: str, folder: Path) -> str:
-    """Run another tool's search; returns its seconds, requests and last words."""
-    endpoint, plan = live.engine.endpoint, live.plan
-    prompts = write_prompts(plan.workload.prompts, folder)
-    words = [
-        word.format(base_url=endpoint.base_url, key=endpoint.api_key, model=endpoint.model, prompts=prompts)
-        for word in shlex.split(command)
-    ]
+def peer_run(live: LiveEngine, peer: Callable[[PeerSearch], str], folder: Path) -> str:
+    """Run another tool's search; returns its answer, seconds and requests as cells of a table."""
+    plan, endpoint = live.plan, live.engine.endpoint
+    search = PeerSearch(
+        endpoint, Path(plan.config.model.path), write_prompts(plan.workload.prompts, folder), plan.workload.max_tokens,
+        plan.config.slo, plan.config.load.capacity.highest, folder,
+    )  # fmt: skip
     live.engine.reset()
     before, began = live.answered(), time.monotonic()
-    done = subprocess.run(words, capture_output=True, text=True, check=False, env=dict(os.environ))
-    seconds, requests = time.monotonic() - began, live.answered() - before
-    output = "\n".join((done.stdout + done.stderr).splitlines()[-_OUTPUT_LINES:])
-    return f"{seconds:.0f} s, {requests:.0f} requests, exit code {done.returncode}\n\n```text\n{output}\n```"
+    answer = peer(search)
+    return f"{answer} | {time.monotonic() - began:.0f} | {live.answered() - before:.0f}"
 
 
 def compare(live: LiveEngine, asked: argparse.Namespace) -> str:
     """Search, grid and peers in turn, as Markdown."""
     pilot = live.search(seed=1000)
-    points = [GridPoint(float(level)) for level in pilot.value * np.linspace(*_SPREAD, asked.rates)]
+    whole = isinstance(live.plan.arrivals, ClosedLoop)
+    points = [GridPoint(float(level)) for level in levels(pilot.value, asked.rates, whole)]
     searches: list[Capacity] = []
     peers: dict[str, list[str]] = {}
     rng = random.Random(0)
@@ -157,11 +161,17 @@ def compare(live: LiveEngine, asked: argparse.Namespace) -> str:
         for number in range(asked.rounds):
             tasks: list[Callable[[], None]] = [partial(_search, live, number, searches)]
             tasks += [partial(_hold, live, point, asked.window_s) for point in points]
-            tasks += [partial(_ask, live, peer, Path(folder), peers) for peer in asked.peer]
+            tasks += [partial(_ask, live, peer, Path(folder), peers) for peer in _programs(asked)]
             for task in rng.sample(tasks, k=len(tasks)):
                 task()
             print(f"round {number + 1}: {searches[-1].value:.3g}", flush=True)
     return "\n\n".join([_searches(searches), _grid(points, live.plan), *_peers(peers)])
+
+
+def levels(about: float, count: int, whole: bool) -> NDArray[np.float64]:
+    """At most `count` levels of load around a first estimate; users are whole, and none is twice among them."""
+    spread = about * np.linspace(*_SPREAD, count)
+    return np.unique(spread.round()) if whole else spread
 
 
 def _search(live: LiveEngine, seed: int, searches: list[Capacity]) -> None:
@@ -172,14 +182,24 @@ def _hold(live: LiveEngine, point: GridPoint, window_s: float) -> None:
     point.add(live.hold(point.level, window_s), live.plan)
 
 
-def _ask(live: LiveEngine, peer: str, folder: Path, peers: dict[str, list[str]]) -> None:
-    name, _, command = peer.partition("=")
-    peers.setdefault(name, []).append(peer_run(live, command, folder))
+Peer = tuple[str, Callable[[PeerSearch], str]]
+"""(name, its search)."""
+
+
+def _programs(asked: argparse.Namespace) -> list[Peer]:
+    peers = [("GuideLLM", guidellm_search, asked.guidellm), ("AIPerf", aiperf_search, asked.aiperf)]
+    return [(name, partial(search, program=program)) for name, search, program in peers if program]
+
+
+def _ask(live: LiveEngine, peer: Peer, folder: Path, peers: dict[str, list[str]]) -> None:
+    name, search = peer
+    with TemporaryDirectory(dir=folder) as own:
+        peers.setdefault(name, []).append(peer_run(live, search, Path(own)))
 
 
 def _searches(searches: Sequence[Capacity]) -> str:
     rows = [
-        f"| {n + 1} | {c.value:.3g} [{c.low:.3g}, {c.high:.3g}] | {c.kind} | {c.binds} | {len(c.probes)} | "
+        f"| {n + 1} | {c.value:.3g} ({c.low:.3g}–{c.high:.3g}) | {c.kind} | {c.binds} | {len(c.probes)} | "
         f"{c.load_s:.0f} | {c.requests} |"
         for n, c in enumerate(searches)
     ]
@@ -193,7 +213,7 @@ def _grid(points: Sequence[GridPoint], plan: Plan) -> str:
     head = f"| level | requests | {' | '.join(asked_for)} |"
     rows = []
     for point in points:
-        shares = [f"{s:.4f} [{low:.4f}, {high:.4f}]" for s, low, high in map(point.share, criteria)]
+        shares = [f"{s:.4f} ({low:.4f}–{high:.4f})" for s, low, high in map(point.share, criteria)]
         rows.append(f"| {point.level:.3g} | {point.requests} | " + " | ".join(shares) + " |")
     kept = [p.level for p in itertools.takewhile(lambda p: all(p.share(c)[0] >= criteria[c] for c in criteria), points)]
     broken = [p.level for p in points if p.level > max(kept, default=0.0)]
@@ -205,7 +225,11 @@ def _grid(points: Sequence[GridPoint], plan: Plan) -> str:
 
 
 def _peers(peers: dict[str, list[str]]) -> list[str]:
-    return [f"### {name}, run {n + 1}\n\n{text}" for name, texts in peers.items() for n, text in enumerate(texts)]
+    if not peers:
+        return []
+    head = "| tool, run | answer | seconds | requests |\n|---|---|---|---|"
+    rows = [f"| {name}, {n + 1} | {cells} |" for name, runs in sorted(peers.items()) for n, cells in enumerate(runs)]
+    return ["\n".join([head, *rows]), _PEER_NOTE]
 
 
 def repeat(live: LiveEngine, repeats: int) -> str:
@@ -214,7 +238,7 @@ def repeat(live: LiveEngine, repeats: int) -> str:
     pairs = list(itertools.combinations(searches, 2))
     different = sum(one.differs_from(other) for one, other in pairs)
     share, low, high = proportion_interval(different, len(pairs))
-    interval = f"{100 * share:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    interval = f"{100 * share:.1f} % ({100 * low:.1f}–{100 * high:.1f})"
     return f"{_searches(searches)}\n\n{different} of {len(pairs)} pairs are called different: {interval}."
 
 
@@ -225,13 +249,15 @@ def main() -> None:
     parser.add_argument("--window-s", type=float, default=60.0)
     parser.add_argument("--repeats", type=int, default=0)
     parser.add_argument("--page", default="capacity_live")
-    parser.add_argument("--peer", action="append", default=[])
+    parser.add_argument("--guidellm")
+    parser.add_argument("--aiperf")
     asked, words = parser.parse_known_args()
     require_quiet()
     with live_engine(words) as live:
         body = repeat(live, asked.repeats) if asked.repeats else compare(live, asked)
         limits = live.plan.config.slo.in_words()
-    compared = ["--rounds", f"{asked.rounds}", "--window-s", f"{asked.window_s:g}"]
+    compared = ["--rounds", f"{asked.rounds}", "--rates", f"{asked.rates}", "--window-s", f"{asked.window_s:g}"]
+    compared += [word for name in ("guidellm", "aiperf") if getattr(asked, name) for word in (f"--{name}", name)]
     options = ["--repeats", f"{asked.repeats}"] if asked.repeats else compared
     source = provenance(shlex.join(["python", "-m", "benchmarks.capacity_live", *options, *words]))
     text = f"# A live engine's capacity\n\n{source}\n\nThe SLO: {limits}.\n\n{body}\n"

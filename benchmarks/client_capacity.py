@@ -47,7 +47,7 @@ def rate(result: LoadResult) -> float:
 
 def saturate(workload: Workload, model: str, folder: Path, repeats: int, guidellm_path: str | None) -> str:
     """Requests per second of each generator with 64 users, in turn."""
-    found: dict[str, list[float]] = defaultdict(list)
+    rates: dict[str, list[float]] = defaultdict(list)
     prompts = write_prompts(workload.prompts, folder, PEER_REQUESTS)
     peers: dict[str, Callable[[LoadRequest], dict[str, float]]] = {"vllm bench serve": lambda a: vllm_bench(a, folder)}
     if guidellm_path is not None:
@@ -56,14 +56,14 @@ def saturate(workload: Workload, model: str, folder: Path, repeats: int, guidell
         for processes in range(1, (os.cpu_count() or 1) + 1):
             with stub() as engine, ClientPool(processes) as clients:
                 result = loaded(engine, workload, ClosedLoop(USERS), clients, WINDOW_S)
-            found[f"this project, {processes} client process{'es' if processes > 1 else ''}"].append(rate(result))
+            rates[f"this project, {processes} client process{'es' if processes > 1 else ''}"].append(rate(result))
         for name, run in peers.items():
             with stub() as engine:
-                asked = LoadRequest(engine.endpoint, model, prompts, PEER_REQUESTS, workload.max_tokens, users=USERS)
-                found[name].append(run(asked)["qps"])
-        print({name: round(values[-1]) for name, values in found.items()}, flush=True)
+                load = LoadRequest(engine.endpoint, model, prompts, PEER_REQUESTS, workload.max_tokens, users=USERS)
+                rates[name].append(run(load)["qps"])
+        print({name: round(values[-1]) for name, values in rates.items()}, flush=True)
     lines = [f"| generator, {USERS} users | requests/s, median of the repeats (least, most) |", "|---|---|"]
-    for name, values in found.items():
+    for name, values in rates.items():
         lines.append(f"| {name} | {statistics.median(values):.0f} ({min(values):.0f}, {max(values):.0f}) |")
     return "\n".join(lines)
 
@@ -128,14 +128,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--guidellm")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     require_quiet()
     config = configuration(["+study=chat"])
     workload = load_workload(config.workload, config.model.path, Path(config.cache_dir))
     with TemporaryDirectory() as folder:
         parts = [  # the records of many requests first, while this process holds nothing else
             f"## {MANY:,} requests", many(workload),
-            "## Saturation", saturate(workload, config.model.path, Path(folder), asked.repeats, asked.guidellm),
+            "## Saturation", saturate(workload, config.model.path, Path(folder), args.repeats, args.guidellm),
             "## Punctuality", punctual(workload),
         ]  # fmt: skip
     text = "\n\n".join(parts)
@@ -145,8 +145,8 @@ def main() -> None:
         "the generators, "
         "in turn, each in a run of its own."
     )
-    peer = " --guidellm guidellm" if asked.guidellm else ""
-    command = f"python -m benchmarks.client_capacity --repeats {asked.repeats}{peer}"
+    peer = " --guidellm guidellm" if args.guidellm else ""
+    command = f"python -m benchmarks.client_capacity --repeats {args.repeats}{peer}"
     head = f"# Capacity of the client\n\n{provenance(command)}"
     (RESULTS / "capacity.md").write_text("\n\n".join([head, what, text]) + "\n", encoding="utf-8")
 

@@ -132,11 +132,14 @@ def bare(engine: Engine, plan: Plan) -> Figures:
     requests = bare_client.requests_of(endpoint, workload.prompts, workload.max_tokens)
     users = plan.arrivals.users  # type: ignore[union-attr]
     job = bare_client.Job(str(url.hostname), int(url.port or 80), requests, users, 1.0, _WINDOW_S)
-    seen = bare_client.run(job)
-    latencies = sorted(seen.pop("latencies_s"))
+    figures = bare_client.run(job)
+    latencies = sorted(figures.pop("latencies_s"))
     if latencies:
-        seen |= {"p50_latency_s": median(latencies), "p99_latency_s": latencies[int(0.99 * (len(latencies) - 1) + 0.5)]}
-    return seen
+        figures |= {
+            "p50_latency_s": median(latencies),
+            "p99_latency_s": latencies[int(0.99 * (len(latencies) - 1) + 0.5)],
+        }
+    return figures
 
 
 def measure(plan: Plan, means: Means, clients: ClientPool, engine: Engine) -> dict[str, dict[str, Figures]]:
@@ -203,9 +206,9 @@ def _cells(matching: Sequence[dict[str, Figures]]) -> list[str]:
 
 
 def _spread(values: Sequence[float | None], scale: float) -> str:
-    seen = [scale * value for value in values if value is not None]
-    missing = f"; {len(values) - len(seen)} without" if len(seen) < len(values) else ""
-    return f"{median(seen):.3g} [{min(seen):.3g}, {max(seen):.3g}]{missing}" if seen else "no answer"
+    numbers = [scale * value for value in values if value is not None]
+    missing = f"; {len(values) - len(numbers)} without" if len(numbers) < len(values) else ""
+    return f"{median(numbers):.3g} [{min(numbers):.3g}, {max(numbers):.3g}]{missing}" if numbers else "no answer"
 
 
 def main() -> None:

@@ -43,6 +43,11 @@ def provenance(command: str) -> str:
     )
 
 
+def simulated_by(command: str) -> str:
+    """The same of figures that no engine was asked for."""
+    return provenance(command).replace("Measured on", "Simulated on", 1)
+
+
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
     """(mean, low, high) of independent values, by Student's t."""
     n, mean = len(values), statistics.fmean(values)

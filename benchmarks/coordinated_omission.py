@@ -48,11 +48,11 @@ def ours(engine: StubEngine, workload: Workload, arrivals: Arrivals, clients: Cl
 
 def one_round(workload: Workload, model: str, folder: Path, clients: ClientPool) -> dict[tuple[str, str], Figures]:
     """(load, generator) -> P90 and P99 in seconds, each against a stub of its own."""
-    found: dict[tuple[str, str], Figures] = {}
+    figures: dict[tuple[str, str], Figures] = {}
     options = ("--tokens", TOKENS, "--token-s", TOKEN_S, "--freeze", AFTER_S, FREEZE_S)
     for name, arrivals in LOADS.items():
         with stub(*options) as engine:
-            found[name, "this project"] = ours(engine, workload, arrivals, clients)
+            figures[name, "this project"] = ours(engine, workload, arrivals, clients)
     closed, open_loop = LOADS
     prompts = write_prompts(workload.prompts, folder)
     for name, users, rate in (
@@ -62,12 +62,12 @@ def one_round(workload: Workload, model: str, folder: Path, clients: ClientPool)
     ):
         with stub(*options) as engine:
             rate_per_s = rate or USERS / TOKENS / TOKEN_S
-            asked = LoadRequest(
+            load = LoadRequest(
                 engine.endpoint, model, prompts, round(rate_per_s * (AFTER_S + WINDOW_S)), TOKENS, users, rate
             )
-            theirs = vllm_bench(asked, folder)
-            found[name, "vllm bench serve"] = theirs["p90_latency_s"], theirs["p99_latency_s"]
-    return found
+            theirs = vllm_bench(load, folder)
+            figures[name, "vllm bench serve"] = theirs["p90_latency_s"], theirs["p99_latency_s"]
+    return figures
 
 
 def main() -> None:
@@ -78,14 +78,14 @@ def main() -> None:
     config = configuration(["+study=chat"])
     workload = load_workload(config.workload, config.model.path, Path(config.cache_dir))
     workload = replace(workload, max_tokens=TOKENS)
-    found: dict[tuple[str, str], list[Figures]] = defaultdict(list)
+    series: dict[tuple[str, str], list[Figures]] = defaultdict(list)
     with TemporaryDirectory() as folder, ClientPool() as clients:
         for _ in range(repeats):
             for key, seconds in one_round(workload, config.model.path, Path(folder), clients).items():
-                found[key].append(seconds)
+                series[key].append(seconds)
                 print(key, seconds, flush=True)
     lines = ["| load | generator | P90 latency, median of the repeats (least, most) | P99 latency |", "|---" * 4 + "|"]
-    for (load, generator), values in sorted(found.items()):
+    for (load, generator), values in sorted(series.items()):
         shown = [f"{statistics.median(v):.2f} s ({min(v):.2f}, {max(v):.2f})" for v in zip(*values, strict=True)]
         lines.append(f"| {load} | {generator} | {shown[0]} | {shown[1]} |")
     text = "\n".join(lines)

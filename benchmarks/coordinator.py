@@ -113,8 +113,8 @@ def _parts(profile: cProfile.Profile, trials: int) -> dict[str, float]:
 
 def in_a_process(case: Case, folder: Path) -> dict[str, Any]:
     """A session in a process of its own, as a user's command would be."""
-    asked = json.dumps([case.workers, case.sampler, case.trials, case.storage])
-    command = [sys.executable, "-m", "benchmarks.coordinator", "--session", asked, str(folder)]
+    session = json.dumps([case.workers, case.sampler, case.trials, case.storage])
+    command = [sys.executable, "-m", "benchmarks.coordinator", "--session", session, str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}: exit code {done.returncode}\n{done.stderr[-4000:]}")
@@ -164,28 +164,28 @@ def main() -> None:
     parser.add_argument("--postgres", help="address of a PostgreSQL database to use beside SQLite")
     parser.add_argument("--only-write", action="store_true", help="write the tables anew from what was measured")
     parser.add_argument("--session", nargs=2, metavar=("WHAT", "FOLDER"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.session:
-        workers, sampler, trials, storage = json.loads(asked.session[0])
+    args = parser.parse_args()
+    if args.session:
+        workers, sampler, trials, storage = json.loads(args.session[0])
         with redirect_stdout(sys.stderr):
-            result = run(Case(workers, sampler, trials, storage), Path(asked.session[1]))
+            result = run(Case(workers, sampler, trials, storage), Path(args.session[1]))
         print(json.dumps(result))
         return
-    if asked.only_write:
-        kept = json.loads((RESULTS / "coordinator.json").read_text(encoding="utf-8"))
-        return write(kept, asked.trials, asked.postgres)
+    if args.only_write:
+        rows = json.loads((RESULTS / "coordinator.json").read_text(encoding="utf-8"))
+        return write(rows, args.trials, args.postgres)
     results: dict[str, dict[str, Any]] = {}
-    storages = {"SQLite": None, **({"PostgreSQL": asked.postgres} if asked.postgres else {})}
+    storages = {"SQLite": None, **({"PostgreSQL": args.postgres} if args.postgres else {})}
     kinds = [("SQLite", "random"), ("SQLite", "gp")]  # where it thinks the storage hardly matters
-    kinds += [("PostgreSQL", "random")] if asked.postgres else []
+    kinds += [("PostgreSQL", "random")] if args.postgres else []
     for name, sampler in kinds:
         for workers in WORKERS:
             with TemporaryDirectory() as folder:
-                trials = asked.trials if sampler == "random" else workers + _MODELLED
+                trials = args.trials if sampler == "random" else workers + _MODELLED
                 row = in_a_process(Case(workers, sampler, trials, storages[name]), Path(folder))
             results[f"{name} {sampler} {workers}"] = {"storage": name, "sampler": sampler, "workers": workers, **row}
             print(table(results).splitlines()[-1], flush=True)
-            write(results, asked.trials, asked.postgres)
+            write(results, args.trials, args.postgres)
 
 
 def write(results: Mapping[str, Mapping[str, Any]], trials: int, postgres: str | None) -> None:

@@ -63,8 +63,8 @@ class Queue:
         work = np.add.reduceat(services, np.concatenate([[0], ends[:-1]]))
         # What the first batch finds: nothing, or an exponential amount of work.
         load = self.rate_per_s / self.served_per_s
-        found = rng.exponential(self.mean_s) if rng.random() < load else 0.0
-        steps = np.concatenate([[found], work[:-1] - gaps[1:]]).cumsum()  # Lindley's recursion, unrolled
+        backlog = rng.exponential(self.mean_s) if rng.random() < load else 0.0
+        steps = np.concatenate([[backlog], work[:-1] - gaps[1:]]).cumsum()  # Lindley's recursion, unrolled
         waits = steps - np.minimum(np.minimum.accumulate(steps), 0.0)
         within = np.cumsum(services) - np.repeat(np.cumsum(work) - work, sizes)
         return np.repeat(np.cumsum(gaps), sizes), np.repeat(waits, sizes) + within
@@ -148,10 +148,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=1000)
     runs = parser.parse_args().runs
-    found = table(runs, print)
+    text = table(runs, print)
     head = "# Coverage of the intervals\n\n" + provenance(f"python -m benchmarks.coverage --runs {runs}")
     what = f"Simulated queues, {runs} runs each; nothing here is a figure of an engine."
-    (RESULTS / "coverage.md").write_text("\n\n".join([head, what, found]) + "\n", encoding="utf-8")
+    (RESULTS / "coverage.md").write_text("\n\n".join([head, what, text]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

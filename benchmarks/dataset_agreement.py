@@ -43,10 +43,14 @@ def first_turns(dataset: Path, model: str, requests: int) -> Workload:
     tokenizer = tokenizer_of(model, "give a local model")
     prompts, bounds = [], []
     for chat in chats:
-        asked, answered = (len(tokenizer.encode(chat[place]["value"]).ids) for place in (0, 1))
-        if min(asked, answered) >= _LEAST and asked <= _LONGEST_PROMPT and asked + answered <= _LONGEST:
+        prompt_tokens, answer_tokens = (len(tokenizer.encode(chat[place]["value"]).ids) for place in (0, 1))
+        if (
+            min(prompt_tokens, answer_tokens) >= _LEAST
+            and prompt_tokens <= _LONGEST_PROMPT
+            and prompt_tokens + answer_tokens <= _LONGEST
+        ):
             prompts.append(chat[0]["value"])
-            bounds.append(answered)
+            bounds.append(answer_tokens)
     prompts, bounds = prompts[:requests], bounds[:requests]
     return Workload("first turns", prompts, [], max(bounds), in_order=True, limits=bounds)
 
@@ -87,13 +91,13 @@ def runs_of(dataset: Path, cache: Path, requests: int, rounds: int, ours: str) -
         plan.launcher.prepare()
         log = Path(folder) / "engine.log"
         engine = plan.launcher.launch(engine_of(plan.config, {"quantization": "published", "batch_size": 16}), log)
-        asked = LoadRequest(
+        load = LoadRequest(
             engine.endpoint, plan.config.model.path, dataset, len(workload.prompts), workload.max_tokens, users=USERS,
             dataset="sharegpt",
         )  # fmt: skip
         generators = {
             ours: lambda: one_pass(engine, workload, clients),
-            "vllm bench serve": lambda: vllm_bench(asked, Path(folder)),
+            "vllm bench serve": lambda: vllm_bench(load, Path(folder)),
         }
         try:
             one_pass(engine, dataclasses.replace(workload, **_beginning(workload, 2 * USERS)), clients)  # warms up

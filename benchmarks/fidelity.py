@@ -46,7 +46,7 @@ _ORDERS = 9
 
 
 @dataclass(frozen=True)
-class Asked:
+class Answers:
     """What one engine answered.
 
     Attributes:
@@ -89,7 +89,7 @@ def doubled(folder: Path, layer: str, target: Path) -> str:
 
 def ask(
     plan: Plan, engine: EngineConfig, runs: int, pool: EnginePool, clients: ClientPool, reference: Mapping[int, str]
-) -> Asked:
+) -> Answers:
     """Have one engine answer; where there is a reference, it also says how likely it finds it."""
     with pool.lease(engine) as lease:
         interview, answers, seconds = Interview(plan, lease.engine, clients), [], 0.0
@@ -102,11 +102,11 @@ def ask(
         scored = score_references(
             lease.engine.endpoint, [plan.workload.prompts[row] for row in rows], [reference[row] for row in rows]
         )
-    return Asked(answers, {rows[place]: logprob for place, logprob in scored.items()}, seconds)
+    return Answers(answers, {rows[place]: logprob for place, logprob in scored.items()}, seconds)
 
 
-def measured(asked: Asked, run: int, reference: Mapping[int, str]) -> Measurement:
-    return Measurement([], 0, 0, reference, answers=asked.runs[run], reference_logprobs=asked.logprobs)
+def measured(answers: Answers, run: int, reference: Mapping[int, str]) -> Measurement:
+    return Measurement([], 0, 0, reference, answers=answers.runs[run], reference_logprobs=answers.logprobs)
 
 
 def compared(score: SegmentScore, ours: Measurement, theirs: Sequence[Measurement]) -> Paired | None:
@@ -131,8 +131,8 @@ def prompts_needed(score: SegmentScore, ours: Measurement, theirs: Sequence[Meas
         order = random.Random(seed).sample(rows, k=len(rows))
         needed = float("inf")
         for size in sorted({*(n for n in _SIZES if n < len(rows)), len(rows)}, reverse=True):
-            kept = frozenset(order[:size])
-            if not is_loss(score, compared(score, _only(ours, kept), [_only(m, kept) for m in theirs])):
+            sample = frozenset(order[:size])
+            if not is_loss(score, compared(score, _only(ours, sample), [_only(m, sample) for m in theirs])):
                 break
             needed = size
         counts.append(needed)
@@ -149,9 +149,9 @@ def _only(measurement: Measurement, rows: frozenset[int]) -> Measurement:
     )
 
 
-def floor_table(asked: Asked, reference: Mapping[int, str]) -> list[str]:
+def floor_table(answers: Answers, reference: Mapping[int, str]) -> list[str]:
     """The unquantized model against its own first answers, run by run and over all of them."""
-    repeats = [measured(asked, run, reference) for run in range(1, len(asked.runs))]
+    repeats = [measured(answers, run, reference) for run in range(1, len(answers.runs))]
     scores = {name: score for name, score in SCORES.items() if not isinstance(score, Perplexity)}
     lines = [_line(["run", *scores]), _line(["---"] * (1 + len(scores)))]
     for number, repeat in enumerate(repeats, 2):
@@ -161,9 +161,9 @@ def floor_table(asked: Asked, reference: Mapping[int, str]) -> list[str]:
     return [*lines, _line(["**all: the floor**", *(figure(e) if e else "–" for e in floors)])]
 
 
-def loss_table(name: str, asked: Asked, baseline: Asked, reference: Mapping[int, str]) -> list[str]:
+def loss_table(name: str, answers: Answers, baseline: Answers, reference: Mapping[int, str]) -> list[str]:
     """One checkpoint against the reference, metric by metric, beside the floor."""
-    ours = measured(asked, 0, reference)
+    ours = measured(answers, 0, reference)
     repeats = [measured(baseline, run, reference) for run in range(1, len(baseline.runs))]
     lines = []
     for metric, score in SCORES.items():
@@ -183,12 +183,12 @@ def _line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def report(plan: Plan, asked: Mapping[str, Asked], layer: str, command: str) -> str:
-    """The whole page in Markdown; the first of `asked` is the unquantized model."""
-    (first, baseline), *others = asked.items()
+def report(plan: Plan, answers: Mapping[str, Answers], layer: str, command: str) -> str:
+    """The whole page in Markdown; the first of `answers` is the unquantized model."""
+    (first, baseline), *others = answers.items()
     reference = baseline.runs[0]
     answered = f"{len(reference)} prompts of {plan.workload.name}, at most {plan.workload.max_tokens} tokens each"
-    seconds = ", ".join(f"{name} {each.seconds:.0f} s" for name, each in asked.items())
+    seconds = ", ".join(f"{name} {each.seconds:.0f} s" for name, each in answers.items())
     about = (
         f"Model {plan.config.model.name}; {answered}; {plan.arrivals.describe()}; greedy. The reference is the first "
         f"run of the unquantized model ({first}). Time of one run: {seconds}. Broken on purpose: the scales of {layer}."
@@ -223,18 +223,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     overrides = ["study.name=fidelity", "quality.reference=baseline", f"quality.prompts={words.prompts}"]
     plan = make_plan(configuration(["+study=chat", *overrides, *words.overrides]))
     began = time.monotonic()
-    asked, layer = measure(plan, words.repeats, words.layer)
+    answers, layer = measure(plan, words.repeats, words.layer)
     shown = [word for word in words.overrides if not word.startswith(("cache_dir=", "output_dir="))]
     command = " ".join(["python -m benchmarks.fidelity", *shown])
-    text = report(plan, asked, layer, command)
+    text = report(plan, answers, layer, command)
     words.into.write_text(text, encoding="utf-8")
     print(f"{text}\n{time.monotonic() - began:.0f} s")
 
 
-def measure(plan: Plan, repeats: int, layer: str) -> tuple[dict[str, Asked], str]:
+def measure(plan: Plan, repeats: int, layer: str) -> tuple[dict[str, Answers], str]:
     """Ask every checkpoint; returns name -> its answers, the unquantized model first, and the layer that was broken."""
     recipes = [plan.config.recipes[name] for name in QUANTIZED]
-    made, failed = make_checkpoints(
+    checkpoints, failed = make_checkpoints(
         plan.config.model, recipes, Path(plan.config.cache_dir), print, calibration_of(plan.workload)
     )
     assert not failed, failed
@@ -245,16 +245,16 @@ def measure(plan: Plan, repeats: int, layer: str) -> tuple[dict[str, Asked], str
         EnginePool(plan.launcher, Path(scratch) / "engines") as pool,
     ):
         broken = Path(scratch) / "broken"
-        layer = doubled(Path(made["int8"]), layer, broken)
-        engines = {name: plan.space.resolve({"quantization": name}, made).engine for name in QUANTIZED}
+        layer = doubled(Path(checkpoints["int8"]), layer, broken)
+        engines = {name: plan.space.resolve({"quantization": name}, checkpoints).engine for name in QUANTIZED}
         engines[BROKEN] = dataclasses.replace(engines["int8"], checkpoint=str(broken), quantization="broken")
         print(unquantized.quantization, flush=True)
-        asked = {unquantized.quantization: ask(plan, unquantized, 1 + repeats, pool, clients, {})}
-        reference = asked[unquantized.quantization].runs[0]
+        answers = {unquantized.quantization: ask(plan, unquantized, 1 + repeats, pool, clients, {})}
+        reference = answers[unquantized.quantization].runs[0]
         for name, engine in engines.items():
             print(name, flush=True)
-            asked[name] = ask(plan, engine, 1, pool, clients, reference)
-    return asked, layer
+            answers[name] = ask(plan, engine, 1, pool, clients, reference)
+    return answers, layer
 
 
 if __name__ == "__main__":

@@ -109,12 +109,12 @@ class Fleet:
         if at_s > WARM_S:
             self.seconds += SYNC_S * (len(self._replicas) + sum(until > at_s for until, _ in self._draining))
 
-    def _resize(self, wanted: int, at_s: float) -> None:
-        while len(self._replicas) < wanted:
+    def _resize(self, target: int, at_s: float) -> None:
+        while len(self._replicas) < target:
             replica = Replica(at_s + START_S, at_s + START_S)
             self._histories[id(replica)] = []
             self._replicas.append(replica)
-        while len(self._replicas) > wanted:  # the youngest first; it answers what it has
+        while len(self._replicas) > target:  # the youngest first; it answers what it has
             replica = self._replicas.pop()
             replica.advance(at_s + DRAIN_S)
             self._draining.append((at_s + DRAIN_S, replica))
@@ -125,14 +125,14 @@ class Outcome:
     """One replay.
 
     Attributes:
-        kept: Share of all requests within the objective.
+        share: Share of all requests within the objective.
         broken_minutes: Minutes in which fewer than the objective's share of requests were within.
         replica_hours: Hours of all replicas together.
         most: Most replicas at a time.
         serving: Replicas that serve, by minute.
     """
 
-    kept: float
+    share: float
     broken_minutes: int
     replica_hours: float
     most: int
@@ -148,7 +148,7 @@ def outcome(fleet: Fleet, requests: Sequence[Request], end_s: float) -> Outcome:
     times = [at_s for at_s, _, _ in fleet.counts]
     marks = [WARM_S + MINUTE_S * k for k in range(int((end_s - WARM_S) / MINUTE_S))]
     return Outcome(
-        statistics.fmean(map(within, counted)), sum(statistics.fmean(kept) < SHARE for kept in minutes.values()),
-        fleet.seconds / 3600, max(wanted for at_s, _, wanted in fleet.counts if at_s > WARM_S),
+        statistics.fmean(map(within, counted)), sum(statistics.fmean(flags) < SHARE for flags in minutes.values()),
+        fleet.seconds / 3600, max(target for at_s, _, target in fleet.counts if at_s > WARM_S),
         [fleet.counts[bisect.bisect_right(times, mark) - 1][1] for mark in marks],
     )  # fmt: skip

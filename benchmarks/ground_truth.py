@@ -61,6 +61,20 @@ def estimate(row: Row, name: str) -> Estimate:
     return Estimate(row[name], row[f"{name}.low"], row[f"{name}.high"], int(row[f"{name}.n"]), "")
 
 
+def figures_of(row: Row, pool: Mapping[Key, float] | None = None) -> dict[str, Estimate]:
+    """The figures of a measured row.
+
+    Args:
+        row: The row.
+        pool: Quality of all answers to the same settings, as `pooled` has it, in the place of the row's own.
+    """
+    figures = {name: estimate(row, name) for name in METRICS}
+    if pool is None:
+        return figures
+    quality = pool[answers_key(key_of(row))]
+    return {**figures, "bleu": Estimate(quality, quality, quality, figures["bleu"].n, "")}
+
+
 def is_measured(row: Row) -> bool:
     return bool(row["state"] == "completed")
 

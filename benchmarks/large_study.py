@@ -130,8 +130,8 @@ def run(folder: Path, trials: int, sampler: str) -> dict[str, Any]:
         raise SystemExit(
             f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-4000:]}"
         )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def main() -> None:
@@ -139,17 +139,17 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--last", type=int, default=20)
     parser.add_argument("--session", nargs=2, metavar=("FOLDER", "SAMPLER"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.session:
+    args = parser.parse_args()
+    if args.session:
         with redirect_stdout(sys.stderr):
-            found = session(Path(asked.session[0]), asked.trials, asked.session[1])
-        print(json.dumps(found))
+            result = session(Path(args.session[0]), args.trials, args.session[1])
+        print(json.dumps(result))
         return
     require_quiet()
     with TemporaryDirectory() as folder:
-        run(Path(folder), asked.trials - asked.last, "random")
-        last = run(Path(folder), asked.trials, "gp")
-        kept = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file()) / 2**20
+        run(Path(folder), args.trials - args.last, "random")
+        last = run(Path(folder), args.trials, "gp")
+        size_mib = sum(f.stat().st_size for f in Path(folder).rglob("*") if f.is_file()) / 2**20
     asks, walls = (sorted(last[name][1:]) for name in ("ask_s", "wall_s"))  # the first one imports
     lines = [
         "| | median | longest |", "|---|---|---|",
@@ -159,13 +159,13 @@ def main() -> None:
         f"| from the command to the first ask of the resumed session | | {last['to_first_trial_s']:.1f} s |",
     ]  # fmt: skip
     what = (
-        f"A chat study of {asked.trials} trials on a space that is not a grid (batch size 1 to 256), its measurements "
-        f"replayed from the live table; SQLite, ledger and MLflow are real ({kept:.0f} MiB on disk). The first "
-        f"{asked.trials - asked.last} trials are drawn at random. While the last ones run, MLflow is told in the "
+        f"A chat study of {args.trials} trials on a space that is not a grid (batch size 1 to 256), its measurements "
+        f"replayed from the live table; SQLite, ledger and MLflow are real ({size_mib:.0f} MiB on disk). The first "
+        f"{args.trials - args.last} trials are drawn at random. While the last ones run, MLflow is told in the "
         "background, without the pauses that measuring gives it."
     )
     print("\n".join(lines))
-    command = f"python -m benchmarks.large_study --trials {asked.trials} --last {asked.last}"
+    command = f"python -m benchmarks.large_study --trials {args.trials} --last {args.last}"
     text = "\n\n".join(["# A study of a thousand trials", provenance(command), what, "\n".join(lines)])
     (RESULTS / "thousand.md").write_text(text + "\n", encoding="utf-8")
 

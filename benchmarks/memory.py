@@ -109,17 +109,17 @@ def _held(pid: int) -> int:
 @contextmanager
 def _sampled(engine: VllmEngine) -> Iterator[list[int]]:
     """The tree's memory, looked at now and then."""
-    seen: list[int] = []
+    readings: list[int] = []
     stop = threading.Event()
 
     def look() -> None:
         while not stop.wait(_SAMPLE_S):
-            seen.append(sum(_held(pid) for pid in engine.pids))
+            readings.append(sum(_held(pid) for pid in engine.pids))
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
     try:
-        yield seen
+        yield readings
     finally:
         stop.set()
         thread.join()
@@ -166,7 +166,7 @@ def _mib(values: Sequence[float]) -> str:
     return f"{mean:.0f}" if len(values) < 2 or high - low < 1 else f"{mean:.0f} [{low:.0f}, {high:.0f}]"
 
 
-def report(seen: Mapping[str, Sequence[Seen]], beside: Sequence[Seen]) -> str:
+def report(readings: Mapping[str, Sequence[Seen]], beside: Sequence[Seen]) -> str:
     """The table in Markdown, in MiB."""
     base = statistics.fmean(s.peak_bytes - s.sum_bytes for s in beside)
     lines = [
@@ -174,7 +174,7 @@ def report(seen: Mapping[str, Sequence[Seen]], beside: Sequence[Seen]) -> str:
         "parts held, sum | growth seen | sum : growth |",
         "|---" * 10 + "|",
     ]
-    for name, runs in seen.items():
+    for name, runs in readings.items():
         columns: list[Sequence[float]] = [
             [r.parts.checkpoint_bytes for r in runs], [r.parts.weights_bytes for r in runs],
             [r.parts.kv_pool_bytes for r in runs], [r.kv_in_use_bytes for r in runs],
@@ -188,16 +188,16 @@ def report(seen: Mapping[str, Sequence[Seen]], beside: Sequence[Seen]) -> str:
     return "\n".join(lines)
 
 
-def weights_table(config: Mapping[str, Any], seen: Mapping[str, Sequence[Seen]]) -> str:
+def weights_table(config: Mapping[str, Any], readings: Mapping[str, Sequence[Seen]]) -> str:
     """What the bits predict beside what is there, in MiB."""
     lines = [
         "| recipe | its bits predict | checkpoint | checkpoint : predicted | held by the engine | held : predicted |",
         "|---|---|---|---|---|---|",
     ]
     for name, bits in _BITS.items():
-        if name not in seen:
+        if name not in readings:
             continue
-        predicted, parts = predicted_bytes(config, bits), seen[name][0].parts
+        predicted, parts = predicted_bytes(config, bits), readings[name][0].parts
         lines.append(
             f"| {name} | {predicted / MIB:.0f} | {parts.checkpoint_bytes / MIB:.0f} | "
             f"{parts.checkpoint_bytes / predicted:.3f} | {parts.weights_bytes / MIB:.0f} | "
@@ -210,22 +210,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--cases", type=int, default=len(CASES), help="number of cases to run, from the first")
-    asked = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     require_quiet()
     plan = make_plan(configuration(_OVERRIDES))
     model, cache = plan.config.model, Path(plan.config.cache_dir)
-    cases = dict(list(CASES.items())[: asked.cases])
+    cases = dict(list(CASES.items())[: args.cases])
     needed = [plan.config.recipes[r] for r in dict.fromkeys(recipe for recipe, _ in cases.values())]
     checkpoints, broken = make_checkpoints(model, needed, cache, print, calibration_of(plan.workload))
     assert not broken, broken
     nothing = materialized(_without_a_model(model), cache, print)
     launcher = VllmLauncher(env=plan.config.hardware.env, start="warm")
     launcher.prepare()
-    seen: dict[str, list[Seen]] = {name: [] for name in cases}
+    readings: dict[str, list[Seen]] = {name: [] for name in cases}
     beside: list[Seen] = []
     try:
         with ClientPool() as clients:
-            for _ in range(asked.repeats):
+            for _ in range(args.repeats):
                 small = {**model.flags, "kv_cache_memory_bytes": 4 * MIB, "dtype": "bfloat16"}
                 beside.append(
                     observe(plan, launcher, EngineConfig(nothing.path, "fp16", tuple(small.items())), clients)
@@ -234,15 +234,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for name, (recipe, flags) in cases.items():
                     settings = {"dtype": plan.config.recipes[recipe].dtype, **model.flags, **flags}
                     config = EngineConfig(checkpoints[recipe], recipe, tuple(sorted(settings.items())))
-                    seen[name].append(observe(plan, launcher, config, clients))
-                    print(name, seen[name][-1], flush=True)
+                    readings[name].append(observe(plan, launcher, config, clients))
+                    print(name, readings[name][-1], flush=True)
     finally:
         launcher.close()
     shape = model.random.config if model.random else {}
-    head = "# Memory, part by part\n\n" + provenance(f"python -m benchmarks.memory --repeats {asked.repeats}")
+    head = "# Memory, part by part\n\n" + provenance(f"python -m benchmarks.memory --repeats {args.repeats}")
     what = (
         f"A Llama of {parameters(shape) / 1e9:.2f} billion random weights (`model=llama_1b_random`), {USERS} users, "
-        f"prompts of 48 tokens, answers of 4. All in MiB; means over {asked.repeats} engines each, in turns, with "
+        f"prompts of 48 tokens, answers of 4. All in MiB; means over {args.repeats} engines each, in turns, with "
         "their interval. Weights, KV pool and activations are told by vLLM's worker "
         "(`optimize/engine/worker_extension.py`); "
         f"growth is the highest proportional set size of the process tree, sampled from outside every {_SAMPLE_S:g} "
@@ -250,7 +250,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "counts the whole pool, which vLLM fills with zeros at its start. What grew beside the parts is what a load "
         "leaves with the process, holes in the heap among it; it was not traced further."
     )
-    text = "\n\n".join([head, what, report(seen, beside), "## Weights", weights_table(shape, seen)])
+    text = "\n\n".join([head, what, report(readings, beside), "## Weights", weights_table(shape, readings)])
     print(text)
     (RESULTS / "memory.md").write_text(text + "\n", encoding="utf-8")
 

@@ -36,11 +36,11 @@ from benchmarks.ground_truth import (
     described,
     is_measured,
     is_refused,
-    key_of,
     measuring_s,
     table,
 )
-from benchmarks.replay import SATURATION, SPACE, Policy, Step, live_engine, params_of, point_of, tell, tell_infeasible
+from benchmarks.live_space import SATURATION, SPACE, key_at, params_of
+from benchmarks.replay import Policy, Step, live_engine, tell, tell_infeasible
 from benchmarks.scoring import shares, trials_to
 from benchmarks.tabular import BASELINE
 from optimize.search.gp_sampler import LOG_SCALE_ATTR, LogScaleGPSampler
@@ -149,7 +149,7 @@ class Replay:
         self._free_s = max(self._free_s, now_s) + thinking_s
         if trial is None:
             return False
-        key = key_of(point_of(trial.params))
+        key = key_at(trial.params)
         row = self._rng.choice(self._measurements.rows[key])
         from_memory = any(s.key == key and not is_measured(s.row) for s in self.outcome.steps)
         start_s = 0.0 if self._live.get(worker) == key[:-1] else self._measurements.start_s
@@ -163,7 +163,7 @@ class Replay:
         running, tries = [b.begun[0].params for b in self._busy], 0
         while tries < _TRIES:
             trial = self._study.ask(SPACE)
-            row = self._measurements.rows[key_of(point_of(trial.params))][0]
+            row = self._measurements.rows[key_at(trial.params)][0]
             if self._policy.constraints and is_refused(row):
                 tell_infeasible(self._study, trial, row, self.outcome.steps, self._p99_max_s)
             elif trial.params not in running:
@@ -213,12 +213,12 @@ def compared(outcomes_of: Mapping[tuple[str, int], Sequence[Outcome]], measureme
     return "\n".join(lines)
 
 
-def _trials_to(share: float, steps: Sequence[Step], known: Table) -> float:
-    return trials_to(share, shares(steps, known)) or math.inf
+def _trials_to(share: float, steps: Sequence[Step], measurements: Table) -> float:
+    return trials_to(share, shares(steps, measurements)) or math.inf
 
 
-def _seconds_to(share: float, steps: Sequence[Step], known: Table) -> float:
-    count = _trials_to(share, steps, known)
+def _seconds_to(share: float, steps: Sequence[Step], measurements: Table) -> float:
+    count = _trials_to(share, steps, measurements)
     return steps[int(count) - 1].spent_s if math.isfinite(count) else math.inf
 
 
@@ -229,10 +229,10 @@ def _shown(count: float, limit: int) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with processes() as pool:
         jobs = {
-            (name, workers): [pool.submit(one, name, workers, seed) for seed in range(asked.seeds)]
+            (name, workers): [pool.submit(one, name, workers, seed) for seed in range(args.seeds)]
             for name in POLICIES
             for workers in WORKERS
         }
@@ -240,7 +240,7 @@ def main() -> None:
     text = compared(outcomes_of, table())
     print(text)
     what = (
-        f"Each study of {asked.seeds} is replayed on the live table: what an engine measures, and how long, is read "
+        f"Each study of {args.seeds} is replayed on the live table: what an engine measures, and how long, is read "
         "there; that several measure at once is simulated, on one clock on which the sampler thinks for one of "
         "them at a time. *Of one engine's*: trials to 95 % as a share of those that one engine at a time needs, so "
         "what is over 100 % is lost to knowing less. *Offered again*: points that the sampler offered while "

@@ -52,28 +52,28 @@ class LoadRequest:
 def write_prompts(prompts: Sequence[Any], folder: Path, rows: int | None = None) -> Path:
     """The prompts as both peers read them, repeated up to the number of rows."""
     path = folder / "prompts.jsonl"
-    asked = itertools.islice(itertools.cycle(prompts), rows or len(prompts))
-    path.write_text("\n".join(json.dumps({"prompt": p}) for p in asked), encoding="utf-8")
+    texts = itertools.islice(itertools.cycle(prompts), rows or len(prompts))
+    path.write_text("\n".join(json.dumps({"prompt": p}) for p in texts), encoding="utf-8")
     return path
 
 
-def vllm_bench(asked: LoadRequest, folder: Path) -> dict[str, Any]:
+def vllm_bench(job: LoadRequest, folder: Path) -> dict[str, Any]:
     """Run `vllm bench serve`; mean figures, "p90_latency_s" and "p99_latency_s".
 
     "start_times_s" is when it started the clock of each request, on the clock of `time.monotonic()`.
     """
-    data = [f"--dataset-name={asked.dataset}", f"--dataset-path={asked.prompts}"]
-    if asked.dataset == "custom":
-        data += ["--skip-chat-template", f"--custom-output-len={asked.max_tokens}"]
-    load = [f"--max-concurrency={asked.users}"] if asked.users else [f"--request-rate={asked.rate_per_s}"]
+    data = [f"--dataset-name={job.dataset}", f"--dataset-path={job.prompts}"]
+    if job.dataset == "custom":
+        data += ["--skip-chat-template", f"--custom-output-len={job.max_tokens}"]
+    load = [f"--max-concurrency={job.users}"] if job.users else [f"--request-rate={job.rate_per_s}"]
     command = [
         sys.executable, "-m", "benchmarks.peer_sweep", "bench", "--backend=openai",
-        f"--base-url={asked.endpoint.base_url}", f"--served-model-name={asked.endpoint.model}",
-        f"--model={asked.model}", *data, f"--num-prompts={asked.requests}", "--temperature=0", "--seed=0",
+        f"--base-url={job.endpoint.base_url}", f"--served-model-name={job.endpoint.model}",
+        f"--model={job.model}", *data, f"--num-prompts={job.requests}", "--temperature=0", "--seed=0",
         "--percentile-metrics=ttft,tpot,e2el", "--metric-percentiles=50,90,99", "--disable-tqdm",
         "--save-result", "--save-detailed", f"--result-dir={folder}", "--result-filename=bench.json", *load,
     ]  # fmt: skip
-    _run(command, {"OPENAI_API_KEY": asked.endpoint.api_key or "none", "VLLM_NO_USAGE_STATS": "1"})
+    _run(command, {"OPENAI_API_KEY": job.endpoint.api_key or "none", "VLLM_NO_USAGE_STATS": "1"})
     result = json.loads((folder / "bench.json").read_text())
     return {
         "qps": result["request_throughput"],
@@ -85,22 +85,22 @@ def vllm_bench(asked: LoadRequest, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def guidellm(asked: LoadRequest, folder: Path, program: str) -> dict[str, float]:
+def guidellm(job: LoadRequest, folder: Path, program: str) -> dict[str, float]:
     """Run GuideLLM; mean figures. Its inter-token latency is the time per output token of the others."""
     out = folder / "guidellm.json"
     backend = {
-        "kind": "openai_http", "target": asked.endpoint.base_url, "model": asked.endpoint.model,
-        "request_format": "/v1/completions", "max_tokens": asked.max_tokens, "validate_backend": False, "http2": False,
+        "kind": "openai_http", "target": job.endpoint.base_url, "model": job.endpoint.model,
+        "request_format": "/v1/completions", "max_tokens": job.max_tokens, "validate_backend": False, "http2": False,
         "extras": {"body": {"temperature": 0}},
     }  # fmt: skip
-    if asked.endpoint.api_key is not None:
-        backend["api_key"] = asked.endpoint.api_key
-    profile = f"kind=concurrent,streams={asked.users}" if asked.users else f"kind=poisson,rate={asked.rate_per_s}"
+    if job.endpoint.api_key is not None:
+        backend["api_key"] = job.endpoint.api_key
+    profile = f"kind=concurrent,streams={job.users}" if job.users else f"kind=poisson,rate={job.rate_per_s}"
     command = [
         program, "run", "--backend", json.dumps(backend), "--profile", profile,
-        "--constraint", f"kind=max_requests,count={asked.requests}",
-        "--tokenizer", f"kind=huggingface_auto,model={Path(asked.model).resolve()}",
-        "--data", f"kind=json_file,path={asked.prompts}", "--output", f"kind=json,path={out}", "--disable-console",
+        "--constraint", f"kind=max_requests,count={job.requests}",
+        "--tokenizer", f"kind=huggingface_auto,model={Path(job.model).resolve()}",
+        "--data", f"kind=json_file,path={job.prompts}", "--output", f"kind=json,path={out}", "--disable-console",
     ]  # fmt: skip
     _run(command, {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"})
     metrics = json.loads(out.read_text())["benchmarks"][0]["metrics"]

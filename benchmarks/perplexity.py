@@ -21,8 +21,8 @@ from optimize.workload.workload import load_workload
 STUDIES = ("chat", "bulk", "abtest")
 
 
-def perplexity(found: Mapping[int, tuple[float, int]]) -> float:
-    return math.exp(-sum(total for total, _ in found.values()) / sum(tokens for _, tokens in found.values()))
+def perplexity(logprobs: Mapping[int, tuple[float, int]]) -> float:
+    return math.exp(-sum(total for total, _ in logprobs.values()) / sum(tokens for _, tokens in logprobs.values()))
 
 
 def row_of(study: str, launcher: Launcher) -> str:

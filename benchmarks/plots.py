@@ -17,17 +17,17 @@ from benchmarks.replay import Step
 from benchmarks.scoring import shares
 
 
-def draw(found: Mapping[str, tuple[Sequence[list[Step]], str]], known: Table, path: Path) -> None:
+def draw(series: Mapping[str, tuple[Sequence[list[Step]], str]], measurements: Table, path: Path) -> None:
     """Hypervolume against trials and against seconds: medians, with a band of the quartiles.
 
     Args:
-        found: Studies of equally many trials and a colour, by name.
-        known: The table they are judged by.
+        series: Studies of equally many trials and a colour, by name.
+        measurements: The table they are judged by.
         path: Where the picture goes.
     """
     figure, (by_trial, by_second) = pyplot.subplots(1, 2, figsize=(11, 4.2), sharey=True, layout="constrained")
-    for name, (studies, colour) in found.items():
-        curves = [shares(steps, known) for steps in studies]
+    for name, (studies, colour) in series.items():
+        curves = [shares(steps, measurements) for steps in studies]
         _band(by_trial, np.arange(1, len(curves[0]) + 1), np.array(curves), name, colour)
         seconds = np.linspace(0, 2400, 481)
         at = np.array([_over(seconds, steps, curve) for steps, curve in zip(studies, curves, strict=True)])

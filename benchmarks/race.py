@@ -93,7 +93,7 @@ OURS, PEER = "this project", "cold starts, TPE, FAIL"
 RACERS = {
     OURS: [],
     PEER: [
-        "engine.start=cold", "study.reuse_engines=false", "study.cut_short=false",
+        "engine.start=cold", "study.reuse_engines=false",
         "sampler=random", "sampler._target_=benchmarks.race.PlainTPE", "study.max_failures_in_a_row=1000",
     ],
 }  # fmt: skip
@@ -196,7 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--times", type=float, default=5.0, help="limit of the peer's seconds, as a multiple of ours")
     parser.add_argument("--minutes", type=float, default=25.0, help="ours at most")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     require_quiet()
     lines = [
         "| search | trials, seconds in all | share of the hypervolume | trials to 95 % | seconds to 95 % "
@@ -204,18 +204,18 @@ def main() -> None:
         "|---" * 6 + "|",
     ]
     with TemporaryDirectory() as folder:
-        history, by_own_readings = run(OURS, asked.minutes * 60, Path(folder) / "ours")
+        history, by_own_readings = run(OURS, args.minutes * 60, Path(folder) / "ours")
         ours = seconds_to(SHARE, history)
         lines.append(row(OURS, history, ours, by_own_readings))
         print(lines[-1], flush=True)
         if ours is None:
             raise SystemExit(f"{OURS}: {SHARE:.0%} was not reached, there is nothing to compare")
-        limit_s = asked.times * ours[0]
+        limit_s = args.times * ours[0]
         history, by_own_readings = run(PEER, limit_s, Path(folder) / "peer")
     theirs = seconds_to(SHARE, history)
     lines.append(row(PEER, history, theirs, by_own_readings))
     print(lines[-1], flush=True)
-    command = f"python -m benchmarks.race --times {asked.times:g} --minutes {asked.minutes:g}"
+    command = f"python -m benchmarks.race --times {args.times:g} --minutes {args.minutes:g}"
     what = (
         "Both search the grid of the live table under its load, but for the recipe that vLLM refuses, on live engines, "
         "one after the other; the clock starts with the command. Progress is judged by the table's means. What is "

@@ -84,12 +84,12 @@ def report(plan: Plan, checkpoints: Mapping[str, str], served: Mapping[str, Serv
         "|---|---|---|---|---|---|---|---|",
     ]
     for name, got in served.items():
-        found, predicted = _deviation(Path(checkpoints[name]), Path(plan.config.model.path))
+        rms, predicted = _deviation(Path(checkpoints[name]), Path(plan.config.model.path))
         sizes = [figure(Estimate(v, v, v, 1, "bytes")) for v in (got.memory.checkpoint_bytes, got.memory.weights_bytes)]
         scores = [figure(e) if e else "none" for e in (got.bleu, got.chrf)]
         lines.append(
             f"| {name} | {scores[0]} | {scores[1].replace(' chrF', '')} | {got.answers} | {sizes[0]} | {sizes[1]} | "
-            f"{found} | {predicted} |"
+            f"{rms} | {predicted} |"
         )
     lines += ["", "Refused here, known before an engine was started:", ""]
     lines += [f"- {name}: {why}" for name, why in refused.items()] or ["- none"]
@@ -116,7 +116,7 @@ def _deviation(folder: Path, original: Path) -> tuple[str, str]:
     if not layers:
         return "0", "0"
     return (
-        f"{statistics.median(d.found for d in layers.values()):.2%}",
+        f"{statistics.median(d.rms for d in layers.values()):.2%}",
         f"{statistics.median(d.predicted for d in layers.values()):.2%}",
     )
 
@@ -124,10 +124,10 @@ def _deviation(folder: Path, original: Path) -> tuple[str, str]:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="recipes, separated by commas; all without")
-    asked = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     require_quiet()
     plan = make_plan(configuration(["+study=chat", "study.name=recipes"]))
-    recipes = {n: r for n, r in plan.config.recipes.items() if not asked.only or n in asked.only.split(",")}
+    recipes = {n: r for n, r in plan.config.recipes.items() if not args.only or n in args.only.split(",")}
     cache = Path(plan.config.cache_dir)
     checkpoints, broken = make_checkpoints(
         plan.config.model, list(recipes.values()), cache, print, calibration_of(plan.workload)
@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     text = "\n\n".join([head, what, report(plan, checkpoints, served, refused)])
     print(text)
-    if not asked.only:
+    if not args.only:
         (RESULTS / "recipes.md").write_text(text + "\n", encoding="utf-8")
 
 

@@ -5,31 +5,27 @@ from __future__ import annotations
 import random
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import TrialState
 
 from benchmarks.ground_truth import (
-    METRICS,
     OBJECTIVES,
     Key,
     Row,
     Table,
-    answers_key,
-    estimate,
+    figures_of,
     is_measured,
     is_refused,
     is_too_slow,
-    key_of,
     limits,
     measuring_s,
     pooled,
 )
+from benchmarks.live_space import SPACE, key_at, params_of
 from benchmarks.tabular import BASELINE, GRID, Point
 from objectives import Direction, Estimate
 from optimize.decision.constraints import broken_without_figures, violations
@@ -39,14 +35,6 @@ from optimize.search.live_engine import EngineAware, LiveEngine
 
 COLD_START_S = 33.0
 """Start of an engine without the warm start; docs/results/warm_parity.md."""
-SPACE: dict[str, BaseDistribution] = {
-    "quantization": CategoricalDistribution(GRID["quantization"]),
-    "batch_size": IntDistribution(0, len(GRID["batch_size"]) - 1),  # powers of four: steps of the logarithm
-    "workers": IntDistribution(min(GRID["workers"]), max(GRID["workers"])),
-    "beam_size": CategoricalDistribution(GRID["beam_size"]),
-}
-SATURATION = {"batch_size": GRID["batch_size"].index(16)}
-"""Knob -> value beyond which more changes little: the table's four users have at most four beams each."""
 _REQUEST_KNOB = "beam_size"
 
 
@@ -119,7 +107,7 @@ def replay(
             study.sampler.live = live_engine(live, measurements)
         trial = study.ask(SPACE)
         thinking_s = time.perf_counter() - began
-        key = key_of(point_of(trial.params))
+        key = key_at(trial.params)
         row = rng.choice([r for r in measurements.rows[key] if r["repeat"] in repeats])
         if policy.constraints and is_refused(row):
             spent_s += thinking_s
@@ -135,14 +123,6 @@ def replay(
         steps.append(Step(key, row, thinking_s, spent_s, from_memory))
         tell(study, trial, steps, policy, p99_max_s)
     return steps
-
-
-def point_of(params: Mapping[str, Any]) -> Point:
-    return {**params, "batch_size": GRID["batch_size"][params["batch_size"]]}
-
-
-def params_of(point: Mapping[str, Any]) -> dict[str, Any]:
-    return {**point, "batch_size": GRID["batch_size"].index(point["batch_size"])}
 
 
 def _is_exhausted(study: optuna.Study) -> bool:
@@ -161,14 +141,10 @@ def live_engine(live: Key | None, measurements: Table) -> LiveEngine | None:
 
 def figures(steps: Sequence[Step], with_pool: bool = True) -> Iterator[tuple[int, dict[str, Estimate]]]:
     """Number and figures of each measured trial, with the pooled quality of all trials that give the same answers."""
-    pool = pooled([s.row for s in steps if is_measured(s.row)])
+    pool = pooled([s.row for s in steps if is_measured(s.row)]) if with_pool else None
     for number, step in enumerate(steps):
         if is_measured(step.row):
-            estimates = {name: estimate(step.row, name) for name in METRICS}
-            if with_pool:
-                value = pool[answers_key(step.key)]
-                estimates["bleu"] = Estimate(value, value, value, estimates["bleu"].n, "")
-            yield number, estimates
+            yield number, figures_of(step.row, pool)
 
 
 def candidates(steps: Sequence[Step], p99_max_s: float) -> list[Candidate]:
@@ -183,6 +159,17 @@ def candidates(steps: Sequence[Step], p99_max_s: float) -> list[Candidate]:
             baseline=number == 0,
         )
         for number, estimates in by_number.items()
+    ]
+
+
+def constraints(steps: Sequence[Step], p99_max_s: float) -> list[dict[str, float]]:
+    """Of each trial: constraint -> by which share of its limit it is broken; unmeasured, only what it broke."""
+    by_number = dict(figures(steps))
+    return [
+        violations(limits(p99_max_s), by_number[number], by_number.get(0))
+        if number in by_number
+        else broken_without_figures(limits(p99_max_s), is_too_slow(step.row))
+        for number, step in enumerate(steps)
     ]
 
 

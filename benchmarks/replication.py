@@ -134,21 +134,21 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=10)
     parser.add_argument("--trials", type=int, default=8)
     parser.add_argument("--folder", type=Path, help="where studies are kept; a temporary one if none is given")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     require_quiet()
-    numbers = range(asked.studies)
+    numbers = range(args.studies)
     with TemporaryDirectory() as name:
-        folder = asked.folder or Path(name)
-        picks = {number: search(number, asked.trials, folder) for number in numbers}
+        folder = args.folder or Path(name)
+        picks = {number: search(number, args.trials, folder) for number in numbers}
         measurements = {}
         for number in random.Random(0).sample(numbers, k=len(numbers)):
-            plan = make_plan(configuration(overrides(number, asked.trials, folder)))
+            plan = make_plan(configuration(overrides(number, args.trials, folder)))
             measurements[number] = later(picks[number], plan)
         text = f"{report(picks, measurements)}\n\n{missed(picks, measurements)}\n\n{each(picks, measurements)}"
     print(text)
-    command = f"python -m benchmarks.replication --studies {asked.studies} --trials {asked.trials}"
+    command = f"python -m benchmarks.replication --studies {args.studies} --trials {args.trials}"
     what = (
-        f"{asked.studies} chat studies of {asked.trials} trials each, every one with another seed; afterwards each "
+        f"{args.studies} chat studies of {args.trials} trials each, every one with another seed; afterwards each "
         "pick once more, on a new engine, in a random order."
     )
     head = "# Do confirmed figures hold later?\n\n" + provenance(command)

@@ -114,27 +114,27 @@ def kill_largest(server: subprocess.Popen[bytes]) -> float:
     return at
 
 
-def kills(clients: ClientPool, asked: LoadRequest, start: str, count: int, users: int, port: int) -> Series:
+def kills(clients: ClientPool, load: LoadRequest, start: str, count: int, users: int, port: int) -> Series:
     killed_at: list[float] = []
-    seen: set[tuple[int, float]] = set()
+    processes: set[tuple[int, float]] = set()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with serving(folder, start, port) as (server, endpoint):
             log = RestartLog(folder / "studies/serve-chat/restarts.jsonl")
-            with clients.loading(endpoint, asked) as flow:
+            with clients.loading(endpoint, load) as flow:
                 flow.follow(ClosedLoop(users), 0.0)
                 _wait(flow, _BETWEEN_S)
                 for number in range(count):
-                    seen |= {(p.pid, p.create_time()) for p in engine_of(server)}
+                    processes |= {(p.pid, p.create_time()) for p in engine_of(server)}
                     killed_at.append(kill_largest(server))
                     watch(flow, lambda n=number: len(succeeded(log)) > n, flow.clock() + _LIMIT_S)  # type: ignore[misc]
                     _wait(flow, _BETWEEN_S)
                     print(f"{start}: kill {number + 1} of {count}: {succeeded(log)[-1].down_s:.2f} s", flush=True)
-                seen |= {(p.pid, p.create_time()) for p in engine_of(server)}
+                processes |= {(p.pid, p.create_time()) for p in engine_of(server)}
                 records = list(flow.records)
             restarts = succeeded(log)
-    left = sum(psutil.pid_exists(pid) and psutil.Process(pid).create_time() == born for pid, born in seen)
-    return Series(start, restarts, killed_at, records, left)
+    orphans = sum(psutil.pid_exists(pid) and psutil.Process(pid).create_time() == born for pid, born in processes)
+    return Series(start, restarts, killed_at, records, orphans)
 
 
 def succeeded(log: RestartLog) -> list[Restart]:
@@ -147,36 +147,36 @@ def _wait(flow: LoadRun, seconds: float) -> None:
 
 
 def undisturbed(
-    clients: ClientPool, asked: LoadRequest, users: int, port: int, seconds: float
+    clients: ClientPool, load: LoadRequest, users: int, port: int, seconds: float
 ) -> list[dict[int, set[str]]]:
     """Prompt -> the answers that it got, of two loads on one engine that nothing happens to."""
-    found = []
+    answers = []
     with tempfile.TemporaryDirectory() as name, serving(Path(name), "auto", port) as (_, endpoint):
         for _ in range(2):
-            with clients.loading(endpoint, asked) as flow:
+            with clients.loading(endpoint, load) as flow:
                 flow.follow(ClosedLoop(users), 0.0)
                 _wait(flow, seconds)
-            found.append(answers_of(flow.records))
-    return found
+            answers.append(answers_of(flow.records))
+    return answers
 
 
 def answers_of(records: Sequence[RequestRecord]) -> dict[int, set[str]]:
-    found: dict[int, set[str]] = {}
+    answers: dict[int, set[str]] = {}
     for record in records:
         if record.error is None:
-            found.setdefault(record.prompt_id, set()).add(record.text)
-    return found
+            answers.setdefault(record.prompt_id, set()).add(record.text)
+    return answers
 
 
-def differing(answers: Mapping[int, set[str]], known: Mapping[int, set[str]]) -> tuple[int, int]:
+def differing(answers: Mapping[int, set[str]], reference: Mapping[int, set[str]]) -> tuple[int, int]:
     """(answers that the undisturbed engine never gave, answers that can be compared)."""
-    compared = [(text, known[row]) for row, texts in answers.items() if row in known for text in texts]
+    compared = [(text, reference[row]) for row, texts in answers.items() if row in reference for text in texts]
     return sum(text not in right for text, right in compared), len(compared)
 
 
-def rows_of(series: Series, known: Mapping[int, set[str]]) -> list[str]:
+def rows_of(series: Series, reference: Mapping[int, set[str]]) -> list[str]:
     errors = Counter(str(r.error) for r in series.records if r.error is not None)
-    wrong, compared = differing(answers_of(series.records), known)
+    wrong, compared = differing(answers_of(series.records), reference)
     recovery, detection = series.recovery_s, series.detection_s
     return [
         f"| kills, restarts recorded | {len(series.killed_at)}, {len(series.restarts)} "
@@ -190,9 +190,9 @@ def rows_of(series: Series, known: Mapping[int, set[str]]) -> list[str]:
     ]
 
 
-def _section(series: Series, known: Mapping[int, set[str]]) -> str:
+def _section(series: Series, reference: Mapping[int, set[str]]) -> str:
     title = "Warm" if series.how == "auto" else "Cold"
-    table = "\n".join(["| count | figure |", "|---|---|", *rows_of(series, known)])
+    table = "\n".join(["| count | figure |", "|---|---|", *rows_of(series, reference)])
     return f"## {title} restarts\n\n{table}"
 
 
@@ -207,26 +207,26 @@ def main() -> None:
     parser.add_argument("--cold", type=int, default=3)
     parser.add_argument("--users", type=int, default=4)
     parser.add_argument("--port", type=int, default=8155)
-    given = parser.parse_args()
+    args = parser.parse_args()
     require_quiet()
     with tempfile.TemporaryDirectory() as name:
         config = configuration(["+study=chat", f"output_dir={name}", "study.name=restarts"])
         plan = make_plan(config)
-        asked = LoadRequest(plan.workload, RequestConfig(), plan.workload.max_tokens, 120.0, 0)
+        load = LoadRequest(plan.workload, RequestConfig(), plan.workload.max_tokens, 120.0, 0)
         with ClientPool(1) as clients:
-            first, second = undisturbed(clients, asked, given.users, given.port, 15.0)
-            counts = (("auto", given.kills), ("cold", given.cold))
-            series = [kills(clients, asked, start, count, given.users, given.port) for start, count in counts if count]
-    known = {row: first.get(row, set()) | second.get(row, set()) for row in {*first, *second}}
+            first, second = undisturbed(clients, load, args.users, args.port, 15.0)
+            counts = (("auto", args.kills), ("cold", args.cold))
+            series = [kills(clients, load, start, count, args.users, args.port) for start, count in counts if count]
+    reference = {row: first.get(row, set()) | second.get(row, set()) for row in {*first, *second}}
     control, of = differing(second, first)
     text = "\n\n".join(
         [
             "# Killing the engine under `optimize.serve`",
-            provenance(f"python -m benchmarks.restarts --kills {given.kills} --cold {given.cold}"),
-            f"{given.users} users in a closed loop through the front, FP16, vLLM's defaults; SIGKILL to the process of "
+            provenance(f"python -m benchmarks.restarts --kills {args.kills} --cold {args.cold}"),
+            f"{args.users} users in a closed loop through the front, FP16, vLLM's defaults; SIGKILL to the process of "
             "the engine that holds most memory, two seconds after the last restart. Two loads on one undisturbed "
             f"engine, with nothing done to it, differ in {control} of {of} answers.",
-            *(_section(found, known) for found in series),
+            *(_section(part, reference) for part in series),
         ]
     )  # fmt: skip
     print(text)

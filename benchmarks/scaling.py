@@ -41,7 +41,7 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Found:
+class Simulation:
     """A simulated study.
 
     Attributes:
@@ -57,7 +57,7 @@ class Found:
     behind_s: float
 
 
-def simulate(engines: int, trial_s: float, costs: Costs, trials: int, seed: int = 0) -> Found:
+def simulate(engines: int, trial_s: float, costs: Costs, trials: int, seed: int = 0) -> Simulation:
     """A study from its first ask to its last trial told.
 
     Args:
@@ -70,19 +70,19 @@ def simulate(engines: int, trial_s: float, costs: Costs, trials: int, seed: int 
     rng = random.Random(seed)
     waiting: list[tuple[float, int]] = [(0.0, engine) for engine in range(engines)]  # (idle since, engine)
     now_s = working_s = mirror_s = 0.0
-    told, asked = 0, 0
-    while told < trials:
+    ends, starts = 0, 0
+    while ends < trials:
         since_s, engine = heapq.heappop(waiting)
         now_s = max(now_s, since_s) + costs.coordinator_s  # tells what the engine has done, and asks for it again
-        if asked > told and since_s > 0:
-            told += 1
+        if starts > ends and since_s > 0:
+            ends += 1
             mirror_s = max(mirror_s, now_s) + costs.mirror_s
-        if asked < trials:
-            asked += 1
+        if starts < trials:
+            starts += 1
             took_s = trial_s * math.exp(rng.gauss(0.0, _SPREAD))
             working_s += took_s
             heapq.heappush(waiting, (now_s + took_s, engine))
-    return Found(
+    return Simulation(
         per_s=trials / now_s,
         busy=working_s / (engines * now_s),
         coordinator=min(1.0, costs.coordinator_s * trials / now_s),
@@ -106,22 +106,22 @@ def table(measured: Mapping[str, Mapping[str, Any]], trial_s: float) -> str:
         for engines in ENGINES:
             row = row_for(engines, rows)
             costs = costs_of(row)
-            found = simulate(engines, trial_s, costs, _TRIALS_PER_ENGINE * engines)
+            result = simulate(engines, trial_s, costs, _TRIALS_PER_ENGINE * engines)
             lines.append(
                 f"| {row['storage']}, {row['sampler']} ({row['workers']}) | {engines} | "
-                f"{found.per_s:.2f} (simulated) | "
-                f"{found.busy:.0%} (simulated) | {found.coordinator:.0%} (simulated) | "
-                f"{trial_s / costs.coordinator_s:.0f} engines (computed) | {found.behind_s:.0f} s (simulated) |"
+                f"{result.per_s:.2f} (simulated) | "
+                f"{result.busy:.0%} (simulated) | {result.coordinator:.0%} (simulated) | "
+                f"{trial_s / costs.coordinator_s:.0f} engines (computed) | {result.behind_s:.0f} s (simulated) |"
             )
     return "\n".join(lines)
 
 
 def kinds_of(measured: Mapping[str, Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
     """The rows of each storage and sampler."""
-    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
+    kinds: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in measured.values():
-        found.setdefault((row["storage"], row["sampler"]), []).append(row)
-    return list(found.values())
+        kinds.setdefault((row["storage"], row["sampler"]), []).append(row)
+    return list(kinds.values())
 
 
 def row_for(engines: int, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -22,10 +22,10 @@ from scipy import stats
 
 from benchmarks.common import RESULTS, processes, provenance
 from benchmarks.ground_truth import BULK_P99_MAX_S, CHAT_P99_MAX_S, described, is_measured, table
+from benchmarks.live_space import SATURATION, SPACE
 from benchmarks.plots import draw
-from benchmarks.replay import COLD_START_S, SATURATION, SPACE, Policy, Step, replay
-from benchmarks.scoring import Cut, Stop, best_points, cut_short, regret, repeated_failures, shares, stop, trials_to
-from objectives.intervals import proportion_interval
+from benchmarks.replay import COLD_START_S, Policy, Step, replay
+from benchmarks.scoring import Stop, best_points, regrets, repeated_failures, shares, stop, trials_to
 from optimize.config.compose import configuration
 from optimize.search.gp_sampler import LOG_SCALE_ATTR, LogScaleGPSampler
 from optimize.search.grid_sampler import grid
@@ -51,7 +51,7 @@ def _on_logarithms(trial: FrozenTrial, log_scale: Sequence[bool]) -> FrozenTrial
 
 IMAGE = RESULTS.parent / "images" / "search.png"
 SHARES = (0.90, 0.95)
-AFTER_TRIALS = 30
+AFTER_TRIALS, NEAR_BEST = 30, 0.02
 POLICIES = {
     "random": Policy(lambda seed: RandomSampler(seed=seed), trials=160),
     "Sobol": Policy(lambda seed: QMCSampler(seed=seed, scramble=True), trials=160),
@@ -122,13 +122,13 @@ def compared(replays: Studies) -> str:
             f"{reached} of {len(studies)}", _finite(statistics.median(seconds_to(studies, 0.95))), f"{after:.3f}",
             f"{wasted:.0%}", str(sum(repeated_failures(steps) for steps in studies)),
             f"{statistics.median(s.thinking_s for steps in studies for s in steps):.2f} s",
-            *_against(ours, to_95, name, min(limit, POLICIES[OURS].trials)),
+            *_beside(ours, to_95, name, min(limit, POLICIES[OURS].trials)),
         ]  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _against(ours: Sequence[float], theirs: Sequence[float], name: str, limit: int) -> tuple[str, str]:
+def _beside(ours: Sequence[float], theirs: Sequence[float], name: str, limit: int) -> tuple[str, str]:
     """Ours' trials as a share of theirs, and the one-sided p of Mann and Whitney's test."""
     if not ours or name == OURS:
         return "", ""
@@ -147,19 +147,6 @@ def _finite(seconds: float) -> str:
     return f"{seconds:.0f}" if math.isfinite(seconds) else "not reached"
 
 
-def on_cutting(studies: Sequence[list[Step]]) -> str:
-    cut = sum((cut_short(steps[:AFTER_TRIALS], table(), CHAT_P99_MAX_S) for steps in studies), Cut())
-    _, low, high = proportion_interval(cut.wrong, max(cut.cut, 1))
-    return (
-        f"Of {cut.trials} trials that gave a measurement (the first {AFTER_TRIALS} of each study), {cut.cut} would "
-        f"have been cut short: {cut.saved_s:.0f} of {cut.window_s:.0f} seconds of windows saved "
-        f"({cut.saved_s / cut.window_s:.0%}). Of those cut, {cut.wrong} ({cut.wrong / max(cut.cut, 1):.1%} "
-        f"[{low:.1%}, {high:.1%}]) kept every constraint by their whole reading and were beaten by no trial so far; "
-        f"{cut.lost} belong to the table's own front. Looks at 2 and 3 s of windows of 4 to 6 s; the demo studies' "
-        "windows are 5 to 8 s long. The replay goes on with the whole reading, cut or not."
-    )
-
-
 def stopped(steps: list[Step]) -> Stop | None:
     return stop(steps, table(), CHAT_P99_MAX_S, _chat_weights())
 
@@ -169,20 +156,21 @@ def _chat_weights() -> dict[str, float]:
 
 
 def on_stopping(studies: Sequence[list[Step]], stops: Sequence[Stop | None]) -> str:
-    weights = _chat_weights()
-    ended = [s for s in stops if s is not None]
-    whole = [regret([s.key for s in steps], table(), weights) for steps in studies]
+    weights, ended = _chat_weights(), [s for s in stops if s is not None]
     if not ended:
         return "It ended none of the studies."
-    trials, regrets = sorted(s.trials for s in ended), sorted(s.regret for s in ended)
-    span = " to ".join(str(n) for n in sorted({trials[0], trials[-1]}))
+    low, middle, high = statistics.quantiles((s.trials for s in ended), n=4)
+    curves = [regrets([s.key for s in steps], table(), weights) for steps in studies]
+    moments = sorted(next((n for n, r in enumerate(curve, 1) if r <= NEAR_BEST), math.inf) for curve in curves)
     return (
-        f"It ended {len(ended)} of {len(stops)} studies, after {span} trials. The best score "
-        "among the trials so far then fell short of the best in the table by "
-        f"{statistics.median(regrets):.1%} in the median and {regrets[-1]:.1%} at most; expected gain: "
-        f"{statistics.median(s.gain for s in ended):.1%}. After all {POLICIES[OURS].trials} trials: "
-        f"{statistics.median(whole):.1%} and {max(whole):.1%}. (Chat's weights; scores by the table's means. Which of "
-        "the tried points is picked is for the confirmation.)"
+        f"It ended {len(ended)} of {len(stops)} studies, after {middle:.0f} trials ({low:.0f} to {high:.0f}; at most "
+        f"{max(s.trials for s in ended)} of {POLICIES[OURS].trials}). The best score among the trials so far then fell "
+        f"short of the best in the table by {statistics.fmean(s.regret for s in ended):.1%} in the mean and "
+        f"{max(s.regret for s in ended):.1%} at most. A score within {NEAR_BEST:.0%} of the best had been tried after "
+        f"{statistics.median(moments):g} trials in the median, after {moments[math.ceil(0.9 * len(moments)) - 1]:g} in "
+        f"nine of ten studies, and after {moments[-1]:g} in all: a fixed number of trials that loses no more would be "
+        "the last of these. (Chat's weights; scores by the table's means. Which of the tried points is picked is for "
+        "the confirmation.)"
     )
 
 
@@ -210,16 +198,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--only", nargs="*", default=list(POLICIES))
-    asked = parser.parse_args()
+    args = parser.parse_args()
     print(described(table()), flush=True)
     with processes() as pool:
-        replays = _replayed(pool.submit, one, asked.only, asked.seeds)
+        replays = _replayed(pool.submit, one, args.only, args.seeds)
         print(compared(replays), flush=True)
         if list(replays) != list(POLICIES):
             return
-        histories = _replayed(pool.submit, with_history, list(HISTORIES), asked.seeds)
+        histories = _replayed(pool.submit, with_history, list(HISTORIES), args.seeds)
         stops = list(pool.map(stopped, replays[OURS]))
-    write(replays, histories, stops, asked.seeds)
+    write(replays, histories, stops, args.seeds)
 
 
 def _replayed(
@@ -244,9 +232,7 @@ def write(replays: Studies, histories: Studies, stops: Sequence[Stop | None], se
         "Our search was settled on replays of this very table ([decision 010](../decisions/010-searching.md)): on "
         "other spaces and machines its lead may be smaller.",
         "![Hypervolume against trials and minutes](../images/search.png)",
-        "## Cutting trials short",
-        on_cutting(replays[OURS]),
-        "## Stopping when the expected gain is below the noise",
+        "## Stopping when nothing better could be shown",
         on_stopping(replays[OURS], stops),
         "## Starting from an earlier study",
         f"The earlier study: {HISTORY_TRIALS} trials on the table's first repeats; the later one on its second, first "

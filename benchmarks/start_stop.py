@@ -29,7 +29,7 @@ FATES = ("stopped", "stopped", "stopped", "refused", "killed", "killed at start"
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class Leftovers:
     """Leftovers that an engine could cause.
 
     Attributes:
@@ -47,11 +47,11 @@ class Left:
     own_mib: float
 
 
-def left() -> Left:
+def leftovers() -> Leftovers:
     family = psutil.Process().children(recursive=True)
     preloaded = [p for p in family if "optimize.engine.fork_server" in " ".join(p.cmdline())]
     mine = [psutil.Process(), *preloaded[:1]]
-    return Left(
+    return Leftovers(
         processes=len(family) - len(preloaded[:1]),
         ports=sum(c.status == "LISTEN" for p in family for c in p.net_connections("tcp")),
         shared_memory=len(os.listdir("/dev/shm")),
@@ -104,18 +104,18 @@ def main() -> None:
     worst = dict[str, int]()
     with tempfile.TemporaryDirectory() as folder:
         cycle(launcher, base, "stopped", rng, Path(folder) / "first")  # whatever is made once, is made now
-        before = left()
+        before = leftovers()
         for number in range(cycles):
             fate = rng.choice(FATES)
             start_s, stop_s = cycle(launcher, base, fate, rng, Path(folder) / str(number))
             fates[fate] += 1
             starts += [start_s] if fate == "stopped" else []
             stops += [stop_s] if stop_s else []
-            after = left()
+            after = leftovers()
             for name in ("processes", "ports", "shared_memory", "scratch"):
                 worst[name] = max(worst.get(name, 0), getattr(after, name) - getattr(before, name))
             print(f"{number + 1} of {cycles}: {fate}, start {start_s:.1f} s, stop {stop_s:.1f} s, {after}", flush=True)
-        after = left()
+        after = leftovers()
     launcher.close()
     lines = [
         "| count | figure |", "|---|---|",

@@ -129,18 +129,18 @@ def gains(plan: Plan, ledger: Ledger) -> dict[int, Estimate]:
         return Measurement([], 0.0, 0.0, references, answers=answers)
 
     theirs = answered(Answers(ledger).of(alike))
-    found = {r.number: score.paired(answered(dict(ledger.read_answers(r.number))), theirs) for r in records}
-    return {number: paired.difference for number, paired in found.items() if paired is not None}
+    pairs = {r.number: score.paired(answered(dict(ledger.read_answers(r.number))), theirs) for r in records}
+    return {number: paired.difference for number, paired in pairs.items() if paired is not None}
 
 
 def early(record: TrialRecord, ledger: Ledger, plan: Plan, look_s: float) -> dict[str, Estimate]:
     """Rate, latency and errors as of `look_s` seconds after the window opened."""
     path = ledger.trial_folder(record.number) / "requests.parquet"
     start_s = record.seconds["warmup"]
-    seen = [
+    requests = [
         r for r in (RequestRecord(**row) for row in pq.read_table(path).to_pylist()) if r.done_s <= start_s + look_s
     ]
-    glimpse = Measurement(seen, start_s, start_s + look_s, {})
+    glimpse = Measurement(requests, start_s, start_s + look_s, {})
     return estimate_all(glimpse, {name: plan.metrics[name] for name in LOOKED_AT})
 
 
@@ -148,7 +148,7 @@ def rows(plan: Plan) -> list[dict[str, Any]]:
     """All measurements, those written before among them: knobs, repeat, state, each figure with its interval, what
     early looks would have shown of some, seconds per phase, signature.
     """
-    known = {row["number"]: row for row in pq.read_table(DATA).to_pylist()} if DATA.is_file() else {}
+    by_number = {row["number"]: row for row in pq.read_table(DATA).to_pylist()} if DATA.is_file() else {}
     ledger = Ledger(plan.folder)
     gained = gains(plan, ledger)
     for record in ledger.records():
@@ -170,30 +170,32 @@ def rows(plan: Plan) -> list[dict[str, Any]]:
             for name, e in early(record, ledger, plan, look_s).items():
                 row |= {f"at {look_s:g} s.{name}.low": e.low, f"at {look_s:g} s.{name}.high": e.high}
         row |= {f"seconds.{name}": value for name, value in record.seconds.items()}
-        known[record.number] = row | {"signature": json.dumps(record.signature)}
-    return [known[number] for number in sorted(known)]
+        by_number[record.number] = row | {"signature": json.dumps(record.signature)}
+    return [by_number[number] for number in sorted(by_number)]
 
 
 def write(plan: Plan) -> None:
-    found = rows(plan)
-    columns = dict.fromkeys(name for row in found for name in row)
-    table = pa.table({name: [row.get(name) for row in found] for name in columns})
+    measurements = rows(plan)
+    columns = dict.fromkeys(name for row in measurements for name in row)
+    table = pa.table({name: [row.get(name) for row in measurements] for name in columns})
     DATA.parent.mkdir(exist_ok=True)
     pq.write_table(table, DATA, compression="zstd", compression_level=19)
-    print(f"{len(found)} measurements of {2 * len(points())} in {DATA.name} ({DATA.stat().st_size / 1024:.0f} KiB)")
+    print(
+        f"{len(measurements)} measurements of {2 * len(points())} in {DATA.name} ({DATA.stat().st_size / 1024:.0f} KiB)"
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--only-write", action="store_true", help="write the results so far, measure nothing")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     plan = make_plan(configuration(OVERRIDES))
-    if not asked.only_write:
+    if not args.only_write:
         require_quiet()
         try:
             with terminable():
-                measure(asked.repeats, plan)
+                measure(args.repeats, plan)
         except KeyboardInterrupt:
             print("interrupted: the same command goes on from here")
     write(plan)

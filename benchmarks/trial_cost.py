@@ -69,7 +69,6 @@ def overrides(folder: str, batch_sizes: Sequence[int]) -> list[str]:
     """The grid as a study of this project."""
     return [
         "study.name=trial_cost", f"output_dir={folder}/ours", "sampler=grid", "study.trials=99", "confirm.candidates=0",
-        "study.cut_short=false",
         "~search_space.beam_size", "~search_space.workers", "search_space.quantization.choices=[fp16,int8]",
         "+baseline.quantization=fp16",
         "~search_space.batch_size",

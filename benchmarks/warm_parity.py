@@ -92,13 +92,13 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--quantization", default="fp16")
     parser.add_argument("--batch-size", type=int, default=16)
-    asked = parser.parse_args()
-    pairs = asked.pairs
+    args = parser.parse_args()
+    pairs = args.pairs
     require_quiet()
     # A window of one length for all: this is about the engines, not about when to stop.
     config = configuration(["+study=chat", "load.window_min_s=10", "load.window_max_s=10"])
     workload = load_workload(config.workload, config.model.path, Path(config.cache_dir))
-    engine_config = engine_of(config, {"quantization": asked.quantization, "batch_size": asked.batch_size})
+    engine_config = engine_of(config, {"quantization": args.quantization, "batch_size": args.batch_size})
     launchers = {mode: VllmLauncher(env=config.hardware.env, start=mode) for mode in MODES}
     launchers["warm"].prepare()
     rng, runs = random.Random(0), []
@@ -114,7 +114,7 @@ def main() -> None:
         launchers["warm"].close()
     table = report(runs)
     print(table)
-    command = f"{asked.quantization} --batch-size {asked.batch_size} --pairs {pairs}"
+    command = f"{args.quantization} --batch-size {args.batch_size} --pairs {pairs}"
     head = "# Warm and cold engines measure alike\n\n" + provenance(
         f"python -m benchmarks.warm_parity --quantization {command}"
     )

@@ -32,12 +32,12 @@ class Deviation:
     """Of one layer's weights, relative to their root mean square.
 
     Attributes:
-        found: Root mean square of the difference.
+        rms: Root mean square of the difference.
         predicted: What the bits predict for it.
         worst_steps: Largest difference, in steps; half a step where nothing but rounding happened.
     """
 
-    found: float
+    rms: float
     predicted: float
     worst_steps: float
 
@@ -61,7 +61,7 @@ def _deviation(folder: Path, original: Path, module: str, weights: str) -> Devia
     steps = _steps(before, weights)
     scale = _rms(before)
     return Deviation(
-        found=_rms(error) / scale,
+        rms=_rms(error) / scale,
         predicted=_rms(steps) / math.sqrt(12) / scale,
         worst_steps=float(np.max(np.abs(error) / np.maximum(steps, 1e-12))),
     )

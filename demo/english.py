@@ -1,6 +1,6 @@
 """English inflection: verbs and numerals."""
 
-from demo.lexicon import Verb
+from demo.words import Verb
 
 _UNITS = [
     "zero",

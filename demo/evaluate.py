@@ -14,7 +14,7 @@ import torch
 from sacrebleu.metrics.bleu import BLEU
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from demo.train import MAX_POSITIONS, MODEL_FOLDER
+from demo.pairs import MAX_POSITIONS, MODEL_FOLDER
 from demo.workloads import LINES, WORKLOAD_FOLDER
 
 _BATCH = 50
@@ -79,15 +79,15 @@ def reference_logprobs(
     """Row -> (sum of the log-probabilities of the reference's tokens, how many these are), row by row."""
     tokenizer: Any = AutoTokenizer.from_pretrained(model_folder)
     model: Any = AutoModelForCausalLM.from_pretrained(model_folder, dtype=dtype)
-    found = {}
+    figures = {}
     for row, (prompt, reference) in enumerate(zip(prompts, references, strict=True)):
         context, whole = tokenizer(prompt)["input_ids"], tokenizer(prompt + reference)["input_ids"]
         ids = torch.tensor([whole])
         with torch.inference_mode():
             scores = torch.log_softmax(model(ids).logits[0, :-1].float(), dim=-1)
         of_each = scores[torch.arange(len(whole) - 1), ids[0, 1:]][len(context) - 1 :]
-        found[row] = (float(of_each.sum()), len(of_each))
-    return found
+        figures[row] = (float(of_each.sum()), len(of_each))
+    return figures
 
 
 def evaluate(model_folder: Path, workload: Path, beams: int, limit: int | None = None) -> Score:

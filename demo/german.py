@@ -1,6 +1,6 @@
 """German inflection: determiners, adjectives, nouns, verbs and numerals."""
 
-from demo.lexicon import Adjective, GermanNoun, GermanVerb
+from demo.words import Adjective, GermanNoun, GermanVerb
 
 CASES = ("nom", "acc", "dat", "gen")
 

@@ -7,138 +7,9 @@ has to choose among less likely nouns, while beam search finds the likeliest phr
 demo model rewards a wider beam.
 """
 
-from dataclasses import dataclass
+from demo.words import parse_adjectives, parse_ambiguous, parse_nouns, parse_places, parse_verbs
 
-
-@dataclass(frozen=True, slots=True)
-class GermanNoun:
-    """One German rendering; `gender` is m, f or n and `weak` marks the n-declension."""
-
-    gender: str
-    singular: str
-    plural: str
-    weak: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Noun:
-    """An English noun with its weighted German renderings."""
-
-    singular: str
-    plural: str
-    renderings: tuple[tuple[int, GermanNoun], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class GermanVerb:
-    """Infinitive, third person present, preterite and participle, all without the separable prefix."""
-
-    infinitive: str
-    present: str
-    preterite: str
-    participle: str
-    prefix: str = ""
-    auxiliary: str = "haben"
-
-
-@dataclass(frozen=True, slots=True)
-class Verb:
-    """English principal parts, a particle ("away" in "throw away") and weighted German renderings."""
-
-    base: str
-    past: str
-    participle: str
-    particle: str
-    renderings: tuple[tuple[int, GermanVerb], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A place that also tells which sense of an ambiguous noun is meant."""
-
-    domain: str
-    preposition: str
-    german_preposition: str
-    noun: Noun
-
-
-@dataclass(frozen=True, slots=True)
-class Adjective:
-    """English word, German predicative form and German stem before endings."""
-
-    english: str
-    german: str
-    stem: str
-
-
-def _plural(noun: str) -> str:
-    if noun.endswith(("s", "x", "ch", "sh")):
-        return noun + "es"
-    if noun.endswith("y") and noun[-2] not in "aeiou":
-        return noun[:-1] + "ies"
-    return noun + "s"
-
-
-def _german_noun(text: str) -> tuple[int, GermanNoun]:
-    """Parse `[weight] gender singular plural [weak]`."""
-    words = text.split()
-    weight = int(words.pop(0)) if words[0].isdigit() else 1
-    return weight, GermanNoun(words[0], words[1], words[2], len(words) == 4)
-
-
-def _noun(line: str) -> Noun:
-    english, german = line.split(": ")
-    singular, _, plural = english.partition("/")
-    renderings = tuple(_german_noun(part) for part in german.split("|"))
-    return Noun(singular, plural or _plural(singular), renderings)
-
-
-def _nouns(table: str) -> tuple[Noun, ...]:
-    return tuple(_noun(line) for line in table.strip().splitlines())
-
-
-def _german_verb(text: str) -> tuple[int, GermanVerb]:
-    """Parse `[weight] [prefix+]infinitive present preterite participle [sein]`."""
-    words = text.split()
-    weight = int(words.pop(0)) if words[0].isdigit() else 1
-    prefix, _, infinitive = words[0].rpartition("+")
-    auxiliary = "sein" if len(words) == 5 else "haben"
-    return weight, GermanVerb(infinitive, words[1], words[2], words[3], prefix, auxiliary)
-
-
-def _verb(line: str) -> Verb:
-    """Parse `base past participle [particle]: renderings`."""
-    english, german = line.split(": ")
-    base, past, participle, *particle = english.split()
-    renderings = tuple(_german_verb(part) for part in german.split("|"))
-    return Verb(base, past, participle, " ".join(particle), renderings)
-
-
-def _verbs(table: str) -> tuple[Verb, ...]:
-    return tuple(_verb(line) for line in table.strip().splitlines())
-
-
-def _places(table: str) -> tuple[Place, ...]:
-    rows = (line.split(maxsplit=3) for line in table.strip().splitlines())
-    return tuple(Place(domain, english, german, _noun(noun)) for domain, english, german, noun in rows)
-
-
-def _ambiguous(table: str) -> dict[str, dict[str, Noun]]:
-    """Parse `english; domain: german; domain: german` into senses by domain."""
-    senses: dict[str, dict[str, Noun]] = {}
-    for line in table.strip().splitlines():
-        english, *rest = line.split("; ")
-        pairs = (sense.split(": ") for sense in rest)
-        senses[english.split("/")[0]] = {domain: _noun(f"{english}: {german}") for domain, german in pairs}
-    return senses
-
-
-def _adjectives(table: str) -> tuple[Adjective, ...]:
-    rows = (entry.split() for entry in table.strip().replace("\n", ",").split(","))
-    return tuple(Adjective(row[0], row[1], row[-1]) for row in rows)
-
-
-PERSONS = _nouns("""
+PERSONS = parse_nouns("""
 man/men: m Mann Männer
 woman/women: f Frau Frauen
 child/children: n Kind Kinder
@@ -158,7 +29,7 @@ daughter: f Tochter Töchter
 son: m Sohn Söhne
 """)
 
-ANIMALS = _nouns("""
+ANIMALS = parse_nouns("""
 dog: m Hund Hunde
 cat: f Katze Katzen
 bird: m Vogel Vögel
@@ -166,7 +37,7 @@ cow: f Kuh Kühe
 bear: m Bär Bären weak
 """)
 
-THINGS = _nouns("""
+THINGS = parse_nouns("""
 car: 42 n Auto Autos|30 m Wagen Wagen|28 m Personenwagen Personenwagen
 book: 42 n Buch Bücher|30 m Band Bände|28 m Roman Romane
 picture: 42 n Bild Bilder|30 f Zeichnung Zeichnungen|28 f Abbildung Abbildungen
@@ -193,7 +64,7 @@ plan: m Plan Pläne
 cake: m Kuchen Kuchen
 """)
 
-AMBIGUOUS = _ambiguous("""
+AMBIGUOUS = parse_ambiguous("""
 bat; nature: f Fledermaus Fledermäuse; sport: m Schläger Schläger
 crane; nature: m Kranich Kraniche; craft: m Kran Kräne
 letter; office: m Brief Briefe; school: m Buchstabe Buchstaben weak
@@ -208,7 +79,7 @@ note; music: f Note Noten; office: f Notiz Notizen
 record; music: f Schallplatte Schallplatten; sport: m Rekord Rekorde
 """)
 
-PLACES = _places("""
+PLACES = parse_places("""
 nature in in forest: m Wald Wälder
 nature at an lake: m See Seen
 nature in in zoo: m Zoo Zoos
@@ -227,7 +98,7 @@ music in in theatre: n Theater Theater
 music in in opera: f Oper Opern
 """)
 
-TRANSITIVE = _verbs("""
+TRANSITIVE = parse_verbs("""
 buy bought bought: kaufen kauft kaufte gekauft
 see saw seen: sehen sieht sah gesehen
 find found found: finden findet fand gefunden
@@ -246,7 +117,7 @@ close closed closed: 62 zu+machen macht machte gemacht|38 schließen schließt s
 look looked looked at: an+schauen schaut schaute geschaut
 """)
 
-SOCIAL = _verbs("""
+SOCIAL = parse_verbs("""
 meet met met: treffen trifft traf getroffen
 call called called: an+rufen ruft rief gerufen
 pick picked picked up: ab+holen holt holte geholt
@@ -257,7 +128,7 @@ wake woke woken up: auf+wecken weckt weckte geweckt
 recognise recognised recognised: wieder+erkennen erkennt erkannte erkannt
 """)
 
-DATIVE = _verbs("""
+DATIVE = parse_verbs("""
 help helped helped: helfen hilft half geholfen
 thank thanked thanked: danken dankt dankte gedankt
 trust trusted trusted: vertrauen vertraut vertraute vertraut
@@ -266,7 +137,7 @@ answer answered answered: antworten antwortet antwortete geantwortet
 listen listened listened to: zu+hören hört hörte gehört
 """)
 
-DITRANSITIVE = _verbs("""
+DITRANSITIVE = parse_verbs("""
 give gave given: geben gibt gab gegeben
 show showed shown: zeigen zeigt zeigte gezeigt
 send sent sent: schicken schickt schickte geschickt
@@ -276,7 +147,7 @@ explain explained explained to: erklären erklärt erklärte erklärt
 return returned returned to: zurück+geben gibt gab gegeben
 """)
 
-INTRANSITIVE = _verbs("""
+INTRANSITIVE = parse_verbs("""
 sleep slept slept: schlafen schläft schlief geschlafen
 work worked worked: arbeiten arbeitet arbeitete gearbeitet
 wait waited waited: warten wartet wartete gewartet
@@ -287,14 +158,14 @@ get got got up: auf+stehen steht stand gestanden sein
 fall fell fallen asleep: ein+schlafen schläft schlief geschlafen sein
 """)
 
-MOTION = _verbs("""
+MOTION = parse_verbs("""
 go went gone: gehen geht ging gegangen sein
 run ran run: laufen läuft lief gelaufen sein
 drive drove driven: fahren fährt fuhr gefahren sein
 come came come back: zurück+kommen kommt kam gekommen sein
 """)
 
-ADJECTIVES = _adjectives("""
+ADJECTIVES = parse_adjectives("""
 big groß,small klein,old alt,young jung,new neu,red rot,green grün,black schwarz,white weiß,blue blau
 expensive teuer teur,cheap billig,dark dunkel dunkl,heavy schwer,dirty schmutzig,beautiful schön,ugly hässlich
 strong stark,tired müde müd,happy glücklich,friendly freundlich,loud laut,famous berühmt,poor arm,long lang

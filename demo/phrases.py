@@ -6,18 +6,8 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from demo import english, german
-from demo.lexicon import (
-    ADJECTIVES,
-    AMBIGUOUS,
-    ANIMALS,
-    PERSONS,
-    PLACES,
-    THINGS,
-    Adjective,
-    GermanNoun,
-    Noun,
-    Place,
-)
+from demo.lexicon import ADJECTIVES, AMBIGUOUS, ANIMALS, PERSONS, PLACES, THINGS
+from demo.words import Adjective, GermanNoun, Noun, Place
 
 T = TypeVar("T")
 

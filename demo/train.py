@@ -8,9 +8,8 @@ import argparse
 import json
 import logging
 import math
-import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -19,11 +18,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from torch.nn import functional
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from demo.grammar import SHAPES, Pair, is_held_out, sample_shape
+from demo.grammar import SHAPES, Pair
+from demo.pairs import MAX_POSITIONS, MODEL_FOLDER, prompt_of, training_pairs
 
-MODEL_FOLDER = Path(__file__).parent / "model"
 VOCABULARY = 512
-MAX_POSITIONS = 256
 BOS, EOS, PAD = "<s>", "</s>", "<pad>"
 _IGNORED = -100
 _PART = 16
@@ -66,20 +64,6 @@ class Recipe:
     warmup_steps: int = 30
     seed: int = 20261122
     threads: int = 2
-
-
-def prompt_of(source: str) -> str:
-    """Return the prompt whose continuation is the translation."""
-    return source + "\n"
-
-
-def training_pairs(seed: int, shapes: Sequence[str] = tuple(SHAPES)) -> Iterator[Pair]:
-    """Yield training pairs of these shapes without end, never one reserved for the workloads."""
-    rng = random.Random(seed)
-    while True:
-        pair = sample_shape(rng, rng.choice(shapes))
-        if not is_held_out(pair.source):
-            yield pair
 
 
 def train_tokenizer(seed: int, pairs: int = 6000) -> PreTrainedTokenizerFast:

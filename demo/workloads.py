@@ -10,10 +10,8 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from transformers import AutoTokenizer
-
 from demo.grammar import Pair, is_held_out, sample_shape
-from demo.train import MAX_POSITIONS, MODEL_FOLDER, prompt_of
+from demo.pairs import MAX_POSITIONS, MODEL_FOLDER, prompt_of
 
 WORKLOAD_FOLDER = Path(__file__).parent / "workloads"
 LINES = {"chat": 300, "bulk": 200, "abtest": 300}
@@ -23,11 +21,11 @@ _SEED = 7
 def held_out_pairs(shape: str, seed: int) -> Iterator[Pair]:
     """Yield pairs of a shape without end, reserved sentences only and each source once."""
     rng = random.Random(f"{shape}-{seed}")
-    seen: set[str] = set()
+    earlier: set[str] = set()
     while True:
         pair = sample_shape(rng, shape)
-        if is_held_out(pair.source) and pair.source not in seen:
-            seen.add(pair.source)
+        if is_held_out(pair.source) and pair.source not in earlier:
+            earlier.add(pair.source)
             yield pair
 
 
@@ -60,6 +58,8 @@ def write(folder: Path, shape: str, tokenizer: object) -> Path:
 
 def main() -> None:
     """Write all workloads."""
+    from transformers import AutoTokenizer
+
     parser = argparse.ArgumentParser(description="Write the demo workloads.")
     parser.add_argument("--out", type=Path, default=WORKLOAD_FOLDER)
     folder = parser.parse_args().out

@@ -8,6 +8,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,9 @@ __all__ = [
     "Bleu", "ChrF", "CorpusScore", "ExactMatch", "FirstDifference", "Paired", "Perplexity", "SegmentScore",
     "UserMetric", "needs_references", "scores_answers",
 ]  # fmt: skip
+
+_PAIRS_MAX = 1 << 14
+"""Pairs of an answer and its reference beyond which their statistics are counted anew: some ten megabytes."""
 
 
 def needs_references(metric: Objective) -> bool:
@@ -58,12 +62,19 @@ class CorpusScore(SegmentScore):
         """A new sacreBLEU metric."""
 
     def statistics(self, measurement: Measurement) -> dict[int, Floats]:
-        rows = scored_rows(measurement)
-        if not rows:
-            return {}
-        answers, references = zip(*rows.values(), strict=True)
-        statistics = self.metric()._extract_corpus_statistics(list(answers), [list(references)])
-        return dict(zip(rows, np.asarray(statistics, dtype=np.float64), strict=True))
+        rows, counts = scored_rows(measurement), self._counts
+        if len(counts) > _PAIRS_MAX:
+            counts.clear()
+        if new := list(dict.fromkeys(pair for pair in rows.values() if pair not in counts)):
+            answers, references = zip(*new, strict=True)
+            statistics = self.metric()._extract_corpus_statistics(list(answers), [list(references)])
+            counts |= zip(new, np.asarray(statistics, dtype=np.float64), strict=True)
+        return {row: counts[pair] for row, pair in rows.items()}
+
+    @cached_property
+    def _counts(self) -> dict[tuple[str, str], Floats]:
+        """(Answer, reference) -> statistics: counting n-grams takes long, and most trials of a study answer alike."""
+        return {}
 
     def score(self, totals: Floats) -> float:
         return float(self._scores(totals[np.newaxis])[0])

@@ -114,16 +114,16 @@ class SegmentScore(Objective):
         low, high = _ends(self._scores(_resampled(len(table)) @ table))
         return Estimate(value, *self._within(min(low, value), max(high, value)), n=len(table), unit=self.unit)
 
-    def paired(self, ours: Measurement, *theirs: Measurement) -> Paired | None:
-        """Our score against theirs on common rows; None where there are fewer than two.
+    def paired(self, measurement: Measurement, *references: Measurement) -> Paired | None:
+        """The score against that of references on common rows; None where there are fewer than two.
 
-        Of several measurements of theirs each row counts with the mean of its statistics.
+        Of several references each row counts with the mean of its statistics.
 
         The interval resamples the same rows for both (paired bootstrap: Koehn, as above). The p value is that of
         approximate randomization, which swaps the answers to each row with a chance of one half (Riezler and Maxwell,
         "On some pitfalls in automatic evaluation and significance testing for MT", 2005), as in sacreBLEU's PairedTest.
         """
-        statistics = self.statistics(ours), self.mean_statistics(theirs)
+        statistics = self.statistics(measurement), self.mean_statistics(references)
         rows = sorted(statistics[0].keys() & statistics[1].keys())
         if len(rows) < _MIN_SEGMENTS:
             return None
@@ -133,11 +133,11 @@ class SegmentScore(Objective):
             equal = Estimate(1.0, 1.0, 1.0, len(rows), "x") if first > 0 else None
             return Paired(Estimate(0.0, 0.0, 0.0, len(rows), self.unit), equal, 1.0)
         draws = _resampled(len(rows))
-        our_scores, their_scores = self._scores(draws @ a), self._scores(draws @ b)
-        low, high = _ends(our_scores - their_scores)
+        scores, reference_scores = self._scores(draws @ a), self._scores(draws @ b)
+        low, high = _ends(scores - reference_scores)
         gap = first - second
         difference = Estimate(gap, min(low, gap), max(high, gap), len(rows), self.unit)
-        ratio = _ratio(first, second, our_scores, their_scores, len(rows))
+        ratio = _ratio(first, second, scores, reference_scores, len(rows))
         return Paired(difference, ratio, self._p_value(a, b, abs(gap)))
 
     def _p_value(self, a: Floats, b: Floats, gap: float) -> float:
@@ -153,17 +153,17 @@ class SegmentScore(Objective):
         return max(self.scale[0], low), min(self.scale[1], high)
 
 
-def levelled(difference: Estimate, theirs: Estimate) -> Estimate:
+def levelled(difference: Estimate, level: Estimate) -> Estimate:
     """Score on all rows of another configuration: its score, plus the difference on common rows.
 
     A slow configuration answers few rows, which may be harder or easier than the rest; the difference depends much less
     on the choice of rows. This is the regression estimate with a slope of one (Cochran, "Sampling Techniques", 1977,
     chapter 7). The interval takes both errors as independent.
     """
-    value = theirs.value + difference.value
-    low = value - math.hypot(theirs.value - theirs.low, difference.value - difference.low)
-    high = value + math.hypot(theirs.high - theirs.value, difference.high - difference.value)
-    return Estimate(value, low, high, difference.n, theirs.unit)
+    value = level.value + difference.value
+    low = value - math.hypot(level.value - level.low, difference.value - difference.low)
+    high = value + math.hypot(level.high - level.value, difference.high - difference.value)
+    return Estimate(value, low, high, difference.n, level.unit)
 
 
 def _resampled(n: int) -> Floats:
@@ -177,10 +177,11 @@ def _ends(scores: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _ratio(first: float, second: float, ours: Floats, theirs: Floats, n: int) -> Estimate | None:
+def _ratio(first: float, second: float, numerators: Floats, denominators: Floats, n: int) -> Estimate | None:
     if first <= 0 or second <= 0:
         return None
-    possible = (ours > 0) & (theirs > 0)  # a resample of few segments may hold only answers with a score of zero
+    # A resample of few segments may hold only answers with a score of zero.
+    possible = (numerators > 0) & (denominators > 0)
     value = first / second
-    low, high = _ends(ours[possible] / theirs[possible]) if possible.any() else (value, value)
+    low, high = _ends(numerators[possible] / denominators[possible]) if possible.any() else (value, value)
     return Estimate(value, min(low, value), max(high, value), n, "x")

@@ -72,7 +72,19 @@ class DraftAcceptance(Objective):
     direction = Direction.MAXIMIZE
     log_scale = False
 
+    series = "draft_tokens"
+
     def estimate(self, measurement: Measurement) -> Estimate | None:
-        drafts, accepted = measurement.samples("draft_tokens"), measurement.samples("accepted_tokens")
-        proposed = drafts[-1] - drafts[0] if drafts and accepted else 0.0
-        return self.point((accepted[-1] - accepted[0]) / proposed, round(proposed)) if proposed > 0 else None
+        offered, accepted = measurement.samples(self.series), measurement.samples("accepted_tokens")
+        number = offered[-1] - offered[0] if offered and accepted else 0.0
+        return self.point((accepted[-1] - accepted[0]) / number, round(number)) if number > 0 else None
+
+
+class AcceptedPerDraft(DraftAcceptance):
+    """Tokens that the model accepted of each draft of speculative decoding, on average over the window.
+
+    Each saves a step of the model. Absent where nothing was proposed.
+    """
+
+    unit = "tokens"
+    series = "drafts"

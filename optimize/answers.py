@@ -18,7 +18,7 @@ _PROMPTS, _LETTERS = 5, 200
 
 
 def side_by_side(prompts: Sequence[Prompt], defaults: Mapping[int, str], row: Mapping[int, str], title: str) -> str:
-    """The first prompts that both answered, with both answers, as Markdown.
+    """Some prompts that both answered, with both answers, as Markdown: first those with other words.
 
     Args:
         prompts: The workload's prompts.
@@ -27,12 +27,16 @@ def side_by_side(prompts: Sequence[Prompt], defaults: Mapping[int, str], row: Ma
         title: Its name.
     """
     common = sorted(set(defaults) & set(row))
-    same = sum(defaults[number] == row[number] for number in common)
-    lines = [f"{title} answered {len(common)} prompts that vLLM's defaults answered, too: {same} in the same words."]
-    for number in common[:_PROMPTS]:
-        ours, theirs = _line(row[number]), _line(defaults[number])
+    same = [number for number in common if defaults[number] == row[number]]
+    other = [number for number in common if defaults[number] != row[number]]
+    lines = [
+        f"{title} and vLLM's defaults answered {len(common)} prompts, {len(same)} of them in the same words. "
+        f"{'The first with other words' if other else 'The first'}:"
+    ]
+    for number in [*other, *same][:_PROMPTS]:
+        answer, default = _line(row[number]), _line(defaults[number])
         lines += ["", f"**{_line(_question(prompts[number]))}**", ""]
-        lines += [f"- both: {ours}"] if ours == theirs else [f"- defaults: {theirs}", f"- {title}: {ours}"]
+        lines += [f"- both: {answer}"] if answer == default else [f"- defaults: {default}", f"- {title}: {answer}"]
     return "\n".join(lines)
 
 
@@ -57,13 +61,18 @@ def _answers(config: StudyConfig, config_yaml: str) -> int:
     measured, here = row.row.signature["workload"], plan.signature["workload"]
     if measured != here:
         raise ConfigError(
-            f"study {config.study.name!r} was measured with workload {measured}, and this is {here}: give the words "
-            "of the study's own command"
+            f"study {config.study.name!r} was measured with workload {measured}, and this is {here}: give the "
+            "overrides of the study's own command"
         )
     ledger = Ledger(plan.folder)
     keys = {record.number: record.answers_key for record in ledger.records()}
     answers, number = Answers(ledger), row.candidate.number
     defaults = answers.of(answers.baseline or "")
+    if not defaults:
+        raise ConfigError(
+            f"study {config.study.name!r} holds no answers of vLLM's defaults: an archive has them only where it was "
+            "written with export.prompts=true"
+        )
     text = side_by_side(plan.workload.prompts, defaults, answers.of(keys.get(number, "")), f"trial {number}")
     paths = write_files({"answers.md": text}, plan.folder / "report")
     print(f"{text}\n\nwritten: {paths[0]}")

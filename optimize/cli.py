@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import traceback
@@ -15,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from optimize.config import schema
+from optimize.config.command_help import asks_for_help, command_help
 from optimize.config.compose import composed, explain, from_hydra, to_typed
 from optimize.config.locations import split_config_dirs
 from optimize.config.secrets import as_yaml
@@ -35,21 +37,53 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 Verb = Callable[[schema.StudyConfig, str], int]
 
 
-def run_verb(verb: Verb) -> None:
+def run_verb(verb: Verb, module: str = "") -> None:
     """Compose the configuration from the command line, validate it, run the verb, and end the process.
 
     Exit codes: 0 success, 2 bad input (one line on standard error), 1 any other failure, 130 interrupted.
 
     Args:
         verb: Takes the valid configuration and its YAML; returns the exit code.
+        module: The module of the command; empty for that of the verb.
     """
+    if asks_for_help(sys.argv[1:]) and (text := _help(module or verb.__module__)):
+        print(text)
+        sys.exit(0)
     schema.register()
     os.environ.update(with_direct_loopback(os.environ))
     # Hydra then lets its errors through instead of printing them in its own way with exit code 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    _take_any_text()
     with forgetting(), redacted_streams():
-        code = _guarded(verb)
+        code = _heard(_guarded(verb))
     sys.exit(code)
+
+
+def _take_any_text() -> None:
+    """Have standard output write what its encoding lacks as an escape: a name of a file that is no UTF-8 is a name."""
+    if sys.stdout is None:  # closed by whoever started this process
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  (for as long as the process lives)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _heard(code: int) -> int:
+    """The exit code, once the last of the output is written; where nobody reads it (`| head`), that is no failure."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+    except OSError as error:
+        _discard_output()
+        return _complain(in_words(error), FAILED)
+    return code
+
+
+def _discard_output() -> None:
+    """Have what is left of the output go nowhere: the interpreter would complain of it once more at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def run_named(verb: Callable[[str, schema.StudyConfig, str], int], names: Sequence[str], noun: str) -> None:
@@ -62,7 +96,7 @@ def run_named(verb: Callable[[str, schema.StudyConfig, str], int], names: Sequen
     """
     word = sys.argv[1] if len(sys.argv) > 1 else ""
     if word.startswith("-"):  # --help and the like are Hydra's
-        return run_verb(lambda _, __: 0)
+        return run_verb(lambda _, __: 0, verb.__module__)
     if word not in names:
         is_name = word and not set(word) & set("=+~")
         unknown, missing = f"no such {noun}: {word!r}", f"no {noun} given; name it first"
@@ -70,6 +104,12 @@ def run_named(verb: Callable[[str, schema.StudyConfig, str], int], names: Sequen
         sys.exit(_complain(message, BAD_INPUT))
     del sys.argv[1]
     return run_verb(lambda config, config_yaml: verb(word, config, config_yaml))
+
+
+def _help(module: str) -> str:
+    """The help of a command, whose module is called __main__ where it was started by `python -m`."""
+    command = sys.modules[module]
+    return command_help(command.__spec__.name if command.__spec__ else module, command.__doc__ or "")
 
 
 def _guarded(verb: Verb) -> int:
@@ -87,6 +127,8 @@ def _guarded(verb: Verb) -> int:
         return _complain(explain(error, words), BAD_INPUT)
     except OptimizeError as error:
         return _complain(str(error), FAILED)
+    except BrokenPipeError:
+        return _complain("nobody reads the output any more: the same command then goes on from here", FAILED)
     except OSError as error:  # of the system, not of this project: a full disk, a folder without permission
         return _complain(in_words(error), FAILED)
     except KeyboardInterrupt:

@@ -75,7 +75,8 @@ def publish(partial: Path, entry: Path) -> None:
         partial.rename(entry)
     except OSError as error:
         release(partial)
-        remove(partial)
+        with suppress(BlockingIOError):  # another process, which looks for unfinished drafts, removes this one already
+            remove(partial)
         if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
     else:

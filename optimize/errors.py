@@ -11,7 +11,9 @@ OptimizeError
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 
 
@@ -75,3 +77,22 @@ def one_line(error: BaseException, most: int = 300) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     text = text.partition("[SQL: ")[0]  # what SQLAlchemy says of the statement
     return " ".join(text.split())[:most] or type(error).__name__
+
+
+@contextmanager
+def setting_names(names: Mapping[str, str]) -> Iterator[None]:
+    """Bad input within is refused by the names of the settings as the user wrote them.
+
+    A command hands settings on under other names: the row of a canary is the row of a study, and one configuration is a
+    search space of one point.
+
+    Args:
+        names: Name of a setting within, or how it begins -> what the user wrote in its place.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        message = str(error)
+        for inner, own in names.items():
+            message = own.join(re.split(rf"(?<![\w.]){re.escape(inner)}", message))
+        raise ConfigError(message) from error

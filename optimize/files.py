@@ -36,6 +36,8 @@ _REMEDIES = {
     errno.EIO: "look at the disk (dmesg)",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How texts begin that a spreadsheet computes."""
 _UNREADABLE = (OSError, ValueError, TypeError, LookupError, AttributeError, NotImplementedError, RecursionError)
 """What reading a file raises whose content is not what it should be, Arrow's errors among them."""
 
@@ -66,6 +68,8 @@ def check_writable(key: str, path: Path) -> None:
     Raises:
         ConfigError: naming both.
     """
+    if any("\udc80" <= letter <= "\udcff" for letter in str(path)):
+        raise ConfigError(f"{key}: the name of {path} is not UTF-8, in which tables are opened: choose another folder")
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -190,13 +194,20 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def to_csv_lines(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Flat lines as CSV, with the columns that any of them has."""
+    """Flat lines as CSV, with the columns that any of them has.
+
+    An apostrophe comes before texts that a spreadsheet would compute: a study of somebody else's names its knobs.
+    """
     columns = list(dict.fromkeys(key for line in lines for key in line))
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(lines)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(map(_no_formula, columns))
+    writer.writerows([_no_formula(line.get(column)) for column in columns] for line in lines)
     return text.getvalue()
+
+
+def _no_formula(cell: object) -> object:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
 def write_files(texts: Mapping[str, str], folder: Path) -> list[Path]:

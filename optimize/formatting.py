@@ -30,6 +30,10 @@ _NAMES = {"BLEU": "", "x": "×", "1/s": "requests/s"}
 """Units as people read them, where they are not written as they are stored."""
 _NO_SPREAD = 1e-4
 """Intervals narrower than this share of the value say nothing that three digits of the value do not."""
+UNSET = "unset"
+"""A flag or variable that no value is given to: vLLM's own default holds."""
+_MULTIPLE_FROM = 2.0
+"""Ratios at least this far from 1, either way, are written as multiples instead of percentages."""
 _ACRONYMS = {"qps", "bleu", "ttft", "tpot", "kv", "cpu", "gpu"}
 
 
@@ -103,10 +107,17 @@ def span(low: str, high: str) -> str:
 
 def unit_of(unit: str, value: float) -> tuple[float, str]:
     """The unit that people read a value of this size in: (how much of `unit` it is, its name)."""
+    if unit == "share":
+        return 0.01, "%"
     for factor, name in _SCALES.get(unit, []):
         if abs(value) >= factor:
             return factor, name
-    return 1.0, _NAMES.get(unit, unit)
+    return 1.0, stored_unit(unit)
+
+
+def stored_unit(unit: str) -> str:
+    """The name of a unit for people, where values are shown as they are stored."""
+    return _NAMES.get(unit, unit)
 
 
 def title_of(name: str) -> str:
@@ -114,6 +125,44 @@ def title_of(name: str) -> str:
     words = re.sub(r"_(s|bytes|per_s)$", "", name).split("_")
     shown = [w.upper() if w in _ACRONYMS or re.fullmatch(r"p\d+", w) else w for w in words]
     return " ".join([shown[0][:1].upper() + shown[0][1:], *shown[1:]])
+
+
+def ratio_text(change: Estimate, inline: bool = False) -> str:
+    """A ratio as a change in percent, or as a multiple if it is far from 1.
+
+    Args:
+        change: The ratio.
+        inline: Whether the text stands in parentheses: the interval then follows a comma.
+    """
+    if change.low == change.value == change.high == 1:
+        return "unchanged"
+    if not 1 / _MULTIPLE_FROM < change.value < _MULTIPLE_FROM:
+        return multiple(change, inline)
+    value, low, high = (100 * (x - 1) for x in (change.value, change.low, change.high))
+    return signed(Estimate(value, low, high, change.n, change.unit), " %", inline)
+
+
+def multiple(change: Estimate, inline: bool = True) -> str:
+    """A ratio and its interval; `inline` as in `ratio_text`."""
+    digits = decimals(change.value, change.high - change.low)
+    value = f"{change.value:.{digits}f}×"
+    if not change.high > change.low:
+        return value
+    return _joined(value, span(f"{change.low:.{digits}f}", f"{change.high:.{digits}f}"), inline)
+
+
+def signed(change: Estimate, unit: str = "", inline: bool = False) -> str:
+    """A difference with its sign, and its interval."""
+    digits = decimals(change.value, change.high - change.low)
+    value = f"{change.value:+.{digits}f}{unit}".replace("-", "−")
+    if not change.high > change.low:
+        return value
+    low, high = (f"{end:+.{digits}f}".replace("-", "−") for end in (change.low, change.high))
+    return _joined(value, f"{low} to {high}{unit}", inline)
+
+
+def _joined(value: str, interval: str, inline: bool) -> str:
+    return f"{value}, 95 % CI {interval}" if inline else f"{value} ({interval})"
 
 
 def decimals(value: float, width: float) -> int:
@@ -163,9 +212,9 @@ def shown_settings(params: Mapping[str, Any]) -> str:
 
 
 def shown_value(value: Any) -> str:
-    """A knob's value on one line; real numbers with three digits, and a variable that no value is given to as unset."""
+    """A knob's value on one line; real numbers with three digits."""
     if value is None:
-        return "unset"
+        return UNSET
     return f"{value:.3g}" if isinstance(value, float) else printable(str(value))
 
 

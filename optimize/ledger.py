@@ -72,7 +72,7 @@ class TrialRecord:
         pace: The baseline's `optimize.load.pace.Pace`, which the limits of the load follow; empty without limits.
         capacity: The probes of its search for a capacity; see `optimize.outcome.Evaluation`.
         disturbed: What disturbed the machine during the window, in words.
-        cut_short: Why the window was closed early; empty where it was not.
+        cut_short: Why the measurement ended early; empty where it did not.
         repeated: Why earlier measurements of the trial were rejected, in words.
         seconds: Phase -> seconds it took: "ask" (the sampler), "engine_start", of that "engine_start.compiling" and the
             other phases of `optimize.engine.startup`, "repeated" (rejected measurements), "first_answer", "warmup",

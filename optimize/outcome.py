@@ -77,7 +77,7 @@ class Evaluation:
         audit: The client's own figures over the window; see `optimize.load.audit.Audit`.
         disturbances: What disturbed the machine during the window, in words.
         repeats: Why earlier measurements of the configuration were rejected, in words.
-        cut_short: Why the window was closed early; empty where it was not.
+        cut_short: Why the measurement ended early; empty where it did not.
         paired: Quality metric -> comparison with the baseline on common rows (`objectives.segments.Paired`).
         new_engine: Whether the trial needed an engine of its own, rather than the one that was live.
         dtype: Format and data type, see `optimize.evaluation.data_type`; empty where recipe and flags say all.

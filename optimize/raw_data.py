@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from objectives import RequestRecord
@@ -15,14 +16,17 @@ from optimize.redaction import redact
 
 Series = dict[str, list[tuple[float, float]]]
 """Name of a series -> its (second, value)."""
+_TEXT = "text"
+_BATCH = 4096
 
 
-def requests_table(records: Sequence[RequestRecord]) -> pa.Table:
-    """One row per request, one column per field of `RequestRecord`."""
-    names = [f.name for f in dataclasses.fields(RequestRecord)]
+def requests_table(records: Sequence[RequestRecord], texts: bool = True) -> pa.Table:
+    """One row per request, one column per field of `RequestRecord`; `text` is left out where it must not be kept."""
+    names = [f.name for f in dataclasses.fields(RequestRecord) if f.name != _TEXT]
     columns: dict[str, list[Any]] = {name: [getattr(r, name) for r in records] for name in names}
-    # An answer is the model's, but what stands in its place after an error may quote a key.
-    columns["text"] = [r.text if r.error is None else redact(r.text) for r in records]
+    if texts:
+        # An answer is the model's, but what stands in its place after an error may quote a key.
+        columns[_TEXT] = [r.text if r.error is None else redact(r.text) for r in records]
     return pa.table(columns)
 
 
@@ -43,13 +47,56 @@ def check(path: Path) -> None:
 
 
 def requests_in(path: Path) -> list[RequestRecord]:
-    """Every request of a file."""
-    return [RequestRecord(**row) for row in _table(path).to_pylist()]
+    """Every request of a file; with an empty text where it was not kept."""
+    return [RequestRecord(**{_TEXT: "", **row}) for row in _table(path).to_pylist()]
+
+
+def has_texts(path: Path) -> bool:
+    """Whether a file of requests holds their answers."""
+    with pq.ParquetFile(path) as file:
+        return _TEXT in file.schema_arrow.names
+
+
+def rows_in(path: Path) -> int:
+    """Number of rows that a file claims to hold."""
+    with pq.ParquetFile(path) as file:
+        return int(file.metadata.num_rows)
+
+
+def bytes_in(path: Path, most: int) -> int:
+    """Bytes of all texts in a file, counted no further than `most`; no copy is made of a text that is stored once.
+
+    Raises:
+        ValueError: a column holds anything but numbers, truth values and texts.
+    """
+    with pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+        stored = sum(file.metadata.row_group(i).total_byte_size for i in range(file.metadata.num_row_groups))
+    if other := [field.name for field in schema if not _is_plain(field.type)]:
+        raise ValueError(f"column {other[0]!r} is of another type")
+    texts = [field.name for field in schema if pa.types.is_string(field.type)]
+    size = 0 if stored <= most else stored
+    with pq.ParquetFile(path, read_dictionary=texts) as file:
+        batches = file.iter_batches(_BATCH, columns=texts) if texts and size <= most else iter(())
+        while size <= most and (batch := next(batches, None)) is not None:
+            size += sum(map(_bytes_of, batch.columns))
+    return size
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    of = pa.types
+    return any(test(kind) for test in (of.is_integer, of.is_floating, of.is_boolean, of.is_string, of.is_null))
+
+
+def _bytes_of(texts: pa.Array) -> int:
+    """Bytes of texts, those that a dictionary stands for counted at each place."""
+    lengths = pc.binary_length(texts.dictionary).take(texts.indices)
+    return int(pc.sum(lengths).as_py() or 0)
 
 
 def answers_in(path: Path) -> list[tuple[int, str]]:
-    """(workload row, answer) of the requests that were answered."""
-    return _answered(path, "prompt_id", "text")
+    """(workload row, answer) of the requests that were answered; none where answers were not kept."""
+    return _answered(path, "prompt_id", _TEXT) if has_texts(path) else []
 
 
 def latencies_in(path: Path) -> list[tuple[float, float]]:
@@ -60,7 +107,7 @@ def latencies_in(path: Path) -> list[tuple[float, float]]:
 def turns_in(path: Path) -> list[RequestRecord]:
     """Every request of a file without its text; empty where no request is a later turn of a conversation."""
     with pq.ParquetFile(path) as file:
-        names = [name for name in file.schema_arrow.names if name != "text"]
+        names = [name for name in file.schema_arrow.names if name != _TEXT]
         if "turn" not in names or max(file.read(["turn"])["turn"].to_pylist(), default=1) == 1:
             return []
         return [RequestRecord(**row, text="") for row in file.read(names).to_pylist()]

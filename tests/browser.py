@@ -53,9 +53,9 @@ class Page:
         while True:
             message = json.loads(self._socket.recv(timeout=_PATIENCE_S))
             if message.get("id") == self._last:
-                said = message.get("error", {}).get("message", "")
-                if said.startswith(_NAVIGATED):
-                    raise Navigated(said)
+                output = message.get("error", {}).get("message", "")
+                if output.startswith(_NAVIGATED):
+                    raise Navigated(output)
                 assert "error" not in message, message["error"]
                 return cast("dict[str, Any]", message["result"])
             self._notice(message)
@@ -75,9 +75,9 @@ class Page:
 
     def run(self, script: str) -> Any:
         """Value of an expression in the page."""
-        found = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
-        assert "exceptionDetails" not in found, found["exceptionDetails"]
-        return found["result"].get("value")
+        result = self.call("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in result, result["exceptionDetails"]
+        return result["result"].get("value")
 
     def wait_for(self, condition: str, timeout_s: float = _PATIENCE_S) -> None:
         """Wait until an expression is true in the page, or in the one that it leads to meanwhile."""
@@ -131,8 +131,8 @@ class Page:
         match message.get("method"), message.get("params", {}):
             case "Runtime.exceptionThrown", {"exceptionDetails": details}:
                 self.complaints.append(str(details))
-            case "Runtime.consoleAPICalled", {"type": "error" | "warning", "args": said}:
-                self.complaints.append(str(said))
+            case "Runtime.consoleAPICalled", {"type": "error" | "warning", "args": output}:
+                self.complaints.append(str(output))
             case "Log.entryAdded", {"entry": {"level": "error" | "warning", "text": text}}:
                 self.complaints.append(text)
             case "Network.requestWillBeSent", {"request": {"url": url}}:

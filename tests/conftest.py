@@ -19,10 +19,20 @@ from typing import Any
 
 import psutil
 import pytest
+from filelock import FileLock
 
 from optimize.engine.proxies import with_direct_loopback
 from optimize.redaction import forgetting
-from tests.live.fixtures import cold_start, live_engines, live_vllm, real_smoke, smoke_command  # noqa: F401
+from tests.compositions import share
+from tests.live.fixtures import (  # noqa: F401
+    cold_start,
+    live_engines,
+    live_vllm,
+    plain_answers,
+    plain_engine,
+    real_smoke,
+    smoke_command,
+)
 from tests.scheduler import LiveTogether, in_order
 
 os.environ.update(with_direct_loopback(os.environ))  # tests ask their own servers, whatever proxy a developer has
@@ -56,6 +66,15 @@ def _secrets_of_a_test() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def _compositions_are_shared(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests of the configuration itself have Hydra compose all of it; others share what they have in common."""
+    with pytest.MonkeyPatch.context() as patches:
+        if not request.node.nodeid.startswith(("tests/optimize/config/", "tests/test_conf.py")):
+            share(patches)
+        yield
+
+
 @pytest.fixture
 def workload_file(tmp_path: Path) -> Path:
     """Sixty prompts whose references are the prompts themselves, as the simulated engine answers."""
@@ -81,20 +100,30 @@ def workload_file(tmp_path: Path) -> Path:
     return path
 
 
+def shared_folder(factory: pytest.TempPathFactory) -> Path:
+    """A folder of this run of the tests, which all its workers share."""
+    base = factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
 @pytest.fixture(scope="session")
 def empty_mlflow_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tracking store without runs: MLflow takes five seconds to make one."""
-    from mlflow import MlflowClient
+    """A tracking store without runs, made by whichever worker comes first: it takes MLflow five seconds."""
+    path = shared_folder(tmp_path_factory) / "mlflow.db"
+    with FileLock(path.with_suffix(".lock")):
+        if not path.is_file():
+            from mlflow import MlflowClient
 
-    path = tmp_path_factory.mktemp("mlflow") / "mlflow.db"
-    MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments()
+            draft = path.with_suffix(".draft")
+            MlflowClient(tracking_uri=f"sqlite:///{draft}").search_experiments()
+            draft.rename(path)
     return path
 
 
 @pytest.fixture
 def simulated(tmp_path: Path, workload_file: Path, empty_mlflow_db: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Overrides of a quick study on the simulated engine, everything under tmp_path."""
-    # A report's pictures are tested on the studies of `made_studies`: they take a quarter of so small a study's time.
+    # A report's pictures take a quarter of so small a study's time; `tests/optimize/report/test_page.py` tests them.
     monkeypatch.setattr("optimize.report.page.write_png", lambda drawing, path: path)
     (tmp_path / "out").mkdir()
     shutil.copy(empty_mlflow_db, tmp_path / "out/mlflow.db")
@@ -126,8 +155,7 @@ def made_studies(tmp_path_factory: pytest.TempPathFactory, empty_mlflow_db: Path
     """The output folder of four small studies; workers that run in parallel share it."""
     from tests.made import made
 
-    base = tmp_path_factory.getbasetemp()
-    return made(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base, empty_mlflow_db)
+    return made(shared_folder(tmp_path_factory), empty_mlflow_db)
 
 
 @pytest.fixture
@@ -145,11 +173,14 @@ def quick(tmp_path: Path, empty_mlflow_db: Path, monkeypatch: pytest.MonkeyPatch
 VERBS = {
     "optimize": "optimize.__main__", "optimize.answers": "optimize.answers",
     "optimize.cache": "optimize.cache.__main__", "optimize.certify": "optimize.certify.__main__",
-    "optimize.deploy": "optimize.deploy.__main__", "optimize.measure": "optimize.measure.__main__",
+    "optimize.deploy": "optimize.deploy.__main__", "optimize.drift": "optimize.drift.__main__",
+    "optimize.export": "optimize.export", "optimize.guard": "optimize.guard.__main__",
+    "optimize.measure": "optimize.measure.__main__",
     "optimize.price": "optimize.price.__main__", "optimize.quantize": "optimize.quantize.__main__",
     "optimize.recommend": "optimize.recommend",
     "optimize.report": "optimize.report.__main__", "optimize.serve": "optimize.serve.__main__",
     "optimize.sync": "optimize.sync", "optimize.tables": "optimize.tables.__main__",
+    "optimize.unpack": "optimize.unpack", "optimize.whatif": "optimize.whatif.__main__",
 }  # fmt: skip
 
 
@@ -191,12 +222,12 @@ def optimize_process() -> Run:
 
 def engine_processes(marker: str) -> list[psutil.Process]:
     """Living processes whose command line holds `marker`, this one left out."""
-    found = []
+    result = []
     for process in psutil.process_iter(["cmdline", "status"]):
         line = " ".join(process.info["cmdline"] or [])
         if marker in line and process.pid != os.getpid() and process.info["status"] != psutil.STATUS_ZOMBIE:
-            found.append(process)
-    return found
+            result.append(process)
+    return result
 
 
 def gone(marker: str, timeout_s: float = 60.0) -> bool:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import shutil
+import sqlite3
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
+from unittest.mock import patch
 
 from filelock import FileLock
 
@@ -80,8 +83,10 @@ def made(shared: Path, empty_mlflow_db: Path) -> Path:
         if not (out / "done").is_file():
             out.mkdir()
             shutil.copy(empty_mlflow_db, out / "mlflow.db")
-            for overrides in STUDIES:
-                make_study([*overrides, f"output_dir={out}", f"cache_dir={out}/cache"])
+            # A report's pictures take a quarter of so small a study's time; `test_page` tests them.
+            with patch("optimize.report.page.write_png", lambda drawing, path: path):
+                for overrides in STUDIES:
+                    make_study([*overrides, f"output_dir={out}", f"cache_dir={out}/cache"])
             (out / "done").touch()
     return out
 
@@ -108,3 +113,12 @@ def code_of(
     with warnings.catch_warnings():  # of other people's packages
         warnings.simplefilter("default")
         return run_on(instant_fleet(workers(plan), plan, slots), plan, head_of(overrides), progress)
+
+
+def copy_studies(source: Path, target: Path, *ignored: str) -> Path:
+    """Copy an output folder but for files of these names; `source` may be open: a database is copied as a whole."""
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*ignored, "*.db", "*.db-*"))
+    for path in source.glob("*.db"):
+        with closing(sqlite3.connect(path)) as one, closing(sqlite3.connect(target / path.name)) as other:
+            one.backup(other)
+    return target

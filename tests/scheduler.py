@@ -13,7 +13,14 @@ OWN_SERVERS = ("tests/live/test_bundle.py", "tests/live/test_serve.py")
 _STUDIES = {"simulated", "quick", "optimize", "optimize_process", "made_studies", "browser"}
 """Fixtures of tests that run studies, commands or a browser, which takes seconds."""
 _SLOW_S, _STUDY_S = 30, 2
-_UNDER_WAY = {"real_smoke", "cold_start"}
+_PLACES = (
+    {"made_studies"},  # one worker makes them while the others go on
+    {"plain_engine"},  # one engine for all of these
+    {"plain_answers"},
+    set[str](),
+    {"real_smoke", "cold_start"},  # under way while the tests before them run
+)
+"""Fixtures of tests in the order in which a scope runs them; tests without any of them come where none is named."""
 
 
 class LiveTogether(LoadFileScheduling):  # type: ignore[misc]  # xdist has no types
@@ -34,8 +41,7 @@ def scope_of(nodeid: str) -> str:
 def in_order(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     """Tests by scopes, the longest first: short ones fill up what is left to each worker in the end.
 
-    Within a scope first what needs the made studies, which one worker makes while the others go on; last what needs a
-    live study or a cold start, which are under way while the tests before them run.
+    Within a scope they come by `_PLACES`.
     """
     scopes: dict[str, list[pytest.Item]] = {}
     for item in items:
@@ -52,7 +58,8 @@ def _seconds(items: Sequence[pytest.Item]) -> int:
 
 def _place(item: pytest.Item) -> int:
     fixtures = _fixtures(item)
-    return 0 if "made_studies" in fixtures else 2 if fixtures & _UNDER_WAY else 1
+    places = [place for place, names in enumerate(_PLACES) if names & fixtures]
+    return max(places, default=_PLACES.index(set()))
 
 
 def _fixtures(item: pytest.Item) -> set[str]:

@@ -190,8 +190,11 @@ def test_a_server_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize(
     ("study", "load"),
-    [("smoke", "poisson"), ("chat", "ramp"), ("bulk", "steps"), ("abtest", "constant"), ("abtest", "closed")],
-)
+    [
+        ("smoke", "poisson"), ("chat", "ramp"), ("bulk", "steps"), ("abtest", "constant"), ("abtest", "closed"),
+        ("capacity", "capacity_users"), ("smollm2/capacity", "capacity_users"),
+    ],
+)  # fmt: skip
 def test_a_study_takes_another_load(study: str, load: str) -> None:
     config = _compose(f"+study={study}", f"load={load}")
     assert build(config.load.arrivals, "load.arrivals").describe()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,6 +15,7 @@ from omegaconf import DictConfig
 
 from optimize.config.compose import to_typed
 from optimize.config.reference import PATH, reference
+from optimize.config.validate import validate
 from optimize.errors import ConfigError
 from tests.conftest import ROOT, VERBS, Run
 from tests.imports import all_imports, edges_between
@@ -22,6 +25,7 @@ pytestmark = pytest.mark.timeout(600)  # whoever comes first makes the studies
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 _BLOCK = re.compile(r"^```bash\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"(?<!`)`((?:scripts/optimize|(?:\.venv/bin/)?python -m optimize)[^`]*)`(?!`)")
 _ASSIGNMENT = re.compile(r"^\w+=")
 _SCRIPTS = {
@@ -60,12 +64,13 @@ def _lines(block: str) -> Iterator[list[str]]:
 
 
 def _cases() -> list[tuple[str, list[str]]]:
-    """(first page, words) of each command; one that several pages give is tested once."""
-    pages: dict[tuple[str, ...], str] = {}
+    """(first page, words) of each command; one that several pages give is tested once, whatever starts it."""
+    cases: dict[tuple[str, ...], tuple[str, list[str]]] = {}
     for page in PAGES:
         for words in commands(page.read_text(encoding="utf-8")):
-            pages.setdefault(tuple(words), page.name)
-    return [(page, list(words)) for words, page in pages.items()]
+            verb = _verb(words)
+            cases.setdefault(tuple(words) if verb is None else (verb[0], *verb[1]), (page.name, words))
+    return list(cases.values())
 
 
 def _verb(words: list[str]) -> tuple[str, list[str]] | None:
@@ -78,9 +83,14 @@ def _verb(words: list[str]) -> tuple[str, list[str]] | None:
     return None
 
 
+def _without_showing(arguments: list[str]) -> list[str]:
+    """Arguments but for `--cfg job`, which has Hydra show the configuration, as `tests/optimize/test_cli.py` tests."""
+    return arguments[:-2] if arguments[-2:] == ["--cfg", "job"] else arguments
+
+
 def _typed(node: DictConfig) -> NoReturn:
-    """Types a configuration, and leaves it at that."""
-    to_typed(node)
+    """Types and checks a configuration, and leaves it at that."""
+    validate(to_typed(node))
     raise ConfigError(_COMPOSED)
 
 
@@ -89,12 +99,33 @@ def test_the_reader_of_commands_sees_what_a_shell_would() -> None:
     assert list(commands(text)) == [["a", "b", "c d"], ["f", "{g,\n  h}"], ["scripts/optimize", "+study=x"]]
 
 
+def test_a_command_that_several_pages_give_is_tested_once() -> None:
+    verbs = [verb for _, words in _cases() if (verb := _verb(words))]
+    assert len(verbs) == len({(module, *arguments) for module, arguments in verbs})
+    assert ("optimize", ["+study=chat"]) in verbs
+
+
 def test_every_page_is_reachable_and_its_links_lead_somewhere() -> None:
     for page in [*PAGES, *(ROOT / "docs").glob("*/*.md")]:
         for target in re.findall(r"(?:\]\(|src=\")([^)#\"]+)", page.read_text(encoding="utf-8")):
             assert target.startswith("http") or (page.parent / target).exists(), f"{page.name}: {target}"
     index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
     assert all(f"({p.name})" in index for p in (ROOT / "docs").glob("*.md") if p.name != "index.md" and _ours(p))
+
+
+def test_links_into_a_page_name_one_of_its_headings() -> None:
+    for page in [*PAGES, *(ROOT / "docs").glob("*/*.md")]:
+        for target, heading in re.findall(r"\]\(([^):#]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+            other = page.parent / target if target else page
+            assert heading in _headings(other.resolve()), f"{page.name}: {target}#{heading}"
+
+
+@cache
+def _headings(page: Path) -> set[str]:
+    """The headings of a page as links name them: small letters, hyphens for spaces, no other signs."""
+    text = _FENCED.sub("", page.read_text(encoding="utf-8"))
+    headings = [re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", line) for line in re.findall(r"^#+ (.*)$", text, re.MULTILINE)]
+    return {re.sub(r"[^\w -]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
 
 
 def _ours(page: Path) -> bool:
@@ -139,15 +170,14 @@ def test_a_command_can_be_given(page: str, words: list[str], optimize: Run, monk
     module, arguments = verb
     if module == "optimize.cache":
         assert set(arguments) <= {"list", "clear"}  # its own words; run below
+    elif module in VERBS and not arguments:  # a page may name a program without its arguments
+        assert callable(importlib.import_module(VERBS[module]).main)
     elif module in VERBS:
         for name, value in _ENVIRONMENT.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setattr("optimize.cli.to_typed", _typed)
-        done = optimize(arguments or ["--help"], verb=module)  # a page may name a program without its arguments
-        # Words for Hydra's own command line end there.
-        assert done.stderr == f"error: {_COMPOSED}\n" or (done.returncode == 0 and done.stdout), (
-            f"{page}: {done.stderr}"
-        )
+        done = optimize(_without_showing(arguments), verb=module)
+        assert done.stderr == f"error: {_COMPOSED}\n", f"{page}: {done.stderr}"
     else:
         path = ROOT / (module.replace(".", "/") + ".py")
         package = ROOT / module.replace(".", "/") / "__main__.py"

@@ -118,27 +118,38 @@ def _in_one_process(commands: Path, calls: list[list[str]], cwd: Path, code: int
     return _run([commands / "python", "-c", _ALL_IN_ONE, json.dumps([code, calls])], cwd).split("\f")[:-1]
 
 
-def test_a_study_its_report_and_its_row_from_an_empty_folder(commands: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def folder(empty_mlflow_db: Path, tmp_path: Path) -> Path:
+    """A folder with nothing but MLflow's store, which takes five seconds to make.
+
+    The study of `tests/live/test_main_job.py` begins without one.
+    """
+    (tmp_path / "mlruns").mkdir()
+    shutil.copy(empty_mlflow_db, tmp_path / "mlruns/mlflow.db")
+    return tmp_path
+
+
+def test_a_study_its_report_and_its_row_from_any_folder(commands: Path, folder: Path) -> None:
     calls = [
         ["optimize.__main__:main", "+study=smoke", *SIMULATED, "study.trials=1", "sampler=random"],
         ["optimize.report.__main__:main", "+study=smoke"],
         ["optimize.recommend:main"],
     ]
-    study, report, matrix = _in_one_process(commands, calls, tmp_path)
+    study, report, matrix = _in_one_process(commands, calls, folder)
     assert "recommended for Real-time chat" in study
     assert "mlruns/studies/smoke/report" in report and "study `smoke`" in matrix
-    assert {path.name for path in tmp_path.iterdir()} == {"mlruns", ".cache"}
+    assert {path.name for path in folder.iterdir()} == {"mlruns", ".cache"}
 
 
 def test_a_study_of_the_users_own_and_the_tasks_of_the_project_in_the_folder_where_they_stand(
-    commands: Path, tmp_path: Path
+    commands: Path, folder: Path
 ) -> None:
-    (tmp_path / "conf/study").mkdir(parents=True)
-    (tmp_path / "conf/study/mine.yaml").write_text(MINE, encoding="utf-8")
+    (folder / "conf/study").mkdir(parents=True)
+    (folder / "conf/study/mine.yaml").write_text(MINE, encoding="utf-8")
     rows = [json.dumps({"question": f"{i} old dogs"}) for i in range(9)]
-    (tmp_path / "prompts.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    (folder / "prompts.jsonl").write_text("\n".join(rows), encoding="utf-8")
     metric = "+metrics.accuracy={_target_: objectives.accuracy.Accuracy, limit: 6}"
-    measured = _run([commands / "vllm-optimize-measure", "+study=mine", *SIMULATED, "repeats=1", metric], tmp_path)
+    measured = _run([commands / "vllm-optimize-measure", "+study=mine", *SIMULATED, "repeats=1", metric], folder)
     assert "workload: my prompts" in measured
     assert "\n| accuracy | " in measured and "\ntasks: everyday 1.0 (6 documents, " in measured
-    assert len(list((tmp_path / ".cache/accuracy").iterdir())) == 1
+    assert len(list((folder / ".cache/accuracy").iterdir())) == 1

@@ -28,6 +28,9 @@ class Item:
 
 LIVE_1 = Item("tests/live/test_a.py::test_1", ["real_smoke"], ["live"])
 LIVE_2 = Item("tests/live/test_b.py::test_2[x]", ["live_engines"], ["live"])
+PLAIN = Item("tests/live/test_b.py::test_plain", ["live_engines", "plain_engine"], ["live"])
+COMPARED = Item("tests/live/test_a.py::test_compared", ["plain_answers"], ["live"])
+COLD = Item("tests/live/test_a.py::test_cold", ["plain_answers", "cold_start"], ["live"])
 SLOW = Item("tests/faults/test_d.py::test_slow", [], ["slow", "timeout"])
 BESIDE_SLOW = Item("tests/faults/test_d.py::test_quick")
 COMMAND = Item("tests/faults/test_d.py::test_command", ["optimize"])
@@ -53,7 +56,13 @@ def test_live_tests_come_first_then_the_longest_files(step: int) -> None:
     assert in_order(items) == order  # type: ignore[arg-type, comparison-overlap]
 
 
+@pytest.mark.parametrize("step", [1, -1])
+def test_those_that_need_the_plain_engine_come_before_any_other_engine_starts(step: int) -> None:
+    items = [COLD, LIVE_2, COMPARED, PLAIN][::step]
+    assert in_order(items) == [PLAIN, COMPARED, LIVE_2, COLD]  # type: ignore[arg-type, comparison-overlap]
+
+
 @pytest.mark.parametrize("file", OWN_SERVERS)
 def test_who_runs_apart_from_live_tests_shares_no_engine_with_them(file: str) -> None:
     text = (ROOT / file).read_text(encoding="utf-8")
-    assert not re.search(r"\b(live_engines|live_vllm|real_smoke|cold_start|SHARED)\b", text)
+    assert not re.search(r"\b(live_engines|live_vllm|real_smoke|cold_start|plain_\w+|SHARED)\b", text)

@@ -76,13 +76,13 @@ def _spread(values: Sequence[int]) -> str:
 
 def shared_prefix(prompts: Sequence[Sequence[str]], count: Count) -> float:
     """Share of all prompt tokens that stand at the same place in an earlier request: what a prefix cache could save."""
-    seen: set[tuple[str, ...]] = set()
+    earlier: set[tuple[str, ...]] = set()
     shared = total = 0
     for prompt in prompts:
         heads = [tuple(prompt[:size]) for size in range(1, len(prompt) + 1)]
-        shared += sum(count(head[-1]) for head in heads if head in seen)
+        shared += sum(count(head[-1]) for head in heads if head in earlier)
         total += sum(map(count, prompt))
-        seen.update(heads)
+        earlier.update(heads)
     return shared / total
 
 

@@ -1,4 +1,4 @@
-"""`python -m optimize.cache`: list what studies share, or remove it."""
+"""`python -m optimize.cache [clear [KIND ...]]`: list what studies share, or remove it."""
 
 from __future__ import annotations
 

@@ -41,6 +41,7 @@ class Probe:
         shares: Criterion -> share of requests that meet it.
         holds: Whether the SLO holds at this level by this probe alone; None where it could be either.
         began_s: Seconds of load before it.
+        ramp_s: Seconds in which its users came one after another.
     """
 
     level: float
@@ -49,16 +50,17 @@ class Probe:
     shares: Mapping[str, float]
     holds: bool | None
     began_s: float
+    ramp_s: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         figures = {"level": self.level, "load_s": self.load_s, "requests": self.requests, "began_s": self.began_s}
-        return {**figures, "shares": dict(self.shares), "holds": self.holds}
+        return {**figures, "ramp_s": self.ramp_s, "shares": dict(self.shares), "holds": self.holds}
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Probe:
         shares = {str(name): float(share) for name, share in raw["shares"].items()}
         level, load_s, began_s = float(raw["level"]), float(raw["load_s"]), float(raw["began_s"])
-        return cls(level, load_s, int(raw["requests"]), shares, raw["holds"], began_s)
+        return cls(level, load_s, int(raw["requests"]), shares, raw["holds"], began_s, float(raw.get("ramp_s", 0.0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,8 @@ class Capacity:
 
     @property
     def load_s(self) -> float:
-        """Seconds of load of all probes."""
-        return sum(probe.load_s for probe in self.probes)
+        """Seconds of load of all probes, with those in which users came."""
+        return sum(probe.ramp_s + probe.load_s for probe in self.probes)
 
     @property
     def requests(self) -> int:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 
 from optimize.capacity.capacity import Capacity, Kind, Probe, Unit
-from optimize.capacity.evidence import settled
+from optimize.capacity.evidence import WARM_UP, settled
 from optimize.capacity.evidence_book import Belief, EvidenceBook
 from optimize.capacity.probing import Prober, Search
 from optimize.capacity.requests import Requests
@@ -18,8 +18,10 @@ _STEP, _FINE_STEP = 2.0, 1.25
 _WIDE = 1.3
 _ABOVE, _BELOW = 1.6, 0.5
 _SAME = 1.02
+_JUST_BELOW = 0.95
+_FEWEST_PROBES = 4
+"""Whole probes that the budget has room for; what is too short to show a small overload widens the interval."""
 _LEAST_REFINEMENTS = 2
-_GROWTH = 1.3
 _CORRELATIONS = 30
 _CLUMP = 12.0
 _FIRST_REQUESTS = 5
@@ -47,9 +49,11 @@ class _Estimator:
     def __init__(self, prober: Prober, slo: Slo, search: Search, seed: int, report: Callable[[Probe], None]) -> None:
         self._prober, self._slo, self._search, self._report = prober, slo, search, report
         self._random = random.Random(seed)
-        self._book = EvidenceBook(slo, (search.floor / 4, search.highest * 4))
+        self._book = EvidenceBook(slo, search.unit, (search.floor / 4, search.highest * 4))
         self._reach = search.highest
         self._limit_s = max(limit.most_s for limit in slo.limits)
+        overload_s = self._book.wait_max_s / search.precision / (1 - WARM_UP)
+        self._overload_s = min(overload_s, search.most_s / _FEWEST_PROBES)
         self._refinements = 0
 
     def run(self) -> Capacity:
@@ -64,25 +68,28 @@ class _Estimator:
     # --- probes ---
 
     def _probe(self, level: float, slice_s: float, whole: bool) -> Probe:
-        left_s = max(self._search.most_s - self._book.load_s, self._search.probe_least_s)
-        overloaded = False
+        least_s = self._overload_s if whole and not self._book.any_whole else self._search.probe_least_s
 
         def enough(requests: Requests, load_s: float) -> bool:
-            nonlocal overloaded
             if load_s < max(self._search.probe_least_s, slice_s / 4):
                 return False
             certain = settled(requests, self._slo, load_s)
             if len(certain) < _FIRST_REQUESTS:
                 return False
-            overloaded = self._overloaded(certain)
-            return overloaded or load_s >= slice_s
+            return load_s >= slice_s or self._overloaded(certain)
 
-        run = self._prober(level, enough, left_s)
-        probe = self._book.add(level, run, whole or overloaded)
+        run = self._prober(level, enough, max(self._left_s, least_s))
+        overloaded = self._overloaded(settled(run.requests, self._slo, run.load_s))
+        probe = self._book.add(level, run, overloaded or (whole and run.load_s >= self._overload_s))
         if not run.client_kept_up:
             self._reach = min(self._reach, level / _FINE_STEP)
         self._report(probe)
         return probe
+
+    @property
+    def _left_s(self) -> float:
+        """Seconds of load that the budget has left."""
+        return self._search.most_s - self._book.load_s
 
     def _overloaded(self, certain: Requests) -> bool:
         """Whether the misses so far are far more than the SLO allows."""
@@ -112,7 +119,7 @@ class _Estimator:
         else:
             step, level = _STEP, self._search.first * math.exp(self._random.uniform(-_JITTER, _JITTER))
             self._short(level)
-        while book.bracket() is None and book.load_s < self._search.most_s:
+        while book.bracket() is None and self._left_s > self._overload_s:
             last = book.probes[-1].level
             level = self._level(last * step if book.meets(last) else last / step**2)
             if level == last:
@@ -140,8 +147,12 @@ class _Estimator:
 
     # --- refinement ---
 
+    @property
+    def _out_of_time(self) -> bool:
+        return self._left_s <= (self._overload_s if self._book.any_whole else 0.0)
+
     def _finished(self) -> bool:
-        if self._book.load_s >= self._search.most_s:
+        if self._out_of_time:
             return True
         belief = self._book.belief()
         if belief is None:
@@ -151,7 +162,7 @@ class _Estimator:
             return True
         if self._search.unit is Unit.USERS and math.floor(low) == math.floor(high):
             return True
-        return self._refinements >= _LEAST_REFINEMENTS and high - low <= 2 * self._search.precision * belief.median
+        return self._refinements >= _LEAST_REFINEMENTS and self._half(belief) <= self._search.precision
 
     def _fewest(self) -> float:
         """As many requests as show by not missing once that the strictest limit holds."""
@@ -162,15 +173,17 @@ class _Estimator:
         self._probe(level, self._slice_s(level), whole=True)
 
     def _next(self) -> float:
-        """In the middle of a wide bracket; then by turns where somewhat more and somewhat fewer requests miss than may,
-        so that the capacity is interpolated, and the same levels are seen early and late."""
+        """Within a wide bracket; then by turns where somewhat more and somewhat fewer requests miss than may.
+
+        So the capacity is interpolated, and the same levels are seen early and late.
+        """
         bracket, belief = self._book.bracket(), self._book.belief()
         if bracket is not None and bracket[1] > _WIDE * bracket[0]:
-            return math.sqrt(bracket[0] * bracket[1])
+            return self._within(bracket)
         if belief is None:
             last = self._book.probes[-1].level
             return bracket[1] if bracket else last * _FINE_STEP if self._book.meets(last) else last
-        if bracket is not None and not self._book.has_whole(bracket[0]):
+        if bracket is not None and not self._book.has_whole_near(bracket[0], _SAME):
             return bracket[0]
         self._refinements += 1
         ratio = _ABOVE if self._refinements % 2 else _BELOW
@@ -178,16 +191,40 @@ class _Estimator:
         level = min(max(belief.median * ratio ** (1 / belief.steepness), low), high)
         return next((p.level for p in self._book.probes if 1 / _SAME < p.level / level < _SAME), level)
 
+    def _within(self, bracket: tuple[float, float]) -> float:
+        """Just below the rate at which the overloaded engine answered, once; then the lower end if only a short probe
+        held there, for that may have ended before its queue had grown; then the middle."""
+        low, high = bracket
+        pace = _JUST_BELOW * self._book.pace(high) if self._search.unit is Unit.PER_S else 0.0
+        if low / _STEP < pace < high / _FINE_STEP and not self._book.has_whole_near(pace, _FINE_STEP):
+            return pace
+        return math.sqrt(low * high) if self._book.has_whole_near(low, _SAME) else low
+
     def _slice_s(self, level: float) -> float:
-        """Long enough to tell the least share from a smaller one, and for the engine to forget how it began."""
+        """Long enough to tell the least share from a smaller one, for the engine to forget how it began, and for the
+        queue of a small overload to grow to the limit; half of what the interval still needs."""
         clumps = max(1.0, self._book.dispersion(level) / _CLUMP)
-        needed_s = self._fewest() * clumps / self._rate(level) * _GROWTH**self._refinements
-        return max(self._short_s(level), _CORRELATIONS * self._book.correlation_s(level), needed_s)
+        needed_s = max(self._fewest() * clumps / self._rate(level), self._missing_s() / 2)
+        return max(self._short_s(level), _CORRELATIONS * self._book.correlation_s(level), needed_s, self._overload_s)
+
+    def _missing_s(self) -> float:
+        """Seconds of load that would make the interval as narrow as asked for; at most as many as there have been."""
+        belief = self._book.belief()
+        if belief is None:
+            return 0.0
+        ratio = self._half(belief) / self._search.precision
+        return self._book.whole_s * min(max(ratio**2 - 1, 0.0), 1.0)
+
+    @staticmethod
+    def _half(belief: Belief) -> float:
+        """Half of the interval's width, as a share of the value."""
+        low, high = belief.interval
+        return (high - low) / (2 * belief.median)
 
     # --- results ---
 
     def _result(self) -> Capacity:
-        belief = self._book.belief()
+        belief = self._book.belief(narrow=not self._out_of_time)
         if belief is None:
             level = self._book.highest()
             binds = "client" if level >= self._level(self._reach) else None

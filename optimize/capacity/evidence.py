@@ -7,19 +7,27 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from optimize.capacity.probing import ProbeRun
 from optimize.capacity.requests import Floats, Requests
 from optimize.capacity.slo import ERRORS, JOINT, Quantity, Slo
 
 _BLOCKS = 10
-_WARM_UP = 0.15
-_ERROR, _STEEP = 2 / (_BLOCKS - 1), 6.0
-SEQUENTIAL = 1.5
-"""How much larger than it looks the dispersion is where the search ends, for it ends where the interval is narrow."""
+_STEEP = 6.0
+WARM_UP = 0.15
+"""Share of a probe before the requests that count."""
 
 
-def dof_of(probes: int) -> float:
-    """Degrees of freedom of the dispersions of so many probes."""
-    return float(max(probes, 1) * (_BLOCKS - 1))
+def dof_of(dispersions: Floats, requests: Floats) -> Floats:
+    """Degrees of freedom of dispersions by so many requests each; all have the shape (probes,).
+
+    Those of the blocks, less what `_of_long_stretches` adds to their error: where the blocks are hardly longer than the
+    clumps, a little more in the blocks is much more in a long stretch (delta method).
+    """
+    x = np.minimum(dispersions / (2 * requests / _BLOCKS), 1.0)
+    seen = np.exp(-1 / x)
+    error = 2 * (1 - x * (1 - seen)) / (2 - 4 * x * (1 - seen) + 2 * seen)
+    dof: Floats = (_BLOCKS - 1) / error**2
+    return dof
 
 
 def settled(requests: Requests, slo: Slo, load_s: float) -> Requests:
@@ -29,10 +37,10 @@ def settled(requests: Requests, slo: Slo, load_s: float) -> Requests:
     engine fills within one or two. While the load runs, only the quick ones of the last requests have been answered:
     those younger than an answer and a limit may take are left out, and older ones in flight have missed.
     """
-    kept = requests.due_s >= _WARM_UP * load_s
+    mask = requests.due_s >= WARM_UP * load_s
     if requests.in_flight.any():
-        kept &= load_s - requests.due_s >= patience_s(requests, slo)
-    return requests.where(kept)
+        mask &= load_s - requests.due_s >= patience_s(requests, slo)
+    return requests.where(mask)
 
 
 def patience_s(requests: Requests, slo: Slo) -> float:
@@ -40,6 +48,18 @@ def patience_s(requests: Requests, slo: Slo) -> float:
     answered = requests.latency_s[~requests.in_flight]
     usual_s = float(np.quantile(answered, 0.25)) if len(answered) else 0.0
     return 2 * (usual_s + max(limit.most_s for limit in slo.limits))
+
+
+def counted_s(load_s: float) -> float:
+    """Seconds of a probe after its warm-up."""
+    return (1 - WARM_UP) * load_s
+
+
+def answers_per_s(run: ProbeRun) -> float:
+    """Answers per second while the load ran, without its warm-up."""
+    requests, start_s = run.requests, WARM_UP * run.load_s
+    done_s = (requests.due_s + requests.latency_s)[~requests.failed]
+    return float(((done_s >= start_s) & (done_s < run.load_s)).sum()) / counted_s(run.load_s)
 
 
 def severity(requests: Requests, slo: Slo) -> dict[str, Floats]:
@@ -94,25 +114,26 @@ def correlation_s(values: Floats, load_s: float) -> float:
     return min(dispersion(values, 0.5) / max(len(values), 1), 1 / _BLOCKS) * load_s
 
 
-def along_levels(levels: Floats, dispersions: Floats, requests: Floats) -> Callable[[float], float]:
+def along_levels(levels: Floats, dispersions: Floats, dof: Floats, allowance: float) -> Callable[[float], float]:
     """The dispersion at any level: it grows with the load by a power, which is fitted.
 
     Each dispersion is of ten blocks and off by a half, so a line through their logarithms is better than each alone;
-    its slope is drawn towards 0 by as much as such errors suggest. Long probes count most, for blocks shorter than the
-    clumps show too little. The line is not continued to either side.
+    its slope is drawn towards 0 by as much as such errors suggest. The surest count most. The line is not continued to
+    either side.
 
     Args:
         levels: At which dispersions are known, shape (probes,); at least one.
         dispersions: At these levels, shape (probes,).
-        requests: Behind them, shape (probes,).
+        dof: Their degrees of freedom, shape (probes,).
+        allowance: How much larger than it looks the dispersion is taken to be.
     """
-    x, y, weights = np.log(levels), np.log(dispersions), requests / requests.sum()
+    x, y, weights = np.log(levels), np.log(dispersions), dof / dof.sum()
     middle, height = float(weights @ x), float(weights @ y)
-    slope = float(weights @ ((x - middle) * y)) / (float(weights @ (x - middle) ** 2) + _ERROR / _STEEP**2 / len(x))
+    slope = float(weights @ ((x - middle) * y)) / (float(weights @ (x - middle) ** 2) + 2 / dof.sum() / _STEEP**2)
 
     def at(level: float) -> float:
         beside = min(max(math.log(level), x.min()), x.max()) - middle
-        return 1 + SEQUENTIAL * max(math.exp(height + slope * beside) - 1, 0.0)
+        return 1 + allowance * max(math.exp(height + slope * beside) - 1, 0.0)
 
     return at
 

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from optimize.capacity.capacity import Probe
-from optimize.capacity.evidence import along_levels, correlation_s, dispersion, dof_of, falling, settled, severity
+from optimize.capacity.capacity import Probe, Unit
+from optimize.capacity.evidence import (
+    along_levels,
+    answers_per_s,
+    correlation_s,
+    counted_s,
+    dispersion,
+    dof_of,
+    falling,
+    settled,
+    severity,
+)
 from optimize.capacity.probing import ProbeRun
 from optimize.capacity.requests import Flags, Floats
 from optimize.capacity.response import TRUSTED, Counts, Posterior, misfit, posterior
@@ -19,6 +30,11 @@ _BEYOND = 2.0
 _TAIL = 0.025
 _UPPER = 0.9
 _UNKNOWN = 2.0
+"""Dispersion, and its degrees of freedom, where every probe was overloaded."""
+SEQUENTIAL = 1.3
+"""How much larger than it looks the dispersion is where the search ends, for it ends where the interval is narrow."""
+_RARITY = 0.2
+"""Power by which it is larger still where fewer than a tenth may miss: with fewer clumps to see there is more luck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +85,8 @@ class _Entry:
     probe: Probe
     usable: bool
     whole: bool
+    surplus: float
+    answers_per_s: float
     values: Mapping[str, Floats]
     limits: Mapping[str, int]
 
@@ -82,12 +100,24 @@ class _Entry:
 
 @dataclass(slots=True)
 class EvidenceBook:
-    """Attributes: slo: What must hold. bounds: The lowest and the highest capacity that are considered."""
+    """All probes of a search.
+
+    Attributes:
+        slo: What must hold.
+        unit: Of the levels.
+        bounds: The lowest and the highest capacity that are considered.
+    """
 
     slo: Slo
+    unit: Unit
     bounds: tuple[float, float]
     _entries: list[_Entry] = field(default_factory=list)
-    _belief: tuple[int, Belief | None] = (0, None)
+    _beliefs: dict[tuple[int, bool], Belief | None] = field(default_factory=dict)
+
+    @property
+    def wait_max_s(self) -> float:
+        """How long a queue must have grown before it breaks the SLO; 0 where users who wait send nothing meanwhile."""
+        return self.slo.wait_max_s if self.unit is Unit.PER_S else 0.0
 
     @property
     def probes(self) -> tuple[Probe, ...]:
@@ -95,7 +125,7 @@ class EvidenceBook:
 
     @property
     def load_s(self) -> float:
-        return sum(entry.probe.load_s for entry in self._entries)
+        return sum(entry.probe.ramp_s + entry.probe.load_s for entry in self._entries)
 
     def add(self, level: float, run: ProbeRun, whole: bool) -> Probe:
         """Enter a probe; one at which the client did not keep up says nothing of the engine."""
@@ -103,10 +133,17 @@ class EvidenceBook:
         values = severity(requests, self.slo)
         shares = {name: float(flags.mean()) if len(flags) else 1.0 for name, flags in self.slo.within(requests).items()}
         limits = {name: int((~flags).sum()) for name, flags in self.slo.limits_met(requests).items()}
-        probe = Probe(level, run.load_s, len(requests), shares, self._verdict(values, shares), self.load_s)
+        probe = Probe(level, run.load_s, len(requests), shares, self._verdict(values, shares), self.load_s, run.ramp_s)
         usable = run.client_kept_up and len(requests) > 0
-        self._entries.append(_Entry(probe, usable, whole and usable, values, limits))
+        surplus = self._arrival_surplus(probe)
+        self._entries.append(_Entry(probe, usable, whole and usable, surplus, answers_per_s(run), values, limits))
         return probe
+
+    def _arrival_surplus(self, probe: Probe) -> float:
+        """Logarithm of the rate that arrived as a ratio to the level; 0 of users, whose number is no chance."""
+        if self.unit is Unit.USERS or not probe.requests:
+            return 0.0
+        return math.log(probe.requests / counted_s(probe.load_s) / probe.level)
 
     def _verdict(self, values: Mapping[str, Floats], shares: Mapping[str, float]) -> bool | None:
         """Whether every criterion holds for sure, or one fails for sure, by one probe."""
@@ -147,9 +184,22 @@ class EvidenceBook:
         """Number of requests at a level and above."""
         return sum(e.probe.requests for e in self._entries if e.usable and e.probe.level >= level)
 
-    def has_whole(self, level: float) -> bool:
-        """Whether a whole probe has been run at a level."""
-        return any(entry.whole and entry.probe.level == level for entry in self._entries)
+    def pace(self, level: float) -> float:
+        """Answers per second of the last probe at a level."""
+        return next(e.answers_per_s for e in reversed(self._entries) if e.probe.level == level)
+
+    @property
+    def any_whole(self) -> bool:
+        return any(entry.whole for entry in self._entries)
+
+    @property
+    def whole_s(self) -> float:
+        """Seconds of load of the whole probes."""
+        return sum(entry.probe.load_s for entry in self._entries if entry.whole)
+
+    def has_whole_near(self, level: float, ratio: float) -> bool:
+        """Whether a whole probe has been run at a level, within a ratio."""
+        return any(entry.whole and 1 / ratio < entry.probe.level / level < ratio for entry in self._entries)
 
     def broken(self) -> list[str]:
         """The criteria whose share was too small in some probe."""
@@ -170,20 +220,38 @@ class EvidenceBook:
     def _whole_near(self, level: float) -> list[_Entry]:
         return [e for e in self._entries if e.whole and level / _NEAR < e.probe.level < level * _NEAR]
 
-    def belief(self) -> Belief | None:
-        """What is known of the capacity; None while no criterion has been broken."""
-        if self._belief[0] != len(self._entries):
-            broken = self.broken()
-            belief = Belief({name: self._posterior(name) for name in broken}) if broken else None
-            self._belief = len(self._entries), belief
-        return self._belief[1]
+    def belief(self, narrow: bool = True) -> Belief | None:
+        """What is known of the capacity; None while no criterion has been broken.
 
-    def _posterior(self, name: str) -> Posterior:
+        Args:
+            narrow: Whether the search ends because the interval is narrow, which it may be by luck.
+        """
+        key = len(self._entries), narrow
+        if key not in self._beliefs:
+            broken = self.broken()
+            posteriors = {name: self._posterior(name, self._luck(name) if narrow else 1.0) for name in broken}
+            self._beliefs[key] = Belief(posteriors) if broken else None
+        return self._beliefs[key]
+
+    def _luck(self, name: str) -> float:
+        """How much larger than it looks the dispersion is where the search ends because the interval is narrow."""
+        rarity = max(1.0, (1 - _UPPER) / (1 - self.slo.criteria()[name]))
+        return float(SEQUENTIAL * rarity**_RARITY)
+
+    def _posterior(self, name: str, allowance: float) -> Posterior:
         least, whole = self.slo.criteria()[name], [e for e in self._entries if e.whole]
         calm = [e for e in whole if e.probe.shares[name] >= least ** TRUSTED[1]]
-        spread, dof = self._dispersions(calm, name), dof_of(len(calm))
+        spread, dof = self._dispersions(calm, name, allowance)
         counts = [
-            Counts(e.probe.level, e.middle_s, e.probe.requests, int(e.misses(name).sum()), spread(e.probe.level))
+            Counts(
+                e.probe.level,
+                e.middle_s,
+                e.probe.requests,
+                int(e.misses(name).sum()),
+                spread(e.probe.level),
+                self.wait_max_s / e.probe.load_s if e in calm else 0.0,
+                e.surplus,
+            )  # fmt: skip
             for e in whole
         ]
         fit = posterior(counts, least, dof, self._possible())
@@ -202,13 +270,17 @@ class EvidenceBook:
             return self.bounds
         return max(self.bounds[0], bracket[0] / _BEYOND), min(self.bounds[1], bracket[1] * _BEYOND)
 
-    def _dispersions(self, calm: Sequence[_Entry], name: str) -> Callable[[float], float]:
-        """By level, from the probes that were not overloaded."""
+    def _dispersions(
+        self, calm: Sequence[_Entry], name: str, allowance: float
+    ) -> tuple[Callable[[float], float], float]:
+        """(dispersion by level, so much larger than it looks; its degrees of freedom), from probes without overload."""
         if not calm:
-            return lambda level: _UNKNOWN
+            return lambda level: _UNKNOWN, _UNKNOWN
         levels = np.array([entry.probe.level for entry in calm])
         requests = np.array([entry.probe.requests for entry in calm], dtype=np.float64)
-        return along_levels(levels, np.array([dispersion(e.values[name], _UPPER) for e in calm]), requests)
+        dispersions = np.array([dispersion(e.values[name], _UPPER) for e in calm])
+        dof = dof_of(dispersions, requests)
+        return along_levels(levels, dispersions, dof, allowance), max(1.0, float(dof.sum()))
 
     def binds(self, belief: Belief) -> str:
         """The criterion that breaks first; of a joint share, the limit that most requests missed around there."""

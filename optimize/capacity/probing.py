@@ -22,11 +22,13 @@ class ProbeRun:
         requests: Every request that was due while the load ran; none is in flight, and those that were cut have failed.
         load_s: Seconds for which the load was applied, draining not counted.
         client_kept_up: Whether the client applied the load as asked; where it did not, the engine is not to blame.
+        ramp_s: Seconds before, in which the users came one after another.
     """
 
     requests: Requests
     load_s: float
     client_kept_up: bool = True
+    ramp_s: float = 0.0
 
 
 class Prober(Protocol):

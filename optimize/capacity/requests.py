@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +38,9 @@ class Requests:
     @classmethod
     def of(cls, records: Iterable[RequestRecord], in_flight_due_s: Iterable[float] = ()) -> Requests:
         """The requests that have ended, and those still in flight by the times at which they were due."""
-        rows = [(r.due_s, _known(r.ttft_s), _known(r.tpot_s), r.latency_s, r.error is not None, False) for r in records]
+        rows = [
+            (r.due_s, _or_nan(r.ttft_s), _or_nan(r.tpot_s), r.latency_s, r.error is not None, False) for r in records
+        ]
         rows += [(due_s, math.nan, math.nan, math.nan, False, True) for due_s in in_flight_due_s]
         table = np.array(sorted(rows, key=lambda row: row[0]), dtype=np.float64).reshape(-1, 6).T
         return cls(table[0], table[1], table[2], table[3], table[4] > 0, table[5] > 0)
@@ -50,6 +52,11 @@ class Requests:
         """Those that were due in [start_s, end_s)."""
         return self.where((self.due_s >= start_s) & (self.due_s < end_s))
 
+    def since(self, start_s: float) -> Requests:
+        """Those that were due from a second on, which is the new second 0."""
+        later = self.between(start_s, math.inf)
+        return replace(later, due_s=later.due_s - start_s)
+
     def where(self, rows: Flags) -> Requests:
         """Those that are marked; shape (requests,)."""
         return Requests(
@@ -58,5 +65,5 @@ class Requests:
         )  # fmt: skip
 
 
-def _known(value: float | None) -> float:
+def _or_nan(value: float | None) -> float:
     return math.nan if value is None else value

@@ -76,6 +76,16 @@ class Slo:
             shares = {str(limit.quantity): limit.share for limit in self.limits}
         return shares | {ERRORS: 1 - self.errors}
 
+    @property
+    def wait_max_s(self) -> float:
+        """The longest wait within the limits; 0 where none of them limits a wait.
+
+        An engine that is asked for an x-th more than it can answer has a queue that grows by x seconds of waiting a
+        second (a fluid queue: Newell, "Applications of Queueing Theory", 1982, chapter 2). Until it has grown to the
+        limit, that level looks like one within the capacity.
+        """
+        return max((limit.most_s for limit in self.limits if limit.quantity is not Quantity.TPOT), default=0.0)
+
     def within(self, requests: Requests) -> dict[str, Flags]:
         """Name of each criterion -> which requests meet it; one in flight meets none of the limits."""
         met = self.limits_met(requests)

@@ -122,8 +122,8 @@ def exhaust_memory(context: FaultContext) -> None:
 
 def _pool_bytes(cache: Mapping[str, str]) -> int:
     """Bytes of the KV cache in the machine's memory: none on a GPU, where the setting stays "None"."""
-    stated = cache.get("kv_cache_memory_bytes", "None")
-    return 0 if stated == "None" else int(stated)
+    setting = cache.get("kv_cache_memory_bytes", "None")
+    return 0 if setting == "None" else int(setting)
 
 
 def _squeezed_to_death(context: FaultContext, group: MemoryGroup) -> bool:

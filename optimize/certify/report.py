@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,10 @@ from optimize.certify.verdict import Verdict, judge, judge_stress
 from optimize.config.certify import Certify
 from optimize.files import write_files
 from optimize.formatting import figure, markdown_line
+from optimize.report.charts.scales import scale_of
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _COLUMNS = ("detection_s", "down_s", "recovery_s", "longest_s", "lost", "retried", "delayed", "requests", "restarts")
 _HEADS = (
@@ -199,8 +203,18 @@ def draw(runs: Sequence[FaultResult], path: Path) -> Path:
     highest = max(row["offered_per_s"] for run in runs for row in run.tables["curve"])
     left.plot(np.array([0, highest]), np.array([0, highest]), "--", color="grey", label="equal to the offered rate")
     left.set(xlabel="offered, requests/s", ylabel="answered, requests/s", xlim=(0, None), ylim=(0, None))
-    right.set(xlabel="offered, requests/s", ylabel="P99 latency from the due time, s", xlim=(0, None), yscale="log")
+    right.set(xlabel="offered, requests/s", xlim=(0, None), yscale="log")
+    label_times(right, [row["p99_s"] for run in runs for row in run.tables["curve"]])
     left.legend()
     chart.savefig(path, dpi=120)
     pyplot.close(chart)
     return path
+
+
+def label_times(panel: Axes, times_s: Sequence[float]) -> None:
+    """Label a logarithmic axis of times in readable units: matplotlib's own ticks read 9x10^-1."""
+    scale = scale_of([t for t in times_s if t > 0] or [1.0], 0.0, 1.0, "s", log=True)
+    values, labels = zip(*scale.ticks(6), strict=True)
+    panel.set_yticks(values, labels)
+    panel.set_yticks([], minor=True)
+    panel.set_ylabel(f"P99 latency from the due time, {scale.shown_unit}")

@@ -22,6 +22,7 @@ from optimize.certify.results import FaultResult, grouped, read_all
 from optimize.certify.schedule import STRESS, Run, runs
 from optimize.certify.stress import run_stress
 from optimize.certify.testbed import Calibration, Testbed
+from optimize.config.names import new_name
 from optimize.config.schema import StudyConfig
 from optimize.driver.session import tracked
 from optimize.driver.signals import terminable
@@ -83,7 +84,7 @@ def folder_of(plan: Plan, target: Target, config: StudyConfig) -> Path:
     name = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()[:8]
     folder = plan.folder.with_name(f"{plan.folder.name}-{name}")
     if config.study.fresh and folder.exists():
-        folder.rename(folder.with_name(f"{folder.name}-{datetime.now(UTC):%Y%m%d-%H%M%S}"))
+        folder.rename(folder.with_name(new_name(folder.name)))
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

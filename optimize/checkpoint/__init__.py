@@ -1,7 +1,10 @@
 """Checkpoints, read from their files without loading them: size, hash, format, configuration, shapes of tensors."""
 
 from optimize.checkpoint.files import (
+    folder_on_disk,
     follow_revision,
+    hub_commit,
+    hub_name,
     local_folder,
     model_config,
     tensor_bytes,
@@ -13,7 +16,7 @@ from optimize.checkpoint.generation import defaults_in_words, sampling_defaults
 from optimize.checkpoint.hashes import content_hash, file_states, hash_of_files, remember_hash
 
 __all__ = [
-    "content_hash", "defaults_in_words", "file_states", "follow_revision", "hash_of_files", "local_folder",
-    "model_config", "own_answers", "quantized_format", "remember_hash", "sampling_defaults", "tensor_bytes",
-    "tensors_of", "unreadable_format", "weight_files",
+    "content_hash", "defaults_in_words", "file_states", "folder_on_disk", "follow_revision", "hash_of_files",
+    "hub_commit", "hub_name", "local_folder", "model_config", "own_answers", "quantized_format", "remember_hash",
+    "sampling_defaults", "tensor_bytes", "tensors_of", "unreadable_format", "weight_files",
 ]  # fmt: skip

@@ -32,6 +32,33 @@ def local_folder(model: str) -> Path:
     return path if path.is_dir() else _snapshot(model, _REVISIONS.get(model))
 
 
+def folder_on_disk(model: str) -> Path | None:
+    """As `local_folder`; None where the model is not on this disk."""
+    try:
+        return local_folder(model)
+    except FileNotFoundError:
+        return None
+
+
+def hub_name(model: str) -> str:
+    """Id of a model of the hub with what tells its revisions apart, `id@revision`; empty for a folder.
+
+    That is the commit where the model is on this disk, else what `follow_revision` names, else the id stands alone.
+    """
+    if Path(model).is_dir():
+        return ""
+    revision = hub_commit(model, _REVISIONS.get(model)) or _REVISIONS.get(model)
+    return f"{model}@{revision}" if revision else model
+
+
+def hub_commit(model: str, revision: str | None) -> str:
+    """The commit that a branch or tag of a hub's model stands for on this disk; empty for a folder, and without it."""
+    try:
+        return "" if Path(model).is_dir() else _snapshot(model, revision).name  # a snapshot's folder is its commit
+    except FileNotFoundError:
+        return ""
+
+
 @cache
 def _snapshot(model: str, revision: str | None) -> Path:
     """The hub's own look-up is for whole repositories, of which nobody needs all that they hold."""
@@ -44,14 +71,18 @@ def _snapshot(model: str, revision: str | None) -> Path:
         raise FileNotFoundError(f"{model} is not on this disk") from error
 
 
-@cache
 def tensor_bytes(model: str) -> int:
     """Bytes of all tensors in a checkpoint's safetensors files, headers left out.
 
     Counted on disk because kernels repack weights: on CPU, oneDNN moves FP16 matrices out of the module, where a sum
     over its parameters misses them.
     """
-    return sum(_payload_bytes(file) for file in weight_files(local_folder(model)))
+    return _tensor_bytes(local_folder(model))
+
+
+@cache
+def _tensor_bytes(folder: Path) -> int:
+    return sum(_payload_bytes(file) for file in weight_files(folder))
 
 
 def weight_files(folder: Path) -> list[Path]:

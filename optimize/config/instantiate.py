@@ -10,6 +10,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from optimize.errors import ConfigError, OptimizeError, closest
 
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
 
 def build(node: object, where: str, **defaults: object) -> Any:
     """Build the object that a node of the configuration names.
@@ -36,8 +38,8 @@ def build(node: object, where: str, **defaults: object) -> Any:
             raise ConfigError(f"{where}.{name} is not a setting of {node['_target_']}; {closest(name, parameters)}")
     for name, hint in _hints(target).items():
         if name in arguments and not _fits(arguments[name], hint):
-            type_name = getattr(hint, "__name__", hint) if not get_args(hint) else hint
-            raise ConfigError(f"{where}.{name} must be of type {type_name}, got {arguments[name]!r:.80}")
+            kind = _KINDS.get(hint, f"of type {getattr(hint, '__name__', hint) if not get_args(hint) else hint}")
+            raise ConfigError(f"{where}.{name} must be {kind}, got {arguments[name]!r:.80}")
     arguments = {k: v for k, v in defaults.items() if k in parameters} | arguments
     try:
         return target(**arguments)

@@ -185,7 +185,6 @@ class Load:
             takes its place.
         window_max_s: Longest window; null measures the baseline as long as it takes, and other trials up to twice as
             long as the baseline took for its answers.
-        window_look_s: Time from which a window may be closed because its trial is futile; see `study.cut_short`.
         precision: Metric -> half-width of its interval, as a share of its value, at which the window closes early.
         drain_max_s: Longest wait for the window's last requests; null waits 15 s, or three answers.
         request_timeout_s: Time after which a request counts as failed; null waits for the baseline's as long as the
@@ -212,7 +211,6 @@ class Load:
     window_requests: int = positive(100)
     window_precise_s: float = not_negative(15.0)
     window_max_s: float | None = positive(None)
-    window_look_s: float = not_negative(2.0)
     precision: dict[str, float] = positive({}, reason="it is a share, e.g. 0.05")
     drain_max_s: float | None = not_negative(None)
     request_timeout_s: float | None = positive(None)

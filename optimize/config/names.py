@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import unicodedata
+from datetime import UTC, datetime
 
 from optimize.errors import ConfigError
 
@@ -14,6 +16,14 @@ def is_name(name: str, most_bytes: int = LONGEST_FOLDER) -> bool:
     """Whether a name fits for a file or folder: letters of any script, digits, '-', '_', and '.' within."""
     letters = all(c.isalnum() or c in "-_." or unicodedata.category(c)[0] == "M" for c in name)
     return letters and name != "" and "." not in (name[0], name[-1]) and len(name.encode()) <= most_bytes
+
+
+def new_name(*parts: str) -> str:
+    """A name that no other command takes: parts, the time, and four digits at random.
+
+    Commands may begin in the same second, or again in one that the clock was set back to.
+    """
+    return "-".join([*parts, f"{datetime.now(UTC):%Y%m%d-%H%M%S}", secrets.token_hex(2)])
 
 
 def check_name(key: str, name: str, most_bytes: int = 150) -> None:

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -24,6 +24,7 @@ from optimize.config.schema import StudyConfig
 _WORD = re.compile(r"(\+{0,2}[A-Za-z_$][\w$./@-]*)=(.+)", re.DOTALL)
 _PLAIN = re.compile(r"[A-Za-z_/.][A-Za-z0-9_./-]*")
 _KEY = re.compile(r"[\w./-][\w./ -]*")
+_RULES = "search_space.forbid"
 _OR_LISTS = ("workload.path",)
 """Keys of a text that may also be a list of texts, for which the schema has no type."""
 
@@ -53,7 +54,8 @@ def _quoted(key: str, value: str) -> Iterator[str]:
         try:
             yield f"{key}={_container(json.loads(value))}"
         except ValueError:  # no JSON, or a key that Hydra's grammar has no form for
-            return
+            if key.lstrip("+") == _RULES and value[-1] == "]":  # whose quotes a shell has taken
+                yield f"{key}=[{override_value(value[1:-1])}]"
     elif value[0] not in "('\"" and "${" not in value:
         yield f"{key}={override_value(value)}"
 
@@ -107,23 +109,27 @@ def _is_text(key: str) -> bool:
     return kind is str
 
 
-def explanation(error: OverrideParseException, words: Sequence[str]) -> str:
+def explanation(error: OverrideParseException, words: Sequence[str], studies: Collection[str] = ()) -> str:
     """One line for a word that Hydra's grammar refuses, with the form that works.
 
     Args:
         error: The refusal.
         words: The whole command line.
+        studies: Names of the studies that can be chosen.
     """
     word = str(error.override)
     if opened := _cut_by_shell(words):
         return f"the shell has split {opened!r} at a space: put the whole word in single quotes, '{opened} ...'"
     key, equals, value = word.partition("=")
     if not equals:
-        return f"{word!r} is no override: write key=value, e.g. study.trials=40"
+        example = f"+study={word}" if word in studies else "key=value, e.g. study.trials=40"
+        return f"{word!r} is no override: write {example}"
     if key[0:1] in ("'", '"') and value[-1:] == key[0]:
         return f"{word!r} holds quotes that are for the shell alone: write {word[1:-1]}"
     if key != key.strip():
         return f"{word!r} has a space before the '=': write {key.strip()}={value.strip()}"
+    if ".-" in key:
+        return f"{word!r} has the dashes of a command line: write {re.sub('[.]-+', '.', key).replace('-', '_')}={value}"
     if not all(key.lstrip("+~").split(".")):
         return f"{word!r} has a dot without a name beside it: write key=value, e.g. study.trials=40"
     return f"{word!r} is not in Hydra's grammar: write {_remedy(key, value)}"

@@ -62,7 +62,7 @@ def _first_comment(path: Path) -> str:
 def _table(cls: type, prefix: str) -> str:
     """The plain keys of one class as a table, then its parts, each under its own heading."""
     plain, parts = [], []
-    notes, types = _documented(cls), typing.get_type_hints(cls)
+    notes, types = documented(cls), typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         key, kind = prefix + field.name, types[field.name]
         if dataclasses.is_dataclass(kind) and isinstance(kind, type):
@@ -77,10 +77,10 @@ def _row(key: str, kind: Any, field: dataclasses.Field[Any], note: str) -> str:
     bounds = bounds_of(field)
     values = f"{_type(kind)}, {bounds.in_symbols()}" if bounds else _type(kind)
     plus = "+" if "dict" in values else ""
-    return f"| `{key}`{plus} | {values} | {_default(field)} | {_escape(note)} |"
+    return f"| `{key}`{plus} | {values} | {default_of(field)} | {_escape(note)} |"
 
 
-def _documented(cls: type) -> dict[str, str]:
+def documented(cls: type) -> dict[str, str]:
     """Field -> text: from `Attributes:` of the docstring, and from strings that follow a field."""
     text = inspect.getdoc(cls) or ""
     _, _, listed = text.partition("Attributes:")
@@ -108,7 +108,7 @@ def _type(kind: Any) -> str:
     return _escape(text.replace("NoneType", "null").replace("None", "null"))
 
 
-def _default(field: dataclasses.Field[Any]) -> str:
+def default_of(field: dataclasses.Field[Any]) -> str:
     default = field.default_factory() if field.default_factory is not dataclasses.MISSING else field.default
     if default is dataclasses.MISSING or default == _MISSING:
         return "set by the group"

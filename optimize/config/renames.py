@@ -49,6 +49,12 @@ SETTINGS = {
 }
 """Settings by names that suggest themselves, and where they are."""
 
+REMOVED = {
+    "load.window_look_s": "windows are measured in full now: leave it out",
+    "study.cut_short": "windows are measured in full now: leave it out",
+}
+"""Settings of earlier versions, and what those who have them do."""
+
 
 class _Renames(MetaPathFinder):
     """Answers the import of a module that has moved with its new name."""

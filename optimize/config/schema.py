@@ -7,21 +7,30 @@ Nodes of type Any are built by `_target_` (see `optimize.config.instantiate`), w
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
 from optimize.config import device
+from optimize.config.archive import Export, Unpack
 from optimize.config.bounds import bounded, not_negative, positive
 from optimize.config.capacity import ServiceLevel
 from optimize.config.certify import Certify
 from optimize.config.deploy import Alerts, Deploy, Hardware, Price
+from optimize.config.drift import Drift
+from optimize.config.executor import Executor
+from optimize.config.guard import ReleaseGuard
 from optimize.config.measuring import Load, Quality, WorkloadSource
 from optimize.config.serve import Serve
+from optimize.config.tables import Tables
+from optimize.config.whatif import WhatIf
 
 BUDGET, NOISE = "budget", "noise"
-"""Where a search ends: at its budget, or once the gain to expect is below what a confirmation can tell from chance."""
+"""Where a search ends: at its budget, or once nothing that a confirmation would show to be better may be left."""
+AUTO = "auto"
+"""Value of `search.warm_start` that has the study look for itself."""
 LEAST_ROUNDS = 2
 """Fewest measurements of one configuration that say anything of how far measurements differ."""
 
@@ -38,8 +47,6 @@ class StudySettings:
         fresh: Set the existing study of this name aside and start anew.
         reuse_engines: Let the sampler try further request settings on a live engine where that is worth more, per
             second, than starting another one; see `optimize.driver.engine_reuse`.
-        cut_short: Close a trial's window early once it is futile: even at the best ends of its intervals it breaks a
-            constraint, or a feasible trial is better in every objective; see `optimize.decision.futility`.
         max_failures_in_a_row: Stop the study when this many trials in a row failed or were infeasible.
     """
 
@@ -49,7 +56,6 @@ class StudySettings:
     seed: int = 0
     fresh: bool = False
     reuse_engines: bool = True
-    cut_short: bool = True
     max_failures_in_a_row: int = bounded(8, least=1)
 
 
@@ -60,12 +66,15 @@ class Search:
     Attributes:
         warm_start: Studies in the same storage; their best configurations are tried first, whatever model, machine or
             scenario they were for; on the same machine, configurations that could not start there are not started.
+            "auto" takes the one that resembles this study most in the model's size, the machine and the lengths of
+            prompts and answers, and settings that were measured on such machines where none does.
         warm_start_points: Number of configurations from each: the best, then those of its front that differ most.
-        until: "budget" (`study.trials`, `study.minutes`), or "noise": before that, once the gain to expect from going
-            on is below what a confirmation can tell from chance; see `optimize.search.stopping`.
+        until: "budget" (`study.trials`, `study.minutes`), or "noise": before that, once a configuration that is
+            better by more than a confirmation can tell from chance is unlikely to be left; see
+            `optimize.search.stopping`.
     """
 
-    warm_start: list[str] = field(default_factory=list)
+    warm_start: Any = field(default_factory=list)
     warm_start_points: int = bounded(8, least=1)
     until: str = bounded(BUDGET, choices=(BUDGET, NOISE))
 
@@ -94,7 +103,7 @@ class Scenario:
     Attributes:
         name: Short name; one row of the matrix.
         title: Title in reports.
-        weights: Objective -> exponent of its gain over the baseline in the score; see `optimize.recommend`.
+        weights: Objective -> exponent of its gain over the baseline in the score; see docs/concepts.md.
     """
 
     name: str = MISSING
@@ -213,57 +222,6 @@ class Tracking:
 
 
 @dataclass
-class Executor:
-    """The machines and devices that trials run on; see `optimize.executor`.
-
-    Attributes:
-        kind: "local" (this machine) or "ray" (a Ray cluster).
-        retries: Number of retries of a trial that failed for a transient reason, such as a disturbed machine.
-        losses: Number of times that a trial may lose its worker (a process, a node) before it counts as failed.
-        engines: Most engines at a time; null for as many as there are places or room for.
-        cpu_sets: Sets of processors ("0-3,8"), one engine each; none leaves processors to the system.
-        gpus_per_engine: GPUs of each engine; null for one, or for all of a machine's where a flag or knob spreads an
-            engine over GPUs. On Ray null asks for one with vLLM's CUDA build, or for as many as flags and knobs name.
-        address: Address of the Ray cluster: auto, host:port, ray://host:port.
-        cpus_per_engine: Processors that each worker asks of Ray.
-        resources: Further resources that each worker asks of Ray.
-        start_timeout_s: Longest wait for all workers; the study then goes on with those that are ready.
-    """
-
-    kind: str = bounded("local", choices=("local", "ray"))
-    retries: int = not_negative(1)
-    losses: int = not_negative(3)
-    engines: int | None = bounded(None, least=1)
-    cpu_sets: list[str] = field(default_factory=list)
-    gpus_per_engine: int | None = bounded(None, least=1)
-    address: str = "auto"
-    cpus_per_engine: float = positive(1.0)
-    resources: dict[str, float] = field(default_factory=dict)
-    start_timeout_s: float = positive(120.0)
-
-
-@dataclass
-class Tables:
-    """Values of each knob in `python -m optimize.tables`; the others are compared with the first.
-
-    Attributes:
-        quantization: Names of recipes.
-        batch_size: Most sequences in a batch.
-        beam_size: Beams of each request.
-        workers: Front-end processes.
-        into: Markdown file whose table of the same title is replaced; null for none.
-        again: Study of an earlier table, whose stored measurements are scored and shown again; null measures.
-    """
-
-    quantization: list[Any] = field(default_factory=lambda: ["published", "int8", "int4"])
-    batch_size: list[Any] = field(default_factory=lambda: [16, 32, 64, 128])
-    beam_size: list[Any] = field(default_factory=lambda: [1, 2, 4, 8])
-    workers: list[Any] = field(default_factory=lambda: [1, 2])
-    into: str | None = None
-    again: str | None = None
-
-
-@dataclass
 class StudyConfig:
     """The whole configuration of `python -m optimize`."""
 
@@ -274,41 +232,62 @@ class StudyConfig:
     model: Model = field(default_factory=Model)
     quantization: Recipe = field(default_factory=Recipe)
     recipes: dict[str, Recipe] = field(default_factory=dict)
+    """Recipes by the names that the search space's `quantization` may choose."""
     engine: Any = MISSING
+    """Launcher of engines, as the group sets it: `engine.flags`, `engine.env`, `engine.base_url`."""
     hardware: Hardware = field(default_factory=Hardware)
     instances: dict[str, Hardware] = field(default_factory=dict)
     """Hardware that `python -m optimize.price` compares."""
-    search_space: dict[str, Any] = field(default_factory=dict)
+    search_space: dict[str, Any] = field(default_factory=lambda: {"forbid": []})
+    """Knob -> its values; null leaves a knob out. `forbid` lists rules on combinations (docs/cookbook.md)."""
     baseline: dict[str, Any] = field(default_factory=dict)
+    """Knob -> its value in the baseline; others have vLLM's defaults."""
     workload: WorkloadSource = field(default_factory=WorkloadSource)
     quality: Quality = field(default_factory=Quality)
     load: Load = field(default_factory=Load)
     slo: ServiceLevel = field(default_factory=ServiceLevel)
     at: dict[str, Any] = field(default_factory=dict)
-    """Knob -> value of the configuration for `measure`, `serve` and `certify`; others stay at vLLM's defaults."""
+    """Knob -> value of the configuration for `measure`, `serve`, `certify` and `guard`; others stay at defaults."""
     repeats: int = bounded(3, least=1)
     """Number of repetitions in `measure`, `tables` and `certify`, each on new engines."""
     tables: Tables = field(default_factory=Tables)
     serve: Serve = field(default_factory=Serve)
     certify: Certify = field(default_factory=Certify)
+    drift: Drift = field(default_factory=Drift)
     objectives: dict[str, Any] = field(default_factory=dict)
+    """Figures that the search trades off, as the group sets them: `objectives=[qps,bleu]`."""
     metrics: dict[str, Any] = field(default_factory=dict)
+    """Figures that are recorded beside them."""
+    # Untyped, so that the command line can add one: +constraints.x={max: 1}
     constraints: dict[str, Any] = field(default_factory=dict)
-    """Metric -> the fields of a Bound; untyped so that the command line can add one (`+constraints.x={max: 1}`)."""
+    """Metric -> its limits: `min` or `max`, and `min_ratio` or `max_ratio` relative to the baseline's figure."""
+    mix: Any = None
+    """Study -> its part of the traffic, in any unit: `recommend` names the one configuration that gives up least."""
+    mix_measure: bool = False
+    """Whether `recommend` has each study of the mix measure what the others recommend and it has not tried."""
     row: str = "recommended"
-    """Row for `deploy`, `price`, `serve` and `certify`: "recommended", "runner-up", "baseline" or a trial's number."""
+    """Row for `answers`, `deploy`, `price`, `serve`, `certify`, `guard` and `drift`: "recommended", "runner-up",
+    "baseline" or a trial's number."""
+    guard: ReleaseGuard = field(default_factory=ReleaseGuard)
     deploy: Deploy = field(default_factory=Deploy)
     alerts: Alerts = field(default_factory=Alerts)
     price: Price = field(default_factory=Price)
+    export: Export = field(default_factory=Export)
+    unpack: Unpack = field(default_factory=Unpack)
+    whatif: WhatIf = field(default_factory=WhatIf)
     sampler: Any = MISSING
+    """Optuna sampler that searches, as the group sets it."""
     executor: Executor = field(default_factory=Executor)
     tracking: Tracking = field(default_factory=Tracking)
     output_dir: str = "mlruns"
+    """Folder of the results."""
     cache_dir: str = ".cache"
+    """Folder of checkpoints, compiled kernels and answers that studies share."""
     cache_max_gib: float = not_negative(50.0)
     """Size of the cache beyond which the start of a study removes the least recently used entries."""
 
 
+@cache
 def register() -> None:
     """Make the schema known to Hydra under the name that `conf/config.yaml` starts from, and what its files resolve."""
     device.register()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from optimize.config.bounds import bounded, not_negative, positive
+from optimize.config.canary import Canary
 
 
 @dataclass
@@ -26,7 +27,9 @@ class Serve:
         healthy_s: Life of an engine after which the next restart comes at once again.
         standby: Keep a second engine ready; it takes over at once, and costs its memory.
         wait_s: Longest wait of a request for an engine to come back before it is refused with 503.
-        retries: Number of times that a request is sent again after its engine died, while none of its answer was sent.
+        retries: Number of times that a request is sent again after its engine died.
+        migrations: How many of these times may come after part of its answer was streamed to the client, so that
+            another engine goes on with the answer; 0 for none.
         beams_max: Beams that a request may ask for; null for what the engine accepts (half of max_logprobs).
         beams_together: Beams of all requests in flight together; null for the engine's max_num_seqs.
         beams_over: Treatment of a request beyond the limit: "refuse" (400) or "clamp".
@@ -38,7 +41,7 @@ class Serve:
         body_max_mib: Largest body of a request; a larger one is refused with 413.
         bodies_max_mib: Memory for the bodies of all requests; beyond it they are refused with 503.
         requests_max: Most requests at a time; further ones are refused with 503.
-        drain_s: Time limit of the requests in flight after SIGTERM.
+        drain_s: Time limit of the requests in flight after SIGTERM, and on an engine that a canary has replaced.
     """
 
     host: str = "127.0.0.1"
@@ -55,6 +58,7 @@ class Serve:
     standby: bool = False
     wait_s: float = not_negative(60.0)
     retries: int = not_negative(2)
+    migrations: int = not_negative(1)
     beams_max: int | None = bounded(None, least=1)
     beams_together: int | None = bounded(None, least=1)
     beams_over: str = bounded("refuse", choices=("refuse", "clamp"))
@@ -66,3 +70,4 @@ class Serve:
     bodies_max_mib: int = positive(256)
     requests_max: int = positive(2048)
     drain_s: float = not_negative(30.0)
+    canary: Canary = field(default_factory=Canary)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
 from optimize.config.bounds import bounds_of
+from optimize.config.canary import Canary
 from optimize.config.certify import Certify
 from optimize.config.deploy import Alerts, Levels
 from optimize.config.names import check_name
 from optimize.config.recipes import check_source
-from optimize.config.schema import StudyConfig, Tables
+from optimize.config.schema import AUTO, StudyConfig
 from optimize.config.serve import Serve
+from optimize.config.tables import Tables
 from optimize.errors import ConfigError, closest
 
 _KNOBS = ("quantization", "batch_size", "beam_size", "workers")
@@ -31,13 +34,16 @@ def validate(config: StudyConfig) -> None:
     check_name("study.name", config.study.name)
     if config.tables.again is not None:
         check_name("tables.again", config.tables.again)
+    _check_warm_start(config.search.warm_start)
     _check_metrics(config)
     _check_load(config)
     for recipe in [*config.recipes.values(), config.quantization]:
         check_source(recipe)
     _check_at(config.at)
+    check_mix(config.mix)
     _check_tables(config.tables)
     _check_serve(config.serve)
+    _check_margins(config)
     _check_certify(config.certify)
     _check_alerts(config.alerts)
     _check_scaling(config)
@@ -78,6 +84,13 @@ def _check_metrics(config: StudyConfig) -> None:
             raise ConfigError(f"load.precision.{metric} is no metric of this study; {closest(metric, metrics)}")
 
 
+def _check_warm_start(names: Any) -> None:
+    if names != AUTO and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+        raise ConfigError(
+            f"search.warm_start must be auto or a list of studies, got {names!r}: search.warm_start=[{names}]"
+        )
+
+
 def _check_load(config: StudyConfig) -> None:
     if config.load.iterations.measured:  # takes the place of all lengths
         return
@@ -87,10 +100,27 @@ def _check_load(config: StudyConfig) -> None:
             raise ConfigError(f"load.{short}={least:g} is more than load.{long}={most:g}: raise the second")
 
 
-def _check_at(at: dict[str, Any]) -> None:
+def _check_at(at: dict[str, Any], key: str = "at") -> None:
     for knob, value in at.items():
         if isinstance(value, list | dict):
-            raise ConfigError(f"at.{knob} must be one value, got {value!r}: measure one configuration at a time")
+            raise ConfigError(f"{key}.{knob} must be one value, got {value!r}: measure one configuration at a time")
+
+
+def check_mix(mix: Any) -> None:
+    """Refuse a mix of traffic that is no mapping from two studies or more to their shares.
+
+    Raises:
+        ConfigError: the rule, the value and the remedy.
+    """
+    if mix is None:
+        return
+    if not isinstance(mix, dict) or len(mix) < 2:
+        raise ConfigError(
+            f"mix must give the shares of two studies or more, got {mix!r}: mix='{{chat: 0.6, bulk: 0.4}}'"
+        )
+    for name, share in mix.items():
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < math.inf:
+            raise ConfigError(f"mix.{name} must be a positive share of the traffic, got {share!r}: leave the study out")
 
 
 def _check_tables(tables: Tables) -> None:
@@ -108,6 +138,22 @@ def _check_serve(serve: Serve) -> None:
         raise ConfigError(
             f"serve.kv_low={serve.kv_low:g} is more than serve.kv_high={serve.kv_high:g}: lower the first"
         )
+    _check_canary(serve.canary)
+
+
+def _check_canary(canary: Canary) -> None:
+    _check_at(canary.at, "serve.canary.at")
+    if not canary.enabled and canary != Canary():
+        raise ConfigError(
+            "serve.canary has settings but no candidate: name a row (serve.canary.row=runner-up) or what it changes in "
+            "the row that is served (+serve.canary.at.batch_size=64)"
+        )
+
+
+def _check_margins(config: StudyConfig) -> None:
+    for name in config.guard.margins:
+        if name not in config.objectives:
+            raise ConfigError(f"guard.margins.{name} is no objective of this study; {closest(name, config.objectives)}")
 
 
 def _check_certify(certify: Certify) -> None:

@@ -87,6 +87,35 @@ class BlockDesign:
         half = _half(max(variance, self._residual) * further, dof, float(self.claimed[row]) * further)
         return float(self.y[row].mean()), math.hypot(half, self.sampling[row])
 
+    def mean_interval(self, row: int) -> tuple[float, float]:
+        """Mean of one row, and half of the interval of what many further ones reach on average in a round of their own.
+
+        What measurements have for themselves averages out over many; what a round has in common does not. Degrees of
+        freedom by Satterthwaite; what rounds have in common is less sure by as much as the rest hides of it.
+        """
+        candidates, rounds = self.y.shape
+        shared, own = self.components()
+        own_dof, times = max(candidates - 1, 1) * (rounds - 1), rounds - (self.earlier is None)
+        if self._heteroscedastic(row):
+            own, own_dof = self._own_variance(row), rounds - 1
+        further = 1 + 1 / rounds
+        spread = (own / rounds) ** 2 / own_dof + shared * (shared + own / candidates) * further**2 / times
+        variance = own / rounds + shared * further
+        half = _half(variance, variance**2 / spread if spread > 0 else own_dof, float(self.claimed[row]) / rounds)
+        return float(self.y[row].mean()), math.hypot(half, self.sampling[row])
+
+    def components(self) -> tuple[float, float]:
+        """Variance of a single measurement: what all of one time have in common, and what each has for itself.
+
+        Each without bias, where an interval takes the larger of two estimates: of times there are the rounds, and the
+        reading before them where there is one. No less than measurements claim by themselves.
+        """
+        own = max(self._residual, float(self.claimed.mean()))
+        total, _ = self._total_variance()
+        if self.earlier is not None:
+            total = (total + self._variance_since(self.earlier)) / 2
+        return max(total - own, 0.0), own
+
     def _total_variance(self) -> tuple[float, float]:
         """Variance of a single measurement, between and within rounds, and its degrees of freedom."""
         candidates, rounds = self.y.shape

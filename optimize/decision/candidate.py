@@ -24,6 +24,8 @@ class Candidate:
         baseline: Whether it is the baseline.
         paired: Quality metric -> comparison with the baseline on the rows that both answered.
         first: Metric -> figure that the search read, where `estimates` come from a confirmation; else empty.
+        means: Metric -> the same mean of the rounds, with the interval for many engines at once instead of one further
+            measurement; empty where `estimates` come from no confirmation.
         dtype: Format and data type that neither recipe nor flags name, e.g. "awq int4, float16"; empty for none.
     """
 
@@ -34,6 +36,7 @@ class Candidate:
     baseline: bool = False
     paired: Mapping[str, Paired] = field(default_factory=dict)
     first: Mapping[str, Estimate] = field(default_factory=dict)
+    means: Mapping[str, Estimate] = field(default_factory=dict)
     dtype: str = ""
 
     @property

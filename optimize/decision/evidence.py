@@ -56,14 +56,15 @@ class SingleReadings:
         """Logarithms of independent figures: half-widths add in squares; of answers to the same prompts, the pairs."""
         if candidate.number != self.baseline.number and (ratio := candidate.ratios.get(name)) is not None:
             return ratio if self.directions[name] is Direction.MAXIMIZE else inverse(ratio)
-        ours, theirs = candidate.estimates[name], self.baseline.estimates[name]
-        value = gain(self.directions[name], ours.value, theirs.value)
-        if candidate.number == self.baseline.number or ours == theirs:  # quality on the same answers is one estimate
-            return Estimate(1.0, 1.0, 1.0, ours.n, "x")
+        figure, reference = candidate.estimates[name], self.baseline.estimates[name]
+        value = gain(self.directions[name], figure.value, reference.value)
+        # Quality on the same answers is one estimate.
+        if candidate.number == self.baseline.number or figure == reference:
+            return Estimate(1.0, 1.0, 1.0, figure.n, "x")
         if math.isnan(value):
             return NO_GAIN
-        half = math.hypot(log_half(ours), log_half(theirs))
-        return Estimate(value, value * math.exp(-half), value * math.exp(half), min(ours.n, theirs.n), "x")
+        half = math.hypot(log_half(figure), log_half(reference))
+        return Estimate(value, value * math.exp(-half), value * math.exp(half), min(figure.n, reference.n), "x")
 
     def score(self, candidate: Candidate) -> Estimate:
         """Half-widths of independent logarithms add in squares (delta method)."""

@@ -1,4 +1,4 @@
-"""Stopping a trial for futility: by its figures so far, can it still be feasible and not dominated? Pure."""
+"""Stopping a search for a capacity for futility: can the trial still be feasible and not dominated? Pure."""
 
 from __future__ import annotations
 
@@ -59,12 +59,14 @@ class Futility:
         """Whether a rival at its worst is as good as this at its best in every objective, and better in one."""
         better = False
         for name, direction in self.directions.items():
-            ours, theirs = figures.get(name), rival.estimates[name]
-            if ours is None:
+            figure, reference = figures.get(name), rival.estimates[name]
+            if figure is None:
                 return False
-            if ours == theirs:
+            if figure == reference:
                 continue  # quality of the same answers
-            best, worst = (ours.high, theirs.low) if direction is Direction.MAXIMIZE else (-ours.low, -theirs.high)
+            best, worst = (
+                (figure.high, reference.low) if direction is Direction.MAXIMIZE else (-figure.low, -reference.high)
+            )
             if worst < best:
                 return False
             better |= worst > best

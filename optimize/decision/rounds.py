@@ -60,7 +60,7 @@ class Rounds:
         self._directions, self._shares = directions, shares_of(weights, directions)
         self._answers = answers or AnswerPairs()
 
-    def against(self, number: int) -> Rounds:
+    def relative_to(self, number: int) -> Rounds:
         """The same rounds, with another candidate in the baseline's place; pairs with the baseline do not count."""
         answers = AnswerPairs(self._answers.same_sample, self._answers.keys)
         return Rounds(self._readings, number, self._directions, self._shares, answers)
@@ -70,21 +70,33 @@ class Rounds:
         """How many there are."""
         return len(self._readings[self._baseline])
 
+    @property
+    def numbers(self) -> list[int]:
+        """Numbers of the candidates that were measured in them."""
+        return list(self._readings)
+
     def levels(self, number: int) -> dict[str, Estimate]:
         """Every metric that each round has: its geometric mean, and the interval that a further measurement falls in.
 
         A metric that is not positive throughout (counts) has its arithmetic mean.
         """
-        levels = {}
+        return self._figures(number, BlockDesign.prediction_interval)
+
+    def means(self, number: int) -> dict[str, Estimate]:
+        """The same means, and the interval of what many further measurements reach on average: a fleet's figure."""
+        return self._figures(number, BlockDesign.mean_interval)
+
+    def _figures(self, number: int, interval: Callable[[BlockDesign, int], tuple[float, float]]) -> dict[str, Estimate]:
+        figures = {}
         for name, first in self._readings[number][0].items():
             numbers = self._having(name)
             if number not in numbers:
                 continue
             scale, inverse = (_logarithm, math.exp) if self._positive(name, numbers) else (_linear, float)
-            middle, half = self._design(name, numbers, scale).prediction_interval(numbers.index(number))
+            middle, half = interval(self._design(name, numbers, scale), numbers.index(number))
             low, high = inverse(middle - half), inverse(middle + half)
-            levels[name] = Estimate(inverse(middle), max(low, 0.0), high, self.rounds, first.unit)
-        return levels
+            figures[name] = Estimate(inverse(middle), max(low, 0.0), high, self.rounds, first.unit)
+        return figures
 
     def gain(self, candidate: Candidate, name: str) -> Estimate:
         """Ratio to the baseline within the rounds, in the direction that improves the objective."""
@@ -115,6 +127,15 @@ class Rounds:
         numbers = list(self._readings)
         design = self._design(name, numbers, _logarithm)
         return self._ratio(*design.contrast({numbers.index(n): w for n, w in weights.items()}))
+
+    def components(self, name: str) -> tuple[float, float] | None:
+        """Variance of the logarithm of a single measurement, in common within a round and by itself; None of a figure
+        that is not positive throughout.
+        """
+        numbers = self._having(name)
+        if not numbers or not self._positive(name, numbers):
+            return None
+        return self._design(name, numbers, _logarithm).components()
 
     def _having(self, name: str) -> list[int]:
         """Candidates that have this figure in every round."""

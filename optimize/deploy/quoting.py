@@ -87,6 +87,12 @@ def code(value: object) -> str:
     return f"{fence}{padding}{text}{padding}{fence}"
 
 
+class Lines(str):
+    """A text of several lines, such as a file of this project's within a manifest."""
+
+    __slots__ = ()
+
+
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML has no types
     """Double quotes around all strings but keys: readers differ in which words are numbers (1e3) or truths (on)."""
 
@@ -105,6 +111,9 @@ class _Dumper(yaml.SafeDumper):  # type: ignore[misc]  # PyYAML has no types
 
 _Dumper.add_representer(
     str, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", one_line(text), style='"')
+)
+_Dumper.add_representer(
+    Lines, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style="|")
 )
 
 

@@ -27,10 +27,11 @@ class Scaling:
 
     Attributes:
         rate_per_s: Requests per second at the peak.
-        capacity: Measured capacity of one replica, in requests per second.
+        capacity: Measured capacity that replicas have on average, in requests per second.
         settings: Settings of the autoscaler.
         replicas_min: Fewest replicas.
         start_s: Seconds from a replica's creation until it serves; None while that is not known.
+        rounds: Rounds of measurements that the capacity rests on; 0 for a single one.
     """
 
     rate_per_s: float
@@ -38,6 +39,7 @@ class Scaling:
     settings: Autoscale
     replicas_min: int
     start_s: float | None = None
+    rounds: int = 0
 
     @property
     def per_replica_per_s(self) -> float:
@@ -52,7 +54,10 @@ class Scaling:
 
     def in_words(self) -> str:
         """The replicas on one line, and what a narrower interval of the capacity could save."""
-        words = f"{self.replicas} replicas for {self.rate_per_s:g} requests/s: {self.per_replica_per_s:.3g} each"
+        words = (
+            f"{self.replicas} replicas for {self.rate_per_s:g} requests/s: {self.per_replica_per_s:.3g} each, by "
+            f"{self.evidence}"
+        )
         by_value = replace(self, capacity=replace(self.capacity, low=self.capacity.value)).replicas
         if self.replicas < _WIDE * by_value:
             return words
@@ -60,6 +65,13 @@ class Scaling:
             f"{words}; {by_value} if the capacity, {figure(self.capacity)}, were exact: measure it longer "
             "(load.capacity.load_max_s) or in more rounds (confirm.rounds)"
         )
+
+    @property
+    def evidence(self) -> str:
+        """What the interval of the capacity is that of, for people."""
+        if self.rounds:
+            return f"the mean of {self.rounds} rounds: what engines differ by cancels out over many"
+        return "a single measurement of the capacity"
 
     @property
     def replicas_max(self) -> int:
@@ -91,7 +103,10 @@ def scaling_of(row: StudyRow, config: StudyConfig) -> Scaling | None:
     if deploy.rate_per_s is None:
         return None
     capacity = required_capacity(row, "deploy.rate_per_s")
-    scaling = Scaling(deploy.rate_per_s, capacity, deploy.autoscale, deploy.replicas, deploy.autoscale.start_s)
+    scaling = Scaling(
+        deploy.rate_per_s, capacity, deploy.autoscale, deploy.replicas, deploy.autoscale.start_s,
+        row.row.recommendation.rounds,
+    )  # fmt: skip
     if scaling.replicas_max < scaling.replicas:
         raise ConfigError(
             f"deploy.autoscale.replicas_max={scaling.replicas_max} is less than the {scaling.replicas} replicas that "
@@ -114,7 +129,7 @@ def scale_figures(scaling: Scaling | None) -> dict[str, str]:
         f"{scaling.replicas}: {scaling.rate_per_s:g} requests/s over {scaling.per_replica_per_s:.3g}, and at least "
     )
     figures = {
-        "capacity of one replica": capacity_in_words(scaling.capacity),
+        "capacity of one replica": f"{capacity_in_words(scaling.capacity)}, by {scaling.evidence}",
         "load of one replica": f"{scaling.per_replica_per_s:.3g} requests/s: {share} (deploy.autoscale.load_share)",
         "replicas": f"{needed}{scaling.replicas_min} (deploy.replicas)",
     }

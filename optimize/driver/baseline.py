@@ -13,7 +13,8 @@ from optimize.errors import EngineFailure, OptimizeError, TransientFault
 from optimize.evaluation.refusal import whole_reason
 from optimize.executor.base import Executor
 from optimize.load.pace import Pace
-from optimize.search.space import SearchSpace, flag_of
+from optimize.search.knobs import flag_of
+from optimize.search.space import SearchSpace
 from optimize.search.variables import PREFIX
 from optimize.study.lifecycle import with_space
 from optimize.study.trials import baseline_estimates, baseline_pace
@@ -63,6 +64,8 @@ class Baseline:
                 f"note: the baseline runs with {knob}={params[knob]} (baseline.{knob}) in place of vLLM's default; "
                 "gains are relative to that"
             )
+        if not self._space.allows(params):
+            progress.say("note: search_space.forbid forbids the baseline, which is measured all the same")
         study.set_user_attr(_OUTSIDE, outside)
         study.set_user_attr(_PARAMS, params)
         return params

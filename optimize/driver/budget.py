@@ -7,7 +7,8 @@ import time
 
 from optimize.config.schema import NOISE
 from optimize.driver.session import Session
-from optimize.search.stopping import LEAST_TRIALS, stopping_criterion
+from optimize.search.history import is_measured
+from optimize.search.stopping import LEAST_TRIALS, ScoredTrial, stopping_criterion
 from optimize.study.confirmation import first_reading
 from optimize.study.trials import budget_trials
 
@@ -36,22 +37,27 @@ class Budget:
             return self._gain_within_noise()
         return None
 
+    def is_last(self, running: int) -> bool:
+        """Whether the next trial is the last one, with this number of trials under way."""
+        return len(budget_trials(self._study)) + running == self._plan.config.study.trials
+
     def _gain_within_noise(self) -> str | None:
         recommendation = first_reading(self._study)
         if recommendation is None:
             return None
         scores = {c.number: recommendation.scores[c.number] for c in recommendation.considered if c.feasible}
-        trials, confirm = budget_trials(self._study), self._plan.config.confirm
+        trials = [
+            ScoredTrial(t.params, scores.get(t.number), t.constraints, is_measured(t))
+            for t in budget_trials(self._study)
+        ]
+        space, confirm, users = self._plan.space, self._plan.config.confirm, self._plan.users
         criterion = stopping_criterion(
-            self._plan.space.distributions,
-            [t.params for t in trials],
-            [scores.get(t.number) for t in trials],
-            confirm.rounds if confirm.candidates else 1,
-        )
+            space.distributions, trials, confirm.rounds if confirm.candidates else 1, space.canonical,
+            space.saturation(users) if users is not None else {},
+        )  # fmt: skip
         if not criterion.met:
             return None
-        gain, error = math.expm1(criterion.gain), math.expm1(criterion.standard_error)
         return (
-            f"more trials are expected to gain {gain:.1%} of the score, below the standard error of a confirmed gain "
-            f"({error:.1%}; search.until=noise)"
+            f"the chance that something is left to try which is better by more than a confirmation can tell "
+            f"({math.expm1(criterion.standard_error):.1%}) is {criterion.chance:.0%} (search.until=noise)"
         )

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from optimize.engine.flags import SAME_CODE
 from optimize.engine.startup import COMPILING, phases_in
+from optimize.search.knobs import flag_of
 from optimize.search.live_engine import CodeCosts, EngineAware, LiveEngine
-from optimize.search.space import flag_of
 from optimize.study.trial_attributes import NEW_ENGINE
 from optimize.study.trials import measured_trials
 

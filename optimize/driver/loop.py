@@ -22,8 +22,9 @@ from optimize.errors import OptimizeError
 from optimize.executor.base import Done, Executor
 from optimize.ledger import TrialRecord
 from optimize.outcome import ROLE, Completed, Evaluation, Failed, Infeasible, Role, State
-from optimize.study.confirmation import Confirmation
+from optimize.study.confirmation import Confirmation, first_reading
 from optimize.study.coordination import Coordinator
+from optimize.study.parsimony import queue_reduced
 from optimize.study.queue import RETRIES, enqueue, is_queued, requeue
 from optimize.study.trial_attributes import record_of
 from optimize.study.trials import UNSPENT, baseline_estimates, is_complete
@@ -96,22 +97,29 @@ class Loop:
             self._run_baseline()
         for line in filter(None, (self._baseline.slowness(), session.progress.outlook())):
             session.progress.say(line)
-        if session.earlier:
-            for line in queue_best(session.plan, self._study, session.earlier, self._baseline.params()):
-                session.progress.say(line)
+        for line in queue_best(session.plan, self._study, session.earlier, self._baseline.params()):
+            session.progress.say(line)
         session.progress.say(f"the search ends: {self._search()}")
         confirm, seed = session.plan.config.confirm, self._settings.seed
         Confirmation(self._study, confirm, seed, drain=self._confirm).run()
 
     def _search(self) -> str:
         """Run trials until the budget is spent; returns why the search ends."""
-        counting = (Role.BASELINE, Role.SEARCH)
         while True:
-            self._drain(lambda _: self._budget.spent(self._coordinator.running(*counting)) is None)
+            self._drain(lambda _: self._has_next())
             reason = self._budget.spent()
             if reason is not None and not self._coordinator.runs_elsewhere(Role.SEARCH):
                 return reason
             self._coordinator.pause()  # the rest of the budget is under way elsewhere, and may fail
+
+    def _has_next(self) -> bool:
+        """Whether the budget allows another trial; the last of it is the best point, reduced."""
+        running = self._coordinator.running(Role.BASELINE, Role.SEARCH)
+        if self._budget.spent(running) is not None:
+            return False
+        if self._budget.is_last(running) and (best := first_reading(self._study)) is not None:
+            queue_reduced(self._study, best.front, self._session.plan.space.canonical)
+        return True
 
     def _confirm(self, has_next: Callable[[int], bool]) -> None:
         self._drain(has_next, every_slot=True)

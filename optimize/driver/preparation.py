@@ -16,7 +16,7 @@ from optimize.evaluation.auto_level import is_auto
 from optimize.executor.base import Job
 from optimize.ledger import TrialRecord
 from optimize.outcome import ROLE, Infeasible, Role
-from optimize.search.space import QUANTIZATION
+from optimize.search.knobs import QUANTIZATION
 from optimize.study.trial_attributes import CONFIRMS, role_of
 from optimize.study.trials import (
     baseline_estimates,
@@ -95,9 +95,9 @@ class Preparation:
         return Job(config, record, self._futility(config, record), answers, hold, self._session.references, arrivals)
 
     def _futility(self, config: TrialConfig, record: TrialRecord) -> Futility | None:
-        """The figures against which a trial of the search may be cut short; None where it is measured in full."""
+        """The figures against which a trial's search for the capacity may be given up; None where nothing is."""
         plan, study = self._session.plan, self._session.study
-        if record.role is not Role.SEARCH or not plan.config.study.cut_short:
+        if record.role is not Role.SEARCH or not plan.config.load.capacity.search:
             return None
         rivals = [c for c in candidates(study) if c.feasible]
         directions = {name: objective.direction for name, objective in plan.objectives.items()}

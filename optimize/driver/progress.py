@@ -14,7 +14,7 @@ from rich.table import Table
 
 from optimize.driver.forecast import Forecast, about, clock_at
 from optimize.driver.heartbeat import Heartbeat
-from optimize.formatting import figure, shown_settings, terminal
+from optimize.formatting import figure, printable, shown_settings, terminal
 from optimize.ledger import TrialRecord
 from optimize.outcome import Role
 from optimize.study.status import update
@@ -83,9 +83,9 @@ class Progress:
             update(self._folder, done=self._forecast.done, total=self._forecast.trials, **news)
 
     def say(self, line: str) -> None:
-        """Print a line."""
+        """Print a line; what a server or a log says in it commands no terminal."""
         self._heartbeat.heard()
-        self._console.print(line, soft_wrap=True)
+        self._console.print(printable(line, keep="\n\t"), soft_wrap=True)
 
     def trial(self, record: TrialRecord) -> None:
         """Show the trial that begins."""

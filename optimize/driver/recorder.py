@@ -12,7 +12,7 @@ from optimize.driver.session import Session
 from optimize.errors import FailureKind
 from optimize.ledger import TrialRecord
 from optimize.outcome import Completed, Evaluation, Failed, Infeasible, Role, State
-from optimize.search.space import QUANTIZATION
+from optimize.search.knobs import QUANTIZATION
 from optimize.study.confirmation import first_reading
 from optimize.study.lifecycle import TAKEN
 from optimize.study.queue import tell_failed

@@ -29,7 +29,7 @@ def study_references(plan: Plan, study: optuna.Study, executor: Executor, progre
     if plan.reference != BASELINE:
         return None
     with locked(plan.folder / f"{_HASH}.lock"):  # another driver of the study may be asking
-        references = kept_references(plan) or _asked(executor, progress)
+        references = kept_references(plan) or _references(executor, progress)
         keep(plan, references)
     if agreed(study, _HASH, references.hash) != references.hash:
         progress.say(
@@ -53,7 +53,7 @@ def in_words(plan: Plan, references: References) -> str:
     return f"quality is {plan.signature['quality']}: {'; '.join(filter(None, parts))}"
 
 
-def _asked(executor: Executor, progress: Progress) -> References:
+def _references(executor: Executor, progress: Progress) -> References:
     progress.phase("asking the unquantized model for reference")
     return required(executor.references)
 

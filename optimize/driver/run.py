@@ -186,7 +186,7 @@ def _conclude(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) ->
 
 
 def _report(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) -> None:
-    from optimize.report.importance_tables import read_importance
+    from optimize.report.effects import read_effects
     from optimize.report.summary import conclude, pareto_by_pair, write
     from optimize.study.lifecycle import stored_studies
     from optimize.tracking.dashboard import show_study
@@ -194,9 +194,9 @@ def _report(plan: Plan, study: optuna.Study, tracker: Tracker, status: str) -> N
     tracker.catch_up()  # the report links every trial's run
     files, metrics, note = conclude(plan, study)
     try:
-        importance = plan.folder / "report" / "importance.json"
-        shares = read_importance(importance) if importance in files else None
-        page, figures = write(plan.config, study, stored_studies(plan.config.tracking.storage), shares, tracker.ledger)
+        path = plan.folder / "report" / "effects.json"
+        effects = read_effects(path) if path in files else None
+        page, figures = write(plan.config, study, stored_studies(plan.config.tracking.storage), effects, tracker.ledger)
         for line in tracker.ledger.damage.values():
             print(f"warning: {line}")
         print(f"report: {page}   compare: scripts/ui")

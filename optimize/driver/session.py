@@ -72,8 +72,8 @@ def tracked(
         agree: From the id of a parent run just created to the id that all drivers of the study use.
     """
     write_atomically(plan.folder / "config.yaml", config_yaml)
-    against = f"\n\nScores of answers are {plan.signature['quality']}." if "quality" in plan.signature else ""
-    info = make_info(plan, tags, glossary(plan.metrics, plan.objectives) + against)
+    basis = f"\n\nScores of answers are {plan.signature['quality']}." if "quality" in plan.signature else ""
+    info = make_info(plan, tags, glossary(plan.metrics, plan.objectives) + basis)
     info.write(plan.folder)
     tracker, status = Tracker(plan.config.tracking, Ledger(plan.folder), info, say, agree), FAILED
     with recorded(plan.folder):

@@ -12,21 +12,30 @@ from types import FrameType
 from optimize.errors import ConfigError
 from optimize.files import locked
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _OUTPUTS = (1, 2)
 """File descriptors of standard output and standard error."""
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise KeyboardInterrupt within, as Ctrl-C does; under nohup SIGHUP is left ignored."""
+    """SIGTERM and SIGHUP raise KeyboardInterrupt within, as Ctrl-C does; under nohup SIGHUP is left ignored.
+
+    Once a session is ending, further ones are ignored: raised in the midst of a lock that the first one is giving back,
+    an exception leaves it in disorder. Only Ctrl-C, by which a person insists, is raised again.
+    """
     terminals = [descriptor for descriptor in _OUTPUTS if os.isatty(descriptor)]
+    ending = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal ending
         if number == signal.SIGHUP:
             _silence(terminals)
-        raise KeyboardInterrupt
+        if not ending or number == signal.SIGINT:
+            ending = True
+            raise KeyboardInterrupt
 
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]
+    numbers = [n for n in _SIGNALS if signal.getsignal(n) != signal.SIG_IGN]
     previous = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield

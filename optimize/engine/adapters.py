@@ -66,7 +66,7 @@ def flags_for(adapters: Mapping[str, str]) -> dict[str, Any]:
     if not adapters:
         return {}
     rank = max(_rank(Path(path)) for path in adapters.values())
-    least = next((known for known in _RANKS if known >= rank), rank)
+    least = next((size for size in _RANKS if size >= rank), rank)
     modules = [
         json.dumps({"name": name, "path": path}) if "," in path else f"{name}={path}"
         for name, path in adapters.items()

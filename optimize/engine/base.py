@@ -115,7 +115,7 @@ class Endpoint:
     access: Access = Access()
     others: tuple[str, ...] = ()
 
-    def asked(self, row: int) -> str:
+    def model_of(self, row: int) -> str:
         """The model name of the requests with one prompt, which is always the same."""
         return (self.model, *self.others)[row % (1 + len(self.others))]
 

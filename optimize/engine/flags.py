@@ -10,13 +10,15 @@ import ast
 import importlib.metadata
 import importlib.util
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from optimize.engine.base import Flags
+from optimize.engine.flag_parts import check_part
 from optimize.engine.former_flags import GONE, RENAMED
 from optimize.errors import ConfigError
 
@@ -39,9 +41,28 @@ SAME_CODE = frozenset(
 )  # fmt: skip
 """Flags that vLLM 0.25 to 0.32 leaves out of the key of what it compiles: engines that differ in them share it."""
 _FILE_OF_FLAGS = "config"
+KNOBS = {"batch_size": "max_num_seqs", "workers": "api_server_count"}
+"""Knobs with names of their own -> the flag of vLLM that each sets."""
 _NEAR = 0.75  # a spelling below that has led to unrelated flags
 _JSON_LISTS = frozenset({"allowed_origins", "allowed_methods", "allowed_headers"})
 """Flags whose lists vLLM reads as JSON; other lists are written as separate values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """An environment with vLLM.
+
+    Attributes:
+        python: Its interpreter.
+        root: Folder of the package `vllm`.
+        distribution: Name of the build, of `DISTRIBUTIONS`.
+        version: Its release.
+    """
+
+    python: str
+    root: Path
+    distribution: str
+    version: str
 
 
 @cache
@@ -72,11 +93,11 @@ def vllm_distribution() -> tuple[str, str]:
 
 
 @cache
-def known_flags() -> frozenset[str]:
-    """Names, with underscores, of all flags that `vllm serve` of the installed release takes."""
+def known_flags(root: Path | None = None) -> frozenset[str]:
+    """Names, with underscores, of all flags that `vllm serve` of the installed release takes, or of that in `root`."""
     names: set[str] = set()
     for source in _SOURCES:
-        path = vllm_root() / source
+        path = (root or vllm_root()) / source
         if path.exists():
             names |= _flags_in(ast.parse(path.read_text(encoding="utf-8")))
     return frozenset(name for name in names if not name.startswith("_"))
@@ -99,9 +120,20 @@ def _flags_in(tree: ast.Module) -> set[str]:
     return names
 
 
-def check_flags(names: Iterable[str]) -> None:
-    """Raise ConfigError for the first name that the installed vLLM does not have, or that this project sets itself."""
-    for name in names:
+def check_flags(names: Iterable[str], other: Installation | None = None) -> None:
+    """Refuse names that vLLM does not have, or that this project sets itself.
+
+    Args:
+        names: The names; after a dot, of a part of a flag that takes JSON.
+        other: The environment that has vLLM; None for this one.
+
+    Raises:
+        ConfigError: the first of them.
+    """
+    root = vllm_root() if other is None else other.root
+    flags = known_flags(root)
+    version = vllm_distribution()[1] if other is None else other.version
+    for name, _, part in (name.partition(".") for name in names):
         if name in OWNED:
             raise ConfigError(f"flag {name!r} is set by this project itself: remove it from the configuration")
         if name == _FILE_OF_FLAGS:
@@ -109,16 +141,20 @@ def check_flags(names: Iterable[str]) -> None:
                 f"flag {name!r} hides flags in a file, and vLLM ignores it in the form --{name}=FILE: write each as a "
                 "flag of its own, e.g. +engine.flags.max_num_seqs=64"
             )
-        if name not in known_flags():
-            raise ConfigError(_refusal(name))
+        if name not in flags:
+            raise ConfigError(_refusal(name, flags, f"vLLM {version}"))
+        if part:
+            check_part(name, part, root)
 
 
-def _refusal(name: str) -> str:
+def _refusal(name: str, flags: Collection[str], release: str) -> str:
     """Why a name is no flag, and the name that means the same."""
-    plain, known, release = name.lstrip("-").replace("-", "_"), known_flags(), f"vLLM {vllm_distribution()[1]}"
-    if plain in known:
+    plain = name.lstrip("-").replace("-", "_")
+    if plain in flags:
         return f"flag {name!r} is written with underscores: {plain}"
-    if plain.startswith("no_") and plain[3:] in known:
+    if plain in KNOBS:
+        return f"{name!r} is a knob of this project: as a flag of vLLM it is {KNOBS[plain]}"
+    if plain.startswith("no_") and plain[3:] in flags:
         return f"flag {name!r} is written as a value: {plain[3:]}=false"
     if plain in RENAMED:
         return f"{release} has no flag {name!r} any more: it is {RENAMED[plain]} now"
@@ -126,17 +162,17 @@ def _refusal(name: str) -> str:
         return f"{release} has no flag {name!r} any more: {GONE[plain]}"
     return (
         f"unknown knob {name!r}: it is neither a knob of this project, nor a request field, nor a flag of {release}; "
-        f"{_nearest(plain)}"
+        f"{_nearest(plain, flags)}"
     )
 
 
-def _nearest(name: str) -> str:
+def _nearest(name: str, flags: Collection[str]) -> str:
     """The flag that a misspelt name stands for; one that says the opposite is never offered as the same."""
     for prefix, other in (("disable_", "enable_"), ("enable_", "disable_")):
         opposite = other + name.removeprefix(prefix)
-        if name.startswith(prefix) and opposite in known_flags():
+        if name.startswith(prefix) and opposite in flags:
             return f"its opposite is {opposite!r}"
-    near = get_close_matches(name, sorted(known_flags()), n=1, cutoff=_NEAR)
+    near = get_close_matches(name, sorted([*flags, *KNOBS]), n=1, cutoff=_NEAR)
     return f"did you mean {near[0]!r}?" if near else "its flags are those of `vllm serve --help=all`, with underscores"
 
 

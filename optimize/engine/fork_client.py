@@ -38,12 +38,13 @@ class ForkClient:
 
     Args:
         env: Environment in which vLLM is imported; it must hold the settings that vLLM reads at import time.
+        python: Interpreter of the environment that has vLLM; None for this one.
     """
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], python: str | None = None) -> None:
         end_leftovers()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "optimize.engine.fork_server"],
+            [python or sys.executable, "-m", "optimize.engine.fork_server"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             env={**env, "TORCHINDUCTOR_COMPILE_THREADS": "1", MARK: uuid.uuid4().hex}, text=True,
             process_group=0,  # not a session of its own: see `optimize.engine.priority`

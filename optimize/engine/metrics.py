@@ -12,7 +12,8 @@ _GAUGES = {
 _COUNTERS = {
     "vllm:num_preemptions_total": "preemptions", "vllm:generation_tokens_total": "generated_tokens",
     "vllm:prefix_cache_queries_total": "prefix_cache_queries", "vllm:prefix_cache_hits_total": "prefix_cache_hits",
-    "vllm:spec_decode_num_draft_tokens_total": "draft_tokens",  # there with speculative decoding alone
+    "vllm:spec_decode_num_drafts_total": "drafts",  # these three are there with speculative decoding alone
+    "vllm:spec_decode_num_draft_tokens_total": "draft_tokens",
     "vllm:spec_decode_num_accepted_tokens_total": "accepted_tokens",
 }  # fmt: skip
 _SAMPLED = tuple([*_GAUGES, *_COUNTERS])

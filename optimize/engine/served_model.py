@@ -81,7 +81,7 @@ def _require_answer(
     if status in _ABSENT:
         serves = f"; it lists others: {closest(name, listed)}" if listed else ""
         raise ConfigError(
-            f"engine.model={name!r} is not served at {_shown(endpoint)} (HTTP {status}: {_said(answers[0])}){serves}"
+            f"engine.model={name!r} is not served at {_shown(endpoint)} (HTTP {status}: {_cause(answers[0])}){serves}"
         )
 
 
@@ -99,7 +99,7 @@ def _unlisted(endpoint: Endpoint, listing: httpx.Response, key_variable: str) ->
     path, way = endpoint.path("/models"), _way(endpoint.base_url)
     return (
         f"engine.base_url={_shown(endpoint)} does not answer {path}{way} with a list of models "
-        f"(HTTP {listing.status_code}: {_said(listing)}): name the model, engine.model=NAME, or check the address"
+        f"(HTTP {listing.status_code}: {_cause(listing)}): name the model, engine.model=NAME, or check the address"
     )
 
 
@@ -121,7 +121,7 @@ def _shown(endpoint: Endpoint) -> str:
     return redacted(f"{endpoint.base_url}{endpoint.access.api_path}")
 
 
-def _said(answer: httpx.Response) -> str:
+def _cause(answer: httpx.Response) -> str:
     if answer.is_redirect:
         return f"moved to {redacted(answer.headers.get('Location', 'nowhere'))}"
     return one_line(ValueError(answer.text or answer.reason_phrase), 200)

@@ -10,6 +10,7 @@ import ast
 import json
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,12 +77,22 @@ def _functions(tree: ast.Module) -> Iterator[str]:
             yield from (f"{node.name}.{item.name}" for item in node.body if isinstance(item, ast.FunctionDef))
 
 
+def _has(facts: Outline, file: str, kind: str, item: str) -> bool:
+    return item in facts.get(file, {}).get(kind, [])
+
+
+def starts(facts: Outline) -> bool:
+    """Whether `optimize.engine.serve` can start a server of a vLLM with this outline, be it warm or cold."""
+    has = partial(_has, facts)
+    return has("entrypoints/cli/serve.py", "functions", "ServeSubcommand.cmd") and any(
+        has(file, "functions", "make_arg_parser") and has(file, "functions", "validate_parsed_serve_args")
+        for file in _CLI_ARGS
+    )
+
+
 def problems(facts: Outline) -> list[str]:
     """Expectations of the fork server that a vLLM with this outline does not meet."""
-
-    def has(file: str, kind: str, item: str) -> bool:
-        return item in facts.get(file, {}).get(kind, [])
-
+    has = partial(_has, facts)
     expectations: dict[str, Any] = {
         "v1/utils.py spawns API servers through its own `multiprocessing`": (
             has("v1/utils.py", "imports", "multiprocessing") and has("v1/utils.py", "start_methods", "'spawn'")

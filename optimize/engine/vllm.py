@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from optimize.checkpoint import hub_commit
 from optimize.engine.adapters import MODEL, asked_names
 from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.command_line import by_reference, out_of_sight, shell_line
-from optimize.engine.flags import CPU_BUILD, check_flags, to_arguments, vllm_distribution, vllm_root
+from optimize.engine.flags import CPU_BUILD, Installation, check_flags, to_arguments, vllm_distribution, vllm_root
 from optimize.engine.fork_client import ForkClient
 from optimize.engine.gate import KEY
+from optimize.engine.installation import installation, path_to_this_package
 from optimize.engine.priority import CLIENT_LEAD, clients_are_raised, give_way
 from optimize.engine.process import ColdTree, ProcessTree, free_port
 from optimize.engine.proxies import with_direct_loopback
@@ -25,7 +27,6 @@ from optimize.engine.toolkit import compilers
 from optimize.engine.vllm_engine import VllmEngine
 from optimize.entries import claim
 from optimize.errors import ConfigError, EngineFailure, FailureKind, OptimizeError
-from optimize.files import python_path
 from optimize.hardware import visibility
 
 _log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class VllmLauncher:
             the clients may be raised instead, and their distance elsewhere: see `optimize.engine.priority`.
         model: The LoRA adapter that requests ask for, or several in turn; "base" is the model itself. None asks for all
             adapters that the flags name.
+        python: Interpreter of another environment that has vLLM, of another release perhaps; None for this one.
     """
 
     flags: dict[str, Any] = field(default_factory=dict)
@@ -68,6 +70,7 @@ class VllmLauncher:
     start: str = "auto"
     niceness: int | str = "auto"
     model: str | list[str] | None = None
+    python: str | None = None
     request_knobs_only: bool = field(default=False, init=False)
     _development: bool = field(default=True, init=False, repr=False)
     _cached_tokens: bool = field(default=False, init=False, repr=False)
@@ -88,11 +91,26 @@ class VllmLauncher:
         return launcher
 
     def preflight(self, flag_names: Sequence[str]) -> None:
-        vllm_root()
-        check_flags([*self.flags, *flag_names])
+        if self.python is None:
+            vllm_root()
+        check_flags([*self.flags, *flag_names], self._other)
 
     def version(self) -> str:
-        return " ".join(vllm_distribution())
+        return " ".join(self._distribution())
+
+    @property
+    def _other(self) -> Installation | None:
+        """The other environment that engines run in; None for this one."""
+        return None if self.python is None else installation(self.python, "engine.python")
+
+    @property
+    def _python(self) -> str:
+        """The interpreter that engines run in."""
+        return sys.executable if (other := self._other) is None else other.python
+
+    def _distribution(self) -> tuple[str, str]:
+        """(distribution, version) of the vLLM that engines run."""
+        return vllm_distribution() if (other := self._other) is None else (other.distribution, other.version)
 
     def deploy_command(self, config: EngineConfig) -> str:
         flags, env = self._settings(config)
@@ -100,8 +118,13 @@ class VllmLauncher:
         return shell_line(variables, ["vllm", "serve", config.checkpoint, "--host=127.0.0.1", *arguments])
 
     def _settings(self, config: EngineConfig) -> tuple[dict[str, Any], dict[str, str]]:
-        """Flags and variables of an engine; a Hugging Face token becomes a variable, as command lines are public."""
+        """Flags and variables of an engine, which loads the revision that was hashed, wherever its branch has gone.
+
+        A Hugging Face token becomes a variable, as command lines are public.
+        """
         flags, env = {**self.flags, **dict(config.flags)}, self._variables(config)
+        if commit := hub_commit(config.checkpoint, flags.get("revision")):
+            flags["revision"] = commit
         token = flags.pop("hf_token", None)
         return flags, env if token is None else {**env, "HF_TOKEN": str(token)}
 
@@ -168,7 +191,7 @@ class VllmLauncher:
             self._imported_with = config.env
 
     def _import_vllm(self, variables: Mapping[str, str]) -> ForkClient:
-        return ForkClient(self._environment("", env=variables))
+        return ForkClient(self._environment("", env=variables), self._python)
 
     def _forks(self) -> bool:
         if self._fork_client is None:
@@ -224,7 +247,7 @@ class VllmLauncher:
         if client is not None:
             return client.start(arguments, env, log_path, self.stop_grace_s)
         shown, hidden = out_of_sight(arguments)
-        command = [sys.executable, "-m", "optimize.engine.serve", *shown]
+        command = [self._python, "-m", "optimize.engine.serve", *shown]
         # As the command `vllm serve` does: where composing a configuration has touched CUDA, a fork could not use it.
         return ColdTree(command, {_START_METHOD: "spawn", **env, **hidden}, log_path, self.stop_grace_s)
 
@@ -235,15 +258,15 @@ class VllmLauncher:
         own = {
             "VLLM_NO_USAGE_STATS": "1",
             "VLLM_ENGINE_READY_TIMEOUT_S": str(_NO_LIMIT_S),
-            "PYTHONPATH": python_path(),
+            "PYTHONPATH": path_to_this_package(self.python),
             **_WITHOUT_THREADS,
             **visibility(),
-            **compilers(inherited),
+            **self._compilers(inherited),
         }
         if cgroups:
             own[_CGROUPS] = os.pathsep.join(cgroups)
         if self.compile_cache is not None:
-            own |= _compiled_in(Path(self.compile_cache))
+            own |= _compiled_in(Path(self.compile_cache), *self._distribution())
         variables = {k: str(v) for k, v in (self.env if env is None else env).items()}
         whole = with_direct_loopback({**inherited, **own, **variables, KEY: api_key})
         for name in _GATED:
@@ -251,15 +274,18 @@ class VllmLauncher:
         # /collective_rpc and /reset_prefix_cache: see `optimize.engine.gate` for who may use them.
         return {**whole, _DEVELOPMENT: "1"} if self._development else whole
 
+    def _compilers(self, inherited: Mapping[str, str]) -> dict[str, str]:
+        other = self._other
+        return compilers(inherited) if other is None else compilers(inherited, other.root.parent, other.python)
 
-def _compiled_in(cache: Path) -> dict[str, str]:
+
+def _compiled_in(cache: Path, name: str, version: str) -> dict[str, str]:
     """Variables that have every engine of this release keep what it compiles in one entry of the cache, and find it.
 
     vLLM puts graphs into its own folder, and its compilers' folders into that one. Its CPU build saves whole models
     that it then cannot load ("'function' object has no attribute 'finalize_loading'", 0.32), so that it compiles at
     every start; without them, torch's own cache, which goes by content, serves.
     """
-    name, version = vllm_distribution()
     entry = str(claim(cache.resolve() / f"{name}-{version}"))
     folders = {"VLLM_CACHE_ROOT": entry, "TORCHINDUCTOR_CACHE_DIR": entry, "TRITON_CACHE_DIR": f"{entry}/triton"}
     return {**folders, "VLLM_USE_AOT_COMPILE": "0"} if name == CPU_BUILD else folders

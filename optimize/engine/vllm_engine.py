@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -93,7 +94,8 @@ class VllmEngine:
         )
 
     def _healthy(self) -> bool:
-        if listener_uid(self._port) != os.getuid():
+        # Whether anybody listens is known at once; who it is takes milliseconds, which the engine that starts lacks.
+        if not _is_open(self._port) or listener_uid(self._port) != os.getuid():
             return False  # whoever read the port on the command line and took it first must not be sent the key
         try:
             return self._http.get("/health", timeout=_HEALTH_TIMEOUT_S).status_code == 200
@@ -172,6 +174,13 @@ class VllmEngine:
     def stop(self) -> None:
         self._http.close()
         self._tree.stop()
+
+
+def _is_open(port: int) -> bool:
+    """Whether a program listens on a port of 127.0.0.1."""
+    with socket.socket() as probe:
+        probe.settimeout(_HEALTH_TIMEOUT_S)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def listener_uid(port: int) -> int | None:

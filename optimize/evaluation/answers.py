@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from objectives import RequestRecord
 from optimize.engine.base import TrialConfig
 from optimize.ledger import Ledger, TrialRecord
 from optimize.outcome import State
-from optimize.redaction import hidden_flags
+from optimize.redaction import hidden_flags, masked
 
 WITHOUT_EFFECT = frozenset({
     "api_server_count", "async_scheduling", "block_size", "data_parallel_size", "enable_chunked_prefill",
@@ -22,12 +22,31 @@ WITHOUT_EFFECT = frozenset({
 """vLLM flags that decide when and where an answer is computed, not its text. Any other flag may change answers."""
 
 
+_WITHOUT_EFFECT_VARIABLES = frozenset({"VLLM_CPU_KVCACHE_SPACE"})  # as the flag kv_cache_memory_bytes
+
+
 def answers_key(config: TrialConfig) -> str:
     """Key of everything that the answers of a configuration depend on."""
     flags = {name: value for name, value in hidden_flags(config.engine.flags) if name not in WITHOUT_EFFECT}
     flags |= {f"env.{name}": value for name, value in config.engine.env}
     request = [config.request.beam_size, list(config.request.fields)]
     return json.dumps([config.engine.checkpoint, flags, request], sort_keys=True, default=str)
+
+
+def engine_settings(key: str, engine: Mapping[str, Any]) -> dict[str, Any]:
+    """Flags and variables that the answers of a configuration depend on: its own, and those of all engines of a study.
+
+    A cache that studies share needs both; within a study, the key tells configurations apart.
+
+    Args:
+        key: Key of the configuration's answers; see `answers_key`.
+        engine: `engine` of the study's configuration.
+    """
+    flags = {n: v for n, v in hidden_flags((engine.get("flags") or {}).items()) if n not in WITHOUT_EFFECT}
+    variables = {n: v for n, v in (engine.get("env") or {}).items() if n not in _WITHOUT_EFFECT_VARIABLES}
+    shared = flags | {f"env.{name}": str(value) for name, value in masked(variables).items()}
+    _, own, _ = json.loads(key)
+    return {**shared, **own}
 
 
 class AnswerStore(Protocol):

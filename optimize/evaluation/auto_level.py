@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from optimize.capacity import Capacity, Kind, Unit
 from optimize.capacity.estimator import estimate
@@ -24,6 +25,21 @@ from optimize.plan import Plan
 LEVEL = "load_level"
 """Part of the signature that names the level which `auto` came to."""
 _DIGITS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What `auto` comes to.
+
+    Attributes:
+        value: Requests per second, or users.
+        words: What it is and where it comes from, in one line.
+        capacity: What it is a share of; None where it was set beforehand (`load.capacity.otherwise`).
+    """
+
+    value: float
+    words: str
+    capacity: Capacity | None = None
 
 
 def is_auto(plan: Plan) -> bool:
@@ -91,6 +107,29 @@ def level_from(plan: Plan, capacity: Capacity) -> float:
     return float(f"{level:.{_DIGITS}g}")
 
 
+def level_of(plan: Plan, capacity: Callable[[], Capacity]) -> Level:
+    """The level that `auto` comes to.
+
+    Args:
+        plan: The study's parts.
+        capacity: Finds what vLLM's defaults carry.
+
+    Raises:
+        ConfigError, OptimizeError: as `required` and `level_from`, where `load.capacity.otherwise` gives no level, or
+            asking once more may help.
+    """
+    otherwise = plan.config.load.capacity.otherwise
+    try:
+        measured = required(plan, capacity)
+        level = level_from(plan, measured)
+    except OptimizeError as error:
+        is_final = isinstance(error, ConfigError) or isinstance(error.__cause__, EngineFailure)
+        if otherwise is None or not is_final:
+            raise
+        return Level(otherwise, f"load: {otherwise:g} {_unit(plan)}, as load.capacity.otherwise says; {error}")
+    return Level(level, in_words(plan, measured, level), measured)
+
+
 def required(plan: Plan, capacity: Callable[[], Capacity]) -> Capacity:
     """A capacity without which there is no load.
 
@@ -127,14 +166,13 @@ def at_own_level(
     """The plan at the level of its load, which is found here where it is `auto`; for what is measured without a study.
 
     Raises:
-        ConfigError, OptimizeError: as `required` and `level_from`.
+        ConfigError, OptimizeError: as `level_of`.
     """
     if not is_auto(plan):
         return plan
-    capacity = required(plan, lambda: ask(plan, reference_config(plan), pool, clients, phase))
-    level = level_from(plan, capacity)
-    say(in_words(plan, capacity, level))
-    return at(plan, level)
+    level = level_of(plan, lambda: ask(plan, reference_config(plan), pool, clients, phase))
+    say(level.words)
+    return at(plan, level.value)
 
 
 def _unit(plan: Plan) -> str:

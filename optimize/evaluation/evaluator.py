@@ -16,7 +16,7 @@ from optimize.engine.startup import keyed
 from optimize.errors import EngineFailure, OptimizeError, TransientFault
 from optimize.evaluation.answers import AnswerStore, answers_key
 from optimize.evaluation.capacity import CapacityMeasurement, GuardedProber, seed_of
-from optimize.evaluation.closing import hopeless, precise
+from optimize.evaluation.closing import precise
 from optimize.evaluation.data_type import data_type_of
 from optimize.evaluation.engine_scores import engine_scores
 from optimize.evaluation.estimates import estimate_all
@@ -34,7 +34,7 @@ from optimize.load.clients import Clients
 from optimize.load.clock import Clock, MonotonicClock
 from optimize.load.generator import LoadControl, LoadResult, Traffic, run_load
 from optimize.load.prober import LiveProber, ProbeLoad
-from optimize.load.window import Glimpse, Hopeless
+from optimize.load.window import Glimpse
 from optimize.outcome import Completed, Evaluation, Failed, Outcome
 from optimize.plan import Plan
 
@@ -83,7 +83,8 @@ class Evaluator:
             config: The configuration.
             record: The trial's record, which is not changed: its number, and what it confirms.
             hold: Called before the load; from then on nothing of ours may run in the background.
-            futility: Closes the window early where the trial cannot matter any more; None measures it in full.
+            futility: Ends a search for the capacity early where the trial cannot matter any more; None searches to the
+                end.
 
         Raises:
             OptimizeError: a user's metric cannot score an answer.
@@ -195,8 +196,7 @@ class Evaluator:
                 self._control(task, lease, telemetry),
                 give_up_s=task.give_up_s(self.plan.limits),
                 precise=precise(self.plan, lambda glimpse: self._glimpsed(config, glimpse)),
-                hopeless=self._hopeless(task, engine, telemetry),
-            )  # fmt: skip
+            )
             began = self.clock.now()
             try:
                 result = run_load(self.clients, engine, traffic, control)
@@ -287,14 +287,3 @@ class Evaluator:
 
     def _glimpsed(self, config: TrialConfig, glimpse: Glimpse) -> Measurement:
         return self._measurement(config, glimpse.records, glimpse.start_s, glimpse.end_s)
-
-    def _hopeless(self, task: Task, engine: Engine, telemetry: Sampler) -> Hopeless:
-        if task.futility is None:
-            return lambda _: None
-        memory = engine.memory()
-
-        def measured(glimpse: Glimpse) -> Measurement:
-            series = telemetry.series(glimpse.began_at)
-            return replace(self._glimpsed(task.config, glimpse), series=series, memory=memory)
-
-        return hopeless(task.futility, self.plan, measured)

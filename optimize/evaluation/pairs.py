@@ -14,43 +14,45 @@ from optimize.plan import Plan
 
 
 def paired_with_baseline(
-    ours: Measurement, baseline: bool, answers: AnswerStore, plan: Plan, references: References | None = None
+    measurement: Measurement, baseline: bool, answers: AnswerStore, plan: Plan, references: References | None = None
 ) -> dict[str, Any]:
     """Metric -> `Paired` with the study's baseline as a dictionary, on the rows that both answered.
 
     Args:
-        ours: The measurement.
+        measurement: The measurement.
         baseline: Whether it is the baseline's own.
-        answers: The study's answers so far, those of `ours` included.
+        answers: The study's answers so far, those of `measurement` included.
         plan: The metrics.
-        references: The unquantized model's answers where `ours` is scored against them: its further answers then take
-            the place of the baseline's.
+        references: The unquantized model's answers where `measurement` is scored against them: its further answers then
+            take the place of the baseline's.
     """
     scores = {name: m for name, m in plan.metrics.items() if isinstance(m, SegmentScore)}
     compared = (
         {}
         if references is None
-        else {name: beyond_noise(m, ours, references) for name, m in scores_of(plan.metrics).items()}
+        else {name: beyond_noise(m, measurement, references) for name, m in scores_of(plan.metrics).items()}
     )
-    theirs = ours if baseline else _of_baseline(ours, answers, plan)
-    others = {} if theirs is None else {n: m.paired(ours, theirs) for n, m in scores.items() if n not in compared}
+    defaults = measurement if baseline else _of_baseline(measurement, answers, plan)
+    others = (
+        {} if defaults is None else {n: m.paired(measurement, defaults) for n, m in scores.items() if n not in compared}
+    )
     return {name: paired.to_dict() for name, paired in {**compared, **others}.items() if paired is not None}
 
 
-def beyond_noise(score: SegmentScore, ours: Measurement, references: References) -> Paired | None:
-    """Our score against that of the further answers of the model that gave the reference.
+def beyond_noise(score: SegmentScore, measurement: Measurement, references: References) -> Paired | None:
+    """The score against that of the further answers of the model that gave the reference.
 
     These differ from the reference by noise alone, so the difference is what goes beyond noise. It counts as none where
     it is no larger than what the noise floor itself is uncertain by.
     """
-    paired, floor = score.paired(ours, *references.repeats), score.floor(references.repeats)
+    paired, floor = score.paired(measurement, *references.repeats), score.floor(references.repeats)
     if paired is None or floor is None:
         return paired
     return dataclasses.replace(paired, tolerance=max(floor.value - floor.low, floor.high - floor.value))
 
 
-def _of_baseline(ours: Measurement, answers: AnswerStore, plan: Plan) -> Measurement | None:
+def _of_baseline(measurement: Measurement, answers: AnswerStore, plan: Plan) -> Measurement | None:
     if answers.baseline is None:
         return None
-    texts, scores = answers.of(answers.baseline), engine_scores(answers.baseline, plan, ours.references)
-    return Measurement([], 0, 0, ours.references, answers=texts, **scores)
+    texts, scores = answers.of(answers.baseline), engine_scores(answers.baseline, plan, measurement.references)
+    return Measurement([], 0, 0, measurement.references, answers=texts, **scores)

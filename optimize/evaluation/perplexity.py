@@ -23,6 +23,7 @@ from optimize.engine.base import Endpoint, Engine
 from optimize.engine.http_client import client_of
 from optimize.entries import claim, read_kept
 from optimize.errors import TransientFault
+from optimize.evaluation.answers import engine_settings
 from optimize.files import write_atomically
 from optimize.plan import Plan, content_of
 from optimize.workload.workload import Prompt
@@ -64,8 +65,9 @@ def logprobs_of(answers_key: str, plan: Plan, references: Mapping[int, str], eng
 
 
 def _cache_entry(answers_key: str, plan: Plan, rows: int, scored: Mapping[int, str]) -> Path:
-    checkpoint, flags, _ = json.loads(answers_key)  # decoding plays no part
-    parts = [content_of(plan, checkpoint), flags, plan.workload.hash, rows, plan.launcher.version()]
+    checkpoint, *_ = json.loads(answers_key)
+    settings = engine_settings(answers_key, plan.config.engine)  # decoding plays no part
+    parts = [content_of(plan, checkpoint), settings, plan.workload.hash, rows, plan.launcher.version()]
     if plan.reference == BASELINE:  # the unquantized model's answers, which the workload's hash does not cover
         parts.append(sorted(scored.items()))
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
@@ -104,7 +106,9 @@ def score_references(
         client_of(endpoint, _TIMEOUT_S) as http,
         ThreadPoolExecutor(_TOGETHER) as threads,
     ):
-        scorers = [_Scorer(http, replace(endpoint, model=endpoint.asked(row))) for row in rows or range(len(prompts))]
+        scorers = [
+            _Scorer(http, replace(endpoint, model=endpoint.model_of(row))) for row in rows or range(len(prompts))
+        ]
         scores = list(threads.map(_Scorer.score, scorers, prompts, references))
     return {row: score for row, score in enumerate(scores) if score is not None}
 

@@ -23,7 +23,7 @@ from optimize.engine.base import Engine, RequestConfig, TrialConfig
 from optimize.engine.pool import EnginePool
 from optimize.entries import claim, read_kept
 from optimize.errors import EngineFailure, FailureKind, OptimizeError, TransientFault
-from optimize.evaluation.answers import answers_key
+from optimize.evaluation.answers import answers_key, engine_settings
 from optimize.evaluation.refusal import whole_reason
 from optimize.files import write_atomically
 from optimize.load.arrivals import ClosedLoop
@@ -34,7 +34,7 @@ from optimize.load.pace import Effort, Limits
 from optimize.load.refusals import fault_of, refusal
 from optimize.load.window import Silence
 from optimize.plan import Plan, content_of
-from optimize.search.space import QUANTIZATION
+from optimize.search.knobs import QUANTIZATION
 
 FILE = "references.json"
 _PUBLISHED, _USERS, _WATCH_S, _LEAST = "published", 8, 0.05, 2
@@ -109,8 +109,8 @@ def kept_references(plan: Plan) -> References | None:
     What the study's folder holds comes first: a study is never scored against two sets of references.
     """
     for path in (plan.folder / FILE, *_cached(plan)):
-        if (kept := References.from_raw(read_kept(path))) is not None:
-            return kept
+        if (references := References.from_raw(read_kept(path))) is not None:
+            return references
     return None
 
 
@@ -128,11 +128,12 @@ def _cached(plan: Plan) -> list[Path]:
     """Where the cache keeps them; nowhere for an endpoint of somebody else, which may serve another model next time."""
     if plan.launcher.request_knobs_only:
         return []
-    _, flags, request = json.loads(answers_key(reference_config(plan)))
+    answers = answers_key(reference_config(plan))
+    settings, (*_, request) = engine_settings(answers, plan.config.engine), json.loads(answers)
     quality, workload = plan.config.quality, plan.workload
     model = content_of(plan, plan.config.model.path)
     parts = [
-        model, flags, request, workload.hash, _users(plan), plan.config.study.seed,
+        model, settings, request, workload.hash, _users(plan), plan.config.study.seed,
         quality.prompts, quality.floor_runs, plan.launcher.version(), plan.signature.get("machine", ""),
     ]  # fmt: skip
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

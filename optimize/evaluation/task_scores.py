@@ -17,6 +17,7 @@ from optimize.engine.base import Endpoint, Engine
 from optimize.engine.http_client import client_of
 from optimize.entries import claim, read_kept
 from optimize.errors import TransientFault
+from optimize.evaluation.answers import engine_settings
 from optimize.files import write_atomically
 from optimize.harness.process import HarnessError, evaluate, served_by
 from optimize.plan import Plan, content_of
@@ -48,9 +49,9 @@ def task_scores_of(answers_key: str, plan: Plan, engine: Engine | None = None) -
 def _scores_of(accuracy: Accuracy, answers_key: str, plan: Plan, engine: Engine | None) -> Scores | None:
     # An endpoint that somebody else runs may serve another model next time.
     cached = None if plan.launcher.request_knobs_only else _cache_entry(accuracy, answers_key, plan)
-    kept: Scores | None = None if cached is None else read_kept(cached / _FILE)
-    if kept is not None or engine is None:
-        return kept
+    earlier: Scores | None = None if cached is None else read_kept(cached / _FILE)
+    if earlier is not None or engine is None:
+        return earlier
     scores = _ask(accuracy, engine, plan.config.model.path)
     if cached is not None:
         write_atomically(claim(cached) / _FILE, json.dumps(scores))
@@ -58,10 +59,9 @@ def _scores_of(accuracy: Accuracy, answers_key: str, plan: Plan, engine: Engine 
 
 
 def _cache_entry(accuracy: Accuracy, answers_key: str, plan: Plan) -> Path:
-    checkpoint, flags, _ = json.loads(
-        answers_key
-    )  # the harness asks in its own way: the study's decoding plays no part
-    parts = [content_of(plan, checkpoint), flags, accuracy.key, plan.signature.get("tasks"), plan.launcher.version()]
+    checkpoint, *_ = json.loads(answers_key)
+    settings = engine_settings(answers_key, plan.config.engine)  # decoding is the harness's own
+    parts = [content_of(plan, checkpoint), settings, accuracy.key, plan.signature.get("tasks"), plan.launcher.version()]
     key = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
     return Path(plan.config.cache_dir) / "accuracy" / key
 

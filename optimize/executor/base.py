@@ -30,7 +30,7 @@ class Job:
     Attributes:
         config: The configuration, resolved.
         record: Its record so far.
-        futility: Figures against which it may be cut short; None measures it in full.
+        futility: Figures against which its search for the capacity may be given up; None searches to the end.
         answers: Earlier answers of the study by the same model and decoding, and those of the baseline.
         hold: Called before the load by an executor of one engine: from then on nothing may run in the background.
         references: The unquantized model's own answers, where these are what answers are scored against.

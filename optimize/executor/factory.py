@@ -11,9 +11,10 @@ from pathlib import Path
 from optimize.config.schema import StudyConfig, Tracking
 from optimize.errors import ConfigError
 from optimize.executor.base import Executor
-from optimize.executor.fleet import Fleet, FleetSpec, Transport
+from optimize.executor.fleet import Fleet, FleetSpec
 from optimize.executor.inline import Inline
 from optimize.executor.placement import SPREADING, Place, cpu_places, gpu_places, read_cpus
+from optimize.executor.transport import Transport
 from optimize.executor.worker import WorkerSpec
 from optimize.files import replacing
 from optimize.ledger import Ledger, TrialRecord

@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from optimize.capacity import Capacity
 from optimize.engine.base import EngineConfig, TrialConfig
@@ -16,6 +16,7 @@ from optimize.errors import ConfigError, EngineFailure, OptimizeError, Transient
 from optimize.evaluation.references import References
 from optimize.executor.base import Done, Job, nothing
 from optimize.executor.concurrency import ConcurrencyLimit
+from optimize.executor.transport import Transport
 from optimize.executor.worker import (
     ALIKE,
     Answer,
@@ -36,25 +37,6 @@ from optimize.outcome import Evaluation, Failed, Infeasible
 _STARTS_MAX = 3
 """Failed starts of a worker in a row before its slot is given up."""
 Store = Callable[[TrialRecord, Mapping[str, bytes]], None]
-
-
-class Transport(Protocol):
-    """Starts workers, and exchanges messages with them."""
-
-    def start(self, slot: int) -> None:
-        """Begin to start the worker of a slot; its first message is Ready, Rejected or Lost."""
-
-    def send(self, slot: int, method: str, *arguments: Any) -> None:
-        """Send a worker a request, which it answers with one message."""
-
-    def wait(self, timeout_s: float | None) -> list[tuple[int, Message]]:
-        """(slot, message) pairs since the last call; empty if none came in time."""
-
-    def stop(self, slot: int) -> None:
-        """End a worker and its engine, busy or not."""
-
-    def close(self) -> None:
-        """End all workers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,29 +115,29 @@ class Fleet:
         self._give(slot, job)
 
     def effective(self, config: EngineConfig, names: Sequence[str]) -> dict[str, Any]:
-        answer = self._asked("effective", config, names)
+        answer = self._answer("effective", config, names)
         assert isinstance(answer, Effective)
         return dict(answer.values)
 
     def refusals(self, engines: Mapping[str, EngineConfig]) -> dict[str, EngineFailure]:
         try:
-            answer = self._asked("refusals", engines)
+            answer = self._answer("refusals", engines)
         except (EngineFailure, TransientFault):  # the first engine of each will show it
             return {}
         assert isinstance(answer, Refusals)
         return {name: EngineFailure(why.kind, why.reason, why.evidence) for name, why in answer.reasons.items()}
 
     def references(self) -> References:
-        answer = self._asked("references")
+        answer = self._answer("references")
         assert isinstance(answer, Answered)
         return answer.references
 
     def capacity(self, config: TrialConfig) -> Capacity:
-        answer = self._asked("capacity", config)
+        answer = self._answer("capacity", config)
         assert isinstance(answer, Carries)
         return answer.capacity
 
-    def _asked(self, method: str, *arguments: Any) -> Effective | Answered | Refusals | Carries:
+    def _answer(self, method: str, *arguments: Any) -> Effective | Answered | Refusals | Carries:
         """The answer of a free worker to a question; the worker gets the next job.
 
         Raises:

@@ -38,13 +38,13 @@ class Processes:
 
     def start(self, slot: int) -> None:
         self.stop(slot)
-        ours, theirs = _SPAWN.Pipe()
+        near, far = _SPAWN.Pipe()
         process = _SPAWN.Process(
-            target=_serve, args=(theirs, self._specs[slot], self._make, os.getpid()), name=f"worker-{slot}", daemon=True
+            target=_serve, args=(far, self._specs[slot], self._make, os.getpid()), name=f"worker-{slot}", daemon=True
         )
         process.start()
-        theirs.close()  # or the end of the process would not close the pipe
-        self._running[slot] = (process, ours)
+        far.close()  # or the end of the process would not close the pipe
+        self._running[slot] = (process, near)
 
     def send(self, slot: int, method: str, *arguments: Any) -> None:
         try:

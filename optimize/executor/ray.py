@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from optimize.config.schema import Executor
+from optimize.config.executor import Executor
 from optimize.errors import ConfigError, OptimizeError, one_line
 from optimize.executor.processes import Make, Processes
 from optimize.executor.worker import Lost, Message, Rejected, Worker, WorkerSpec

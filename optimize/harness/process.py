@@ -19,6 +19,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from objectives.accuracy import Accuracy
+from optimize.checkpoint import folder_on_disk
 from optimize.engine.base import Endpoint
 from optimize.engine.proxies import proxy_of, with_direct_loopback
 from optimize.errors import ConfigError, OptimizeError
@@ -151,8 +152,9 @@ def served_by(endpoint: Endpoint, tokenizer: str, max_tokens: int) -> Backend:
 
 
 def located(model: str) -> str:
-    """A local model's absolute path, for the harness runs in another folder; the id of one that is not on this disk."""
-    return str(Path(model).resolve()) if Path(model).is_dir() else model
+    """The absolute path of a model's folder, for the harness runs in another; the id of one not on this disk."""
+    folder = folder_on_disk(model)
+    return model if folder is None else str(folder.resolve())
 
 
 def _job(accuracy: Accuracy) -> dict[str, Any]:

@@ -27,16 +27,23 @@ class ClosedLoop:
     Attributes:
         users: Concurrent users.
         think_s: Pause of each user between an answer and the next request.
+        ramp_s: Seconds over which the users come, evenly; they all come at once where it is 0.
     """
 
     users: int = 8
     think_s: float = 0.0
+    ramp_s: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.users < 1 or self.think_s < 0:
+        if self.users < 1 or self.think_s < 0 or self.ramp_s < 0:
             raise ConfigError(
-                f"load.arrivals: needs users >= 1 and think_s >= 0, got users={self.users}, think_s={self.think_s}"
+                f"load.arrivals: needs users >= 1, think_s >= 0 and ramp_s >= 0, got users={self.users}, "
+                f"think_s={self.think_s}, ramp_s={self.ramp_s}"
             )
+
+    def first_due_s(self, user: int) -> float:
+        """When a user, counted from 0, sends the first request, in seconds since the load began."""
+        return self.ramp_s * user / self.users
 
     @property
     def duration_s(self) -> None:

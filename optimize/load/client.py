@@ -14,12 +14,12 @@ from optimize.load.answer import Answer
 from optimize.load.event_stream import EventStream
 from optimize.load.protocol import Bounds
 from optimize.load.refusals import error_of, retry_after_s
+from optimize.load.request_body import LIMIT, NEW_LIMIT, request_body
 from optimize.load.session import LostConnection, connects
 
 if TYPE_CHECKING:  # a client process needs none of what a workload is loaded with
     from optimize.workload.workload import Prompt
 
-_LIMIT, _NEW_LIMIT = "max_tokens", "max_completion_tokens"
 _TAIL_S = 0.5
 _EXCERPT = 300
 
@@ -41,9 +41,9 @@ class Client:
     ) -> None:  # fmt: skip
         self._session, self._clock, self._bounds = session, clock, bounds
         self._body = request_body(endpoint, request, bounds.max_tokens)
-        self._limit = _NEW_LIMIT if _NEW_LIMIT in self._body else _LIMIT
+        self._limit = NEW_LIMIT if NEW_LIMIT in self._body else LIMIT
         self._chat, self._completions = endpoint.url("/chat/completions"), endpoint.url("/completions")
-        self._asked = endpoint.asked
+        self._model_of = endpoint.model_of
 
     async def send(
         self, prompt_id: int, prompt: Prompt, due_s: float, length: int | None = None, limit: int | None = None,
@@ -61,7 +61,7 @@ class Client:
         """
         sent_s, answer = self._clock(), Answer()
         chat = not isinstance(prompt, str)
-        own = {"model": self._asked(prompt_id), **(fields or {}), **self._bound(length, limit)}
+        own = {"model": self._model_of(prompt_id), **(fields or {}), **self._bound(length, limit)}
         body = {**self._body, **own, "messages" if chat else "prompt": prompt}
         try:
             async with asyncio.timeout(self._bounds.timeout_s):
@@ -153,20 +153,3 @@ async def _text_of(response: aiohttp.ClientResponse) -> str:
     if 300 <= response.status < 400:
         return f"HTTP {response.status}: moved to {response.headers.get('Location')}"
     return await response.text(errors="replace") or f"HTTP {response.status} {response.reason or ''}".rstrip()
-
-
-def request_body(endpoint: Endpoint, request: RequestConfig, max_tokens: int) -> dict[str, Any]:
-    """The fields of a request except the prompt. Greedy by default; beam search cannot stream.
-
-    Where the endpoint has a field `max_completion_tokens`, as OpenAI's thinking models do, the bound takes that name.
-    """
-    body: dict[str, Any] = {"model": endpoint.model, _LIMIT: max_tokens, "temperature": 0.0}
-    if request.beam_size > 1:
-        body |= {"use_beam_search": True, "n": request.beam_size}
-    else:
-        body |= {"stream": True, "stream_options": {"include_usage": True}}
-    own = dict(endpoint.access.fields)
-    if own.get(_NEW_LIMIT) is not None:
-        own |= {_LIMIT: None, _NEW_LIMIT: max_tokens}
-    body |= own
-    return {name: value for name, value in body.items() if name not in own or value is not None} | dict(request.fields)

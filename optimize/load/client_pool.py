@@ -57,11 +57,11 @@ def order_of(workload: Workload, seed: int, later: Collection[int] = ()) -> list
     Returns:
         Its rows; of one of conversations their numbers, those last whose first turn is to come later.
     """
-    talks, known = workload.conversations, frozenset(later)
+    talks, last = workload.conversations, frozenset(later)
     order = list(range(len(workload.prompts) if talks is None else len(talks.rows)))
     if not workload.in_order:
         random.Random(seed).shuffle(order)
-        order.sort(key=lambda number: (number if talks is None else talks.rows[number][0]) in known)
+        order.sort(key=lambda number: (number if talks is None else talks.rows[number][0]) in last)
     return order
 
 
@@ -206,16 +206,16 @@ class _ClientProcess:
     """One client process."""
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
+        near, far = socket.socketpair()
+        with far:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "optimize.load.client_process", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-m", "optimize.load.client_process", str(far.fileno())],
+                pass_fds=[far.fileno()],
                 env={**os.environ, "PYTHONPATH": python_path()},
                 stdin=subprocess.DEVNULL,
                 process_group=0,  # a Ctrl-C at the terminal is the project's to handle
             )
-        self._channel = Channel(ours)
+        self._channel = Channel(near)
         self._prompts_of: Workload | None = None
 
     @property

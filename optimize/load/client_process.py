@@ -77,7 +77,8 @@ class _Load:
             users_here = range(index, arrivals.users, processes)
             async with asyncio.TaskGroup() as users:
                 for user in users_here:
-                    users.create_task(self._user(user, arrivals.think_s, order.start_s))
+                    due_s = order.start_s + arrivals.first_due_s(user)
+                    users.create_task(self._user(user, arrivals.think_s, due_s))
             return
         for number, offset_s in enumerate(arrivals.due_times_s(order.seed)):
             if number % processes != index:

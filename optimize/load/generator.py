@@ -17,7 +17,7 @@ from optimize.load.clients import Clients, OngoingLoad
 from optimize.load.clock import Clock, MonotonicClock
 from optimize.load.first_answers import TOKENS, FirstAnswers
 from optimize.load.pace import Effort, Limits, Pace, pace_of
-from optimize.load.window import Hopeless, PilesUp, Precise, Silence, Window
+from optimize.load.window import PilesUp, Precise, Silence, Window
 from optimize.workload.workload import Workload
 
 _LEAD_S = 0.2
@@ -63,7 +63,6 @@ class LoadControl:
         pace: The baseline's, which the limits follow; None measures as long as it takes.
         effort: What the engine did since a time of the clock, for one that gives no answer.
         precise: Asked now and then whether a window that is long enough may close.
-        hopeless: Asked from `load.window_look_s` on whether it may close before that, and why.
         clock: Times the load; the clients must use the same one.
     """
 
@@ -73,7 +72,6 @@ class LoadControl:
     pace: Pace | None = None
     effort: Callable[[float], Effort] = lambda _: Effort()
     precise: Precise = lambda _: True
-    hopeless: Hopeless = lambda _: None
     clock: Clock = field(default_factory=MonotonicClock)
 
 
@@ -180,7 +178,7 @@ class _Generator:
         start_s = window.opening_s()
         self._control.phase("measuring")
         if length_s is None:
-            end_s = window.measure(start_s, self._control.precise, self._control.hopeless, self._piles_up(window.run))
+            end_s = window.measure(start_s, self._control.precise, self._piles_up(window.run))
         else:
             start_s = window.profile_start_s = window.run.clock() + _LEAD_S
             window.run.follow(arrivals, start_s)

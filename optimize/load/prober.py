@@ -30,7 +30,7 @@ class ProbeLoad:
     Attributes:
         level: Requests per second, or users.
         records: Its requests that were due while the load ran; those that were given up have failed.
-        start_s: When the load began.
+        start_s: When the load began, and all users had come.
         end_s: When it ended.
         drained_s: When its requests had been answered, or were given up.
         audit: Of the client.
@@ -94,15 +94,32 @@ class LiveProber:
         """
         self._engine.reset()  # it waits for the requests of the last probe that were given up, too
         self._control.phase(f"probing {level:.3g} {'users' if self._in_users else 'requests/s'}")
-        arrivals, seed = at_level(self._traffic.arrivals, level), self._traffic.seed + len(self.loads)
+        arrivals, seed = self._arrivals(level), self._traffic.seed + len(self.loads)
         request = replace(self._traffic, seed=seed).asking(self._traffic.workload.max_tokens, self._limits.request_s)
         schedule = DueTimes(arrivals, seed)
         with self._clients.loading(self._engine.endpoint, request) as run:
             run.follow(arrivals, 0.0)
-            end_s = self._until(run, lambda now: enough(schedule.requests(run.records, now), now), most_s)
+            came_s = self._until(run, lambda _: False, arrivals.ramp_s) if isinstance(arrivals, ClosedLoop) else 0.0
+
+            def is_enough(now: float) -> bool:
+                return enough(schedule.requests(run.records, now).since(came_s), now - came_s)
+
+            end_s = self._until(run, is_enough, came_s + most_s)
             run.follow(_NOBODY)
             drained_s = self._until(run, lambda _: run.oldest_due_s() >= end_s, end_s + self._wait_s(run))
-        return self._ended(run, level, schedule, (end_s, drained_s))
+        return self._ended(run, level, schedule, (came_s, end_s, drained_s))
+
+    def _arrivals(self, level: float) -> Arrivals:
+        """The load at a level. Users come one after another, over the time in which each of them is answered once.
+
+        If all came at once, they would wait for each other, and go on in step for many answers. By Little's law so many
+        users are answered once in their number divided by the rate, of which the highest so far is taken.
+        """
+        arrivals = at_level(self._traffic.arrivals, level)
+        rate_per_s = max((len(load.records) / (load.drained_s - load.start_s) for load in self.loads), default=0.0)
+        if not isinstance(arrivals, ClosedLoop) or arrivals.ramp_s or not rate_per_s:
+            return arrivals
+        return replace(arrivals, ramp_s=arrivals.users / rate_per_s)
 
     @property
     def _in_users(self) -> bool:
@@ -125,19 +142,20 @@ class LiveProber:
             looking_s = run.clock() - now
             self._control.clock.sleep(min(max(_WATCH_S, looking_s / _LOOKING_SHARE), max(0.0, limit_s - now)))
 
-    def _ended(self, run: OngoingLoad, level: float, schedule: DueTimes, ends: tuple[float, float]) -> ProbeRun:
+    def _ended(self, run: OngoingLoad, level: float, schedule: DueTimes, times: tuple[float, float, float]) -> ProbeRun:
         """Keep the load, and return what the probe has shown."""
-        end_s, drained_s = ends
-        records = [r for r in (*run.records, *run.unanswered) if r.due_s < end_s]
+        start_s, end_s, drained_s = times
+        records = [r for r in (*run.records, *run.unanswered) if start_s <= r.due_s < end_s]
         until_s = max(0.0, end_s - _SLACK_S)  # what was due in the last moment may not have been sent before the end
         audited = [r for r in records if r.due_s < until_s]
-        audit = audit_of(run, audited, schedule.scheduled(until_s), 0.0, end_s)
+        audit = audit_of(run, audited, schedule.scheduled(until_s), start_s, end_s)
         self.began_at = self.began_at or run.began
         shift_s = run.began - self.began_at
         shifted = [_later(r, shift_s) for r in sorted(records, key=lambda r: r.done_s)]
-        times = (shift_s, shift_s + end_s, shift_s + drained_s)
-        self.loads.append(ProbeLoad(level, shifted, *times, audit, self._engine.memory()))
-        return ProbeRun(Requests.of(self._judged(records)), end_s, not audit.problems(self._traffic.load.guard))
+        start, end, drained = (shift_s + second for second in times)
+        self.loads.append(ProbeLoad(level, shifted, start, end, drained, audit, self._engine.memory()))
+        requests = Requests.of(self._judged(records)).since(start_s)
+        return ProbeRun(requests, end_s - start_s, not audit.problems(self._traffic.load.guard), start_s)
 
     def _judged(self, records: Sequence[RequestRecord]) -> Sequence[RequestRecord]:
         """The records as the SLO sees them: an answer that was given up only because it was too late is no error."""
@@ -188,7 +206,8 @@ class DueTimes:
         if not isinstance(arrivals, ClosedLoop):
             return self._until(now)
         following = (r.done_s + arrivals.think_s for r in records)
-        return sorted([0.0] * arrivals.users + [due_s for due_s in following if due_s < now])
+        first = [due_s for due_s in map(arrivals.first_due_s, range(arrivals.users)) if due_s <= now]
+        return sorted(first + [due_s for due_s in following if due_s < now])
 
     def _until(self, until_s: float) -> list[float]:
         while self._next is not None and self._next < until_s:

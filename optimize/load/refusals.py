@@ -72,14 +72,14 @@ def fault_of(records: Sequence[RequestRecord]) -> OptimizeError | None:
     failed = [record for record in records if record.error is not None]
     if failed and failed[-1].error == UNAUTHORIZED:
         return ConfigError(
-            f"the endpoint accepts the address but not the key of the requests ({_said(failed[-1])}): check the "
+            f"the endpoint accepts the address but not the key of the requests ({_cause(failed[-1])}): check the "
             "key, its rights to this model, and the header that carries it (engine.key_header_name, engine.headers)"
         )
     throttled = sum(record.error == THROTTLED for record in failed)
     if 2 * throttled > len(failed):
         return TransientFault(
             f"the endpoint throttles: it turned {throttled} of {len(records)} requests away "
-            f"({_said(failed[-1])}); ask for less at once (load.arrivals), have the limit raised, or wait as long "
+            f"({_cause(failed[-1])}); ask for less at once (load.arrivals), have the limit raised, or wait as long "
             "as it says (load.honour_retry_after=true)"
         )
     return None
@@ -94,5 +94,5 @@ def refusal(record: RequestRecord) -> EngineFailure:
     return EngineFailure(FailureKind.REFUSED, f"the engine refuses such requests: {record.text[:300]}{hint}")
 
 
-def _said(record: RequestRecord) -> str:
+def _cause(record: RequestRecord) -> str:
     return one_line(ValueError(record.text), 200)

@@ -11,7 +11,7 @@ from optimize.config.measuring import LEAVE_OUT, WorkloadSource
 from optimize.engine.base import Endpoint, RequestConfig
 from optimize.engine.http_client import client_of
 from optimize.errors import ConfigError
-from optimize.load.client import request_body
+from optimize.load.request_body import request_body
 from optimize.workload.room import FEW
 from optimize.workload.workload import Workload
 

@@ -112,12 +112,13 @@ def check_objectives(
     """
     for metric in (*objectives.values(), *bounded):
         if isinstance(metric, CapacityObjective):
-            right = "capacity_users" if metric.unit == "users" else "capacity"
-            users = config.load.capacity.search and unit_of(arrivals) is Unit.USERS
-            if not config.load.capacity.search or users != (metric.unit == "users"):
+            search, users = config.load.capacity.search, unit_of(arrivals) is Unit.USERS
+            if not search or users != (metric.unit == "users"):
+                right = "capacity_users" if metric.unit == "users" else "capacity"
+                other = f", or name capacity_{'users' if users else 'per_s'} in its place" if search else ""
                 raise ConfigError(
                     f"a capacity in {metric.unit} is found by a search for it, and this load is "
-                    f"{load_in_words(config, arrivals)}: choose load={right}"
+                    f"{load_in_words(config, arrivals)}: choose load={right}{other}"
                 )
 
 

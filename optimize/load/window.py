@@ -31,19 +31,15 @@ class Glimpse:
         records: Every request that ended so far, warm-up included.
         start_s: Start of the window.
         end_s: Now.
-        began_at: The clock at second 0.
     """
 
     records: Sequence[RequestRecord]
     start_s: float
     end_s: float
-    began_at: float
 
 
 Precise = Callable[[Glimpse], bool]
 """Whether a window that is long enough may close."""
-Hopeless = Callable[[Glimpse], str | None]
-"""Why a window need not be measured any longer; None where it must be."""
 PilesUp = Callable[[float, float], bool]
 """Whether requests pile up between two seconds of the load, so that no window would ever hold its answers."""
 
@@ -125,18 +121,15 @@ class Window:
         in_flight = steady_state.in_flight(records, self._load.warmup_s / 2, until_s)
         return steady_state.steady_since_s(records, until_s, in_flight)
 
-    def measure(self, start_s: float, precise: Precise, hopeless: Hopeless, piles_up: PilesUp) -> float:
+    def measure(self, start_s: float, precise: Precise, piles_up: PilesUp) -> float:
         """Wait until the window may close; returns its end."""
         load, answers = self._load, _Answers(self.run.records, start_s)
 
         def may_close(now: float) -> bool:
-            count, glimpse = answers.count(), Glimpse(self.run.records, start_s, now, self.run.began)
             is_long = now - start_s >= self._limits.precise_s
-            if self._limits.has_enough(count, now - start_s):
-                return is_long or precise(glimpse)
-            if now - start_s >= load.window_look_s and count >= MIN_ANSWERS:
-                self.cut_short = hopeless(glimpse)
-            return self.cut_short is not None or (is_long and piles_up(start_s, now))
+            if self._limits.has_enough(answers.count(), now - start_s):
+                return is_long or precise(Glimpse(self.run.records, start_s, now))
+            return is_long and piles_up(start_s, now)
 
         end_s = self.until(may_close, start_s + self._limits.window_s)
         if load.iterations.measured and (count := answers.count()) < load.window_requests:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from objectives import Estimate
 from objectives.intervals import repeats_interval
+from optimize.config.names import new_name
 from optimize.config.schema import StudyConfig
 from optimize.driver.checkpoints import checkpoints_of
 from optimize.driver.look import look
@@ -31,10 +31,10 @@ from optimize.load.audit import Audit
 from optimize.load.client_pool import ClientPool
 from optimize.load.service_level import capacity_in_words
 from optimize.outcome import Completed, Infeasible, Role
-from optimize.plan import Plan, make_plan
+from optimize.plan import Plan
 from optimize.report.turns import turn_records, turn_table
-from optimize.search.space import QUANTIZATION
-from optimize.study.target import only_point
+from optimize.search.knobs import QUANTIZATION
+from optimize.study.target import plan_of_point
 from optimize.tracking.tracker import Tracker
 
 
@@ -52,7 +52,7 @@ def run_measurement(config: StudyConfig, config_yaml: str) -> int:
         ConfigError: bad input.
         OptimizeError: the configuration cannot be measured.
     """
-    plan = make_plan(_only_point(config))
+    plan = _plan(config)
     if line := outlook(plan.config, plan.arrivals, config.repeats):
         print(f"note: {line}", flush=True)
     progress = Progress(config.repeats, list(plan.objectives), folder=plan.folder)
@@ -87,9 +87,9 @@ def run_measurement(config: StudyConfig, config_yaml: str) -> int:
     return 0
 
 
-def _only_point(config: StudyConfig) -> StudyConfig:
-    point = only_point(config, f"measure-{datetime.now(UTC):%Y%m%d-%H%M%S}")
-    return dataclasses.replace(point, study=dataclasses.replace(point.study, trials=config.repeats))
+def _plan(config: StudyConfig) -> Plan:
+    study = dataclasses.replace(config.study, trials=config.repeats)
+    return plan_of_point(dataclasses.replace(config, study=study), new_name("measure"))
 
 
 def _pool(plan: Plan) -> EnginePool:

@@ -45,8 +45,8 @@ def is_own(folder: Path) -> bool:
         names = {path.name for path in folder.iterdir()}
     except (OSError, ValueError, KeyError, TypeError):
         return is_marked(folder)
-    ours = is_marked(folder) or any(facts.keys() >= keys for keys in _EARLIER)
-    return ours and names <= files and not folder.is_symlink()
+    marked = is_marked(folder) or any(facts.keys() >= keys for keys in _EARLIER)
+    return marked and names <= files and not folder.is_symlink()
 
 
 def keep(folder: Path, reason: str) -> None:

@@ -80,9 +80,9 @@ def _check_shape(config: Any, fields: dict[str, Any]) -> None:
         "attention.layer_norm_rms_epsilon": config.rms_norm_eps,
     }
     for name, value in read.items():
-        stated = fields.get(f"{architecture}.{name}", value)
-        if abs(stated - value) > 1e-3 * abs(stated):
-            raise ValueError(f"{name} is {stated} in the file, and {value} as transformers reads it")
+        own = fields.get(f"{architecture}.{name}", value)
+        if abs(own - value) > 1e-3 * abs(own):
+            raise ValueError(f"{name} is {own} in the file, and {value} as transformers reads it")
 
 
 def _set_ids(model: Any, ids: dict[str, int]) -> None:

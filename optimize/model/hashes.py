@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from optimize.checkpoint import content_hash, file_states, hash_of_files, remember_hash
+from optimize.checkpoint import content_hash, file_states, folder_on_disk, hash_of_files, remember_hash
 from optimize.entries import claim, read_kept
 from optimize.files import write_atomically
 from optimize.ticker import Ticker
@@ -20,8 +20,8 @@ KEPT_BYTES = 256 << 20
 _SETTLED_NS = 2 * 10**9  # coarser than the clock of any file system
 _FILE, _PERIOD_S, _GB = "hash.json", 10.0, 1e9
 States = list[list[str | int]]
-_STATES: dict[str, tuple[States, str]] = {}
-"""Model -> the states of its files and its hash, as this process has seen them."""
+_STATES: dict[Path, tuple[States, str]] = {}
+"""Folder -> the states of its files and its hash, as this process has seen them."""
 
 
 def model_hash(
@@ -37,23 +37,23 @@ def model_hash(
         kept_bytes: See `KEPT_BYTES`.
         now_ns: Unix time in nanoseconds.
     """
-    folder, began_ns = Path(model), now_ns()
-    states = file_states(folder) if folder.is_dir() else []
+    folder, began_ns = folder_on_disk(model), now_ns()
+    states = file_states(folder) if folder is not None else []
     size = sum(int(state[1]) for state in states)
-    if size < max(kept_bytes, 1):
+    if folder is None or size < max(kept_bytes, 1):
         return content_hash(model)
-    if _STATES.get(model, ([], ""))[0] != states:
-        _STATES[model] = states, _kept_or_read(folder, cache_folder, size, say, began_ns)
-        remember_hash(model, _STATES[model][1])
-    return _STATES[model][1]
+    if _STATES.get(folder, ([], ""))[0] != states:
+        _STATES[folder] = states, _kept_or_read(folder, cache_folder, size, say, began_ns)
+        remember_hash(folder, _STATES[folder][1])
+    return _STATES[folder][1]
 
 
 def _kept_or_read(folder: Path, cache_folder: Path, size: int, say: Callable[[str], None], began_ns: int) -> str:
     states = file_states(folder)
     path = claim(cache_folder / KIND / hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]) / _FILE
-    kept = read_kept(path)
-    if isinstance(kept, dict) and kept.get("files") == states and "hash" in kept:
-        return str(kept["hash"])
+    record = read_kept(path)
+    if isinstance(record, dict) and record.get("files") == states and "hash" in record:
+        return str(record["hash"])
     digest = _read(folder, size, say)
     if _is_settled(states, began_ns) and file_states(folder) == states:
         write_atomically(path, json.dumps({"files": states, "hash": digest}))

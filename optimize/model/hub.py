@@ -40,11 +40,20 @@ class _Source:
 
 def fetch_models(config: StudyConfig, others: Sequence[str] = (), say: Callable[[str], None] = print) -> None:
     """Have a study's model, and other checkpoints that it names, on this disk; see `fetch`."""
-    flags = {**(config.engine.get("flags") or {}), **config.model.flags}
+    flags = _flags(config)
     token = None if flags.get("hf_token") is None else str(reveal(flags["hf_token"]))
     fetch(config.model.path, say, flags.get("revision"), token)
     for model in others:
         fetch(model, say, token=token)
+
+
+def follow(config: StudyConfig) -> None:
+    """Have a study's model stand for the revision that its flags name, without asking for it."""
+    follow_revision(config.model.path, _flags(config).get("revision"))
+
+
+def _flags(config: StudyConfig) -> dict[str, Any]:
+    return {**(config.engine.get("flags") or {}), **config.model.flags}
 
 
 def fetch(model: str, say: Callable[[str], None], revision: str | None = None, token: str | None = None) -> None:
@@ -101,7 +110,7 @@ def _download(source: _Source, say: Callable[[str], None]) -> None:
 
     info = HfApi(token=source.token).model_info(source.model, revision=source.revision, files_metadata=True)
     sizes = {file.rfilename: int(file.size or 0) for file in info.siblings or []}
-    small, weights = _wanted(list(sizes))
+    small, weights = _needed_files(list(sizes))
     if not weights:
         raise ConfigError(
             f"model.path={source.model} holds no weights that vLLM loads (*.safetensors, *.bin): name another model"
@@ -113,7 +122,7 @@ def _download(source: _Source, say: Callable[[str], None]) -> None:
         snapshot_download(source.model, revision=source.revision, token=source.token, allow_patterns=names)
 
 
-def _wanted(names: Sequence[str]) -> tuple[list[str], list[str]]:
+def _needed_files(names: Sequence[str]) -> tuple[list[str], list[str]]:
     """(Small files, files of weights) that vLLM and transformers read, of all of a repository's top folder."""
     top = [name for name in names if "/" not in name]
     small = [name for name in top if not name.endswith((*_WEIGHTS, *_OTHER_WEIGHTS))]

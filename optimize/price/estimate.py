@@ -12,11 +12,11 @@ from objectives.throughput import OutputTokenRate
 from optimize.config.deploy import Hardware
 from optimize.errors import ConfigError
 from optimize.formatting import figure, markdown_line, span
-from optimize.study.capacity import CAPACITY, capacity_in_words
+from optimize.study.capacity import CAPACITY, capacity_in_words, figures_of_engines
 from optimize.study.rows import StudyRow
 
 TOKENS, REQUESTS, AT_SLO = "output_tokens_per_s", "qps", "output_tokens_per_s_at_slo"
-MEASURED = "measured on this machine"
+MEASURED, UNKNOWN = "measured on this machine", "estimate: assumes the measured throughput"
 _AT_SLO_MEANS = (
     " At the SLO: at the measured capacity, the largest load at which the service-level objective holds, with answers "
     "as long as under the study's own load."
@@ -39,7 +39,7 @@ class Line:
         requests: USD per thousand requests.
         at_slo: USD per million output tokens at the row's capacity, the largest load at which it keeps its
             service-level objective; None if that was not measured.
-        capacity: Requests per second that the machine carries at that load.
+        capacity: Requests per second that such machines carry at that load on average.
     """
 
     hardware: Hardware
@@ -67,7 +67,7 @@ def check_prices(machines: Mapping[str, Hardware]) -> None:
         try:
             check_price(machine.hourly_usd)
         except ValueError as error:
-            raise ConfigError(f"{name}: {error}") from error
+            raise ConfigError(f"instances.{name}: {error}") from error
 
 
 def price_lines(row: StudyRow, machines: Mapping[str, Hardware], factors: Mapping[str, float]) -> list[Line]:
@@ -81,7 +81,9 @@ def price_lines(row: StudyRow, machines: Mapping[str, Hardware], factors: Mappin
     measured_on, measured = machines.get(row.hardware), _rates(row)
     lines = []
     for name, machine in machines.items():
-        factor, basis = _factor(name, machine, measured_on, row, factors)
+        factor, basis = throughput_factor(name, machine, row.hardware, measured_on, factors)
+        if basis == UNKNOWN:
+            basis = f"{UNKNOWN}, unchanged; price.factors.{name} sets another"
         rates = {metric: _scaled(rate, factor) for metric, rate in measured.items()}
         lines.append(
             Line(
@@ -93,10 +95,19 @@ def price_lines(row: StudyRow, machines: Mapping[str, Hardware], factors: Mappin
     return sorted(lines, key=lambda line: line.tokens.value if line.tokens else line.hardware.hourly_usd or 0.0)
 
 
-def _factor(
-    name: str, machine: Hardware, measured_on: Hardware | None, row: StudyRow, factors: Mapping[str, float]
+def throughput_factor(
+    name: str, machine: Hardware, measured_name: str, measured_on: Hardware | None, factors: Mapping[str, float]
 ) -> tuple[float, str]:
-    if name == row.hardware:
+    """(throughput of a machine as a multiple of the measured one's, the assumption behind it).
+
+    Args:
+        name: Name of the machine.
+        machine: The machine.
+        measured_name: Name of the hardware that was measured.
+        measured_on: That hardware; None where nothing is known of it.
+        factors: Hardware name -> its throughput as a multiple of the measured machine's, if known.
+    """
+    if name == measured_name:
         return 1.0, MEASURED
     if name in factors:
         return factors[name], f"estimate: assumes {factors[name]:g}× the measured throughput (price.factors.{name})"
@@ -105,10 +116,7 @@ def _factor(
             f"estimate: assumes throughput in proportion to memory bandwidth ({there:g} over {here:g} GB/s), "
             "one engine per accelerator, enough load for all"
         )
-    return 1.0, (
-        f"estimate: assumes the throughput measured on {row.row.signature['machine']}; set price.factors.{name} if you "
-        "know this machine's"
-    )
+    return 1.0, UNKNOWN
 
 
 def _bandwidth(machine: Hardware) -> float:
@@ -124,7 +132,7 @@ def _rates(row: StudyRow) -> dict[str, Estimate]:
         return rates
     length = tokens_per_request(row)
     at_slo = {} if length is None else {AT_SLO: replace(_scaled(capacity, length), unit=OutputTokenRate.unit)}
-    return {**rates, CAPACITY: capacity, **at_slo}
+    return {**rates, CAPACITY: figures_of_engines(row.candidate)[CAPACITY], **at_slo}
 
 
 def tokens_per_request(row: StudyRow) -> float | None:

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from optimize.checkpoint import content_hash
+from optimize.checkpoint import content_hash, folder_on_disk
 from optimize.config.recipes import is_made
 from optimize.config.schema import Model, Recipe
 from optimize.entries import hold, remove_drafts
@@ -111,7 +111,7 @@ def _compress(
         child = subprocess.Popen(
             [sys.executable, "-m", "optimize.quantize.compress"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
-            env={**os.environ, **({"HF_HUB_OFFLINE": "1"} if Path(model.path).is_dir() else {})},
+            env={**os.environ, **({"HF_HUB_OFFLINE": "1"} if folder_on_disk(model.path) else {})},
         )  # fmt: skip
         assert child.stdin is not None and child.stdout is not None
         try:
@@ -130,6 +130,7 @@ def _compress(
 def _job(model: Model, recipe: Recipe, folder: Path, samples: Calibration | None) -> dict[str, Any]:
     return {
         "model": model.path,
+        "source": str(folder_on_disk(model.path) or model.path),  # of the hub's models the revision that is hashed
         "model_hash": content_hash(model.path),
         "recipe": asdict(recipe),
         "recipe_text": recipe_text(recipe),

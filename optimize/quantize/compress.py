@@ -37,18 +37,18 @@ Emit = Callable[..., None]
 def compress(job: dict[str, Any], emit: Emit) -> None:
     """Make one checkpoint, in a folder of another name that is renamed when complete."""
     began, folder = time.monotonic(), Path(job["folder"])
-    _check_unquantized(job["model"])
+    _check_unquantized(job["source"])
     from llmcompressor import oneshot
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     partial = draft(folder)
     emit(step="loading")
-    tokenizer, dtype = AutoTokenizer.from_pretrained(job["model"]), job["recipe"]["dtype"]
-    is_whole = has_weights(job["model"])
+    tokenizer, dtype = AutoTokenizer.from_pretrained(job["source"]), job["recipe"]["dtype"]
+    is_whole = has_weights(job["source"])
     model = (
-        AutoModelForCausalLM.from_pretrained(job["model"], dtype=dtype)
+        AutoModelForCausalLM.from_pretrained(job["source"], dtype=dtype)
         if is_whole
-        else one_layer(job["model"], dtype, len(tokenizer))
+        else one_layer(job["source"], dtype, len(tokenizer))
     )
     data = _dataset(job, tokenizer) if job["samples"] else None
     emit(step="compressing")
@@ -58,7 +58,7 @@ def compress(job: dict[str, Any], emit: Emit) -> None:
     if is_whole:
         model.save_pretrained(partial, save_compressed=True)
     else:
-        precisions = write_configuration(model, job["model"], partial)
+        precisions = write_configuration(model, job["source"], partial)
     tokenizer.save_pretrained(partial)
     emit(step="checking")
     precisions = layer_precisions(partial) if is_whole else precisions

@@ -12,7 +12,7 @@ from optimize.decision.recommendation import Candidate, Recommendation
 from optimize.formatting import title_of, unit_of
 from optimize.ledger import TrialRecord
 from optimize.outcome import Role, State
-from optimize.report.importance import Share
+from optimize.report.effects import Effect
 from optimize.study.noise_floor import NoiseFloor
 from optimize.study.rows import Row
 
@@ -90,7 +90,7 @@ class Facts:
         refuted: Trial that could not be confirmed -> reason.
         records: Every trial of the ledger.
         rows: The matrix over all studies.
-        importance: Shares of the variance that the knobs explain.
+        effects: What the knobs are shown to do, the largest effect first.
         inspected: Recommendation, runner-up and baseline, request by request.
         runs: Trial -> id of its MLflow run.
         parent_run: Id of the study's MLflow run; empty if MLflow has none.
@@ -99,6 +99,8 @@ class Facts:
         caution: A sentence if the conditions differ within the study; else empty.
         overrides: Words of the command that ran the study.
         scored: Metrics that score answers.
+        reduced: Trial -> its form with vLLM's default in every knob whose change is not shown to help.
+        disturbed: How many measurements behind the recommendation were disturbed, and by what; empty where none was.
         floor: How nearly the model that gave the reference repeats itself; None where the workload has references.
     """
 
@@ -116,7 +118,7 @@ class Facts:
     refuted: Mapping[int, str]
     records: Sequence[TrialRecord]
     rows: Sequence[Row]
-    importance: Sequence[Share]
+    effects: Sequence[Effect]
     inspected: Sequence[InspectedTrial]
     runs: Mapping[int, str]
     parent_run: str
@@ -125,6 +127,8 @@ class Facts:
     caution: str = ""
     overrides: Sequence[str] = ()
     scored: Sequence[str] = ()
+    reduced: Mapping[int, int] = field(default_factory=dict)
+    disturbed: str = ""
     floor: NoiseFloor | None = None
     _kinds: dict[int, str] = field(default_factory=dict, init=False, repr=False)
     _by_number: dict[int, TrialRecord] = field(default_factory=dict, init=False, repr=False)
@@ -140,8 +144,8 @@ class Facts:
 
     def label(self, name: str) -> str:
         """A metric's name for people, and what it is against where that is not the workload's references."""
-        against = self.signature.get("quality", "") if name in self.scored else ""
-        return f"{title_of(name)} {against}".rstrip()
+        basis = self.signature.get("quality", "") if name in self.scored else ""
+        return f"{title_of(name)} {basis}".rstrip()
 
     def record(self, number: int) -> TrialRecord | None:
         """The ledger's record of a trial."""
@@ -194,7 +198,5 @@ def limit_text(limit: Limit, unit: str) -> str:
     sign = "≤" if limit.upper else "≥"
     if limit.relative:
         return f"{title_of(limit.metric)} {sign} {limit.value:g}× the default"
-    if unit == "share":
-        return f"{title_of(limit.metric)} {sign} {100 * limit.value:g} %"
     factor, shown_unit = unit_of(unit, limit.value)
     return f"{title_of(limit.metric)} {sign} {limit.value / factor:g} {shown_unit}".rstrip()

@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from objectives import Direction
 from optimize.decision.recommendation import Candidate
 from optimize.files import replacing
-from optimize.formatting import figure, shown_value, title_of, unit_of
+from optimize.formatting import figure, shown_value, stored_unit, title_of
 from optimize.report.charts.canvas import LIGHT
 from optimize.report.data import KINDS
 
@@ -45,15 +45,24 @@ def pareto_figure(
         for kind, members in groups.items():
             if members:
                 drawing.add_trace(_points(kind, members, (x, y), legend=place == 0), row=row, col=column)
-        for update, axis in ((drawing.update_xaxes, x), (drawing.update_yaxes, y)):
-            title = _axis_title(axis, directions[axis], candidates)
-            update(title={"text": title, "font": {"size": 11}, "standoff": 4}, row=row, col=column)
     above = {"orientation": "h", "x": 0, "y": 1, "yref": "container", "yanchor": "top", "font": {"size": 11}}
+    titles = {name: _axis_title(name, direction, candidates) for name, direction in directions.items()}
     drawing.update_layout(
         template="plotly_white", height=340 * rows + 110, margin={"t": 90, "l": 60, "r": 20},
         legend={**above, "title": {"text": "Measured trials, 95 % intervals", "side": "top"}},
+        **_axes(pairs, titles),
     )  # fmt: skip
     return drawing
+
+
+def _axes(pairs: Sequence[tuple[str, str]], titles: Mapping[str, str]) -> dict[str, Any]:
+    """The axes of all subplots by Plotly's names (xaxis, yaxis, xaxis2, ...): set one by one, they take longer."""
+    style = {"font": {"size": 11}, "standoff": 4}
+    return {
+        f"{side}axis{place if place > 1 else ''}": {"title": {"text": titles[name], **style}}
+        for place, pair in enumerate(pairs, 1)
+        for side, name in zip("xy", pair, strict=True)
+    }
 
 
 def write_html(drawing: go.Figure, path: Path) -> Path:
@@ -114,5 +123,5 @@ def _hover(candidate: Candidate) -> str:
 def _axis_title(name: str, direction: Direction, candidates: Sequence[Candidate]) -> str:
     """The axis shows values as they are stored, e.g. bytes, so the unit is the stored one."""
     unit = next((c.estimates[name].unit for c in candidates if name in c.estimates), "")
-    shown = f" ({unit_of(unit, 0)[1]})" if unit_of(unit, 0)[1] else ""
+    shown = f" ({stored_unit(unit)})" if stored_unit(unit) else ""
     return f"{title_of(name)}{shown}, {'higher' if direction is Direction.MAXIMIZE else 'lower'} is better"

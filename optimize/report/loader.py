@@ -13,11 +13,13 @@ from optimize.files import read_json
 from optimize.ledger import Ledger, TrialRecord
 from optimize.outcome import State
 from optimize.report.data import Facts, InspectedTrial, Knob
-from optimize.report.importance import Share
+from optimize.report.effects import Effect
+from optimize.report.terminal import disturbance
 from optimize.report.turns import turn_records
 from optimize.study import confirmation
 from optimize.study.info import info_of
 from optimize.study.noise_floor import noise_floor_of
+from optimize.study.parsimony import reduced_trials
 from optimize.study.rows import Row
 from optimize.study.trials import budget_trials, candidates
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def gather(
-    study: optuna.Study, ledger: Ledger, rows: Sequence[Row], importance: Sequence[Share], caution: str = "",
+    study: optuna.Study, ledger: Ledger, rows: Sequence[Row], effects: Sequence[Effect], caution: str = "",
 ) -> Facts:  # fmt: skip
     """Read everything of one study.
 
@@ -35,7 +37,7 @@ def gather(
         study: The study in Optuna's storage.
         ledger: Its folder.
         rows: The matrix over all studies.
-        importance: Shares of the variance that its knobs explain.
+        effects: What its knobs are shown to do.
         caution: A sentence if the conditions differ within the study; else empty.
     """
     info, records, measured = info_of(study), list(ledger.records()), candidates(study)
@@ -56,7 +58,7 @@ def gather(
         refuted=confirmation.refuted(study),
         records=records,
         rows=rows,
-        importance=importance,
+        effects=effects,
         inspected=[_inspected(kind, number, ledger, records) for kind, number in inspected.items()],
         runs={r.number: run for r in records if (run := _run_of(ledger.trial_folder(r.number), ledger))},
         parent_run=_run_of(ledger.folder, ledger),
@@ -65,6 +67,8 @@ def gather(
         caution=caution,
         overrides=ledger.overrides(),
         scored=info.same_sample,
+        reduced=reduced_trials(study),
+        disturbed=disturbance(study, recommendation) if recommendation else "",
         floor=noise_floor_of(study),
     )
 
@@ -86,7 +90,7 @@ def _over_runner_up(study: optuna.Study, recommendation: Recommendation | None) 
     directions, rounds = confirmation.directions_of(study), confirmation.confirmed(study)
     evidence: Evidence = SingleReadings(recommendation.runner_up, directions, confirmation.weights_of(study))
     if recommendation.rounds and rounds is not None:
-        evidence = rounds[1].against(recommendation.runner_up.number)
+        evidence = rounds[1].relative_to(recommendation.runner_up.number)
     return {name: evidence.gain(recommendation.pick, name) for name in directions}
 
 

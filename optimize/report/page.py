@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,13 +15,15 @@ from optimize.files import write_atomically
 from optimize.formatting import figure, shown_value, title_of, value_of
 from optimize.redaction import without_credentials
 from optimize.report import sections
-from optimize.report.charts import capacity, evidence, parallel, requests, space, tradeoffs
+from optimize.report.charts import capacity, effects, evidence, parallel, requests, space, tradeoffs
 from optimize.report.charts.canvas import Drawing, style_sheet
 from optimize.report.charts.png import write_png
 from optimize.report.data import KINDS, Facts
-from optimize.report.environment import environment
+from optimize.report.effects import explanation, lines_of
+from optimize.report.environment import environment, script_digest
 from optimize.report.matrix import knobs_of
 from optimize.report.rationale import rationale, verdict
+from optimize.report.sliders import ranking, sliders
 
 TEMPLATES = Path(__file__).parent / "templates"
 _LOCAL_UI = "http://127.0.0.1:5000"
@@ -37,13 +39,13 @@ class Figures:
     pairs: Sequence[Drawing]
     space: Sequence[Drawing]
     parallel: Sequence[Drawing]
-    importance: Sequence[Drawing]
+    effects: Sequence[Drawing]
     requests: Sequence[Drawing]
     search: Sequence[Drawing]
     capacity: Sequence[Drawing] = ()
 
     def every(self) -> list[Drawing]:
-        groups = (self.confirmation, self.capacity, self.pairs, self.space, self.parallel, self.importance)
+        groups = (self.confirmation, self.capacity, self.pairs, self.space, self.parallel, self.effects)
         return [drawing for group in (*groups, self.requests, self.search) for drawing in group]
 
 
@@ -55,7 +57,7 @@ def draw(facts: Facts) -> Figures:
         pairs=tradeoffs.pairs(facts) if facts.candidates else [],
         space=[turning] if turning else [],
         parallel=[parallel.parallel(facts)] if facts.candidates else [],
-        importance=evidence.importance(facts),
+        effects=effects.drawings(facts),
         requests=requests.drawings(facts),
         search=[*evidence.convergence(facts), evidence.time_bar(facts)],
         capacity=capacity.drawings(facts),
@@ -99,20 +101,32 @@ def ui_of(configured: str | None, tracking_uri: str) -> str:
     return without_credentials(configured or server).rstrip("/")
 
 
-def html(facts: Facts, figures: Figures, ui: str) -> str:
-    """The page."""
+def html(facts: Facts, figures: Figures, ui: str, written: str = "") -> str:
+    """The page.
+
+    Args:
+        facts: Its content.
+        figures: Its drawings.
+        ui: Address of MLflow's pages.
+        written: When it was written, of a page without files beside it; empty for now.
+    """
     from markupsafe import Markup
 
-    css, js = ((TEMPLATES / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
+    css, *scripts = (
+        (TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js", "sliders.js")
+    )
+    js = "".join(scripts)
+    ranks = ranking(facts)
     return environment(TEMPLATES).get_template("report.html.j2").render(
         facts=facts, figures=figures, recommendation=facts.recommendation, objectives=list(facts.directions),
-        css=Markup(style_sheet() + css), js=Markup(js), data=Markup(data(facts, ui)),
+        css=Markup(style_sheet() + css), js=Markup(js), script=script_digest(js), data=Markup(data(facts, ui, ranks)),
         verdict=verdict(facts.recommendation) if facts.recommendation else "", rationale=rationale(facts),
-        sections=sections, matrix_knobs=knobs_of(facts.rows), ranked=sections.ranked(facts),
+        effects=lines_of(facts.effects), explained=explanation(facts.effects, len(facts.candidates)), sections=sections,
+        sliders=sliders(ranks), matrix_knobs=knobs_of(facts.rows), ranked=sections.ranked(facts),
         inspected=sections.inspected(facts), deployment=sections.deployment(facts),
         excluded=sections.excluded(facts), reproduction=sections.reproduction(facts),
-        written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", study_run=run_link(ui, facts.parent_run),
-        trial_run=lambda number: run_link(ui, facts.runs.get(number, "")), files=figures.every(),
+        written=written or f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", study_run=run_link(ui, facts.parent_run),
+        trial_run=lambda number: run_link(ui, facts.runs.get(number, "")), files=[] if written else figures.every(),
     )  # fmt: skip
 
 
@@ -121,12 +135,12 @@ def run_link(ui: str, run: str) -> str:
     return f"{ui}/#/runs/{run}" if run else ""
 
 
-def data(facts: Facts, ui: str) -> str:
-    """What the page's script shows of each trial, as JSON that may stand within a script element."""
+def data(facts: Facts, ui: str, ranks: Mapping[str, Any] | None = None) -> str:
+    """What the page's scripts show of each trial, and rank, as JSON that may stand within a script element."""
     document = {
         "runs": run_link(ui, "@").removesuffix("@"), "kinds": KINDS, "knobs": [k.name for k in facts.knobs],
         "objectives": [[n, title_of(n)] for n in facts.directions],
-        "trials": [_trial(facts, c) for c in facts.candidates],
+        "trials": [_trial(facts, c) for c in facts.candidates], "ranks": ranks,
     }  # fmt: skip
     return json.dumps(document, separators=(",", ":"), default=str, ensure_ascii=False).replace("<", "\\u003c")
 

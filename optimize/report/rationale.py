@@ -11,6 +11,7 @@ from optimize.decision.recommendation import Candidate, Recommendation
 from optimize.errors import FailureKind
 from optimize.formatting import change_of, percent, ratio, title_of, value_of, versus_default
 from optimize.outcome import State
+from optimize.report.changed_knobs import changed_knobs
 from optimize.report.data import Facts
 
 _FAILURES = {
@@ -46,8 +47,9 @@ def rationale(facts: Facts) -> list[str]:
     if recommendation is None:
         return []
     sentences = [
-        *_gains(facts, recommendation), _noise(facts), _score(facts), *_unconfirmed(recommendation),
-        *_constraints(facts, recommendation), *_runner_up(facts, recommendation), *_refuted(facts),
+        *_gains(facts, recommendation), _knobs(facts, recommendation), _noise(facts), _score(facts),
+        *_unconfirmed(recommendation), *_constraints(facts, recommendation), *_runner_up(facts, recommendation),
+        *_refuted(facts),
     ]  # fmt: skip
     return [sentence for sentence in sentences if sentence]
 
@@ -70,6 +72,11 @@ def _gains(facts: Facts, recommendation: Recommendation) -> list[str]:
     sentences = [f"Better than the default: {', '.join(better)}."] if better else []
     sentences += [f"Worse than the default: {', '.join(worse)}."] if worse else []
     return [*sentences, *([f"No difference from the default shown: {', '.join(even)}."] if even else [])]
+
+
+def _knobs(facts: Facts, recommendation: Recommendation) -> str:
+    words = changed_knobs(recommendation, facts.reduced)
+    return f"Knobs: {words}." if words else ""
 
 
 def _noise(facts: Facts) -> str:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from optimize.capacity import Capacity, Kind
-from optimize.config.grammar import override_value
-from optimize.decision.recommendation import Candidate
+from optimize.decision.recommendation import Candidate, Recommendation
 from optimize.formatting import change_of, figure, versus_default
 from optimize.ledger import TrialRecord
 from optimize.outcome import Role, State
 from optimize.report.charts.capacity import title_of_limit
 from optimize.report.charts.marks import legend_entries
+from optimize.report.commands import further_command, measure_command, repeated_words
 from optimize.report.data import KINDS, Facts, InspectedTrial
 from optimize.report.rationale import NOT_CONFIRMED, exclusions
 from optimize.report.terminal import request_fields
@@ -25,7 +24,6 @@ from optimize.report.turns import HEADINGS, early_ends, turn_rows
 TURN_HEADINGS = HEADINGS
 _TRIALS_PER_REASON, _CANDIDATES = 5, 10
 _CONDITIONS = ("machine", "engine", "model", "source", "workload", "load", "load_level", "quality", "tasks")
-_NOT_REPEATED = ("study.fresh=", "study.trials=", "study.minutes=", "study.name=", "output_dir=", "confirm.", "search.")
 
 
 def legend(facts: Facts) -> list[dict[str, Any]]:
@@ -49,6 +47,14 @@ def comparison(facts: Facts, name: str) -> tuple[str, str, str]:
         return "no difference shown", text, "even"
     better = "better" if gain.low > 1.0 else "worse"
     return better, text, better
+
+
+def unchanged(facts: Facts) -> set[str]:
+    """Knobs that the recommendation has in common with the defaults; none where it is the defaults."""
+    best, baseline = facts.recommendation, facts.baseline
+    if best is None or best.pick.baseline or baseline is None:
+        return set()
+    return {name for name, value in best.pick.params.items() if (name, value) in baseline.params.items()}
 
 
 def conditions(facts: Facts) -> list[tuple[str, str]]:
@@ -107,8 +113,8 @@ def time_spent(facts: Facts) -> list[tuple[str, str]]:
     ]
     phases = start_phases_s(facts.records)
     starts = [(f"median of a start: {phase}", f"{taken_s:.1f} s") for phase, taken_s in phases.items()]
-    asked = [("reference answers, once", facts.floor.cost())] if facts.floor else []
-    return [*figures, *asked, *starts, *_overheads(facts.records)]
+    floor = [("reference answers, once", facts.floor.cost())] if facts.floor else []
+    return [*figures, *floor, *starts, *_overheads(facts.records)]
 
 
 def windows(facts: Facts) -> str:
@@ -150,21 +156,40 @@ def deployment(facts: Facts) -> list[str]:
     return [*lines, *([f"in each request: {json.dumps(fields)}"] if fields else [])]
 
 
+def next_steps(facts: Facts) -> list[tuple[str, str]]:
+    """(purpose, command) of what to run next; none where the study's own command is not stored."""
+    best, words = facts.recommendation, facts.overrides
+    if best is None or not words:
+        return []
+    steps = []
+    if facts.scored and not best.pick.baseline:
+        steps.append(("Read what it and vLLM's defaults answered.", further_command("optimize.answers", words)))
+    if deployment(facts):
+        purpose = "Write the files that serve it: script, systemd, Compose, Kubernetes, alerts."
+        steps.append((purpose, further_command("optimize.deploy", words)))
+    return [*_further_rounds(facts, best), *steps]
+
+
+def _further_rounds(facts: Facts, best: Recommendation) -> list[tuple[str, str]]:
+    """The command that makes the evidence stronger, where it is weak."""
+    if not best.rounds:
+        purpose = "Confirm it: single measurements favour the luckiest."
+        return [(purpose, further_command("optimize", facts.overrides, "confirm.candidates=3"))]
+    if facts.disturbed or best.tied or not (best.decisive or best.pick.baseline):
+        rounds = f"confirm.rounds={2 * best.rounds}"
+        purpose = f"Measure {best.rounds} more rounds on a quiet machine, for narrower intervals."
+        return [(purpose, further_command("optimize", facts.overrides, rounds))]
+    return []
+
+
 def reproduction(facts: Facts) -> list[dict[str, str]]:
     """For each candidate the command that measures it again."""
-    words = [word for word in facts.overrides if not word.startswith(_NOT_REPEATED)]
-    if not any(word.startswith("+study=") for word in words):
-        return []
-    return [{"name": _name(c), "command": _measure(words, c.params)} for c in ranked(facts)]
+    words = repeated_words(facts.overrides)
+    return [{"name": _name(c), "command": measure_command(words, c.params)} for c in ranked(facts) if words]
 
 
 def _name(c: Candidate) -> str:
     return "vLLM's defaults" if c.baseline else f"trial {c.number}"
-
-
-def _measure(overrides: Sequence[str], params: Mapping[str, Any]) -> str:
-    words = [*overrides, *(f"+at.{knob}={override_value(value)}" for knob, value in params.items()), "repeats=3"]
-    return f"python -m optimize.measure {shlex.join(words)}"
 
 
 def inspected(facts: Facts) -> list[dict[str, Any]]:

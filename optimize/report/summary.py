@@ -13,10 +13,10 @@ from optimize.files import write_files
 from optimize.formatting import markdown_block, markdown_text
 from optimize.ledger import Ledger, study_folder
 from optimize.plan import Plan
+from optimize.report.commands import deployment_line
 from optimize.report.confirmation import confirmation_markdown
+from optimize.report.effects import Effect, effects_of, explanation, lines_of, write_effects
 from optimize.report.figures import pareto_figure, write_html
-from optimize.report.importance import Share
-from optimize.report.importance_tables import evident, importance_of, write_importance
 from optimize.report.loader import gather
 from optimize.report.matrix import front_markdown, to_markdown, write_front, write_matrix
 from optimize.report.page import ui_of, write_report
@@ -51,26 +51,30 @@ def conclude(plan: Plan, study: optuna.Study) -> tuple[list[Path], dict[str, flo
         note = f"No recommendation yet: {no_recommendation(search is not None, bool(candidates(study)))}."
         print(note)
         return [], counts, note
-    files = _show_result(plan, study, recommendation, search)
-    text = "\n\n".join(filter(None, (in_words(study, recommendation).strip(), windows)))
+    effects = effects_of(study)
+    files = _show_result(plan, study, recommendation, search, effects)
+    knobs = "\n".join(lines_of(effects))
+    text = "\n\n".join(filter(None, (in_words(study, recommendation).strip(), knobs, windows)))
     note = f"{markdown_block([text])}\n\n{to_markdown([row_of(study, recommendation)], markdown_text)}"
     return files, {**_metrics(recommendation), **counts}, note
 
 
-def _show_result(plan: Plan, study: optuna.Study, recommendation: Recommendation, search: Recommendation) -> list[Path]:
+def _show_result(
+    plan: Plan, study: optuna.Study, recommendation: Recommendation, search: Recommendation, effects: Sequence[Effect],
+) -> list[Path]:  # fmt: skip
     """Print the recommendation with all its evidence, and write the same as files."""
     row, folder, measured = row_of(study, recommendation), plan.folder / "report", candidates(study)
     print(in_words(study, recommendation))
+    print(deployment_line(row.config, Ledger(plan.folder).overrides()), end="")
     if caution := signature_warning(study):
         print(f"\n{caution}")
     pareto = pareto_of(study)
     assert pareto is not None  # there is a recommendation
     files = [*write_matrix([row], folder), *write_front(row, search.front, folder)]
     files += [write_html(pareto, folder / "pareto.html"), *_show_confirmation(study, recommendation, folder)]
-    importance = importance_of(study)
-    files += write_importance(importance, len(measured), folder)
-    if importance:
-        print(f"importance of the knobs, from {len(measured)} measured trials:\n{evident(importance)}\n")
+    files += write_effects(effects, len(measured), folder)
+    lines = [*lines_of(effects), explanation(effects, len(measured))]
+    print("\n".join(["what the knobs do:", *(f"  {line}" for line in lines), ""]))
     front = front_markdown(row, search.front)
     print(f"Pareto front of {study.study_name}, single measurements of the search, best score first:\n\n{front}")
     rows = matrix_rows(stored_studies(plan.config.tracking.storage))
@@ -118,7 +122,7 @@ def pareto_by_pair(study: optuna.Study) -> dict[str, go.Figure]:
 
 def write(
     config: StudyConfig, study: optuna.Study, studies: Sequence[optuna.Study],
-    importance: Sequence[Share] | None = None, ledger: Ledger | None = None,
+    effects: Sequence[Effect] | None = None, ledger: Ledger | None = None,
 ) -> list[Path]:  # fmt: skip
     """Write the report of a study, finished or not.
 
@@ -126,7 +130,7 @@ def write(
         config: Where the studies and MLflow's pages are.
         study: The study.
         studies: All studies of the matrix.
-        importance: Shares of the variance that its knobs explain; None computes them.
+        effects: What its knobs are shown to do; None computes it.
         ledger: The study's folder, which knows afterwards what could not be read; None opens it.
 
     Returns:
@@ -134,6 +138,6 @@ def write(
     """
     ledger = ledger or Ledger(study_folder(config.output_dir, study.study_name))
     ledger.check_tables()
-    shares = importance_of(study) if importance is None else importance
-    facts = gather(study, ledger, matrix_rows(studies), shares, signature_warning(study))
+    effects = effects_of(study) if effects is None else effects
+    facts = gather(study, ledger, matrix_rows(studies), effects, signature_warning(study))
     return write_report(facts, ledger.folder / "report", ui_of(config.tracking.ui, config.tracking.uri))

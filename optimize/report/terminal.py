@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from objectives.segments import Paired
 from optimize.decision.recommendation import Recommendation
 from optimize.formatting import change_of, figure, printable, shown_value, title_of, versus_default
+from optimize.report.changed_knobs import changed_knobs
 from optimize.report.data import limit_text
 from optimize.study.confirmation import directions_of, last_readings
 from optimize.study.info import info_of
 from optimize.study.noise_floor import noise_floor_of
+from optimize.study.parsimony import reduced_trials
 from optimize.study.rows import Row, row_of
 from optimize.study.trials import budget_trials, candidates, trial_of
 
@@ -26,14 +28,17 @@ def in_words(study: optuna.Study, recommendation: Recommendation) -> str:
     lines = [f"\nrecommended for {printable(row.title)}: {_settings(pick.settings)}   (trial {pick.number})"]
     lines += [f"  {title_of(name):18} {_figure_line(study, recommendation, name)}" for name in row.objectives]
     lines.append(f"  score              {_verdict(recommendation)}")
+    if words := changed_knobs(recommendation, reduced_trials(study)):
+        lines.append(f"  knobs              {words}")
     lines += _runner_up(recommendation)
     lines += _quality(study, row)
-    lines += _disturbed(study, recommendation)
+    if words := disturbance(study, recommendation):
+        lines.append(f"  disturbed          {words}")
     lines.append(f"  evidence           {_evidence(recommendation)}")
     units = {name: e.unit for name, e in pick.estimates.items()}
     limits = [limit_text(limit, units.get(limit.metric, "")) for limit in info_of(study).limits]
     lines.append(f"  kept constraints   {', '.join(limits) if limits else 'the study set none'}")
-    return "\n".join([*lines, *_deployment(row)])
+    return printable("\n".join([*lines, *_deployment(row)]), keep="\n")
 
 
 def _quality(study: optuna.Study, row: Row) -> list[str]:
@@ -96,15 +101,15 @@ def _evidence(recommendation: Recommendation) -> str:
     return "single measurements, not confirmed: the best of many is partly the luckiest"
 
 
-def _disturbed(study: optuna.Study, recommendation: Recommendation) -> list[str]:
-    """What disturbed the measurements that it rests on."""
+def disturbance(study: optuna.Study, recommendation: Recommendation) -> str:
+    """How many of the measurements that it rests on were disturbed, and by what; empty where none was."""
     rounds = last_readings(study) if recommendation.rounds else []
     trials = rounds or [trial_of(study, recommendation.pick.number)]
     reasons = [t.user_attrs["disturbed"] for t in trials if t.user_attrs.get("disturbed")]
     if not reasons:
-        return []
-    share = f"{len(reasons)} of the {len(rounds)} measurements in rounds, the last by: " if rounds else ""
-    return [f"  disturbed          {share}{'; '.join(reasons[-1])}: measure it again before you rely on it"]
+        return ""
+    count = f"{len(reasons)} of the {len(rounds)} measurements in rounds" if rounds else "the measurement of the search"
+    return f"{count}; measure again before you rely on it. The last by: {'; '.join(reasons[-1])}"
 
 
 def _deployment(row: Row) -> list[str]:
@@ -128,7 +133,7 @@ def request_fields(request: Mapping[str, Any]) -> dict[str, Any]:
 def unconfirmed(refuted: Mapping[int, str]) -> str:
     """Why there is no table of confirmed figures."""
     lines = [f"trial {number} could not be measured again: {reason}" for number, reason in refuted.items()]
-    return "\n".join(["not confirmed: every figure is a single measurement", *lines])
+    return printable("\n".join(["not confirmed: every figure is a single measurement", *lines]), keep="\n")
 
 
 def no_recommendation(searched: bool, measured: bool) -> str:

@@ -42,11 +42,8 @@ def reference_point(front: Array, likely: Array) -> Array:
     return np.asarray(losses.max(0) + _MARGIN * np.ptp(losses, axis=0) + _TINY)
 
 
-def log_improvement(
-    losses: Sequence[GaussianProcess], rows: Array, feasible: Array, reference: Array, favour: Array,
-    rng: np.random.RandomState,
-) -> Array:  # fmt: skip
-    """Logarithm of the expected hypervolume improvement of points, plus what else favours them; shape (points,).
+class Improvement:
+    """The expected improvement of the hypervolume.
 
     The expectation is over draws from the models, the same for all points (Daulton, Balandat and Bakshy 2020,
     "Differentiable expected hypervolume improvement", equation 1). Objectives that were correlated so far
@@ -54,23 +51,44 @@ def log_improvement(
 
     Args:
         losses: A model of each objective, to be minimized.
-        rows: The points, encoded.
         feasible: Shape (n, objectives): losses of the feasible points so far.
         reference: Shape (objectives,).
-        favour: Shape (points,): the logarithm of what the improvement is multiplied by. It also decides which points
-            get all draws: otherwise points that improve most and can never run would keep out all others.
         rng: Source of the draws.
     """
-    predicted = [model.predict(rows) for model in losses]
-    mean, deviation = (np.stack(part, axis=-1) for part in zip(*predicted, strict=True))
-    lower, upper = _boxes(feasible, reference, rng)
-    draws = ndtri(qmc.Sobol(len(losses), rng=rng.randint(2**31)).random(_DRAWS) * (1 - 2e-9) + 1e-9)
-    draws = draws @ np.linalg.cholesky(_correlation(feasible)).T
-    rough = favour + np.log(_mean_improvement(mean, deviation, draws[:_FIRST_DRAWS], lower, upper))
-    best = np.argsort(-rough)[:_BEST]
-    log_improvements = np.full(len(rows), -np.inf)  # points outside of the best by the first draws are out
-    log_improvements[best] = favour[best] + np.log(_mean_improvement(mean[best], deviation[best], draws, lower, upper))
-    return log_improvements
+
+    def __init__(
+        self, losses: Sequence[GaussianProcess], feasible: Array, reference: Array, rng: np.random.RandomState
+    ) -> None:
+        self._losses = losses
+        self._lower, self._upper = _boxes(feasible, reference, rng)
+        draws = ndtri(qmc.Sobol(len(losses), rng=rng.randint(2**31)).random(_DRAWS) * (1 - 2e-9) + 1e-9)
+        self._draws = draws @ np.linalg.cholesky(_correlation(feasible)).T
+
+    def logs(self, rows: Array, favour: Array) -> Array:
+        """Logarithm of the expected improvement of points, plus what else favours them; shape (points,).
+
+        Args:
+            rows: The points, encoded.
+            favour: Shape (points,): the logarithm of what the improvement is multiplied by. It also decides which
+                points get all draws: otherwise points that improve most and can never run would keep out all others.
+        """
+        predicted = [model.predict(rows) for model in self._losses]
+        mean, deviation = (np.stack(part, axis=-1) for part in zip(*predicted, strict=True))
+        rough = favour + np.log(self._mean(mean, deviation, self._draws[:_FIRST_DRAWS]))
+        best = np.argsort(-rough)[:_BEST]
+        logs = np.full(len(rows), -np.inf)  # points outside of the best by the first draws are out
+        logs[best] = favour[best] + np.log(self._mean(mean[best], deviation[best], self._draws))
+        return logs
+
+    def _mean(self, mean: Array, deviation: Array, draws: Array) -> Array:
+        """Improvement of each point, averaged over the draws; shape (points,)."""
+        improvements = np.empty(len(mean))
+        step = max(1, _CHUNK // (len(draws) * self._lower.size))
+        for i in range(0, len(mean), step):
+            losses = mean[i : i + step, None] + deviation[i : i + step, None] * draws
+            sides = np.clip(self._upper - losses[:, :, None], _TINY, self._upper - self._lower)
+            improvements[i : i + step] = sides.prod(-1).sum(-1).mean(-1)
+        return improvements
 
 
 def _boxes(feasible: Array, reference: Array, rng: np.random.RandomState) -> tuple[Array, Array]:
@@ -84,17 +102,6 @@ def _boxes(feasible: Array, reference: Array, rng: np.random.RandomState) -> tup
     if len(front) > most:
         front = front[rng.choice(len(front), most, replace=False)]
     return box_bounds(front, reference)
-
-
-def _mean_improvement(mean: Array, deviation: Array, draws: Array, lower: Array, upper: Array) -> Array:
-    """Improvement of each point, averaged over the draws; shape (points,)."""
-    improvements = np.empty(len(mean))
-    step = max(1, _CHUNK // (len(draws) * lower.size))
-    for i in range(0, len(mean), step):
-        losses = mean[i : i + step, None] + deviation[i : i + step, None] * draws
-        sides = np.clip(upper - losses[:, :, None], _TINY, upper - lower)
-        improvements[i : i + step] = sides.prod(-1).sum(-1).mean(-1)
-    return improvements
 
 
 def _correlation(feasible: Array) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution
@@ -11,6 +11,19 @@ from optimize.errors import ConfigError, closest
 from optimize.search import domain
 
 WHEN = "when"
+Conditions = Mapping[str, Mapping[str, Sequence[Any]]]
+"""Knob -> {other knob: values} with which alone it has an effect."""
+
+
+def counts(conditions: Conditions, knob: str, params: Mapping[str, Any]) -> bool:
+    """Whether a knob has any effect beside these settings, from which knobs without a choice may be missing.
+
+    It has none either beside a knob that has none itself.
+    """
+    return all(
+        other not in params or (params[other] in values and counts(conditions, other, params))
+        for other, values in conditions.get(knob, {}).items()
+    )
 
 
 def without(node: Any) -> Any:
@@ -24,15 +37,15 @@ def conditions_of(nodes: Mapping[str, Any]) -> dict[str, Any]:
     Args:
         nodes: Knob -> its node, or None.
     """
-    stated = {knob: node[WHEN] for knob, node in nodes.items() if isinstance(node, Mapping) and WHEN in node}
+    conditions = {knob: node[WHEN] for knob, node in nodes.items() if isinstance(node, Mapping) and WHEN in node}
     left_out = {knob for knob, node in nodes.items() if node is None}
     bare = {
         knob: {other: values for other, values in condition.items() if other not in left_out}
         if isinstance(condition, Mapping)
         else condition
-        for knob, condition in stated.items()
+        for knob, condition in conditions.items()
     }
-    return {knob: condition for knob, condition in bare.items() if condition or not stated[knob]}
+    return {knob: condition for knob, condition in bare.items() if condition or not conditions[knob]}
 
 
 def check_conditions(conditions: Mapping[str, Any], distributions: Mapping[str, BaseDistribution]) -> None:
@@ -48,8 +61,21 @@ def check_conditions(conditions: Mapping[str, Any], distributions: Mapping[str, 
         for other, values in condition.items():
             if other not in distributions:
                 raise ConfigError(f"{where}: {other!r} is no knob of the search space; {closest(other, distributions)}")
-            if other == knob or other in conditions:
-                raise ConfigError(f"{where}: {other!r} must be a knob without a condition of its own")
+            if _depends(conditions, other, knob):
+                raise ConfigError(
+                    f"{where}: whether {other!r} counts depends on {knob!r} itself: leave one of them out"
+                )
             for value in values:
                 if not domain.contains(distributions[other], value):
                     raise ConfigError(f"{where}: {other} is never {value!r}: name values of its range or choices")
+
+
+def _depends(conditions: Mapping[str, Any], knob: str, other: str) -> bool:
+    """Whether a knob is another, or counts beside certain values of it only, by way of further knobs too."""
+    waiting, reached = [knob], set[str]()
+    while waiting:
+        at = waiting.pop()
+        reached.add(at)
+        nearer = conditions.get(at, {})
+        waiting += [k for k in nearer if k not in reached] if isinstance(nearer, Mapping) else []
+    return other in reached

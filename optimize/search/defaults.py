@@ -28,8 +28,8 @@ def default_among(distribution: BaseDistribution, reported: Any) -> Any:
     """
     value, choices = as_text(reported), getattr(distribution, "choices", ())
     equal = [c for c in choices if c == value or _same_text(c, value) or _agrees(c, reported)]
-    meant = [*equal, *(choice for choice in choices if choice in UNSET)]
-    return meant[0] if meant else None if isinstance(reported, Mapping) else value
+    matches = [*equal, *(choice for choice in choices if choice in UNSET)]
+    return matches[0] if matches else None if isinstance(reported, Mapping) else value
 
 
 def _same_text(choice: Any, value: Any) -> bool:

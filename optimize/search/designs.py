@@ -108,6 +108,13 @@ def _value(distribution: BaseDistribution, position: float) -> Any:
     return round(value) if isinstance(distribution, IntDistribution) else float(value)
 
 
+def spread(distribution: BaseDistribution, n: int) -> list[Any]:
+    """All choices; else n values of a range, evenly on its own scale."""
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    return [_value(distribution, (place + 0.5) / n) for place in range(n)]
+
+
 def grid_values(distribution: BaseDistribution) -> list[Any]:
     """All choices; all values of a short range; else five of it, or powers of two where it is logarithmic."""
     if isinstance(distribution, CategoricalDistribution):

@@ -1,11 +1,10 @@
-"""Points of a search space as rows of numbers, for the models of the search and of importance."""
+"""Points of a search space as rows of numbers, for the models of the search."""
 
 from __future__ import annotations
 
 import itertools
 import math
-import random
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,10 +14,10 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 Point = dict[str, Any]
 PointKey = tuple[tuple[str, str], ...]
 Space = Mapping[str, BaseDistribution]
-Levels = Mapping[str, Sequence[Any]]
+Canonical = Callable[[Mapping[str, Any]], Point]
+"""Puts the points of equal engines to one point, and a forbidden point to a permitted one."""
 _SATURATED = 0.1
 """What distances beyond saturation count, as a share of those below it."""
-_GRID_MAX = 20_000
 
 
 class Encoding:
@@ -104,53 +103,3 @@ def _values(distribution: BaseDistribution) -> Sequence[Any]:
         return distribution.choices
     assert isinstance(distribution, IntDistribution | FloatDistribution) and distribution.step is not None
     return [distribution.low + i * distribution.step for i in range(round(_size(distribution)))]
-
-
-class Coding:
-    """A grid of the space, and the coding of any settings, with one column per choice.
-
-    Numbers are coded by their rank among the levels, 0 to 1, so that equal ratios are equal distances where levels are
-    powers; any other value by one column per level, 0 or 1.
-
-    Args:
-        levels: Knob -> the values that stand for its range; all of its choices.
-
-    Attributes:
-        shape: How many values each knob has on the grid; those of ranges are thinned out where the grid would be too
-            large. None where it is too large nevertheless.
-        grid: The coded grid, shape (product of `shape`, columns), the last knob changing fastest; where it is too
-            large, 20,000 of its points, drawn at random.
-    """
-
-    shape: list[int] | None
-
-    def __init__(self, levels: Levels) -> None:
-        self._levels = {knob: list(values) for knob, values in levels.items()}
-        self._numeric = {
-            knob: all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-            for knob, values in levels.items()
-        }
-        grid = {knob: list(values) for knob, values in levels.items()}
-        while math.prod(map(len, grid.values())) > _GRID_MAX:
-            widest = max((k for k in grid if self._numeric[k]), key=lambda k: len(grid[k]), default=None)
-            if widest is None or len(grid[widest]) <= 2:
-                break
-            ordered, n = sorted(grid[widest]), len(grid[widest]) - 1
-            grid[widest] = [ordered[round(i * n / (n - 1))] for i in range(n)]
-        points: Iterable[tuple[Any, ...]] = itertools.product(*grid.values())
-        self.shape = [len(values) for values in grid.values()]
-        if math.prod(self.shape) > _GRID_MAX:
-            self.shape, rng = None, random.Random(0)
-            points = [tuple(rng.choice(values) for values in grid.values()) for _ in range(_GRID_MAX)]
-        self.grid = self.rows([dict(zip(grid, point, strict=True)) for point in points])
-
-    def rows(self, params: Sequence[Mapping[str, Any]]) -> Array:
-        """Shape (settings, columns)."""
-        columns: list[list[float]] = []
-        for knob, values in self._levels.items():
-            if self._numeric[knob]:
-                ranks = np.linspace(0, 1, len(values))
-                columns.append([float(np.interp(p[knob], sorted(values), ranks)) for p in params])
-            else:
-                columns += [[float(p[knob] == value) for p in params] for value in values]
-        return np.array(columns).T

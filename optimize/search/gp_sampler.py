@@ -13,17 +13,17 @@ from optuna.samplers import BaseSampler, RandomSampler
 from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, TrialState
 
-from optimize.search.acquisition import log_feasibility, log_improvement, reference_point
+from optimize.search.acquisition import Improvement, log_feasibility, reference_point
 from optimize.search.designs import filling, neighbours, one_choice_apart, outwards_in, scattered
-from optimize.search.encoding import Array, Encoding, Point, Space, every_point, point_key
+from optimize.search.encoding import Array, Encoding, Point, Space, every_point, is_unordered, point_key
 from optimize.search.gaussian_process import GaussianProcess
 from optimize.search.history import (
     History,
-    informs,
     is_feasible,
     is_measured,
     log_ratio_to_limit,
     log_scaled,
+    ratios_to_limits,
     signs_of,
     within,
 )
@@ -36,10 +36,13 @@ GIVEN_POINTS_ATTR = "given_points"
 _DESIGNS = 3
 _MOST_CHOICES = 12
 _CANDIDATES = 2000
-_NEAR = 40
-_COMFORTABLE = -0.5
-"""A violation so far below zero that more makes no difference."""
+_NEAR = 16
+_MOST_LIKELY = 500
+_PEAKS, _CLIMBS = 5, 4
+_MOST_SINGLE = 4
 Canonical = Callable[[Mapping[str, Any]], dict[str, Any]]
+Gains = Callable[[Sequence[Point]], Array]
+"""The logarithm of what points are worth trying, shape (points,)."""
 
 
 class LogScaleGPSampler(BaseSampler):
@@ -49,11 +52,13 @@ class LogScaleGPSampler(BaseSampler):
     flag is measured once where it most likely runs. If that makes few or very many points, they fill the space instead
     (Morris and Mitchell 1995, "Exploratory designs for computational experiments"). A study that begins with points of
     earlier ones goes without: those show already which choices do not run or are of no use. An ordered knob that was
-    measured at one value only, because it could not run at others, is soon tried at another where it most likely can.
+    measured at one value only, because it could not run at others, is soon tried at another where it most likely can;
+    as long as there are many of these, the models change them together.
 
     Every other trial is the point with the highest expected gain of hypervolume, times the probability that it keeps
     the constraints, per second: while an engine is live, settings that it can serve save a start (Snoek, Larochelle and
-    Adams 2012, "Practical Bayesian Optimization of Machine Learning Algorithms", section 3.2).
+    Adams 2012, "Practical Bayesian Optimization of Machine Learning Algorithms", section 3.2). In large spaces it is
+    looked for among drawn points, neighbours of what was measured, and then neighbours of the best of these.
 
     A trial without a measurement tells only which constraints it broke; its values are not learned from. Trials under
     way count by what the models expect of them. A point that was tried, or is being tried, is not tried again while
@@ -107,10 +112,27 @@ class LogScaleGPSampler(BaseSampler):
         first = self._first_point(history, with_history)
         if first is not None:
             return first
-        candidates = self._candidates(history)
+        whole = every_point(search_space, _CANDIDATES)
+        candidates = self._untried(history, whole or self._sampled(history))
         if not candidates:
             return history.tried[int(self._rng.randint(len(history.tried)))]
-        return candidates[int(np.argmax(self._acquisition(study, history, candidates)))]
+        gains = self._gains(study, history, candidates)
+        return self._best(history, candidates, gains, 0 if whole else _CLIMBS)
+
+    def _best(self, history: History, candidates: list[Point], gains: Gains, climbs: int) -> Point:
+        """The candidate of the highest gain, after climbs from the best ones to what differs from them in one knob.
+
+        In many knobs, no sample holds the point that unites the good values of all.
+        """
+        values = gains(candidates)
+        for _ in range(climbs):
+            best = np.argsort(-values)[:_PEAKS]
+            peaks = [candidates[i] for i in best]
+            near = self._untried(history, neighbours(history.space, peaks, self._rng))
+            if not near:
+                break
+            candidates, values = [*peaks, *near], np.concatenate([values[best], gains(near)])
+        return candidates[int(np.argmax(values))]
 
     def _under_way(self, study: optuna.Study, space: Space) -> list[FrozenTrial]:
         return _whole(study, space, TrialState.RUNNING)
@@ -145,31 +167,36 @@ class LogScaleGPSampler(BaseSampler):
         """For an ordered knob that was measured at one value: another, beside the settings farthest from their limits.
 
         The far end of its range first, and if that cannot run, half of the way, and so on. A value that could not run
-        beside settings that were measured is left to the models.
+        beside settings that were measured is left to the models, and so are many such knobs: a trial for each of them
+        alone would take a third of a study.
         """
         measured = [t for t in history.completed if is_measured(t)]
         if not measured:
             return None
         roomiest = min(measured, key=lambda t: sum(map(log_ratio_to_limit, t.constraints.values())))
         base = within(history.space, roomiest.params)
-        for name in history.space:
-            if len({t.params[name] for t in measured}) == 1:
-                for value in outwards_in(history.space[name], base[name]):
-                    # One chance each: otherwise luck in which trial is farthest from its limits would start it anew.
-                    beside = (self._canonical({**within(history.space, t.params), name: value}) for t in measured)
-                    if history.tried_keys.isdisjoint(map(point_key, beside)):
-                        return self._canonical({**base, name: value})
+        single = [
+            n for n, d in history.space.items() if not is_unordered(d) and len({t.params[n] for t in measured}) == 1
+        ]
+        for name in single if len(single) <= _MOST_SINGLE else []:
+            for value in outwards_in(history.space[name], base[name]):
+                # One chance each: otherwise luck in which trial is farthest from its limits would start it anew.
+                beside = (self._canonical({**within(history.space, t.params), name: value}) for t in measured)
+                if history.tried_keys.isdisjoint(map(point_key, beside)):
+                    return self._canonical({**base, name: value})
         return None
 
-    def _candidates(self, history: History) -> list[Point]:
-        """Untried points to choose from: the whole space, or a sample of it with points that the live engine serves."""
+    def _sampled(self, history: History) -> list[Point]:
+        """A sample of the space, with points that the live engine serves, and those that differ little from others."""
         space = history.space
-        points = every_point(space, _CANDIDATES)
-        if points is None:
-            near = [within(space, t.params) for t in history.completed[-_NEAR:] if is_measured(t)]
-            points = [*scattered(space, _CANDIDATES // 2, self._rng), *neighbours(space, near, self._rng)]
-            if self.live is not None:
-                points += [{**p, **within(space, self.live.knobs)} for p in points[: _CANDIDATES // 4]]
+        near = [within(space, t.params) for t in history.completed[-_NEAR:] if is_measured(t)]
+        points = [*scattered(space, _CANDIDATES // 2, self._rng), *neighbours(space, near, self._rng)]
+        if self.live is not None:
+            points += [{**p, **within(space, self.live.knobs)} for p in points[: _CANDIDATES // 4]]
+        return points
+
+    def _untried(self, history: History, points: Sequence[Point]) -> list[Point]:
+        """Distinct points that no trial has tried, each with knobs without effect at one value."""
         distinct = {point_key(p): p for p in map(self._canonical, points)}
         return [point for key, point in distinct.items() if key not in history.tried_keys]
 
@@ -179,30 +206,44 @@ class LogScaleGPSampler(BaseSampler):
             return np.ones(len(points))
         return np.array([self.live.seconds(p) for p in points])
 
-    def _acquisition(self, study: optuna.Study, history: History, candidates: Sequence[Point]) -> Array:
-        """Logarithm of each candidate's expected improvement per second, times its probability of feasibility.
+    def _gains(self, study: optuna.Study, history: History, candidates: Sequence[Point]) -> Gains:
+        """Logarithm of points' expected improvement per second, times their probability of feasibility.
 
-        Shape (candidates,). Without a feasible measurement the improvement is left out.
+        Without a feasible measurement the improvement is left out.
+
+        Args:
+            study: The study.
+            history: Its trials.
+            candidates: Points of which some are probably feasible.
         """
         trials = history.subsample(study.directions, self._rng)
         measured = [t for t in trials if is_measured(t)]
         encoding = Encoding(history.space, self._saturation)
-        candidate_rows = encoding.rows(candidates)
-        feasibility = log_feasibility(self._constraints(encoding, trials), candidate_rows)
-        favour: Array = feasibility - np.log(self._seconds(candidates))
+        constraints = self._constraints(encoding, trials)
+
+        def favour(points: Sequence[Point], rows: Array) -> Array:
+            return np.asarray(log_feasibility(constraints, rows) - np.log(self._seconds(points)))
+
         if not measured:
-            return favour
+            return lambda points: favour(points, encoding.rows(points))
         log_scale = study.user_attrs.get(LOG_SCALE_ATTR, [False] * len(study.directions))
         losses = np.array([log_scaled(t.values, log_scale) for t in measured]) * signs_of(study.directions)
         rows, under_way = (encoding.rows([t.params for t in part]) for part in (measured, history.running))
         models = self._objectives(encoding, rows, losses, under_way)
-        feasible = np.array([is_feasible(t) for t in measured])
+        feasible = _feasible(measured, constraints, rows)
         if not feasible.any():
-            return favour
+            return lambda points: favour(points, encoding.rows(points))
         # Predicted, not as measured: of many noisy readings the best are the luckiest.
         front = _predicted(models, np.vstack([rows[feasible], under_way]))
-        likely = _predicted(models, candidate_rows)[feasibility > math.log(0.5)]
-        return log_improvement(models, candidate_rows, front, reference_point(front, likely), favour, self._rng)
+        some = encoding.rows(candidates[:: 1 + len(candidates) // _MOST_LIKELY])
+        likely = some[log_feasibility(constraints, some) > math.log(0.5)]
+        improvement = Improvement(models, front, reference_point(front, _predicted(models, likely)), self._rng)
+
+        def gains(points: Sequence[Point]) -> Array:
+            encoded = encoding.rows(points)
+            return improvement.logs(encoded, favour(points, encoded))
+
+        return gains
 
     def _objectives(self, encoding: Encoding, rows: Array, losses: Array, under_way: Array) -> list[GaussianProcess]:
         """A model of each objective, with what it expects of the trials under way."""
@@ -214,13 +255,9 @@ class LogScaleGPSampler(BaseSampler):
 
     def _constraints(self, encoding: Encoding, trials: Sequence[FrozenTrial]) -> list[GaussianProcess]:
         """A model of each constraint that was ever broken."""
-        models = []
-        for name in {n: None for t in trials for n in t.constraints}:
-            informative = [t for t in trials if name in t.constraints and informs(t, name)]
-            values = np.array([log_ratio_to_limit(max(t.constraints[name], _COMFORTABLE)) for t in informative])
-            if len(values) and values.max() > 0:
-                models.append(self._fit(name, encoding, encoding.rows([t.params for t in informative]), values))
-        return models
+        rows = encoding.rows([t.params for t in trials])
+        ratios = ratios_to_limits([t.constraints for t in trials], [is_measured(t) for t in trials])
+        return [self._fit(name, encoding, rows[told], values) for name, (told, values) in ratios.items()]
 
     def _fit(self, name: str, encoding: Encoding, rows: Array, values: Array) -> GaussianProcess:
         """A model that starts from the parameters of the fit before."""
@@ -240,4 +277,15 @@ def _whole(study: optuna.Study, space: Space, state: TrialState) -> list[FrozenT
 
 def _predicted(models: Sequence[GaussianProcess], rows: Array) -> Array:
     """Expected values, shape (rows, models)."""
+    if not len(rows):
+        return np.empty((0, len(models)))
     return np.column_stack([model.predict(rows)[0] for model in models])
+
+
+def _feasible(measured: Sequence[FrozenTrial], constraints: Sequence[GaussianProcess], rows: Array) -> Array:
+    """Whether measured trials keep every constraint, shape (trials,): by the models, or if they say of none, as read.
+
+    A reading of a figure near its limit keeps it by luck; of several such figures, hardly any reading keeps all.
+    """
+    kept = np.all([np.ones(len(rows), dtype=bool), *(c.predict(rows)[0] <= 0 for c in constraints)], axis=0)
+    return np.asarray(kept if kept.any() else [is_feasible(t) for t in measured])

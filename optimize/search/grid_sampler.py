@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial
 
 from optimize.outcome import ROLE, Role
 from optimize.search.designs import grid_values
-from optimize.search.encoding import Point
+from optimize.search.encoding import Canonical, Point
 from optimize.search.live_engine import LiveEngine
 
 
@@ -28,16 +28,21 @@ class ExhaustiveSampler(BaseSampler):
     Args:
         space: Knob -> distribution.
         seed: Of the order in which points are tried, and of knobs that are not in the space.
+        canonical: Puts knobs that have no effect to one value, and a forbidden point to another one: a point that it
+            changes is left out.
 
     Attributes:
         live: The live engine; None where nothing runs or reuse is switched off.
     """
 
-    def __init__(self, space: Mapping[str, BaseDistribution], seed: int | None = None) -> None:
+    def __init__(
+        self, space: Mapping[str, BaseDistribution], seed: int | None = None, canonical: Canonical = dict
+    ) -> None:  # fmt: skip
         self._space = dict(sorted(space.items()))
         values = list(itertools.product(*map(grid_values, self._space.values())))
         np.random.RandomState(seed or 0).shuffle(values)
-        self._points: list[Point] = [dict(zip(self._space, point, strict=True)) for point in values]
+        points: list[Point] = [dict(zip(self._space, point, strict=True)) for point in values]
+        self._points = [point for point in points if canonical(point) == point]
         self._random = RandomSampler(seed=seed)
         self.live: LiveEngine | None = None
 
@@ -76,6 +81,8 @@ def _key(settings: Iterable[tuple[str, Any]]) -> frozenset[tuple[str, Any]]:
     return frozenset(settings)
 
 
-def grid(space: Mapping[str, BaseDistribution], seed: int | None = None) -> ExhaustiveSampler:
-    """Every combination of choices and of a few steps of each range, in a seeded order."""
-    return ExhaustiveSampler(space, seed)
+def grid(
+    space: Mapping[str, BaseDistribution], seed: int | None = None, canonical: Canonical = dict
+) -> ExhaustiveSampler:  # fmt: skip
+    """Every permitted combination of choices and of a few steps of each range, each engine once, in a seeded order."""
+    return ExhaustiveSampler(space, seed, canonical)

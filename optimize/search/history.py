@@ -19,6 +19,8 @@ _MODELLED = 160
 _TINY = 1e-9
 _LEAST_VIOLATION = -0.99
 """A hundredth of a limit: nothing has a logarithm, and less makes no difference."""
+_COMFORTABLE = -0.5
+"""A violation so far below zero that more makes no difference to whether a constraint is kept."""
 
 
 @dataclass(frozen=True)
@@ -79,9 +81,23 @@ def is_feasible(trial: FrozenTrial) -> bool:
     return all(v <= 0 for v in trial.constraints.values())
 
 
-def informs(trial: FrozenTrial, constraint: str) -> bool:
-    """Whether a trial says how far a constraint is kept: one without a measurement tells only what it broke."""
-    return is_measured(trial) or trial.constraints[constraint] > 0
+def ratios_to_limits(
+    constraints: Sequence[Mapping[str, float]], measured: Sequence[bool]
+) -> dict[str, tuple[list[int], Array]]:
+    """Constraint that was ever broken -> the trials that tell how far it is kept, and their logarithms of the ratio to
+    its limit.
+
+    Args:
+        constraints: Of each trial: constraint -> by which share of its limit it is broken.
+        measured: Whether each trial gave figures; one without tells only what it broke.
+    """
+    ratios = {}
+    for name in dict.fromkeys(name for each in constraints for name in each):
+        trials = [i for i, each in enumerate(constraints) if name in each and (measured[i] or each[name] > 0)]
+        values = np.array([log_ratio_to_limit(max(constraints[i][name], _COMFORTABLE)) for i in trials])
+        if len(values) and values.max() > 0:
+            ratios[name] = trials, values
+    return ratios
 
 
 def log_ratio_to_limit(violation: float) -> float:

@@ -56,19 +56,29 @@ class LiveEngine:
         return all(params.get(name) == value for name, value in self.knobs.items())
 
     def seconds(self, params: Mapping[str, Any]) -> float:
-        """What a trial with these settings takes: itself, and a start and a compilation where it needs them."""
-        if self.serves(params):
+        """What a trial with these settings takes: itself, and its share of a start and a compilation.
+
+        The trials that an engine is worth share its start, and once the live engine has served as many, staying is as
+        dear as leaving. If the first trial of an engine bore the start alone, a search in many knobs would never leave:
+        there is always another setting to try on the live engine, and models never quite exclude that it gains.
+        """
+        if self.serves(params) and (self.only or self.trials < self._worth()):
             return self.trial_s
-        return self.trial_s + self.start_s + self.code.seconds(params)
+        start_s = self.start_s + self.code.seconds(params)
+        return self.trial_s + start_s / (1.0 if self.only else max(1.0, self._worth()))
 
     def is_due_to_end(self) -> bool:
-        """Whether it has served as many trials as its start was worth.
+        """Whether it has served as many trials as its start was worth."""
+        return self.trials >= round(self._worth())
+
+    def _worth(self) -> float:
+        """How many trials a start is worth.
 
         The rule is that of two-stage sampling: where a cluster (an engine) costs `start_s` and each element in it (a
         request setting) `trial_s`, and the variances are unknown, sqrt(start_s / trial_s) elements per cluster give
         the most for the money (Cochran 1977, "Sampling Techniques", section 10.6).
         """
-        return self.trials >= round(math.sqrt(self.start_s / self.trial_s))
+        return math.sqrt(self.start_s / self.trial_s)
 
 
 @runtime_checkable

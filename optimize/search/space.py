@@ -1,14 +1,11 @@
-"""The search space: knobs from YAML to Optuna's distributions, and from sampled values to a TrialConfig.
-
-A knob is one of this project's four (quantization, batch_size, beam_size, workers), a request field, or any flag of
-the installed vLLM by its own name.
-"""
+"""The search space: knobs from YAML to Optuna's distributions, and from sampled values to a TrialConfig."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from optuna.distributions import (
@@ -17,24 +14,29 @@ from optuna.distributions import (
     distribution_to_json,
 )
 
-from optimize.config.instantiate import build
 from optimize.config.schema import Model, Recipe
 from optimize.config.structured import as_text
 from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.errors import ConfigError, closest
 from optimize.redaction import redact_all, reveal
 from optimize.search import defaults, domain, variables
-from optimize.search.conditions import WHEN, check_conditions, conditions_of, without
+from optimize.search.conditions import WHEN, Conditions, check_conditions, conditions_of, counts, without
+from optimize.search.knobs import (
+    BEAM_SIZE,
+    QUANTIZATION,
+    REQUEST_FIELDS,
+    SEQUENCES_AT_ONCE,
+    flag_of,
+    is_flag,
+    is_request_knob,
+    names_of,
+    part_of,
+)
+from optimize.search.nodes import check_beams, check_quantization, distribution_of
+from optimize.search.parts import check_parts, reported, with_parts
+from optimize.search.permitted import Permitted
+from optimize.search.rules import FORBID, Rule, rules_of
 
-QUANTIZATION, BEAM_SIZE = "quantization", "beam_size"
-_SEQUENCES_AT_ONCE = "max_num_seqs"
-FLAG_OF_KNOB = {"batch_size": _SEQUENCES_AT_ONCE, "workers": "api_server_count"}
-REQUEST_FIELDS = frozenset(
-    {
-        "temperature", "top_p", "top_k", "min_p", "max_tokens", "length_penalty", "repetition_penalty",
-        "presence_penalty", "frequency_penalty", "seed",
-    }
-)  # fmt: skip
 _BASELINE_RECIPE = "published"
 _FIXED_DEFAULTS: dict[str, Any] = {QUANTIZATION: _BASELINE_RECIPE, BEAM_SIZE: 1, "workers": 1, "temperature": 0.0}
 _VLLM_MAX_LOGPROBS, _VLLM_CHOICE = 20, "auto"
@@ -52,6 +54,7 @@ class SearchSpace:
         fixed_recipe: The recipe where quantization is no knob.
         baseline_overrides: Knob -> its value in the baseline, instead of vLLM's own default or where that is unknown.
         conditions: Knob -> {other knob: values} with which it has an effect; with others it stays at vLLM's default.
+        rules: What forbids combinations.
     """
 
     distributions: Mapping[str, BaseDistribution]
@@ -59,27 +62,42 @@ class SearchSpace:
     recipes: Mapping[str, Recipe]
     fixed_recipe: Recipe
     baseline_overrides: Mapping[str, Any] = field(default_factory=dict)
-    conditions: Mapping[str, Mapping[str, Sequence[Any]]] = field(default_factory=dict)
+    conditions: Conditions = field(default_factory=dict)
+    rules: Sequence[Rule] = ()
+
+    @cached_property
+    def _permitted(self) -> Permitted:
+        return Permitted(self.rules, self.distributions, self.conditions, self.model.flags)
 
     def counts(self, knob: str, params: Mapping[str, Any]) -> bool:
         """Whether a knob has any effect beside these settings, from which knobs without a choice may be missing."""
-        conditions = self.conditions.get(knob, {})
-        return all(other not in params or params[other] in values for other, values in conditions.items())
+        return counts(self.conditions, knob, params)
+
+    def allows(self, params: Mapping[str, Any]) -> bool:
+        """Whether no rule forbids these settings."""
+        return self._permitted.allows(params)
 
     def canonical(self, params: Mapping[str, Any]) -> Params:
-        """The same point with every knob that has no effect at one fixed value: equal engines become equal points."""
+        """The same point with every knob that has no effect at one fixed value: equal engines become equal points.
+
+        A point that rules forbid becomes a permitted one that differs little from it.
+        """
+        return self._without_idle(self._permitted.nearest(params))
+
+    def _without_idle(self, params: Mapping[str, Any]) -> Params:
+        """The same point with every knob that has no effect at one fixed value."""
         return {k: v if self.counts(k, params) else domain.values(self.distributions[k])[0] for k, v in params.items()}
 
     def saturation(self, users: int) -> dict[str, float]:
         """Knob -> a value beyond which more of it changes little: an engine never has more sequences at once than the
         beams of all users.
         """
-        return {k: float(users * self.widest_beam()) for k in self.distributions if flag_of(k) == _SEQUENCES_AT_ONCE}
+        return {k: float(users * self.widest_beam()) for k in self.distributions if flag_of(k) == SEQUENCES_AT_ONCE}
 
     @property
     def engine_flags(self) -> list[str]:
-        """The vLLM flags behind the engine knobs, quantization left out."""
-        return [flag_of(knob) for knob in self.distributions if _is_flag(knob)]
+        """The vLLM flags behind the engine knobs, quantization left out, each once."""
+        return list(dict.fromkeys(flag_of(knob) for knob in self.distributions if is_flag(knob)))
 
     @property
     def variables(self) -> list[str]:
@@ -123,18 +141,16 @@ class SearchSpace:
 
     def _with(self, recipe: Recipe, params: Mapping[str, Any], checkpoints: Mapping[str, str]) -> TrialConfig:
         """A recipe with these knobs set."""
-        flags = {flag_of(k): reveal(v) for k, v in params.items() if _is_flag(k)}
+        flags = {k: reveal(v) for k, v in params.items() if is_flag(k)}
         config = self._config(recipe, flags, self._request(params), checkpoints)
         return replace(config, engine=replace(config.engine, env=variables.environment(params)))
 
     def _config(
-        self, recipe: Recipe, flags: Mapping[str, Any], request: RequestConfig, checkpoints: Mapping[str, str]
+        self, recipe: Recipe, knobs: Mapping[str, Any], request: RequestConfig, checkpoints: Mapping[str, str]
     ) -> TrialConfig:
         fixed = {**_dtype(recipe), **self.model.flags, **recipe.flags, **self._beam_flags()}
-        return TrialConfig(
-            EngineConfig(checkpoints[recipe.name], recipe.name, tuple(sorted({**fixed, **flags}.items()))),
-            request,
-        )
+        flags = tuple(sorted(with_parts(fixed, knobs).items()))
+        return TrialConfig(EngineConfig(checkpoints[recipe.name], recipe.name, flags), request)
 
     def plain_engines(self, checkpoints: Mapping[str, str]) -> dict[str, EngineConfig]:
         """Recipe name -> its engine with no engine knob set, for those of the needed recipes that have a checkpoint."""
@@ -179,7 +195,7 @@ class SearchSpace:
             params[knob] = domain.nearest(wide, value)
             if params[knob] != value:
                 outside.append(knob)
-        return params, outside
+        return self._without_idle(params), [knob for knob in outside if self.counts(knob, params)]
 
     def _is_vllms(self, knob: str) -> bool:
         """Whether it is vLLM itself that decides a knob's value in the baseline."""
@@ -192,26 +208,29 @@ class SearchSpace:
 
     def _default(self, knob: str, distribution: BaseDistribution, effective: Mapping[str, Any]) -> Any:
         """The baseline's value of a knob, as the user or vLLM has it; None where vLLM does not report one."""
-        names = (knob, flag_of(knob))
+        part, names = part_of(knob), names_of(knob)
         for name in names:
             if name in self.baseline_overrides:
                 return as_text(self.baseline_overrides[name])
-        reported = defaults.first_of(names, [effective, _FIXED_DEFAULTS])
+        default = defaults.first_of(names, [effective, _FIXED_DEFAULTS])
+        if part:
+            default = reported(part, effective.get(flag_of(knob)))
         if variables.is_variable(knob):
-            reported = variables.choice_of(domain.values(distribution), reported)
-        if reported is None and is_request_knob(knob) and None not in domain.values(distribution):
+            default = variables.choice_of(domain.values(distribution), default)
+        if default is None and is_request_knob(knob) and None not in domain.values(distribution):
             raise ConfigError(
                 f"no default of {knob!r} is known: give the baseline's value, e.g. '+baseline.{knob}=...'"
             )
-        return defaults.default_among(distribution, reported)
+        return defaults.default_among(distribution, default)
 
     def contains(self, params: Mapping[str, Any]) -> bool:
-        """Whether every knob's value lies within its range or among its choices."""
-        return all(domain.contains(d, params[knob]) for knob, d in self.distributions.items())
+        """Whether every knob's value lies within its range or among its choices, and no rule forbids them together."""
+        return all(domain.contains(d, params[knob]) for knob, d in self.distributions.items()) and self.allows(params)
 
     def fingerprint(self) -> dict[str, str]:
         """Knob -> its distribution as text; two studies with equal fingerprints can share trials."""
         texts = {name: distribution_to_json(d) for name, d in sorted(self.distributions.items())}
+        texts |= {FORBID: json.dumps([rule.text for rule in self.rules])} if self.rules else {}
         return texts | {f"{k}.{WHEN}": json.dumps(c, default=str) for k, c in sorted(self.conditions.items())}
 
 
@@ -222,91 +241,34 @@ def make_space(
 
     Args:
         nodes: Knob -> `_target_` node of a distribution, or a plain list of choices; a node may hold `when`, {other
-            knob: values with which this one has an effect}.
+            knob: values with which this one has an effect}. `forbid` is no knob but a list of rules.
         model, recipes, fixed, baseline: As the attributes of SearchSpace.
 
     Raises:
-        ConfigError: empty or inverted range, unknown quantization, two knobs for one flag, impossible condition.
+        ConfigError: bad range, unknown quantization, two knobs for one flag, impossible condition or rule.
     """
+    forbid, nodes = nodes.get(FORBID), {knob: node for knob, node in nodes.items() if knob != FORBID}
     named = {knob: node if node is None else domain.by_name(knob, node) for knob, node in nodes.items()}
     nodes = {knob: node for knob, node in named.items() if node is not None}
     if not nodes:
         raise ConfigError("search_space is empty: name at least one knob, e.g. space=serving")
     conditions = conditions_of(named)
     bare = {k: without(node) for k, node in nodes.items()}
-    distributions = {knob: _distribution(knob, node) for knob, node in bare.items()}
+    distributions = {knob: distribution_of(knob, node) for knob, node in bare.items()}
     check_conditions(conditions, distributions)
-    flags = [flag_of(knob) for knob in distributions]
-    for knob in distributions:
-        if flags.count(flag_of(knob)) > 1:
-            raise ConfigError(f"search_space: {knob!r} and another knob both set {flag_of(knob)!r}: remove one of them")
-        if flag_of(knob) in model.flags:
-            raise ConfigError(f"search_space.{knob} is also fixed by model.flags.{flag_of(knob)}: remove one of them")
+    check_parts(distributions, model.flags)
     for knob in baseline:
         if knob not in distributions:
             raise ConfigError(f"baseline.{knob} is no knob of the search space; {closest(knob, distributions)}")
-    _check_quantization(distributions, recipes)
-    _check_beams(distributions)
-    return SearchSpace(distributions, model, recipes, fixed, redact_all(baseline), conditions)
+    check_quantization(distributions, recipes)
+    check_beams(distributions)
+    names = [*(name for knob in distributions for name in names_of(knob)), *model.flags]
+    rules = rules_of(forbid, names, [knob for knob, node in named.items() if node is None])
+    space = SearchSpace(distributions, model, recipes, fixed, redact_all(baseline), conditions, rules)
+    space.allows({})  # refuses rules that leave nothing
+    return space
 
 
 def _dtype(recipe: Recipe) -> dict[str, str]:
     """The flag for a recipe's data type; none for vLLM's own choice."""
     return {} if recipe.dtype == _VLLM_CHOICE else {"dtype": recipe.dtype}
-
-
-def _distribution(knob: str, node: object) -> BaseDistribution:
-    where = f"search_space.{knob}"
-    if isinstance(node, Sequence) and not isinstance(node, str):
-        node = {"_target_": "optuna.distributions.CategoricalDistribution", "choices": list(node)}
-    distribution = build(node, where)
-    if not isinstance(distribution, BaseDistribution):
-        raise ConfigError(f"{where} must be a distribution of optuna.distributions, got {type(distribution).__name__}")
-    return distribution
-
-
-def _check_quantization(distributions: Mapping[str, BaseDistribution], recipes: Mapping[str, Recipe]) -> None:
-    quantization = distributions.get(QUANTIZATION)
-    if quantization is None:
-        return
-    if not isinstance(quantization, CategoricalDistribution):
-        raise ConfigError("search_space.quantization must be a CategoricalDistribution over recipe names")
-    for name in quantization.choices:
-        if name not in recipes:
-            raise ConfigError(
-                f"search_space.quantization: unknown quantization {name!r}; {closest(str(name), recipes)}"
-                " (recipes stand in conf/quantization/)"
-            )
-
-
-def _check_beams(distributions: Mapping[str, BaseDistribution]) -> None:
-    beams = distributions.get(BEAM_SIZE)
-    if beams is not None and not all(isinstance(v, int) and v >= 1 for v in domain.values(beams)):
-        raise ConfigError(f"search_space.beam_size must hold whole numbers from 1, got {domain.values(beams)}")
-
-
-def flag_of(knob: str) -> str:
-    """The vLLM flag an engine knob sets."""
-    return FLAG_OF_KNOB.get(knob, knob)
-
-
-def _is_flag(knob: str) -> bool:
-    return not is_request_knob(knob) and not variables.is_variable(knob) and knob != QUANTIZATION
-
-
-def is_request_knob(knob: str) -> bool:
-    """Whether changing the knob needs no new engine."""
-    return knob == BEAM_SIZE or knob in REQUEST_FIELDS
-
-
-def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """How two flat mappings differ, one readable line per key."""
-    lines = []
-    for key in sorted({*old, *new}):
-        if old.get(key) != new.get(key):
-            lines.append(f"{key}: was {_shown(old.get(key))}, is {_shown(new.get(key))}")
-    return lines
-
-
-def _shown(value: Any) -> str:
-    return "absent" if value is None else value if isinstance(value, str) else json.dumps(value, default=str)

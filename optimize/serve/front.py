@@ -17,8 +17,9 @@ from optimize.config.serve import Serve
 from optimize.engine.base import Endpoint
 from optimize.errors import ConfigError, OptimizeError
 from optimize.serve.beam_limit import BeamLimit, accepted_beams
-from optimize.serve.forwarder import Counts
+from optimize.serve.exchange import Counts
 from optimize.serve.intake import HEADS
+from optimize.serve.mirror import Mirror
 from optimize.serve.proxy import Proxy
 from optimize.serve.supervisor import Supervisor
 
@@ -42,6 +43,9 @@ class Front:
         flags: vLLM flags of the engine, which determine how many beams it accepts.
         api_key: Key that clients must send; None where none is required.
         sock: Socket from `bind`; closed at the end.
+
+    Attributes:
+        mirror: Sends copies of requests to a candidate, once there is one.
     """
 
     def __init__(
@@ -49,7 +53,7 @@ class Front:
         sock: socket.socket,
     ) -> None:  # fmt: skip
         self._supervisor, self._settings, self._api_key, self._socket = supervisor, settings, api_key, sock
-        self._limit = beam_limit(settings, flags)
+        self._limit, self.mirror = beam_limit(settings, flags), Mirror(settings)
         self._stop, self._listening = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._serve, name="front", daemon=True)
         self._error: BaseException | None = None
@@ -85,6 +89,14 @@ class Front:
     def counts(self) -> Counts:
         return self.proxy.counts
 
+    def in_flight_on(self, generation: int) -> int:
+        """Requests that the engine of this number is answering."""
+        return self.proxy.forwarder.in_flight[generation]
+
+    def follow(self, flags: Mapping[str, Any]) -> None:
+        """Take the limit of beams from the flags of another engine, which serves from now on."""
+        self.proxy.limit = beam_limit(self._settings, flags)
+
     def drain(self, timeout_s: float) -> int:
         """Refuse new requests and wait for those in flight; returns the number that did not end in time."""
         self.proxy.draining = True
@@ -104,7 +116,7 @@ class Front:
             self._listening.set()
 
     async def _run(self) -> None:
-        self._proxy = Proxy(self._supervisor, self._settings, self._limit, self._api_key)
+        self._proxy = Proxy(self._supervisor, self._settings, self._limit, self._api_key, self.mirror)
         runner = web.AppRunner(
             self._proxy.app(), access_log=None, shutdown_timeout=0.5,
             handler_cancellation=True,  # a client that disconnects cancels its request, and the engine's work on it

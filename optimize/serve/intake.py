@@ -145,9 +145,10 @@ def capacity(settings: Serve) -> tuple[int, int]:
     Each connection may need a second one to the engine. The process's soft limit is raised as far as that takes.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    demand = 2 * (settings.requests_max + _SPARE_CONNECTIONS) + _SPARE_FILES
+    spare = _SPARE_FILES + (settings.canary.in_flight_max if settings.canary.enabled else 0)
+    demand = 2 * (settings.requests_max + _SPARE_CONNECTIONS) + spare
     files = demand if hard == resource.RLIM_INFINITY else min(demand, hard)
     if soft != resource.RLIM_INFINITY and soft < files:
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, hard))
-    connections = max(4, (files - _SPARE_FILES) // 2)
+    connections = max(4, (files - spare) // 2)
     return min(settings.requests_max, connections * 3 // 4), connections

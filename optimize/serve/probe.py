@@ -32,11 +32,13 @@ class ProbeResult:
         failure: Why the engine must be restarted; None while it need not be.
         healthy: Whether it answered as a healthy engine does.
         metrics: Figures of its /metrics, by the names of `optimize.engine.metrics`.
+        exposition: The text of its /metrics.
     """
 
     failure: EngineFailure | None
     healthy: bool
     metrics: Mapping[str, float] = field(default_factory=dict)
+    exposition: str = ""
 
 
 class Probe:
@@ -67,7 +69,7 @@ class Probe:
         if status == _ENGINE_DEAD_STATUS:
             failure = EngineFailure(FailureKind.CRASH, "the API server reports that its engine is dead")
             return ProbeResult(failure, False)
-        return ProbeResult(None, status == 200, parse_metrics(text))
+        return ProbeResult(None, status == 200, parse_metrics(text), text)
 
     def _unanswered(self, sent_at: float) -> EngineFailure | None:
         pids = self._engine.pids

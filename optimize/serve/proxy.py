@@ -17,10 +17,13 @@ from aiohttp import web
 from optimize.config.serve import Serve
 from optimize.engine.gate import names_loopback
 from optimize.serve.beam_limit import BeamLimit
-from optimize.serve.forwarder import Counts, Exchange, Forwarder
+from optimize.serve.exchange import Counts, Exchange
+from optimize.serve.forwarder import Forwarder
 from optimize.serve.intake import Connections, Intake, capacity
+from optimize.serve.mirror import Mirror
 from optimize.serve.request_body import parse
 from optimize.serve.responses import Refused, refusal
+from optimize.serve.stream_request import stream_request
 from optimize.serve.supervisor import Supervisor
 
 FORWARDED = {
@@ -44,16 +47,19 @@ class Proxy:
         settings: Limits and timeouts.
         limit: Limit of beams.
         api_key: Key that clients must send; None where none is required.
+        mirror: Sends copies of requests to a candidate.
 
     Attributes:
         connections: The front's connections.
     """
 
-    def __init__(self, supervisor: Supervisor, settings: Serve, limit: BeamLimit, api_key: str | None) -> None:
-        self._supervisor, self._api_key = supervisor, api_key
+    def __init__(
+        self, supervisor: Supervisor, settings: Serve, limit: BeamLimit, api_key: str | None, mirror: Mirror
+    ) -> None:  # fmt: skip
+        self._supervisor, self._api_key, self._mirror = supervisor, api_key, mirror
         self.limit, self.counts = limit, Counts()
-        self.draining, self.in_flight = False, 0
-        self._forwarder = Forwarder(supervisor, settings, self.counts)
+        self.draining, self.in_flight, self._migrates = False, 0, settings.migrations > 0
+        self.forwarder = Forwarder(supervisor, settings, self.counts)
         requests_max, connections_max = capacity(settings)
         self._intake = Intake(settings, requests_max)
         self.connections = Connections(connections_max, settings.client_timeout_s)
@@ -80,7 +86,7 @@ class Proxy:
     async def _session(self, _: web.Application) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
         self._supervisor.subscribe(lambda: _call_soon(loop, self._on_change))
-        async with self._forwarder:
+        async with self.forwarder, self._mirror:
             yield
 
     def _on_change(self) -> None:
@@ -88,7 +94,7 @@ class Proxy:
         if metrics is not self._observed:  # each reading counts once
             self._observed = metrics
             self.limit.observe(metrics.get("kv_cache_use", 0.0), metrics.get("requests_waiting", 0.0))
-        self._forwarder.engine_changed()
+        self.forwarder.engine_changed()
 
     # -- answered by the front itself
 
@@ -100,10 +106,11 @@ class Proxy:
         state = {"status": status, "standby": self._supervisor.standby_ready}
         return web.json_response(state, status=200 if up and supervised else 503)
 
-    async def metrics(self, _: web.Request) -> web.Response:
+    async def metrics(self, request: web.Request) -> web.Response:
         """The engine's metrics, and the front's own."""
+        self._check_name(request)
         own = "\n".join(self._own_metrics()) + "\n"
-        return web.Response(text=await self._forwarder.engine_metrics() + own)
+        return web.Response(text=await self.forwarder.engine_metrics() + own)
 
     def _own_metrics(self) -> list[str]:
         gauges = {
@@ -114,7 +121,8 @@ class Proxy:
         }
         lines = [f"# TYPE optimize:{name} gauge\noptimize:{name} {value:g}" for name, value in gauges.items()]
         counts = {**vars(self.counts), "restarts": sum(r.how != "failed" for r in self._supervisor.restarts.read())}
-        return lines + [f"# TYPE optimize:{k}_total counter\noptimize:{k}_total {v}" for k, v in counts.items()]
+        lines += [f"# TYPE optimize:{k}_total counter\noptimize:{k}_total {v}" for k, v in counts.items()]
+        return lines + self._mirror.metrics()
 
     # -- forwarded
 
@@ -136,13 +144,17 @@ class Proxy:
         """Refuse what can be refused before any of the body is read."""
         if self.draining:
             raise Refused(503, "this server is shutting down: send the request to another one")
-        if self._api_key is None and not names_loopback(_bytes(request.headers.get("Host", ""))):
-            raise Refused(403, "a server without a key is reached as 127.0.0.1 or localhost only: set one")
+        self._check_name(request)
         if not self._authorized(request):
             raise Refused(401, "the API key is missing or wrong: send it as a bearer token")
         self.counts.requests += 1
         if reads_body and request.content_type != "application/json":  # a web page can send others without asking
             raise Refused(415, "the body must be sent as Content-Type: application/json")
+
+    def _check_name(self, request: web.Request) -> None:
+        """Refuse a page of a foreign site, whose name its visitor's browser was told to look for on this machine."""
+        if self._api_key is None and not names_loopback(_bytes(request.headers.get("Host", ""))):
+            raise Refused(403, "a server without a key is reached as 127.0.0.1 or localhost only: set one")
 
     def _authorized(self, request: web.Request) -> bool:
         if self._api_key is None:
@@ -158,23 +170,27 @@ class Proxy:
             self.counts.refused_beams += 1
             raise Refused(400, verdict.reason, "n")
         exchange = Exchange(request, "POST", path, body.clamped(verdict.width))
+        if self._migrates and (stream := stream_request(path, body.fields)) is not None:
+            exchange.stream, exchange.body = stream, stream.encoded
         if verdict.reason:
             self.counts.clamped_beams += 1
             exchange.headers["X-Beam-Limit"] = str(verdict.width)
-        return await self._answer(exchange, verdict.beams)
+        with self._mirror.beside(exchange, body.fields):
+            return await self._answer(exchange, verdict.beams)
 
     async def _answer(self, exchange: Exchange, beams: int) -> web.StreamResponse:
         async with self._in_flight(beams):
             try:
-                return await self._forwarder.forward(exchange)
+                return await self.forwarder.forward(exchange)
             except ConnectionResetError:
                 self.counts.left += 1
                 return exchange.response or web.Response(status=_CLIENT_CLOSED_REQUEST)
 
     @contextlib.asynccontextmanager
     async def _in_flight(self, beams: int) -> AsyncIterator[None]:
+        limit = self.limit  # a promotion replaces it meanwhile
         self.in_flight += 1
-        self.limit.enter(beams)
+        limit.enter(beams)
         try:
             yield
         except asyncio.CancelledError:
@@ -182,7 +198,7 @@ class Proxy:
             raise
         finally:
             self.in_flight -= 1
-            self.limit.leave(beams)
+            limit.leave(beams)
 
 
 def _bytes(header: str) -> bytes:

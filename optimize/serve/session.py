@@ -12,12 +12,15 @@ from optimize.config.instantiate import build
 from optimize.config.schema import StudyConfig
 from optimize.engine.vllm import VllmLauncher
 from optimize.errors import ConfigError
+from optimize.plan import Plan
 from optimize.serve.authentication import api_key
+from optimize.serve.candidate import Candidate, check_room, choose_candidate
 from optimize.serve.front import Front, bind
 from optimize.serve.launchers import LauncherPool, SupervisedLauncher
 from optimize.serve.reporter import say
+from optimize.serve.rollout import Rollout
 from optimize.serve.supervisor import Supervisor
-from optimize.study.target import choose
+from optimize.study.target import Target, choose
 
 _CHECK_S = 1.0
 
@@ -39,21 +42,32 @@ def run_server(config: StudyConfig) -> int:
         stack.callback(sock.close)
         make_launcher(config)  # refuses what cannot be supervised
         plan, target = choose(config, name, say)
+        candidate = _candidate(config, plan, target) if settings.canary.enabled else None
         terminated = stack.enter_context(_terminated())
         say(f"serving the {target.title}: {target.in_words()}")
-        count = 2 if settings.standby else 1
+        count = 1 + settings.standby + (candidate is not None)
         launchers = stack.enter_context(LauncherPool(lambda: make_launcher(config, niceness=0), count))
         supervisor = Supervisor(target.config.engine, launchers, settings, plan.folder, say)
         front = stack.enter_context(Front(supervisor, settings, dict(target.config.engine.flags), key, sock))
         stack.enter_context(supervisor)
         say(f"serving at {front.endpoint.base_url}/v1, {_key_in_words(settings.api_key_env, key)}")
         say(f"restarts and engine logs: {plan.folder}")
+        if candidate is not None:
+            stack.enter_context(Rollout(candidate, supervisor, front, settings, say))
         while not terminated.wait(_CHECK_S):
             front.check()
         say("draining: new requests are refused")
         unfinished = front.drain(settings.drain_s)
         say(f"stopping, with {unfinished} requests still in flight" if unfinished else "stopping")
     return 0
+
+
+def _candidate(config: StudyConfig, plan: Plan, served: Target) -> Candidate:
+    """The canary's candidate, for which this machine has room beside what serves."""
+    others = 1 + config.serve.standby
+    target, words = choose_candidate(config, plan.config.study.name, served, say)
+    check_room(plan, [*[served] * others, target])
+    return Candidate(target, words, others, plan.folder / "canary.json")
 
 
 def make_launcher(config: StudyConfig, niceness: int | None = None) -> SupervisedLauncher:

@@ -13,7 +13,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 from optimize.config.serve import Serve
@@ -22,10 +21,11 @@ from optimize.errors import EngineFailure, TransientFault
 from optimize.serve.backoff import Backoff
 from optimize.serve.instance import Instance, InstanceFailure, as_failure, cause_of
 from optimize.serve.launchers import LauncherPool
-from optimize.serve.probe import Probe
 from optimize.serve.reporter import Reporter
 from optimize.serve.restart_log import Restart, RestartLog
-from optimize.serve.warmup import warm_up
+from optimize.serve.standby import Standby
+from optimize.serve.starter import Starter
+from optimize.serve.traffic_record import TrafficRecord
 from optimize.ticker import Ticker
 
 _CHECK_S = 0.05
@@ -40,7 +40,7 @@ class Supervisor:
         config: The configuration that is served.
         launchers: Start its engines; two of them where a standby is configured.
         settings: Probes, back-off, standby.
-        folder: Folder of the engines' logs and `restarts.jsonl`.
+        folder: Folder of the engines' logs, `restarts.jsonl` and the record of the traffic.
         say: Receives one line for every restart.
         cgroups: Folders of the control groups that every engine joins.
     """
@@ -49,15 +49,16 @@ class Supervisor:
         self, config: EngineConfig, launchers: LauncherPool, settings: Serve, folder: Path,
         say: Say = lambda _: None, cgroups: Sequence[str] = (),
     ) -> None:  # fmt: skip
-        self._config, self._launchers, self._settings, self._folder = config, launchers, settings, folder
-        self._reporter, self._cgroups = Reporter(say), tuple(cgroups)
-        self.restarts = RestartLog(folder / "restarts.jsonl")
+        self._config, self._settings, self._reporter = config, settings, Reporter(say)
+        self.starter = Starter(launchers, settings, folder, self._reporter, cgroups)
+        self.restarts, self._traffic = RestartLog(folder / "restarts.jsonl"), TrafficRecord(folder)
         self._backoff = Backoff(
             settings.backoff_first_s, settings.backoff_factor, settings.backoff_max_s, settings.healthy_s
         )  # fmt: skip
-        self._consecutive_restarts, self._launched = 0, 0
+        self._consecutive_restarts = 0
         self._current: Instance | None = None
-        self._standby: Instance | None = None
+        self._successor: tuple[Instance, EngineConfig] | None = None
+        self._former: Instance | None = None
         self._healthy_at = 0.0
         self._unresponsive: tuple[int, EngineFailure] | None = None
         self._metrics: Mapping[str, float] = {}
@@ -68,7 +69,7 @@ class Supervisor:
         self._closing, self._lock = threading.Event(), threading.Lock()
         self._watcher = Ticker(self._watch, _CHECK_S, "watching the engine", self._reporter.report)
         self._prober = Ticker(self._probe, settings.probe_s, "probing the engine", self._reporter.report)
-        self._starting: list[threading.Thread] = []
+        self._standby = Standby(self.starter, self._backoff, self._reporter, self._closing)
 
     # -- state
 
@@ -90,7 +91,7 @@ class Supervisor:
 
     @property
     def standby_ready(self) -> bool:
-        return self._standby is not None
+        return self._standby.instance is not None
 
     @property
     def metrics(self) -> Mapping[str, float]:
@@ -101,7 +102,7 @@ class Supervisor:
     def pids(self) -> list[int]:
         """Processes of all engines, including the standby's."""
         with self._lock:
-            instances = [i for i in (self._current, self._standby) if i is not None]
+            instances = [i for i in (self._current, self._standby.instance) if i is not None]
         return [pid for i in instances for pid in i.engine.pids]
 
     def subscribe(self, listener: Callable[[], None]) -> None:
@@ -120,45 +121,31 @@ class Supervisor:
         Raises:
             EngineFailure, TransientFault: it does not start. A configuration that never ran is not retried.
         """
-        self._install(self._launch(0))
+        self._install(self.starter.start(0, self._config))
         self._watcher.start()
         self._prober.start()
         if self._settings.standby:
-            self._begin_standby(1)
+            self._standby.begin(1, self._config)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._closing.set()
         self._watcher.stop()
         self._prober.stop()
-        for thread in self._starting:
-            thread.join()
-        for instance in (self._current, self._standby):
-            if instance is not None:
-                self._stop(instance)
-        self._current = self._standby = None
+        self._standby.close()
+        self.end_former()
+        if self._current is not None:
+            self.starter.stop(self._current)
+        self._current = None
         self._reporter.attempt("recording the last restarts", self.restarts.flush)
 
     def wait_for_standby(self, timeout_s: float) -> bool:
         """Whether a standby is ready in time; True at once where none is configured."""
         deadline = time.monotonic() + timeout_s
-        while self._settings.standby and self._standby is None:
+        while self._settings.standby and not self.standby_ready:
             if time.monotonic() > deadline or self._closing.wait(_CHECK_S):
                 return False
         return True
-
-    def _begin_standby(self, slot: int) -> None:
-        thread = threading.Thread(target=self._start_standby, args=(slot,), name="standby", daemon=True)
-        self._starting = [*(t for t in self._starting if t.is_alive()), thread]
-        thread.start()
-
-    def _launch(self, slot: int) -> Instance:
-        with self._lock:
-            self._launched += 1
-            generation = self._launched
-        log = self._folder / f"engine-{generation:04d}.log"
-        engine = self._launchers.launch(slot, self._config, log, self._cgroups)
-        return Instance(engine, slot, generation, log, time.monotonic(), Probe(engine, self._settings))
 
     def _install(self, instance: Instance) -> None:
         with self._lock:
@@ -170,20 +157,65 @@ class Supervisor:
         for listener in self._listeners:
             self._reporter.attempt("telling of a change", listener)
 
-    def _stop(self, instance: Instance) -> None:
-        self._reporter.attempt("closing a probe", instance.probe.close)
-        self._reporter.attempt(f"stopping engine {instance.generation}", instance.engine.stop)
+    # -- succession
+
+    def promote(self, successor: Instance, config: EngineConfig) -> None:
+        """Have an engine of another configuration serve from the watch's next look on: it then is `current`.
+
+        The engine that served until then goes on with the requests that it has, until `end_former`.
+        """
+        with self._lock:
+            self._successor = successor, config
+        self.check_now()
+
+    @property
+    def promoting(self) -> bool:
+        """Whether a promotion waits for the watch."""
+        return self._successor is not None
+
+    @property
+    def former(self) -> Instance | None:
+        """The engine that served before the last promotion, until `end_former`."""
+        return self._former
+
+    def withdraw(self) -> bool:
+        """Take a promotion back; False if the successor serves already."""
+        with self._lock:
+            pending, self._successor = self._successor is not None, None
+        return pending
+
+    def end_former(self) -> None:
+        """Stop the engine that served before the last promotion, if there is one."""
+        with self._lock:
+            former, self._former = self._former, None
+        if former is not None:
+            self.starter.stop(former)
+
+    def _succeed(self) -> None:
+        """Complete a promotion that is wanted."""
+        with self._lock:
+            if self._successor is None:
+                return
+            (successor, self._config), self._successor = self._successor, None
+            self._former, self._current = self._current, successor
+            self._failure, self._consecutive_restarts = None, 0
+            self._healthy_at = time.monotonic()
+        self._notify()
+        standby = self._standby.follow(self._config)
+        if standby is not None:
+            self.starter.stop(standby)
 
     # -- detection
 
     def _watch(self) -> None:
         """Look once: replace an engine that has failed, or go on with a replacement that was not completed."""
+        self._succeed()
         current = self._current
         if current is None:
             self._restart()
         elif (symptom := self._symptom(current)) is not None:
             self._replace(current, symptom)
-        self._replace_dead_standby()
+        self._standby.replace_dead()
 
     def _symptom(self, current: Instance) -> EngineFailure | str | None:
         """The engine's fault, if it has one."""
@@ -205,9 +237,9 @@ class Supervisor:
             self._unresponsive = (current.generation, result.failure)
             self.check_now()
         if result.healthy:
-            self._healthy_at = time.monotonic()
-            self._metrics = result.metrics
+            self._healthy_at, self._metrics = time.monotonic(), result.metrics
             self._notify()
+            self._reporter.attempt("recording the traffic", lambda: self._traffic.take(result.exposition))
         else:
             self.missed_probes.append(time.monotonic())
 
@@ -219,18 +251,19 @@ class Supervisor:
         error = symptom if isinstance(symptom, EngineFailure) else TransientFault(symptom)
         failure = InstanceFailure(failed, error, detected, time.time(), detected - self._healthy_at)
         with self._lock:
-            self._failure, self._current, standby, self._standby = failure, None, self._standby, None
+            self._failure, self._current = failure, None
+        standby = self._standby.take()
         self._notify()
         if standby is not None:
             self._install(standby)
         takeover_s = time.monotonic() - detected
         self._failure = failure = failure.with_error(cause_of(failed, symptom))
-        self._stop(failed)
+        self.starter.stop(failed)
         if standby is None:
             self._restart()
         else:
             self._record(failure, "standby", takeover_s, 1, 0.0)
-            self._begin_standby(failed.slot)
+            self._standby.begin(failed.slot, self._config)
 
     def _restart(self) -> None:
         """Start again, with growing pauses, until it succeeds or the supervisor closes."""
@@ -242,11 +275,11 @@ class Supervisor:
         attempt = 0
         while not self._closing.is_set():
             pause_s, attempt = self._backoff.pause_s(self._consecutive_restarts), attempt + 1
-            if self._closing.wait(pause_s):
+            if self._closing.wait(pause_s) or self._successor is not None:
                 return
             self._consecutive_restarts += 1
             try:
-                instance = self._launch(failure.instance.slot)
+                instance = self.starter.start(failure.instance.slot, self._config)
             except Exception as error:  # of the configuration, the disk or the machine: the next start may succeed
                 down_s = time.monotonic() - failure.detected
                 self._record(failure.with_error(as_failure(error)), "failed", down_s, attempt, pause_s)
@@ -255,31 +288,6 @@ class Supervisor:
             how = "warm" if instance.engine.warm else "cold"
             self._record(failure, how, time.monotonic() - failure.detected, attempt, pause_s)
             return
-
-    def _start_standby(self, slot: int) -> None:
-        """Start a standby; retried, with growing pauses, until it is ready."""
-        failures = 0
-        while not self._closing.wait(self._backoff.pause_s(failures)):
-            try:
-                instance = self._launch(slot)
-            except Exception as error:
-                failures += 1
-                self._reporter.report(f"the standby did not start: {as_failure(error)}")
-                continue
-            self._reporter.attempt("the warm-up of the standby", partial(warm_up, instance.engine.endpoint))
-            with self._lock:
-                self._standby = instance
-            return
-
-    def _replace_dead_standby(self) -> None:
-        standby = self._standby
-        if standby is None or (symptom := standby.engine.broken()) is None:
-            return
-        with self._lock:
-            self._standby = None
-        self._reporter.report(f"the standby died ({symptom}): starting another")
-        self._stop(standby)
-        self._begin_standby(standby.slot)
 
     def _record(self, failure: InstanceFailure, how: str, down_s: float, attempt: int, backoff_s: float) -> None:
         instance, error = failure.instance, failure.error

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 
 from objectives import Estimate
+from optimize.decision.candidate import Candidate
 from optimize.errors import ConfigError
 from optimize.formatting import figure
 from optimize.study.rows import StudyRow
@@ -16,6 +17,15 @@ _MEASURE = "measure it with python -m optimize +study=capacity"
 _ROUNDING = 1e-9  # of a number of replicas: 0.7 * 10 is a little less than 7
 
 
+def figures_of_engines(candidate: Candidate) -> dict[str, Estimate]:
+    """The candidate's figures, with the capacity that many engines of it have on average.
+
+    Replicas share a rate, so that what one further measurement may differ by is not what their sum differs by. Where
+    there are no rounds, the capacity is that of the single measurement.
+    """
+    return {**candidate.estimates, **{name: e for name, e in candidate.means.items() if name == CAPACITY}}
+
+
 def capacity_of(estimates: Mapping[str, Estimate]) -> Estimate | None:
     """The capacity in requests per second; None if it was not measured, or is not known to be above zero."""
     capacity = estimates.get(CAPACITY)
@@ -23,7 +33,7 @@ def capacity_of(estimates: Mapping[str, Estimate]) -> Estimate | None:
 
 
 def required_capacity(row: StudyRow, setting: str) -> Estimate:
-    """The row's capacity in requests per second, the lower end of its interval above zero.
+    """The capacity that engines of the row have on average, in requests per second; its lower end is above zero.
 
     Args:
         row: The row.
@@ -33,7 +43,7 @@ def required_capacity(row: StudyRow, setting: str) -> Estimate:
         ConfigError: it was not measured, is zero, or may be zero.
     """
     trial = f"{setting} needs {CAPACITY} of trial {row.candidate.number} of study {row.row.study}"
-    capacity = row.candidate.estimates.get(CAPACITY)
+    capacity = figures_of_engines(row.candidate).get(CAPACITY)
     if capacity is None:
         raise ConfigError(f"{trial}, which was not measured: {_MEASURE}")
     if capacity.value <= 0:

@@ -11,12 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from objectives import Direction, Estimate
+from objectives import Direction
 from optimize.config.schema import LEAST_ROUNDS, Confirm
 from optimize.decision.constraints import violations
-from optimize.decision.recommendation import AnswerPairs, Candidate, Recommendation, Rounds, recommend
+from optimize.decision.recommendation import AnswerPairs, Candidate, Recommendation, Rounds, recommend, simple_forms
+from optimize.decision.rounds import Figures
+from optimize.decision.terms import Terms
 from optimize.outcome import ROLE, Role
 from optimize.study.info import info_of
+from optimize.study.parsimony import reduced_trials
 from optimize.study.queue import drop_queue, enqueue
 from optimize.study.trial_attributes import CONFIRMING, CONFIRMS, ROUND, estimates_of
 from optimize.study.trials import (
@@ -97,7 +100,7 @@ class Confirmation:
         plans = self._study.user_attrs.get(_PLANS, [])
         current = {"after": len(budget_trials(self._study)), "candidates": self._settings.candidates}
         if new or not plans or any(plans[-1][key] != value for key, value in current.items()):
-            numbers = best_of(self._study, self._settings.candidates)
+            numbers = to_confirm(self._study, self._settings.candidates)
             if len(numbers) < 2:
                 return len(plans), []
             if not plans or plans[-1]["trials"] != numbers:
@@ -141,11 +144,25 @@ class Confirmation:
         return cell not in self._queued and not any(t.state.name == "COMPLETE" and cell.is_of(t) for t in trials)
 
 
-def best_of(study: optuna.Study, candidates_max: int) -> list[int]:
+def to_confirm(study: optuna.Study, candidates_max: int) -> list[int]:
     """Numbers of the baseline and of the front's best trials by the figures of the search.
 
-    A trial that broke a constraint in most of its confirmations, or could not be measured, is left out.
+    The best trial has its reduced form beside it, which may exceed `candidates_max`; another gives way to its own. A
+    trial that broke a constraint in most of its confirmations, or could not be measured, is left out.
     """
+    front = _front(study)
+    if len(front) < 2 or not candidates_max:
+        return front[:1]
+    baseline, *best = front
+    feasible = {c.number for c in candidates(study) if c.feasible} - {baseline}
+    forms = {number: form for number, form in reduced_trials(study).items() if form in feasible}
+    first = dict.fromkeys([best[0], forms.get(best[0], best[0])])
+    numbers = first | dict.fromkeys(forms.get(number, number) for number in best[1:])
+    return [baseline, *list(numbers)[: max(candidates_max, len(first))]]
+
+
+def _front(study: optuna.Study) -> list[int]:
+    """Numbers of the baseline and of the front by the search's figures, best score first; empty without a baseline."""
     verdicts: dict[int, list[bool]] = {}
     for trial in complete_trials(study):
         if CONFIRMS in trial.user_attrs:
@@ -156,7 +173,7 @@ def best_of(study: optuna.Study, candidates_max: int) -> list[int]:
     if best is None:
         return []
     baseline = next(c.number for c in every if c.baseline)
-    return [baseline, *[c.number for c in best.front if not c.baseline][:candidates_max]]
+    return [baseline, *(c.number for c in best.front if not c.baseline)]
 
 
 def _holds(verdicts: Sequence[bool]) -> bool:
@@ -169,7 +186,8 @@ def recommendation(study: optuna.Study) -> Recommendation | None:
     if confirmation is None:
         return first_reading(study)
     confirmed_candidates, rounds = confirmation
-    return recommend(confirmed_candidates, directions_of(study), weights_of(study), rounds)
+    simple = simple_forms(confirmed_candidates, rounds, reduced_trials(study))
+    return recommend(confirmed_candidates, directions_of(study), weights_of(study), rounds, simple)
 
 
 @memoized
@@ -180,12 +198,24 @@ def first_reading(study: optuna.Study) -> Recommendation | None:
 
 def confirmed(study: optuna.Study) -> tuple[list[Candidate], Rounds] | None:
     """Candidates with the figures of the last confirmation; None without one, or if the search has gone on since."""
+    return confirmed_under(study, terms_of(study))
+
+
+def confirmed_under(
+    study: optuna.Study, terms: Terms, figures_of: Callable[[FrozenTrial], Figures] = estimates_of
+) -> tuple[list[Candidate], Rounds] | None:
+    """The same under other terms, and with other figures of the same measurements.
+
+    Args:
+        study: The study.
+        terms: Objectives, weights and limits.
+        figures_of: Metric -> figure of a measured trial.
+    """
     plans = study.user_attrs.get(_PLANS, [])
     if not plans or plans[-1]["after"] != len(budget_trials(study)):
         return None
-    confirming, info = len(plans) - 1, info_of(study)
     baseline = plans[-1]["trials"][0]
-    readings = _whole_rounds(study, confirming, plans[-1]["trials"])
+    readings = _whole_rounds(study, len(plans) - 1, plans[-1]["trials"], figures_of)
     if baseline not in readings:
         return None
     measured = {c.number: c for c in candidates(study)}
@@ -193,26 +223,23 @@ def confirmed(study: optuna.Study) -> tuple[list[Candidate], Rounds] | None:
     so_far = paired_so_far(study)
     paired = {n: so_far.get(key, {}) for n, key in answers.items()}
     ratios = {n: ratios_of(pairs) for n, pairs in paired.items()}
-    first = {n: estimates_of(trial_of(study, n)) for n in readings}
+    first = {n: figures_of(trial_of(study, n)) for n in readings}
     rounds = Rounds(
-        readings,
-        baseline,
-        directions_of(study),
-        weights_of(study),
-        AnswerPairs(info.same_sample, answers, ratios),
-        first,
-    )
-    levels, limits = {n: rounds.levels(n) for n in readings}, info.limits
+        readings, baseline, terms.directions, terms.weights,
+        AnswerPairs(info_of(study).same_sample, answers, ratios), first,
+    )  # fmt: skip
+    levels = {n: rounds.levels(n) for n in readings}
     levels = {n: {**level, **levelled_quality(level, paired[n], levels[baseline])} for n, level in levels.items()}
     confirmed_candidates = [
         Candidate(
             number=n,
             params=measured[n].params,
             estimates=levels[n],
-            feasible=all(v <= 0 for v in violations(limits, levels[n], levels[baseline], ratios[n]).values()),
+            feasible=all(v <= 0 for v in violations(terms.limits, levels[n], levels[baseline], ratios[n]).values()),
             baseline=n == baseline,
             paired=paired[n],
             first=first[n],
+            means=rounds.means(n),
             dtype=measured[n].dtype,
         )
         for n in readings
@@ -227,7 +254,9 @@ def refuted(study: optuna.Study, confirming: int | None = None) -> dict[int, str
     return {t.user_attrs[CONFIRMS]: str(t.user_attrs.get("reason", "")) for t in trials if t.user_attrs["imputed"]}
 
 
-def _whole_rounds(study: optuna.Study, confirming: int, numbers: Sequence[int]) -> dict[int, list[dict[str, Estimate]]]:
+def _whole_rounds(
+    study: optuna.Study, confirming: int, numbers: Sequence[int], figures_of: Callable[[FrozenTrial], Figures]
+) -> dict[int, list[Figures]]:
     """Trial -> its figures in each round that measured all of the trials.
 
     Without trials that could not be measured again, or that were measured in fewer than LEAST_ROUNDS rounds.
@@ -242,7 +271,7 @@ def _whole_rounds(study: optuna.Study, confirming: int, numbers: Sequence[int]) 
     whole = [r for r in sorted({r for r, _ in cells}) if all((r, n) in cells for n in eligible)]
     if len(whole) < LEAST_ROUNDS:
         return {}
-    return {n: [estimates_of(cells[r, n]) for r in whole] for n in eligible}
+    return {n: [figures_of(cells[r, n]) for r in whole] for n in eligible}
 
 
 def last_readings(study: optuna.Study) -> list[FrozenTrial]:
@@ -260,3 +289,9 @@ def directions_of(study: optuna.Study) -> dict[str, Direction]:
 
 def weights_of(study: optuna.Study) -> dict[str, float]:
     return dict(info_of(study).scenario.weights)
+
+
+def terms_of(study: optuna.Study) -> Terms:
+    """What the study decides by."""
+    info = info_of(study)
+    return Terms(dict(info.directions), dict(info.scenario.weights), tuple(info.limits))

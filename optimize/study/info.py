@@ -7,15 +7,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from objectives import Direction
+from optimize.checkpoint import folder_on_disk, tensor_bytes
 from optimize.config.measuring import BASELINE
 from optimize.config.schema import Scenario
 from optimize.decision.constraints import Limit
 from optimize.files import read_json, reading, write_atomically
 from optimize.plan import Plan
 from optimize.redaction import redact_all, redacted
+from optimize.workload.conversation import text_of
+from optimize.workload.workload import Workload
 
 if TYPE_CHECKING:
     import optuna
@@ -48,6 +52,8 @@ class StudyInfo:
         signature: What every figure of the study depends on.
         tags: Tags of every MLflow run: study, model, usually the scenario.
         workload: Name, digest, source (path or Hugging Face id) and sizes of the workload, for MLflow's data set.
+        scale: Bytes of the model, mean characters of a prompt, mean bound on an answer in tokens.
+        saturation: Knob -> a value beyond which more of it changes little; see `SearchSpace.saturation`.
         glossary: Markdown: the meaning, unit and direction of each metric. Stored in the folder only.
     """
 
@@ -62,6 +68,8 @@ class StudyInfo:
     signature: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     workload: Mapping[str, Any] = field(default_factory=dict)
+    scale: Mapping[str, float] = field(default_factory=dict)
+    saturation: Mapping[str, float] = field(default_factory=dict)
     glossary: str = ""
 
     @property
@@ -132,8 +140,21 @@ def make_info(plan: Plan, tags: Mapping[str, str] | None = None, glossary: str =
             "name": workload.name, "digest": workload.hash, "sizes": sizes,
             "source": redacted(config.workload.where),
         },
+        scale=_scale(config.model.path, workload),
+        saturation=plan.space.saturation(plan.users) if plan.users is not None else {},
         glossary=glossary,
     )  # fmt: skip
+
+
+def _scale(model: str, workload: Workload) -> dict[str, float]:
+    """What decides how much another study resembles this one; the model's bytes are 0 where it is not on disk."""
+    rows = range(len(workload.prompts))
+    bounds = [workload.bound(row) for row in rows] if workload.output_tokens is None else workload.output_tokens
+    return {
+        "model_bytes": float(tensor_bytes(model)) if folder_on_disk(model) else 0.0,
+        "prompt_characters": fmean([len(text_of(prompt)) for prompt in workload.prompts] or [0]),
+        "answer_tokens": fmean(bounds or [0]),
+    }
 
 
 def store_info(study: optuna.Study, info: StudyInfo) -> None:

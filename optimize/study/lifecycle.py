@@ -8,7 +8,6 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 import optuna
@@ -17,7 +16,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
 from optimize.config.instantiate import build
-from optimize.config.names import is_name
+from optimize.config.names import is_name, new_name
 from optimize.errors import ConfigError, DamagedFile, OptimizeError
 from optimize.files import remove_partial
 from optimize.ledger import Ledger
@@ -25,8 +24,9 @@ from optimize.outcome import State
 from optimize.plan import Plan
 from optimize.redaction import redact_all, redacted
 from optimize.search.gp_sampler import LOG_SCALE_ATTR
-from optimize.search.live_engine import engine_aware
-from optimize.search.space import difference
+from optimize.search.live_engine import EngineReuseSampler, engine_aware
+from optimize.search.permitted_sampler import PermittedSampler
+from optimize.study.fingerprint import difference
 from optimize.study.info import ATTRIBUTE, info_of, is_readable, make_info, store_info
 from optimize.study.machine_class import check_machine
 from optimize.study.queue import params_of, requeue
@@ -34,6 +34,7 @@ from optimize.study.restoration import restore
 from optimize.study.storage import FAULTS, end_stale, fault_of, is_shared, open_storage, serves_many
 from optimize.study.trial_attributes import close_record
 from optimize.study.trials import check_trials, trial_of
+from optimize.study.trust import check_trusted
 
 _FINGERPRINT, _ARCHIVED = "fingerprint", "archived"
 _CREATE_S = 5.0
@@ -82,7 +83,10 @@ def _sampler(plan: Plan, shared: bool, trials: int) -> BaseSampler:
         canonical=plan.space.canonical,
         saturation=plan.space.saturation(plan.users) if plan.users is not None else {},
     )  # fmt: skip
-    return engine_aware(sampler)
+    aware = engine_aware(sampler)
+    if plan.space.rules and isinstance(aware, EngineReuseSampler):  # others ask `canonical`
+        return PermittedSampler(aware, plan.space.distributions, plan.space.allows, plan.space.canonical)
+    return aware
 
 
 def _existing(plan: Plan, storage: BaseStorage) -> optuna.Study:
@@ -91,6 +95,7 @@ def _existing(plan: Plan, storage: BaseStorage) -> optuna.Study:
     trials = storage.get_n_trials(storage.get_study_id_from_name(name))
     sampler = _sampler(plan, serves_many(storage), trials)
     study = _described(optuna.load_study(study_name=name, storage=storage, sampler=sampler))
+    check_trusted(study, plan.config)
     _check_fingerprint(plan, study)
     check_trials(study, with_info=False)
     with suppress(DamagedFile):  # it is written anew
@@ -139,7 +144,7 @@ def _set_aside(plan: Plan, storage: BaseStorage) -> None:
 
 
 def _kept_name(name: str) -> str:
-    return f"{name}-until-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    return new_name(name, "until")
 
 
 def _check_movable(plan: Plan) -> None:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from objectives import Direction
+from optimize.checkpoint import folder_on_disk
 from optimize.config.schema import StudyConfig
 from optimize.databases import check_sqlite
 from optimize.decision.recommendation import Candidate, Recommendation
 from optimize.errors import ConfigError, closest
 from optimize.model.hashes import model_hash
+from optimize.model.hub import follow
 from optimize.model.sources import materialized
 from optimize.redaction import redacted
 from optimize.study.confirmation import recommendation
@@ -22,6 +24,7 @@ from optimize.study.lifecycle import stored_studies
 from optimize.study.signatures import differences, warning
 from optimize.study.trial_attributes import CONFIRMS
 from optimize.study.trials import budget_trials, candidates, complete_trials, trial_of
+from optimize.study.trust import check_trusted
 
 if TYPE_CHECKING:
     import optuna
@@ -103,7 +106,7 @@ def requested_row(config: StudyConfig) -> StudyRow:
     Raises:
         ConfigError: no such study or trial, a study of another model, or nothing to recommend.
     """
-    study = _study(config)
+    study = stored_study(config)
     info = info_of(study)
     if info.model != config.model.name:
         raise ConfigError(
@@ -115,18 +118,40 @@ def requested_row(config: StudyConfig) -> StudyRow:
         raise ConfigError(f"study {study.study_name!r} has no row yet that keeps every constraint: run more trials")
     recommended = best.pick.number
     number = pick(config.row, best, candidates(study), study.study_name).number
-    row = row_of(study, best if number == recommended else _with_pick(best, study, number))
-    model = materialized(config.model, Path(config.cache_dir), print).path
-    measured, here = row.signature["model"], f"{info.model} {model_hash(model, Path(config.cache_dir))}"
-    if measured != here:
-        raise ConfigError(
-            f"study {study.study_name!r} was measured with model {measured}, and model.path={model} is "
-            f"{here}: give the model it belongs to"
-        )
+    row = row_of(study, best if number == recommended else with_pick(best, study, number))
+    _check_model(row, info.model, config)
     return StudyRow(row, info.model, info.hardware, number == recommended)
 
 
-def _study(config: StudyConfig) -> optuna.Study:
+def _check_model(row: Row, name: str, config: StudyConfig) -> None:
+    """Refuse a model that is not the one of a row; of one that is not on this disk there is only its id to compare."""
+    model, cache = materialized(config.model, Path(config.cache_dir), print).path, Path(config.cache_dir)
+    follow(config)
+    measured, here = row.signature["model"], f"{name} {model_hash(model, cache)}"
+    is_same_id = row.signature.get("source", "").partition("@")[0] == model and folder_on_disk(model) is None
+    if measured != here and not is_same_id:
+        raise ConfigError(
+            f"study {config.study.name!r} was measured with model {measured}, and model.path={model} is "
+            f"{here}: give the model it belongs to"
+        )
+
+
+def runnable_row(config: StudyConfig) -> StudyRow:
+    """The row that `study.name` and `row` name, to run an engine with its settings.
+
+    Raises:
+        ConfigError: as `requested_row`; the study came from an archive that is not trusted.
+    """
+    check_trusted(stored_study(config), config)
+    return requested_row(config)
+
+
+def stored_study(config: StudyConfig) -> optuna.Study:
+    """The study that `study.name` names.
+
+    Raises:
+        ConfigError: there is none.
+    """
     check_sqlite(config.tracking.storage, "studies")
     by_name = {study.study_name: study for study in stored_studies(config.tracking.storage)}
     if config.study.name not in by_name:
@@ -161,7 +186,7 @@ def pick(row: str, best: Recommendation, measured: Sequence[Candidate], study: s
     return candidate
 
 
-def _with_pick(best: Recommendation, study: optuna.Study, number: int) -> Recommendation:
+def with_pick(best: Recommendation, study: optuna.Study, number: int) -> Recommendation:
     """The recommendation with another measured trial as its pick, with its confirmed figures where there are any."""
     confirmed = {c.number: c for c in best.considered}
     candidate = confirmed.get(number) or next(c for c in candidates(study) if c.number == number)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from optimize.study.fingerprint import current
+
 Signed = tuple[str, Mapping[str, str]]
 """Whose figures, and what they depend on."""
 
@@ -22,7 +24,7 @@ def differences(signed: Sequence[Signed], keys: Sequence[str] | None = None) -> 
     for key in keys or list(dict.fromkeys(key for _, signature in signed for key in signature)):
         holders: dict[str, list[str]] = {}
         for whose, signature in signed:
-            holders.setdefault(signature.get(key, "unknown"), []).append(whose)
+            holders.setdefault(current(signature.get(key, "unknown")), []).append(whose)
         if len(holders) > 1:
             lines.append(f"{key}: " + "; ".join(f"{value} ({', '.join(whose)})" for value, whose in holders.items()))
     return lines

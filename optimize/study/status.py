@@ -15,7 +15,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from optimize.errors import DamagedFile, one_line
+from optimize.errors import DamagedFile, OptimizeError, one_line
 from optimize.files import read_json, reading, write_atomically
 
 if TYPE_CHECKING:
@@ -85,15 +85,24 @@ def recorded(folder: Path) -> Iterator[None]:
         update(folder, state=INTERRUPTED)
         raise
     except BaseException as error:
-        update(folder, state=FAILED, reason=one_line(error))
+        update(folder, state=FAILED, reason=_reason(error))
         raise
     update(folder, state=FINISHED)
 
 
+def _reason(error: BaseException) -> str:
+    """What an error says; after its class where it was not written for people, as the 1 of SystemExit(1)."""
+    name, text = type(error).__name__, one_line(error)
+    return text if isinstance(error, OptimizeError | OSError) or text == name else f"{name}: {text}"
+
+
 def update(folder: Path, **news: Any) -> None:
-    """Write what has changed; nothing where no session has begun, or where the disk is full."""
+    """Write what has changed; nothing before a session of this process has begun, or where the disk is full.
+
+    The end of an earlier session stays as it is where a command is refused before its own begins.
+    """
     with suppress(DamagedFile):
-        if status := read(folder):
+        if (status := read(folder)) and (status.place, status.pid) == (here(), os.getpid()):
             _write(folder, replace(status, **news, updated_at=time.time()))
 
 

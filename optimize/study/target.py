@@ -11,13 +11,14 @@ from typing import Any
 from objectives import Estimate
 from optimize.config.schema import StudyConfig
 from optimize.engine.base import TrialConfig
-from optimize.errors import ConfigError, OptimizeError, closest
+from optimize.errors import ConfigError, OptimizeError, closest, setting_names
 from optimize.formatting import shown_value
 from optimize.plan import Plan, make_plan
 from optimize.quantize.calibration import calibration_of
 from optimize.quantize.checkpoints import make_checkpoints
-from optimize.search.space import BEAM_SIZE, QUANTIZATION
-from optimize.study.rows import requested_row
+from optimize.search.knobs import BEAM_SIZE, QUANTIZATION
+from optimize.study.capacity import figures_of_engines
+from optimize.study.rows import runnable_row
 
 Say = Callable[[str], None]
 
@@ -30,7 +31,7 @@ class Target:
         title: Its origin, e.g. "recommended row of study chat (trial 17)".
         params: Knob -> value; empty for vLLM's defaults.
         config: Its engine and request settings.
-        estimates: Metric -> figure that the study measured; empty for a configuration of `+at`.
+        estimates: Metric -> figure of the study, by `figures_of_engines`; empty for a configuration of `+at`.
     """
 
     title: str
@@ -53,6 +54,16 @@ def only_point(config: StudyConfig, name: str) -> StudyConfig:
     )
 
 
+def plan_of_point(config: StudyConfig, name: str) -> Plan:
+    """The plan of the point `config.at`, under another name.
+
+    Raises:
+        ConfigError: the configuration is invalid; what is wrong with the point is said of `at`.
+    """
+    with setting_names({f"search_space.{knob}": f"at.{knob}" for knob in config.at}):
+        return make_plan(only_point(config, name))
+
+
 def choose(config: StudyConfig, name: str, say: Say) -> tuple[Plan, Target]:
     """Select the configuration that `+at` or `row` names, and make its checkpoint if the cache has none.
 
@@ -66,14 +77,14 @@ def choose(config: StudyConfig, name: str, say: Say) -> tuple[Plan, Target]:
         OptimizeError: there is no checkpoint.
     """
     if config.at:
-        plan = make_plan(only_point(config, name))
+        plan = plan_of_point(config, name)
         return plan, Target("configuration of +at", dict(config.at), _resolve(plan, config.at, False, say))
-    candidate = requested_row(config).candidate
+    candidate = runnable_row(config).candidate
     title = f"{config.row} row of study {config.study.name} (trial {candidate.number})"
     plan = make_plan(dataclasses.replace(config, study=dataclasses.replace(config.study, name=name)))
     config_of = _resolve(plan, candidate.params, candidate.baseline, say)
     params = {} if candidate.baseline else dict(candidate.params)
-    return plan, Target(title, params, config_of, candidate.estimates)
+    return plan, Target(title, params, config_of, figures_of_engines(candidate))
 
 
 def _resolve(plan: Plan, params: Mapping[str, Any], baseline: bool, say: Say) -> TrialConfig:

@@ -1,9 +1,8 @@
 """Shares of the variance that each of two knobs, and their interaction, explain on a complete grid. Pure.
 
 Analysis of variance of a complete factorial in blocks, the rounds (Montgomery, "Design and Analysis of Experiments",
-sections 5.3 and 5.6), on logarithms, because ratios matter. The forests of `optimize.report.importance` estimate the
-same shares from points scattered over a space; a complete grid needs no model and gives tighter intervals from as few
-measurements.
+sections 5.3 and 5.6), on logarithms, because ratios matter. A complete grid needs no model,
+unlike the trials of a search (`optimize.search.effects`).
 """
 
 from __future__ import annotations
@@ -17,8 +16,8 @@ from scipy.special import fdtri
 
 from objectives import Objective
 from objectives.intervals import CONFIDENCE
-from optimize.report.importance import Share
 from optimize.tables.comparison import Grid
+from optimize.tables.shares import Share
 
 Floats = NDArray[np.float64]
 _DRAWS, _SEED = 400, 0

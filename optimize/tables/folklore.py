@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from objectives import Estimate
-from optimize.tables.changes import change_text, multiple
+from optimize.formatting import multiple
+from optimize.tables.changes import change_text
 from optimize.tables.comparison import Grid
 from optimize.tables.spec import Claim, Gain, Point
 

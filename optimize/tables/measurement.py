@@ -15,7 +15,7 @@ from optimize.ledger import TrialRecord
 from optimize.outcome import Role, State
 from optimize.plan import Plan
 from optimize.redaction import redact_all
-from optimize.search.space import QUANTIZATION
+from optimize.search.knobs import QUANTIZATION
 from optimize.tables.spec import Part, Point
 
 

@@ -15,12 +15,11 @@ from objectives import Estimate
 from optimize.files import to_csv_lines, write_atomically, write_files
 from optimize.formatting import figure, markdown_line
 from optimize.report.figures import write_html
-from optimize.report.importance import Share
-from optimize.report.importance_tables import shares_markdown
 from optimize.tables.changes import change_text
 from optimize.tables.comparison import Grid, Row
 from optimize.tables.folklore import folklore, label
 from optimize.tables.result import Result
+from optimize.tables.shares import Share, shares_markdown
 
 if TYPE_CHECKING:
     from rich.console import Console

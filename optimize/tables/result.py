@@ -13,12 +13,12 @@ from optimize.config.measuring import BASELINE
 from optimize.evaluation.answers import Answers
 from optimize.ledger import Ledger, TrialRecord
 from optimize.plan import Plan
-from optimize.report.importance import Share
 from optimize.tables.anova import shares_of
 from optimize.tables.comparison import Grid, grid_of
 from optimize.tables.folklore import label
 from optimize.tables.measurement import GridMeasurements
 from optimize.tables.quality import quality_of
+from optimize.tables.shares import Share
 from optimize.tables.spec import Spec
 
 _OF_THIS_MACHINE = ("output_dir=", "cache_dir=", "tables.into=", "tables.again=")

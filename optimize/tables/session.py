@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from objectives import Measurement
+from optimize.config.names import new_name
 from optimize.config.schema import LEAST_ROUNDS, StudyConfig
 from optimize.driver.checkpoints import checkpoints_of
 from optimize.driver.look import look
@@ -19,7 +19,7 @@ from optimize.driver.session import FAILED, FINISHED, tracked
 from optimize.driver.signals import terminable
 from optimize.driver.single import measure_once
 from optimize.engine.pool import EnginePool
-from optimize.errors import ConfigError, OptimizeError
+from optimize.errors import ConfigError, OptimizeError, setting_names
 from optimize.evaluation.answers import Answers
 from optimize.evaluation.auto_level import at_own_level
 from optimize.evaluation.estimates import estimate_all
@@ -31,7 +31,7 @@ from optimize.ledger import Ledger, TrialRecord
 from optimize.load.client_pool import ClientPool
 from optimize.outcome import State
 from optimize.plan import Plan, make_plan
-from optimize.search.space import BEAM_SIZE
+from optimize.search.knobs import BEAM_SIZE
 from optimize.tables.measurement import GridMeasurements, GridRun
 from optimize.tables.render import metrics_of, put_into, show, to_markdown, write
 from optimize.tables.result import Result, result_of
@@ -62,7 +62,9 @@ def run_table(name: str, config: StudyConfig, config_yaml: str) -> int:
             "how much measurements vary"
         )
     values = values_of(spec, config.tables, config.at)
-    plan = make_plan(study_of(name, spec, values, config))
+    places = {**dict.fromkeys(values, "tables"), **dict.fromkeys(config.at, "at")}
+    with setting_names({f"search_space.{knob}": f"{place}.{knob}" for knob, place in places.items()}):
+        plan = make_plan(study_of(name, spec, values, config))
     if config.tables.again:
         return _rescore(name, spec, values, plan)
     if line := outlook(plan.config, plan.arrivals, plan.config.study.trials):
@@ -162,7 +164,7 @@ def study_of(name: str, spec: Spec, values: Mapping[str, Sequence[Any]], config:
     """The study whose search space holds every value of the table, so that they are validated like any other."""
     fixed = {knob: [value] for knob, value in {BEAM_SIZE: 1, **config.at}.items()}
     rows = sum(len(part.points(values)) for part in spec.parts)
-    study = config.tables.again or f"table-{name}-{path_part(config.model.name)}-{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    study = config.tables.again or new_name("table", name, path_part(config.model.name))
     return dataclasses.replace(
         config,
         study=dataclasses.replace(config.study, name=study, trials=rows * config.repeats),

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from optimize.config.schema import Tables
+from optimize.config.tables import Tables
 from optimize.errors import ConfigError
 
 Point = dict[str, Any]

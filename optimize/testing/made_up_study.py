@@ -20,7 +20,7 @@ from optimize.files import write_atomically
 from optimize.ledger import Ledger, TrialRecord
 from optimize.outcome import ROLE, Role, State
 from optimize.report.data import Facts
-from optimize.report.importance import Share
+from optimize.report.effects import Effect
 from optimize.report.loader import gather
 from optimize.study.confirmation import recommendation
 from optimize.study.info import StudyInfo, store_info
@@ -60,7 +60,7 @@ def made_up(folder: Path, trials: int) -> Facts:
     study, ledger = made_up_study(folder, trials)
     best = recommendation(study)
     rows = [row_of(study, best)] if best else []
-    return gather(study, ledger, rows, _shares())
+    return gather(study, ledger, rows, _effects())
 
 
 def made_up_study(folder: Path, trials: int) -> tuple[optuna.Study, Ledger]:
@@ -156,8 +156,16 @@ def _series() -> dict[str, list[tuple[float, float]]]:
     }  # fmt: skip
 
 
-def _shares() -> list[Share]:
-    effects = [("quantization",), ("batch_size",), ("beam_size",), ("workers",), ("quantization", "batch_size")]
+def _effects() -> list[Effect]:
+    changes: list[tuple[str, Any]] = [("quantization", "int8"), ("batch_size", 1), ("beam_size", 4), ("workers", 2)]
+    references = {
+        "qps": (16.0, "1/s"),
+        "p99_latency_s": (0.8, "s"),
+        "memory_bytes": (15e6, "bytes"),
+        "bleu": (69.0, ""),
+    }
     return [
-        Share(n, knobs, 0.5 / 2**i, 0.4 / 2**i, 0.6 / 2**i, 0.06) for n in DIRECTIONS for i, knobs in enumerate(effects)
+        Effect(name, {knob: value}, {knob: _DEFAULTS[knob]}, ratio, 0.97 * ratio, 1.03 * ratio, True, figure, unit)
+        for (knob, value), ratio in zip(changes, (0.5, 1.6, 0.8, 1.1), strict=True)
+        for name, (figure, unit) in references.items()
     ]

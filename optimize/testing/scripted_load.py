@@ -171,8 +171,8 @@ class ScriptedLoad:
         self._sent, self._begun = itertools.count(), 0
         if isinstance(arrivals, ClosedLoop):
             self._think_s = arrivals.think_s
-            for _ in range(arrivals.users):
-                self._push(start_s)
+            for user in range(arrivals.users):
+                self._push(start_s + arrivals.first_due_s(user))
         else:
             self._think_s = None
             self._due_times = (start_s + due_s for due_s in arrivals.due_times_s(self._request.seed))

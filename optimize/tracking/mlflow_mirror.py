@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from optimize.config.schema import Tracking
-from optimize.formatting import printable
+from optimize.formatting import UNSET, printable
 from optimize.ledger import Ledger, TrialRecord
 from optimize.outcome import Role
 from optimize.redaction import redact
@@ -152,7 +152,8 @@ class Mirror:
         with self._removed_if_lost(run.info.run_id):
             self._states.write(folder, run.info.run_id, complete=False)
         # The knobs alone: the resolved configuration is in trial.json, and would crowd every comparison.
-        params = [Param(valid_key(name), printable(redact(str(value)))) for name, value in record.params.items()]
+        texts = {name: UNSET if value is None else str(value) for name, value in record.params.items()}
+        params = [Param(valid_key(name), printable(redact(text))) for name, text in texts.items()]
         self._client.log_batch(run.info.run_id, params=params)
         self._log_workload(run.info.run_id)
         return str(run.info.run_id)

@@ -36,6 +36,6 @@ def _figures(record: TrialRecord) -> str:
     parts = [f"{verdict} ({record.role}{confirms})"]
     parts += [_window(record)] if "window" in record.seconds else []
     parts += [capacity_in_words(record.capacity)] if record.capacity else []
-    parts += [f"Window closed early: {markdown_text(record.cut_short)}"] if record.cut_short else []
+    parts += [f"Ended early: {markdown_text(record.cut_short)}"] if record.cut_short else []
     parts += [f"Disturbed: {markdown_text('; '.join(record.disturbed))}"] if record.disturbed else []
     return "\n\n".join([*parts, f"| metric | value (95 % CI) | n |\n|---|---|---|\n{rows}"])

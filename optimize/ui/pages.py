@@ -5,8 +5,6 @@ It is built at each request from the files on disk, and refreshes itself while i
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import time
 from collections.abc import Sequence
@@ -17,6 +15,7 @@ from urllib.parse import quote
 
 from objectives import Estimate
 from optimize.formatting import change_of, figure, title_of, versus_default
+from optimize.outcome import Role
 from optimize.report.charts.canvas import style_sheet
 from optimize.report.environment import environment
 from optimize.ui.picture import NAMES, key, kinds_of, picture
@@ -68,7 +67,11 @@ class Card:
     @property
     def summary(self) -> str:
         """Model, number of trials, and when it last changed."""
-        count = f"{len(self.entry.trials)} trial{'' if len(self.entry.trials) == 1 else 's'}"
+        rounds = sum(trial.role == Role.CONFIRMATION for trial in self.entry.trials)
+        trials = len(self.entry.trials) - rounds
+        count = f"{trials} trial{'' if trials == 1 else 's'}" + (
+            f", {rounds} confirming measurements" if rounds else ""
+        )
         changed = f"{datetime.fromtimestamp(self.entry.changed_at):%Y-%m-%d %H:%M}"
         return " · ".join(part for part in (self.entry.model, count, changed) if part)
 
@@ -175,11 +178,6 @@ def style() -> str:
 def script() -> str:
     """The page's one script, which refreshes it."""
     return _text(_TEMPLATES / "refresh.js")
-
-
-def script_digest() -> str:
-    """Its hash as a Content-Security-Policy names it: no other script runs on the page."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(script().encode()).digest()).decode()}"
 
 
 @cache

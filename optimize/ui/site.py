@@ -10,14 +10,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from optimize.ui.pages import page, script_digest
+from optimize.report.environment import script_digest
+from optimize.ui.pages import page, script
 from optimize.ui.studies import Studies
 
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
 _STYLE_ONLY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
-_PAGE = f"{_STYLE_ONLY}; script-src '{script_digest()}'; connect-src 'self'"
+_PAGE = f"{_STYLE_ONLY}; script-src '{script_digest(script())}'; connect-src 'self'"
 """The first page runs the one script that refreshes it, named by its hash, and asks this server alone."""
 _REPORT = (
     "sandbox allow-scripts allow-popups allow-popups-to-escape-sandbox allow-downloads; default-src 'none'; "

@@ -40,6 +40,7 @@ class Trial:
         feasible: Whether it keeps every constraint.
         baseline: Whether it ran vLLM's defaults.
         estimates: Metric -> figure; empty if nothing was measured.
+        ended_at: Unix time; 0 of a record that does not hold it.
     """
 
     number: int
@@ -47,6 +48,7 @@ class Trial:
     feasible: bool
     baseline: bool
     estimates: Mapping[str, Estimate]
+    ended_at: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ class Entry:
         run: (experiment id, run id) in MLflow's database; None if it is not there.
         number: Id in Optuna's database; None if it is not there.
         reports: Files of its report that a browser can show.
-        changed_at: Unix time of its last change.
+        changed_at: Unix time of its last session or trial, which a copy of its files keeps.
         damage: What cannot be read, and what to do about it.
     """
 
@@ -175,7 +177,7 @@ class Studies:
             complete=bool(state.get("complete")), result=next(iter(rows), None),
             run=(str(runs[run]), run) if run in runs else None, number=numbers.get(study.name),
             reports=sorted((path.name for path in study.glob("report/*.html")), key=lambda n: (n != "report.html", n)),
-            changed_at=max(map(_changed_at, [study / "about.json", study / status.FILE, *paths])), damage=damage,
+            changed_at=_changed_at(session, trials) or _written_at(study / "about.json"), damage=damage,
         )  # fmt: skip
 
     def _read(self, path: Path, read: Callable[[Path], T], missing: T, damage: list[str]) -> T:
@@ -228,7 +230,10 @@ def _trial(path: Path) -> Trial | None:
     if raw["state"] not in (State.COMPLETED, State.INFEASIBLE):
         return None
     figures = _estimates(raw["estimates"]) if raw["state"] == State.COMPLETED else {}
-    return Trial(int(raw["number"]), str(raw["role"]), bool(raw["feasible"]), bool(raw["baseline"]), figures)
+    return Trial(
+        int(raw["number"]), str(raw["role"]), bool(raw["feasible"]), bool(raw["baseline"]), figures,
+        float(raw.get("ended_at") or 0.0),
+    )  # fmt: skip
 
 
 def _results(path: Path) -> list[Result]:
@@ -257,7 +262,12 @@ def _kind(name: str, trials: Iterable[Trial]) -> str:
     return next((kind for start, kind in _KINDS.items() if name.startswith(start)), STUDY)
 
 
-def _changed_at(path: Path) -> float:
+def _changed_at(session: Status | None, trials: Iterable[Trial]) -> float:
+    """Unix time of the last session or trial; 0 where neither says when it was."""
+    return max([session.updated_at if session else 0.0, *(trial.ended_at for trial in trials)])
+
+
+def _written_at(path: Path) -> float:
     try:
         return path.stat().st_mtime
     except OSError:  # moved away since it was listed, or not there

@@ -62,10 +62,10 @@ class Conversations:
         number = {row: new for new, row in enumerate(rows)}
         turns = [[number[row] for row in conversation if row in number] for conversation in self.rows]
 
-        def kept(values: Sequence[Any]) -> list[Any]:
+        def selection(values: Sequence[Any]) -> list[Any]:
             return [values[row] for row in rows] if values else []
 
-        columns: dict[str, Any] = {n: kept(getattr(self, n)) for n in ("asks", "answers", "think_s", "tokens")}
+        columns: dict[str, Any] = {n: selection(getattr(self, n)) for n in ("asks", "answers", "think_s", "tokens")}
         return replace(self, rows=[turn for turn in turns if turn], **columns)
 
 

@@ -33,11 +33,11 @@ class Fitted:
 
     Attributes:
         workload: Its rows that fit.
-        kept: Which of the recorded requests these are, where some are left out.
+        rows: Which of the recorded requests these are, where some are left out.
     """
 
     workload: Workload
-    kept: Ints | None = None
+    rows: Ints | None = None
 
 
 def fitted_workload(
@@ -70,7 +70,7 @@ def fitted_workload(
     if not template:
         workload = as_text(workload, model)
     if context is None or lengths_known:
-        return Fitted(workload, first.kept)
+        return Fitted(workload, first.rows)
     return _within(workload, config, context, template, say)
 
 

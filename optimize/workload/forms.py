@@ -66,8 +66,8 @@ def question(value: object, column: str, cells: Cells) -> Example | None:
         words_of(value, column)
     messages = messages_of(value, column)
     messages = [*_system(cells), *(from_question(messages) if CHATS.get(column) == _SHAREGPT else messages)]
-    asked, answer = cut(messages)
-    return Example(asked, answer, None, messages, _fields(cells)) if asks(asked) else None
+    question, answer = cut(messages)
+    return Example(question, answer, None, messages, _fields(cells)) if asks(question) else None
 
 
 def _system(cells: Cells) -> list[Message]:

@@ -114,8 +114,8 @@ def cut(messages: Sequence[Message]) -> Turns:
 
 def from_question(messages: Sequence[Message]) -> list[Message]:
     """A conversation without the answers before its first question, which belong to a part that is not there."""
-    asked = next((i for i, message in enumerate(messages) if message["role"] in _ASKING), len(messages))
-    return [m for i, m in enumerate(messages) if i >= asked or m["role"] != "assistant"]
+    first = next((i for i, message in enumerate(messages) if message["role"] in _ASKING), len(messages))
+    return [m for i, m in enumerate(messages) if i >= first or m["role"] != "assistant"]
 
 
 def asks(messages: Sequence[Message]) -> bool:

@@ -67,7 +67,7 @@ class _Counts:
     Of the first, those without an answer, whether all answers are empty, and those with U+FFFD.
     """
 
-    asked: int = 0
+    questions: int = 0
     unasked: int = 0
     unscored: int = 0
     empty: bool = False
@@ -107,7 +107,7 @@ def _with_settings(example: Example, row: Row, source: WorkloadSource) -> Exampl
 def _scored(examples: list[Example], counts: _Counts) -> list[Example]:
     """The examples with a reference where few lack one; else all, without."""
     with_answer = [example for example in examples if example.reference is not None]
-    counts.asked, counts.unscored = len(examples), len(examples) - len(with_answer)
+    counts.questions, counts.unscored = len(examples), len(examples) - len(with_answer)
     counts.damaged = sum(map(_is_damaged, examples))
     if with_answer and not any(example.reference for example in with_answer):
         counts.empty = True
@@ -125,7 +125,7 @@ def _is_damaged(example: Example) -> bool:
 def _note(source: WorkloadSource, where: str, recognition: Recognition, scored: bool, counts: _Counts) -> str:
     """What was taken for what; empty where settings and names say all of it."""
     form, column = recognition.form, source.reference_column
-    parts = [f"{where}: {counts.asked} {form.title} ({', '.join(recognition.columns)})"]
+    parts = [f"{where}: {counts.questions} {form.title} ({', '.join(recognition.columns)})"]
     if scored:
         parts += [] if recognition.complete else [f"{form.answer} is the reference"]
         parts += _left_out(counts.unscored, "an answer")
@@ -135,7 +135,7 @@ def _note(source: WorkloadSource, where: str, recognition: Recognition, scored: 
         ]
     elif counts.empty:
         parts += ["its answers are all empty, so that nothing is scored against them"]
-    elif counts.unscored < counts.asked:
+    elif counts.unscored < counts.questions:
         parts += [f"{counts.unscored} rows have no answer, so none of the answers is taken as a reference"]
     elif column is not None:
         parts += ["without answers to score against"]

@@ -66,8 +66,8 @@ def recognize(sample: Sequence[Cells], source: WorkloadSource) -> Recognition:
 
 def _names_columns(source: WorkloadSource, columns: Sequence[str]) -> bool:
     named = source.prompt_column != PROMPT_COLUMN or source.reference_column not in (REFERENCE_COLUMN, None)
-    ours = source.format == AUTO and {PROMPT_COLUMN, REFERENCE_COLUMN} <= set(columns)
-    return named or ours or source.format == _OWN
+    usual = source.format == AUTO and {PROMPT_COLUMN, REFERENCE_COLUMN} <= set(columns)
+    return named or usual or source.format == _OWN
 
 
 def _fits(sample: Sequence[Cells], name: str) -> dict[frozenset[str], Form]:

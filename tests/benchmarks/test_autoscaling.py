@@ -113,7 +113,7 @@ def _replayed(title: str) -> Outcome:
 def test_the_written_rule_keeps_the_objective_on_a_rise_with_fewer_replicas_than_for_the_peak() -> None:
     rule, peak = _replayed("keda.yaml of the bundle"), _replayed("no autoscaler, replicas for the peak")
     guess = _replayed("5 waiting requests per replica")
-    assert rule.kept > 0.98 and peak.kept > 0.99 and guess.kept < rule.kept
+    assert rule.share > 0.98 and peak.share > 0.99 and guess.share < rule.share
     assert rule.replica_hours < 0.85 * peak.replica_hours
     assert rule.serving[0] == math.ceil(4 / SCALING.per_replica_per_s) and rule.most <= SCALING.replicas_max
 

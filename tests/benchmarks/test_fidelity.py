@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from benchmarks import fidelity
-from benchmarks.fidelity import Asked, doubled, floor_table, loss_table, measured, prompts_needed
+from benchmarks.fidelity import Answers, doubled, floor_table, loss_table, measured, prompts_needed
 from objectives.quality import ExactMatch, FirstDifference
 
 ROWS = 60
@@ -22,7 +22,7 @@ def _answers(changed: float, seed: int) -> Mapping[int, str]:
     return {row: text[:-5] + "hut" if rng.random() < changed else text for row, text in REFERENCE.items()}
 
 
-BASELINE = Asked([REFERENCE, *(_answers(0.05, seed) for seed in range(5))], {}, 12.0)
+BASELINE = Answers([REFERENCE, *(_answers(0.05, seed) for seed in range(5))], {}, 12.0)
 REPEATS = [measured(BASELINE, run, REFERENCE) for run in range(1, 6)]
 
 
@@ -32,13 +32,13 @@ def _two_scores(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_larger_loss_needs_fewer_prompts() -> None:
-    small, large = (measured(Asked([_answers(share, 9)], {}, 1.0), 0, REFERENCE) for share in (0.3, 0.9))
+    small, large = (measured(Answers([_answers(share, 9)], {}, 1.0), 0, REFERENCE) for share in (0.3, 0.9))
     needed = [int(prompts_needed(ExactMatch(), ours, REPEATS)) for ours in (small, large)]
     assert 5 <= needed[1] < needed[0] <= ROWS
 
 
 def test_noise_of_the_models_own_size_is_no_loss_and_a_broken_checkpoint_is() -> None:
-    alike, broken = (Asked([_answers(share, 9)], {}, 1.0) for share in (0.05, 0.9))
+    alike, broken = (Answers([_answers(share, 9)], {}, 1.0) for share in (0.05, 0.9))
     assert all("within noise | –" in line for line in loss_table("int8", alike, BASELINE, REFERENCE))
     assert all("| a loss |" in line for line in loss_table("broken", broken, BASELINE, REFERENCE))
 

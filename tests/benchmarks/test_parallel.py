@@ -60,7 +60,7 @@ def test_only_a_sampler_blind_to_trials_under_way_proposes_their_points_again(sa
 
 
 def test_the_table_compares_with_one_engine() -> None:
-    found = {("random", n): [Replay(RANDOM, seed, KNOWN, n).run(40) for seed in range(3)] for n in (1, 2)}
-    rows = compared(found, KNOWN).splitlines()
+    result = {("random", n): [Replay(RANDOM, seed, KNOWN, n).run(40) for seed in range(3)] for n in (1, 2)}
+    rows = compared(result, KNOWN).splitlines()
     assert len(rows) == 4
     assert rows[2].startswith("| random | 1 |") and rows[3].startswith("| random | 2 |")

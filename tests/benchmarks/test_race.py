@@ -10,11 +10,11 @@ from optimize.outcome import Role, State
 
 def test_a_share_is_reached_by_the_trial_that_completes_it() -> None:
     best = sorted(table().feasible)
-    found = [(10.0 * number, key) for number, key in enumerate(best, start=1)]
-    seconds, trials = seconds_to(1.0, found) or (0.0, 0)
+    result = [(10.0 * number, key) for number, key in enumerate(best, start=1)]
+    seconds, trials = seconds_to(1.0, result) or (0.0, 0)
     assert seconds == 10.0 * trials and 1 < trials <= len(best)
     assert table().hypervolume(best[: trials - 1]) < table().best * (1 - 1e-9)
-    assert seconds_to(1.0, found[:1]) is None
+    assert seconds_to(1.0, result[:1]) is None
 
 
 def test_a_search_that_never_reached_the_share_is_compared_by_its_duration() -> None:
@@ -24,8 +24,8 @@ def test_a_search_that_never_reached_the_share_is_compared_by_its_duration() -> 
 
 def _read(qps: float, feasible: bool = True) -> TrialRecord:
     figures = as_estimates({"qps": qps, "p99_latency_s": 1 / qps, "memory_bytes": 1.0, "bleu": 70.0})
-    found = figures if feasible else {}
-    return TrialRecord("race", 0, Role.SEARCH, {}, {}, {}, state=State.COMPLETED, estimates=found, feasible=feasible)
+    result = figures if feasible else {}
+    return TrialRecord("race", 0, Role.SEARCH, {}, {}, {}, state=State.COMPLETED, estimates=result, feasible=feasible)
 
 
 def test_by_own_readings_the_share_is_reached_by_the_trial_after_which_little_is_added() -> None:

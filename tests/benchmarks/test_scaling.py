@@ -7,10 +7,10 @@ from benchmarks.scaling import Costs, kinds_of, row_for, simulate
 
 @pytest.mark.parametrize("engines", [1, 8, 64])
 def test_free_coordination_keeps_all_engines_at_work(engines: int) -> None:
-    found = simulate(engines, 10.0, Costs(0.0, 0.0), 200 * engines)
-    assert found.busy == pytest.approx(1.0, abs=0.02)
-    assert found.per_s == pytest.approx(engines / 10.3, rel=0.05)
-    assert found.coordinator == 0.0 and found.behind_s == 0.0
+    result = simulate(engines, 10.0, Costs(0.0, 0.0), 200 * engines)
+    assert result.busy == pytest.approx(1.0, abs=0.02)
+    assert result.per_s == pytest.approx(engines / 10.3, rel=0.05)
+    assert result.coordinator == 0.0 and result.behind_s == 0.0
 
 
 def test_a_slow_coordinator_bounds_the_rate_with_any_number_of_engines() -> None:
@@ -28,6 +28,6 @@ def test_a_slow_mirror_delays_nobody_and_falls_behind() -> None:
 def test_costs_are_those_of_as_many_engines_or_the_nearest_below() -> None:
     rows = {str(n): {"storage": "SQLite", "sampler": "gp", "workers": n} for n in (8, 64, 1)}
     rows["other"] = {"storage": "SQLite", "sampler": "random", "workers": 8}
-    found, other = kinds_of(rows)
-    assert [row_for(engines, found)["workers"] for engines in (1, 7, 8, 64, 1000)] == [1, 1, 8, 64, 64]
+    result, other = kinds_of(rows)
+    assert [row_for(engines, result)["workers"] for engines in (1, 7, 8, 64, 1000)] == [1, 1, 8, 64, 64]
     assert row_for(1, other)["workers"] == 8

@@ -20,16 +20,16 @@ from optimize.engine.vllm import VllmLauncher
 log, start, flags, env = json.loads(sys.argv[1])
 launcher = VllmLauncher(start=start, start_timeout_s=300, env=env)
 launcher.prepare()
-said = {"server": 0, "unavailable": None}
+answer = {"server": 0, "unavailable": None}
 if start == "warm":
-    said = {"server": launcher._fork_client.pid, "unavailable": launcher._fork_client.unavailable_reason()}
+    answer = {"server": launcher._fork_client.pid, "unavailable": launcher._fork_client.unavailable_reason()}
 flags = {"dtype": "float16", "enforce_eager": True, "max_model_len": 256, "kv_cache_memory_bytes": 1 << 28, **flags}
 try:
     launcher.launch(EngineConfig("demo/model", "fp16", tuple(flags.items())), Path(log))
 except Exception as error:
-    said["error"] = str(error)
+    answer["error"] = str(error)
 launcher.close()
-print(json.dumps(said))
+print(json.dumps(answer))
 """
 
 
@@ -40,24 +40,28 @@ def engines_of(log: Path) -> set[int]:
 
 def test_an_engine_is_forked_and_nothing_before_it_touches_cuda(rig: Rig) -> None:
     log = rig.scratch / "engine.log"
-    said = rig.run(LAUNCH, str(log), "warm", {}, {})
-    assert said["unavailable"] is None
-    assert NO_GPU in said["error"]
+    answer = rig.run(LAUNCH, str(log), "warm", {}, {})
+    assert answer["unavailable"] is None
+    assert NO_GPU in answer["error"]
     assert rig.callers() and rig.callers() <= engines_of(log)
 
 
 def test_with_helpers_of_humming_nothing_could_be_forked(rig: Rig) -> None:
-    said = rig.run(LAUNCH, str(rig.scratch / "engine.log"), "warm", {}, {"HUMMING_DISABLE_PARALLEL_BUILD": "0"})
-    assert "importing vLLM started threads" in said["unavailable"]
+    answer = rig.run(LAUNCH, str(rig.scratch / "engine.log"), "warm", {}, {"HUMMING_DISABLE_PARALLEL_BUILD": "0"})
+    assert "importing vLLM started threads" in answer["unavailable"]
 
 
 def test_tensor_parallelism_touches_cuda_in_its_server_and_comes_as_far(rig: Rig) -> None:
-    """Composing the configuration does, where the fork server must not be: a driver that answers would be of no use."""
+    """Composing the configuration does, where the fork server must not be: a driver that answers would be of no use.
+
+    The driver starts here, as a real one does: engine and workers are then spawned, and import vLLM anew.
+    """
     log = rig.scratch / "engine.log"
-    said = rig.run(LAUNCH, str(log), "warm", {"tensor_parallel_size": 2}, {}, NVML_STUB_GPUS="2")
-    assert said["unavailable"] is None
-    assert NO_GPU in said["error"]
-    assert said["server"] not in rig.callers() and not rig.callers() <= engines_of(log)
+    variables = {"NVML_STUB_GPUS": "2", "CUDA_STUB_INIT": "1"}
+    answer = rig.run(LAUNCH, str(log), "warm", {"tensor_parallel_size": 2}, {}, **variables)
+    assert answer["unavailable"] is None
+    assert NO_GPU in answer["error"]
+    assert answer["server"] not in rig.callers() and not rig.callers() <= engines_of(log)
 
 
 SPAWN = """

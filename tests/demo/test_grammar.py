@@ -8,22 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoTokenizer
 
 from demo import english, german, phrases
 from demo.grammar import SHAPES, is_held_out, sample, sample_shape
-from demo.lexicon import (
-    ADJECTIVES,
-    AMBIGUOUS,
-    DITRANSITIVE,
-    PERSONS,
-    SOCIAL,
-    THINGS,
-    TRANSITIVE,
-    GermanNoun,
-    GermanVerb,
-)
-from demo.train import MAX_POSITIONS, MODEL_FOLDER, prompt_of, training_pairs
+from demo.lexicon import ADJECTIVES, AMBIGUOUS, DITRANSITIVE, PERSONS, SOCIAL, THINGS, TRANSITIVE
+from demo.pairs import MAX_POSITIONS, MODEL_FOLDER, prompt_of, training_pairs
+from demo.words import GermanNoun, GermanVerb
 from demo.workloads import LINES, WORKLOAD_FOLDER, held_out_pairs, tokens
 
 OLD = next(word for word in ADJECTIVES if word.english == "old")
@@ -45,6 +35,8 @@ def _json(name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
+    from transformers import AutoTokenizer  # here, or every process that collects the tests imports it, for seconds
+
     return AutoTokenizer.from_pretrained(MODEL_FOLDER)
 
 

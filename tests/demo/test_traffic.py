@@ -120,6 +120,6 @@ def test_conversations_can_be_written_in_the_form_of_sharegpt() -> None:
     chats = sharegpt(SEED)
     assert [chat["id"] for chat in chats[:2]] == ["conversation-0", "conversation-1"]
     for chat in chats:  # a question and its answer in turn, which vLLM's own reader expects as well
-        assert [said["from"] for said in chat["conversations"]] == ["human", "gpt"] * (len(chat["conversations"]) // 2)
-    questions = {said["value"] for chat in chats for said in chat["conversations"][::2]}
+        assert [text["from"] for text in chat["conversations"]] == ["human", "gpt"] * (len(chat["conversations"]) // 2)
+    questions = {text["value"] for chat in chats for text in chat["conversations"][::2]}
     assert questions == {row["prompt"][-1]["content"] for row in _rows("conversations")}

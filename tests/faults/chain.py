@@ -6,7 +6,8 @@ import itertools
 from collections.abc import Callable, Mapping
 
 from tests.faults.injector import ERRORS, Fault, Injector, Site
-from tests.faults.study import ALL, Session, Study
+from tests.faults.session import Session
+from tests.faults.study import ALL, Study
 from tests.faults.tally import LOST, RESUMED, SURVIVED, Tally, tallied
 
 SESSIONS_MAX = 1000

@@ -7,6 +7,7 @@ It reads requests as JSON lines from standard input and answers each with one li
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
 import signal
@@ -15,13 +16,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from unittest.mock import patch
 
 from optimize.config import schema
 from optimize.executor.base import Job
 from tests.conftest import ROOT
-from tests.faults.study import MARK, Session, Study, compose, run_command
+from tests.faults.session import Session
+from tests.faults.study import MARK, Study, compose, run_command
 
 PHASES = ("quantize", "install", "baseline", "search", "confirm", "report")
 WARM_UP = "warm-up"
@@ -84,22 +86,24 @@ def _session(request: dict[str, Any]) -> Session:
         return run_command("optimize", request["words"], Path(request["folder"]))
 
 
-def _child(request: dict[str, Any], answer: Path) -> None:
+def _child(request: dict[str, Any], answer: Path) -> NoReturn:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     answer.write_text(json.dumps(dataclasses.asdict(_session(request))), encoding="utf-8")
+    os._exit(0)  # an interpreter that has imported everything takes longer to end than such a study
 
 
-def _answer(request: dict[str, Any]) -> Session | None:
-    """The session of a child; None in the child itself."""
+def _answer(request: dict[str, Any]) -> Session:
+    """The session of a child."""
     if request["phase"] == WARM_UP:
-        return _session(request)
+        session = _session(request)
+        gc.freeze()  # no child need look through what it shares with the others
+        return session
     answer = Path(request["folder"]) / "answer"
     answer.unlink(missing_ok=True)
     compose(request["words"], answer.parent)  # before the fork: no child need do it again
     child = os.fork()
     if child == 0:
         _child(request, answer)
-        return None
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if not answer.is_file():
         return Session(code, "", "")
@@ -109,9 +113,7 @@ def _answer(request: dict[str, Any]) -> Session | None:
 def main() -> None:
     schema.register()
     for line in sys.stdin:
-        if (session := _answer(json.loads(line))) is None:
-            return
-        print(json.dumps(dataclasses.asdict(session)), flush=True)
+        print(json.dumps(dataclasses.asdict(_answer(json.loads(line)))), flush=True)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ from optimize.engine.simulated import SimulatedLauncher
 from optimize.serve.restart_log import Restart, RestartLog
 from optimize.serve.supervisor import Supervisor
 from tests.faults.injector import WRITE, Injector
-from tests.faults.study import SCRATCH, Session, Study
+from tests.faults.session import Session
+from tests.faults.study import SCRATCH, Study
 
 SERVE = "optimize.serve"
 KILLS = 2

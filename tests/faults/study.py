@@ -14,7 +14,6 @@ import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ import psutil
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import FrozenTrial, TrialState
 
-from optimize.config import schema
 from optimize.config.compose import composed
 from optimize.config.secrets import as_yaml, register_node, register_words
 from optimize.engine.base import Engine, EngineConfig
@@ -38,6 +36,7 @@ from optimize.plan import Plan
 from optimize.testing.scripted_engine import ScriptedEngine, ScriptedLauncher, ScriptedTelemetry
 from optimize.testing.scripted_load import ScriptedAnswer, ScriptedClients, ScriptedRequest, VirtualClock
 from tests.conftest import VERBS
+from tests.faults.session import Session
 from tests.made import QUICK
 from tests.storages import study_at
 
@@ -51,7 +50,6 @@ SCRATCH = "scratch"
 BUDGET, CELLS = 3, 4
 """Trials of the budget, the baseline included, and of the confirmation: two rounds of the best and the baseline."""
 _ANY_FOLDER = "/any-folder"
-_register = cache(schema.register)
 _TEXT = "the old dog sees house"
 
 
@@ -91,31 +89,6 @@ class Scripted(Inline):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
-    """One run of a command.
-
-    Attributes:
-        code: Exit code; -1 where an exception came through.
-        out: Standard output.
-        err: Standard error; the traceback of an exception that came through.
-    """
-
-    code: int
-    out: str
-    err: str
-
-    def complaint(self) -> str:
-        """What is wrong with how it ended, for a user; empty if nothing is."""
-        if self.code not in (0, 1, 2, 130) or "Traceback" in self.out + self.err:
-            return f"exit code {self.code}: {self.err or self.out}"
-        errors = [line for line in self.err.strip().splitlines() if not line.startswith("warning: ")]
-        if self.code == 0:
-            return f"a success that complains: {self.err}" if errors else ""
-        is_one_line = self.err and len(errors) <= 1 and all(line.startswith("error: ") for line in errors)
-        return "" if is_one_line else f"not one line: {self.err!r}"
-
-
 def compose(words: Sequence[str], folder: Path) -> DictConfig:
     """As `composed`, which takes half a second: once for all studies whose commands differ in their folders alone."""
     register_words(words)
@@ -142,7 +115,6 @@ def _quick_parts(folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         for name, part in {
             "optimize.executor.factory.make_executor": Scripted,
-            "optimize.config.schema.register": _register,
             "optimize.cli.composed": lambda words: compose(words, folder),
             "optimize.cli.as_yaml": lambda _, words: _yaml(tuple(words), folder),
             "optimize.report.page.write_png": lambda drawing, path: path,

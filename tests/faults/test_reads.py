@@ -14,14 +14,15 @@ from optuna.trial import TrialState
 
 from optimize.entries import MARK
 from optimize.files import PARTIAL
-from tests.faults.study import Session, Study
+from tests.faults.session import Session
+from tests.faults.study import Study
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 TRIAL, REPORT = "out/studies/smoke/trials/0000", "out/studies/smoke/report"
 DERIVED = (
     f"{TRIAL}/trial.json", f"{TRIAL}/mlflow.json", "out/studies/smoke/about.json", "out/studies/smoke/config.yaml",
     "out/studies/smoke/mlflow.json", "out/studies/smoke/status.json", "out/studies/smoke/summary.json",
-    f"{REPORT}/importance.json", f"{REPORT}/figures/.drawn.json", "cache/tokens/*/counts.json",
+    f"{REPORT}/effects.json", f"{REPORT}/figures/.drawn.json", "cache/tokens/*/counts.json",
 )  # fmt: skip
 """Files that the study's own command makes again."""
 INPUTS = ("workload.jsonl", "out/optuna.db")

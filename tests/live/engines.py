@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 
-from optimize.engine.base import EngineConfig
+from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.pool import EnginePool, Lease
 from optimize.engine.vllm import VllmLauncher
 from optimize.engine.vllm_engine import VllmEngine
@@ -21,8 +23,22 @@ FLAGS = (("dtype", "float16"), ("enforce_eager", True), ("max_model_len", 256))
 ENV = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 PLAIN = EngineConfig(MODEL, "fp16", (*FLAGS, ("max_num_seqs", 16)))
 """The configuration of every test that needs no other, so that they share an engine."""
+PROMPTS = 8
 QUIET = ["engine.niceness=0", "load.quiet_wait_s=0"]
 """An engine under test must not starve, nor a test wait, where other programs keep the processors busy."""
+
+
+def answers_of(endpoint: Endpoint) -> list[str]:
+    """Greedy answers to the first prompts of the demo's chat workload, each by the model that its row asks for."""
+    lines = (ROOT / "demo/workloads/chat.jsonl").read_text(encoding="utf-8").splitlines()[:PROMPTS]
+    with httpx.Client(base_url=endpoint.base_url, headers=endpoint.headers, timeout=60) as http:
+        return [_answer(http, endpoint.model_of(row), json.loads(line)["prompt"]) for row, line in enumerate(lines)]
+
+
+def _answer(http: httpx.Client, model: str, prompt: str) -> str:
+    body = {"model": model, "prompt": prompt, "max_tokens": 24, "temperature": 0}
+    answer = http.post("/v1/completions", json=body).raise_for_status().json()
+    return str(answer["choices"][0]["text"])
 
 
 class LiveEngines:

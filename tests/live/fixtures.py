@@ -19,7 +19,7 @@ import pytest
 
 from optimize.engine.vllm import VllmLauncher
 from optimize.engine.vllm_engine import VllmEngine
-from tests.live.engines import ENV, PLAIN, QUIET, ROOT, LiveEngines, share
+from tests.live.engines import ENV, PLAIN, QUIET, ROOT, LiveEngines, answers_of, share
 
 # A short measurement on any machine: what disturbs one is tested by itself.
 BELIEVE = [
@@ -48,6 +48,21 @@ def live_engines(live_vllm: VllmLauncher, tmp_path_factory: pytest.TempPathFacto
     engines = LiveEngines(live_vllm, tmp_path_factory.mktemp("engines"))
     yield engines
     engines.stop()
+
+
+@pytest.fixture
+def plain_engine(live_engines: LiveEngines) -> Iterator[VllmEngine]:
+    """The engine of the tests that need no other; they come one after the other, so that it starts once."""
+    with live_engines.lease() as lease:
+        assert isinstance(lease.engine, VllmEngine)
+        yield lease.engine
+
+
+@pytest.fixture(scope="session")
+def plain_answers(live_engines: LiveEngines) -> list[str]:
+    """Greedy answers of the plain engine, for tests that compare those of others with them."""
+    with live_engines.lease() as lease:
+        return answers_of(lease.engine.endpoint)
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,19 @@ import statistics
 import pytest
 
 from objectives.accuracy import Accuracy
+from optimize.engine.vllm_engine import VllmEngine
 from optimize.evaluation.task_scores import longest_sequence
 from optimize.harness.process import Backend, evaluate, served_by
-from tests.live.engines import MODEL, LiveEngines
+from tests.live.engines import MODEL
 
 pytestmark = pytest.mark.live
 ACCURACY = Accuracy(limit=20)
 
 
-def test_accuracy_through_the_engine_equals_that_of_transformers(live_engines: LiveEngines) -> None:
-    with live_engines.lease() as lease:
-        endpoint = lease.engine.endpoint
-        dtype = str(lease.engine.effective(["dtype"])["dtype"]).removeprefix("torch.")
-        ours = evaluate(ACCURACY, served_by(endpoint, MODEL, longest_sequence(endpoint)))["everyday"]
+def test_accuracy_through_the_engine_equals_that_of_transformers(plain_engine: VllmEngine) -> None:
+    endpoint = plain_engine.endpoint
+    dtype = str(plain_engine.effective(["dtype"])["dtype"]).removeprefix("torch.")
+    ours = evaluate(ACCURACY, served_by(endpoint, MODEL, longest_sequence(endpoint)))["everyday"]
     theirs = evaluate(ACCURACY, Backend("hf", {"pretrained": MODEL, "dtype": dtype, "device": "cpu"}))["everyday"]
     assert ours.hash == theirs.hash and len(ours.scores) == len(theirs.scores) == ACCURACY.limit
     error = statistics.stdev(theirs.scores) / math.sqrt(len(theirs.scores))

@@ -26,7 +26,7 @@ from optimize.deploy.verify import Serving, ask, memory_after_answers, serving
 from optimize.engine.flags import vllm_distribution
 from optimize.engine.process import free_port
 from optimize.study.capacity import CAPACITY
-from tests.optimize.rows import CPU_COMMAND, FIGURES, chosen
+from tests.optimize.rows import CPU_COMMAND, FIGURES, study_row
 
 pytestmark = pytest.mark.live
 CAPACITY_PER_S = Estimate(12.0, 10.0, 14.0, 3, "1/s")
@@ -50,7 +50,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBundle]:
     template = tmp_path_factory.mktemp("it's $(touch X) %h") / "a b.jinja"
     template.write_text("{% for message in messages %}{{ message.content }}{% endfor %}\n")
     command = f"{CPU_COMMAND} {shlex.quote(f'--chat-template={template}')}"
-    row = chosen(command, " ".join(vllm_distribution()), figures=FIGURES | {CAPACITY: CAPACITY_PER_S})
+    row = study_row(command, " ".join(vllm_distribution()), figures=FIGURES | {CAPACITY: CAPACITY_PER_S})
     deployment = dataclasses.replace(make_deployment(row, config, folder), scaling=scaling_of(row, config))
     write_bundle(deployment, alerts, None)
     with serving(folder, 300, config.deploy.port) as server:
@@ -62,7 +62,8 @@ def test_the_bundles_command_serves_only_clients_with_the_key(bundle: RunningBun
     server = bundle.server
     assert ask(server, "demo", "the old man sees the dog\n", 20)
     body = {"model": "demo", "prompt": "a", "max_tokens": 1}
-    assert httpx.post(f"{server.base_url}/v1/completions", json=body, timeout=30).status_code == 401
+    for path in ("/v1/completions", "/invocations", "/scale_elastic_ep", "/tokenize", "/version"):
+        assert httpx.post(f"{server.base_url}{path}", json=body, timeout=30).status_code == 401, path
     for path in ("/collective_rpc", "/reset_prefix_cache", "/sleep", "/server_info"):
         answer = httpx.post(f"{server.base_url}{path}", headers=server.headers, json={}, timeout=30)
         assert answer.status_code == 404, path

@@ -15,14 +15,14 @@ import pytest
 from objectives import Measurement
 from objectives.quality import Bleu
 from optimize.config.measuring import Load, WorkloadSource
-from optimize.engine.base import Endpoint, EngineConfig, RequestConfig
+from optimize.engine.base import EngineConfig, RequestConfig
 from optimize.engine.vllm_engine import VllmEngine
 from optimize.errors import EngineFailure, FailureKind
 from optimize.load.arrivals import ClosedLoop
 from optimize.load.client_pool import ClientPool
 from optimize.load.generator import Traffic, run_load
 from optimize.workload.workload import Workload, load_workload
-from tests.live.engines import FLAGS, MODEL, PLAIN, ROOT, LiveEngines
+from tests.live.engines import FLAGS, MODEL, PLAIN, ROOT, LiveEngines, answers_of
 from tests.live.fixtures import ColdStart
 
 pytestmark = pytest.mark.live
@@ -53,17 +53,14 @@ def workload(tmp_path_factory: pytest.TempPathFactory) -> Workload:
 
 
 def test_a_live_engine_answers_like_the_references_and_reports_its_memory(
-    live_engines: LiveEngines, clients: ClientPool, workload: Workload
+    plain_engine: VllmEngine, clients: ClientPool, workload: Workload
 ) -> None:
-    with live_engines.lease() as lease:
-        engine = lease.engine
-        assert isinstance(engine, VllmEngine)
-        assert engine.effective(["max_num_seqs"]) == {"max_num_seqs": 16}
-        greedy = run_load(clients, engine, traffic(workload))
-        engine.reset()
-        # Twelve steps of beam search are enough: it always takes as many as it is allowed, and each is a prefill.
-        beams = run_load(clients, engine, traffic(workload, RequestConfig(2, (("max_tokens", 12),))))
-        memory, cache, longest = engine.memory(), engine.cache_settings(), engine.longest_sequence()
+    assert plain_engine.effective(["max_num_seqs"]) == {"max_num_seqs": 16}
+    greedy = run_load(clients, plain_engine, traffic(workload))
+    plain_engine.reset()
+    # Twelve steps of beam search are enough: it always takes as many as it is allowed, and each is a prefill.
+    beams = run_load(clients, plain_engine, traffic(workload, RequestConfig(2, (("max_tokens", 12),))))
+    memory, cache, longest = plain_engine.memory(), plain_engine.cache_settings(), plain_engine.longest_sequence()
     answered = [r for r in greedy.records if r.error is None]
     assert answered and all(
         r.first_token_s is not None and r.due_s <= r.sent_s < r.first_token_s <= r.done_s for r in answered
@@ -80,37 +77,28 @@ def test_a_live_engine_answers_like_the_references_and_reports_its_memory(
     assert 5e6 < memory.weights_bytes < 8.5e6
 
 
-def test_the_endpoint_is_on_loopback_and_requires_its_key(live_engines: LiveEngines) -> None:
-    with live_engines.lease() as lease:
-        engine = lease.engine
-        body = {"model": "model", "prompt": "a", "max_tokens": 1}
-        assert httpx.post(f"{engine.endpoint.base_url}/v1/completions", json=body).status_code == 401
-        port = int(engine.endpoint.base_url.rpartition(":")[2])
-        listening = {c.laddr.ip for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port}
-        assert listening == {"127.0.0.1"}
-        assert engine.endpoint.api_key is not None
-        lines = [" ".join(psutil.Process(pid).cmdline()) for pid in engine.pids]
-        assert {os.getsid(pid) for pid in engine.pids} == {os.getsid(0)}  # clients come first within the session only
-        assert lines and not any(engine.endpoint.api_key in line for line in lines)
+def test_the_endpoint_is_on_loopback_and_requires_its_key(plain_engine: VllmEngine) -> None:
+    endpoint = plain_engine.endpoint
+    body = {"model": "model", "prompt": "a", "max_tokens": 1}
+    assert httpx.post(f"{endpoint.base_url}/v1/completions", json=body).status_code == 401
+    port = int(endpoint.base_url.rpartition(":")[2])
+    listening = {c.laddr.ip for c in psutil.net_connections("tcp") if c.laddr and c.laddr.port == port}
+    assert listening == {"127.0.0.1"}
+    assert endpoint.api_key is not None
+    lines = [" ".join(psutil.Process(pid).cmdline()) for pid in plain_engine.pids]
+    assert {os.getsid(pid) for pid in plain_engine.pids} == {os.getsid(0)}  # clients come first within the session only
+    assert lines and not any(endpoint.api_key in line for line in lines)
 
 
 def test_an_unknown_release_starts_cold_logs_it_once_and_serves_the_same_answers(
-    live_engines: LiveEngines, cold_start: Future[ColdStart]
+    plain_answers: list[str], cold_start: Future[ColdStart]
 ) -> None:
-    with live_engines.lease() as lease:
-        forked = answer(lease.engine.endpoint)
     cold = cold_start.result()
     assert not cold.engine.warm
-    assert answer(cold.engine.endpoint) == forked != ""
+    assert answers_of(cold.engine.endpoint) == plain_answers and all(plain_answers)
     cold.engine.stop()
     (line,) = cold.log
     assert "start cold" in line and "9.9.0+cpu is not one of 0.25" in line
-
-
-def answer(endpoint: Endpoint) -> str:
-    body = {"model": "model", "prompt": "the old man sees the dog\n", "max_tokens": 20, "temperature": 0}
-    reply = httpx.post(f"{endpoint.base_url}/v1/completions", headers=endpoint.headers, timeout=60, json=body)
-    return str(reply.raise_for_status().json()["choices"][0]["text"])
 
 
 @pytest.mark.parametrize(

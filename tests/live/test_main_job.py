@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -37,8 +38,10 @@ def test_smoke_ends_with_a_measured_recommendation(real_smoke: RealStudy) -> Non
 
 @pytest.mark.timeout(600)
 def test_a_flag_knob_and_a_custom_workload_need_no_code(
-    optimize: Run, live_engines: LiveEngines, tmp_path: Path
+    optimize: Run, live_engines: LiveEngines, empty_mlflow_db: Path, tmp_path: Path
 ) -> None:
+    (tmp_path / "out").mkdir()
+    shutil.copy(empty_mlflow_db, tmp_path / "out/mlflow.db")
     rows = [json.loads(line) for line in (ROOT / "demo/workloads/chat.jsonl").read_text().splitlines()[:40]]
     own = tmp_path / "mine.jsonl"
     own.write_text("\n".join(json.dumps({"question": r["prompt"], "answer": r["reference"]}) for r in rows))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,13 @@ pytestmark = pytest.mark.live
 
 
 @pytest.mark.timeout(300)
-def test_a_table_of_batch_sizes_with_perplexity(optimize: Run, live_engines: LiveEngines, tmp_path: Path) -> None:
+def test_a_table_of_batch_sizes_with_perplexity(
+    optimize: Run, live_engines: LiveEngines, empty_mlflow_db: Path, tmp_path: Path
+) -> None:
+    shutil.copy(empty_mlflow_db, tmp_path / "mlflow.db")
     options = [
         "tables.batch_size=[1,8]", "repeats=2", "load.iterations.warmup=1", "load.iterations.measured=3",
-        "+metrics.perplexity={_target_: objectives.quality.Perplexity, rows: 20}", "load.arrivals.users=8",
+        "+metrics.perplexity={_target_: objectives.quality.Perplexity, rows: 20}", "load.arrivals.users=4",
     ]  # fmt: skip
     words = ["batch_size", "+study=smoke", f"output_dir={tmp_path}", CACHE, *BELIEVE, *options, *SHARED]
     live_engines.stop()
@@ -26,7 +30,7 @@ def test_a_table_of_batch_sizes_with_perplexity(optimize: Run, live_engines: Liv
     assert done.returncode == 0, done.stderr
     (report,) = tmp_path.glob("studies/*/report/table.json")
     one, eight = json.loads(report.read_text())["rows"]
-    # At a batch size of one, eight users queue for each other on a machine of any speed: most of the time passes
+    # At a batch size of one, four users queue for each other on a machine of any speed: most of the time passes
     # before its first token. At a batch size of eight they run together.
     first, together = (row["ttft_p50_s"] / row["p50_latency_s"] for row in (one, eight))
     assert first > 0.5 and first > together

@@ -1,6 +1,8 @@
 """Quality is scored on the answers the load test received."""
 
 import math
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 
@@ -38,6 +40,21 @@ def test_perfect_answers_score_a_hundred(objective: Bleu | ChrF) -> None:
     assert estimate is not None
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx((100.0, 100.0, 100.0))
     assert estimate.n == len(SENTENCES)
+
+
+@pytest.mark.parametrize("objective", [Bleu(), ChrF()])
+def test_n_grams_of_an_answer_are_counted_once_however_often_it_comes(objective: Bleu | ChrF) -> None:
+    metric, counted = objective.metric(), list[str]()
+
+    def count(answers: list[str], references: list[list[str]]) -> object:
+        counted.extend(answers)
+        return type(metric)._extract_corpus_statistics(metric, answers, references)
+
+    with patch.object(type(objective), "metric", lambda _: SimpleNamespace(_extract_corpus_statistics=count)):
+        first = objective.statistics(_measured(["a b", "a b", "c d"], ["a b", "a b", "c e"]))
+        second = objective.statistics(_measured(["c d", "a b", "new"], ["c e", "a x", "new"]))
+    assert counted == ["a b", "c d", "a b", "new"]  # of another reference, it is counted anew
+    assert (first[0] == first[1]).all() and (second[0] == first[2]).all() and (second[1] != first[0]).any()
 
 
 @pytest.mark.parametrize("objective", [Bleu(), ChrF()])

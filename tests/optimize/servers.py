@@ -28,9 +28,9 @@ PASSWORD = "s3cret-of-the-database"
 
 def postgres_bin() -> Path | None:
     """The folder of PostgreSQL's programs; None where it is not installed."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: float(p.parts[-3]))
+    result = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda p: float(p.parts[-3]))
     on_path = shutil.which("initdb")
-    return found[-1].parent if found else Path(on_path).resolve().parent if on_path else None
+    return result[-1].parent if result else Path(on_path).resolve().parent if on_path else None
 
 
 def _as_nobody_special() -> dict[str, Any]:

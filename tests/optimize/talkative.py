@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from optimize.engine import gate, simulated
+from optimize.engine import gate, simulated_server
 from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.process import ColdTree, free_port
 from optimize.engine.simulated import SimulatedLauncher
@@ -66,4 +66,4 @@ def digest(value: str) -> str:
 if __name__ == "__main__":
     print(dict(os.environ), os.environ["FLAGS"], sep="\n", flush=True)
     print("\n".join(map(digest, os.environ.values())), file=sys.stderr, flush=True)
-    simulated.main()
+    simulated_server.main()

@@ -17,12 +17,12 @@ PROMPTS: list[Prompt] = [
 ]
 
 
-def test_both_answers_stand_below_their_prompt_and_equal_ones_once() -> None:
+def test_answers_in_other_words_come_first_and_equal_ones_stand_once() -> None:
     text = side_by_side(PROMPTS, {0: "yes", 1: "two\n", 2: "3"}, {1: "deux", 0: "yes"}, "trial 7")
     assert text.splitlines() == [
-        "trial 7 answered 2 prompts that vLLM's defaults answered, too: 1 in the same words.", "",
-        "**one?**", "", "- both: yes", "",
-        "**two?**", "", "- defaults: two", "- trial 7: deux",
+        "trial 7 and vLLM's defaults answered 2 prompts, 1 of them in the same words. The first with other words:", "",
+        "**two?**", "", "- defaults: two", "- trial 7: deux", "",
+        "**one?**", "", "- both: yes",
     ]  # fmt: skip
 
 
@@ -46,11 +46,13 @@ def study(quick: list[str]) -> list[str]:
 def test_the_command_reads_what_the_study_stored(optimize: Run, study: list[str], tmp_path: Path) -> None:
     result = optimize([*study, "row=1"], verb="optimize.answers")
     assert result.returncode == 0, result.stderr
-    assert "trial 1 answered" in result.stdout and result.stdout.count("- both: ") == 5
+    assert "trial 1 and vLLM's defaults answered" in result.stdout and result.stdout.count("- both: ") == 5
     (written,) = (tmp_path / "out").rglob("answers.md")
     assert written.read_text(encoding="utf-8").strip() in result.stdout
 
 
 def test_answers_belong_to_their_prompts(optimize: Run, study: list[str]) -> None:
     message = refusal(optimize([*study, "workload=demo_bulk"], verb="optimize.answers"))
-    assert "was measured with workload demo_chat" in message and "give the words of the study's own command" in message
+    assert (
+        "was measured with workload demo_chat" in message and "give the overrides of the study's own command" in message
+    )

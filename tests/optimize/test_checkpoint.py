@@ -22,6 +22,7 @@ from optimize.checkpoint import (
     tensor_bytes,
     unreadable_format,
 )
+from optimize.checkpoint.files import _tensor_bytes
 from tests.packed import CONFIGS, checkpoint
 
 
@@ -43,14 +44,14 @@ def test_a_folder_without_tensors_has_none(tmp_path: Path) -> None:
 
 def test_a_second_copy_of_the_weights_is_not_counted(tmp_path: Path) -> None:
     model = _model(tmp_path / "m")
-    once = tensor_bytes.__wrapped__(str(model))
+    once = _tensor_bytes.__wrapped__(model)
     save_file({"a": np.zeros(9, np.float32)}, model / "consolidated.00.safetensors")
-    assert tensor_bytes.__wrapped__(str(model)) == once
+    assert _tensor_bytes.__wrapped__(model) == once
     only = {"weight_map": {"a": "model-00001-of-00002.safetensors"}}
     (model / "model.safetensors.index.json").write_text(json.dumps(only), encoding="utf-8")
-    assert tensor_bytes.__wrapped__(str(model)) == 3 * 5 * 4
+    assert _tensor_bytes.__wrapped__(model) == 3 * 5 * 4
     (model / "model.safetensors.index.json").write_text("{", encoding="utf-8")
-    assert tensor_bytes.__wrapped__(str(model)) == once
+    assert _tensor_bytes.__wrapped__(model) == once
 
 
 def test_a_model_in_mistrals_own_format_alone_is_counted(tmp_path: Path) -> None:
@@ -218,7 +219,7 @@ def test_a_model_that_is_not_on_this_disk_or_broken_is_left_to_vllm(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         ({}, ""),
         ({"temperature": 1.0, "top_k": 50, "max_new_tokens": 4}, ""),
@@ -232,10 +233,10 @@ def test_a_model_that_is_not_on_this_disk_or_broken_is_left_to_vllm(tmp_path: Pa
         ),
     ],
 )
-def test_a_models_sampling_defaults_are_told(config: dict[str, object], said: str, tmp_path: Path) -> None:
+def test_a_models_sampling_defaults_are_told(config: dict[str, object], message: str, tmp_path: Path) -> None:
     (tmp_path / "generation_config.json").write_text(json.dumps(config), encoding="utf-8")
     sentence = defaults_in_words(str(tmp_path))
-    assert said in sentence and bool(sentence) == bool(said)
+    assert message in sentence and bool(sentence) == bool(message)
 
 
 def test_a_model_without_a_readable_file_has_no_sampling_defaults(tmp_path: Path) -> None:

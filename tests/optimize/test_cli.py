@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -85,3 +87,60 @@ def test_a_name_comes_before_the_overrides(run: Run) -> None:
 )
 def test_a_missing_or_misspelled_name_is_answered(run: Run, words: list[str], line: str) -> None:
     assert run(words, lambda: run_named(_table, NAMES, "table")) == (BAD_INPUT, "", f"error: {line}\n")
+
+
+@pytest.fixture
+def uncomposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verbs get the defaults of the schema, without the time that Hydra takes."""
+    for name, answer in (("composed", None), ("to_typed", StudyConfig()), ("validate", None), ("as_yaml", "")):
+        monkeypatch.setattr(f"optimize.cli.{name}", lambda *_, answer=answer: answer or object())
+
+
+def _saying(*texts: str) -> Callable[[], None]:
+    def verb(config: StudyConfig, config_yaml: str) -> int:
+        for text in texts:
+            print(text, flush=len(texts) > 1)
+        return 0
+
+    return lambda: run_verb(verb)
+
+
+@pytest.mark.usefixtures("uncomposed")
+@pytest.mark.parametrize(
+    ("texts", "code", "line"),
+    [(["all"], 0, ""), (["one", "more"], FAILED, "error: nobody reads the output any more: the same command then ")],
+)
+def test_a_reader_that_has_enough_gets_no_traceback(
+    run: Run, monkeypatch: pytest.MonkeyPatch, texts: list[str], code: int, line: str
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as out:  # its end would raise, too
+        monkeypatch.setattr(sys, "stdout", out)
+        ended, _, errors = run([], _saying(*texts))
+    assert ended == code and errors.startswith(line) and errors.count("\n") == bool(line)
+
+
+@pytest.mark.usefixtures("uncomposed")
+def test_a_disk_that_is_full_for_the_output_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        ended, _, errors = run([], _saying("all"))
+    assert ended == FAILED and errors.startswith("error: No space left on device: free some space")
+
+
+@pytest.mark.usefixtures("uncomposed")
+def test_a_text_that_the_output_cannot_encode_is_escaped(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with (tmp_path / "out").open("w", encoding="ascii") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert run([], _saying("1.2× \udcff"))[0] == 0
+    assert (tmp_path / "out").read_text() == "1.2\\xd7 \\udcff\n"
+
+
+@pytest.mark.usefixtures("uncomposed")
+def test_a_closed_output_is_none(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", None)
+    assert run([], _saying("all"))[0] == 0
+    sys.stdout.close()

@@ -14,7 +14,7 @@ from optimize.ledger import Ledger, TrialRecord
 from optimize.study.restoration import restore
 from optimize.testing.made_up_study import made_up_study
 from tests.conftest import Run
-from tests.made import code_of, make_study
+from tests.made import code_of, copy_studies, make_study
 
 REQUEST = RequestRecord(0, 1.0, 1.25, 1.5, 2.0, 7, 9, "an answer", None)
 
@@ -103,8 +103,7 @@ def test_a_studys_own_command_ends_with_code_1_while_raw_data_stay_damaged(
 @pytest.fixture
 def damaged(made_studies: Path, tmp_path: Path) -> Path:
     """An output folder in which many files of one study are damaged."""
-    out = tmp_path / "out"
-    shutil.copytree(made_studies, out, ignore=shutil.ignore_patterns("cache", "figures"))
+    out = copy_studies(made_studies, tmp_path / "out", "cache", "figures")
     chat = out / "studies/chat"
     for path in (*chat.glob("*.json"), chat / "config.yaml", *chat.glob("trials/000[01]/*")):
         path.write_bytes(b"\xff\xfe\x00")

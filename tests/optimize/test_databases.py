@@ -108,9 +108,9 @@ def test_whoever_holds_a_locked_database_is_named(locked: tuple[Path, int], monk
     monkeypatch.setattr("optimize.databases.BUSY_S", 0.05)
     with pytest.raises(ConfigError) as refusal:
         check_sqlite(f"sqlite:///{path}", "studies")
-    said = str(refusal.value)
-    assert f"is in use by process {pid} (python" in said and "wait until it has ended, or stop it" in said
-    assert "move" not in said and "begin exclusive" not in said, "arguments may hold secrets"
+    message = str(refusal.value)
+    assert f"is in use by process {pid} (python" in message and "wait until it has ended, or stop it" in message
+    assert "move" not in message and "begin exclusive" not in message, "arguments may hold secrets"
 
 
 def test_those_that_have_it_open_are_found_where_locks_are_not_listed(
@@ -123,7 +123,7 @@ def test_those_that_have_it_open_are_found_where_locks_are_not_listed(
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         (sqlite3.SQLITE_CORRUPT, "is a corrupt SQLite database .*backup"),
         (sqlite3.SQLITE_NOTADB, "is not a readable SQLite database .*backup"),
@@ -134,12 +134,12 @@ def test_those_that_have_it_open_are_found_where_locks_are_not_listed(
         (sqlite3.SQLITE_BUSY | (2 << 8), "is in use by another process .*wait"),
     ],
 )
-def test_each_fault_has_its_own_remedy_and_none_moves_the_database(tmp_path: Path, code: int, said: str) -> None:
+def test_each_fault_has_its_own_remedy_and_none_moves_the_database(tmp_path: Path, code: int, message: str) -> None:
     error = sqlite3.OperationalError("what SQLite says")
     error.sqlite_errorcode = code
     text = fault(tmp_path / "optuna.db", error)
     assert "what SQLite says" in text and "move" not in text and "delete" not in text
-    with pytest.raises(AssertionError, match=said):
+    with pytest.raises(AssertionError, match=message):
         raise AssertionError(text)
 
 

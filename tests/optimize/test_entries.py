@@ -1,5 +1,6 @@
 """Entries of the cache carry a mark, are held by their users, and are removed by nobody else's hand."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -110,6 +111,16 @@ def test_the_second_of_two_drafts_is_dropped(tmp_path: Path) -> None:
     publish(second, entry)
     assert (entry / "file").read_text(encoding="utf-8") == "first"
     assert list(entry.parent.iterdir()) == [entry]
+
+
+def test_a_draft_that_came_second_may_be_removed_by_another_process(tmp_path: Path) -> None:
+    entry = tmp_path / "tokens" / "abc"
+    second = draft(entry)
+    publish(draft(entry), entry)
+    with open(second / MARK, encoding="utf-8") as other:  # as the process holds it that looks for unfinished drafts
+        fcntl.flock(other, fcntl.LOCK_SH)
+        publish(second, entry)
+    assert is_marked(entry) and is_held(entry)
 
 
 def test_what_a_kill_during_removal_leaves_is_still_an_entry(tmp_path: Path) -> None:

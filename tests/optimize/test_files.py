@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from optimize.errors import ConfigError
-from optimize.files import SOURCE, check_writable, locked, path_part, python_path
+from optimize.files import SOURCE, check_writable, locked, path_part, python_path, to_csv_lines
 from tests.optimize.config.test_names import UNFIT
 
 
@@ -24,6 +24,13 @@ def test_a_folder_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     with pytest.raises(ConfigError, match=r"^output_dir: cannot write to .*/a/b \(Not a directory\): choose a folder"):
         check_writable("output_dir", tmp_path / "a/b")
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    check_writable("output_dir", tmp_path / "研究")
+    with pytest.raises(ConfigError, match="output_dir: the name of .* is not UTF-8"):
+        check_writable("output_dir", tmp_path / "n\udcff")
+    assert [path.name for path in tmp_path.iterdir()] == ["研究"]
 
 
 def test_a_child_imports_this_package_wherever_it_starts(tmp_path: Path) -> None:
@@ -86,3 +93,13 @@ def test_the_lock_of_another_user_is_named(tmp_path: Path) -> None:
     )
     os.close(int(folder.name))
     assert done.stdout.startswith("cannot lock ") and "(Permission denied)" in done.stdout, done.stderr
+
+
+def test_a_spreadsheet_computes_no_text_of_a_table() -> None:
+    lines: list[dict[str, object]] = [
+        {"=knob": '=HYPERLINK("http://x")', "qps": -1.5, "c": "+1"},
+        {"qps": "@x", "c": None},
+    ]
+    assert to_csv_lines(lines).splitlines() == [
+        "'=knob,qps,c", '"\'=HYPERLINK(""http://x"")",-1.5,\'+1', ",'@x,",
+    ]  # fmt: skip

@@ -34,7 +34,8 @@ def _figure(value: float, low: float, high: float, unit: str) -> str:
         # Exact values keep three digits.
         (3.0, 3.0, 3.0, "requests", "3.00 requests"),
         (1234.5, 1234.5, 1234.5, "1/s", "1234 requests/s"),
-        (0.0, 0.0, 0.0, "share", "0 share"),
+        (0.0, 0.0, 0.0, "share", "0 %"),
+        (0.0041, 0.0, 0.012, "share", "0.4 (0.0–1.2) %"),
         # Units people read.
         (0.2513, 0.2401, 0.2633, "s", "251 (240–263) ms"),
         (1.5, 1.5, 1.5, "s", "1.50 s"),

@@ -60,9 +60,9 @@ def test_what_the_system_refuses_is_one_line(
     monkeypatch.setattr("sys.argv", ["optimize", "+study=chat", "engine=simulated"])
     with pytest.raises(SystemExit) as ended:
         run_verb(verb)
-    said = capsys.readouterr().err
-    assert ended.value.code == 1 and said.startswith(f"error: {os.strerror(number)} (/data/trial.json): ")
-    assert remedy in said and said.count("\n") == 1 and "the same command then goes on from here" in said
+    message = capsys.readouterr().err
+    assert ended.value.code == 1 and message.startswith(f"error: {os.strerror(number)} (/data/trial.json): ")
+    assert remedy in message and message.count("\n") == 1 and "the same command then goes on from here" in message
 
 
 @pytest.mark.parametrize(

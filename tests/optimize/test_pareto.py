@@ -87,11 +87,11 @@ def test_front_does_not_depend_on_units_or_order() -> None:
 def test_hypervolumes_agree_with_the_share_of_random_points_that_are_dominated(objectives: int) -> None:
     rng = np.random.default_rng(objectives)
     points, inside = rng.random((15, objectives)), rng.random((20_000, objectives))
-    found = hypervolumes(points, np.ones(objectives))
+    result = hypervolumes(points, np.ones(objectives))
     for n in (1, 5, 15):
         share = (points[:n, None, :] <= inside[None, :, :]).all(axis=2).any(axis=0).mean()
-        assert found[n - 1] == pytest.approx(share, abs=0.015)
-    assert found == sorted(found)
+        assert result[n - 1] == pytest.approx(share, abs=0.015)
+    assert result == sorted(result)
 
 
 def test_a_point_beyond_the_reference_adds_nothing() -> None:

@@ -156,6 +156,7 @@ ERRORS = {
     "a price": ("optimize.price", [STORAGE]),
     "serving": ("optimize.serve", [STORAGE]),
     "a certificate": ("optimize.certify", [STORAGE]),
+    "a guard": ("optimize.guard", [STORAGE]),
     "a measurement": ("optimize.measure", [DATA]),
     "tables": ("optimize.tables", [DATA]),
     "a checkpoint": ("optimize.quantize", ["quantization.scheme=${oc.env:MY_SECRET}", "no_key=1"]),

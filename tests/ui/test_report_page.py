@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import random
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from optimize.decision.constraints import Limit, violations
+from optimize.decision.recommendation import recommend
 from optimize.report.data import Facts
 from optimize.report.page import draw, html
+from optimize.report.sliders import ranking
 from tests.browser import CHROMIUM, Page
 from tests.hostile import ATTACK, hostile_study
 
@@ -69,6 +75,74 @@ def test_classes_can_be_hidden_the_space_turned_and_the_trials_sorted(page: Page
     assert page.complaints == []
 
 
+def _moved(page: Page, weights: list[int], limits: list[int]) -> str:
+    """Trial that the page picks with its sliders in these positions; empty for none."""
+    moved = page.run(f"""(() => {{
+        for (const [kind, positions] of Object.entries({{weights: {weights}, limits: {limits}}})) {{
+            document.querySelectorAll(`#whatif input[data-kind=${{kind}}]`).forEach((input, i) => {{
+                input.value = positions[i];
+                input.dispatchEvent(new Event("input"));
+            }});
+        }}
+        return document.getElementById("ranking-pick").dataset.trial;
+    }})()""")
+    return str(moved)
+
+
+def _decided(facts: Facts, ranks: dict[str, Any], weights: list[int], limits: list[int]) -> str:
+    """The same by `recommend`."""
+    values = [
+        w["value"] if at == w["at"] else w["most"] * at / 200 for w, at in zip(ranks["weights"], weights, strict=True)
+    ]
+    bounds = []
+    for limit, at in zip(ranks["limits"], limits, strict=True):
+        value = limit["low"] * (limit["high"] / limit["low"]) ** (at / 200)
+        value = limit["value"] if at == limit["at"] else None if at == (200 if limit["upper"] else 0) else value
+        if value is not None:
+            metric, _, end = limit["key"].removeprefix("constraints.").partition(".")
+            bounds.append(Limit(metric, limit["upper"], value, end.endswith("_ratio")))
+    baseline = next(c for c in facts.candidates if c.baseline).estimates
+    judged = [
+        replace(c, feasible=all(v <= 0 for v in violations(bounds, c.estimates, baseline, c.ratios).values()))
+        for c in facts.candidates
+    ]
+    assert facts.recommendation is not None
+    weights_of = dict(zip(facts.directions, values, strict=True))
+    best = recommend(judged, facts.directions, weights_of, simple=facts.recommendation.simple)
+    return "" if best is None else str(best.pick.number)
+
+
+def _with_simple_form(facts: Facts) -> Facts:
+    """The same trials, the runner-up being a form of the best one with fewer changes."""
+    best = facts.recommendation
+    assert best is not None and best.runner_up is not None
+    simple = {best.pick.number: best.runner_up.number}
+    return replace(facts, recommendation=recommend(best.considered, facts.directions, facts.weights, simple=simple))
+
+
+def test_sliders_rank_as_a_study_decides_and_go_back(page: Page, facts: Facts, tmp_path: Path) -> None:
+    best, facts = facts.recommendation, _with_simple_form(facts)
+    (tmp_path / "report.html").write_text(html(facts, draw(facts), ""), encoding="utf-8")
+    page.open((tmp_path / "report.html").as_uri())
+    assert best is not None and facts.recommendation is not None
+    assert page.run("document.querySelector('#ranking tr.chosen').innerText").endswith("with fewer changes")
+    ranks, rng = ranking(facts), random.Random(0)
+    assert ranks is not None
+    own = [[slider["at"] for slider in ranks[kind]] for kind in ("weights", "limits")]
+    picks = {_moved(page, *own)}
+    assert picks == {str(facts.recommendation.pick.number)} != {str(best.pick.number)}
+    for _ in range(25):
+        positions = [[rng.choice([at, rng.randrange(201)]) for at in kind] for kind in own]
+        picks.add(_moved(page, *positions))
+        assert _moved(page, *positions) == _decided(facts, ranks, *positions), positions
+    assert len(picks) > 4 and "" in picks
+    assert page.run("document.querySelectorAll('#ranking tr.chosen').length") <= 1
+    page.click("#whatif button.reset")
+    assert page.run("document.getElementById('ranking-pick').dataset.trial") == str(facts.recommendation.pick.number)
+    assert page.run("document.querySelector('#whatif output').textContent") == "1 (11 %)"
+    assert page.complaints == []
+
+
 @pytest.mark.parametrize("width", [360, 390, 768, 1001, 1200])
 def test_nothing_overflows_sideways_at_any_width(page: Page, report: Path, width: int) -> None:
     """Only the parallel coordinates of a phone scroll, in a region of their own; every table fits."""
@@ -84,6 +158,9 @@ def test_nothing_overflows_sideways_at_any_width(page: Page, report: Path, width
             .map(el => el.textContent);
     })()""")
     assert outside == []
+    tall = page.run("""[...document.querySelectorAll('.tile .value')].filter(
+        v => v.getBoundingClientRect().height > 2 * parseFloat(getComputedStyle(v).fontSize)).map(v => v.innerText)""")
+    assert tall == []
     small = page.run("""[...document.querySelectorAll('.panels svg text')].filter(
         t => t.getBoundingClientRect().height > 0 && parseFloat(getComputedStyle(t).fontSize)
              * t.closest('svg').getScreenCTM().a < 9).length""")

@@ -53,14 +53,14 @@ class Uis:
     @property
     def experiment(self) -> str:
         with closing(sqlite3.connect(self.out / "mlflow.db")) as db:
-            found = db.execute("select experiment_id from experiments where name = 'optimize'").fetchone()
-        return f"{self.mlflow}/#/experiments/{found[0]}"
+            result = db.execute("select experiment_id from experiments where name = 'optimize'").fetchone()
+        return f"{self.mlflow}/#/experiments/{result[0]}"
 
     @property
     def dashboard(self) -> str:
         with closing(sqlite3.connect(self.out / "optuna.db")) as db:
-            found = db.execute("select study_id from studies where study_name = ?", (self.study,)).fetchone()
-        return f"{self.optuna}/dashboard/studies/{found[0]}"
+            result = db.execute("select study_id from studies where study_name = ?", (self.study,)).fetchone()
+        return f"{self.optuna}/dashboard/studies/{result[0]}"
 
 
 def _run(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""The evidence behind the recommendation: confirmation, importance of the knobs, convergence, and time spent."""
+"""The evidence behind the recommendation: confirmation, convergence, and time spent."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from objectives import Direction
 from optimize.decision.recommendation import Candidate
-from optimize.formatting import percent, title_of
+from optimize.formatting import title_of
 from optimize.ledger import TrialRecord
 from optimize.outcome import Role
 from optimize.pareto import hypervolumes
@@ -17,11 +17,9 @@ from optimize.report.charts.canvas import SHAPES, Block, Drawing, Label, Mark, S
 from optimize.report.charts.marks import HEIGHT, WIDTH, axis_title
 from optimize.report.charts.scales import Scale, frame, scale_of
 from optimize.report.data import Facts
-from optimize.report.importance import Share
 from optimize.report.time_spent import measuring_s
 
-_ROW, _SHARE_ROW = 24.0, 20.0
-_SHARES_SHOWN = 10
+_ROW = 24.0
 
 
 def confirmation(facts: Facts) -> list[Drawing]:
@@ -62,36 +60,6 @@ def _forest_row(drawing: Drawing, facts: Facts, c: Candidate, name: str, scale: 
     if name in c.first:
         drawing.add(Mark(scale.at(c.first[name].value), y, kind, "circle", 3.6, c.number, "open"))
     drawing.add(Mark(scale.at(e.value), y, kind, SHAPES[kind], 5.5, c.number))
-
-
-# --- importance ---------------------------------------------------------------------------------------------------
-
-
-def importance(facts: Facts) -> list[Drawing]:
-    """Per objective: the share of each knob, and of each pair beyond its knobs, with the level that chance reaches."""
-    return [_shares(facts, name) for name in dict.fromkeys(s.figure for s in facts.importance)]
-
-
-def _shares(facts: Facts, name: str) -> Drawing:
-    largest = sorted((s for s in facts.importance if s.figure == name), key=lambda s: -s.value)[:_SHARES_SHOWN]
-    bottom = 34 + _SHARE_ROW * len(largest)
-    drawing = Drawing(f"importance_{name}", f"Importance of the knobs for {title_of(name)}", WIDTH, bottom + 34)
-    scale = Scale(0.0, max(0.2, *(s.high for s in largest)), 150, WIDTH - 14)
-    drawing.add(Label(4, 14, title_of(name), "ink", "start", 12, bold=True))
-    for value, _ in scale.ticks(4):
-        drawing.add(Stroke([[(scale.at(value), 26), (scale.at(value), bottom)]], "grid"))
-        drawing.add(Label(scale.at(value), bottom + 15, percent(value)))
-    for i, share in enumerate(largest):
-        _share_row(drawing, share, scale, 30 + _SHARE_ROW * (i + 0.5))
-    return drawing
-
-
-def _share_row(drawing: Drawing, share: Share, scale: Scale, y: float) -> None:
-    role = "strong" if share.evident else "weak"
-    drawing.add(Label(143, y + 4, " × ".join(share.knobs), "ink" if share.evident else "muted", "end", 10.5))
-    drawing.add(Block(scale.at(0), y - 5, scale.at(share.value) - scale.at(0), 10, role))
-    drawing.add(Stroke([[(scale.at(share.low), y), (scale.at(share.high), y)]], "ink", 1.2))
-    drawing.add(Stroke([[(scale.at(share.chance), y - 7), (scale.at(share.chance), y + 7)]], "pick", 1.8))
 
 
 # --- convergence --------------------------------------------------------------------------------------------------

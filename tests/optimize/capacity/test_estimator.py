@@ -52,6 +52,16 @@ def test_capacities_of_different_engines_differ() -> None:
     assert one.differs_from(other) and other.differs_from(one) and not one.differs_from(one)
 
 
+def test_a_fast_engine_is_loaded_until_the_queue_of_an_overload_shows() -> None:
+    """It answers 57 requests/s, so that the 300 of a P99 are sent in 5 s; the queue of an overload takes longer."""
+    engine = SimulatedBatch(BatchShape(32, 0.004, 0.0003, (16, 64)))
+    slo = Slo((SloLimit(Quantity.LATENCY, 2.0),))
+    search = Search(Unit.PER_S, 5.0, 400.0, precision=0.15, most_s=60.0)
+    capacities = [estimate(engine.prober(seed), slo, search, seed) for seed in range(5000, 5020)]
+    assert sum(c.low > 58.0 for c in capacities) <= 1
+    assert sum(_covers(c, 57.3) for c in capacities) >= 17
+
+
 def test_users_are_whole() -> None:
     engine = SimulatedBatch(BatchShape(slots=8), users=True)
     capacity = estimate(engine.prober(1), TTFT, Search(Unit.USERS, 1, 100, most_s=120.0))

@@ -2,7 +2,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from optimize.certify.report import Provenance, write_report
+from matplotlib.figure import Figure
+
+from optimize.certify.report import Provenance, label_times, write_report
 from optimize.certify.results import FaultResult, read_all
 from optimize.config.certify import Certify
 
@@ -52,6 +54,18 @@ def test_the_certificate_has_every_scenario_with_and_without_mitigation(tmp_path
     assert rows["kill", None]["certified"] and rows["stress", None]["certified"] is False
     assert rows["kill", None]["figures"]["recovery_s"]["n"] == 3 and len(rows["kill", "warm standby"]["runs"]) == 3
     assert paths[2].stat().st_size > 10_000
+
+
+def test_times_of_the_stress_test_are_labelled_in_readable_units() -> None:
+    for times_s, unit, labels in (
+        ([0.55, 0.9, 1.1], "s", ["0.6", "0.8", "1"]),
+        ([0.06, 0.4], "ms", ["60", "80", "100", "200", "300", "400"]),
+    ):
+        panel = Figure().subplots()
+        panel.set_yscale("log")
+        label_times(panel, [*times_s, 0.0])
+        assert [tick.get_text() for tick in panel.get_yticklabels()] == labels
+        assert panel.get_ylabel().endswith(f", {unit}") and not panel.get_yticks(minor=True).size
 
 
 def test_a_fault_that_was_not_possible_is_reported_without_figures(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Through the whole command, bad input ends in one line and exit code 2, before any engine starts.
 
-The checks themselves are tested where they are made: `test_compose`, `test_validate`, `tests/optimize/test_plan.py`.
+The checks themselves are tested where they are made: `test_compose`, `test_validate`, `tests/optimize/plan`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ import os
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -17,12 +19,26 @@ import pytest
 from tests.conftest import ROOT, Run
 
 
+def _engines() -> dict[int, str]:
+    """Engine processes below this one: id -> command line. A live test's engine may serve others that follow."""
+    lines = {}
+    for child in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess):  # it has ended meanwhile
+            lines[child.pid] = " ".join(child.cmdline())
+    return {pid: line for pid, line in lines.items() if "optimize.engine" in line}
+
+
+@pytest.fixture(autouse=True)
+def _no_engine_starts() -> Iterator[None]:
+    before = _engines()
+    yield
+    assert [line for pid, line in _engines().items() if pid not in before] == []
+
+
 def refusal(done: subprocess.CompletedProcess[str]) -> str:
     """The one line of a refusal."""
     assert done.returncode == 2, done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
-    commands = [" ".join(process.cmdline()) for process in psutil.Process().children(recursive=True)]
-    assert [command for command in commands if "optimize.engine" in command] == []
     return done.stderr
 
 
@@ -41,11 +57,16 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
         ("optimize.tables", ["batch_size", "+at.batch_size=4"], "at.batch_size is what this table varies"),
         ("optimize.tables", ["quantization", "tables.quantization=[fp16,int3]"], "unknown quantization 'int3'"),
         ("optimize.tables", ["batch_size", "repeats=1"], "repeats must be at least 2"),
+        ("optimize.serve", ["+study=chat", "serve.canary.row=7", "serve.port=0"], "holds no study 'chat'"),
+        ("optimize.serve", ["+at.batch_size=4", "+serve.canary.at.batch_sice=8", "serve.port=0"], "batch_sice"),
         ("optimize.recommend", [], "run one first"),
-        ("optimize", ["+study=chat", "recipes.mixed8.ignore.hydra=1"], "no configuration can be made of these words"),
+        ("optimize", ["+study=chat", "recipes.mixed8.ignore.hydra=1"], "these overrides make no configuration"),
         ("optimize", ["+study=chat", "study.trials='\x1b[31m'"], r"'\x1b[31m'"),
         ("optimize", ["+study=chat", "--max-num-seqs=64"], "of vLLM is written +engine.flags.max_num_seqs=64"),
         ("optimize", ["+study=chat", "-w"], "--help lists the options"),
+        ("optimize", ["--study", "chat"], "a setting is written without dashes: +study=..."),
+        ("optimize", ["+study=chat", "--trials=5"], "a setting is written without dashes: study.trials=5"),
+        ("optimize", ["study=chat"], "study=chat needs a plus, because no study is chosen without it: +study=chat"),
     ],
 )
 def test_a_command_refuses(optimize: Run, tmp_path: Path, verb: str, words: list[str], message: str) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
 from optimize.config import device
 from optimize.config.compose import configuration
+from optimize.config.locations import CONF
 from optimize.config.recipes import check_on_cuda, check_unquantized
 from optimize.config.schema import Recipe, StudyConfig
 from optimize.errors import ConfigError
@@ -31,12 +34,15 @@ def space_of(config: StudyConfig) -> SearchSpace:
 
 
 def test_a_gpu_has_a_space_of_its_own_which_holds_vllms_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
-    space = space_of(composed(monkeypatch, [H100], "+study=chat"))
+    config = composed(monkeypatch, [H100], "+study=chat")
+    assert config.load.arrivals["users"] == "auto" and config.load.capacity.otherwise == 4
+    space = space_of(config)
     reported = {
         "max_num_seqs": 1024, "api_server_count": 1, "max_num_batched_tokens": 8192, "kv_cache_dtype": "auto",
         "enable_prefix_caching": True, "performance_mode": "balanced", "optimization_level": 2,
         "compilation_config": {"cudagraph_mode": "FULL_AND_PIECEWISE"}, "attention_backend": "FLASH_ATTN",
     }  # fmt: skip
+    assert [recipe.name for recipe in space.recipes_needed()] == device.recipes()
     params, outside = space.baseline_params(reported)
     assert outside == [] and (params["batch_size"], params["attention_backend"]) == (1024, None)
     assert space.baseline_params({**reported, "max_num_seqs": 256, "max_num_batched_tokens": 2048})[1] == []
@@ -56,9 +62,9 @@ def test_a_gpu_has_a_space_of_its_own_which_holds_vllms_defaults(monkeypatch: py
 def test_formats_are_those_that_every_gpu_computes_in(
     gpus: Sequence[Gpu], recipes: list[str], has_fp8_cache: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    space = space_of(composed(monkeypatch, gpus, "+study=chat"))
-    assert [recipe.name for recipe in space.recipes_needed()] == recipes
-    assert ("kv_cache_dtype" in space.distributions) is has_fp8_cache
+    monkeypatch.setattr(device, "devices", lambda: gpus)
+    assert device.recipes() == recipes
+    assert device.since(8.9, ["auto", "fp8"]) == (["auto", "fp8"] if has_fp8_cache else None)
 
 
 def test_batch_sizes_are_powers_of_two_between_bounds_that_a_user_may_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,9 +103,38 @@ def test_without_a_gpu_and_where_a_study_or_its_user_names_one_the_space_is_anot
 ) -> None:
     assert {*space_of(composed(monkeypatch, [], "+study=chat")).distributions} == ON_CPU
     assert {*space_of(composed(monkeypatch, [H100], "+study=chat", "space=serving")).distributions} == ON_CPU
-    assert "workers" not in space_of(composed(monkeypatch, [H100], "+study=smoke")).distributions
+    smoke = composed(monkeypatch, [H100], "+study=smoke")
+    assert "workers" not in space_of(smoke).distributions and smoke.load.arrivals["users"] == 4
     real = space_of(composed(monkeypatch, [H100], "+study=chat", "model=smollm2"))
     assert "performance_mode" in real.distributions and not real.variables
+
+
+@pytest.mark.parametrize(
+    ("load", "level", "elsewhere"),
+    [
+        ("chat", "users", 4),
+        ("bulk", "users", 16),
+        ("closed", "users", 8),
+        ("abtest", "rate_per_s", 5.0),
+        ("trickle", "rate_per_s", 1.0),
+    ],
+)
+def test_a_load_of_the_studies_is_what_a_gpu_carries_unless_nothing_could_be_searched_for(
+    load: str, level: str, elsewhere: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settings(gpus: Sequence[Gpu], turns: str = "last", **parts: object) -> tuple[object, object]:
+        monkeypatch.setattr(device, "devices", lambda: gpus)
+        node: Any = OmegaConf.load(CONF / "load" / f"{load}.yaml")
+        engine, workload = {"_target_": "optimize.engine.vllm.VllmLauncher"}, {"turns": turns}
+        OmegaConf.update(node, "capacity.search", parts.pop("search", False))
+        root = OmegaConf.create({"load": node, "engine": engine, "workload": workload, **parts})
+        return root.load.arrivals[level], root.load.capacity.otherwise
+
+    device.register()
+    assert settings([H100]) == ("auto", elsewhere)
+    assert settings([]) == settings([H100], "all") == settings([H100], search=True) == (elsewhere, None)
+    for target in ("remote.RemoteLauncher", "simulated.SimulatedLauncher"):
+        assert settings([H100], engine={"_target_": f"optimize.engine.{target}"}) == (elsewhere, None)
 
 
 def test_a_machine_with_vllms_cpu_build_counts_as_one_without_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:

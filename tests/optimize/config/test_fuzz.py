@@ -138,15 +138,17 @@ def _run(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, st
 
 
 def _check(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    code, said = _run(words, monkeypatch)
-    note(f"{words} -> {code} {said!r}")
-    assert code in (0, 2), (words, said)
+    code, message = _run(words, monkeypatch)
+    note(f"{words} -> {code} {message!r}")
+    assert code in (0, 2), (words, message)
     if code == 2:
-        assert said.startswith("error: ") and said.count("\n") == 1 and said.endswith("\n") and len(said) > 12, (
+        assert (
+            message.startswith("error: ") and message.count("\n") == 1 and message.endswith("\n") and len(message) > 12
+        ), (
             words,
-            said,
+            message,
         )
-        assert said.isprintable() or said[:-1].isprintable(), (words, said)
+        assert message.isprintable() or message[:-1].isprintable(), (words, message)
 
 
 _PROFILE = tried(25)

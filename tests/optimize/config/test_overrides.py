@@ -92,6 +92,15 @@ def _answer(*words: str) -> str:
         (["'study.trials=3'"], "holds quotes that are for the shell alone: write study.trials=3"),
         (["study.trials = 3"], "has a space before the '=': write study.trials=3"),
         (["study.trials"], "is no override: write key=value"),
+        (["study.trials=ten"], "study.trials must be a whole number, got 'ten'"),
+        (["study.minutes=1h"], "study.minutes must be a number of minutes, got '1h'"),
+        (["study.fresh=maybe"], "study.fresh must be true or false, got 'maybe'"),
+        (["tables.batch_size=16"], "tables.batch_size must be a list: write 'tables.batch_size=[16]'"),
+        (["seed=1"], "unknown key 'seed' in the configuration; did you mean study.seed?"),
+        (["load.arrivals.rate_per_s=5"], "load.arrivals is ClosedLoop, and another choice of its group has other"),
+        (["+engine.flags.--max-num-seqs=4"], "write +engine.flags.max_num_seqs=4"),
+        (["bulk"], "'bulk' is no override: write +study=bulk"),
+        (["+search_space.batch_size=[1,2]"], "put '~search_space.batch_size' before '+search_space.batch_size=[1,2]'"),
         (["+study.="], "has a dot without a name beside it: write key=value"),
         (["a:b="], "is not in Hydra's grammar"),
         (["load.arrivals.users=4,8"], "gives several values: write 'load.arrivals.users=[4,8]' for a list"),
@@ -118,6 +127,7 @@ def test_a_list_takes_the_place_of_a_range_as_the_message_says() -> None:
         ("+study.trails=3", "unknown key 'study.trails' in the configuration; did you mean 'trials'?"),
         ("++load.guard.repeat=0", "unknown key 'load.guard.repeat' in the configuration; did you mean 'repeats'?"),
         ("+recipes.int8.shceme=W8A8", "did you mean 'scheme'?"),
+        ("+study.cut_short=false", "study.cut_short no longer exists; windows are measured in full now: leave it out"),
     ],
 )  # fmt: skip
 def test_a_key_that_nobody_reads_is_refused_even_with_a_plus(word: str, answer: str) -> None:

@@ -48,7 +48,8 @@ def test_the_studies_of_the_project_are_valid(study: str) -> None:
 def test_every_bound_of_the_schema_is_checked(key: str) -> None:
     value = _outside(BOUNDED[key])
     many = {"scenario.weights": f"{{qps: {value}}}", "load.precision": f"{{qps: {value}}}",
-            "price.factors": f"{{aws_p5: {value}}}", "certify.scenarios": f"[{value}]"}  # fmt: skip
+            "price.factors": f"{{aws_p5: {value}}}", "guard.margins": f"{{qps: {value}}}",
+            "certify.scenarios": f"[{value}]"}  # fmt: skip
     with pytest.raises(ConfigError, match=rf"^{key}[.\w]* must "):
         validate(changed(f"{key}={many.get(key, value)}"))
 
@@ -100,6 +101,11 @@ def test_bounds_reach_into_mappings_of_the_schemas_classes() -> None:
         ("repeats=0", "repeats must be at least 1, got 0"),
         ("serve.beams_over=clam", "serve.beams_over must be one of refuse, clamp, got 'clam'; did you mean 'clamp'?"),
         ("serve.kv_low=0.95", "serve.kv_low=0.95 is more than serve.kv_high=0.9: lower the first"),
+        (
+            "serve.canary.share=0.5",
+            "serve.canary has settings but no candidate: name a row (serve.canary.row=",
+        ),
+        ("serve.canary.at={batch_size: [4, 8]}", "serve.canary.at.batch_size must be one value, got [4, 8]"),
         ("certify.scenarios=[kil]", "certify.scenarios must be one of stress, kill, oom"),
         ("certify.scenarios=[kil]", "got 'kil'; did you mean 'kill'?"),
         ("certify.tolerance=0.5", "certify.tolerance must be at least 1, got 0.5"),

@@ -41,9 +41,9 @@ def test_a_constraint_is_out_of_reach_if_the_best_end_breaks_it(
     limit: Limit, latency_s: float, half: float, hopeless: bool
 ) -> None:
     futility = Futility([limit], DIRECTIONS, [], {"p99_latency_s": _about(1.0, 0.0)})
-    found = futility.hopeless(_seen(10.0, latency_s, half))
-    assert (found is not None) is hopeless
-    assert found is None or "out of reach" in found
+    result = futility.hopeless(_seen(10.0, latency_s, half))
+    assert (result is not None) is hopeless
+    assert result is None or "out of reach" in result
 
 
 @pytest.mark.parametrize(
@@ -60,8 +60,8 @@ def test_beaten_means_beaten_in_everything_at_the_best_against_the_worst(
     qps: float, latency_s: float, half: float, bleu: float, hopeless: bool
 ) -> None:
     futility = Futility([], DIRECTIONS, [_rival(10.0, 1.0, bleu)], {}, KNOWN)
-    found = futility.hopeless(_seen(qps, latency_s, half))
-    assert found == ("trial 7 is better in every objective" if hopeless else None)
+    result = futility.hopeless(_seen(qps, latency_s, half))
+    assert result == ("trial 7 is better in every objective" if hopeless else None)
 
 
 def test_quality_of_the_same_answers_is_no_advantage_of_either() -> None:

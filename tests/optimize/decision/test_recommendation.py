@@ -37,22 +37,22 @@ def score(candidate: Candidate, baseline: Candidate, weights: Mapping[str, float
 
 
 def _recommend(*candidates: Candidate, weights: Mapping[str, float] = EVEN) -> Recommendation:
-    found = recommend([BASELINE, *candidates], DIRECTIONS, weights)
-    assert found is not None
-    return found
+    result = recommend([BASELINE, *candidates], DIRECTIONS, weights)
+    assert result is not None
+    return result
 
 
 def test_score_is_the_weighted_geometric_mean_of_gains() -> None:
     twice_and_four_times = _candidate(1, 20.0, 0.5)
-    found = score(twice_and_four_times, BASELINE, {"qps": 1, "p99_latency_s": 3})
-    assert found.value == pytest.approx(2 ** (1 / 4) * 4 ** (3 / 4))
-    assert (found.low, found.high) == pytest.approx((found.value, found.value))
+    result = score(twice_and_four_times, BASELINE, {"qps": 1, "p99_latency_s": 3})
+    assert result.value == pytest.approx(2 ** (1 / 4) * 4 ** (3 / 4))
+    assert (result.low, result.high) == pytest.approx((result.value, result.value))
 
 
 def test_score_of_the_baseline_is_exactly_one() -> None:
     noisy = _candidate(0, 10.0, 2.0, spread=0.5, baseline=True)
-    found = score(noisy, noisy, EVEN)
-    assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
+    result = score(noisy, noisy, EVEN)
+    assert (result.value, result.low, result.high) == (1.0, 1.0, 1.0)
 
 
 def test_only_ratios_of_weights_matter_and_only_of_objectives() -> None:
@@ -64,9 +64,9 @@ def test_only_ratios_of_weights_matter_and_only_of_objectives() -> None:
 
 def test_half_widths_add_in_squares() -> None:
     baseline, candidate = _candidate(0, 10.0, 2.0, 0.04, baseline=True), _candidate(1, 20.0, 1.0, 0.03)
-    found = SingleReadings(baseline, DIRECTIONS, EVEN).gain(candidate, "qps")
-    assert (found.value, found.low, found.high) == pytest.approx((2.0, 2 * math.exp(-0.05), 2 * math.exp(0.05)))
-    assert found.n == 20
+    result = SingleReadings(baseline, DIRECTIONS, EVEN).gain(candidate, "qps")
+    assert (result.value, result.low, result.high) == pytest.approx((2.0, 2 * math.exp(-0.05), 2 * math.exp(0.05)))
+    assert result.n == 20
     total = score(candidate, baseline, EVEN)
     half = math.hypot(0.5 * 0.05, 0.5 * 0.05)
     assert (total.low, total.high) == pytest.approx((2 * math.exp(-half), 2 * math.exp(half)))
@@ -79,8 +79,8 @@ def test_a_figure_of_zero_has_no_ratio_and_scores_nothing(qps: float, latency_s:
 
 def test_an_interval_down_to_zero_is_wide_and_finite() -> None:
     figures = {**BASELINE.estimates, "qps": Estimate(10.0, 0.0, 20.0, 5, "")}
-    found = score(Candidate(1, {}, figures, True), BASELINE, EVEN)
-    assert 0 < found.low < 0.7 < found.value < found.high < math.inf
+    result = score(Candidate(1, {}, figures, True), BASELINE, EVEN)
+    assert 0 < result.low < 0.7 < result.value < result.high < math.inf
 
 
 def test_weights_decide_between_trade_offs() -> None:
@@ -94,13 +94,13 @@ def test_weights_decide_between_trade_offs() -> None:
 
 def test_dominated_candidates_are_neither_picked_nor_runner_up() -> None:
     best, behind = _candidate(1, 30.0, 1.0), _candidate(2, 29.0, 1.1)
-    found = _recommend(best, behind)
-    assert (found.pick, found.runner_up, list(found.front)) == (best, None, [best])
+    result = _recommend(best, behind)
+    assert (result.pick, result.runner_up, list(result.front)) == (best, None, [best])
 
 
 def test_infeasible_candidates_do_not_count_however_good() -> None:
-    found = _recommend(_candidate(1, 1000.0, 0.1, feasible=False), _candidate(2, 12.0, 1.9))
-    assert found.pick.number == 2
+    result = _recommend(_candidate(1, 1000.0, 0.1, feasible=False), _candidate(2, 12.0, 1.9))
+    assert result.pick.number == 2
 
 
 def test_the_pick_has_a_gain_for_every_objective() -> None:
@@ -110,10 +110,10 @@ def test_the_pick_has_a_gain_for_every_objective() -> None:
 
 def test_baseline_that_breaks_a_bound_still_measures_the_others() -> None:
     baseline = _candidate(0, 10.0, 9.0, feasible=False, baseline=True)
-    found = recommend([baseline, _candidate(1, 5.0, 1.0)], DIRECTIONS, EVEN)
-    assert found is not None
-    assert found.pick.number == 1
-    assert found.score.value == pytest.approx(math.sqrt(0.5 * 9))
+    result = recommend([baseline, _candidate(1, 5.0, 1.0)], DIRECTIONS, EVEN)
+    assert result is not None
+    assert result.pick.number == 1
+    assert result.score.value == pytest.approx(math.sqrt(0.5 * 9))
 
 
 def test_without_baseline_or_anything_feasible_there_is_no_recommendation() -> None:
@@ -130,16 +130,16 @@ def test_better_than_the_defaults_only_if_the_interval_says_so(spread: float, de
 
 @pytest.mark.parametrize(("spread", "tied"), [(0.01, False), (0.2, True)])
 def test_pick_and_runner_up_are_tied_where_intervals_overlap(spread: float, tied: bool) -> None:
-    found = _recommend(_candidate(1, 40.0, 1.0, spread), _candidate(2, 28.0, 0.8, spread))
-    assert found.pick.number == 1
-    assert found.tied is tied
+    result = _recommend(_candidate(1, 40.0, 1.0, spread), _candidate(2, 28.0, 0.8, spread))
+    assert result.pick.number == 1
+    assert result.tied is tied
 
 
 def test_nothing_beats_the_defaults() -> None:
-    found = _recommend(_candidate(1, 9.0, 2.5))
-    assert found.pick is BASELINE
-    assert not found.decisive
-    assert not found.tied
+    result = _recommend(_candidate(1, 9.0, 2.5))
+    assert result.pick is BASELINE
+    assert not result.decisive
+    assert not result.tied
 
 
 def test_pick_has_the_best_score_of_all_feasible_candidates() -> None:
@@ -149,6 +149,6 @@ def test_pick_has_the_best_score_of_all_feasible_candidates() -> None:
             _candidate(i, rng.uniform(1, 50), rng.uniform(0.1, 5), feasible=rng.random() < 0.7) for i in range(1, 20)
         ]
         weights = {"qps": rng.uniform(0.1, 5), "p99_latency_s": rng.uniform(0.1, 5)}
-        found = _recommend(*others, weights=weights)
+        result = _recommend(*others, weights=weights)
         scores = [score(c, BASELINE, weights).value for c in (BASELINE, *others) if c.feasible]
-        assert found.score.value == max(scores)
+        assert result.score.value == max(scores)

@@ -32,10 +32,10 @@ def _candidate(number: int) -> Candidate:
 
 def test_two_candidates_are_compared_by_the_paired_t_test() -> None:
     table = [[10.0, 11.0, 9.5, 10.4], [12.0, 12.5, 11.9, 12.2]]
-    found = _rounds(table).gain(_candidate(1), "qps")
+    result = _rounds(table).gain(_candidate(1), "qps")
     expected = stats.ttest_rel(np.log(table[1]), np.log(table[0])).confidence_interval(0.95)
-    assert (math.log(found.low), math.log(found.high)) == pytest.approx((expected.low, expected.high))
-    assert found.n == 4
+    assert (math.log(result.low), math.log(result.high)) == pytest.approx((expected.low, expected.high))
+    assert result.n == 4
 
 
 def test_changes_from_round_to_round_widen_predictions_and_not_gains() -> None:
@@ -58,8 +58,8 @@ def test_a_gain_of_a_minimized_objective_is_the_inverse_ratio() -> None:
 
 def test_the_baseline_is_its_own_measure() -> None:
     rounds = _rounds([[10.0, 20.0], [12.0, 9.0]])
-    for found in (rounds.gain(_candidate(0), "qps"), rounds.score(_candidate(0))):
-        assert (found.value, found.low, found.high) == (1.0, 1.0, 1.0)
+    for result in (rounds.gain(_candidate(0), "qps"), rounds.score(_candidate(0))):
+        assert (result.value, result.low, result.high) == (1.0, 1.0, 1.0)
 
 
 def test_intervals_are_no_narrower_than_the_measurements_own_where_rounds_agree_by_luck() -> None:
@@ -139,15 +139,15 @@ def test_candidates_are_tied_unless_their_rounds_tell_them_apart() -> None:
 def test_a_recommendation_rests_on_the_rounds() -> None:
     rounds = _rounds([[10.0, 10.1, 9.9], [12.0, 12.1, 12.0], [11.0, 11.1, 10.9]])
     again = [Candidate(n, {}, rounds.levels(n), True, baseline=n == 0) for n in (0, 1, 2)]
-    found = recommend(again, {"qps": Direction.MAXIMIZE}, QPS, rounds)
-    assert found is not None
-    assert (found.pick.number, found.rounds, found.decisive) == (1, 3, True)
-    assert found.score == rounds.score(again[1])
+    result = recommend(again, {"qps": Direction.MAXIMIZE}, QPS, rounds)
+    assert result is not None
+    assert (result.pick.number, result.rounds, result.decisive) == (1, 3, True)
+    assert result.score == rounds.score(again[1])
 
 
 def test_intervals_of_gains_and_of_further_measurements_have_their_nominal_coverage() -> None:
     """Three candidates and a baseline in three rounds, on a machine that drifts by 10 % and is noisy by 5 %."""
-    rng, covered, contained, runs = np.random.default_rng(1), 0, 0, 1000
+    rng, covered, contained, averaged, runs = np.random.default_rng(1), 0, 0, 0, 1000
     true_gain = 1.3
     for _ in range(runs):
         drift = rng.normal(0, 0.10, 4)
@@ -157,8 +157,24 @@ def test_intervals_of_gains_and_of_further_measurements_have_their_nominal_cover
         gain, level = rounds.gain(_candidate(1), "qps"), rounds.levels(1)["qps"]
         covered += gain.low <= true_gain <= gain.high
         contained += level.low <= math.exp(y[1, 3]) <= level.high
+        mean = rounds.means(1)["qps"]
+        averaged += mean.low <= true_gain * 10 * math.exp(drift[3]) <= mean.high
     assert 0.93 <= covered / runs <= 0.97
     assert 0.92 <= contained / runs <= 0.98
+    assert 0.92 <= averaged / runs <= 0.98
+
+
+def test_many_engines_on_a_steady_machine_are_known_as_well_as_their_mean() -> None:
+    """What each measurement has for itself cancels out; what a round has in common does not."""
+    rng, contained, ratios = np.random.default_rng(2), [], []
+    for _ in range(400):
+        rounds = _rounds(np.exp(rng.normal(math.log(10), 0.2, (4, 3))).tolist())
+        mean, level = rounds.means(1)["qps"], rounds.levels(1)["qps"]
+        contained.append(mean.low <= 10 <= mean.high)
+        ratios.append(_width(mean) / _width(level))
+        assert mean.value == level.value
+    assert 0.93 <= np.mean(contained) <= 0.99
+    assert np.median(ratios) < 0.7  # half, if it were known that the machine is steady
 
 
 def test_a_further_measurement_on_a_machine_that_stays_slow_for_longer_than_the_rounds_take() -> None:
@@ -171,9 +187,9 @@ def test_a_further_measurement_on_a_machine_that_stays_slow_for_longer_than_the_
         readings = {n: [_figures(v) for v in np.exp(row[1:4])] for n, row in enumerate(y)}
         earlier = {n: _figures(math.exp(row[0])) for n, row in enumerate(y)}
         later = math.exp(y[1, 4] + rng.normal(0, 0.10))
-        for known in contained:
-            level = Rounds(readings, 0, DIRECTIONS, QPS, earlier=earlier if known else None).levels(1)["qps"]
-            contained[known] += level.low <= later <= level.high
+        for with_earlier in contained:
+            level = Rounds(readings, 0, DIRECTIONS, QPS, earlier=earlier if with_earlier else None).levels(1)["qps"]
+            contained[with_earlier] += level.low <= later <= level.high
     assert contained[False] / runs < 0.8
     assert 0.93 <= contained[True] / runs <= 0.99
 
@@ -200,8 +216,8 @@ def test_a_candidate_that_scatters_more_than_the_others_speaks_for_itself() -> N
     rng, contained, covered, runs = np.random.default_rng(1), 0, 0, 1000
     for _ in range(runs):
         y = rng.normal(0, np.array([[0.01], [0.3], [0.01]]), (3, 4)) + math.log(10)
-        found = _rounds(np.exp(y[:, :3]).tolist())
-        level, gain = found.levels(1)["qps"], found.gain(_candidate(1), "qps")
+        result = _rounds(np.exp(y[:, :3]).tolist())
+        level, gain = result.levels(1)["qps"], result.gain(_candidate(1), "qps")
         contained += level.low <= math.exp(y[1, 3]) <= level.high
         covered += gain.low <= 1 <= gain.high
     assert 0.93 <= contained / runs <= 0.98
@@ -210,7 +226,7 @@ def test_a_candidate_that_scatters_more_than_the_others_speaks_for_itself() -> N
 
 def test_against_another_candidate_is_the_inverse_of_the_gain() -> None:
     rounds = _rounds([[10.0, 11.0, 9.5], [12.0, 12.5, 11.9], [8.0, 8.4, 7.7]])
-    forth = rounds.against(2).gain(_candidate(1), "qps")
-    back = rounds.against(1).gain(_candidate(2), "qps")
+    forth = rounds.relative_to(2).gain(_candidate(1), "qps")
+    back = rounds.relative_to(1).gain(_candidate(2), "qps")
     assert forth.value == pytest.approx(1 / back.value)
     assert (forth.low, forth.high) == pytest.approx((1 / back.high, 1 / back.low))

@@ -43,8 +43,8 @@ def called(command: Sequence[str], programs: Path, folder: Path, **variables: st
     env = {"PATH": f"{programs}:/usr/bin:/bin", "VLLM_API_KEY": "k", **variables}
     done = subprocess.run(command, env=env, cwd=folder, capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    said = json.loads(done.stdout)
-    return Call(said["argv"], said["environment"])
+    answer = json.loads(done.stdout)
+    return Call(answer["argv"], answer["environment"])
 
 
 def program(name: str) -> str:
@@ -112,7 +112,7 @@ def kubernetes_text(value: str, variables: Mapping[str, str]) -> str:
 
 def kubernetes_container(text: str) -> dict[str, Any]:
     """The server's container in a manifest."""
-    deployment, _ = yaml.safe_load_all(text)
+    deployment, *_ = yaml.safe_load_all(text)
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert isinstance(container, dict)
     return container

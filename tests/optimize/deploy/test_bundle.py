@@ -12,22 +12,21 @@ import pytest
 import yaml
 
 from optimize.config.deploy import Alerts, Deploy
-from optimize.config.schema import StudyConfig, StudySettings
-from optimize.deploy.bundle import MARK, deploy, make_deployment, make_folder, render, write_bundle
+from optimize.config.schema import StudyConfig
+from optimize.deploy.bundle import make_deployment, make_folder, render, write_bundle
 from optimize.deploy.command import parse_command
 from optimize.deploy.deployment import Deployment, Memory
 from optimize.deploy.knee import LoadPoint
-from optimize.entries import claim, release
 from optimize.errors import ConfigError
 from optimize.study.rows import StudyRow
 from tests.optimize.deploy.readers import program
-from tests.optimize.rows import FIGURES, MODEL, chosen
+from tests.optimize.rows import FIGURES, MODEL, study_row
 
 GPU_COMMAND = (
     "vllm serve org/model --host=127.0.0.1 --tensor-parallel-size=2 --pipeline-parallel-size=2 --max-num-seqs=64"
 )
-CPU, GPU = chosen(), chosen(GPU_COMMAND, "vllm 0.25.1+cu130", figures={"qps": FIGURES["qps"]})
-BEAMS = chosen(request={"beam_size": 4, "fields": [["length_penalty", 0.8]]})
+CPU, GPU = study_row(), study_row(GPU_COMMAND, "vllm 0.25.1+cu130", figures={"qps": FIGURES["qps"]})
+BEAMS = study_row(request={"beam_size": 4, "fields": [["length_penalty", 0.8]]})
 ROWS = {"cpu": CPU, "gpu": GPU, "beams": BEAMS}
 
 
@@ -44,6 +43,12 @@ def bundle(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 # The command
+
+
+def test_the_environment_is_the_one_that_engines_ran_in() -> None:
+    config = StudyConfig(engine={"python": "/opt/vllm-0.31/bin/python"})
+    assert make_deployment(CPU, config, Path("/srv")).python == "/opt/vllm-0.31/bin/python"
+    assert make_deployment(CPU, StudyConfig(engine={"python": None}), Path("/srv")).python == sys.executable
 
 
 def test_the_command_is_parsed_and_loses_only_what_the_bundle_sets_itself() -> None:
@@ -84,14 +89,14 @@ def test_every_file_that_can_has_the_memory_limit(tmp_path: Path) -> None:
     assert "MemoryMax=960M" in texts["vllm-chat.service"]
     compose = yaml.safe_load(texts["compose.yaml"])
     assert compose["services"]["vllm"]["deploy"]["resources"]["limits"] == {"memory": "960M"}
-    deployment, _ = yaml.safe_load_all(texts["kubernetes.yaml"])
+    deployment, *_ = yaml.safe_load_all(texts["kubernetes.yaml"])
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["resources"] == {"requests": {"cpu": "1900m", "memory": "960Mi"}, "limits": {"memory": "960Mi"}}
 
 
 def test_gpus_are_requested() -> None:
     texts = render(deployment_of(GPU), Alerts())
-    deployment, _ = yaml.safe_load_all(texts["kubernetes.yaml"])
+    deployment, *_ = yaml.safe_load_all(texts["kubernetes.yaml"])
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert container["resources"] == {"limits": {"nvidia.com/gpu": 4}}
     assert container["image"] == "vllm/vllm-openai:v0.25.1" and container["args"][0] == "org/model"
@@ -116,7 +121,7 @@ def test_no_development_endpoint_and_no_secret_in_any_file(row: StudyRow) -> Non
 _KEY_LINES = {
     "key=${VLLM_API_KEY:-}    # comes before the one in secrets.env", "[[ -z $key ]] || VLLM_API_KEY=$key",
     '"VLLM_API_KEY"',
-    "for name in VLLM_API_KEY; do", 'key: "VLLM_API_KEY"', '- name: "VLLM_API_KEY"',
+    'KEY = "VLLM_API_KEY"', "for name in VLLM_API_KEY; do", 'key: "VLLM_API_KEY"', '- name: "VLLM_API_KEY"',
     '(umask 077; echo "VLLM_API_KEY=$(openssl rand -hex 24)" > secrets.env)',
 }  # fmt: skip
 """All lines that name the key: they require it, refer to it, or have its reader make it."""
@@ -129,7 +134,7 @@ def test_served_on_loopback_or_behind_a_key() -> None:
     ports = [p for service in compose["services"].values() for p in service.get("ports", [])]
     assert ports and all(p.startswith("127.0.0.1:") for p in ports)
     assert "secrets.env" in compose["services"]["vllm"]["env_file"]
-    deployment, service = yaml.safe_load_all(texts["kubernetes.yaml"])
+    deployment, service, _ = yaml.safe_load_all(texts["kubernetes.yaml"])
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     assert {
         "name": "VLLM_API_KEY",
@@ -151,12 +156,13 @@ def test_without_a_key_the_script_ends_at_once(tmp_path: Path) -> None:
 
 def test_all_files_serve_with_the_same_flags() -> None:
     texts = render(deployment_of(CPU), Alerts())
-    deployment, _ = yaml.safe_load_all(texts["kubernetes.yaml"])
+    deployment, *_ = yaml.safe_load_all(texts["kubernetes.yaml"])
     arguments = deployment["spec"]["template"]["spec"]["containers"][0]["args"]
     server = yaml.safe_load(texts["compose.yaml"])["services"]["vllm"]
     assert server["command"] == arguments
     for flag in ("--dtype=float16", "--max-model-len=256", "--max-num-seqs=16", "--served-model-name=demo"):
         assert flag in arguments and f"  {flag} \\" in texts["serve.sh"]
+    assert arguments[-1] == "--middleware=key_gate.KeyGate" and f'  {arguments[-1]} \\\n  "$@"' in texts["serve.sh"]
     assert "VLLM_CPU_KVCACHE_SPACE=1" in texts["vllm.env"] and server["environment"]["VLLM_CPU_KVCACHE_SPACE"] == "1"
 
 
@@ -183,7 +189,7 @@ def test_the_compose_schema_refuses_an_error(bundle: Path) -> None:
 
 def test_kubernetes_objects_are_valid_by_their_schemas(bundle: Path) -> None:
     objects = list(yaml.safe_load_all((bundle / "kubernetes.yaml").read_text()))
-    assert [o["kind"] for o in objects] == ["Deployment", "Service"]
+    assert [o["kind"] for o in objects] == ["Deployment", "Service", "ConfigMap"]
     for one in objects:
         kubernetes_validate.validate(one, kubernetes_validate.latest_version(), strict=True)
     (container,) = objects[0]["spec"]["template"]["spec"]["containers"]
@@ -243,14 +249,14 @@ def test_promtool_detects_a_rule_that_no_longer_fires(tmp_path: Path) -> None:
 def test_the_readme_has_the_figures_with_intervals_and_signature() -> None:
     text = render(deployment_of(CPU), Alerts())["README.md"]
     assert "| qps | 10.0 (8.0–12.0) requests/s |" in text
-    for said in (
+    for phrase in (
         "two cores",
         "vllm-cpu 0.32.0",
         "2026-11-24",
         "trial 4",
         "optimize.measure +study=chat +at.quantization=fp16",
     ):
-        assert said in text
+        assert phrase in text
     assert "use_beam_search" not in text
     assert '**Each request must carry** `{"temperature": 0.0}` for these figures to hold' in text
 
@@ -270,38 +276,3 @@ def test_the_dashboard_is_json_with_a_panel_for_every_alert() -> None:
     assert lines["Waiting before the first run (quantile)"] == [None, 0.5, 1.0]
     assert lines["Time per token"] == [None, 0.2, 0.5] and lines["Busy CPUs"] == [None, 0.95, 0.98]
     assert len({tuple(p["gridPos"].values()) for p in board["panels"]}) == len(board["panels"])
-
-
-# The folder
-
-
-def test_the_cache_keeps_the_checkpoint_that_a_bundle_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    checkpoint = claim(tmp_path / "cache/checkpoints/demo-int8-0123456789ab")
-    release(checkpoint)
-    row = chosen(f"vllm serve {checkpoint} --host=127.0.0.1 --max-num-seqs=64")
-    monkeypatch.setattr("optimize.deploy.bundle.requested_row", lambda config: row)
-    settings = Deploy(folder=str(tmp_path / "bundle"), verify=False)
-    assert deploy(StudyConfig(study=StudySettings(name="chat"), deploy=settings, output_dir=str(tmp_path))) == 0
-    assert str(tmp_path / "bundle") in (checkpoint / "KEEP").read_text(encoding="utf-8")
-
-
-def test_only_a_bundle_is_overwritten(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "bundle")
-    write_bundle(deployment_of(CPU, folder), Alerts(), None)
-    assert make_folder(folder) == folder
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/letter.txt").touch()
-    with pytest.raises(ConfigError, match="holds files and is not a bundle"):
-        make_folder(tmp_path / "mine")
-
-
-def test_a_bundle_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    (tmp_path / MARK).write_text("{broken")
-    with pytest.raises(ConfigError, match=f"{MARK} cannot be read"):
-        make_folder(tmp_path)
-
-
-def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(ConfigError, match="cannot write to"):
-        make_folder(tmp_path / "file/bundle")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from optimize.config.deploy import Alerts, Deploy
 from optimize.config.schema import StudyConfig
 from optimize.deploy.bundle import make_deployment, make_folder, render, write_bundle
-from optimize.deploy.deployment import Deployment
+from optimize.deploy.deployment import GATE_FLAG, Deployment
 from optimize.engine.base import EngineConfig
 from optimize.engine.flags import to_arguments
 from optimize.engine.vllm import VllmLauncher
@@ -32,7 +32,7 @@ from tests.optimize.deploy.readers import (
     systemd_view,
     systemd_words,
 )
-from tests.optimize.rows import chosen
+from tests.optimize.rows import study_row
 
 TEXTS = st.text(st.sampled_from("$%\"'\\`{}()[]*?;&|<>~#!= -_a0Ü研é.:,@^+"), max_size=10)
 HOSTILE = (
@@ -52,7 +52,7 @@ GPU = "vllm 0.25.1+cu130"
 def tuned(checkpoint: str, flags: dict[str, Any], env: dict[str, str] | None = None) -> StudyRow:
     """The row of a trial of this configuration, with the command that the launcher records."""
     launcher = VllmLauncher(env=env or {})
-    return chosen(launcher.deploy_command(EngineConfig(checkpoint, "fp16", tuple(flags.items()))), GPU)
+    return study_row(launcher.deploy_command(EngineConfig(checkpoint, "fp16", tuple(flags.items()))), GPU)
 
 
 def renamed(row: StudyRow, model: str, study: str = "chat") -> StudyRow:
@@ -84,7 +84,7 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def expected(host: str) -> list[str]:
-    return [f"org/{NAME}", f"--host={host}", "--port=8000", f"--served-model-name={NAME}", *ARGUMENTS]
+    return [f"org/{NAME}", f"--host={host}", "--port=8000", f"--served-model-name={NAME}", *ARGUMENTS, GATE_FLAG]
 
 
 def test_the_script_passes_what_the_tuner_passed(bundle: Path) -> None:
@@ -101,7 +101,10 @@ def test_the_script_of_the_cpu_build_passes_it_too(tmp_path: Path) -> None:
     row = dataclasses.replace(row, row=dataclasses.replace(row.row, signature=signature))
     bundle_of(row, tmp_path / "bundle", str(python))
     call = called(["bash", str(tmp_path / "bundle/serve.sh")], tmp_path, tmp_path)
-    assert call.argv[:3] == ["-m", "optimize.engine.serve", "org/model"] and list(call.argv[6:]) == ARGUMENTS
+    assert call.argv[:3] == ["-m", "optimize.engine.serve", "org/model"] and list(call.argv[6:]) == [
+        *ARGUMENTS,
+        GATE_FLAG,
+    ]
 
 
 def test_systemd_starts_the_script_with_the_key_of_the_folder(bundle: Path) -> None:
@@ -125,11 +128,11 @@ def test_every_file_passes_on_any_arguments(listed: list[str], text: str) -> Non
     texts = render(make_deployment(row, StudyConfig(), Path("/srv")), Alerts())
     arguments = to_arguments(tuple(flags.items()))
     service, call = compose_service(texts["compose.yaml"]), kubernetes_call(texts["kubernetes.yaml"])
-    assert service["command"][4:] == list(call.argv)[4:] == arguments
+    assert service["command"][4:] == list(call.argv)[4:] == [*arguments, GATE_FLAG]
     assert service["environment"]["V"] == call.environment["V"] == text
     script = texts["serve.sh"].partition("exec ")[2].replace('"${VLLM:-vllm}"', "printf '%s\\0'", 1)
     done = subprocess.run(["bash", "-c", script], env={}, capture_output=True, text=True, check=True)
-    assert done.stdout.split("\0")[5:-1] == arguments
+    assert done.stdout.split("\0")[5:-2] == arguments
 
 
 @pytest.mark.parametrize("study", ["研究", "___", "a.b_c", "x" * 200])
@@ -166,7 +169,9 @@ def test_a_local_model_is_mounted_read_only_whatever_its_path(tmp_path: Path) ->
     bundle_of(tuned(str(model), {}), tmp_path / "bundle")
     service = compose_service((tmp_path / "bundle/compose.yaml").read_text())
     mount = {"type": "bind", "source": str(model), "target": "/model", "read_only": True}
-    assert service["volumes"] == [{**mount, "bind": {"create_host_path": False}}] and service["command"][0] == "/model"
+    gate = {"type": "bind", "source": "./key_gate.py", "target": "/gate/key_gate.py", "read_only": True}
+    assert service["volumes"] == [{**one, "bind": {"create_host_path": False}} for one in (mount, gate)]
+    assert service["command"][0] == "/model"
     call = called(["bash", str(tmp_path / "bundle/serve.sh")], tmp_path / "bin", tmp_path)
     assert call.argv[1] == str(model)
 
@@ -220,4 +225,4 @@ def test_a_line_break_in_the_folders_name_is_refused(tmp_path: Path) -> None:
 
 def test_a_variable_that_no_shell_can_set_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="environment variable"):
-        bundle_of(chosen(shlex.join(["A-B=1", "vllm", "serve", "org/m", "--x=1"]), GPU), tmp_path / "bundle")
+        bundle_of(study_row(shlex.join(["A-B=1", "vllm", "serve", "org/m", "--x=1"]), GPU), tmp_path / "bundle")

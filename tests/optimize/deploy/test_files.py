@@ -24,7 +24,7 @@ from tests.optimize.deploy.readers import (
     kubernetes_call,
     kubernetes_container,
 )
-from tests.optimize.rows import chosen
+from tests.optimize.rows import study_row
 
 TEMPLATE, ADAPTER = "a b/t's $HOME.jinja", "adapters/sql"
 FLAGS = {
@@ -44,7 +44,7 @@ def row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyRow:
     Path(TEMPLATE).write_text("{{ messages }}")
     (Path(ADAPTER) / "adapter_config.json").write_text("{}")
     config = EngineConfig("org/model", "fp16", tuple(FLAGS.items()))
-    row = chosen(VllmLauncher().deploy_command(config), "vllm 0.25.1+cu130")
+    row = study_row(VllmLauncher().deploy_command(config), "vllm 0.25.1+cu130")
     measured = json.dumps({path: fingerprint(path) for path in (TEMPLATE, ADAPTER, "draft")})
     return dataclasses.replace(
         row, row=dataclasses.replace(row.row, signature={**row.row.signature, "files": measured})
@@ -73,15 +73,16 @@ def test_the_script_finds_the_files_wherever_it_is_started(row: StudyRow, tmp_pa
     folder, programs = written(row), tmp_path / "bin"
     fake_program(programs, "vllm")
     call = called(["bash", str(folder / "serve.sh")], programs, Path("/"))
-    assert call.argv[5:] == arguments(*(str(tmp_path / path) for path in (TEMPLATE, ADAPTER, "draft")))
+    assert call.argv[5:-1] == arguments(*(str(tmp_path / path) for path in (TEMPLATE, ADAPTER, "draft")))
 
 
 def test_compose_mounts_the_files_read_only(row: StudyRow, tmp_path: Path) -> None:
     service = compose_service((written(row) / "compose.yaml").read_text())
-    assert service["command"][4:] == arguments(*IN_CONTAINER)
+    assert service["command"][4:-1] == arguments(*IN_CONTAINER)
     mounts = {volume["source"]: volume for volume in service["volumes"] if volume["type"] == "bind"}
     assert {source: volume["target"] for source, volume in mounts.items()} == {
-        str(tmp_path / path): place for path, place in zip((TEMPLATE, ADAPTER, "draft"), IN_CONTAINER, strict=True)
+        "./key_gate.py": "/gate/key_gate.py",
+        **{str(tmp_path / path): at for path, at in zip((TEMPLATE, ADAPTER, "draft"), IN_CONTAINER, strict=True)},
     }
     assert all(volume["read_only"] and not volume["bind"]["create_host_path"] for volume in mounts.values())
 
@@ -89,9 +90,9 @@ def test_compose_mounts_the_files_read_only(row: StudyRow, tmp_path: Path) -> No
 def test_kubernetes_mounts_a_claim_with_the_files_read_only(row: StudyRow) -> None:
     folder = written(row)
     text = (folder / "kubernetes.yaml").read_text()
-    assert kubernetes_call(text).argv[4:] == arguments(*IN_CONTAINER)
+    assert kubernetes_call(text).argv[4:-1] == arguments(*IN_CONTAINER)
     assert {"name": "files", "mountPath": "/files", "readOnly": True} in kubernetes_container(text)["volumeMounts"]
-    deployment, _ = yaml.safe_load_all(text)
+    deployment, *_ = yaml.safe_load_all(text)
     claim = {"claimName": "vllm-chat-files", "readOnly": True}
     assert {"name": "files", "persistentVolumeClaim": claim} in deployment["spec"]["template"]["spec"]["volumes"]
     kubernetes_validate.validate(deployment, kubernetes_validate.latest_version(), strict=True)

@@ -2,9 +2,7 @@
 
 import copy
 import dataclasses
-import json
 import math
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,40 +17,16 @@ from objectives import Estimate
 from optimize.config.deploy import Alerts, Autoscale, Deploy
 from optimize.config.schema import StudyConfig, StudySettings
 from optimize.deploy.autoscaling import ADAPTER, FILES, HPA, KEDA, rounded_down
-from optimize.deploy.bundle import deploy, make_deployment, make_folder, render, verified, write_bundle
-from optimize.deploy.deployment import Deployment
-from optimize.deploy.quoting import promql
-from optimize.deploy.scaling import Scaling, scaling_of
+from optimize.deploy.bundle import deploy, make_folder, render, verified, write_bundle
+from optimize.deploy.scaling import Scaling
 from optimize.deploy.verify import Serving
 from optimize.engine.process import ColdTree
 from optimize.errors import ConfigError
 from optimize.study.capacity import CAPACITY
 from optimize.study.rows import StudyRow
 from tests.optimize.deploy.keda import SCHEMA, autoscaler_of
-from tests.optimize.deploy.readers import program
-from tests.optimize.rows import FIGURES, chosen
-
-FIGURES_WITH_CAPACITY = FIGURES | {CAPACITY: Estimate(12.0, 10.0, 14.0, 3, "1/s")}
-ROW = chosen(figures=FIGURES_WITH_CAPACITY)
-BEAMS = chosen(request={"beam_size": 4, "fields": []}, figures=FIGURES_WITH_CAPACITY)
-
-
-def deployment_of(row: StudyRow = ROW, folder: Path = Path("/srv/bundle"), **settings: Any) -> Deployment:
-    autoscale = Autoscale(**{"start_s": 45.0, **settings.pop("autoscale", {})})
-    config = StudyConfig(deploy=Deploy(**{"rate_per_s": 30.0, "autoscale": autoscale, **settings}))
-    return dataclasses.replace(make_deployment(row, config, folder), scaling=scaling_of(row, config))
-
-
-def documents(deployment: Deployment) -> dict[str, Any]:
-    """Parsed files of the autoscalers, by name."""
-    texts = render(deployment, Alerts())
-    return {name: yaml.safe_load(texts[name]) for name in FILES if name in texts}
-
-
-def replicas_in(texts: dict[str, str]) -> int:
-    deployment, _ = yaml.safe_load_all(texts["kubernetes.yaml"])
-    return int(deployment["spec"]["replicas"])
-
+from tests.optimize.deploy.scaled import FIGURES_WITH_CAPACITY, ROW, deployment_of, documents, replicas_in
+from tests.optimize.rows import FIGURES, study_row
 
 # Replicas
 
@@ -65,8 +39,24 @@ def test_the_deployment_has_the_replicas_that_the_rate_needs() -> None:
 
 def test_a_wide_interval_of_the_capacity_is_told_by_the_replicas_that_it_costs() -> None:
     narrow, wide = (Scaling(30.0, Estimate(12.0, low, 14.0, 3, "1/s"), Autoscale(), 1) for low in (10.0, 4.0))
-    assert narrow.in_words() == "5 replicas for 30 requests/s: 7 each"
-    assert "11 replicas for 30 requests/s: 2.8 each; 4 if the capacity, 12 (4–14) requests/s, " in wide.in_words()
+    assert narrow.in_words() == "5 replicas for 30 requests/s: 7 each, by a single measurement of the capacity"
+    assert "11 replicas for 30 requests/s: 2.8 each, " in wide.in_words()
+    assert "; 4 if the capacity, 12 (4–14) requests/s, were exact: " in wide.in_words()
+
+
+def test_replicas_count_on_what_engines_have_on_average_over_the_rounds() -> None:
+    """A further measurement may be as low as 4; a fleet's mean is not."""
+    row, mean = (
+        study_row(figures=FIGURES | {CAPACITY: Estimate(12.0, 4.0, 36.0, 3, "1/s")}),
+        Estimate(12, 10, 14, 3, "1/s"),
+    )
+    candidate = dataclasses.replace(row.candidate, means={CAPACITY: mean, "qps": mean})
+    best = dataclasses.replace(row.row.recommendation, pick=candidate, rounds=3)
+    deployment = deployment_of(dataclasses.replace(row, row=dataclasses.replace(row.row, recommendation=best)))
+    assert deployment.scaling is not None and deployment.scaling.in_words() == (
+        "5 replicas for 30 requests/s: 7 each, by the mean of 3 rounds: what engines differ by cancels out over many"
+    )
+    assert deployment.capacity == mean and deployment.estimates["qps"] == FIGURES["qps"]
 
 
 def test_the_times_follow_from_the_start_of_a_replica() -> None:
@@ -82,7 +72,7 @@ def test_the_times_follow_from_the_start_of_a_replica() -> None:
 )
 def test_a_removed_pod_answers_for_as_long_as_its_answers_may_take(p99: Estimate | None, seconds: int) -> None:
     figures = {n: e for n, e in (FIGURES_WITH_CAPACITY | {"p99_latency_s": p99}).items() if e is not None}
-    deployment, _ = yaml.safe_load_all(render(deployment_of(chosen(figures=figures)), Alerts())["kubernetes.yaml"])
+    deployment, *_ = yaml.safe_load_all(render(deployment_of(study_row(figures=figures)), Alerts())["kubernetes.yaml"])
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert container["lifecycle"]["preStop"] == {"sleep": {"seconds": seconds}}
@@ -98,8 +88,8 @@ def test_a_rate_without_a_start_up_time_waits_for_it(tmp_path: Path) -> None:
     assert deployment.scaling is not None
     write_bundle(deployment, Alerts(), None)
     assert not [name for name in FILES if (folder / name).exists()]
-    known = dataclasses.replace(deployment, scaling=dataclasses.replace(deployment.scaling, start_s=33.0))
-    write_bundle(known, Alerts(), None)
+    quick = dataclasses.replace(deployment, scaling=dataclasses.replace(deployment.scaling, start_s=33.0))
+    write_bundle(quick, Alerts(), None)
     assert [name for name in FILES if (folder / name).exists()] == list(FILES)
 
 
@@ -125,10 +115,10 @@ def test_the_scaled_object_has_the_measured_figures() -> None:
 
 def test_both_autoscalers_follow_the_same_rule() -> None:
     files = documents(deployment_of())
-    made, own = autoscaler_of(files[KEDA]), files[HPA]
+    keda, own = autoscaler_of(files[KEDA]), files[HPA]
     for name in ("scaleTargetRef", "minReplicas", "maxReplicas", "behavior"):
-        assert made["spec"][name] == own["spec"][name]
-    assert made["spec"]["metrics"][0]["external"]["target"] == own["spec"]["metrics"][0]["external"]["target"]
+        assert keda["spec"][name] == own["spec"][name]
+    assert keda["spec"]["metrics"][0]["external"]["target"] == own["spec"]["metrics"][0]["external"]["target"]
     (rule,) = files[ADAPTER]["rules"]["external"]
     assert rule["metricsQuery"] == files[KEDA]["spec"]["triggers"][0]["metadata"]["query"]
     assert rule["name"]["as"] == own["spec"]["metrics"][0]["external"]["metric"]["name"]
@@ -168,80 +158,6 @@ def test_a_threshold_is_never_above_the_measured_load(value: float, text: str) -
     assert rounded_down(value) == text
 
 
-# The query
-
-
-def evaluated(
-    expr: str, series: dict[str, str], at: str, value: float, folder: Path
-) -> subprocess.CompletedProcess[str]:
-    """promtool's verdict on the value of an expression at a time."""
-    samples = [{"labels": "{}", "value": value}]
-    tests = [
-        {
-            "interval": "5s",
-            "input_series": [{"series": name, "values": values} for name, values in series.items()],
-            "promql_expr_test": [{"expr": expr, "eval_time": at, "exp_samples": samples}],
-        }
-    ]
-    (folder / "query.test.yml").write_text(yaml.safe_dump({"rule_files": [], "tests": tests}))
-    command = [program("promtool"), "test", "rules", "query.test.yml"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-
-
-def test_the_query_sums_what_ends_what_piles_up_and_what_waits_over_all_replicas(tmp_path: Path) -> None:
-    query = documents(deployment_of())[KEDA]["spec"]["triggers"][0]["metadata"]["query"]
-    labels = 'model_name="demo", instance='
-    series = {
-        f'vllm:request_success_total{{{labels}"a", finished_reason="stop"}}': "0+10x40",  # 2 a second
-        f'vllm:request_success_total{{{labels}"a", finished_reason="length"}}': "0+5x40",  # 1
-        f'vllm:request_success_total{{{labels}"b", finished_reason="stop"}}': "0+20x40",  # 4
-        f'vllm:num_requests_running{{{labels}"a"}}': "8x40",
-        f'vllm:num_requests_running{{{labels}"b"}}': "0+1x40",  # 0.2 a second
-        f'vllm:num_requests_waiting{{{labels}"a"}}': "0+5x40",  # 1 a second; 120 of them after 120 s
-        f'vllm:num_requests_waiting{{{labels}"b"}}': "0x40",
-        'vllm:request_success_total{model_name="other", instance="c", finished_reason="stop"}': "0+1000x40",
-    }
-    done = evaluated(query, series, "2m", 2 + 1 + 4 + 0.2 + 1 + 120 / 120, tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert evaluated(query, series, "2m", 9.0, tmp_path).returncode == 1
-
-
-def test_any_model_name_stays_one_string_of_the_query(tmp_path: Path) -> None:
-    name = 'a "b" \\ {c} <<.Series>> 研'
-    series = {f"up{{model_name={promql(name)}}}": "1x40"}
-    done = evaluated(f"sum(up{{model_name={promql(name)}}})", series, "2m", 1, tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "<<" not in promql(name)  # begins a template of prometheus-adapter
-
-
-def test_the_rules_know_the_capacity_and_fire_at_its_share(tmp_path: Path) -> None:
-    folder = make_folder(tmp_path / "bundle")
-    alerts = Alerts()
-    alerts.capacity.warn_for_s = 90.0
-    write_bundle(deployment_of(folder=folder), alerts, None)
-    rules = {r["alert"]: r for r in yaml.safe_load((folder / "alerts.yml").read_text())["groups"][0]["rules"]}
-    assert rules["VllmCapacityWarning"]["expr"].endswith("> 8") and rules["VllmCapacityWarning"]["for"] == "90s"
-    assert rules["VllmCapacityCritical"]["expr"].endswith("> 10")
-    (panel,) = (
-        p for p in json.loads((folder / "dashboard.json").read_text())["panels"] if p["title"] == "Requests that arrive"
-    )
-    assert [s["value"] for s in panel["fieldConfig"]["defaults"]["thresholds"]["steps"]] == [None, 8.0, 10.0]
-    assert "measured capacity, at least 10 requests/s" in (folder / "alerts.yml").read_text()
-    examples = yaml.safe_load((folder / "alerts.test.yml").read_text())
-    examples["tests"] = [test for test in examples["tests"] if "Capacity" in test["name"]]  # others have their own test
-    assert len(examples["tests"]) == 6
-    (folder / "alerts.test.yml").write_text(yaml.safe_dump(examples))
-    command = [program("promtool"), "test", "rules", "alerts.test.yml"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_beams_have_replicas_but_no_rule_on_a_rate_that_vllm_does_not_show() -> None:
-    texts = render(deployment_of(BEAMS), Alerts())
-    assert replicas_in(texts) == 5 and not set(texts) & set(FILES)
-    assert "Capacity" not in texts["alerts.yml"] and "has no autoscaler" in texts["README.md"]
-
-
 # The command
 
 
@@ -254,14 +170,14 @@ def _config(tmp_path: Path, **settings: Any) -> StudyConfig:
 def test_the_command_writes_replicas_and_autoscalers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("optimize.deploy.bundle.requested_row", lambda config: ROW)
+    monkeypatch.setattr("optimize.deploy.bundle.runnable_row", lambda config: ROW)
     assert deploy(_config(tmp_path)) == 0
     assert "5 replicas for 30 requests/s: 7 each" in capsys.readouterr().out
     assert [name for name in FILES if (tmp_path / "bundle" / name).exists()] == list(FILES)
 
 
 def test_a_rate_that_no_capacity_answers_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("optimize.deploy.bundle.requested_row", lambda config: chosen())
+    monkeypatch.setattr("optimize.deploy.bundle.runnable_row", lambda config: study_row())
     with pytest.raises(ConfigError, match="capacity_per_s"):
         deploy(_config(tmp_path))
     assert not (tmp_path / "bundle").exists()
@@ -288,7 +204,7 @@ def test_the_readme_tells_each_figure_and_its_origin() -> None:
     for part in (
         "starts 5 replicas:",
         "5: 30 requests/s over 7, and at least 1 (deploy.replicas)",
-        "| capacity of one replica | 12.0 (10.0–14.0) requests/s |",
+        "| capacity of one replica | 12.0 (10.0–14.0) requests/s, by a single measurement of the capacity |",
         "7 requests/s: 70 % of the lower end of the capacity's interval",
         "120 s: 60 s of rates, 15 s between decisions, 45 s of start-up",
         "after 360 s without need",
@@ -298,8 +214,8 @@ def test_the_readme_tells_each_figure_and_its_origin() -> None:
 
 
 def test_a_capacity_that_was_never_reached_is_called_a_lower_bound() -> None:
-    row = chosen(figures=FIGURES | {CAPACITY: Estimate(12.0, 11.0, 12.0, 3, "1/s")})
-    assert "requests/s, or more |" in render(deployment_of(row), Alerts())["README.md"]
+    row = study_row(figures=FIGURES | {CAPACITY: Estimate(12.0, 11.0, 12.0, 3, "1/s")})
+    assert "requests/s, or more, by" in render(deployment_of(row), Alerts())["README.md"]
 
 
 # Refusals
@@ -308,7 +224,7 @@ def test_a_capacity_that_was_never_reached_is_called_a_lower_bound() -> None:
 @pytest.mark.parametrize(
     ("row", "settings", "message"),
     [
-        (chosen(), {}, "^deploy.rate_per_s needs capacity_per_s of trial 4 of study chat, which was not measured: "),
+        (study_row(), {}, "^deploy.rate_per_s needs capacity_per_s of trial 4 of study chat, which was not measured: "),
         (
             ROW,
             {"autoscale": {"replicas_max": 4}},

@@ -22,7 +22,7 @@ from tests.optimize.deploy.readers import (
     kubernetes_call,
     kubernetes_container,
 )
-from tests.optimize.rows import chosen
+from tests.optimize.rows import study_row
 
 GPU = "vllm 0.25.1+cu130"
 WRITTEN_OUT = (
@@ -43,7 +43,7 @@ def bundle(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A bundle of a command with secrets, as they are recorded now and as older studies recorded them."""
     fake_program(tmp_path / "bin", "vllm")
     folder = make_folder(tmp_path / "bundle")
-    row = chosen(request.param, GPU)
+    row = study_row(request.param, GPU)
     config = {**row.row.config, "flags": [["hf_token", "planted-2"]]} if request.param == WRITTEN_OUT else {}
     row = dataclasses.replace(row, row=dataclasses.replace(row.row, config={**row.row.config, **config}))
     with forgetting():
@@ -61,7 +61,7 @@ def test_the_script_takes_them_from_the_file(bundle: Path) -> None:
     lines = [f"{name}={value}\n" for name, value in {**SECRETS, "VLLM_API_KEY": "of-the-file"}.items()]
     (bundle / "secrets.env").write_text("".join(lines))
     call = called(["bash", str(bundle / "serve.sh")], bundle.parent / "bin", bundle)
-    assert call.argv[5:] == ARGUMENTS
+    assert call.argv[5:-1] == ARGUMENTS
     assert call.environment.items() >= {**SECRETS, "PLAIN": "1"}.items()
     assert call.environment["VLLM_API_KEY"] == "k"  # the caller's comes first
 
@@ -74,13 +74,13 @@ def test_the_script_names_the_one_that_is_missing(bundle: Path) -> None:
 
 def test_compose_takes_them_from_the_file(bundle: Path) -> None:
     service = compose_service((bundle / "compose.yaml").read_text(), SECRETS)
-    assert service["command"][4:] == ARGUMENTS and service["env_file"] == ["secrets.env"]
+    assert service["command"][4:-1] == ARGUMENTS and service["env_file"] == ["secrets.env"]
     assert service["environment"]["PLAIN"] == "1" and not service["environment"].keys() & SECRETS.keys()
 
 
 def test_kubernetes_takes_them_from_the_secret(bundle: Path) -> None:
     text = (bundle / "kubernetes.yaml").read_text()
-    assert kubernetes_call(text, SECRETS).argv[4:] == ARGUMENTS
+    assert kubernetes_call(text, SECRETS).argv[4:-1] == ARGUMENTS
     references = [entry["valueFrom"]["secretKeyRef"] for entry in kubernetes_container(text)["env"][-4:]]
     assert {reference["key"] for reference in references} == {"VLLM_API_KEY", *SECRETS}
     assert {reference["name"] for reference in references} == {"vllm-chat-key"}
@@ -88,7 +88,7 @@ def test_kubernetes_takes_them_from_the_secret(bundle: Path) -> None:
 
 
 def test_a_short_secret_does_not_change_other_flags(tmp_path: Path) -> None:
-    row = chosen("vllm serve org/model --some-token=a1 --max-num-seqs=8 --some-text=a1b", GPU)
+    row = study_row("vllm serve org/model --some-token=a1 --max-num-seqs=8 --some-text=a1b", GPU)
     folder = make_folder(tmp_path / "bundle")
     with forgetting():
         write_bundle(make_deployment(row, StudyConfig(), folder), Alerts(), None)
@@ -100,12 +100,12 @@ def test_the_launchers_own_command_reaches_the_server_as_the_tuner_ran_it(tmp_pa
     fake_program(tmp_path / "bin", "vllm")
     flags = {"hf_token": "planted-2", "store_password": "planted-3", "max_num_seqs": 8}
     launcher = VllmLauncher(env={"MY_TOKEN": "planted-1", "PLAIN": "1"})
-    row = chosen(launcher.deploy_command(EngineConfig("org/model", "fp16", tuple(flags.items()))), GPU)
+    row = study_row(launcher.deploy_command(EngineConfig("org/model", "fp16", tuple(flags.items()))), GPU)
     folder = make_folder(tmp_path / "bundle")
     write_bundle(make_deployment(row, StudyConfig(), folder), Alerts(), None)
     assert not any("planted" in path.read_text() for path in folder.iterdir())
     call = called(["bash", str(folder / "serve.sh")], tmp_path / "bin", folder, **SECRETS)
-    assert call.argv[5:] == ["--store-password=planted-3", "--max-num-seqs=8"]
+    assert call.argv[5:-1] == ["--store-password=planted-3", "--max-num-seqs=8"]
     assert call.environment.items() >= {**SECRETS, "PLAIN": "1"}.items()
 
 

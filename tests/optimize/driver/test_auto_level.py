@@ -66,5 +66,6 @@ def test_a_load_that_is_auto_is_found_once_and_the_same_for_all_trials_and_sessi
     assert "<dt>load_level</dt><dd>9 users</dd>" in page
     monkeypatch.setattr(Carrying, "answer", dataclasses.replace(USERS, value=40.0))
     make_study([*overrides, "study.trials=2"], Carrying)
+    assert "load: 9 users, 80 % of the 12 (11 to 13)" in " ".join(capsys.readouterr().out.split())
     assert Carrying.asked == 1 and Carrying.loads == [ClosedLoop(users=9)] * 3
     assert {s["load_level"] for s in signatures(plan)} == {"9 users"}

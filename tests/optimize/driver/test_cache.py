@@ -14,10 +14,12 @@ def test_a_study_names_what_it_evicts_and_touches_nothing_else(tmp_path: Path) -
     release(unused)
     finetune = tmp_path / "checkpoints" / "my-finetune.pt"
     finetune.write_bytes(b"weights")
-    said: list[str] = []
-    bound_cache(configuration(["+study=chat", f"cache_dir={tmp_path}", "cache_max_gib=0"]), said.append)
+    messages: list[str] = []
+    bound_cache(configuration(["+study=chat", f"cache_dir={tmp_path}", "cache_max_gib=0"]), messages.append)
     release(used)
-    assert len(said) == 1 and said[0].startswith("cache_max_gib=0: removed checkpoints unused, 0.00 GiB, last used ")
+    assert len(messages) == 1 and messages[0].startswith(
+        "cache_max_gib=0: removed checkpoints unused, 0.00 GiB, last used "
+    )
     assert used.is_dir() and finetune.read_bytes() == b"weights" and not unused.exists()
 
 

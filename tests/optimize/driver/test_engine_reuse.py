@@ -148,6 +148,15 @@ def test_the_loop_weighs_a_compilation_as_a_part_of_a_start() -> None:
     assert costs == [12, 12 + 25, 12 + 25 + 36]
 
 
+def test_the_trials_that_an_engine_is_worth_share_its_start() -> None:
+    here = {"batch_size": 8}
+    shared = LiveEngine(here, start_s=90.0, trial_s=10.0)
+    assert shared.seconds({"batch_size": 8}) == 10
+    assert shared.seconds({"batch_size": 9}) == 10 + 90 / 3
+    assert LiveEngine(here, start_s=90.0, trial_s=10.0, only=True).seconds({"batch_size": 9}) == 100
+    assert LiveEngine(here, start_s=5.0, trial_s=10.0).seconds({"batch_size": 9}) == 15
+
+
 def test_a_sampler_that_takes_no_account_of_the_engine_is_refused() -> None:
     with pytest.raises(TypeError, match="RandomSampler must be wrapped"):
         EngineReuse(study_with(RandomSampler(seed=0), 0), ["beam_size"])

@@ -20,15 +20,15 @@ def _record(number: int, role: Role = Role.SEARCH) -> TrialRecord:
 
 
 def test_a_line_is_said_after_each_silence_and_only_then() -> None:
-    now, said = [0.0], list[str]()
-    beats = Heartbeat(lambda: f"compiling, {now[0]:.0f} s", said.append, lambda: now[0])
+    now, messages = [0.0], list[str]()
+    beats = Heartbeat(lambda: f"compiling, {now[0]:.0f} s", messages.append, lambda: now[0])
     for now[0] in range(61):
         beats.beat()
-    assert said == ["compiling, 25 s", "compiling, 50 s"]
+    assert messages == ["compiling, 25 s", "compiling, 50 s"]
     beats.heard()
     now[0] += SILENCE_S - 1
     beats.beat()
-    assert len(said) == 2
+    assert len(messages) == 2
 
 
 def _log_of(progress: Progress, text: StringIO) -> str:

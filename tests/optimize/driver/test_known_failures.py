@@ -21,9 +21,9 @@ def test_an_engine_that_did_not_start_is_known_for_every_request() -> None:
     failed = record(TrialConfig(ENGINE, RequestConfig(1)), "infeasible", "refused: no such flag", {"total": 1.0})
     failures = KnownFailures([failed])
     for beams in (1, 2):
-        found = failures.find(TrialConfig(ENGINE, RequestConfig(beams)))
-        assert found is not None and found.kind == "refused"
-        assert "trial 3" in found.reason and "no such flag" in found.reason
+        result = failures.find(TrialConfig(ENGINE, RequestConfig(beams)))
+        assert result is not None and result.kind == "refused"
+        assert "trial 3" in result.reason and "no such flag" in result.reason
     assert failures.find(TrialConfig(OTHER, RequestConfig(1))) is None
 
 
@@ -61,8 +61,8 @@ def test_a_checkpoint_without_a_kernel_is_known_for_every_engine_of_it() -> None
         "refused: engine exited during start: ValueError: Failed to find a kernel that can implement the WNA16 layer"
     )
     failures = KnownFailures([record(TrialConfig(ENGINE, RequestConfig(1)), "infeasible", reason, {"total": 1.0})])
-    found = failures.find(TrialConfig(OTHER, RequestConfig(2)))
-    assert found is not None and found.kind == "refused" and "trial 3" in found.reason
+    result = failures.find(TrialConfig(OTHER, RequestConfig(2)))
+    assert result is not None and result.kind == "refused" and "trial 3" in result.reason
     elsewhere = EngineConfig("another/checkpoint", "int4", ENGINE.flags)
     assert failures.find(TrialConfig(elsewhere, RequestConfig(1))) is None
     other_type = EngineConfig("m", "fp16", (*ENGINE.flags, ("dtype", "bfloat16")))

@@ -37,14 +37,14 @@ BUSY = Reading({"other_cores": 0.73, "steal": 0.0}, {"stress": 1.1, "browser": 0
 
 def wait(readings: Callable[[], Reading], wait_s: float = 60.0) -> tuple[list[str], float]:
     """(What was said, the seconds that it took) with looks of two seconds."""
-    now, said = [0.0], list[str]()
+    now, messages = [0.0], list[str]()
 
     def read() -> Reading:
         now[0] += 2.0
         return readings()
 
-    wait_for_quiet(Guard(), wait_s, said.append, read, lambda: now[0])
-    return said, now[0]
+    wait_for_quiet(Guard(), wait_s, messages.append, read, lambda: now[0])
+    return messages, now[0]
 
 
 def test_a_quiet_machine_is_not_mentioned() -> None:
@@ -63,14 +63,14 @@ def test_a_busy_machine_is_waited_for_and_its_programs_are_named() -> None:
 
 
 def test_what_stays_busy_is_measured_all_the_same() -> None:
-    said, seconds = wait(lambda: BUSY)
-    assert len(said) == 2 and said[1].endswith("it goes on all the same; figures that they disturb are marked")
+    messages, seconds = wait(lambda: BUSY)
+    assert len(messages) == 2 and messages[1].endswith("it goes on all the same; figures that they disturb are marked")
     assert 60.0 <= seconds <= 62.0
 
 
 def test_without_a_wait_it_goes_on_at_once() -> None:
-    said, seconds = wait(lambda: BUSY, 0.0)
-    assert len(said) == 1 and seconds == 2.0
+    messages, seconds = wait(lambda: BUSY, 0.0)
+    assert len(messages) == 1 and seconds == 2.0
 
 
 def test_a_host_that_withholds_processors_has_no_programs_to_name() -> None:
@@ -204,7 +204,7 @@ def test_only_real_engines_are_looked_for(
     engine: str, wait_s: float | None, looks: int, tmp_path: Path, machine: SimpleNamespace,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    phases, said, readings = list[str](), list[str](), list[Reading]()
+    phases, messages, readings = list[str](), list[str](), list[Reading]()
 
     def read() -> Reading:
         readings.append(QUIET)
@@ -214,8 +214,8 @@ def test_only_real_engines_are_looked_for(
     notes = ["workload w: 2 of 3 rows are left out"]  # said whatever the engine
     plan = _plan(tmp_path, signature={"engine": engine}, workload=SimpleNamespace(notes=notes))
     plan.config.load.quiet_wait_s = wait_s
-    look(plan, SimpleNamespace(phase=phases.append, say=said.append))  # type: ignore[arg-type]
-    assert (len(readings), len(phases), said) == (looks, looks, [f"note: {notes[0]}"])
+    look(plan, SimpleNamespace(phase=phases.append, say=messages.append))  # type: ignore[arg-type]
+    assert (len(readings), len(phases), messages) == (looks, looks, [f"note: {notes[0]}"])
 
 
 @pytest.mark.parametrize(

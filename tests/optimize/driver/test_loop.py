@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import math
-from collections.abc import Callable, Iterator
+import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,9 @@ import pytest
 from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
 
+from objectives import Estimate
 from optimize.config.compose import configuration
-from optimize.driver.baseline import with_defaults
-from optimize.driver.loop import Loop
-from optimize.driver.progress import Progress
-from optimize.driver.session import Session
+from optimize.engine.base import TrialConfig
 from optimize.errors import FailureKind, OptimizeError
 from optimize.evaluation.task import Notes, Task
 from optimize.executor.base import Job
@@ -28,21 +27,8 @@ from optimize.load.pace import Limits, Pace
 from optimize.outcome import Evaluation, Failed, Infeasible, State
 from optimize.plan import Plan, make_plan
 from optimize.study.lifecycle import open_study
-from optimize.testing.instant_workers import Instant, instant_fleet
-
-
-class Slow(Instant):
-    """Workers whose answers arrive last asked first answered, so that trials end in another order than they began."""
-
-    def wait(self, timeout_s: float | None) -> list[tuple[int, Message]]:
-        return [self._messages.pop()] if self._messages else []
-
-
-class Silent:
-    """A tracker that nothing comes of."""
-
-    def begin(self, *_: object) -> None: ...
-    def end(self, *_: object) -> None: ...
+from optimize.testing.instant_workers import Instant
+from tests.optimize.driver.loops import Slow, looped, of_role
 
 
 @pytest.fixture
@@ -52,24 +38,6 @@ def plan(tmp_path: Path, workload_file: Path) -> Plan:
         f"output_dir={tmp_path}/out", f"cache_dir={tmp_path}/cache", "search_space.quantization=null",
         "study.trials=20", "study.max_failures_in_a_row=4", "confirm={candidates: 2, rounds: 3}",
     ]))  # fmt: skip
-
-
-def looped(
-    plan: Plan, transport: Instant, slots: int, study: optuna.Study | None = None,
-    await_quiet: Callable[[], None] | None = None,
-) -> optuna.Study:  # fmt: skip
-    study = study or open_study(plan)
-    progress = Progress(plan.config.study.trials + 1, list(plan.objectives))
-    tracker: Any = Silent()
-    checkpoints = {recipe.name: plan.config.model.path for recipe in plan.space.recipes_needed()}
-    session = Session(plan, study, Ledger(plan.folder), tracker, progress, checkpoints, {})
-    with instant_fleet(transport, plan, slots) as executor:
-        Loop(with_defaults(session, executor), executor, await_quiet).run()
-    return study
-
-
-def of_role(study: optuna.Study, role: str) -> Iterator[Any]:
-    return (t for t in study.get_trials() if t.user_attrs.get("role") == role and t.state is TrialState.COMPLETE)
 
 
 @pytest.mark.parametrize(("slots", "transport"), [(1, Instant), (8, Instant), (8, Slow), (64, Slow)])
@@ -83,6 +51,23 @@ def test_the_budget_is_spent_to_the_trial_whatever_runs_side_by_side(
     assert not [t for t in study.get_trials() if not t.state.is_finished()]
     records = {r.number: r.state for r in Ledger(plan.folder).records()}
     assert records == {t.number: "completed" for t in study.get_trials() if t.state is TrialState.COMPLETE}
+
+
+class Beamed(Instant):
+    """Workers of an engine that is faster with two beams, and as fast with any batch."""
+
+    def figures(self, config: TrialConfig) -> dict[str, Estimate]:
+        rng, speed = random.Random(repr(config)), float(config.request.beam_size)
+        values = {name: 0.0 if name == "error_rate" else rng.lognormvariate(0, 0.02) for name in self._plan.metrics}
+        values |= {"qps": values["qps"] * speed, "p99_latency_s": values["p99_latency_s"] / speed}
+        return {name: Estimate(v, v * 0.98, v * 1.02, 100, "") for name, v in values.items()}
+
+
+def test_the_searchs_last_trial_is_its_best_point_without_changes_that_do_nothing(plan: Plan) -> None:
+    study = looped(plan, Beamed(plan), 1)
+    *_, last = of_role(study, "search")
+    assert last.params == {"batch_size": 128, "beam_size": 2}
+    assert last.number in {t.user_attrs["confirms"] for t in of_role(study, "confirmation")}
 
 
 def test_no_point_of_a_small_space_runs_twice_at_a_time(plan: Plan) -> None:

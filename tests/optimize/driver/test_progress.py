@@ -48,6 +48,13 @@ def test_a_knobs_value_is_shown_as_it_is() -> None:
     assert text.count(ODD) == text.count("evil.example") == text.count("boom") > 6
 
 
+def test_what_a_server_says_commands_no_terminal() -> None:
+    shown = StringIO()
+    with redirect_stdout(shown), Progress(2, ["qps"]) as progress:
+        progress.say("refused: \x1b]52;c;ZXZpbA==\x07 and \x9b2J\nnext")
+    assert r"refused: \x1b]52;c;ZXZpbA==\x07 and \x9b2J" in shown.getvalue() and "\nnext" in shown.getvalue()
+
+
 def test_a_recipes_name_is_shown_as_it_is() -> None:
     shown = StringIO()
     with redirect_stdout(shown), Steps(ODD) as steps:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from optimize.driver.signals import terminable
 from tests.conftest import ROOT
 
 SESSION = """
@@ -43,6 +44,22 @@ def test_a_session_ends_as_with_ctrl_c(tmp_path: Path, number: signal.Signals) -
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     process.send_signal(number)
     assert process.communicate(timeout=60)[0] == "the result so far\n" and process.returncode == 130
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_does_not_disturb_the_end(first: signal.Signals) -> None:
+    """As where a session was stopped, and meets all that was sent to it at once when it goes on."""
+    ended, before = False, signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
+    try:
+        with pytest.raises(KeyboardInterrupt), terminable():
+            try:
+                signal.raise_signal(first)
+            finally:
+                signal.raise_signal(signal.SIGTERM)
+                ended = True
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended
 
 
 def test_a_terminal_that_closes_does_not_keep_a_session_from_its_report(tmp_path: Path) -> None:

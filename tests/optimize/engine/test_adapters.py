@@ -82,8 +82,8 @@ def test_a_misspelt_adapter_is_answered_with_the_nearest() -> None:
 
 def test_the_prompts_ask_for_several_names_in_turn_and_each_for_the_same_one_always() -> None:
     endpoint = Endpoint("http://127.0.0.1:1", None, "sql", others=("chat", "model"))
-    assert [endpoint.asked(row) for row in (0, 1, 2, 3, 1)] == ["sql", "chat", "model", "sql", "chat"]
-    assert [Endpoint("", None, "model").asked(row) for row in (0, 7)] == ["model", "model"]
+    assert [endpoint.model_of(row) for row in (0, 1, 2, 3, 1)] == ["sql", "chat", "model", "sql", "chat"]
+    assert [Endpoint("", None, "model").model_of(row) for row in (0, 7)] == ["model", "model"]
 
 
 def _refusal(path: Path, model: Path = DEMO, **flags: Any) -> str:

@@ -55,6 +55,8 @@ def test_the_error_of_a_misspelt_flag_names_the_nearest_flag_and_the_release() -
         ("num_scheduler_steps", "overlapped by async_scheduling"),
         ("task", "the same is runner=generate or runner=pooling"),
         ("use_v2_block_manager", "leave it out"),
+        ("batchsize", "did you mean 'batch_size'?"),
+        ("batch_size", "'batch_size' is a knob of this project: as a flag of vLLM it is max_num_seqs"),
         ("quantum_tunneling", "its flags are those of `vllm serve --help=all`"),
     ],
 )

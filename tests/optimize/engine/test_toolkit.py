@@ -17,8 +17,8 @@ def compiler(folder: Path) -> Path:
 
 def test_an_engine_finds_what_is_installed_beside_its_python(tmp_path: Path) -> None:
     home = compiler(tmp_path / "nvidia/cu13/bin").parent
-    found = compilers({"PATH": "/usr/bin"}, tmp_path)
-    assert found == {"PATH": f"/usr/bin:{Path(sys.executable).parent}", "CUDA_HOME": str(home)}
+    result = compilers({"PATH": "/usr/bin"}, tmp_path)
+    assert result == {"PATH": f"/usr/bin:{Path(sys.executable).parent}", "CUDA_HOME": str(home)}
     assert "CUDA_HOME" not in compilers({"PATH": "/usr/bin"}, tmp_path / "empty")
     assert str(Path(sys.executable).parent) in VllmLauncher()._environment("key")["PATH"].split(":")
 

@@ -95,7 +95,7 @@ class Rig:
             "warmup_s": 0.5, "warmup_requests": 4, "window_min_s": 4.0, "window_requests": 20, "window_max_s": 30.0,
             "guard": guard or Guard(repeats=1), **(load or {}),
         }  # fmt: skip
-        self._config = StudyConfig(load=Load(arrivals=None, **settings), cache_dir=str(folder / "cache"))
+        self._config = StudyConfig(load=Load(arrivals=None, **settings), cache_dir=str(folder / "cache"), engine={})
         self._metrics, self._arrivals = metrics, arrivals or ClosedLoop(users=4)
         self._pool: EnginePool | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
@@ -11,7 +12,7 @@ from objectives.throughput import RequestRate
 from optimize.capacity import Capacity, Kind, Unit
 from optimize.config.capacity import CapacitySearch, ServiceLevel
 from optimize.errors import ConfigError, EngineFailure, FailureKind, OptimizeError, TransientFault
-from optimize.evaluation.auto_level import ask, at, level_from, required
+from optimize.evaluation.auto_level import ask, at, level_from, level_of, required
 from optimize.load.arrivals import Arrivals, ClosedLoop, Poisson
 from optimize.testing.scripted_load import ScriptedAnswer, Server
 from tests.optimize.evaluation.scripted import CONFIG, Rig, steady
@@ -20,10 +21,10 @@ SLO = ServiceLevel(latency_max_s=0.5)
 
 
 def rig(tmp_path: Path, server: Server = steady, arrivals: Arrivals | None = None) -> Rig:
-    made = Rig(tmp_path, server, {"qps": RequestRate()}, arrivals or Poisson(1.0), load={"capacity": CapacitySearch()})
-    made.plan.config.slo = SLO
-    made.plan.config.load.arrivals = {"users": "auto"} if isinstance(arrivals, ClosedLoop) else {"rate_per_s": "auto"}
-    return made
+    case = Rig(tmp_path, server, {"qps": RequestRate()}, arrivals or Poisson(1.0), load={"capacity": CapacitySearch()})
+    case.plan.config.slo = SLO
+    case.plan.config.load.arrivals = {"users": "auto"} if isinstance(arrivals, ClosedLoop) else {"rate_per_s": "auto"}
+    return case
 
 
 def capacity(unit: Unit, value: float) -> Capacity:
@@ -32,11 +33,11 @@ def capacity(unit: Unit, value: float) -> Capacity:
 
 def test_what_a_configuration_carries_is_asked_without_a_trial(tmp_path: Path) -> None:
     """A tenth of a second whatever the load: within half a second at every rate that is tried."""
-    made = rig(tmp_path)
-    made.plan.config.load.capacity.highest = 20.0
-    found = ask(made.plan, CONFIG, made.pool, made.clients, made.phases.append, made.clock)
-    assert (found.kind, found.value) == (Kind.AT_LEAST, 20.0) and made.phases[0] == "first answers"
-    assert made.pool.is_live(CONFIG.engine) and list(made.ledger.records()) == []
+    case = rig(tmp_path)
+    case.plan.config.load.capacity.highest = 20.0
+    capacity = ask(case.plan, CONFIG, case.pool, case.clients, case.phases.append, case.clock)
+    assert (capacity.kind, capacity.value) == (Kind.AT_LEAST, 20.0) and case.phases[0] == "first answers"
+    assert case.pool.is_live(CONFIG.engine) and list(case.ledger.records()) == []
 
 
 def test_a_rate_has_three_digits_and_users_are_whole(tmp_path: Path) -> None:
@@ -63,30 +64,72 @@ def test_an_engine_that_carries_nothing_sets_no_load(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("failure", "said"),
+    ("failure", "reason"),
     [
         (TransientFault("a client process ended"), "a client process ended"),
         (EngineFailure(FailureKind.DEVICE_OOM, "no room"), "no room; free memory"),
     ],
 )
-def test_an_engine_that_does_not_run_sets_no_load(tmp_path: Path, failure: OptimizeError, said: str) -> None:
+def test_an_engine_that_does_not_run_sets_no_load(tmp_path: Path, failure: OptimizeError, reason: str) -> None:
     def asked() -> NoReturn:
         raise failure
 
     with pytest.raises(OptimizeError) as error:
         required(rig(tmp_path).plan, asked)
-    assert f"load.arrivals.rate_per_s=auto: what vLLM's defaults carry cannot be found here: {said}" in str(error.value)
+    assert f"load.arrivals.rate_per_s=auto: what vLLM's defaults carry cannot be found here: {reason}" in str(
+        error.value
+    )
     assert not isinstance(error.value, ConfigError)
 
 
 @pytest.mark.parametrize(
-    ("error", "said"), [("throttled", "the endpoint throttles: it turned 1 of 1"), ("refused", "refuses such requests")]
+    ("error", "reason"),
+    [("throttled", "the endpoint throttles: it turned 1 of 1"), ("refused", "refuses such requests")],
 )
-def test_an_endpoint_that_refuses_load_is_refused_in_one_line(tmp_path: Path, error: str, said: str) -> None:
-    made = rig(tmp_path, lambda _: ScriptedAnswer(0.1, error, "HTTP 429: too many"))
-    made.engines.request_knobs_only = True
+def test_an_endpoint_that_refuses_load_is_refused_in_one_line(tmp_path: Path, error: str, reason: str) -> None:
+    case = rig(tmp_path, lambda _: ScriptedAnswer(0.1, error, "HTTP 429: too many"))
+    case.engines.request_knobs_only = True
     with pytest.raises(ConfigError) as refusal:
-        required(made.plan, lambda: ask(made.plan, CONFIG, made.pool, made.clients, made.phases.append, made.clock))
+        required(case.plan, lambda: ask(case.plan, CONFIG, case.pool, case.clients, case.phases.append, case.clock))
     text = str(refusal.value)
-    assert text.startswith("load.arrivals.rate_per_s=auto: the endpoint refuses load: ") and said in text
+    assert text.startswith("load.arrivals.rate_per_s=auto: the endpoint refuses load: ") and reason in text
     assert text.endswith("; give a number (load.arrivals.rate_per_s=1)") and "\n" not in text
+
+
+# --- a level that is set beforehand ---------------------------------------------------------------------------------
+
+
+def with_otherwise(tmp_path: Path) -> Rig:
+    case = rig(tmp_path, arrivals=ClosedLoop(users=8))
+    case.plan.config.load.capacity.otherwise = 4.0
+    return case
+
+
+def raising(error: OptimizeError) -> Callable[[], Capacity]:
+    def capacity() -> NoReturn:
+        raise error
+
+    return capacity
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        (lambda: capacity(Unit.USERS, 0.0), "vLLM's defaults carry nothing within P99 of latency_s <= 0.5 s"),
+        (raising(EngineFailure(FailureKind.DEVICE_OOM, "no room")), "what vLLM's defaults carry cannot be found here"),
+    ],
+)
+def test_a_study_goes_on_at_a_level_set_beforehand_where_there_is_no_capacity(
+    tmp_path: Path, asked: Callable[[], Capacity], reason: str
+) -> None:
+    level = level_of(with_otherwise(tmp_path).plan, asked)
+    assert (level.value, level.capacity) == (4.0, None) and "\n" not in level.words
+    assert level.words.startswith(f"load: 4 users, as load.capacity.otherwise says; load.arrivals.users=auto: {reason}")
+
+
+def test_a_capacity_is_preferred_and_a_passing_fault_sets_no_level(tmp_path: Path) -> None:
+    plan = with_otherwise(tmp_path).plan
+    level = level_of(plan, lambda: capacity(Unit.USERS, 100.0))
+    assert (level.value, level.capacity) == (80.0, capacity(Unit.USERS, 100.0))
+    with pytest.raises(OptimizeError, match="a client process ended"):
+        level_of(plan, raising(TransientFault("a client process ended")))

@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from objectives import Direction, Estimate
+from objectives import Estimate
 from objectives.latency import LatencyQuantile
 from objectives.quality import UserMetric
 from optimize.decision.constraints import Limit
-from optimize.decision.futility import Futility
 from optimize.engine.base import EngineConfig, Flags, RequestConfig, TrialConfig
 from optimize.errors import EngineFailure, FailureKind, OptimizeError, TransientFault
 from optimize.evaluation.answers import answers_key
@@ -151,20 +149,6 @@ def test_a_window_closes_once_the_named_figures_are_precise(
     metrics, load = {"p50_latency_s": LatencyQuantile(0.5)}, {"precision": {"p50_latency_s": target}}
     rig = Rig(tmp_path, noisy, metrics, Constant(10.0), load=load)
     assert low_s <= rig.evaluate().seconds["window"] <= high_s
-
-
-class _Beaten(Futility):
-    def hopeless(self, found: Mapping[str, Estimate]) -> str | None:
-        assert set(found) == {"qps", "p99_latency_s"}, "cheap metrics alone are looked at"
-        return "beaten"
-
-
-def test_a_trial_that_cannot_matter_is_cut_short_with_the_reason(tmp_path: Path) -> None:
-    directions = {"qps": Direction.MAXIMIZE, "p99_latency_s": Direction.MINIMIZE}
-    rig = Rig(tmp_path, load={"window_look_s": 1.0})
-    evaluation = rig.evaluate(futility=_Beaten([], directions, [], {}))
-    assert isinstance(evaluation.outcome, Completed) and evaluation.cut_short == "beaten"
-    assert evaluation.seconds["window"] < 4.0
 
 
 @pytest.mark.parametrize(("baseline", "infeasible"), [(False, True), (True, False)])

@@ -60,7 +60,7 @@ def test_a_server_that_refuses_gives_nothing(engine: VllmEngine) -> None:
 
 def _plan(tmp_path: Path, metrics: dict[str, Any], remote: bool = False, reference: str = WORKLOAD) -> Plan:
     launcher = SimpleNamespace(request_knobs_only=remote, version=lambda: "simulated 1")
-    config = SimpleNamespace(cache_dir=str(tmp_path))
+    config = SimpleNamespace(cache_dir=str(tmp_path), engine={})
     workload = Workload("w", PROMPTS, REFERENCES, 8)
     return cast(
         Plan,
@@ -82,6 +82,18 @@ def test_an_engine_scores_once_for_all_configurations_with_equal_answers(engine:
     assert logprobs_of(_key(max_num_seqs=7), plan, TEXTS) == scores
     for other in (_key("int8"), _key(kv_cache_dtype="fp8")):
         assert logprobs_of(other, plan, TEXTS) == {}
+
+
+@pytest.mark.parametrize("engine_", [{"env": {"VLLM_MXFP4": "1"}}, {"flags": {"kv_cache_dtype": "fp8"}}])
+def test_engines_of_another_study_share_scores_unless_their_settings_differ(
+    engine: VllmEngine, engine_: dict[str, Any], tmp_path: Path
+) -> None:
+    plan = _plan(tmp_path, {"perplexity": Perplexity()})
+    scores = logprobs_of(_key(), plan, TEXTS, engine)
+    plan.config.engine = {"env": {"VLLM_CPU_KVCACHE_SPACE": 4}, "flags": {"max_num_seqs": 7}}
+    assert logprobs_of(_key(), plan, TEXTS) == scores
+    plan.config.engine = engine_
+    assert logprobs_of(_key(), plan, TEXTS) == {}
 
 
 def test_the_unquantized_models_answers_are_scored_and_kept_apart(engine: VllmEngine, tmp_path: Path) -> None:

@@ -131,6 +131,7 @@ def test_a_second_study_finds_the_answers_in_the_cache_unless_they_depend_on_som
         lambda: dataclasses.replace(other, workload=dataclasses.replace(BARE, prompts=BARE.prompts[:-1])),
         lambda: dataclasses.replace(other, signature={"machine": "another"}),
         lambda: dataclasses.replace(other, config=dataclasses.replace(other.config, quality=Quality(floor_runs=3))),
+        lambda: dataclasses.replace(other, config=dataclasses.replace(other.config, engine={"env": {"A": "1"}})),
     ]
     for change in changes:
         assert kept_references(change()) is None  # type: ignore[arg-type]

@@ -40,7 +40,7 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmEngine]:
 
 def _plan(tmp_path: Path, remote: bool = False, tasks: str = "everyday 1.0 (30 documents, 0123)") -> Plan:
     launcher = SimpleNamespace(request_knobs_only=remote, version=lambda: "simulated 1")
-    config = SimpleNamespace(cache_dir=str(tmp_path), model=SimpleNamespace(path="m"))
+    config = SimpleNamespace(cache_dir=str(tmp_path), model=SimpleNamespace(path="m"), engine={})
     plan = SimpleNamespace(metrics={"a": ACCURACY}, launcher=launcher, config=config, signature={"tasks": tasks})
     return cast(Plan, plan)
 
@@ -59,6 +59,9 @@ def test_an_engine_is_asked_once_for_all_configurations_with_equal_answers(engin
         assert task_scores_of(alike, plan) == scores
     for other in (_key("int8"), _key(kv_cache_dtype="fp8"), _key(dtype="float16")):
         assert task_scores_of(other, plan) == {}
+    for engine_ in ({"env": {"VLLM_MXFP4": "1"}}, {"flags": {"kv_cache_dtype": "fp8"}}):  # of all engines of a study
+        plan.config.engine = engine_
+        assert task_scores_of(_key(), plan) == {}
 
 
 def test_tasks_whose_documents_change_are_asked_again(engine: VllmEngine, tmp_path: Path) -> None:
@@ -95,8 +98,8 @@ def test_accuracy_is_a_metric_like_any_other_and_is_paired_with_the_baselines(tm
 
     with rig.pool:
         outcome, paired = evaluate("fp16", number=0, baseline=True)
-        other, against = evaluate("int4", number=1)
+        other, pair = evaluate("int4", number=1)
     assert outcome.estimates["accuracy"].n == 30 and paired.difference.value == 0
     gap = other.estimates["accuracy"].value - outcome.estimates["accuracy"].value
-    assert against.difference.value == pytest.approx(gap) and against.difference.n == 30
+    assert pair.difference.value == pytest.approx(gap) and pair.difference.n == 30
     assert len(list((tmp_path / "cache/accuracy").iterdir())) == 2

@@ -62,10 +62,12 @@ class Stored(dict[int, Mapping[str, bytes]]):
 
 
 def fleet(
-    script: Script, slots: int = 2, said: list[str] | None = None, store: Stored | None = None, **changes: Any
+    script: Script, slots: int = 2, messages: list[str] | None = None, store: Stored | None = None, **changes: Any
 ) -> Fleet:
     spec = FleetSpec(slots, SIGNATURE, **{"start_timeout_s": 0.2, **changes})
-    return Fleet(script, spec, (said if said is not None else []).append, store if store is not None else Stored())
+    return Fleet(
+        script, spec, (messages if messages is not None else []).append, store if store is not None else Stored()
+    )
 
 
 def test_jobs_go_to_idle_workers_and_come_back_with_their_files() -> None:
@@ -83,8 +85,8 @@ def test_jobs_go_to_idle_workers_and_come_back_with_their_files() -> None:
 
 
 def test_a_job_whose_worker_is_lost_runs_again_under_its_number() -> None:
-    script, said = Script((0, READY), (1, READY)), list[str]()
-    with fleet(script, said=said) as workers:
+    script, messages = Script((0, READY), (1, READY)), list[str]()
+    with fleet(script, messages=messages) as workers:
         workers.submit(0, job(3))
         script.words.append((0, Lost("node gone")))
         assert workers.wait() is None
@@ -95,7 +97,7 @@ def test_a_job_whose_worker_is_lost_runs_again_under_its_number() -> None:
         done = workers.wait()
         assert done is not None and done.record.number == 3
         assert workers.wait(0) is None, "told once"
-    assert "trial 3 lost its worker (node gone)" in said[0]
+    assert "trial 3 lost its worker (node gone)" in messages[0]
 
 
 def test_a_job_that_loses_its_worker_too_often_has_failed() -> None:
@@ -104,12 +106,12 @@ def test_a_job_that_loses_its_worker_too_often_has_failed() -> None:
         workers.submit(0, job(3))
         for _ in range(2):
             script.words += [(0, Lost("killed")), (0, READY)]
-        found: list[Done] = []
+        actual: list[Done] = []
         for _ in range(4):
             workers.idle()
             done = workers.wait(0)
-            found += [done] if done else []
-    (done,) = found
+            actual += [done] if done else []
+    (done,) = actual
     assert done.evaluation.outcome == Failed("its worker was lost 2 times: killed")
 
 
@@ -161,12 +163,12 @@ def test_another_machine_is_refused_unless_both_are_of_a_named_class() -> None:
 
 
 def test_a_worker_that_is_rejected_later_is_left_out_and_the_study_goes_on() -> None:
-    script, said = Script((0, READY), (1, READY)), list[str]()
-    with fleet(script, said=said) as workers:
+    script, messages = Script((0, READY), (1, READY)), list[str]()
+    with fleet(script, messages=messages) as workers:
         script.words += [(1, Lost("node gone")), (1, Rejected("vLLM is not installed", "node8"))]
         workers.wait(0), workers.wait(0)
         assert workers.idle() == [0]
-    assert any("node8" in line for line in said)
+    assert any("node8" in line for line in messages)
 
 
 def test_a_worker_says_what_cannot_be_served_where_it_runs() -> None:
@@ -212,8 +214,8 @@ def test_a_question_to_a_lost_worker_goes_to_another() -> None:
 
 
 def test_fewer_jobs_at_a_time_where_they_disturb_each_other() -> None:
-    script, said = Script((0, READY), (1, READY)), list[str]()
-    with fleet(script, said=said) as workers:
+    script, messages = Script((0, READY), (1, READY)), list[str]()
+    with fleet(script, messages=messages) as workers:
         for number in range(0, 20, 2):
             first, second = workers.idle()[:2] if len(workers.idle()) > 1 else (workers.idle()[0], None)
             workers.submit(first, job(number))
@@ -222,7 +224,7 @@ def test_fewer_jobs_at_a_time_where_they_disturb_each_other() -> None:
             workers.submit(second, job(number + 1))
             script.words += [(first, result(number, disturbed=["busy"])), (second, result(number + 1))]
             workers.wait(), workers.wait()
-    assert any("1 at a time" in line for line in said) and second is None
+    assert any("1 at a time" in line for line in messages) and second is None
 
 
 def test_an_interrupt_ends_busy_workers_only() -> None:

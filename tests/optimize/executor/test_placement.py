@@ -146,5 +146,5 @@ def test_processes_started_in_a_place_stay_within_it() -> None:
         'os.environ["CUDA_DEVICE_ORDER"])\'\n'
         "print(subprocess.check_output([sys.executable, '-c', child], text=True).strip())\n"
     )
-    said = subprocess.check_output([sys.executable, "-c", code], text=True).strip()
-    assert said == f"[{HERE[0]}] 1,2 PCI_BUS_ID"
+    message = subprocess.check_output([sys.executable, "-c", code], text=True).strip()
+    assert message == f"[{HERE[0]}] 1,2 PCI_BUS_ID"

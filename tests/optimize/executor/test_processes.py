@@ -6,6 +6,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,30 +48,6 @@ def test_a_worker_hides_what_the_driver_hides(tmp_path: Path, capfd: pytest.Capt
     ((_, message),) = workers.wait(60)
     shown = capfd.readouterr().err
     assert isinstance(message, Lost) and "cannot log in with $MY_SECRET" in shown and "Zq1" not in shown
-
-
-@pytest.mark.slow
-def test_a_study_on_two_places_measures_side_by_side(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
-    options = [*simulated, SETS, "study.trials=3", "confirm.candidates=1", "confirm.rounds=2"]
-    done = optimize(options)
-    assert done.returncode == 0, done.stderr
-    assert "2 engines at a time on this machine" in done.stdout
-    trials = stored(tmp_path / "out").get_trials()
-    assert {t.state for t in trials} == {TrialState.COMPLETE} and len(trials) == 4 + 4
-    search = [t.params for t in trials if t.user_attrs["role"] == "search"]
-    assert all(a != b for a, b in itertools.combinations(search, 2))
-    records = list(Ledger(tmp_path / "out/studies/smoke").records())
-    assert [r.number for r in records] == list(range(8))
-    spans = [(r.started_at, r.ended_at or 0.0) for r in records if r.role == "search"]
-    assert any(a[0] < b[0] < a[1] for a, b in itertools.permutations(spans, 2)), "nothing ran side by side"
-    assert all(f"1 of {os.cpu_count()} cores" in r.signature["machine"] for r in records)
-    rounds = {(t.user_attrs["round"], t.user_attrs["confirms"]) for t in trials if "round" in t.user_attrs}
-    assert len(rounds) == 4
-    folder = tmp_path / "out/studies/smoke"
-    assert all((folder / f"trials/{n:04d}/requests.parquet").is_file() for n in range(8))
-    assert all(list((folder / "engines" / f"slot-{slot}").glob("*.log")) for slot in (0, 1))
-    assert len(runs(tmp_path / "out")) == 9 and {r.info.status for r in runs(tmp_path / "out")} == {"FINISHED"}
-    assert gone(str(tmp_path))
 
 
 def test_the_place_is_part_of_the_hardware_a_study_was_measured_on(simulated: list[str]) -> None:
@@ -136,34 +113,75 @@ def test_worker_processes_answer_and_one_that_is_killed_is_lost(stub_workers: Pr
 
 
 @pytest.mark.slow
-def test_a_worker_that_is_killed_loses_no_trial(simulated: list[str], tmp_path: Path) -> None:
-    process = start([*simulated, SETS, "study.trials=5"])
+def test_a_study_on_two_places_outlives_a_worker_and_two_drivers(
+    optimize: Run, simulated: list[str], tmp_path: Path
+) -> None:
+    """One study in three sessions: a worker is killed and the driver interrupted, the driver is killed, nobody is."""
+    options = [*simulated, SETS, "study.trials=4", "confirm.candidates=1", "confirm.rounds=2"]
+    lost = _lose_a_worker_and_interrupt(options)
+    assert gone(str(tmp_path))
+    _kill_the_driver(options)
+    assert gone(str(tmp_path))
+    done = optimize(options)
+    assert done.returncode == 0, done.stderr
+    assert "2 engines at a time on this machine" in done.stdout
+    assert gone(str(tmp_path))
+    trials = stored(tmp_path / "out").get_trials()
+    assert {t.state for t in trials} <= {TrialState.COMPLETE, TrialState.FAIL}
+    assert trials[lost].state is TrialState.COMPLETE, "the trial of the lost worker"
+    complete = [t for t in trials if t.state is TrialState.COMPLETE]
+    _check_complete(complete)
+    _check_records(tmp_path / "out/studies/smoke", [t.number for t in complete])
+    tracked = runs(tmp_path / "out")
+    assert "RUNNING" not in {r.info.status for r in tracked}
+    ended = [r.data.tags.get("trial", "the study") for r in tracked if r.info.status == "FINISHED"]
+    assert sorted(ended) == sorted(["the study", *(str(t.number) for t in complete)])
+
+
+def _lose_a_worker_and_interrupt(options: list[str]) -> int:
+    """Kill a worker in the midst of two trials, and send the driver SIGINT once its trial has run again.
+
+    Returns:
+        The trial's number.
+    """
+    process = start(options)
     read_until(process, r"^trial 2 ")
     victims = workers_of(process.pid)
     assert len(victims) == 2
     victims[0].kill()
-    out, err = process.communicate(timeout=280)
-    assert process.returncode == 0, err
-    trials = stored(tmp_path / "out").get_trials()
-    assert [t.state for t in trials] == [TrialState.COMPLETE] * 6, out
-    assert "lost its worker" in out and "it is run again" in out
-    assert gone(str(tmp_path))
+    line = read_until(process, "lost its worker")
+    assert "it is run again" in line
+    number = int(line.split()[1])
+    read_until(process, rf"^  trial {number}: qps")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=280)
+    assert process.returncode == 130, err
+    return number
 
 
-@pytest.mark.slow
-def test_nothing_outlives_the_driver_and_the_same_command_goes_on(
-    optimize: Run, simulated: list[str], tmp_path: Path
-) -> None:
-    options = [*simulated, SETS, "study.trials=3"]
-    for number, begun in ((signal.SIGINT, 3), (signal.SIGKILL, 2)):  # the baseline and two trials, two trials
-        process = start(options)
-        for _ in range(begun):
-            read_until(process, r"^trial \d+ ")
-        process.send_signal(number)
-        process.communicate(timeout=280)
-        assert process.returncode == (130 if number is signal.SIGINT else -number)
-        assert gone(str(tmp_path))
-    done = optimize(options)
-    assert done.returncode == 0, done.stderr
-    states = [t.state for t in stored(tmp_path / "out").get_trials()]
-    assert states.count(TrialState.COMPLETE) == 4 and set(states) <= {TrialState.COMPLETE, TrialState.FAIL}
+def _kill_the_driver(options: list[str]) -> None:
+    process = start(options)
+    for _ in range(2):
+        read_until(process, r"^trial \d+ ")
+    process.kill()
+    process.communicate(timeout=280)
+    assert process.returncode == -signal.SIGKILL
+
+
+def _check_complete(trials: list[Any]) -> None:
+    """Baseline, search and confirmation, and no point of the search told twice."""
+    assert Counter(t.user_attrs["role"] for t in trials) == {"baseline": 1, "search": 4, "confirmation": 4}
+    search = [t.params for t in trials if t.user_attrs["role"] == "search"]
+    assert all(a != b for a, b in itertools.combinations(search, 2))
+    assert len({(t.user_attrs["round"], t.user_attrs["confirms"]) for t in trials if "round" in t.user_attrs}) == 4
+
+
+def _check_records(folder: Path, numbers: list[int]) -> None:
+    """A record and its files of every trial, some of them measured side by side, each on a processor of its own."""
+    records = [r for r in Ledger(folder).records() if r.state == "completed"]
+    assert [r.number for r in records] == numbers
+    spans = [(r.started_at, r.ended_at or 0.0) for r in records if r.role == "search"]
+    assert any(a[0] < b[0] < a[1] for a, b in itertools.permutations(spans, 2)), "nothing ran side by side"
+    assert all(f"1 of {os.cpu_count()} cores" in r.signature["machine"] for r in records)
+    assert all((folder / f"trials/{n:04d}/requests.parquet").is_file() for n in numbers)
+    assert all(list((folder / "engines" / f"slot-{slot}").glob("*.log")) for slot in (0, 1))

@@ -87,13 +87,13 @@ def engines() -> list[psutil.Process]:
 
 
 def _of_the_cluster(word: str) -> list[psutil.Process]:
-    found = []
+    result = []
     for process in psutil.process_iter(["cmdline", "status"]):
         if word in " ".join(process.info["cmdline"] or []) and process.info["status"] != psutil.STATUS_ZOMBIE:
             with contextlib.suppress(psutil.Error):
                 if MARK in process.environ().items():
-                    found.append(process)
-    return found
+                    result.append(process)
+    return result
 
 
 def lines_until(process: subprocess.Popen[str], pattern: str, heard: list[str]) -> None:
@@ -123,22 +123,22 @@ def test_workers_and_nodes_are_killed_and_every_trial_is_told_once(
 ) -> None:
     nodes.have(2)
     sets = [f"executor.cpu_sets=['{HERE[0]}','{HERE[1]}']"] if len(HERE) > 1 else []
-    process, heard = start([*simulated, *on(nodes), *sets, "study.trials=9"]), list[str]()
+    process, heard = start([*simulated, *on(nodes), *sets, "study.trials=6"]), list[str]()
     lines_until(process, r"^trial 2 ", heard)
     assert "2 workers on the Ray cluster" in "".join(heard)
     victims = actors()
     assert len(victims) == 2
     victims[0].kill()
     lines_until(process, r"^  trial \d+ lost its worker|^trial 2 lost|lost its worker", heard)
-    lines_until(process, r"^trial 6 ", heard)
+    lines_until(process, r"^trial 4 ", heard)
     nodes.kill()
-    lines_until(process, r"^trial 8 ", heard)
+    lines_until(process, r"^trial 5 ", heard)
     nodes.have(2)
     out, err = process.communicate(timeout=280)
-    said = "".join(heard) + out
-    assert process.returncode == 0, said + err
-    told_once(tmp_path / "out", 10)
-    assert said.count("it is run again") >= 1
+    message = "".join(heard) + out
+    assert process.returncode == 0, message + err
+    told_once(tmp_path / "out", 7)
+    assert message.count("it is run again") >= 1
     assert gone(str(tmp_path)) and not engines()
 
 
@@ -174,13 +174,13 @@ def refused(overrides: list[str], out: Path, script: str = "-m optimize") -> str
 
 def test_a_cluster_that_is_not_there(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
     address = f"127.0.0.1:{free_port()}"
-    said = refused([*simulated, "executor=ray", f"executor.address={address}"], tmp_path / "out")
-    assert f"executor.address={address}: no Ray cluster answers there" in said
+    message = refused([*simulated, "executor=ray", f"executor.address={address}"], tmp_path / "out")
+    assert f"executor.address={address}: no Ray cluster answers there" in message
 
 
 def test_a_cluster_without_room(simulated: list[str], tmp_path: Path, nodes: Nodes) -> None:
-    said = refused([*simulated, *on(nodes), "executor.gpus_per_engine=1"], tmp_path / "out")
-    assert "no node with room for one worker (CPU 1, GPU 1)" in said
+    message = refused([*simulated, *on(nodes), "executor.gpus_per_engine=1"], tmp_path / "out")
+    assert "no node with room for one worker (CPU 1, GPU 1)" in message
 
 
 @pytest.mark.slow
@@ -202,5 +202,5 @@ def test_a_worker_without_vllm(simulated: list[str], tmp_path: Path, nodes: Node
         f"os.environ['PYTHONPATH'] = {str(hiding)!r}\nfrom optimize.__main__ import main\n"
         "if __name__ == '__main__':\n    main()\n"
     )
-    said = refused([*simulated, *on(nodes)], tmp_path / "out", str(driver))
-    assert "vLLM is not installed" in said
+    message = refused([*simulated, *on(nodes)], tmp_path / "out", str(driver))
+    assert "vLLM is not installed" in message

@@ -12,8 +12,9 @@ from aiohttp import web
 
 from objectives import RequestRecord
 from optimize.engine.base import Endpoint, RequestConfig
-from optimize.load.client import Client, request_body
+from optimize.load.client import Client
 from optimize.load.protocol import Bounds
+from optimize.load.request_body import request_body
 from optimize.load.session import open_session
 from optimize.workload.workload import Prompt
 

@@ -1,4 +1,4 @@
-"""The phases of a load, in virtual time: no test here waits, and none depends on the speed of the machine."""
+"""The window of a load and its end, in virtual time: no test here waits or depends on the speed of the machine."""
 
 from __future__ import annotations
 
@@ -17,109 +17,6 @@ from optimize.load.arrivals import Arrivals, ClosedLoop, Constant, Poisson, Ramp
 from optimize.load.window import Glimpse
 from optimize.testing.scripted_load import ScriptedAnswer, ScriptedRequest, SingleServer
 from tests.optimize.load.bench import Bench, due_in_window, window_s
-
-# --- first answers and warm-up --------------------------------------------------------------------------------------
-
-
-def test_what_first_answers_compiled_or_cached_is_cleared_before_the_load() -> None:
-    bench = Bench()
-    bench.run(ClosedLoop(users=2))
-    assert bench.events == ["first answers after 0 resets", "warm-up after 1 resets", "measuring after 1 resets"]
-
-
-def test_first_answers_are_one_short_request_and_then_several_at_once() -> None:
-    requests: list[ScriptedRequest] = []
-
-    def server(request: ScriptedRequest) -> ScriptedAnswer:
-        requests.append(request)
-        return ScriptedAnswer(0.7)
-
-    result = Bench(server).run(ClosedLoop(users=1))
-    first, several = requests[0], requests[1:5]
-    assert [r.max_tokens for r in requests[:6]] == [4, 4, 4, 4, 4, 5]
-    assert first.at + 0.7 <= several[0].at and len({r.at for r in several}) == 1
-    assert result.first_answer_s == pytest.approx(1.4, abs=0.05)
-
-
-def test_without_first_answers_the_load_begins_at_once() -> None:
-    bench = Bench()
-    result = bench.run(ClosedLoop(users=2), {"first_answers": False})
-    assert bench.events[0] == "warm-up after 0 resets" and result.first_answer_s == 0
-
-
-def test_a_server_that_answers_nothing_is_too_slow() -> None:
-    with pytest.raises(EngineFailure, match=r"no first answer within 7 s") as caught:
-        Bench(lambda _: ScriptedAnswer(math.inf)).run(ClosedLoop(users=2), first_answer_max_s=7)
-    assert caught.value.kind is FailureKind.TOO_SLOW
-
-
-def test_a_server_that_refuses_everything_is_quoted() -> None:
-    refusal = ScriptedAnswer(0.01, "refused", "beam width exceeds max_logprobs")
-    with pytest.raises(EngineFailure, match="beam width exceeds max_logprobs") as caught:
-        Bench(lambda _: refusal).run(ClosedLoop(users=2))
-    assert caught.value.kind is FailureKind.REFUSED
-
-
-def test_one_request_that_is_refused_first_condemns_no_configuration() -> None:
-    requests: list[ScriptedRequest] = []
-
-    def server(request: ScriptedRequest) -> ScriptedAnswer:
-        requests.append(request)
-        return ScriptedAnswer(0.05, "refused" if len(requests) == 1 else None, "your prompt is too long")
-
-    assert due_in_window(Bench(server).run(ClosedLoop(users=2)))
-
-
-@pytest.mark.parametrize("error", ["server", "connection"])
-def test_other_errors_of_the_first_answers_may_pass(error: str) -> None:
-    def server(request: ScriptedRequest) -> ScriptedAnswer:
-        return ScriptedAnswer(0.05, error if request.max_tokens == 4 else None)
-
-    assert due_in_window(Bench(server).run(ClosedLoop(users=2)))
-
-
-@pytest.mark.parametrize(("give_up_s", "waits"), [(0.4, False), (None, True)])
-def test_a_load_without_answers_is_given_up_at_the_limit_and_not_before(give_up_s: float | None, waits: bool) -> None:
-    bench = Bench(lambda _: ScriptedAnswer(1.2))
-    control = {"first_answers": False, "give_up_s": give_up_s}
-    lengths = {"warmup_s": 0.1, "warmup_requests": 1, "warmup_max_s": 0.3, "window_requests": 5}
-    if waits:
-        assert bench.run(ClosedLoop(users=4), control, **lengths).records
-    else:
-        with pytest.raises(EngineFailure, match=r"0 answers in 0 s of warm-up"):
-            bench.run(ClosedLoop(users=4), control, **lengths)
-
-
-def test_a_load_of_failures_alone_is_too_slow_and_quotes_the_last() -> None:
-    with pytest.raises(EngineFailure, match=r"0 answers .*\d+ requests failed, the last as server boom") as caught:
-        Bench(lambda _: ScriptedAnswer(0.05, "server", "boom")).run(ClosedLoop(users=2), first_answer_max_s=5)
-    assert caught.value.kind is FailureKind.TOO_SLOW
-
-
-def test_the_warm_up_is_as_long_and_has_as_many_requests_as_asked() -> None:
-    result = Bench().run(ClosedLoop(users=2), warmup_s=3.0)
-    assert result.window_start_s >= 3.0
-    bench = Bench(lambda _: ScriptedAnswer(0.4))
-    few = bench.run(ClosedLoop(users=1), warmup_requests=40)
-    assert bench.phase_at["measuring"] - bench.phase_at["warm-up"] == pytest.approx(16.0, abs=0.2)
-    assert few.window_start_s < 16.0  # it had settled among the forty
-
-
-def test_the_window_opens_where_the_slow_start_ends() -> None:
-    def server(request: ScriptedRequest) -> ScriptedAnswer:
-        return ScriptedAnswer(0.02 + 0.8 * math.exp(-request.number / 25))
-
-    result = Bench(server).run(ClosedLoop(users=4), window_requests=60)
-    slow = sum(r.latency_s > 0.2 for r in result.records)
-    assert slow >= 20 and sum(r.latency_s > 0.2 for r in due_in_window(result)) <= slow / 3
-    assert result.drift is None
-
-
-def test_a_load_that_never_settles_is_measured_after_the_longest_warm_up() -> None:
-    server = SingleServer(lambda number: 0.02 + 0.0002 * number)
-    result = Bench(server).run(ClosedLoop(users=2), warmup_max_s=3.0)
-    assert result.window_start_s == pytest.approx(3.0, abs=0.2)
-
 
 # --- the window -----------------------------------------------------------------------------------------------------
 
@@ -153,23 +50,6 @@ def test_looking_at_the_records_takes_a_tenth_of_a_core_at_most() -> None:
 
     bench.run(ClosedLoop(users=2), {"precise": precise})
     assert [b - a for a, b in itertools.pairwise(looks_at)] == pytest.approx([3.3, 3.3])
-
-
-def test_a_hopeless_window_is_cut_short_with_its_reason() -> None:
-    lengths_s: list[float] = []
-
-    def hopeless(glimpse: Glimpse) -> str | None:
-        lengths_s.append(glimpse.end_s - glimpse.start_s)
-        return "beaten" if len(lengths_s) == 2 else None
-
-    result = Bench().run(ClosedLoop(users=2), {"hopeless": hopeless}, window_look_s=2.5, window_min_s=20)
-    assert result.cut_short == "beaten"
-    assert lengths_s[0] >= 2.5 and window_s(result) == pytest.approx(lengths_s[1])
-
-
-def test_a_window_that_may_close_is_not_asked_whether_it_is_hopeless() -> None:
-    result = Bench().run(ClosedLoop(users=2), {"hopeless": lambda _: "beaten"}, window_look_s=4.0, window_min_s=4.0)
-    assert result.cut_short is None
 
 
 def test_a_fixed_number_of_iterations_is_measured_without_looking_for_a_steady_state() -> None:

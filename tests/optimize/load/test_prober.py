@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from objectives import RequestRecord
-from optimize.capacity import Requests
+from optimize.capacity import Quantity, Requests, Search, Slo, SloLimit, Unit, estimate
 from optimize.config.measuring import Load
 from optimize.engine.base import RequestConfig
 from optimize.load.arrivals import Arrivals, ClosedLoop, Constant, Poisson
@@ -74,6 +75,28 @@ def test_probes_share_one_clock_and_their_requests_follow_each_other() -> None:
     assert second.start_s >= first.drained_s > first.end_s
     assert all(second.start_s <= r.due_s < second.end_s for r in second.records)
     assert [r.latency_s for r in second.records] == pytest.approx([0.5] * len(second.records))
+
+
+def test_users_come_one_after_another_once_it_is_clear_how_long_an_answer_takes() -> None:
+    two = prober(1.5, ClosedLoop(users=2))
+    two(10.0, never, 20.0)
+    run = two(20.0, never, 20.0)
+    first, second = two.loads
+    assert first.start_s == 0.0
+    assert run.ramp_s == pytest.approx(20 / (len(first.records) / first.drained_s), abs=0.6)
+    assert run.load_s == pytest.approx(20.0, abs=0.6) and 0 <= run.requests.due_s.min() < 0.2
+    due = np.histogram(run.requests.due_s, bins=40, range=(0.0, 20.0))[0]
+    assert due.max() < 10  # in step, all twenty would ask in the same half second
+
+
+def test_the_seconds_in_which_users_come_are_part_of_the_search() -> None:
+    two = prober(1.5, ClosedLoop(users=1))
+    search = Search(Unit.USERS, 1, 64, most_s=60.0)
+    capacity = estimate(two, Slo((SloLimit(Quantity.LATENCY, 2.0, 0.9),)), search)
+    assert sum(probe.ramp_s for probe in capacity.probes) > 5
+    assert capacity.load_s == pytest.approx(
+        sum(load.end_s - load.start_s for load in two.loads) + sum(probe.ramp_s for probe in capacity.probes)
+    )
 
 
 # --- due times -----------------------------------------------------------------------------------------------------

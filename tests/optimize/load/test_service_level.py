@@ -58,7 +58,7 @@ def test_auto_is_read_off_the_arrivals() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "arrivals", "words"),
+    ("make_config", "arrivals", "words"),
     [
         (lambda: config(LIMITS), Poisson(1.0), "capacity in requests/s, Poisson arrivals: P99 of ttft_s <= 0.5 s, P99 "
          "of latency_s <= 2 s, errors <= 1 % (to 10 % or within 180 s of load, from 1)"),
@@ -69,12 +69,12 @@ def test_auto_is_read_off_the_arrivals() -> None:
         (lambda: config({}, {"users": 4}), ClosedLoop(users=4), "closed loop, 4 users"),
     ],
 )  # fmt: skip
-def test_signatures_name_the_load(made: Callable[[], StudyConfig], arrivals: Arrivals, words: str) -> None:
-    assert load_in_words(made(), arrivals) == words
+def test_signatures_name_the_load(make_config: Callable[[], StudyConfig], arrivals: Arrivals, words: str) -> None:
+    assert load_in_words(make_config(), arrivals) == words
 
 
 @pytest.mark.parametrize(
-    ("made", "arrivals", "beams", "message"),
+    ("make_config", "arrivals", "beams", "message"),
     [
         (lambda: config({}), Poisson(1.0), 1, "a search for a capacity (load.capacity.search=true) needs a limit to "
          "keep, and slo has none: give slo.ttft_max_s, slo.tpot_max_s or slo.latency_max_s"),
@@ -98,10 +98,10 @@ def test_signatures_name_the_load(made: Callable[[], StudyConfig], arrivals: Arr
     ],
 )  # fmt: skip
 def test_limits_that_nothing_can_be_measured_against_are_refused(
-    made: Callable[[], StudyConfig], arrivals: Arrivals, beams: int, message: str
+    make_config: Callable[[], StudyConfig], arrivals: Arrivals, beams: int, message: str
 ) -> None:
     with pytest.raises(ConfigError) as error:
-        check_capacity(made(), arrivals, beams)
+        check_capacity(make_config(), arrivals, beams)
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
@@ -110,19 +110,21 @@ def test_beams_of_the_search_space_play_no_part_where_the_baseline_alone_is_aske
 
 
 @pytest.mark.parametrize(
-    ("metric", "made", "arrivals", "message"),
+    ("metric", "make_config", "arrivals", "message"),
     [
         (CapacityRate(), lambda: config(LIMITS, {"users": 4}), ClosedLoop(users=4), "this load is closed loop, 4 "
          "users: choose load=capacity"),
-        (CapacityUsers(), lambda: config(LIMITS), Poisson(1.0), "choose load=capacity_users"),
-        (CapacityRate(), lambda: config(LIMITS), ClosedLoop(users=1), "choose load=capacity"),
+        (CapacityUsers(), lambda: config(LIMITS), Poisson(1.0),
+         "choose load=capacity_users, or name capacity_per_s in its place"),
+        (CapacityRate(), lambda: config(LIMITS), ClosedLoop(users=1),
+         "choose load=capacity, or name capacity_users in its place"),
     ],
 )  # fmt: skip
 def test_a_capacity_that_no_load_shows_is_no_objective(
-    metric: Objective, made: Callable[[], StudyConfig], arrivals: Arrivals, message: str
+    metric: Objective, make_config: Callable[[], StudyConfig], arrivals: Arrivals, message: str
 ) -> None:
     for objectives, bounded in (({"mine": metric}, []), ({}, [metric])):
         with pytest.raises(ConfigError) as error:
-            check_objectives(made(), arrivals, objectives, bounded)
+            check_objectives(make_config(), arrivals, objectives, bounded)
         assert str(error.value).endswith(message)
-    check_objectives(made(), arrivals, {"qps": RequestRate()}, [])
+    check_objectives(make_config(), arrivals, {"qps": RequestRate()}, [])

@@ -20,17 +20,17 @@ def test_figures_phases_and_audit_are_printed_and_tracked(optimize: Run, simulat
     own = ["quality.reference=baseline", "quality.prompts=12"]
     done = optimize([*simulated, "+at.batch_size=4", "repeats=2", *own], verb="optimize.measure")
     assert done.returncode == 0, done.stderr
-    against = "against the unquantized model's own answers"
-    assert f"quality is {against}: 12 prompts answered 2 times" in " ".join(done.stdout.split())
-    for said in (
+    basis = "against the unquantized model's own answers"
+    assert f"quality is {basis}: 12 prompts answered 2 times" in " ".join(done.stdout.split())
+    for message in (
         "| qps |",
         "| repeat 0 | repeat 1 |",
         "client: requests sent",
         "machine: undisturbed",
         "settled after",
-        f"quality: {against}",
+        f"quality: {basis}",
     ):
-        assert said in done.stdout
+        assert message in done.stdout
     assert "engine: simulated (no measurement)" in done.stdout
 
     (folder,) = (tmp_path / "out/studies").iterdir()
@@ -62,10 +62,10 @@ def record(number: int, **values: float) -> TrialRecord:
 
 
 def test_repeats_are_combined_by_how_they_differ() -> None:
-    found = combined([record(0, a=1.0, b=5.0), record(1, a=2.0), record(2, a=3.0, b=5.0)])
-    assert list(found) == ["a"]  # b was not measured every time
-    assert (found["a"].value, found["a"].n) == pytest.approx((2.0, 3))
-    assert found["a"].high - found["a"].value == pytest.approx(4.303 / 3**0.5, rel=1e-3)  # t(0.975; 2) s / sqrt(3)
+    result = combined([record(0, a=1.0, b=5.0), record(1, a=2.0), record(2, a=3.0, b=5.0)])
+    assert list(result) == ["a"]  # b was not measured every time
+    assert (result["a"].value, result["a"].n) == pytest.approx((2.0, 3))
+    assert result["a"].high - result["a"].value == pytest.approx(4.303 / 3**0.5, rel=1e-3)  # t(0.975; 2) s / sqrt(3)
 
 
 def test_one_repeat_keeps_its_own_interval() -> None:

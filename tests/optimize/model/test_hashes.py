@@ -86,7 +86,7 @@ def test_a_damaged_entry_is_made_anew(starts: Starts, text: str) -> None:
     assert starts.hash("third") == "kept"
 
 
-def test_small_models_and_those_of_a_hub_leave_nothing_in_the_cache(starts: Starts) -> None:
+def test_small_models_and_those_that_are_not_on_this_disk_leave_nothing_in_the_cache(starts: Starts) -> None:
     assert model_hash(str(starts.folder), starts.cache) == hash_of_files(starts.folder)
     assert len(model_hash("somebody/model", starts.cache)) == 16
     assert not starts.cache.exists()

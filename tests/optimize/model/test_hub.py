@@ -123,7 +123,6 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     server.shutdown()
     server.server_close()
     checkpoint_files._snapshot.cache_clear()
-    tensor_bytes.cache_clear()
 
 
 def test_a_model_of_the_hub_is_downloaded_once_without_what_nobody_reads(hub: Hub, tmp_path: Path) -> None:

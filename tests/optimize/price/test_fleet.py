@@ -11,10 +11,10 @@ from optimize.price.estimate import MEASURED, Line, price_lines, to_markdown
 from optimize.price.fleet import fleets
 from optimize.price.fleet import to_markdown as fleet_markdown
 from optimize.study.capacity import CAPACITY
-from tests.optimize.rows import FIGURES, chosen
+from tests.optimize.rows import FIGURES, study_row
 
 CAPACITY_PER_S = Estimate(12.0, 10.0, 14.0, 3, "1/s")
-ROW = chosen(hardware="here", figures=FIGURES | {CAPACITY: CAPACITY_PER_S})
+ROW = study_row(hardware="here", figures=FIGURES | {CAPACITY: CAPACITY_PER_S})
 
 
 def _line(name: str, usd: float, low: float, basis: str = MEASURED) -> Line:
@@ -32,12 +32,12 @@ def test_the_price_at_the_capacity_is_that_of_its_tokens() -> None:
 
 
 def test_a_row_without_a_capacity_has_no_column_for_it() -> None:
-    row = chosen(hardware="here")
+    row = study_row(hardware="here")
     assert "SLO" not in to_markdown(row, price_lines(row, {"here": Hardware("here", hourly_usd=3.6)}, {}))
 
 
 def test_a_capacity_of_zero_has_no_price() -> None:
-    row = chosen(hardware="here", figures=FIGURES | {CAPACITY: Estimate(0.0, 0.0, 0.1, 3, "1/s")})
+    row = study_row(hardware="here", figures=FIGURES | {CAPACITY: Estimate(0.0, 0.0, 0.1, 3, "1/s")})
     (line,) = price_lines(row, {"here": Hardware("here", hourly_usd=3.6)}, {})
     assert line.at_slo is None and line.tokens is not None
 

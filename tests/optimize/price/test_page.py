@@ -12,9 +12,9 @@ from optimize.config.schema import StudyConfig, StudySettings
 from optimize.errors import ConfigError
 from optimize.price.page import price
 from optimize.study.capacity import CAPACITY
-from tests.optimize.rows import FIGURES, chosen
+from tests.optimize.rows import FIGURES, study_row
 
-ROW = chosen(hardware="here", figures=FIGURES | {CAPACITY: Estimate(12.0, 10.0, 14.0, 3, "1/s")})
+ROW = study_row(hardware="here", figures=FIGURES | {CAPACITY: Estimate(12.0, 10.0, 14.0, 3, "1/s")})
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_without_a_rate_there_is_no_fleet_of_an_earlier_one(config: StudyConfig)
 def test_a_rate_that_no_capacity_answers_is_refused_before_anything_is_written(
     config: StudyConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("optimize.price.page.requested_row", lambda config: chosen())
+    monkeypatch.setattr("optimize.price.page.requested_row", lambda config: study_row())
     with pytest.raises(ConfigError, match=r"^price\.rate_per_s needs capacity_per_s of trial 4 of study chat"):
         price(config)
     assert not _report(config).exists()

@@ -5,14 +5,14 @@ from optimize.workload.workload import Workload
 
 
 def test_prompts_are_followed_by_the_answers_they_should_get() -> None:
-    found = calibration_of(Workload("w", ["a cat\n", "a dog\n"], ["eine Katze", "ein Hund"], 8))
-    assert found.samples == ["a cat\neine Katze", "a dog\nein Hund"]
+    result = calibration_of(Workload("w", ["a cat\n", "a dog\n"], ["eine Katze", "ein Hund"], 8))
+    assert result.samples == ["a cat\neine Katze", "a dog\nein Hund"]
 
 
 def test_chat_messages_get_theirs_as_the_assistants() -> None:
     message = {"role": "user", "content": "a cat"}
-    found = calibration_of(Workload("w", [[message]], ["eine Katze"], 8))
-    assert found.samples == [[message, {"role": "assistant", "content": "eine Katze"}]]
+    result = calibration_of(Workload("w", [[message]], ["eine Katze"], 8))
+    assert result.samples == [[message, {"role": "assistant", "content": "eine Katze"}]]
 
 
 def test_without_references_the_prompts_alone() -> None:

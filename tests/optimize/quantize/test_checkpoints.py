@@ -144,19 +144,19 @@ def test_rounded_weights_deviate_as_their_bits_predict(checkpoints: dict[str, Pa
     times, share = roundings(name)
     # How many steps away from zero the largest weight is: there, rounding to a share of itself moves it the most.
     reach = 16 if name == "fp8" else (2 ** (4 if "4" in name else 8) - 1) / 2
-    found = deviations(checkpoints[name], Path(DEMO.path))
-    assert len(found) == 4 * len(LINEAR)
-    for deviation in found.values():
+    result = deviations(checkpoints[name], Path(DEMO.path))
+    assert len(result) == 4 * len(LINEAR)
+    for deviation in result.values():
         # Independent errors add up in squares; one spread evenly over +-share has share / sqrt(3) of it.
         most = math.hypot(deviation.predicted, share * math.sqrt(times / 3))
-        assert 0.98 * deviation.predicted < deviation.found < 1.02 * most
+        assert 0.98 * deviation.predicted < deviation.rms < 1.02 * most
         assert deviation.worst_steps < 1.01 * (0.5 + times * share * reach)
 
 
 def test_gptq_pays_with_larger_weight_errors_for_smaller_errors_of_the_output(checkpoints: dict[str, Path]) -> None:
     gptq, rounded = (deviations(checkpoints[n], Path(DEMO.path)) for n in ("int4_gptq", "int4"))
     for module, deviation in gptq.items():
-        assert rounded[module].found < deviation.found < 3 * rounded[module].found
+        assert rounded[module].rms < deviation.rms < 3 * rounded[module].rms
 
 
 def test_the_manifest_has_the_origin_of_a_checkpoint(checkpoints: dict[str, Path], calibration: Calibration) -> None:
@@ -170,8 +170,8 @@ def test_the_manifest_has_the_origin_of_a_checkpoint(checkpoints: dict[str, Path
 
 
 def test_a_recipe_that_needs_calibration_is_not_made_without(cache: Path) -> None:
-    found, broken = make_checkpoints(DEMO, [recipe("mixed8"), Recipe("fp16")], cache, lambda _: None)
-    assert found == {"fp16": DEMO.path}
+    result, broken = make_checkpoints(DEMO, [recipe("mixed8"), Recipe("fp16")], cache, lambda _: None)
+    assert result == {"fp16": DEMO.path}
     assert "needs calibration data" in str(broken["mixed8"])
 
 

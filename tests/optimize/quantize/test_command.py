@@ -38,7 +38,7 @@ def test_a_quantized_model_is_refused_in_one_line(optimize: Run, tmp_path: Path)
 def test_a_quantized_model_that_was_not_on_the_disk_before_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
     model = described(tmp_path / "model", quantization_config=CONFIGS["awq"])
     with pytest.raises(ValueError, match=r"the model is quantized already \(awq int4\)"):
-        compress({"model": str(model), "folder": str(tmp_path / "made")}, lambda **_: None)
+        compress({"source": str(model), "folder": str(tmp_path / "made")}, lambda **_: None)
 
 
 def test_steps_are_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,10 +24,10 @@ def _checkpoint(folder: Path, tensors: dict[str, np.ndarray[Any, Any]], groups: 
 
 
 def _int8(name: str, static: bool = False) -> dict[str, np.ndarray[Any, Any]]:
-    found: dict[str, np.ndarray[Any, Any]] = {
+    result: dict[str, np.ndarray[Any, Any]] = {
         f"{name}.weight": np.zeros((4, 8), np.int8), f"{name}.weight_scale": np.ones((4, 1), np.float16)
     }  # fmt: skip
-    return found | ({f"{name}.input_scale": np.ones(1, np.float16)} if static else {})
+    return result | ({f"{name}.input_scale": np.ones(1, np.float16)} if static else {})
 
 
 def test_layers_of_two_groups_and_those_left_alone(tmp_path: Path) -> None:
@@ -50,8 +50,8 @@ def test_layers_of_two_groups_and_those_left_alone(tmp_path: Path) -> None:
 
 def test_only_activations_with_a_stored_scale_are_static(tmp_path: Path) -> None:
     groups = {"all": {"targets": ["Linear"], "weights": INT8, "input_activations": STATIC}}
-    found = layer_precisions(_checkpoint(tmp_path, _int8("a.b_proj"), groups))
-    assert found == {"a.b_proj": Precision("int8 per channel", "dynamic int8")}
+    result = layer_precisions(_checkpoint(tmp_path, _int8("a.b_proj"), groups))
+    assert result == {"a.b_proj": Precision("int8 per channel", "dynamic int8")}
 
 
 def test_packed_weights_without_quantized_activations(tmp_path: Path) -> None:
@@ -60,13 +60,13 @@ def test_packed_weights_without_quantized_activations(tmp_path: Path) -> None:
         "a.b.weight_scale": np.ones((4, 1), np.float16),
     }
     groups = {"all": {"targets": ["Linear"], "weights": INT4, "input_activations": None}}
-    found = layer_precisions(_checkpoint(tmp_path, tensors, groups))
-    assert found == {"a.b": Precision("int4 in groups of 128", "float")}
+    result = layer_precisions(_checkpoint(tmp_path, tensors, groups))
+    assert result == {"a.b": Precision("int4 in groups of 128", "float")}
 
 
 def test_a_model_that_nobody_quantized(tmp_path: Path) -> None:
-    found = layer_precisions(_checkpoint(tmp_path, {"lm_head.weight": np.zeros((4, 8), np.float32)}, None))
-    assert found == {"lm_head": Precision("float32", "float")}
+    result = layer_precisions(_checkpoint(tmp_path, {"lm_head.weight": np.zeros((4, 8), np.float32)}, None))
+    assert result == {"lm_head": Precision("float32", "float")}
 
 
 def test_tensors_are_listed_with_their_sizes(tmp_path: Path) -> None:
@@ -89,5 +89,5 @@ def test_a_target_that_names_a_layer_beats_its_class(tmp_path: Path, target: str
         "rest": {"targets": ["Linear"], "weights": INT4, "input_activations": None},
         "closer": {"targets": [target], "weights": INT8, "input_activations": DYNAMIC},
     }
-    found = layer_precisions(_checkpoint(tmp_path, _int8("a.b_proj"), groups))
-    assert found["a.b_proj"] == Precision("int8 per channel", "dynamic int8")
+    result = layer_precisions(_checkpoint(tmp_path, _int8("a.b_proj"), groups))
+    assert result["a.b_proj"] == Precision("int8 per channel", "dynamic int8")

@@ -30,10 +30,10 @@ BASELINE = _candidate(0, {"quantization": "fp16", "batch_size": 128}, 10.0, 50.0
 
 
 def _row(scenario: str, *others: Candidate, objectives: tuple[str, ...] = ("qps", "bleu")) -> Row:
-    found = recommend([BASELINE, *others], DIRECTIONS, {"qps": 1.0})
-    assert found is not None
+    result = recommend([BASELINE, *others], DIRECTIONS, {"qps": 1.0})
+    assert result is not None
     return Row(
-        scenario=scenario, title=f"{scenario.title()} (first)", study=f"{scenario}-1", recommendation=found,
+        scenario=scenario, title=f"{scenario.title()} (first)", study=f"{scenario}-1", recommendation=result,
         objectives={name: DIRECTIONS[name] for name in objectives}, config={"checkpoint": "cache/int8"},
         signature={"machine": "two cores", "seed": "0"},
         date="2026-11-22",
@@ -160,10 +160,10 @@ def test_the_front_is_written_best_score_first_in_all_three_forms(tmp_path: Path
 
 
 def test_the_defaults_are_named_with_the_format_that_they_serve() -> None:
-    found = recommend(
+    result = recommend(
         [replace(BASELINE, dtype="awq int4, float16"), CHAT.recommendation.pick], DIRECTIONS, {"qps": 1.0}
     )
-    assert found is not None
-    table = _table(confirmation_markdown(replace(CHAT, recommendation=found), {}))
+    assert result is not None
+    table = _table(confirmation_markdown(replace(CHAT, recommendation=result), {}))
     assert [row["settings"] for row in table][1] == "vLLM's defaults (awq int4, float16)"
     assert BASELINE.defaults == "vLLM's defaults"

@@ -14,10 +14,13 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from objectives import Estimate
+from optimize.report.commands import deployment_line
 from optimize.report.data import Facts
+from optimize.report.environment import script_digest
 from optimize.report.page import draw, html, ui_of, write_report
 from optimize.report.rationale import exclusions, rationale
-from optimize.report.sections import reproduction
+from optimize.report.sections import next_steps, reproduction
 from optimize.testing.made_up_study import made_up
 from tests.conftest import Run
 from tests.hostile import ATTACK, elements, hostile_study, targets
@@ -36,6 +39,16 @@ def facts(tmp_path_factory: pytest.TempPathFactory) -> Facts:
 def report(facts: Facts, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Their report."""
     return write_report(facts, tmp_path_factory.mktemp("report"), UI)[0]
+
+
+def test_no_script_but_its_own_runs_on_the_page(report: Path) -> None:
+    text = report.read_text(encoding="utf-8")
+    (own,), (policy,) = (
+        re.findall(r"<script>(.*?)</script>", text, re.DOTALL),
+        re.findall(r'content="(default-[^"]*)', text),
+    )
+    assert f"; script-src '{script_digest(own)}'; img-src data:; base-uri 'none'; form-action 'none'" in policy
+    assert policy.count("unsafe") == 1 and "style-src 'unsafe-inline'" in policy
 
 
 # --- what it says -------------------------------------------------------------------------------------------------
@@ -86,6 +99,37 @@ def test_the_command_that_measures_a_row_again_is_read_as_its_settings(facts: Fa
     assert parsed == {f"at.{knob}": value for knob, value in params.items()}
 
 
+def test_the_page_says_what_to_run_next(facts: Facts) -> None:
+    assert facts.recommendation is not None
+    sure = replace(facts.recommendation, rounds=3, tied=False, score=Estimate(1.5, 1.2, 1.8, 3, "x"))
+    records = [replace(r, config={**r.config, "deploy_command": "vllm serve demo"}) for r in facts.records]
+    words = ("+study=chat", "study.fresh=true", "study.name=mine", "confirm.rounds=3")
+    real = replace(facts, recommendation=sure, records=records, overrides=words, scored=("bleu",))
+    deploy = "python -m optimize.deploy +study=chat study.name=mine confirm.rounds=3"
+    answers = deploy.replace("deploy", "answers")
+    assert [command for _, command in next_steps(real)] == [answers, deploy]
+    more = "python -m optimize +study=chat study.name=mine confirm.rounds=6"
+    for doubt in (replace(real, disturbed="2 of 9"), replace(real, recommendation=replace(sure, tied=True))):
+        assert [command for _, command in next_steps(doubt)] == [more, answers, deploy]
+    text = unescape(html(replace(real, disturbed="2 of 9"), draw(real), UI))
+    assert f"<pre>{more}</pre>" in text and "<strong>Disturbed:</strong> 2 of 9." in text
+    single = replace(real, recommendation=replace(sure, rounds=0))
+    assert next_steps(single)[0][1].endswith("confirm.candidates=3")
+    assert deployment_line({"deploy_command": "vllm"}, words).strip().endswith(f": {deploy}")
+    assert deployment_line({"deploy_command": ""}, words) == ""
+    assert next_steps(replace(real, overrides=())) == next_steps(replace(real, recommendation=None)) == []
+
+
+def test_settings_that_keep_the_default_are_marked(facts: Facts) -> None:
+    assert facts.recommendation is not None and facts.baseline is not None
+    pick = replace(facts.recommendation.pick, params={**facts.baseline.params, "quantization": "int4"})
+    text = html(replace(facts, recommendation=replace(facts.recommendation, pick=pick)), draw(facts), UI)
+    assert text.count("<small>the default</small>") == len(pick.params) - 1
+    assert "<dt>quantization</dt><dd>int4</dd>" in text
+    defaults = replace(facts.recommendation, pick=facts.baseline)
+    assert "<small>the default</small>" not in html(replace(facts, recommendation=defaults), draw(facts), UI)
+
+
 def test_text_of_users_is_never_markup(facts: Facts) -> None:
     hostile = replace(facts, title="<script>alert(1)</script>")
     page = html(hostile, draw(hostile), UI)
@@ -95,7 +139,7 @@ def test_text_of_users_is_never_markup(facts: Facts) -> None:
 def test_all_figures_are_written_as_svg_and_png(facts: Facts, report: Path) -> None:
     folder = report.parent / "figures"
     names = {drawing.name for drawing in draw(facts).every()}
-    assert names >= {"pareto_qps_bleu", "pareto_3d", "parallel", "hypervolume", "latency_percentiles", "importance_qps"}
+    assert names >= {"pareto_qps_bleu", "pareto_3d", "parallel", "hypervolume", "latency_percentiles", "effects_qps"}
     assert {p.name for p in folder.glob("[!.]*")} == {f"{n}.{end}" for n in names for end in ("svg", "png")}
     for name in names:
         assert ElementTree.fromstring((folder / f"{name}.svg").read_text(encoding="utf-8")).tag.endswith("svg")
@@ -112,13 +156,13 @@ def test_a_new_report_replaces_the_figures_of_the_last_and_nothing_beside_them(
     figures = tmp_path / "figures"
     (figures / "mine.svg").touch()
     (figures / "slides").mkdir()
-    write_report(replace(facts, importance=[]), tmp_path, UI)
+    write_report(replace(facts, effects=[]), tmp_path, UI)
     assert (figures / "mine.svg").is_file() and (figures / "slides").is_dir()
-    assert list(figures.glob("importance_*")) == [] and (figures / "parallel.png").is_file()
+    assert list(figures.glob("effects_*")) == [] and (figures / "parallel.png").is_file()
 
 
 @pytest.mark.parametrize(
-    ("configured", "tracking", "found"),
+    ("configured", "tracking", "result"),
     [
         (None, "sqlite:///mlruns/mlflow.db", "http://127.0.0.1:5000"),
         (None, "https://mlflow.example/", "https://mlflow.example"),
@@ -126,9 +170,9 @@ def test_a_new_report_replaces_the_figures_of_the_last_and_nothing_beside_them(
     ],
 )
 def test_links_lead_to_the_configured_the_remote_or_the_local_server(
-    configured: str | None, tracking: str, found: str
+    configured: str | None, tracking: str, result: str
 ) -> None:
-    assert ui_of(configured, tracking) == found
+    assert ui_of(configured, tracking) == result
 
 
 def test_a_thousand_trials_stay_under_five_megabytes(facts: Facts) -> None:

@@ -5,11 +5,13 @@ import dataclasses
 import pytest
 
 from optimize.executor.base import Job
+from optimize.formatting import printable
 from optimize.outcome import Evaluation
+from optimize.report.terminal import unconfirmed
 from tests.made import Plausible, make_study
 from tests.storages import study_at
 
-BUSY = "other programs used 50% of the processors (load.guard.other_cores_max=0.12)"
+BUSY = "other programs\x1b[2J used 50% of the processors (load.guard.other_cores_max=0.12)"
 
 
 class Disturbed(Plausible):
@@ -30,6 +32,11 @@ def test_a_recommendation_tells_how_many_of_its_measurements_were_disturbed(
     disturbed = [t for t in rounds if t.user_attrs["confirms"] == 0]
     assert 0 < len(disturbed) < len(rounds)
     assert line == (
-        f"  disturbed          {len(disturbed)} of the {len(rounds)} measurements in rounds, the last by: {BUSY}: "
-        "measure it again before you rely on it"
+        f"  disturbed          {len(disturbed)} of the {len(rounds)} measurements in rounds; measure again "
+        f"before you rely on it. The last by: {printable(BUSY)}"
     )
+
+
+def test_the_reason_of_a_failure_commands_no_terminal() -> None:
+    last = unconfirmed({3: "refused: \x1b]0;x\x07"}).splitlines()[-1]
+    assert last == r"trial 3 could not be measured again: refused: \x1b]0;x\x07"

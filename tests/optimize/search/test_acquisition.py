@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from optimize.search.acquisition import log_feasibility, log_improvement, reference_point
+from optimize.search.acquisition import Improvement, log_feasibility, reference_point
 
 REFERENCE = np.array([1.0, 1.0])
 
@@ -26,8 +26,8 @@ def gain(
     models = [FixedModel([p[i] for p in points], deviation) for i in range(len(points[0]))]
     reference = REFERENCE if len(points[0]) == 2 else np.ones(len(points[0]))
     rows, weights = np.zeros((len(points), 1)), np.array(favour or [0.0] * len(points))
-    gains = log_improvement(models, rows, np.array(front), reference, weights, np.random.RandomState(0))  # type: ignore[arg-type]
-    return np.exp(gains)
+    improvement = Improvement(models, np.array(front), reference, np.random.RandomState(0))  # type: ignore[arg-type]
+    return np.exp(improvement.logs(rows, weights))
 
 
 def test_the_gain_of_a_point_that_is_certain_is_the_area_it_adds() -> None:

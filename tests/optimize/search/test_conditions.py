@@ -44,10 +44,21 @@ def test_a_changed_condition_is_another_space() -> None:
         ({"quantisation": ["fp16"]}, "'quantisation' is no knob"),
         ({"quantization": ["fp61"]}, "quantization is never 'fp61'"),
         ({"quantization": "fp16"}, "must map other knobs to lists"),
-        ({"block_size": [16]}, "must be a knob without a condition of its own"),
+        ({"block_size": [16]}, "depends on 'block_size' itself"),
     ],
 )
 def test_impossible_conditions_are_refused(when: dict[str, Any], message: str) -> None:
     node = {**CONDITIONAL["block_size"], "when": when}
     with pytest.raises(ConfigError, match=message):
         space_of({**CONDITIONAL, "block_size": node})
+
+
+def test_a_condition_may_rest_on_a_knob_with_one_and_never_on_itself() -> None:
+    chain = {**CONDITIONAL, "max_num_seqs": {"choices": [8, 16], "when": {"block_size": [32]}}}
+    space = space_of(chain)
+    point = {"quantization": "fp16", "beam_size": 1, "block_size": 32, "max_num_seqs": 16}
+    assert space.counts("max_num_seqs", point)
+    assert not space.counts("max_num_seqs", {**point, "quantization": "int8"})
+    ring = {**chain, "quantization": {"choices": ["fp16", "int8"], "when": {"max_num_seqs": [8]}}}
+    with pytest.raises(ConfigError, match="depends on 'quantization' itself"):
+        space_of(ring)

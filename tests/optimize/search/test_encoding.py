@@ -41,9 +41,9 @@ def test_every_point_where_they_are_few() -> None:
     space: dict[str, BaseDistribution] = {
         "k": CategoricalDistribution("ab"), "n": IntDistribution(0, 4, step=2), "x": FloatDistribution(0, 1, step=0.5)
     }  # fmt: skip
-    found = every_point(space, 18)
-    assert found is not None and len(found) == 18
-    assert {p["n"] for p in found} == {0, 2, 4} and {p["x"] for p in found} == {0.0, 0.5, 1.0}
+    result = every_point(space, 18)
+    assert result is not None and len(result) == 18
+    assert {p["n"] for p in result} == {0, 2, 4} and {p["x"] for p in result} == {0.0, 0.5, 1.0}
     assert every_point(space, 17) is None
     assert every_point({"x": FloatDistribution(0, 1)}, 10**9) is None
 
@@ -51,9 +51,9 @@ def test_every_point_where_they_are_few() -> None:
 def test_numbers_beyond_saturation_lie_close_together_and_in_order() -> None:
     space: dict[str, BaseDistribution] = {"batch": IntDistribution(1, 256, log=True), "kind": SPACE["kind"]}
     encoding = Encoding(space, {"batch": 16, "kind": 1, "no knob": 1})
-    found = encoding.rows([{"batch": b, "kind": None} for b in (1, 4, 16, 64, 256)])
-    assert found[:, 0] == pytest.approx(np.array([0, 5, 10, 10.5, 11]) / 11)
-    assert found[:, 1].tolist() == [1] * 5  # what has no order has no beyond
+    result = encoding.rows([{"batch": b, "kind": None} for b in (1, 4, 16, 64, 256)])
+    assert result[:, 0] == pytest.approx(np.array([0, 5, 10, 10.5, 11]) / 11)
+    assert result[:, 1].tolist() == [1] * 5  # what has no order has no beyond
 
 
 @pytest.mark.parametrize("saturation", [256, 1000, 0.5])

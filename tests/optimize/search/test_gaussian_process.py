@@ -20,8 +20,8 @@ def rows(n: int, seed: int = 0) -> np.ndarray:
 
 
 def additive(points: np.ndarray) -> np.ndarray:
-    found: np.ndarray = np.array([0.0, 2.0, -1.0, 0.5])[points[:, 0].astype(int)] + 2 * points[:, 1] ** 2
-    return found
+    result: np.ndarray = np.array([0.0, 2.0, -1.0, 0.5])[points[:, 0].astype(int)] + 2 * points[:, 1] ** 2
+    return result
 
 
 def test_effects_of_single_knobs_are_predicted_for_combinations_never_measured() -> None:
@@ -54,6 +54,12 @@ def test_points_under_way_reduce_the_deviation_and_leave_the_mean() -> None:
     model.fantasize(under_way)
     assert model.predict(under_way)[0] == pytest.approx(mean, abs=1e-6)
     assert model.predict(under_way)[1][0] < 0.6 * deviation[0]
+
+
+def test_of_many_knobs_without_effect_little_is_expected() -> None:
+    rng = np.random.RandomState(0)
+    model = GaussianProcess(rng.random((40, 16)), rng.normal(0, 1, 40), np.zeros(16, dtype=bool))
+    assert model.predict(rng.random((200, 16)))[0].std() < 0.4
 
 
 def test_the_gradient_is_that_of_the_loss() -> None:

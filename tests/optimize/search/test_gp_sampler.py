@@ -223,10 +223,10 @@ def test_each_choice_is_tried_once_unless_earlier_studies_gave_points() -> None:
         "k": CategoricalDistribution(["a", "b", "c"]), "n": IntDistribution(1, 64),
     }  # fmt: skip
     asked = []
-    for given in (0, 2):
+    for first_points in (0, 2):
         sampler = LogScaleGPSampler(seed=0, n_startup_trials=2)
         study = optuna.create_study(directions=["maximize"], sampler=sampler)
-        study.set_user_attr(GIVEN_POINTS_ATTR, given)
+        study.set_user_attr(GIVEN_POINTS_ATTR, first_points)
         for n in (8, 16, 4):
             study.add_trial(create_trial(params={"k": "a", "n": n}, distributions=space, value=float(n)))
         asked.append(study.ask(space).params)
@@ -251,6 +251,27 @@ def test_an_ordered_knob_measured_at_one_value_is_tried_at_another_farthest_from
         trial.set_user_attr("imputed", True)
         study.tell(trial, 1.0)
     assert asked == [{"k": "fast", "beam_size": beams} for beams in (8, 4, 2)]
+
+
+def test_where_many_ordered_knobs_were_measured_at_one_value_the_models_change_them_together() -> None:
+    space: dict[str, BaseDistribution] = {f"n{i}": IntDistribution(0, 9) for i in range(8)}
+    study = optuna.create_study(directions=["maximize"], sampler=LogScaleGPSampler(seed=0, n_startup_trials=2))
+    space["k"] = CategoricalDistribution(["a", "b", "c", "d"])
+    for k in "abcd":
+        params = {name: 0 if name != "k" else k for name in space}
+        study.add_trial(create_trial(params=params, distributions=space, value=1.0))
+    assert sum(study.ask(space).params[f"n{i}"] != 0 for i in range(8)) > 1
+
+
+def test_good_values_of_many_knobs_are_united_in_a_point_that_no_sample_holds() -> None:
+    space: dict[str, BaseDistribution] = {f"x{i}": FloatDistribution(0.0, 1.0) for i in range(10)}
+    study = optuna.create_study(directions=["maximize"], sampler=LogScaleGPSampler(seed=0, n_startup_trials=2))
+    rng = random.Random(0)
+    for _ in range(40):
+        params = {name: rng.random() for name in space}
+        study.add_trial(create_trial(params=params, distributions=space, value=sum(params.values())))
+    best = max(t.value or 0.0 for t in study.trials)
+    assert sum(study.ask(space).params.values()) > best + 1
 
 
 def test_a_value_that_could_not_run_is_not_tried_again_for_every_trial_farther_from_the_limits() -> None:

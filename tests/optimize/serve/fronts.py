@@ -100,9 +100,9 @@ class Fronted:
 
     def ask(self, request: str | bytes, body: bytes = b"", *headers: str) -> tuple[int, bytes]:
         """Status and body of the answer to a request line, with the usual headers but for those given."""
-        given = {header.partition(":")[0].lower() for header in headers}
+        names = {header.partition(":")[0].lower() for header in headers}
         usual = ["Host: 127.0.0.1", "Content-Type: application/json", f"Content-Length: {len(body)}"]
-        lines = [*headers, *(h for h in usual if h.partition(":")[0].lower() not in given), "Connection: close"]
+        lines = [*headers, *(h for h in usual if h.partition(":")[0].lower() not in names), "Connection: close"]
         line = request.encode() if isinstance(request, str) else request
         head = b"\r\n".join([line + b" HTTP/1.1", *(h.encode("utf-8", "surrogateescape") for h in lines)])
         answer = self.exchange(head + b"\r\n\r\n" + body)
@@ -134,8 +134,8 @@ def fronted(
     settings = settings or Serve()
     with engine() as (recorded, endpoint), closing(bind(host, 0)) as sock:
         supervisor = SimpleNamespace(
-            current=SimpleNamespace(engine=SimpleNamespace(endpoint=endpoint)), metrics={}, standby_ready=False,
-            supervised=True, restarts=RestartLog(folder / "restarts.jsonl"),
+            current=SimpleNamespace(engine=SimpleNamespace(endpoint=endpoint), generation=1), metrics={},
+            standby_ready=False, supervised=True, restarts=RestartLog(folder / "restarts.jsonl"),
             subscribe=lambda _: None, check_now=lambda: None,
         )  # fmt: skip
         with Front(cast(Supervisor, supervisor), settings, {}, key, sock) as front:

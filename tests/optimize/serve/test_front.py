@@ -221,7 +221,8 @@ def test_without_a_key_the_front_answers_to_names_of_loopback_only(front: Fronte
     assert front.ask("GET /v1/models", b"", "Host: localhost:8000")[0] == 200
     front.engine.arrivals.clear()
     for host in ("rebound.example", "rebound.example:8000", ""):
-        assert front.ask("GET /v1/models", b"", f"Host: {host}")[0] == 403
+        for path in ("/v1/models", "/metrics"):
+            assert front.ask(f"GET {path}", b"", f"Host: {host}")[0] == 403, path
     assert front.engine.arrivals == []
 
 

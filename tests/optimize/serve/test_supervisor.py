@@ -97,7 +97,7 @@ def test_a_request_in_flight_is_sent_again_while_nothing_of_its_answer_was_passe
         assert front.counts.retried == 1 and front.counts.lost == 0
 
 
-def test_a_stream_that_has_begun_ends_in_an_error_and_not_in_another_engines_answer(tmp_path: Path) -> None:
+def test_a_stream_without_tokens_ends_in_an_error_and_not_in_another_engines_answer(tmp_path: Path) -> None:
     with serving(tmp_path, token_s=0.03) as (supervisor, front):
         lines: list[str] = []
         body = {"model": "model", "prompt": PROMPT, "stream": True}

@@ -13,7 +13,7 @@ from optimize.study.capacity import (
     replicas_for,
     required_capacity,
 )
-from tests.optimize.rows import FIGURES, chosen
+from tests.optimize.rows import FIGURES, study_row
 
 CAPACITY_PER_S = Estimate(12.0, 10.0, 14.0, 3, "1/s")
 
@@ -32,7 +32,7 @@ def test_replicas_count_on_the_lower_end_of_the_interval(rate: float, replicas: 
     ],
 )
 def test_a_capacity_that_no_rate_can_be_divided_by_is_refused(capacity: Estimate | None, message: str) -> None:
-    row = chosen(figures=FIGURES | ({} if capacity is None else {CAPACITY: capacity}))
+    row = study_row(figures=FIGURES | ({} if capacity is None else {CAPACITY: capacity}))
     with pytest.raises(
         ConfigError, match=f"^deploy.rate_per_s needs capacity_per_s of trial 4 of study chat, .*{message}"
     ):
@@ -41,7 +41,7 @@ def test_a_capacity_that_no_rate_can_be_divided_by_is_refused(capacity: Estimate
 
 
 def test_a_measured_capacity_is_used_as_it_is() -> None:
-    row = chosen(figures=FIGURES | {CAPACITY: CAPACITY_PER_S})
+    row = study_row(figures=FIGURES | {CAPACITY: CAPACITY_PER_S})
     assert required_capacity(row, "x") is CAPACITY_PER_S is capacity_of(row.candidate.estimates)
 
 

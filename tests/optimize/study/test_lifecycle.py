@@ -10,7 +10,7 @@ import optuna
 import pytest
 from optuna.samplers import RandomSampler
 
-from benchmarks.replay import SATURATION
+from benchmarks.live_space import SATURATION
 from benchmarks.tabular import GRID, OVERRIDES
 from optimize.config.compose import configuration
 from optimize.errors import ConfigError

@@ -26,14 +26,14 @@ Outage = Callable[[int], None]
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def messages(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(patience, "PAUSE_S", 0.0)
     return []
 
 
 @pytest.fixture
-def storage(tmp_path: Path, told: list[str]) -> BaseStorage:
-    return open_storage(f"sqlite:///{tmp_path}/optuna.db", tell=told.append)
+def storage(tmp_path: Path, messages: list[str]) -> BaseStorage:
+    return open_storage(f"sqlite:///{tmp_path}/optuna.db", tell=messages.append)
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def outage(storage: BaseStorage) -> Iterator[Outage]:
 
 
 def test_a_study_goes_on_through_outages_and_tells_every_trial_once(
-    storage: BaseStorage, outage: Outage, told: list[str]
+    storage: BaseStorage, outage: Outage, messages: list[str]
 ) -> None:
     study = optuna.create_study(study_name="s", storage=storage, sampler=optuna.samplers.RandomSampler(seed=0))
     for number in range(4):
@@ -64,8 +64,8 @@ def test_a_study_goes_on_through_outages_and_tells_every_trial_once(
         outage(5)
         study.tell(trial, float(number))
     assert [(t.state, t.value) for t in study.trials] == [(TrialState.COMPLETE, float(n)) for n in range(4)]
-    assert len(told) == 12, "each wait is told once"
-    assert all("does not answer (the server was shut down)" in line and "tried again" in line for line in told)
+    assert len(messages) == 12, "each wait is told once"
+    assert all("does not answer (the server was shut down)" in line and "tried again" in line for line in messages)
 
 
 def test_a_result_is_told_once_if_its_answer_was_lost(storage: BaseStorage, monkeypatch: pytest.MonkeyPatch) -> None:

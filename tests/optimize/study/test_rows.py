@@ -15,12 +15,12 @@ from tests.optimize.config.test_bad_input import refusal
 
 @pytest.mark.parametrize("verb", ["optimize.deploy", "optimize.price"])
 def test_missing_study(optimize: Run, tmp_path: Path, verb: str) -> None:
-    said = refusal(optimize(["+study=chat", f"output_dir={tmp_path}"], verb=verb))
-    assert "holds no study 'chat': run it first" in said
+    message = refusal(optimize(["+study=chat", f"output_dir={tmp_path}"], verb=verb))
+    assert "holds no study 'chat': run it first" in message
 
 
 @pytest.mark.parametrize(
-    ("verb", "override", "said"),
+    ("verb", "override", "message"),
     [
         ("optimize.price", "hardware.hourly_usd=-1", "hardware.hourly_usd must be positive or null, got -1"),
         (
@@ -41,23 +41,23 @@ def test_missing_study(optimize: Run, tmp_path: Path, verb: str) -> None:
         ("optimize", "constraints=cost", "usd_per_million_tokens: hourly_usd must be a positive price"),
     ],
 )
-def test_settings(optimize: Run, tmp_path: Path, verb: str, override: str, said: str) -> None:
+def test_settings(optimize: Run, tmp_path: Path, verb: str, override: str, message: str) -> None:
     folders = [f"output_dir={tmp_path}/out", f"cache_dir={tmp_path}/cache"]
-    assert said in refusal(optimize(["+study=chat", *folders, override], verb=verb))
+    assert message in refusal(optimize(["+study=chat", *folders, override], verb=verb))
 
 
 def test_a_row_that_does_not_fit(optimize: Run, simulated: list[str]) -> None:
     trial = ["study.trials=1", "hardware.hourly_usd=1.5", "constraints=cost", "search_space.beam_size.choices=[1]"]
     make_study([*simulated, *trial])
     assert "usd_per_million_tokens" in Path(simulated[5].partition("=")[2], "matrix.json").read_text()
-    for overrides, said in (
+    for overrides, message in (
         (["model=llama3_8b"], "was measured with model demo, not llama3_8b"),
         ([f"model.path={simulated[5].partition('=')[2]}"], "give the model it belongs to"),
         (["row=99"], "row=99 is no row of study 'smoke'"),
         ([], "has no command to deploy"),
         (["deploy.folder=/proc/version/x"], "cannot write to /proc/version/x"),
     ):
-        assert said in refusal(optimize([*simulated, *overrides, "deploy.verify=false"], verb="optimize.deploy"))
+        assert message in refusal(optimize([*simulated, *overrides, "deploy.verify=false"], verb="optimize.deploy"))
     priced = optimize([*simulated, "hardware.hourly_usd=1.5", "row=1"], verb="optimize.price")
     assert priced.returncode == 0 and "trial 1" in priced.stdout and "measured on this machine" in priced.stdout
 
@@ -72,25 +72,25 @@ def candidate(number: int, baseline: bool = False) -> Candidate:
 EVERY = [candidate(0, baseline=True), candidate(3), candidate(7)]
 
 
-def found(runner_up: bool = True) -> Recommendation:
+def result(runner_up: bool = True) -> Recommendation:
     other = EVERY[2] if runner_up else None
     return Recommendation(EVERY[1], ONE, {}, other, False, EVERY[1:], EVERY, {})
 
 
 @pytest.mark.parametrize(("row", "number"), [("recommended", 3), ("runner-up", 7), ("baseline", 0), ("7", 7)])
 def test_a_row_is_named_by_its_place_or_its_trial(row: str, number: int) -> None:
-    assert pick(row, found(), EVERY, "chat").number == number
+    assert pick(row, result(), EVERY, "chat").number == number
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [("best", "recommended, runner-up"), ("4", "0, 3, 7")],
 )
-def test_an_unknown_row_is_refused_with_the_rows_there_are(row: str, said: str) -> None:
-    with pytest.raises(ConfigError, match=said):
-        pick(row, found(), EVERY, "chat")
+def test_an_unknown_row_is_refused_with_the_rows_there_are(row: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        pick(row, result(), EVERY, "chat")
 
 
 def test_a_missing_runner_up_is_refused() -> None:
     with pytest.raises(ConfigError, match="is no row of study 'chat'"):
-        pick("runner-up", found(runner_up=False), EVERY, "chat")
+        pick("runner-up", result(runner_up=False), EVERY, "chat")

@@ -7,13 +7,14 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from optimize.driver.progress import Progress
-from optimize.errors import DamagedFile
+from optimize.errors import DamagedFile, OptimizeError
 from optimize.ledger import TrialRecord
 from optimize.outcome import Role, State
 from optimize.study import status
@@ -26,20 +27,28 @@ def _now(folder: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("error", "end"), [(None, "finished"), (KeyboardInterrupt(), "interrupted"), (ValueError("no"), "failed")]
+    ("error", "end", "reason"),
+    [
+        (None, "finished", ""),
+        (KeyboardInterrupt(), "interrupted", ""),
+        (OptimizeError("the baseline gave no measurement"), "failed", "the baseline gave no measurement"),
+        (OSError(28, "No space left on device"), "failed", "No space left on device"),
+        (SystemExit(1), "failed", "SystemExit: 1"),
+        (KeyError("qps"), "failed", "KeyError: 'qps'"),
+        (AssertionError(), "failed", "AssertionError"),
+    ],
 )
-def test_a_session_says_that_it_runs_and_how_it_ended(tmp_path: Path, error: BaseException | None, end: str) -> None:
+def test_a_session_says_that_it_runs_and_how_it_ended(
+    tmp_path: Path, error: BaseException | None, end: str, reason: str
+) -> None:
     during = ""
-    try:
-        with status.recorded(tmp_path):
-            during = _now(tmp_path)
-            if error is not None:
-                raise error
-    except (KeyboardInterrupt, ValueError):
-        pass
+    with suppress(BaseException), status.recorded(tmp_path):
+        during = _now(tmp_path)
+        if error is not None:
+            raise error
     written = status.read(tmp_path)
     assert written is not None
-    assert (during, written.now(), written.reason) == ("running", end, "no" if end == "failed" else "")
+    assert (during, written.now(), written.reason) == ("running", end, reason)
 
 
 def test_a_session_that_was_killed_is_interrupted(tmp_path: Path) -> None:
@@ -64,6 +73,16 @@ def test_a_session_elsewhere_runs_as_long_as_there_is_news(tmp_path: Path) -> No
     elsewhere = replace(written, state="running", place="another:boot:1", pid=1)
     assert elsewhere.now() == "running"
     assert replace(elsewhere, updated_at=time.time() - 3600).now() == "interrupted"
+
+
+def test_a_command_that_is_refused_before_its_session_leaves_the_last_ones_end_alone(tmp_path: Path) -> None:
+    with status.recorded(tmp_path):
+        pass
+    path = tmp_path / status.FILE
+    earlier = json.dumps({**json.loads(path.read_text()), "pid": os.getpid() + 1})
+    path.write_text(earlier)
+    status.update(tmp_path, phase="opening the study")
+    assert path.read_text() == earlier
 
 
 def test_progress_is_kept_for_whoever_watches(tmp_path: Path) -> None:

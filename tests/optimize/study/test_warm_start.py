@@ -5,18 +5,25 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import optuna
 import pytest
 
 from objectives import Estimate
+from optimize.config.compose import configuration
 from optimize.driver.known_failures import KnownFailures
 from optimize.engine.base import EngineConfig, RequestConfig, TrialConfig
 from optimize.errors import ConfigError
 from optimize.ledger import TrialRecord
 from optimize.outcome import Role, State
+from optimize.study.info import ATTRIBUTE, StudyInfo
+from optimize.study.measured_defaults import MEASURED, settings_for
+from optimize.study.resemblance import distance, in_words
 from optimize.testing.instant_workers import Instant
 from tests.made import make_study
 from tests.optimize.driver.test_session import stored
 from tests.storages import connections_to
+
+ROOT = Path(__file__).parents[3]
 
 
 class FasterWithFewer(Instant):
@@ -71,6 +78,61 @@ def _failed(number: int, started: bool) -> TrialRecord:
 
 def test_failures_of_other_studies_count_where_the_engine_did_not_start() -> None:
     failures = KnownFailures([], [_failed(3, started=False), _failed(4, started=True)])
-    found = failures.find(TrialConfig(EngineConfig("m", "fp16", (("max_num_seqs", 3),)), RequestConfig(2)))
-    assert found is not None and "trial 3 of old" in found.reason
+    result = failures.find(TrialConfig(EngineConfig("m", "fp16", (("max_num_seqs", 3),)), RequestConfig(2)))
+    assert result is not None and "trial 3 of old" in result.reason
     assert failures.find(TrialConfig(EngineConfig("m", "fp16", (("max_num_seqs", 4),)), RequestConfig())) is None
+
+
+def test_by_itself_a_study_starts_from_the_one_that_resembles_it_most(
+    simulated: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_study([*simulated, "study.name=near", "study.trials=1"], FasterWithFewer)
+    near = stored(tmp_path / "out", "near")
+    url = f"sqlite:///{tmp_path / 'out/optuna.db'}"
+    optuna.copy_study(from_study_name="near", from_storage=url, to_storage=url, to_study_name="a-far-one")
+    about = near.user_attrs[ATTRIBUTE]
+    far = {**about, "scale": {name: 2 * figure for name, figure in about["scale"].items()}}
+    stored(tmp_path / "out", "a-far-one").set_user_attr(ATTRIBUTE, far)
+    capsys.readouterr()
+    make_study([*simulated, "study.name=new", "search.warm_start=auto", "study.trials=1"], FasterWithFewer)
+    alike = "same machine, model 1×, prompts 1×, answers 1×"
+    assert f"starting from near ({alike}): 1 configurations to try first" in capsys.readouterr().out
+
+
+def test_where_no_study_resembles_it_settings_of_its_class_of_machines_are_tried(
+    simulated: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = [{"batch_size": 7}, {"batch_size": 7}, {"unknown_knob": 1}, {"batch_size": 10**6}]
+    monkeypatch.setattr("optimize.study.warm_start.settings_for", lambda machine: settings)
+    make_study([*simulated, "study.name=first", "search.warm_start=auto", "study.trials=1"], FasterWithFewer)
+    text = "starting from settings that were measured on such machines, for no study resembles it: 1 configurations"
+    assert text in capsys.readouterr().out
+    assert stored(tmp_path / "out", "first").trials[1].params["batch_size"] == 7
+    monkeypatch.setattr("optimize.study.warm_start.settings_for", lambda machine: [])
+    monkeypatch.setattr("optimize.study.warm_start.stored_studies", lambda url: [])
+    make_study([*simulated, "study.name=second", "search.warm_start=auto", "study.trials=0"], FasterWithFewer)
+    assert "no earlier study resembles this one" in capsys.readouterr().out
+
+
+def test_what_is_neither_auto_nor_a_list_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"must be auto or a list of studies, got 'old': search\.warm_start=\[old\]"):
+        configuration(["+study=chat", "search.warm_start=old"])
+
+
+def test_resemblance_counts_doublings_and_the_machine() -> None:
+    scale = {"model_bytes": 1e9, "prompt_characters": 400.0, "answer_tokens": 64.0}
+    here = StudyInfo(machine_class="a", scale=scale)
+    assert distance(here, here) == 0.0
+    assert distance(here, StudyInfo(machine_class="b", scale=scale)) == 3.0
+    other = StudyInfo(machine_class="a", scale={**scale, "model_bytes": 4e9, "answer_tokens": 32.0})
+    assert distance(here, other) == distance(other, here) == 3.0
+    assert distance(here, StudyInfo(machine_class="a")) == 3.0, "an older study states none of its sizes"
+    assert in_words(here, other) == "same machine, model 4×, prompts 1×, answers 0.5×"
+
+
+def test_measured_settings_are_those_of_a_class_and_their_pages_exist() -> None:
+    bf16, avx2 = ("AMD EPYC (family 26 model 2, AVX-512 BF16), 2 cores", "AMD EPYC (family 25 model 17, AVX2), 2 cores")
+    assert settings_for(avx2) == [{"quantization": "fp32"}]
+    assert {"quantization": "int8"} in settings_for(bf16)
+    assert settings_for(f"{bf16}, 24 GiB; NVIDIA H100") == settings_for("Neoverse-N1 (NEON), 4 cores") == []
+    assert all((ROOT / f"docs/results/{entry.source}.md").is_file() for entry in MEASURED)

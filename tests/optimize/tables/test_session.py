@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from objectives import Estimate, RequestRecord
 from optimize.config.compose import configuration
 from optimize.engine.base import TrialConfig
-from optimize.errors import FailureKind, OptimizeError
+from optimize.errors import ConfigError, FailureKind, OptimizeError
 from optimize.evaluation.answers import answers_key
 from optimize.ledger import Ledger, TrialRecord
 from optimize.outcome import Completed, Evaluation, Failed, Infeasible, Outcome, State
@@ -22,9 +22,10 @@ from optimize.plan import Plan, make_plan
 from optimize.tables.measurement import GridMeasurements, GridRun
 from optimize.tables.render import to_lines
 from optimize.tables.result import Result, result_of
-from optimize.tables.session import conclude, grids_of, study_of
+from optimize.tables.session import conclude, grids_of, run_table, study_of
 from optimize.tables.spec import SPECS, values_of
-from tests.conftest import Run
+from tests.conftest import VERBS, Run
+from tests.overrides import changed
 
 Outcomes = Callable[[TrialConfig, int], Outcome]
 """From a configuration and the number of earlier measurements to an outcome."""
@@ -207,5 +208,13 @@ def test_nothing_measured_is_no_table(words: list[str]) -> None:
         conclude(None, script.plan, [])
 
 
-def test_help_is_hydras(optimize: Run) -> None:
-    assert optimize(["--help"], verb="optimize.tables").returncode == 0
+def test_help_shows_a_study_and_names_every_command(optimize: Run) -> None:
+    done = optimize(["--help"])
+    assert done.returncode == 0 and "python -m optimize +study=chat" in done.stdout
+    assert [verb for verb in VERBS if f"  {verb.removeprefix('optimize.')}  " not in done.stdout] == ["optimize"]
+
+
+def test_a_value_is_refused_by_the_setting_that_holds_it(tmp_path: Path) -> None:
+    config = changed("tables.quantization=[fp16, int3]", f"output_dir={tmp_path}/out", f"cache_dir={tmp_path}/cache")
+    with pytest.raises(ConfigError, match=r"^tables\.quantization: unknown quantization 'int3'"):
+        run_table("quantization", config, "")

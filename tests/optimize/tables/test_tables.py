@@ -15,16 +15,17 @@ from objectives import Estimate
 from objectives.segments import Paired
 from objectives.throughput import RequestRate
 from optimize.config.measuring import Iterations, Load
-from optimize.config.schema import Tables
+from optimize.config.tables import Tables
 from optimize.errors import ConfigError
+from optimize.formatting import ratio_text
 from optimize.load.arrivals import ClosedLoop, Poisson, Ramp
 from optimize.load.fixed_length import by_iterations
-from optimize.report.importance import Share
 from optimize.tables.anova import explained, shares_of
-from optimize.tables.changes import change_text, ratio_text
+from optimize.tables.changes import change_text
 from optimize.tables.comparison import Grid, Quality, grid_of, whole
 from optimize.tables.folklore import FAILS, HOLDS, OPEN, folklore
 from optimize.tables.render import put_into
+from optimize.tables.shares import Share
 from optimize.tables.spec import SPECS, Claim, Gain, Part, values_of
 
 
@@ -54,15 +55,15 @@ def _grid(
 def test_only_rounds_that_every_row_has_are_compared() -> None:
     readings = _readings([[1, 2, 3], [4, 5, 6]])
     del readings[1][1]
-    found, few = whole(readings)
-    assert [r["qps"].value for r in found[0]] == [1, 3] and few == set()
+    result, few = whole(readings)
+    assert [r["qps"].value for r in result[0]] == [1, 3] and few == set()
 
 
 def test_a_row_of_one_round_is_left_out_and_not_the_others() -> None:
     readings = _readings([[1, 2, 3], [4, 5, 6]])
     readings[2] = {0: readings[0][0]}
-    found, few = whole(readings)
-    assert list(found) == [0, 1] and few == {2} and len(found[0]) == 3
+    result, few = whole(readings)
+    assert list(result) == [0, 1] and few == {2} and len(result[0]) == 3
 
 
 def test_changes_are_against_the_first_row_within_the_rounds() -> None:
@@ -98,8 +99,8 @@ def test_a_row_of_variable_memory_does_not_widen_the_others() -> None:
 
 
 def _verdict(table: Sequence[Sequence[float]]) -> str:
-    (said,) = folklore(_grid(table))
-    return said
+    (message,) = folklore(_grid(table))
+    return message
 
 
 def test_folklore_fails_only_where_the_interval_says_so() -> None:
@@ -109,8 +110,8 @@ def test_folklore_fails_only_where_the_interval_says_so() -> None:
 
 
 def test_each_row_gets_its_own_verdict() -> None:
-    said = _verdict([[1.0, 1.01, 0.99], [2.0, 2.02, 1.99], [0.5, 0.505, 0.495]])
-    assert FAILS + " for 4 (p99_latency_s 2.0" in said and HOLDS + " for 16 (p99_latency_s " in said
+    message = _verdict([[1.0, 1.01, 0.99], [2.0, 2.02, 1.99], [0.5, 0.505, 0.495]])
+    assert FAILS + " for 4 (p99_latency_s 2.0" in message and HOLDS + " for 16 (p99_latency_s " in message
 
 
 def test_a_claim_about_lower_precision_says_nothing_of_fp32() -> None:
@@ -148,8 +149,8 @@ def test_paired_tests_decide_on_quality(gap: float, p: float, verdict: str) -> N
         1: Quality({"bleu": _figure(60 + gap, "BLEU", 2)}, {0: {"bleu": _paired(gap, p)}}),
     }
     grid = _grid([[60.0, 60.0], [61.0, 61.0]], part, "bleu", quality)
-    (said,) = folklore(grid)
-    assert verdict in said and f"p = {p}" in said
+    (message,) = folklore(grid)
+    assert verdict in message and f"p = {p}" in message
     assert grid.rows[0].levels["bleu"].high == 62  # of other prompts, not of other rounds
 
 
@@ -173,8 +174,8 @@ def _interaction(more: float, noise: float, seed: int = 1) -> str:
     rng = random.Random(seed)
     true = [10.0, 40.0, 9.0, 36.0 * more]
     table = [[v * math.exp(rng.gauss(0, noise)) for _ in range(3)] for v in true]
-    (said,) = folklore(grid_of(part, points, _readings(table), {}, {}))
-    return said
+    (message,) = folklore(grid_of(part, points, _readings(table), {}, {}))
+    return message
 
 
 @pytest.mark.parametrize(("more", "verdict"), [(1.5, HOLDS), (0.7, FAILS)])
@@ -193,19 +194,19 @@ def _shares(levels: Sequence[float], noise: float = 0.02, seed: int = 2) -> dict
     points = part.points({"quantization": ["fp16", "int8"], "batch_size": [1, 8, 64]})
     rng, drift = random.Random(seed), [1.0, 0.5, 2.0]
     table = [[level * d * math.exp(rng.gauss(0, noise)) for d in drift] for level in levels]
-    found = shares_of(grid_of(part, points, _readings(table), {}, {}), {"qps": RequestRate()})
-    return {share.knobs: share for share in found}
+    result = shares_of(grid_of(part, points, _readings(table), {}, {}), {"qps": RequestRate()})
+    return {share.knobs: share for share in result}
 
 
 def test_one_knob_explains_all_of_the_variance() -> None:
-    found = _shares([1, 8, 64, 1, 8, 64])
-    assert found["batch_size",].value > 0.99 and found["batch_size",].evident
-    assert not found["quantization",].evident and not found["quantization", "batch_size"].evident
+    result = _shares([1, 8, 64, 1, 8, 64])
+    assert result["batch_size",].value > 0.99 and result["batch_size",].evident
+    assert not result["quantization",].evident and not result["quantization", "batch_size"].evident
 
 
 def test_an_interaction_is_evident() -> None:
-    found = _shares([1, 2, 4, 1, 2, 2])
-    pair = found["quantization", "batch_size"]
+    result = _shares([1, 2, 4, 1, 2, 2])
+    pair = result["quantization", "batch_size"]
     assert pair.evident and pair.low <= pair.value <= pair.high
     logs = np.log(np.array([[1, 2, 4], [1, 2, 2]]))
     alone = explained(logs)
@@ -230,7 +231,7 @@ def test_a_grid_with_a_gap_has_no_shares() -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (Estimate(1.12, 1.03, 1.21, 3, "x"), "+12 % (+3 to +21 %)"),
         (Estimate(0.527, 0.527, 0.527, 3, "x"), "−47.3 %"),
@@ -238,8 +239,8 @@ def test_a_grid_with_a_gap_has_no_shares() -> None:
         (Estimate(1.0, 1.0, 1.0, 3, "x"), "unchanged"),
     ],
 )
-def test_changes_in_words(change: Estimate, said: str) -> None:
-    assert ratio_text(change) == said
+def test_changes_in_words(change: Estimate, message: str) -> None:
+    assert ratio_text(change) == message
 
 
 def test_a_change_of_quality_has_its_test() -> None:

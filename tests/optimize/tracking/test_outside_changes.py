@@ -32,8 +32,8 @@ def client(out: Path) -> MlflowClient:
 
 
 def runs(out: Path, experiment: str = "optimize") -> list[Any]:
-    found = client(out).get_experiment_by_name(experiment)
-    return list(client(out).search_runs([found.experiment_id])) if found is not None else []
+    result = client(out).get_experiment_by_name(experiment)
+    return list(client(out).search_runs([result.experiment_id])) if result is not None else []
 
 
 def run_of(folder: Path) -> str:
@@ -58,9 +58,9 @@ def out(tmp_path: Path, empty_mlflow_db: Path) -> Path:
 
 
 def delete_experiment(out: Path) -> None:
-    found = client(out).get_experiment_by_name("optimize")
-    assert found is not None
-    client(out).delete_experiment(found.experiment_id)
+    result = client(out).get_experiment_by_name("optimize")
+    assert result is not None
+    client(out).delete_experiment(result.experiment_id)
 
 
 def delete_study_run(out: Path) -> None:
@@ -98,6 +98,7 @@ def test_deleted_while_a_trial_runs_its_end_is_mirrored_all_the_same(out: Path, 
     mirror = Mirror(tracking(out), ledger, INFO, say=lambda _: None)
     record = next(ledger.records())
     record.number, record.started_at, record.state = 3, 5000.0, State.RUNNING
+    record.params["env.NAME"] = None
     mirror.begin(record)
     delete(out)
     record.state = State.COMPLETED
@@ -105,6 +106,7 @@ def test_deleted_while_a_trial_runs_its_end_is_mirrored_all_the_same(out: Path, 
     mirror.close_parent({"score": 2.0}, "note", [], "FINISHED")
     by_id = {r.info.run_id: r for r in runs(out)}
     assert by_id[run_of_trial(out, 3)].info.status == "FINISHED"
+    assert by_id[run_of_trial(out, 3)].data.params["env.NAME"] == "unset"
     assert by_id[run_of(out / "studies/made-up")].data.metrics["score"] == 2.0
 
 

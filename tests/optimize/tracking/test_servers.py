@@ -61,9 +61,9 @@ def mlflow_runs(uri: str, study: str) -> tuple[list[Any], list[Any]]:
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("optimize")
     assert experiment is not None
-    found = client.search_runs([experiment.experiment_id], f"tags.study = '{study}'", max_results=1000)
-    children = [r for r in found if "mlflow.parentRunId" in r.data.tags]
-    return [r for r in found if r not in children], children
+    result = client.search_runs([experiment.experiment_id], f"tags.study = '{study}'", max_results=1000)
+    children = [r for r in result if "mlflow.parentRunId" in r.data.tags]
+    return [r for r in result if r not in children], children
 
 
 def of_role(trials: list[Any], role: str) -> list[Any]:
@@ -123,7 +123,7 @@ def test_two_drivers_share_the_work_and_repeat_none_of_it(
 ) -> None:
     """Behind a proxy, which none of their requests is for: all servers are on this machine."""
     options = [
-        *simulated, "tracking=server", "study.name=shared", "study.trials=6", "confirm.candidates=1",
+        *simulated, "tracking=server", "study.name=shared", "study.trials=4", "confirm.candidates=1",
         "confirm.rounds=2", "sampler=grid",  # both have the same list to go through
     ]  # fmt: skip
     with recording_proxy() as proxy:
@@ -136,7 +136,7 @@ def test_two_drivers_share_the_work_and_repeat_none_of_it(
     assert [driver.returncode for driver in drivers] == [0, 0], ended
     trials = stored(served[0], "shared")
     assert not [t for t in trials if not t.state.is_finished()]
-    assert len(of_role(trials, "baseline")) == 1 and len(of_role(trials, "search")) == 6
+    assert len(of_role(trials, "baseline")) == 1 and len(of_role(trials, "search")) == 4
     points = [t.params for t in of_role(trials, "search")]
     assert all(a != b for a, b in itertools.combinations(points, 2))
     cells = [(t.user_attrs["round"], t.user_attrs["confirms"]) for t in of_role(trials, "confirmation")]
@@ -183,7 +183,7 @@ def refused(done: Any, out: Path) -> str:
 
 @needs_postgres
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ((PASSWORD, "wrong-password"), "refuses the credentials"),
         (("/postgres", "/nowhere"), "no such database"),
@@ -191,21 +191,21 @@ def refused(done: Any, out: Path) -> str:
     ],
 )
 def test_a_database_that_refuses(
-    optimize: Run, simulated: list[str], database: str, tmp_path: Path, change: tuple[str, str], said: str
+    optimize: Run, simulated: list[str], database: str, tmp_path: Path, change: tuple[str, str], message: str
 ) -> None:
     url = database.replace(*change) if change[0] != "/postgres" else database.removesuffix(change[0]) + change[1]
-    assert said in refused(optimize([*simulated, f"tracking.storage='{url}'"]), tmp_path / "out")
+    assert message in refused(optimize([*simulated, f"tracking.storage='{url}'"]), tmp_path / "out")
 
 
 def test_a_database_server_that_does_not_run(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
     url = f"postgresql://optimize:{PASSWORD}@127.0.0.1:{free_port()}/postgres"
-    said = refused(optimize([*simulated, f"tracking.storage='{url}'"]), tmp_path / "out")
-    assert "optimize:***@127.0.0.1" in said and re.search("cannot be opened .*start the server", said)
+    message = refused(optimize([*simulated, f"tracking.storage='{url}'"]), tmp_path / "out")
+    assert "optimize:***@127.0.0.1" in message and re.search("cannot be opened .*start the server", message)
 
 
 def test_an_unknown_kind_of_database(optimize: Run, simulated: list[str], tmp_path: Path) -> None:
-    said = refused(optimize([*simulated, "tracking.storage='postgresql+nodriver://h/d'"]), tmp_path / "out")
-    assert "postgresql+nodriver" in said
+    message = refused(optimize([*simulated, "tracking.storage='postgresql+nodriver://h/d'"]), tmp_path / "out")
+    assert "postgresql+nodriver" in message
 
 
 @pytest.mark.parametrize("code", [401, 403])

@@ -6,6 +6,7 @@ import json
 import os
 import time
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -129,8 +130,22 @@ def test_a_killed_study_is_interrupted_and_a_failed_one_says_why(tmp_path: Path)
     (killed / status.FILE).write_text(json.dumps({**running, "ticks": 1}))
     states = {e.name: e.state for e in Studies(tmp_path).entries()}
     assert states == {"killed": "interrupted", "failed": "failed"}
-    assert "Its command goes on from here." in shown(tmp_path)
+    assert "The same command resumes it." in shown(tmp_path)
     assert "the baseline gave no measurement" in shown(tmp_path)
+
+
+def test_a_copied_study_keeps_the_date_of_its_last_trial_or_session(tmp_path: Path) -> None:
+    ended = datetime(2026, 3, 4, 15, 30).timestamp()
+    folder = add(tmp_path, "chat", {**trial(0, "baseline", qps=10.0), "ended_at": ended - 60})
+    (folder / "trials/0000/trial.json").touch()
+    confirming = {**trial(1, "confirmation", qps=10.0), "ended_at": ended - 70}
+    add(tmp_path, "confirmed", trial(0, "baseline", qps=10.0), confirming, {**confirming, "number": 2})
+    assert "demo · 1 trial, 2 confirming measurements · 2026-03-04 15:28" in shown(tmp_path)
+    assert "demo · 1 trial · 2026-03-04 15:29" in shown(tmp_path)
+    with status.recorded(folder):
+        session = json.loads((folder / status.FILE).read_text())
+    (folder / status.FILE).write_text(json.dumps({**session, "state": "finished", "updated_at": ended}))
+    assert "demo · 1 trial · 2026-03-04 15:30" in shown(tmp_path)
 
 
 def test_studies_come_first_and_what_is_none_is_listed_below(tmp_path: Path) -> None:

@@ -7,8 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+
 from optimize.config.measuring import WorkloadSource
 from optimize.workload.workload import Workload, load_workload
+
+ROWS: list[dict[str, Any]] = [
+    {"prompt": "the old man", "reference": "der alte Mann"},
+    {"prompt": "the dog", "reference": "der Hund"},
+    {"prompt": "the old red house sleeps", "reference": "das alte rote Haus schläft"},
+]
+CHAT = [{"role": "system", "content": "Translate."}, {"role": "user", "content": "the dog"}]
 
 
 def written(folder: Path, name: str, content: str | bytes) -> Path:
@@ -30,3 +41,13 @@ def load(path: object, max_tokens: int | None = 40, **settings: Any) -> Workload
 
 def pairs(workload: Workload) -> list[tuple[Any, str]]:
     return list(zip(workload.prompts, workload.references, strict=True))
+
+
+def word_model(folder: Path) -> str:
+    """A model whose tokens are the words of ROWS, ids in alphabetic order."""
+    words = {word for row in ROWS for key in ("prompt", "reference") for word in row[key].split()}
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(sorted(words))}, unk_token="der"))
+    tokenizer.pre_tokenizer = Whitespace()
+    (folder / "model").mkdir()
+    tokenizer.save(str(folder / "model" / "tokenizer.json"))
+    return str(folder / "model")

@@ -210,7 +210,7 @@ def test_a_study_on_recorded_requests_loses_those_that_do_not_fit_with_their_tim
     lengths = [20] * 39 + [300]
     recorded = Requests(np.arange(40.0), np.array(lengths), np.full(40, 6))
     result = fitted(config, context_of(DEMO), recorded)
-    assert result.kept is not None and result.kept.tolist() == list(range(39))
+    assert result.rows is not None and result.rows.tolist() == list(range(39))
     assert len(result.workload.prompts) == 39 and "row 39 (301 + 6 tokens)" in result.workload.notes[-1]
     with pytest.raises(ConfigError, match=r"40 of 40 rows .* the longest has 6759 tokens and 500 for its answer"):
         fitted(config, context_of(DEMO), Requests(np.arange(40.0), np.full(40, 6758), np.full(40, 500)))
@@ -224,14 +224,14 @@ def test_lengths_of_recorded_requests_are_cut_where_that_is_asked_for(
     lengths = (300, 6) if too_long == "cut" else (200, 300)
     recorded = Requests(np.arange(2.0), np.array([20, lengths[0]]), np.array([6, lengths[1]]))
     result = fitted(config, context_of(DEMO), recorded)
-    assert result.kept is None and result.workload.output_tokens == [6, answer]
+    assert result.rows is None and result.workload.output_tokens == [6, answer]
     assert token_counts([str(result.workload.prompts[1])], DEMO, tmp_path) == [prompt + 1]
 
 
 def test_recorded_answers_to_prompts_of_the_workload_are_judged_by_their_texts(tmp_path: Path) -> None:
     config = _config(tmp_path, _rows(39, LONG))
     result = fitted(config, context_of(DEMO), Requests(np.arange(40.0), None, np.full(40, 6)))
-    assert result.kept is not None and result.kept.tolist() == list(range(39))
+    assert result.rows is not None and result.rows.tolist() == list(range(39))
 
 
 def test_what_fits_for_certain_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

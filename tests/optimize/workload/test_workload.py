@@ -5,33 +5,19 @@ import socket
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
-from tokenizers.pre_tokenizers import Whitespace
 
 from optimize.cache.store import entries
 from optimize.config.measuring import WorkloadSource
 from optimize.errors import ConfigError
-from optimize.traces.requests import Requests
 from optimize.workload.workload import Workload, load_workload
-from tests.conftest import ROOT
-
-ROWS: list[dict[str, Any]] = [
-    {"prompt": "the old man", "reference": "der alte Mann"},
-    {"prompt": "the dog", "reference": "der Hund"},
-    {"prompt": "the old red house sleeps", "reference": "das alte rote Haus schläft"},
-]
-CHAT = [{"role": "system", "content": "Translate."}, {"role": "user", "content": "the dog"}]
+from tests.optimize.workload.files import CHAT, ROWS, jsonl, word_model, written
 
 
-def _jsonl(folder: Path, rows: list[dict[str, Any]], name: str = "work.jsonl") -> Path:
-    path = folder / name
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return path
+def _jsonl_in_utf8(folder: Path) -> Path:
+    return written(folder, "work.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS))
 
 
 def _csv(folder: Path) -> Path:
@@ -50,7 +36,7 @@ def _load(path: Path, folder: Path, max_tokens: int | None = 40, model: str = "n
     return load_workload(WorkloadSource("mine", str(path), max_tokens=max_tokens, **more), model, folder / "cache")
 
 
-@pytest.mark.parametrize("write", [lambda f: _jsonl(f, ROWS), _csv, _parquet])
+@pytest.mark.parametrize("write", [_jsonl_in_utf8, _csv, _parquet])
 def test_formats_give_the_same_workload(write: Any, tmp_path: Path) -> None:
     workload = _load(write(tmp_path), tmp_path)
     assert list(workload.prompts) == [row["prompt"] for row in ROWS]
@@ -59,30 +45,20 @@ def test_formats_give_the_same_workload(write: Any, tmp_path: Path) -> None:
 
 
 def test_prompts_may_be_chat_messages(tmp_path: Path) -> None:
-    workload = _load(_jsonl(tmp_path, [{"prompt": CHAT, "reference": "der Hund"}]), tmp_path)
+    workload = _load(jsonl(tmp_path, [{"prompt": CHAT, "reference": "der Hund"}]), tmp_path)
     assert list(workload.prompts) == [CHAT]
 
 
 def test_columns_may_have_other_names(tmp_path: Path) -> None:
-    path = _jsonl(tmp_path, [{"english": "the dog", "german": "der Hund", "id": 1}])
+    path = jsonl(tmp_path, [{"english": "the dog", "german": "der Hund", "id": 1}])
     workload = _load(path, tmp_path, prompt_column="english", reference_column="german")
     assert (list(workload.prompts), list(workload.references)) == (["the dog"], ["der Hund"])
 
 
 @pytest.mark.parametrize(("limit", "rows"), [(1, 1), (2, 2), (99, 3), (None, 3)])
 def test_limit_takes_the_first_rows(limit: int | None, rows: int, tmp_path: Path) -> None:
-    workload = _load(_jsonl(tmp_path, ROWS), tmp_path, limit=limit)
+    workload = _load(jsonl(tmp_path, ROWS), tmp_path, limit=limit)
     assert list(workload.prompts) == [row["prompt"] for row in ROWS[:rows]]
-
-
-def _model(folder: Path) -> str:
-    """A model whose tokens are the words of ROWS, ids in alphabetic order."""
-    words = {word for row in ROWS for key in ("prompt", "reference") for word in row[key].split()}
-    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(sorted(words))}, unk_token="der"))
-    tokenizer.pre_tokenizer = Whitespace()
-    (folder / "model").mkdir()
-    tokenizer.save(str(folder / "model" / "tokenizer.json"))
-    return str(folder / "model")
 
 
 def _lengths(kind: str, **more: int) -> dict[str, Any]:
@@ -91,109 +67,45 @@ def _lengths(kind: str, **more: int) -> dict[str, Any]:
 
 def test_prompts_are_cut_or_continued_to_their_length(tmp_path: Path) -> None:
     fixed = {"prompt_tokens": _lengths("Fixed", tokens=4), "output_tokens": _lengths("Fixed", tokens=9)}
-    workload = _load(_jsonl(tmp_path, ROWS), tmp_path, None, _model(tmp_path), **fixed)
+    workload = _load(jsonl(tmp_path, ROWS), tmp_path, None, word_model(tmp_path), **fixed)
     assert list(workload.prompts) == ["the old man the", "the dog the old", "the old red house"]
     assert workload.output_tokens == [9, 9, 9]
     assert (list(workload.references), workload.max_tokens, workload.in_order) == ([], 9, False)
 
 
 def test_lengths_are_drawn_by_the_seed(tmp_path: Path) -> None:
-    path, model = _jsonl(tmp_path, ROWS * 20), _model(tmp_path)
+    path, model = jsonl(tmp_path, ROWS * 20), word_model(tmp_path)
     source = WorkloadSource("mine", str(path), output_tokens=_lengths("Uniform", low=1, high=99))
     lengths = [load_workload(source, model, tmp_path / "cache", seed).output_tokens for seed in (0, 0, 1)]
     assert lengths[0] == lengths[1] != lengths[2]
     assert len({w.hash for w in (load_workload(source, model, tmp_path / "cache", s) for s in (0, 1))}) == 2
 
 
-def _recorded(prompts: list[int] | None, outputs: list[int], **more: Any) -> Requests:
-    times_s = np.arange(float(len(prompts or outputs or [])))
-    return Requests(times_s, None if prompts is None else np.array(prompts), np.array(outputs), **more)
-
-
-def _tokens(workload: Workload, model: str) -> list[list[int]]:
-    tokenizer = Tokenizer.from_file(f"{model}/tokenizer.json")
-    return [tokenizer.encode(str(prompt), add_special_tokens=False).ids for prompt in workload.prompts]
-
-
-def test_recorded_lengths_keep_their_order(tmp_path: Path) -> None:
-    source, model = WorkloadSource("mine", str(_jsonl(tmp_path, ROWS))), _model(tmp_path)
-    recorded = _recorded([2, 1, 4, 3], [30, 10, 20, 5])
-    workload = load_workload(source, model, tmp_path / "cache", recorded=recorded)
-    assert [len(ids) for ids in _tokens(workload, model)] == [2, 1, 4, 3]
-    assert workload.output_tokens == [30, 10, 20, 5]
-    assert (workload.max_tokens, workload.in_order) == (30, True)
-
-
-def test_requests_that_share_leading_blocks_share_their_text_and_no_others(tmp_path: Path) -> None:
-    model = str(ROOT / "demo/model")
-    source = WorkloadSource("mine", str(_jsonl(tmp_path, ROWS * 5)))
-    recorded = _recorded(
-        [40, 40, 37, 40], [5] * 4, blocks=[(1, 2, 3), (1, 2, 4), (1, 5, 6), (7, 2, 3)], block_tokens=16
-    )
-    workload = load_workload(source, model, tmp_path / "cache", recorded=recorded)
-    ids = _tokens(workload, model)
-    assert [len(tokens) for tokens in ids] == [40, 40, 37, 40]
-    shared = [_common(ids[0], other) for other in ids[1:]]
-    assert 30 <= shared[0] < 40 and 14 <= shared[1] < 30 and shared[2] < 8  # seams may fall one token beside
-
-
-def _common(one: list[int], other: list[int]) -> int:
-    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
-
-
-def test_many_requests_made_of_few_prompts_share_nothing(tmp_path: Path) -> None:
-    model = str(ROOT / "demo/model")
-    source = WorkloadSource("mine", str(ROOT / "demo/workloads/chat.jsonl"))
-    workload = load_workload(source, model, tmp_path / "cache", recorded=_recorded([60] * 200, [5] * 200))
-    ids = _tokens(workload, model)
-    assert {len(tokens) for tokens in ids} == {60}
-    assert len({tuple(tokens[:16]) for tokens in ids}) >= 195  # a block of an engine's prefix cache
-
-
-def test_chats_give_the_text_of_recorded_requests(tmp_path: Path) -> None:
-    source, model = WorkloadSource("mine", str(_jsonl(tmp_path, [{"prompt": CHAT}] * 2))), _model(tmp_path)
-    workload = load_workload(source, model, tmp_path / "cache", recorded=_recorded([3, 2], [5, 5]))
-    assert all(isinstance(prompt, str) for prompt in workload.prompts)
-
-
-def test_recorded_prompts_are_sent_as_they_are(tmp_path: Path) -> None:
-    source = WorkloadSource("mine", str(_jsonl(tmp_path, ROWS)))
-    texts: list[Any] = ["the cat", CHAT]
-    workload = load_workload(source, "no/model", tmp_path / "cache", recorded=_recorded(None, [3, 4], texts=texts))
-    assert (list(workload.prompts), workload.output_tokens, workload.in_order) == (texts, [3, 4], True)
-
-
-def test_recorded_answers_go_with_prompts_of_any_length(tmp_path: Path) -> None:
-    source = WorkloadSource("mine", str(_jsonl(tmp_path, ROWS)))
-    workload = load_workload(source, "no/model", tmp_path / "cache", recorded=_recorded(None, [1, 2, 3, 4]))
-    assert list(workload.prompts) == [ROWS[i]["prompt"] for i in (0, 1, 2, 0)]
-
-
 def test_prompts_alone_are_bounded_by_a_round_number_unless_their_lengths_are_set(tmp_path: Path) -> None:
-    path = _jsonl(tmp_path, [{"prompt": "the dog"}])
+    path = jsonl(tmp_path, [{"prompt": "the dog"}])
     for workload in (_load(path, tmp_path, None), _load(path, tmp_path, None, reference_column=None)):
         assert (list(workload.references), workload.max_tokens) == ([], 128)
     (note,) = _load(path, tmp_path, 5).notes
     assert "has no column 'reference'" in note and "at most 5 tokens" in note
     assert not _load(path, tmp_path, 5, reference_column=None).notes
     with pytest.raises(ConfigError, match=r"set workload\.max_tokens"):
-        _load(_jsonl(tmp_path, ROWS), tmp_path, None, _model(tmp_path), prompt_tokens=_lengths("Fixed"))
+        _load(jsonl(tmp_path, ROWS), tmp_path, None, word_model(tmp_path), prompt_tokens=_lengths("Fixed"))
 
 
 def test_chat_messages_cannot_be_cut(tmp_path: Path) -> None:
-    path = _jsonl(tmp_path, [{"prompt": CHAT, "reference": "der Hund"}])
+    path = jsonl(tmp_path, [{"prompt": CHAT, "reference": "der Hund"}])
     with pytest.raises(ConfigError, match="chat messages cannot be cut"):
-        _load(path, tmp_path, model=_model(tmp_path), prompt_tokens=_lengths("Fixed"))
+        _load(path, tmp_path, model=word_model(tmp_path), prompt_tokens=_lengths("Fixed"))
 
 
 def test_answers_are_bounded_by_the_longest_reference_and_a_quarter(tmp_path: Path) -> None:
     # "das alte rote Haus schläft" has 5 tokens; 5 x 1.25 = 6.25.
-    assert _load(_jsonl(tmp_path, ROWS), tmp_path, None, _model(tmp_path)).max_tokens == 7
+    assert _load(jsonl(tmp_path, ROWS), tmp_path, None, word_model(tmp_path)).max_tokens == 7
 
 
 def test_a_model_without_tokenizer_needs_a_bound(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"set workload\.max_tokens"):
-        _load(_jsonl(tmp_path, ROWS), tmp_path, None, str(tmp_path))
+        _load(jsonl(tmp_path, ROWS), tmp_path, None, str(tmp_path))
 
 
 def test_the_hash_depends_on_the_content_and_not_on_the_name() -> None:
@@ -253,7 +165,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_no_rows_left_by_the_limit(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="has no rows"):
-        _load(_jsonl(tmp_path, ROWS), tmp_path, limit=0)
+        _load(jsonl(tmp_path, ROWS), tmp_path, limit=0)
 
 
 def test_a_file_is_read_without_a_request_to_anybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,13 +181,13 @@ def test_a_file_is_read_without_a_request_to_anybody(tmp_path: Path, monkeypatch
     monkeypatch.setattr(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", True)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
-    for path in (_jsonl(tmp_path, ROWS), _csv(tmp_path), _parquet(tmp_path)):
+    for path in (jsonl(tmp_path, ROWS), _csv(tmp_path), _parquet(tmp_path)):
         assert len(_load(path, tmp_path).prompts) == 3
     assert contacted == []
 
 
 def test_counts_are_entries_of_the_cache_and_held(tmp_path: Path) -> None:
-    _load(_jsonl(tmp_path, ROWS), tmp_path, max_tokens=None, model=_model(tmp_path))
+    _load(jsonl(tmp_path, ROWS), tmp_path, max_tokens=None, model=word_model(tmp_path))
     listed = entries(tmp_path / "cache")
     assert [(entry.kind, entry.in_use) for entry in listed] == [("tokens", True)]
 

@@ -1,0 +1,1 @@
+"""Whether a candidate may take over from the engine that serves, from pairs of answers to the same requests. Pure."""

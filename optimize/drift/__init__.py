@@ -1,0 +1,1 @@
+"""Whether a served engine still sees what its study was measured under."""

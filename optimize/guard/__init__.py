@@ -1,0 +1,1 @@
+"""One row on two sides, in rounds: may this release go out?"""
