@@ -201,17 +201,26 @@ class Testbed:
                 raise OptimizeError(f"the engine answers no request of this workload: {text[:200]}")
 
     def capacity_per_s(self, endpoint: Endpoint) -> float:
-        """Answers per second under as many users as the engine runs sequences, at most 32, none of whom pauses."""
+        """Answers per second under as many users as the engine runs sequences, at most 32, none of whom pauses.
+
+        Measured for `capacity_s`, and beyond until there are as many answers as users: a slow engine has none before.
+        """
         flags = dict(self.target.config.engine.flags)
         users = min(_USERS_MAX, int(flags.get("max_num_seqs") or _USERS_MAX))
+        least_s = _CAPACITY_WARM_S + self.settings.capacity_s
+        limit_s = least_s + self.settings.request_timeout_s
         with self.clients.loading(endpoint, self.load_request()) as load:
             load.follow(ClosedLoop(users), 0.0)
-            end_s = _CAPACITY_WARM_S + self.settings.capacity_s
-            watch(load, lambda: load.clock() >= end_s, end_s)
-        answers = sum(r.error is None and _CAPACITY_WARM_S <= r.done_s < end_s for r in load.records)
+            watch(load, lambda: load.clock() >= least_s and _answers(load, load.clock()) >= users, limit_s)
+            end_s = load.clock()
+        answers = _answers(load, end_s)
         if not answers:
-            raise OptimizeError(f"no answer within {end_s:.0f} s of load: this configuration cannot be certified")
-        return answers / self.settings.capacity_s
+            raise OptimizeError(f"no answer within {limit_s:.0f} s of load: this configuration cannot be certified")
+        return answers / (end_s - _CAPACITY_WARM_S)
+
+
+def _answers(load: LoadRun, end_s: float) -> int:
+    return sum(record.error is None and _CAPACITY_WARM_S <= record.done_s < end_s for record in load.records)
 
 
 def watch(load: LoadRun, done: Callable[[], bool], limit_s: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -60,6 +61,13 @@ def test_an_error_is_one_line_and_an_exit_code(run: Run, error: BaseException, c
 
 def test_what_the_verb_returns_is_the_exit_code(run: Run) -> None:
     assert run(["+study=bulk"], lambda: run_verb(_verb())) == (0, "bulk\n", "")
+
+
+def test_warnings_of_this_project_are_seen_where_hydras_own_command_line_composes(run: Run) -> None:
+    """Its `disabled` silences every logger that was made before, and all warnings."""
+    logger = logging.getLogger("optimize.ticker")
+    assert run(["--run", "+study=smoke"], lambda: run_verb(_verb()))[0] == 0
+    assert logger.isEnabledFor(logging.WARNING) and not logger.disabled
 
 
 def test_an_invalid_configuration_never_reaches_the_verb(run: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,15 @@ def test_a_kill_is_detected_repaired_and_certified(testbed: testbeds.Testbed) ->
     assert result.figures["detection_s"] >= 0 and result.figures["down_s"] > 0
     assert "SIGKILL" in result.words["causes"] and result.words["how"] == "cold"
     assert judge([result], testbed.settings).certified
+
+
+def test_the_capacity_of_an_engine_slower_than_its_measurement_is_that_of_its_first_answers(
+    testbed: testbeds.Testbed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(testbeds, "_CAPACITY_WARM_S", 0.0)
+    testbed.settings = replace(testbed.settings, capacity_s=1e-6)
+    with testbed.engine(testbed.setup(), "slow") as engine:
+        assert testbed.capacity_per_s(engine.front.endpoint) > 0
 
 
 @pytest.mark.slow
