@@ -36,6 +36,8 @@ class Serve:
         beams_dynamic: Lower the limit while the KV cache is full or requests wait.
         kv_high: Share of the KV cache in use that halves the limit of beams.
         kv_low: Share below which it grows again.
+        answers_max: Answers that a request may ask for: the number of its prompts times n.
+        answers_together: Answers of all requests in flight that ask for several; beyond it they are refused with 503.
         client_timeout_s: Time limit of a client to send the head of a request, to send its body, and to take each piece
             of an answer; also how long an idle connection stays open.
         body_max_mib: Largest body of a request; a larger one is refused with 413.
@@ -65,6 +67,8 @@ class Serve:
     beams_dynamic: bool = True
     kv_high: float = bounded(0.9, above=0, most=1)
     kv_low: float = bounded(0.6, above=0, most=1)
+    answers_max: int = positive(256)
+    answers_together: int = positive(2048)
     client_timeout_s: float = positive(60.0)
     body_max_mib: int = positive(16)
     bodies_max_mib: int = positive(256)

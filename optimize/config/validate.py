@@ -138,6 +138,11 @@ def _check_serve(serve: Serve) -> None:
         raise ConfigError(
             f"serve.kv_low={serve.kv_low:g} is more than serve.kv_high={serve.kv_high:g}: lower the first"
         )
+    if serve.answers_max > serve.answers_together:
+        raise ConfigError(
+            f"serve.answers_max={serve.answers_max} is more than serve.answers_together={serve.answers_together}: "
+            "lower the first"
+        )
     _check_canary(serve.canary)
 
 

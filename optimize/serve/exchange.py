@@ -23,6 +23,7 @@ class Counts:
     broken_off: int = 0
     refused_beams: int = 0
     clamped_beams: int = 0
+    refused_answers: int = 0
     left: int = 0
     """Clients that disconnected before their answer was complete."""
 

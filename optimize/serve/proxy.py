@@ -16,6 +16,7 @@ from aiohttp import web
 
 from optimize.config.serve import Serve
 from optimize.engine.gate import names_loopback
+from optimize.serve.answer_limit import AnswerLimit
 from optimize.serve.beam_limit import BeamLimit
 from optimize.serve.exchange import Counts, Exchange
 from optimize.serve.forwarder import Forwarder
@@ -62,6 +63,7 @@ class Proxy:
         self.forwarder = Forwarder(supervisor, settings, self.counts)
         requests_max, connections_max = capacity(settings)
         self._intake = Intake(settings, requests_max)
+        self._answers = AnswerLimit(settings.answers_max, settings.answers_together, self.counts)
         self.connections = Connections(connections_max, settings.client_timeout_s)
         self._observed: Mapping[str, float] = {}
 
@@ -163,7 +165,7 @@ class Proxy:
         return hmac.compare_digest(authorization, f"Bearer {self._api_key}".encode())
 
     async def _generate(self, request: web.Request, path: str, raw: bytes) -> web.StreamResponse:
-        """Apply the limit of beams to a request, and forward what remains of it."""
+        """Apply the limits of beams and answers to a request, and forward what remains of it."""
         body = parse(raw)
         verdict = self.limit.judge(body.width, body.prompts)
         if not verdict.width:
@@ -175,7 +177,10 @@ class Proxy:
         if verdict.reason:
             self.counts.clamped_beams += 1
             exchange.headers["X-Beam-Limit"] = str(verdict.width)
-        with self._mirror.beside(exchange, body.fields):
+        with (
+            self._answers.place(body.samples * verdict.width, body.prompts),
+            self._mirror.beside(exchange, body.fields),
+        ):
             return await self._answer(exchange, verdict.beams)
 
     async def _answer(self, exchange: Exchange, beams: int) -> web.StreamResponse:

@@ -18,7 +18,7 @@ from optimize.serve.responses import Refused
 
 
 class _Decoding(BaseModel):
-    """Fields that determine the beams, declared as vLLM declares them for texts and chats."""
+    """Fields that determine beams and answers, declared as vLLM declares them for texts and chats."""
 
     n: int | None = 1
     use_beam_search: bool = False
@@ -32,12 +32,14 @@ class RequestBody:
         fields: Its members.
         encoded: Their JSON, in ASCII, so that no encoding has to be guessed.
         width: Beams of beam search that each prompt asks for; 1 where it decodes greedily or by sampling.
+        samples: Answers that each prompt asks for without beam search; 1 with it.
         prompts: Number of prompts.
     """
 
     fields: dict[str, Any]
     encoded: bytes
     width: int
+    samples: int
     prompts: int
 
     def clamped(self, width: int) -> bytes:
@@ -49,7 +51,8 @@ def parse(raw: bytes) -> RequestBody:
     """The body of a request.
 
     Raises:
-        Refused: it is no JSON object, or a field that determines the beams has no such value. vLLM answers 400, too.
+        Refused: it is no JSON object, or a field that determines beams and answers has no such value. vLLM answers
+            400, too.
     """
     try:
         fields = json.loads(raw)
@@ -65,9 +68,10 @@ def parse(raw: bytes) -> RequestBody:
 def _checked(fields: dict[str, Any]) -> RequestBody:
     decoding = _validated(fields)
     fields = {**fields, **decoding.model_dump(exclude_unset=True)}
-    width = decoding.n if decoding.use_beam_search and decoding.n is not None and decoding.n > 1 else 1
+    n = max(1, decoding.n or 1)
+    width, samples = (n, 1) if decoding.use_beam_search else (1, n)
     prompts = _prompts(fields.get("prompt")) + _prompts(fields.get("prompt_embeds"))
-    return RequestBody(fields, json.dumps(fields).encode("ascii"), width, max(1, prompts))
+    return RequestBody(fields, json.dumps(fields).encode("ascii"), width, samples, max(1, prompts))
 
 
 def _validated(fields: dict[str, Any]) -> _Decoding:

@@ -100,6 +100,7 @@ def test_bounds_reach_into_mappings_of_the_schemas_classes() -> None:
         ("tables.workers=[[4], 8]", "tables.workers must hold plain values, each once, got [4] in [[4], 8]"),
         ("repeats=0", "repeats must be at least 1, got 0"),
         ("serve.beams_over=clam", "serve.beams_over must be one of refuse, clamp, got 'clam'; did you mean 'clamp'?"),
+        ("serve.answers_together=8", "serve.answers_max=256 is more than serve.answers_together=8: lower the first"),
         ("serve.kv_low=0.95", "serve.kv_low=0.95 is more than serve.kv_high=0.9: lower the first"),
         (
             "serve.canary.share=0.5",

@@ -138,6 +138,36 @@ def test_what_is_no_beam_search_has_no_limit_of_beams(front: Fronted, decoding: 
     assert arrival.fields == {"prompt": ["a", "b"], **decoding}
 
 
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b'{"prompt": "a", "n": 100000}', "n"),
+        (b'{"prompt": "a", "n": "257"}', "n"),
+        (b'{"messages": [], "n": 257.0}', "n"),
+        (b'{"prompt": ["a", "b", "c"], "n": 100}', "n"),
+        (json.dumps({"prompt": ["a"] * 257}).encode(), "prompt"),
+        (json.dumps({"prompt": [[1]] * 257}).encode(), "prompt"),
+        (json.dumps({"prompt": ["a"] * 200, "prompt_embeds": ["b"] * 100}).encode(), "prompt"),
+        (json.dumps({"prompt": ["a"] * 257, "use_beam_search": True, "n": 1}).encode(), "prompt"),
+    ],
+)
+def test_answers_beyond_the_limit_are_refused_however_they_are_asked_for(
+    front: Fronted, body: bytes, param: str
+) -> None:
+    path = "/v1/chat/completions" if b"messages" in body else "/v1/completions"
+    code, answer = front.ask(f"POST {path}", body)
+    error = json.loads(answer)["error"]
+    assert code == 400 and error["param"] == param
+    assert "exceeds the 256 answers allowed in a request (serve.answers_max): request fewer" in error["message"]
+    assert front.engine.arrivals == []
+
+
+def test_as_many_answers_as_are_allowed_reach_the_engine(front: Fronted) -> None:
+    for fields in ({"prompt": "a", "n": 256}, {"prompt": ["a"] * 128, "n": 2}, {"prompt": list(range(5000))}):
+        assert front.ask("POST /v1/completions", json.dumps(fields).encode())[0] == 200
+    assert len(front.engine.arrivals) == 3
+
+
 def test_a_compressed_body_is_refused_as_vllm_refuses_it(front: Fronted) -> None:
     assert front.ask("POST /v1/completions", gzip.compress(BODY), "Content-Encoding: gzip")[0] == 400
     assert front.ask("POST /v1/completions", BODY, "Content-Encoding: gzip")[0] == 200

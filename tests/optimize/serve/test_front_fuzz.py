@@ -15,10 +15,11 @@ from optimize.serve.proxy import FORWARDED
 from tests.fuzz import tried
 from tests.optimize.serve.fronts import ENGINE_KEY, Arrival, Fronted, fronted, status
 
-BEAMS_MAX = 4
+BEAMS_MAX, ANSWERS_MAX = 4, 12
 SETTINGS = Serve(
-    beams_max=BEAMS_MAX, beams_together=BEAMS_MAX, beams_dynamic=False, client_timeout_s=0.05, body_max_mib=1
-)
+    beams_max=BEAMS_MAX, beams_together=BEAMS_MAX, beams_dynamic=False, answers_max=ANSWERS_MAX, client_timeout_s=0.05,
+    body_max_mib=1,
+)  # fmt: skip
 STATUSES = {0, 200, 400, 401, 403, 404, 405, 408, 413, 415, 417, 503}
 HEADERS = {
     "host", "accept", "x-request-id", "traceparent", "tracestate", "content-type", "accept-encoding", "authorization",
@@ -101,11 +102,16 @@ def check(front: Fronted, caplog: pytest.LogCaptureFixture, code: int) -> None:
         ) == arrival.method  # the front's own /metrics has both
         assert {name.lower() for name in arrival.headers} <= HEADERS
         assert arrival.headers["Authorization"] == f"Bearer {ENGINE_KEY}"
-        assert arrival.method == "GET" or beams(arrival) <= BEAMS_MAX
+        if arrival.method != "GET":
+            beams, answers = beams_and_answers(arrival)
+            assert beams <= BEAMS_MAX and answers <= ANSWERS_MAX
 
 
-def beams(arrival: Arrival) -> int:
-    """Beams that the engine would search with; its body must leave no doubt about them."""
+def beams_and_answers(arrival: Arrival) -> tuple[int, int]:
+    """Beams that the engine would search with, and answers that it would give; its body must leave no doubt about them.
+
+    Answers are those of beam search, too.
+    """
     assert arrival.body.isascii()
     repeated = [name for name, _ in json.loads(arrival.body, object_pairs_hook=list)]
     assert len(repeated) == len(set(repeated))
@@ -113,7 +119,8 @@ def beams(arrival: Arrival) -> int:
     prompts = len(prompt) if isinstance(prompt, list) and any(isinstance(item, str | list) for item in prompt) else 1
     n, searches = arrival.fields.get("n", 1), arrival.fields.get("use_beam_search", False)
     assert type(n) in (int, type(None)) and type(searches) is bool
-    return n * prompts if searches and n is not None and n > 1 else 1
+    answers = max(1, n or 1) * prompts
+    return answers if searches and n is not None and n > 1 else 1, answers
 
 
 @tried(150)
