@@ -13,6 +13,7 @@ from pathlib import Path
 import optuna
 from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from optimize.config.instantiate import build
@@ -95,6 +96,8 @@ def _existing(plan: Plan, storage: BaseStorage) -> optuna.Study:
     trials = storage.get_n_trials(storage.get_study_id_from_name(name))
     sampler = _sampler(plan, serves_many(storage), trials)
     study = _described(optuna.load_study(study_name=name, storage=storage, sampler=sampler))
+    if _is_empty(study) and study.directions == _directions(plan):
+        _describe(study, plan)
     check_trusted(study, plan.config)
     _check_fingerprint(plan, study)
     check_trials(study, with_info=False)
@@ -107,14 +110,28 @@ def _created(plan: Plan, storage: BaseStorage) -> optuna.Study:
     """A new study, or the one that another driver has created at the same moment."""
     study = optuna.create_study(
         study_name=plan.config.study.name, storage=storage, sampler=_sampler(plan, serves_many(storage), 0),
-        load_if_exists=True, directions=[o.direction.value for o in plan.objectives.values()],
+        load_if_exists=True, directions=_directions(plan),
     )  # fmt: skip
+    _describe(study, plan)
+    return study
+
+
+def _directions(plan: Plan) -> list[StudyDirection]:
+    return [StudyDirection[objective.direction.name] for objective in plan.objectives.values()]
+
+
+def _describe(study: optuna.Study, plan: Plan) -> None:
+    """Say whose the study is; the fingerprint comes last, so that a kill before it leaves an empty study."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(list(plan.objectives))  # what the dashboard shows
     study.set_user_attr(LOG_SCALE_ATTR, [o.log_scale for o in plan.objectives.values()])
     study.set_user_attr(_FINGERPRINT, plan.fingerprint())
-    return study
+
+
+def _is_empty(study: optuna.Study) -> bool:
+    """Whether a study has nothing but its objectives, as one whose command was killed while it created the study."""
+    return set(study.user_attrs) <= {LOG_SCALE_ATTR} and not study.get_trials(deepcopy=False)
 
 
 def _described(study: optuna.Study) -> optuna.Study:
@@ -172,8 +189,12 @@ def _check_fingerprint(plan: Plan, study: optuna.Study) -> None:
     old = study.user_attrs.get(_FINGERPRINT)
     if old is None:
         raise ConfigError(
-            f"study {study.study_name!r} in {redacted(plan.config.tracking.storage)} was not made by this project: "
-            "choose another study.name"
+            f"study {study.study_name!r} in {redacted(plan.config.tracking.storage)} "
+            + (
+                "has other objectives and no trials: choose another study.name, or start anew with study.fresh=true"
+                if _is_empty(study)
+                else "was not made by this project: choose another study.name"
+            )
         )
     changed = difference(redact_all(old), plan.fingerprint())
     if changed:

@@ -100,13 +100,18 @@ def add_study(
 def settle_half(storage: BaseStorage, name: str, in_place: bool) -> None:
     """Settle a study of an archive that a process which was killed has not added whole; its files come last.
 
+    One without files, attributes and trials was left by a process that had not come to its mark; nothing is in it.
+
     Args:
         storage: The storage.
         name: Name of the study; one that is whole, or of no archive, is left as it is.
         in_place: Whether its files are in place: then it is whole, and otherwise removed.
     """
     study = optuna.load_study(study_name=name, storage=storage) if has_study(storage, name) else None
-    if study is None or study.user_attrs.get(UNPACKED) != HALF:
+    if study is None:
+        return
+    is_empty = not in_place and not study.user_attrs and not study.get_trials(deepcopy=False)
+    if study.user_attrs.get(UNPACKED) != HALF and not is_empty:
         return
     if in_place:
         study.set_user_attr(UNPACKED, True)

@@ -249,6 +249,13 @@ def test_a_kill_leaves_nothing_that_is_trusted_or_that_the_same_command_does_not
     assert study().user_attrs[UNPACKED] is True and len(study().trials) == 3
 
 
+def test_a_study_that_a_kill_left_before_its_mark_is_replaced(files: Files, tmp_path: Path) -> None:
+    path, storage = _archive(tmp_path / "sound.zip", files), storage_at(f"sqlite:///{tmp_path}/optuna.db")
+    optuna.create_study(study_name="made-up", storage=storage)
+    _unpack(path)
+    assert len(study_at(f"sqlite:///{tmp_path}/optuna.db", "made-up").trials) == 3
+
+
 def test_a_folder_that_appears_meanwhile_is_left_alone(
     files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

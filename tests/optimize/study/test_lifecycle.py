@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.samplers import RandomSampler
+from optuna.study import StudyDirection
 
 from benchmarks.live_space import SATURATION
 from benchmarks.tabular import GRID, OVERRIDES
@@ -17,7 +21,9 @@ from optimize.errors import ConfigError
 from optimize.ledger import Ledger
 from optimize.plan import Plan, make_plan
 from optimize.search.live_engine import EngineReuseSampler
+from optimize.study.info import info_of
 from optimize.study.lifecycle import open_study, stored_studies
+from tests.conftest import ROOT
 from tests.storages import storage_at
 
 
@@ -71,6 +77,56 @@ def names_in(plan: Plan) -> list[str]:
 def fresh(plan: Plan) -> Plan:
     settings = dataclasses.replace(plan.config.study, fresh=True)
     return dataclasses.replace(plan, config=dataclasses.replace(plan.config, study=settings))
+
+
+def killed_while_created(plan: Plan, attributes: int) -> None:
+    """Run a command that is killed once it has created the study and written so many of its attributes."""
+    lines = (
+        "import os, signal",
+        "from optuna import Study",
+        "from pathlib import Path",
+        "from optimize.study.lifecycle import open_study",
+        "from tests.optimize.study.test_lifecycle import planned",
+        f"left = [{attributes}]",
+        "def counted(write):",
+        "    def writing(*arguments):",
+        "        left[0] -= 1",
+        "        os.kill(os.getpid(), signal.SIGKILL) if left[0] < 0 else write(*arguments)",
+        "    return writing",
+        "Study.set_user_attr, Study.set_metric_names = map(counted, (Study.set_user_attr, Study.set_metric_names))",
+        f"open_study(planned(Path({str(Path(plan.config.output_dir).parent)!r})))",
+    )
+    assert subprocess.run([sys.executable, "-c", "\n".join(lines)], cwd=ROOT).returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("attributes", [0, 2])
+def test_a_study_whose_command_was_killed_while_it_created_it_is_adopted(attributes: int, tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    killed_while_created(plan, attributes)
+    study = open_study(plan)
+    assert study.metric_names == list(plan.objectives)
+    assert study.user_attrs["fingerprint"] == plan.fingerprint() and info_of(study).scenario == plan.config.scenario
+    assert [stored.study_name for stored in stored_studies(plan.config.tracking.storage)] == [study.study_name]
+
+
+def test_an_empty_study_with_other_objectives_is_refused_with_the_remedy_which_works(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    name, storage = plan.config.study.name, storage_at(plan.config.tracking.storage)
+    optuna.create_study(study_name=name, storage=storage, directions=["minimize"] * 3)
+    with pytest.raises(ConfigError, match=r"has other objectives and no trials: .* start anew with study\.fresh=true"):
+        open_study(plan)
+    assert open_study(fresh(plan)).metric_names == list(plan.objectives)
+
+
+def test_a_study_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    plan = planned(tmp_path)
+    storage = storage_at(plan.config.tracking.storage)
+    directions = [StudyDirection[objective.direction.name] for objective in plan.objectives.values()]
+    study = optuna.create_study(study_name=plan.config.study.name, storage=storage, directions=directions)
+    study.set_user_attr("owner", "somebody else")
+    with pytest.raises(ConfigError, match="was not made by this project: choose another study.name"):
+        open_study(plan)
+    assert dict(storage.get_study_user_attrs(study._study_id)) == {"owner": "somebody else"}
 
 
 def test_a_study_that_starts_anew_keeps_the_files_of_the_old_one(tmp_path: Path) -> None:
