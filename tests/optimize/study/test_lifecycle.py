@@ -24,7 +24,7 @@ from optimize.search.live_engine import EngineReuseSampler
 from optimize.study.info import info_of
 from optimize.study.lifecycle import open_study, stored_studies
 from tests.conftest import ROOT
-from tests.storages import storage_at
+from tests.storages import storage_at, study_at
 
 
 class Recording(RandomSampler):
@@ -126,7 +126,7 @@ def test_a_study_of_another_program_is_left_alone(tmp_path: Path) -> None:
     study.set_user_attr("owner", "somebody else")
     with pytest.raises(ConfigError, match="was not made by this project: choose another study.name"):
         open_study(plan)
-    assert dict(storage.get_study_user_attrs(study._study_id)) == {"owner": "somebody else"}
+    assert study_at(plan.config.tracking.storage, study.study_name).user_attrs == {"owner": "somebody else"}
 
 
 def test_a_study_that_starts_anew_keeps_the_files_of_the_old_one(tmp_path: Path) -> None:
