@@ -19,6 +19,7 @@ from optimize.config import schema
 from optimize.config.command_help import asks_for_help, command_help
 from optimize.config.compose import composed, explain, from_hydra, to_typed
 from optimize.config.locations import split_config_dirs
+from optimize.config.repetition import refuse_repeated_additions
 from optimize.config.secrets import as_yaml
 from optimize.config.validate import validate
 from optimize.engine.proxies import with_direct_loopback
@@ -115,6 +116,7 @@ def _help(module: str) -> str:
 def _guarded(verb: Verb) -> int:
     words = sys.argv[1:]
     try:
+        refuse_repeated_additions(words)
         node = _answered(words) if _asks_hydra(words) else composed(words)
         if node is None:
             return 0

@@ -22,6 +22,7 @@ from optimize.config.locations import CONF, refuse_ambiguous, split_config_dirs,
 from optimize.config.overrides import explanation, in_grammar
 from optimize.config.parts import with_parts
 from optimize.config.renames import REMOVED, SETTINGS
+from optimize.config.repetition import refuse_repeated_choices
 from optimize.config.secrets import register_node, register_words
 from optimize.config.specialization import specialized
 from optimize.config.structured import with_texts
@@ -143,6 +144,7 @@ def _with_search_path(words: Sequence[str]) -> list[str]:
     folders = user_folders(config_dirs)
     refuse_ambiguous(others, folders)
     others = specialized(others, [CONF, *folders])
+    refuse_repeated_choices(others, [CONF, *folders])
     if not folders or any(word.startswith(_SEARCH_PATH) for word in others):
         return others
     sources = ",".join("'file://" + str(folder).replace("'", "\\'") + "'" for folder in folders)

@@ -14,6 +14,7 @@ from optimize.config.certify import Certify
 from optimize.config.deploy import Alerts, Levels
 from optimize.config.names import check_name
 from optimize.config.recipes import check_source
+from optimize.config.repetition import refuse_repetition
 from optimize.config.schema import AUTO, StudyConfig
 from optimize.config.serve import Serve
 from optimize.config.tables import Tables
@@ -51,13 +52,15 @@ def validate(config: StudyConfig) -> None:
 
 
 def _check_bounds(settings: Any, prefix: str) -> None:
-    """Compare all values below a class of the schema with the bounds of their fields."""
+    """Compare all values below a class of the schema with the bounds of their fields; lists hold each value once."""
     for field in dataclasses.fields(settings):
         key, value = f"{prefix}{field.name}", getattr(settings, field.name)
         for name, part in _parts(key, value):
             _check_bounds(part, f"{name}.")
         if bounds := bounds_of(field):
             bounds.check(key, value)
+        if isinstance(value, list):
+            refuse_repetition(key, value)
 
 
 def _parts(key: str, value: Any) -> Iterator[tuple[str, Any]]:
@@ -129,8 +132,8 @@ def _check_tables(tables: Tables) -> None:
         if len(values) < 2:
             raise ConfigError(f"tables.{knob}={values} leaves nothing to compare: give at least two values")
         for value in values:
-            if isinstance(value, list | dict) or values.count(value) > 1:
-                raise ConfigError(f"tables.{knob} must hold plain values, each once, got {value!r} in {values}")
+            if isinstance(value, list | dict):
+                raise ConfigError(f"tables.{knob} must hold plain values, got {value!r} in {values}")
 
 
 def _check_serve(serve: Serve) -> None:

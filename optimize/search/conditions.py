@@ -7,6 +7,7 @@ from typing import Any
 
 from optuna.distributions import BaseDistribution
 
+from optimize.config.repetition import refuse_repetition
 from optimize.errors import ConfigError, closest
 from optimize.search import domain
 
@@ -65,6 +66,7 @@ def check_conditions(conditions: Mapping[str, Any], distributions: Mapping[str, 
                 raise ConfigError(
                     f"{where}: whether {other!r} counts depends on {knob!r} itself: leave one of them out"
                 )
+            refuse_repetition(f"{where}.{other}", values)
             for value in values:
                 if not domain.contains(distributions[other], value):
                     raise ConfigError(f"{where}: {other} is never {value!r}: name values of its range or choices")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
 from optimize.config.instantiate import build
+from optimize.config.repetition import refuse_repetition
 from optimize.config.schema import Recipe
 from optimize.errors import ConfigError, closest
 from optimize.search import domain
@@ -36,9 +37,7 @@ def distribution_of(knob: str, node: object) -> BaseDistribution:
 def _check_choices(where: str, choices: object) -> None:
     if not isinstance(choices, Sequence) or isinstance(choices, str):
         raise ConfigError(f"{where} must be a list, got {choices!r}: write [{choices}]")
-    typed = [(type(choice), choice) for choice in choices]
-    if repeated := [choice for place, choice in enumerate(typed) if choice in typed[:place]]:
-        raise ConfigError(f"{where} holds {repeated[0][1]!r} twice: leave one out")
+    refuse_repetition(where, choices)
 
 
 def _full(node: object) -> object:

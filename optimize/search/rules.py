@@ -11,6 +11,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from optimize.config.repetition import refuse_repetition
 from optimize.errors import ConfigError, closest
 
 FORBID = "forbid"
@@ -155,6 +156,7 @@ def rules_of(node: Any, knobs: Iterable[str], left_out: Iterable[str]) -> tuple[
     texts = [node] if isinstance(node, str) else [] if node is None else node
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ConfigError(f"{_WHERE} must be a list of rules, e.g. ['batch_size > 64 and beam_size > 2'], got {node!r}")
+    refuse_repetition(_WHERE, texts)
     knobs = list(knobs)
     left_out = set(left_out).difference(knobs)
     rules = [Rule(text) for text in texts]

@@ -44,6 +44,7 @@ def test_a_changed_condition_is_another_space() -> None:
         ({"quantisation": ["fp16"]}, "'quantisation' is no knob"),
         ({"quantization": ["fp61"]}, "quantization is never 'fp61'"),
         ({"quantization": "fp16"}, "must map other knobs to lists"),
+        ({"quantization": ["fp16", "fp16"]}, r"block_size\.when\.quantization holds 'fp16' twice: leave one out"),
         ({"block_size": [16]}, "depends on 'block_size' itself"),
     ],
 )

@@ -80,6 +80,11 @@ def test_a_rule_that_says_nothing_sensible_is_refused(text: Any, message: str) -
         space_of({**NODES, "forbid": [text]})
 
 
+def test_a_rule_stands_once() -> None:
+    with pytest.raises(ConfigError, match=r"search_space\.forbid holds 'workers > 1' twice: leave one out"):
+        space_of({**NODES, "forbid": ["workers > 1", "beam_size > 2", "workers > 1"]})
+
+
 def test_a_rule_may_use_the_names_of_flags_and_what_the_model_fixes() -> None:
     space = space_of({**NODES, "forbid": ["max_num_seqs * beam_size > max_model_len"]})
     assert not space.allows({"batch_size": 200, "beam_size": 2})
