@@ -284,7 +284,17 @@ class Ledger:
         path = self.folder / "config.yaml"
         try:
             with reading(path, "the same command writes it anew"):
-                return words_of(path.read_text(encoding="utf-8")) if path.exists() else []
+                return words_of(self.config_yaml())
         except DamagedFile as error:
             self.damage[path] = str(error)
             return []
+
+    def config_yaml(self) -> str:
+        """The study's configuration as composed, with the words of its command; empty where it is unreadable."""
+        path = self.folder / "config.yaml"
+        try:
+            with reading(path, "the same command writes it anew"):
+                return path.read_text(encoding="utf-8") if path.exists() else ""
+        except DamagedFile as error:
+            self.damage[path] = str(error)
+            return ""

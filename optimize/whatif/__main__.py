@@ -9,7 +9,7 @@ from optimize.config.schema import StudyConfig
 def _whatif(config: StudyConfig, config_yaml: str) -> int:
     from optimize.whatif.session import ask
 
-    return complain_of(ask(config))
+    return complain_of(ask(config, config_yaml))
 
 
 def main() -> None:

@@ -20,6 +20,11 @@ _RATES = (Goodput, OutputTokenRate, RequestRate, *_COSTS)
 Figures = Mapping[str, Estimate]
 
 
+def is_computed(metric: Objective) -> bool:
+    """Whether a metric's figures are computed again from requests; others stay as they were measured."""
+    return isinstance(metric, (*_OF_REQUESTS, *_RATES))
+
+
 @dataclass
 class Figurer:
     """Computes figures again, those of each trial once.
@@ -60,7 +65,7 @@ class Figurer:
         estimates = {
             name: metric.estimate(window if isinstance(metric, _RATES) else part)
             for name, metric in self.metrics.items()
-            if isinstance(metric, (*_OF_REQUESTS, *_RATES))
+            if is_computed(metric)
         }
         return {name: self._priced(name, e) for name, e in estimates.items() if e is not None}
 

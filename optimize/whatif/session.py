@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 
 from objectives import Objective
+from objectives.throughput import Goodput
 from optimize.config.schema import StudyConfig
 from optimize.decision.constraints import make_limits, read_bounds
 from optimize.decision.terms import Terms
@@ -20,33 +21,43 @@ from optimize.study.confirmation import recommendation, terms_of
 from optimize.study.info import StudyInfo, info_of
 from optimize.study.rows import stored_study
 from optimize.whatif.answer import answer
-from optimize.whatif.figures import Figurer
+from optimize.whatif.figures import Figurer, is_computed
 from optimize.whatif.page import in_words
 from optimize.whatif.pool import Pool, pool_of
+from optimize.whatif.set_up import check_set_up
 
 
-def ask(config: StudyConfig) -> Sequence[str]:
+def ask(config: StudyConfig, config_yaml: str) -> Sequence[str]:
     """Answer the question that a configuration puts to its study, and write the answer to the study's folder.
+
+    Args:
+        config: The configuration.
+        config_yaml: The same as composed.
 
     Returns:
         What could not be read, and was left out.
 
     Raises:
-        ConfigError: there is no such study, or it has no figure that the question needs.
+        ConfigError: there is no such study, it has no figure that the question needs, or the question asks for another
+            set-up than the measured one.
     """
     study = stored_study(config)
     ledger, info = Ledger(study_folder(config.output_dir, config.study.name)), info_of(study)
     objectives, metrics = metrics_of(config)
     directions = {name: objective.direction for name, objective in objectives.items()}
     terms = Terms(directions, dict(config.scenario.weights), make_limits(read_bounds(config.constraints), metrics))
+    deciding = _deciding_metrics(metrics, terms)
+    kept = [name for name, metric in deciding.items() if not is_computed(metric)]
+    has_slo = any(isinstance(metric, Goodput) for metric in deciding.values())
+    other_set_up = check_set_up(config.study.name, ledger.config_yaml(), config_yaml, kept, has_slo)
     factor, basis = _hardware(config, info)
-    figurer = Figurer(ledger, _deciding_metrics(metrics, terms), config.whatif, factor)
+    figurer = Figurer(ledger, deciding, config.whatif, factor)
     pool = pool_of(study, terms, figurer, config.confirm.rounds)
     _check(pool, terms, config.study.name)
     assert pool is not None
     result = answer(pool, terms, config.whatif.sure)
     before = terms_of(study)
-    notes = [*basis, *_loosened(before, terms, ledger)]
+    notes = [*other_set_up, *basis, *_loosened(before, terms, ledger)]
     text = in_words(result, before, recommendation(study), repeated_words(ledger.overrides()))
     text += "".join(f"\n{note}\n" for note in notes)
     files = {"whatif.md": text, "whatif.json": json.dumps({**result.to_dict(), "notes": notes}, indent=1)}

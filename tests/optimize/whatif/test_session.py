@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from optimize.config import schema
+from optimize.config.compose import composed
+from optimize.config.secrets import as_yaml
 from tests.conftest import Run
 from tests.made import QUICK, copy_studies
 from tests.optimize.config.test_bad_input import refusal
@@ -47,3 +50,21 @@ def test_a_question_without_an_answer_is_refused(
 ) -> None:
     others = [word for word in words if not (word == "constraints=none" and "constraints=cost" in words_)]
     assert message in refusal(optimize([*others, *words_], verb="optimize.whatif"))
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("search_space.batch_size.high=64", "study 'chat' has measured rests on search_space.batch_size.high=256; "),
+        ("sampler=tpe", "sampler=tpe can change nothing here: what study 'chat' has measured rests on sampler=Random"),
+        ("study.trials=40", "rests on study.trials=2; leave it out, or run a study with it (python -m optimize)"),
+    ],
+)
+def test_what_was_not_measured_is_no_part_of_a_question(
+    optimize: Run, words: list[str], tmp_path: Path, word: str, message: str
+) -> None:
+    schema.register()
+    (tmp_path / "out/studies/chat/config.yaml").write_text(as_yaml(composed(words), words), encoding="utf-8")
+    others = [other for other in words if other.partition("=")[0] != word.partition("=")[0]]
+    assert message in refusal(optimize([*others, word], verb="optimize.whatif"))
+    assert optimize(words, verb="optimize.whatif").returncode == 0
