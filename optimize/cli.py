@@ -38,7 +38,7 @@ BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 Verb = Callable[[schema.StudyConfig, str], int]
 
 
-def run_verb(verb: Verb, module: str = "") -> None:
+def run_verb(verb: Verb, module: str = "", group: str = "study") -> None:
     """Compose the configuration from the command line, validate it, run the verb, and end the process.
 
     Exit codes: 0 success, 2 bad input (one line on standard error), 1 any other failure, 130 interrupted.
@@ -46,6 +46,7 @@ def run_verb(verb: Verb, module: str = "") -> None:
     Args:
         verb: Takes the valid configuration and its YAML; returns the exit code.
         module: The module of the command; empty for that of the verb.
+        group: The group that a word without a key is most likely a choice of.
     """
     if asks_for_help(sys.argv[1:]) and (text := _help(module or verb.__module__)):
         print(text)
@@ -56,7 +57,7 @@ def run_verb(verb: Verb, module: str = "") -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     _take_any_text()
     with forgetting(), redacted_streams():
-        code = _heard(_guarded(verb))
+        code = _heard(_guarded(verb, group))
     sys.exit(code)
 
 
@@ -113,7 +114,7 @@ def _help(module: str) -> str:
     return command_help(command.__spec__.name if command.__spec__ else module, command.__doc__ or "")
 
 
-def _guarded(verb: Verb) -> int:
+def _guarded(verb: Verb, group: str) -> int:
     words = sys.argv[1:]
     try:
         refuse_repeated_additions(words)
@@ -126,7 +127,7 @@ def _guarded(verb: Verb) -> int:
     except ConfigError as error:
         return _complain(str(error), BAD_INPUT)
     except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        return _complain(explain(error, words), BAD_INPUT)
+        return _complain(explain(error, words, group), BAD_INPUT)
     except OptimizeError as error:
         return _complain(str(error), FAILED)
     except BrokenPipeError:

@@ -19,7 +19,7 @@ from yaml import YAMLError
 
 from optimize.config import schema
 from optimize.config.locations import CONF, refuse_ambiguous, split_config_dirs, user_folders, with_installed_files
-from optimize.config.overrides import explanation, in_grammar
+from optimize.config.overrides import explanation, in_grammar, nearest
 from optimize.config.parts import with_parts
 from optimize.config.renames import REMOVED, SETTINGS
 from optimize.config.repetition import refuse_repeated_choices
@@ -182,18 +182,19 @@ def _refuse_unknown(node: DictConfig, prefix: str = "") -> None:
             _refuse_unknown(item, f"{prefix}{key!s}.")
 
 
-def explain(error: Exception, words: Sequence[str] = ()) -> str:
+def explain(error: Exception, words: Sequence[str] = (), group: str = "study") -> str:
     """One line for an error of Hydra, OmegaConf or YAML, naming the closest valid key or choice.
 
     Args:
         error: The error.
         words: The command line that led to it.
+        group: The group that a word without a key is most likely a choice of.
     """
     folders = [CONF, *user_folders(split_config_dirs(words)[0])]
     if isinstance(error, YAMLError):
         return f"a configuration file is not valid YAML: {error}"
     if isinstance(error, OverrideParseException):
-        return explanation(error, words, _choices("study", folders))
+        return explanation(error, words, group, _choices(group, folders))
     text = " ".join(str(part) for part in (error, error.__cause__) if part)
     for pattern, remedy in _REMEDIES:
         if match := re.search(pattern, text):
@@ -212,7 +213,7 @@ def explain(error: Exception, words: Sequence[str] = ()) -> str:
     unknown_choice = re.search(r"Could not (?:find|load) '([^'/]+)/([^']+)'", text)
     if unknown_choice:
         group, choice = unknown_choice.groups()
-        return f"{group} has no choice {choice!r}; {closest(choice, _choices(group, folders))}"
+        return f"{group} has no choice {choice!r}; {nearest(choice, _choices(group, folders))}"
     return text
 
 

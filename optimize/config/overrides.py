@@ -20,11 +20,15 @@ from hydra.errors import HydraException, OverrideParseException
 
 from optimize.config.grammar import override_value
 from optimize.config.schema import StudyConfig
+from optimize.errors import closest
 
 _WORD = re.compile(r"(\+{0,2}[A-Za-z_$][\w$./@-]*)=(.+)", re.DOTALL)
 _PLAIN = re.compile(r"[A-Za-z_/.][A-Za-z0-9_./-]*")
+_NAME = re.compile(r"[\w-]+")
 _KEY = re.compile(r"[\w./-][\w./ -]*")
 _RULES = "search_space.forbid"
+_FEW = 16
+"""Most choices that a line names beside the nearest one."""
 _OR_LISTS = ("workload.path",)
 """Keys of a text that may also be a list of texts, for which the schema has no type."""
 
@@ -109,21 +113,32 @@ def _is_text(key: str) -> bool:
     return kind is str
 
 
-def explanation(error: OverrideParseException, words: Sequence[str], studies: Collection[str] = ()) -> str:
+def nearest(name: str, choices: Collection[str]) -> str:
+    """A hint naming the choice nearest to a name, and all of them where they are few."""
+    hint, is_short = closest(name, choices), len(choices) <= _FEW
+    every = ", ".join(sorted(choices))
+    if hint.startswith("valid"):
+        return f"valid: {every}" if every and is_short else hint
+    return f"{hint} There are {every}" if is_short else hint
+
+
+def explanation(
+    error: OverrideParseException, words: Sequence[str], group: str = "study", choices: Collection[str] = ()
+) -> str:
     """One line for a word that Hydra's grammar refuses, with the form that works.
 
     Args:
         error: The refusal.
         words: The whole command line.
-        studies: Names of the studies that can be chosen.
+        group: The group that a word without a key is most likely a choice of.
+        choices: The choices of that group.
     """
     word = str(error.override)
     if opened := _cut_by_shell(words):
         return f"the shell has split {opened!r} at a space: put the whole word in single quotes, '{opened} ...'"
     key, equals, value = word.partition("=")
     if not equals:
-        example = f"+study={word}" if word in studies else "key=value, e.g. study.trials=40"
-        return f"{word!r} is no override: write {example}"
+        return f"{word!r} is no override: {_written(word, group, choices)}"
     if key[0:1] in ("'", '"') and value[-1:] == key[0]:
         return f"{word!r} holds quotes that are for the shell alone: write {word[1:-1]}"
     if key != key.strip():
@@ -133,6 +148,16 @@ def explanation(error: OverrideParseException, words: Sequence[str], studies: Co
     if not all(key.lstrip("+~").split(".")):
         return f"{word!r} has a dot without a name beside it: write key=value, e.g. study.trials=40"
     return f"{word!r} is not in Hydra's grammar: write {_remedy(key, value)}"
+
+
+def _written(word: str, group: str, choices: Collection[str]) -> str:
+    """How to write what a word without a key may stand for."""
+    chooses = "+study" if group == "study" else group
+    if word in choices:
+        return f"write {chooses}={word}"
+    if group == "study" or not _NAME.fullmatch(word):
+        return "write key=value, e.g. study.trials=40"
+    return f"write {chooses}=NAME, and {word!r} is no such name; {nearest(word, choices)}"
 
 
 def _cut_by_shell(words: Sequence[str]) -> str:

@@ -30,8 +30,9 @@ def _quantize(config: StudyConfig, config_yaml: str) -> int:
     check_files([recipe])
     if not is_made(recipe):
         source = recipe.checkpoint or "the model as it is"
+        others = ", ".join(sorted(name for name, other in config.recipes.items() if is_made(other)))
         raise ConfigError(
-            f"quantization={recipe.name} serves {source}: there is nothing to make; choose another recipe"
+            f"quantization={recipe.name} serves {source}: there is nothing to make; choose another recipe: {others}"
         )
     model = materialized(config.model, cache, print)
     if not (Path(model.path) / "config.json").is_file() and Path(model.path).exists():
@@ -100,7 +101,7 @@ def _calibrated(facts: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    run_verb(_quantize)
+    run_verb(_quantize, group="quantization")
 
 
 if __name__ == "__main__":
