@@ -261,6 +261,22 @@ def _choices(group: str, folders: Sequence[Path]) -> set[str]:
     return {path.stem for folder in folders for path in (folder / group).glob("*.yaml")}
 
 
+def default_study(config: schema.StudyConfig, words: Sequence[str]) -> str:
+    """A line on the study that runs because none was chosen, and how to choose one; empty where one was.
+
+    Args:
+        config: The configuration.
+        words: The command line that led to it.
+    """
+    if any(re.match(r"\+{1,2}study[@=]", word) for word in words):
+        return ""
+    names = ", ".join(sorted(_choices("study", [CONF, *user_folders(split_config_dirs(words)[0])])))
+    return (
+        f"no +study=NAME is given: this is study {config.study.name!r}, {config.study.trials} trials and the baseline; "
+        f"+study=NAME chooses one of {names}, and --help says more"
+    )
+
+
 def configuration(overrides: Sequence[str]) -> schema.StudyConfig:
     """The valid configuration that `python -m optimize` would have with these overrides.
 

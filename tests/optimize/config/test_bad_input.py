@@ -75,6 +75,14 @@ def test_a_command_refuses(optimize: Run, tmp_path: Path, verb: str, words: list
     assert message in refusal(optimize([*words, f"output_dir={tmp_path}/out", f"cache_dir={tmp_path}/cache"], verb))
 
 
+def test_the_first_line_of_a_command_without_a_study_says_which_one_runs(optimize: Run, tmp_path: Path) -> None:
+    words = ["executor.gpus_per_engine=64", f"output_dir={tmp_path}/out", f"cache_dir={tmp_path}/cache"]
+    done = optimize(words)
+    assert "this machine shows" in refusal(done)
+    assert done.stdout.startswith("no +study=NAME is given: this is study 'chat', 24 trials and the baseline; ")
+    assert "no +study" not in optimize(["+study=chat", *words]).stdout
+
+
 def test_a_process_of_its_own_refuses_in_time(optimize_process: Run, tmp_path: Path) -> None:
     """Not a benchmark: between a check of the text and a start of vLLM lie half a minute."""
     typo = ["+study=chat", f"output_dir={tmp_path}/out", f"cache_dir={tmp_path}/cache", "+engine.flags.max_num_seq=1"]

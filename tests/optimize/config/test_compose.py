@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from optimize.config.compose import configuration, explain
+from optimize.config.compose import configuration, default_study, explain
 from optimize.errors import ConfigError
 
 
@@ -39,3 +41,15 @@ def test_a_mistake_is_answered(word: str, answer: str) -> None:
 def test_overrides_are_typed() -> None:
     config = configuration(["+study=chat", "study.minutes=3", "load.precision={qps: 0.1}"])
     assert (config.study.minutes, config.load.precision) == (3.0, {"qps": 0.1, "p99_latency_s": 0.15})
+
+
+def test_the_study_that_runs_because_none_was_chosen_is_named_with_the_others(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study/mine.yaml").write_text("# @package _global_\n")
+    words = [f"--config-dir={tmp_path}", "study.trials=8"]
+    line = default_study(configuration(words), words)
+    assert line == (
+        "no +study=NAME is given: this is study 'chat', 8 trials and the baseline; +study=NAME chooses one of abtest, "
+        "bulk, capacity, chat, mine, smoke, and --help says more"
+    )
+    assert default_study(configuration(["+study=bulk"]), ["study.trials=8", "+study=bulk"]) == ""
