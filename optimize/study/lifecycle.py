@@ -26,6 +26,7 @@ from optimize.plan import Plan
 from optimize.redaction import redact_all, redacted
 from optimize.search.gp_sampler import LOG_SCALE_ATTR
 from optimize.search.live_engine import EngineReuseSampler, engine_aware
+from optimize.search.optuna_compat import storage_of, study_id
 from optimize.search.permitted_sampler import PermittedSampler
 from optimize.study.fingerprint import difference
 from optimize.study.info import ATTRIBUTE, info_of, is_readable, make_info, store_info
@@ -153,11 +154,24 @@ def _set_aside(plan: Plan, storage: BaseStorage) -> None:
     _check_movable(plan)
     archive = _kept_name(name)
     if stored:
-        optuna.copy_study(from_study_name=name, from_storage=storage, to_storage=storage, to_study_name=archive)
-        optuna.load_study(study_name=archive, storage=storage).set_user_attr(_ARCHIVED, True)
+        _copy(optuna.load_study(study_name=name, storage=storage), archive)
     _move_files(plan.folder, plan.folder.with_name(archive))
     if stored:
         optuna.delete_study(study_name=name, storage=storage)
+
+
+def _copy(study: optuna.Study, name: str) -> None:
+    """Copy a study within its storage. The mark comes first, so that half a copy, after a kill, is no study of the
+    matrix.
+    """
+    storage = storage_of(study)
+    copy = optuna.create_study(study_name=name, storage=storage, directions=study.directions)
+    copy.set_user_attr(_ARCHIVED, True)
+    for key, value in storage.get_study_system_attrs(study_id(study)).items():
+        storage.set_study_system_attr(study_id(copy), key, value)
+    for key, value in study.user_attrs.items():
+        copy.set_user_attr(key, value)
+    copy.add_trials(study.get_trials(deepcopy=False))
 
 
 def _kept_name(name: str) -> str:

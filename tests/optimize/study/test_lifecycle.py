@@ -13,6 +13,7 @@ import optuna
 import pytest
 from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
+from optuna.trial import TrialState
 
 from benchmarks.live_space import SATURATION
 from benchmarks.tabular import GRID, OVERRIDES
@@ -158,6 +159,28 @@ def test_setting_a_study_aside_can_be_repeated_after_a_kill(tmp_path: Path, monk
     monkeypatch.setattr("optimize.study.lifecycle._kept_name", lambda name: f"{name}-until-later")
     open_study(fresh(plan))
     assert not Ledger(plan.folder).has_trials()
+
+
+def test_a_kill_while_a_study_is_set_aside_leaves_no_second_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = with_files(planned(tmp_path))
+    open_study(plan).add_trial(optuna.trial.create_trial(state=TrialState.FAIL))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(optuna.Study, "add_trials", killed)
+        open_study(fresh(plan))
+    name, storage = plan.config.study.name, plan.config.tracking.storage
+    assert len(optuna.get_all_study_names(storage_at(storage))) == 2
+    assert [study.study_name for study in stored_studies(storage)] == [name]
+    monkeypatch.setattr("optimize.study.lifecycle._kept_name", lambda name: f"{name}-until-later")
+    open_study(fresh(plan))
+    kept = study_at(storage, f"{name}-until-later")
+    assert kept.metric_names == list(plan.objectives) and len(kept.trials) == 1
+    assert kept.user_attrs["fingerprint"] == plan.fingerprint() and kept.user_attrs["archived"] is True
 
 
 def test_the_move_itself_refuses_a_folder_that_is_not_the_studys(tmp_path: Path) -> None:
