@@ -163,10 +163,11 @@ def objectives(results: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def write_page(results: Sequence[dict[str, Any]], command: str) -> None:
+def write_page(results: Sequence[dict[str, Any]]) -> None:
+    commands = list(dict.fromkeys(result["command"] for result in results))
     text = "\n\n".join(
         [
-            "# The guard on live engines", provenance(command),
+            "# The guard on live engines", provenance("; ".join(commands)),
             "Each guard is the whole command on the demo's model (FP16, 4 users), with margins of 5 % on "
             "all objectives unless its words say otherwise. A slowed engine stands still for a fifth of the time.",
             table(results), objectives(results),
@@ -187,17 +188,20 @@ def main() -> None:
     require_quiet()
     asked.folder.mkdir(parents=True, exist_ok=True)
     path = asked.folder / "results.jsonl"
+    shown = [word for word in overrides if not word.startswith(("output_dir=", "cache_dir="))]
+    options = [asked.scenario, "--guards", str(asked.guards), "--minutes", f"{asked.minutes:g}", *shown]
+    if asked.python:
+        options += ["--python", "OTHER"]
+    command = shlex.join(["python", "-m", "benchmarks.guard_live", *options])
     words = [*ROW, *words_of(asked.scenario, asked), f"guard.minutes={asked.minutes:g}", *overrides]
     with braked() if asked.scenario == "slow" else nullcontext():
         for number in range(asked.guards):
-            result = {"scenario": asked.scenario, **guard(words, asked.folder)}
+            result = {"scenario": asked.scenario, "command": command, **guard(words, asked.folder)}
             with path.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(result) + "\n")
             print(f"{number + 1}: {result['verdict']}, {result['rounds']} rounds", flush=True)
     results = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    shown = [word for word in overrides if not word.startswith(("output_dir=", "cache_dir="))]
-    options = ["--guards", str(asked.guards), "--minutes", f"{asked.minutes:g}", *shown]
-    write_page(results, shlex.join(["python", "-m", "benchmarks.guard_live", "SCENARIO", *options]))
+    write_page(results)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.live
 ACCURACY = Accuracy(limit=20)
 
 
+@pytest.mark.slow
 def test_accuracy_through_the_engine_equals_that_of_transformers(plain_engine: VllmEngine) -> None:
     endpoint = plain_engine.endpoint
     dtype = str(plain_engine.effective(["dtype"])["dtype"]).removeprefix("torch.")

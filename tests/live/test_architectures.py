@@ -16,6 +16,7 @@ from optimize.config.schema import Model, RandomWeights, StudyConfig
 from optimize.engine.base import EngineConfig, RequestConfig
 from optimize.engine.vllm import VllmLauncher
 from optimize.errors import EngineFailure, FailureKind
+from optimize.hardware import machine
 from optimize.load.arrivals import ClosedLoop
 from optimize.load.client_pool import ClientPool
 from optimize.load.generator import Traffic, run_load
@@ -29,8 +30,8 @@ from tests.shapes import SHAPES
 
 pytestmark = pytest.mark.live
 FLAGS = {"enforce_eager": True, "kv_cache_memory_bytes": 1 << 25, "max_model_len": 256, "max_num_seqs": 4}
-QUANTIZED = {"qwen3": "int4", "gemma3": "int8", "opt": "int8", "qwen3_moe": "int4"}
-"""Architecture -> the recipe of its quantized checkpoint."""
+QUANTIZED = {"qwen3": "int8" if "AVX2" in machine() else "int4", "gemma3": "int8", "opt": "int8", "qwen3_moe": "int4"}
+"""Architecture -> the recipe of its quantized checkpoint; vLLM's library for AVX2 has no kernel for four bits."""
 EXPERTS, NO_KERNEL = "qwen3_moe", "No WNA16 MoE backend supports"
 """The mixture of experts, and why vLLM's CPU build refuses it in four bits on a processor without AMX."""
 LOAD = Load(

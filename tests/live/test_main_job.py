@@ -37,6 +37,7 @@ def test_smoke_ends_with_a_measured_recommendation(real_smoke: RealStudy) -> Non
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.slow
 def test_a_flag_knob_and_a_custom_workload_need_no_code(
     optimize: Run, live_engines: LiveEngines, empty_mlflow_db: Path, tmp_path: Path
 ) -> None:

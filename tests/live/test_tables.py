@@ -16,6 +16,7 @@ pytestmark = pytest.mark.live
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.slow
 def test_a_table_of_batch_sizes_with_perplexity(
     optimize: Run, live_engines: LiveEngines, empty_mlflow_db: Path, tmp_path: Path
 ) -> None:

@@ -114,6 +114,7 @@ def planted(
     return Planted(optimize, words, tmp_path, VARIABLES | LITERALS)
 
 
+@pytest.mark.slow
 def test_a_study_and_what_follows_it_leave_no_trace_and_use_the_values(
     planted: Planted, monkeypatch: pytest.MonkeyPatch
 ) -> None:

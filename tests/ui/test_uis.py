@@ -246,6 +246,7 @@ def dashboard_of(out: Path) -> Iterator[str]:
         process.wait(timeout=60)
 
 
+@pytest.mark.slow
 def test_the_dashboard_follows_a_study_that_goes_on(browser: Browser, tmp_path: Path, empty_mlflow_db: Path) -> None:
     """In a folder of its own: other tests count the studies of theirs."""
     shutil.copy(empty_mlflow_db, tmp_path / "mlflow.db")

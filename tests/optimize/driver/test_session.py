@@ -166,6 +166,7 @@ def read_until(process: subprocess.Popen[str], pattern: str) -> str:
     raise AssertionError(f"never printed {pattern!r}: {process.stderr and process.stderr.read()}")
 
 
+@pytest.mark.slow
 def test_an_interrupt_and_a_kill_lose_at_most_the_running_trials_and_the_same_command_goes_on(
     optimize: Run, simulated: list[str], tmp_path: Path
 ) -> None:

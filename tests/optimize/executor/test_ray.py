@@ -178,6 +178,7 @@ def test_a_cluster_that_is_not_there(optimize: Run, simulated: list[str], tmp_pa
     assert f"executor.address={address}: no Ray cluster answers there" in message
 
 
+@pytest.mark.slow
 def test_a_cluster_without_room(simulated: list[str], tmp_path: Path, nodes: Nodes) -> None:
     message = refused([*simulated, *on(nodes), "executor.gpus_per_engine=1"], tmp_path / "out")
     assert "no node with room for one worker (CPU 1, GPU 1)" in message

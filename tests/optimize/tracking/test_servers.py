@@ -99,6 +99,7 @@ def test_the_same_study_runs_and_resumes_on_servers(
 
 
 @needs_postgres
+@pytest.mark.slow
 def test_a_second_driver_on_another_machine_goes_on_where_the_first_stopped(
     words: list[str], served: tuple[str, str], tmp_path: Path
 ) -> None:
