@@ -45,43 +45,63 @@ TITLES = {
 
 
 class Brake(threading.Thread):
-    """Stops the marked engines for a share of each cycle, so that they lose that share of their speed."""
+    """Stops the marked engines for a share of each cycle, so that they lose that share of their speed.
+
+    Attributes:
+        stops: How often an engine was stopped.
+    """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.ended = threading.Event()
+        self.stops = 0
 
     def run(self) -> None:
         pids: list[int] = []
         looked = 0.0
         while not self.ended.is_set():
             if time.monotonic() - looked > _LOOK_S:
-                pids, looked = _marked(), time.monotonic()
-            _signal(pids, signal.SIGSTOP)
+                pids, looked = marked(), time.monotonic()
+            self.stops += _signal(pids, signal.SIGSTOP)
             time.sleep(SLOWED * _CYCLE_S)
             _signal(pids, signal.SIGCONT)
             time.sleep((1 - SLOWED) * _CYCLE_S)
 
 
-def _marked() -> list[int]:
-    """The processes of vLLM that compute, of engines whose environment holds the mark."""
+def marked() -> list[int]:
+    """The processes of vLLM that compute, of engines whose program was started with the mark.
+
+    A process that is renamed, as vLLM's are, has no environment to read any more, and a forked one has that of its
+    parent's start: engines start cold here, and their program is asked.
+    """
     pids = []
     for process in psutil.process_iter(["cmdline"]):
-        if "VLLM::" in " ".join(process.info["cmdline"] or []):
-            with suppress(psutil.Error):
-                pids += [process.pid] if MARK in process.environ() else []
+        with suppress(psutil.Error):
+            if "VLLM::" in " ".join(process.info["cmdline"] or []) and any(map(_has_mark, process.parents())):
+                pids.append(process.pid)
     return pids
 
 
-def _signal(pids: Sequence[int], number: signal.Signals) -> None:
+def _has_mark(process: psutil.Process) -> bool:
+    try:
+        return MARK in process.environ()
+    except psutil.Error:
+        return False
+
+
+def _signal(pids: Sequence[int], number: signal.Signals) -> int:
+    """Signal them; returns how many live."""
+    living = 0
     for pid in pids:
         with suppress(ProcessLookupError):
             os.kill(pid, number)
+            living += 1
+    return living
 
 
 @contextmanager
 def braked() -> Iterator[None]:
-    """Marked engines are slowed down within."""
+    """Marked engines are slowed down within; at the end there must have been some."""
     brake = Brake()
     brake.start()
     try:
@@ -89,6 +109,7 @@ def braked() -> Iterator[None]:
     finally:
         brake.ended.set()
         brake.join()
+    assert brake.stops, "no engine was slowed down"
 
 
 def broken_checkpoint(folder: Path) -> Path:
@@ -110,7 +131,7 @@ def words_of(scenario: str, asked: argparse.Namespace) -> list[str]:
             raise SystemExit("release needs --python: the interpreter of an environment with another vLLM")
         return [f"guard.python={asked.python}"]
     if scenario == "slow":
-        return [f"+guard.env.{MARK}=1"]
+        return ["engine.start=cold", f"+guard.env.{MARK}=1"]
     return [f"guard.model={broken_checkpoint(asked.folder)}"] if scenario == "broken" else []
 
 

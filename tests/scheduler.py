@@ -13,8 +13,10 @@ OWN_SERVERS = ("tests/live/test_bundle.py", "tests/live/test_serve.py")
 _STUDIES = {"simulated", "quick", "optimize", "optimize_process", "made_studies", "browser"}
 """Fixtures of tests that run studies, commands or a browser, which takes seconds."""
 _SLOW_S, _STUDY_S = 30, 2
+_MADE = {"made_studies"}
+"""Fixture of all workers that one of them makes, and the others wait for."""
 _PLACES = (
-    {"made_studies"},  # one worker makes them while the others go on
+    _MADE,
     {"plain_engine"},  # one engine for all of these
     {"plain_answers"},
     set[str](),
@@ -41,19 +43,30 @@ def scope_of(nodeid: str) -> str:
 def in_order(items: Sequence[pytest.Item]) -> list[pytest.Item]:
     """Tests by scopes, the longest first: short ones fill up what is left to each worker in the end.
 
-    Within a scope they come by `_PLACES`.
+    Within a scope they come by `_PLACES`. Those that need `_MADE` come first in one of the scopes that begin first, and
+    last in all others, whose workers would have nothing to do until the first has made it.
     """
     scopes: dict[str, list[pytest.Item]] = {}
     for item in items:
         scopes.setdefault(scope_of(item.nodeid), []).append(item)
     longest_first = sorted(scopes, key=lambda scope: (scope != LIVE, -_seconds(scopes[scope])))
-    return [item for scope in longest_first for item in sorted(scopes[scope], key=_place)]
+    maker = next((scope for scope in longest_first if any(map(_needs_made, scopes[scope]))), None)
+    return [item for scope in longest_first for item in _arranged(scopes[scope], scope == maker)]
+
+
+def _arranged(items: Sequence[pytest.Item], makes: bool) -> list[pytest.Item]:
+    """The tests of a scope, which makes the studies that all share or waits for them."""
+    return sorted(items, key=lambda item: (_needs_made(item) and not makes, _place(item)))
 
 
 def _seconds(items: Sequence[pytest.Item]) -> int:
     """About how long the tests of a scope take, by their marks and fixtures."""
     has_slow = any(mark.name in ("live", "slow") for item in items for mark in item.iter_markers())
     return _SLOW_S * has_slow + _STUDY_S * sum(bool(_STUDIES & _fixtures(item)) for item in items)
+
+
+def _needs_made(item: pytest.Item) -> bool:
+    return bool(_MADE & _fixtures(item))
 
 
 def _place(item: pytest.Item) -> int:

@@ -56,6 +56,13 @@ def test_live_tests_come_first_then_the_longest_files(step: int) -> None:
     assert in_order(items) == order  # type: ignore[arg-type, comparison-overlap]
 
 
+def test_one_worker_makes_the_studies_that_all_share_while_the_others_go_on() -> None:
+    longer = [replace(STUDY, nodeid=f"tests/test_f.py::test_{number}") for number in range(20)]
+    first = Item("tests/test_f.py::test_made", ["made_studies"])
+    order = [first, *longer, STUDY, MADE, PURE]
+    assert in_order([PURE, STUDY, MADE, *longer, first]) == order  # type: ignore[arg-type, comparison-overlap]
+
+
 @pytest.mark.parametrize("step", [1, -1])
 def test_those_that_need_the_plain_engine_come_before_any_other_engine_starts(step: int) -> None:
     items = [COLD, LIVE_2, COMPARED, PLAIN][::step]

@@ -40,7 +40,10 @@ def plan(tmp_path: Path, workload_file: Path) -> Plan:
     ]))  # fmt: skip
 
 
-@pytest.mark.parametrize(("slots", "transport"), [(1, Instant), (8, Instant), (8, Slow), (64, Slow)])
+@pytest.mark.parametrize(
+    ("slots", "transport"),
+    [(1, Instant), (8, Slow), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in [(8, Instant), (64, Slow)])],
+)
 def test_the_budget_is_spent_to_the_trial_whatever_runs_side_by_side(
     plan: Plan, slots: int, transport: type[Instant]
 ) -> None:
