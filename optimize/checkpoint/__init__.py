@@ -5,8 +5,10 @@ from optimize.checkpoint.files import (
     follow_revision,
     hub_commit,
     hub_name,
+    is_hub_id,
     local_folder,
     model_config,
+    snapshot_folder,
     tensor_bytes,
     tensors_of,
     weight_files,
@@ -17,6 +19,7 @@ from optimize.checkpoint.hashes import content_hash, file_states, hash_of_files,
 
 __all__ = [
     "content_hash", "defaults_in_words", "file_states", "folder_on_disk", "follow_revision", "hash_of_files",
-    "hub_commit", "hub_name", "local_folder", "model_config", "own_answers", "quantized_format", "remember_hash",
-    "sampling_defaults", "tensor_bytes", "tensors_of", "unreadable_format", "weight_files",
+    "hub_commit", "hub_name", "is_hub_id", "local_folder", "model_config", "own_answers", "quantized_format",
+    "remember_hash", "sampling_defaults", "snapshot_folder", "tensor_bytes", "tensors_of", "unreadable_format",
+    "weight_files",
 ]  # fmt: skip

@@ -59,6 +59,19 @@ def hub_commit(model: str, revision: str | None) -> str:
         return ""
 
 
+def is_hub_id(model: object) -> bool:
+    """Whether a text can be the id of a model of the hub, `owner/name`, and is no folder."""
+    return isinstance(model, str) and model.count("/") == 1 and model[0] not in "./~" and not Path(model).is_dir()
+
+
+def snapshot_folder(model: str, revision: str | None) -> Path | None:
+    """Folder of a revision of a hub's model, whichever is followed; None where it is not on this disk."""
+    try:
+        return _snapshot(model, revision)
+    except FileNotFoundError:
+        return None
+
+
 @cache
 def _snapshot(model: str, revision: str | None) -> Path:
     """The hub's own look-up is for whole repositories, of which nobody needs all that they hold."""

@@ -15,7 +15,7 @@ from optimize.files import write_atomically
 from optimize.ledger import Ledger
 from optimize.plan import Plan
 from optimize.study.info import make_info
-from optimize.study.status import recorded, update
+from optimize.study.status import reason_of, recorded, update
 from optimize.tracking.glossary import glossary
 from optimize.tracking.tracker import Tracker
 
@@ -83,6 +83,9 @@ def tracked(
             status = FINISHED
         except KeyboardInterrupt:
             status = KILLED
+            raise
+        except BaseException as error:
+            update(plan.folder, reason=reason_of(error))  # before the report is written, which says it
             raise
         finally:
             update(plan.folder, trial="", phase="writing the results", phase_at=time.time(), ends_at=None)

@@ -34,12 +34,14 @@ OWNED = frozenset(
 """Flags that this project sets itself, and those of servers that ask for no key."""
 SAME_CODE = frozenset(
     {
-        "api_server_count", "async_scheduling", "enable_prefix_caching", "gpu_memory_utilization",
-        "kv_cache_memory_bytes", "logprobs_mode", "max_logprobs", "num_gpu_blocks_override",
-        "prefix_caching_hash_algo", "scheduling_policy", "seed", "stream_interval",
+        "api_server_count", "enable_prefix_caching", "gpu_memory_utilization", "kv_cache_memory_bytes", "logprobs_mode",
+        "num_gpu_blocks_override", "prefix_caching_hash_algo", "scheduling_policy", "seed", "stream_interval",
     }
 )  # fmt: skip
-"""Flags that vLLM 0.25 to 0.32 leaves out of the key of what it compiles: engines that differ in them share it."""
+"""Flags that vLLM leaves out of the key of what it compiles: engines that differ in them share it.
+
+Composed by 0.25.1 and 0.33.0 (`tests/cuda`); the first of them counts `kv_cache_memory_bytes`.
+"""
 _FILE_OF_FLAGS = "config"
 KNOBS = {"batch_size": "max_num_seqs", "workers": "api_server_count"}
 """Knobs with names of their own -> the flag of vLLM that each sets."""

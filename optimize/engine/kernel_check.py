@@ -8,6 +8,7 @@ processor's instruction set may lack. Failures that come later show when the fir
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -38,6 +39,7 @@ def forked_refusal(arguments: list[str], env: dict[str, str]) -> str | None:
     reader, writer = os.pipe()
     pid = os.fork()
     if not pid:
+        os.setpgid(0, 0)
         os.close(reader)
         _answer(writer, arguments, env)
     os.close(writer)
@@ -45,6 +47,8 @@ def forked_refusal(arguments: list[str], env: dict[str, str]) -> str | None:
     while select.select([reader], [], [], _TIMEOUT_S)[0] and (received := os.read(reader, 1 << 16)):
         text += received
     os.close(reader)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)  # with what it has started: vLLM looks at a model's class in another process
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     try:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from optimize.checkpoint import hub_commit
 from optimize.engine.adapters import MODEL, asked_names
 from optimize.engine.base import Endpoint, EngineConfig
 from optimize.engine.command_line import by_reference, out_of_sight, shell_line
@@ -23,6 +22,7 @@ from optimize.engine.installation import installation, path_to_this_package
 from optimize.engine.priority import CLIENT_LEAD, clients_are_raised, give_way
 from optimize.engine.process import ColdTree, ProcessTree, free_port
 from optimize.engine.proxies import with_direct_loopback
+from optimize.engine.revisions import with_commits
 from optimize.engine.toolkit import compilers
 from optimize.engine.vllm_engine import VllmEngine
 from optimize.entries import claim
@@ -118,13 +118,12 @@ class VllmLauncher:
         return shell_line(variables, ["vllm", "serve", config.checkpoint, "--host=127.0.0.1", *arguments])
 
     def _settings(self, config: EngineConfig) -> tuple[dict[str, Any], dict[str, str]]:
-        """Flags and variables of an engine, which loads the revision that was hashed, wherever its branch has gone.
+        """Flags and variables of an engine, which loads the revisions that were hashed, wherever branches have gone.
 
         A Hugging Face token becomes a variable, as command lines are public.
         """
-        flags, env = {**self.flags, **dict(config.flags)}, self._variables(config)
-        if commit := hub_commit(config.checkpoint, flags.get("revision")):
-            flags["revision"] = commit
+        flags = with_commits({**self.flags, **dict(config.flags)}, config.checkpoint)
+        env = self._variables(config)
         token = flags.pop("hf_token", None)
         return flags, env if token is None else {**env, "HF_TOKEN": str(token)}
 

@@ -11,9 +11,11 @@ import ctypes
 import importlib
 import multiprocessing
 import os
+import pickle
 import re
+from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 SUPPORTED = ("0.25", "0.26", "0.27", "0.28", "0.29", "0.30", "0.31", "0.32", "0.33")
 _PRELOADED = (
@@ -74,9 +76,10 @@ def adapt() -> None:
     if current_platform.is_cpu():
         _fork_after_config_check(current_platform)
         _register_kernels_once(current_platform)
-        _inspect_models_here()
+        _inspect_models(lambda inspect: inspect())
     else:
         _ask_the_driver(importlib.import_module("vllm.utils.system_utils"))
+        _inspect_models(in_a_fork, without=driver_is_initialized)
     if torch.cuda.is_initialized() or driver_is_initialized():
         raise Unsupported("importing vLLM initialized CUDA")
     os.register_at_fork(after_in_child=_apply_thread_environment)
@@ -130,14 +133,58 @@ def _register_kernels_once(platform: Any) -> None:
         cls.register_triton_kernel_overrides = classmethod(lambda _: None)
 
 
-def _inspect_models_here() -> None:
-    """Have an engine look at its model's class itself, at the first start of each architecture.
+def _inspect_models(run: Callable[[Callable[[], Any]], Any], without: Callable[[], bool] = lambda: False) -> None:
+    """Have an engine look at its model's class without another import of vLLM, at the first start of each architecture.
 
-    vLLM starts a process for it that imports vLLM anew, so that nothing initializes CUDA, which a CPU does not have.
+    vLLM starts a process for it that imports vLLM anew, so that nothing initializes CUDA. A CPU has none, and with a
+    GPU a fork is as good: it takes a second, where the import can take longer than a check of kernels may.
+
+    Args:
+        run: Calls what looks at the class, and returns its answer.
+        without: Whether vLLM's own way is taken: forks of a process that has initialized CUDA cannot use it.
     """
     registry: Any = importlib.import_module("vllm.model_executor.models.registry")
     if hasattr(registry, "_run_in_subprocess"):  # 0.25 to 0.33
-        registry._run_in_subprocess = lambda inspect: inspect()
+        original = registry._run_in_subprocess
+        registry._run_in_subprocess = lambda inspect: original(inspect) if without() else run(inspect)
+
+
+def in_a_fork(function: Callable[[], Any]) -> Any:
+    """What a function returns in a fork of this process, which ends with it.
+
+    Args:
+        function: What it returns can be pickled.
+
+    Raises:
+        RuntimeError: it fails there, or the fork ends without an answer.
+    """
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if not pid:
+        _answer(writer, function)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        received = stream.read()
+    os.waitpid(pid, 0)
+    if not received:
+        raise RuntimeError("the process that looks at the model's class ended without an answer")
+    value, error = pickle.loads(received)  # noqa: S301 - a fork of this process has written it
+    if error:
+        raise RuntimeError(error)
+    return value
+
+
+def _answer(writer: int, function: Callable[[], Any]) -> NoReturn:
+    """In the fork: call, write (value, error) and end; an error of any kind is the caller's to handle."""
+    try:
+        try:
+            answer = pickle.dumps((function(), ""))
+        except Exception as error:
+            answer = pickle.dumps((None, f"{type(error).__name__}: {error}"))
+        with os.fdopen(writer, "wb") as stream:
+            stream.write(answer)
+    finally:
+        os._exit(0)
 
 
 def _apply_thread_environment() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from optimize.checkpoint import follow_revision, local_folder
+from optimize.checkpoint import follow_revision, snapshot_folder
 from optimize.config.schema import StudyConfig
+from optimize.engine.revisions import Draft
 from optimize.errors import ConfigError, one_line
 from optimize.redaction import reveal
 
@@ -40,16 +41,27 @@ class _Source:
 
 def fetch_models(config: StudyConfig, others: Sequence[str] = (), say: Callable[[str], None] = print) -> None:
     """Have a study's model, and other checkpoints that it names, on this disk; see `fetch`."""
-    flags = _flags(config)
-    token = None if flags.get("hf_token") is None else str(reveal(flags["hf_token"]))
-    fetch(config.model.path, say, flags.get("revision"), token)
+    token = _token(config)
+    fetch(config.model.path, say, _flags(config).get("revision"), token)
     for model in others:
         fetch(model, say, token=token)
+
+
+def fetch_drafts(config: StudyConfig, drafts: Iterable[Draft], say: Callable[[str], None] = print) -> None:
+    """Have the draft models on this disk that flags name, by the study's token."""
+    token = _token(config)
+    for draft in drafts:
+        fetch_beside(draft.model, say, draft.revision, token)
 
 
 def follow(config: StudyConfig) -> None:
     """Have a study's model stand for the revision that its flags name, without asking for it."""
     follow_revision(config.model.path, _flags(config).get("revision"))
+
+
+def _token(config: StudyConfig) -> str | None:
+    token = _flags(config).get("hf_token")
+    return None if token is None else str(reveal(token))
 
 
 def _flags(config: StudyConfig) -> dict[str, Any]:
@@ -71,10 +83,14 @@ def fetch(model: str, say: Callable[[str], None], revision: str | None = None, t
     Raises:
         ConfigError: it cannot be had, with the remedy.
     """
-    if Path(model).is_dir():
-        return
-    follow_revision(model, revision)
-    if _is_whole(model):
+    if not Path(model).is_dir():
+        follow_revision(model, revision)
+        fetch_beside(model, say, revision, token)
+
+
+def fetch_beside(model: str, say: Callable[[str], None], revision: str | None = None, token: str | None = None) -> None:
+    """As `fetch`, of an id; leaves alone which revision of it is followed, as the model may be the study's own, too."""
+    if _is_whole(snapshot_folder(model, revision)):
         return
     source = _Source(model, revision, token)
     try:
@@ -85,11 +101,9 @@ def fetch(model: str, say: Callable[[str], None], revision: str | None = None, t
         raise ConfigError(f"model.path={model} {_reason(source, error)}") from error
 
 
-def _is_whole(model: str) -> bool:
-    """Whether the hub's cache on this disk holds its configuration and all of its weights."""
-    try:
-        folder = local_folder(model)
-    except OSError:
+def _is_whole(folder: Path | None) -> bool:
+    """Whether a folder of the hub's cache holds a model's configuration and all of its weights."""
+    if folder is None:
         return False
     for index in _INDEXES:
         if (folder / index).is_file():

@@ -15,6 +15,7 @@ from optimize.decision.constraints import Limit, make_limits, read_bounds
 from optimize.engine.adapters import flags_for
 from optimize.engine.base import Launcher
 from optimize.engine.flags import to_arguments
+from optimize.engine.revisions import drafts_of
 from optimize.files import check_writable
 from optimize.ledger import study_folder
 from optimize.load.arrivals import Arrivals
@@ -28,7 +29,7 @@ from optimize.plan.launcher import check_launcher
 from optimize.plan.metrics import check_random_weights, metrics_of
 from optimize.plan.plan import Plan
 from optimize.plan.requests import requests_of
-from optimize.plan.signature import conditions_of, files_in_words, tasks_in_words
+from optimize.plan.signature import conditions_of, drafts_in_words, files_in_words, tasks_in_words
 from optimize.redaction import hidden_flags
 from optimize.search.space import make_space
 
@@ -60,7 +61,8 @@ def make_plan(config: StudyConfig) -> Plan:
     config = dataclasses.replace(config, load=by_iterations(config.load, arrivals))
     launcher: Launcher = build(config.engine, "engine")
     check_launcher(launcher, space, config, objectives)
-    arguments = to_arguments(hidden_flags(engine_flags(config, space)))
+    flags = engine_flags(config, space)
+    arguments = to_arguments(hidden_flags(flags))
     check_quotable(config, space, arguments)
     workload, arrivals = requests_of(config, space, launcher, arrivals)
     if workload.conversations is not None:
@@ -68,13 +70,13 @@ def make_plan(config: StudyConfig) -> Plan:
     bounded = [limit.metric for limit in limits]
     reference = reference_of(config, workload, [*objectives.values(), *(metrics[name] for name in bounded)])
     check_scores(workload, reference, objectives, metrics, bounded)
-    signature = conditions_of(config, launcher, arrivals, workload)
+    signature, cache = conditions_of(config, launcher, arrivals, workload), Path(config.cache_dir)
     return Plan(
         config=config, space=space, objectives=objectives, metrics=metrics, limits=limits, launcher=launcher,
         arrivals=arrivals, workload=workload, folder=folder,
         signature={
-            **signature, **signature_of(config, reference), **files_in_words(arguments, Path(config.cache_dir)),
-            **tasks_in_words(metrics, signature.get("asks", "")),
+            **signature, **signature_of(config, reference), **tasks_in_words(metrics, signature.get("asks", "")),
+            **files_in_words(arguments, cache), **drafts_in_words(drafts_of(flags), cache),
         },
         reference=reference,
     )  # fmt: skip

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from objectives import Objective
 from objectives.accuracy import Accuracy
-from optimize.checkpoint import hub_name
+from optimize.checkpoint import hub_name, snapshot_folder
 from optimize.config.measuring import Load
 from optimize.config.schema import StudyConfig
 from optimize.engine.adapters import asked_in_words
 from optimize.engine.base import Launcher
 from optimize.engine.flag_files import fingerprint, named_files
+from optimize.engine.revisions import Draft
 from optimize.errors import ConfigError
 from optimize.hardware import gpu_settings, machine
 from optimize.harness.process import describe
@@ -50,6 +51,21 @@ def files_in_words(arguments: Sequence[str], cache: Path) -> dict[str, str]:
     names = sorted(named_files(arguments))
     hashes = {name: model_hash(name, cache) if Path(name).is_dir() else fingerprint(name) for name in names}
     return {"files": json.dumps(hashes, ensure_ascii=False)} if names else {}
+
+
+def drafts_in_words(drafts: Iterable[Draft], cache: Path) -> dict[str, str]:
+    """The draft models of the hub by their commits, with their contents' hashes; nothing where there is none.
+
+    Args:
+        drafts: The models; one that is not on this disk stands by its revision, and has no hash.
+        cache: Root of the cache.
+    """
+    words = set()
+    for draft in drafts:
+        folder = snapshot_folder(*draft)
+        contents = f"{folder.name} {model_hash(str(folder), cache)}" if folder else draft.revision or "main"
+        words.add(f"{draft.model}@{contents}")
+    return {"drafts": "; ".join(sorted(words))} if words else {}
 
 
 def tasks_in_words(metrics: Mapping[str, Objective], models: str) -> dict[str, str]:

@@ -97,6 +97,7 @@ class Facts:
         engine_starts: Number of engine starts.
         signature: The conditions that every figure depends on.
         caution: A sentence if the conditions differ within the study; else empty.
+        failure: Why the last session on the study failed; empty where it did not.
         overrides: Words of the command that ran the study.
         scored: Metrics that score answers.
         reduced: Trial -> its form with vLLM's default in every knob whose change is not shown to help.
@@ -125,6 +126,7 @@ class Facts:
     engine_starts: int
     signature: Mapping[str, str]
     caution: str = ""
+    failure: str = ""
     overrides: Sequence[str] = ()
     scored: Sequence[str] = ()
     reduced: Mapping[int, int] = field(default_factory=dict)

@@ -21,6 +21,7 @@ from optimize.study.info import info_of
 from optimize.study.noise_floor import noise_floor_of
 from optimize.study.parsimony import reduced_trials
 from optimize.study.rows import Row
+from optimize.study.status import failure_of
 from optimize.study.trials import budget_trials, candidates
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def gather(
         engine_starts=len(list((ledger.folder / "engines").glob("*.log"))),
         signature=info.signature,
         caution=caution,
+        failure=failure_of(ledger.folder),
         overrides=ledger.overrides(),
         scored=info.same_sample,
         reduced=reduced_trials(study),

@@ -25,6 +25,7 @@ from optimize.report.time_spent import costs_of, windows_in_words
 from optimize.study import confirmation
 from optimize.study.lifecycle import stored_studies
 from optimize.study.rows import matrix_rows, row_of, signature_warning
+from optimize.study.status import failure_of
 from optimize.study.trials import candidates
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def conclude(plan: Plan, study: optuna.Study) -> tuple[list[Path], dict[str, flo
     if recommendation is None or search is None:
         note = f"No recommendation yet: {no_recommendation(search is not None, bool(candidates(study)))}."
         print(note)
-        return [], counts, note
+        failure = failure_of(plan.folder)  # printed at the command's end
+        return [], counts, f"{note} {markdown_text(f'The session failed: {failure}.')}" if failure else note
     effects = effects_of(study)
     files = _show_result(plan, study, recommendation, search, effects)
     knobs = "\n".join(lines_of(effects))

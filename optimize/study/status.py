@@ -85,12 +85,20 @@ def recorded(folder: Path) -> Iterator[None]:
         update(folder, state=INTERRUPTED)
         raise
     except BaseException as error:
-        update(folder, state=FAILED, reason=_reason(error))
+        update(folder, state=FAILED, reason=reason_of(error))
         raise
     update(folder, state=FINISHED)
 
 
-def _reason(error: BaseException) -> str:
+def failure_of(folder: Path) -> str:
+    """Why the last session on a study failed; empty where it did not, or where nobody can say."""
+    with suppress(DamagedFile):
+        status = read(folder)
+        return status.reason if status else ""
+    return ""
+
+
+def reason_of(error: BaseException) -> str:
     """What an error says; after its class where it was not written for people, as the 1 of SystemExit(1)."""
     name, text = type(error).__name__, one_line(error)
     return text if isinstance(error, OptimizeError | OSError) or text == name else f"{name}: {text}"

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+import time
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -88,3 +92,31 @@ def test_trouble_of_a_gpu_refuses_no_checkpoint(
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setattr(kernel_check, "parsed", lambda arguments: arguments)
     assert kernel_check.refusal(["model"]) == reason
+
+
+def test_a_check_that_takes_too_long_ends_with_all_that_it_has_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What vLLM had started to look at a model's class lived on, and left its folder behind."""
+    started = tmp_path / "pid"
+
+    def check(_: list[str]) -> None:
+        helper = subprocess.Popen(["sleep", "600"])
+        started.write_text(str(helper.pid))
+        helper.wait()
+
+    monkeypatch.setattr(kernel_check, "refusal", check)
+    monkeypatch.setattr(kernel_check, "_TIMEOUT_S", 2.0)
+    while not started.exists():  # where the fork has not come so far in time
+        assert kernel_check.forked_refusal(["model"], dict(os.environ)) is None
+    while (state := _state_of(int(started.read_text()))) not in ("", "Z"):
+        assert state != "S", "the helper still sleeps"
+        time.sleep(0.01)
+
+
+def _state_of(pid: int) -> str:
+    """The kernel's letter for what a process does; empty for one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import ctypes
-from types import SimpleNamespace
+import os
+import sys
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from optimize.engine.vllm_adaptation import Unsupported, _ask_the_driver, driver_is_initialized
+from optimize.engine.vllm_adaptation import (
+    Unsupported,
+    _ask_the_driver,
+    _inspect_models,
+    driver_is_initialized,
+    in_a_fork,
+)
 
 NOT_INITIALIZED, NO_DEVICE = 3, 100
 
@@ -52,3 +60,33 @@ def test_vllm_spawns_where_anybody_has_initialized_the_driver(driver: SimpleName
 def test_a_vllm_that_does_not_ask_is_not_forked() -> None:
     with pytest.raises(Unsupported, match="does not ask whether CUDA is initialized"):
         _ask_the_driver(SimpleNamespace())
+
+
+@pytest.fixture
+def registry(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """vLLM's registry of models, which looks at a class in a process that imports vLLM anew."""
+    registry: Any = ModuleType("vllm.model_executor.models.registry")
+    registry._run_in_subprocess = lambda inspect: "imported anew"
+    monkeypatch.setitem(sys.modules, registry.__name__, registry)
+    return registry
+
+
+def test_a_model_is_looked_at_in_a_fork_while_the_driver_is_not_initialized(registry: Any) -> None:
+    """Another import of vLLM took longer than a check of kernels may, which then answered nothing."""
+    initialized: list[bool] = []
+    _inspect_models(in_a_fork, without=lambda: bool(initialized))
+    pid = registry._run_in_subprocess(os.getpid)
+    assert pid != os.getpid() and not os.path.exists(f"/proc/{pid}")
+    initialized.append(True)
+    assert registry._run_in_subprocess(os.getpid) == "imported anew"
+
+
+def test_what_fails_in_a_fork_fails_here() -> None:
+    with pytest.raises(RuntimeError, match="ValueError: no such class"):
+        in_a_fork(lambda: _raise(ValueError("no such class")))
+    with pytest.raises(RuntimeError, match="ended without an answer"):
+        in_a_fork(lambda: os._exit(1))
+
+
+def _raise(error: Exception) -> None:
+    raise error

@@ -13,10 +13,11 @@ import pytest
 from huggingface_hub import constants
 
 from optimize.checkpoint import files as checkpoint_files
-from optimize.checkpoint import local_folder, tensor_bytes
+from optimize.checkpoint import follow_revision, local_folder, tensor_bytes
 from optimize.config.schema import Model, StudyConfig
+from optimize.engine.revisions import Draft
 from optimize.errors import ConfigError
-from optimize.model.hub import fetch, fetch_models
+from optimize.model.hub import fetch, fetch_drafts, fetch_models
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MODEL = "somebody/tiny"
@@ -209,3 +210,11 @@ def test_a_study_takes_its_revision_and_its_token_from_the_flags(hub: Hub) -> No
 
 def test_a_folder_is_left_alone(tmp_path: Path) -> None:
     fetch(str(tmp_path), lambda _: pytest.fail("nothing is downloaded"))
+
+
+def test_draft_models_are_downloaded_too_and_change_nothing_of_the_studys_own(hub: Hub, tmp_path: Path) -> None:
+    config = StudyConfig(engine={}, model=Model("tiny", str(tmp_path), {"hf_token": "hf_secret"}))
+    follow_revision(MODEL, "v9")
+    fetch_drafts(config, [Draft(MODEL, COMMIT), Draft(MODEL, COMMIT)], lambda _: None)
+    assert hub.served.count("config.json") == 1 and hub.tokens == {"Bearer hf_secret"}
+    assert checkpoint_files._REVISIONS == {MODEL: "v9"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -19,13 +20,17 @@ from optimize.checkpoint import (
 from optimize.checkpoint import files as checkpoint_files
 from optimize.config.schema import Model, Recipe, StudyConfig
 from optimize.engine.base import EngineConfig
+from optimize.engine.revisions import Draft, drafts_of
 from optimize.engine.vllm import VllmLauncher
 from optimize.errors import ConfigError
 from optimize.harness.process import located
 from optimize.model.hashes import model_hash
+from optimize.plan import make_plan
+from optimize.plan.signature import drafts_in_words
 from optimize.quantize.checkpoints import _job, checkpoint_folder
 from optimize.study import rows
 from tests.optimize.model.test_hub import TENSORS
+from tests.optimize.plan.chat_study import here
 
 MODEL, MAIN, OTHER = "somebody/tiny", "0" * 40, "1" * 40
 
@@ -116,3 +121,49 @@ def test_a_row_belongs_to_the_revision_it_was_measured_with(hub: Mapping[str | N
     check(elsewhere, "somebody/absent")
     with pytest.raises(ConfigError, match="give the model it belongs to"):
         check(elsewhere, "somebody/another")
+
+
+# --- draft models -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "drafts"),
+    [
+        ([{"model": MODEL, "num_speculative_tokens": 3}], [Draft(MODEL, None)]),
+        (['{"model": "somebody/tiny", "revision": "v2"}', None], [Draft(MODEL, "v2")]),
+        # Knobs that are parts of the flag, each choice by itself.
+        ([{"model": MODEL}, {"revision": "v1"}, {"revision": "v2"}], [Draft(MODEL, "v1"), Draft(MODEL, "v2")]),
+        ([{"method": "ngram", "model": "ngram"}, {"model": "./somebody/tiny"}, "{no JSON"], []),
+    ],
+)
+def test_the_draft_models_of_a_study_are_those_of_the_hub(values: list[object], drafts: list[Draft]) -> None:
+    flags: list[tuple[str, object]] = [("max_num_seqs", 8), ("model", MODEL)]
+    assert drafts_of([*flags, *(("speculative_config", value) for value in values)]) == drafts
+
+
+def test_an_engine_loads_the_draft_model_that_was_hashed(hub: Mapping[str | None, Path]) -> None:
+    """The branch may go on between two engines of a study."""
+    setting = {"model": MODEL, "num_speculative_tokens": 3}
+    for value, commit in ((setting, MAIN), (json.dumps(setting), MAIN), ({**setting, "revision": OTHER}, OTHER)):
+        command = VllmLauncher().deploy_command(EngineConfig("demo/model", "fp16", (("speculative_config", value),)))
+        assert f'"revision": "{commit}"' in command and "--revision" not in command
+    folder = EngineConfig("demo/model", "fp16", (("speculative_config", {"model": "demo/model"}),))
+    assert "revision" not in VllmLauncher().deploy_command(folder)
+
+
+def test_figures_belong_to_the_contents_of_the_draft_model(hub: Mapping[str | None, Path], tmp_path: Path) -> None:
+    """A hub's draft model stood in no signature, so that a study went on with another one."""
+    override = f"engine.flags.speculative_config={{model: {MODEL}, num_speculative_tokens: 3}}"
+    plan = make_plan(here(tmp_path, override))
+    assert plan.signature["drafts"] == f"{MODEL}@{MAIN} {hash_of_files(hub[None])}"
+    assert plan.fingerprint()["drafts"] == plan.signature["drafts"]
+    drafts = [Draft(MODEL, OTHER), Draft("somebody/absent", None)]
+    words = f"somebody/absent@main; {MODEL}@{OTHER} {hash_of_files(hub[OTHER])}"
+    assert drafts_in_words(drafts, tmp_path / "cache") == {"drafts": words}
+    assert drafts_in_words([], tmp_path / "cache") == {}
+
+
+def test_the_studys_own_model_may_be_its_draft_model_in_another_revision(hub: Mapping[str | None, Path]) -> None:
+    flags = (("revision", "main"), ("speculative_config", {"model": MODEL, "revision": OTHER}))
+    command = VllmLauncher().deploy_command(EngineConfig(MODEL, "published", flags))
+    assert f"--revision={MAIN}" in command and f'"revision": "{OTHER}"' in command

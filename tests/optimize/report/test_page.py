@@ -10,11 +10,15 @@ import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from html import unescape
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from objectives import Estimate
+from optimize.errors import FailureKind, OptimizeError
+from optimize.executor.worker import JobError
+from optimize.outcome import Infeasible
 from optimize.report.commands import deployment_line
 from optimize.report.data import Facts
 from optimize.report.environment import script_digest
@@ -24,7 +28,7 @@ from optimize.report.sections import next_steps, reproduction
 from optimize.testing.made_up_study import made_up
 from tests.conftest import Run
 from tests.hostile import ATTACK, elements, hostile_study, targets
-from tests.made import make_study
+from tests.made import Plausible, make_study
 
 UI = "http://127.0.0.1:5000"
 
@@ -196,6 +200,33 @@ def test_a_study_without_a_recommendation_has_a_report_too(quick: list[str], tmp
     make_study([*quick, "+constraints.qps={min: 1000000}"])
     page = (tmp_path / "out/studies/smoke/report/report.html").read_text(encoding="utf-8")
     assert "No recommendation yet" in page and "violates QPS ≥ 1e+06 requests/s" in page
+
+
+class Stuck(Plausible):
+    """Workers on which vLLM's defaults do not start."""
+
+    def send(self, slot: int, method: str, *arguments: Any) -> None:
+        if method == "effective":
+            failure = Infeasible(FailureKind.CRASH, "RuntimeError: No CUDA GPUs are <b>available</b>")
+            self._messages.append((slot, JobError(failure)))
+            return
+        super().send(slot, method, *arguments)
+
+
+def test_a_study_that_failed_says_why_on_its_page_and_in_its_note(
+    optimize: Run, quick: list[str], tmp_path: Path
+) -> None:
+    """It said that every configuration that was tried had run, and nothing of the failure."""
+    folder = tmp_path / "out/studies/smoke"
+    with pytest.raises(OptimizeError, match="own defaults do not run here"):
+        make_study(quick, Stuck)
+    optimize(quick, verb="optimize.report")  # written again, it says so still
+    page = (folder / "report/report.html").read_text(encoding="utf-8")
+    assert "The last session failed:" in page and "No CUDA GPUs are &lt;b&gt;available&lt;/b&gt;" in page
+    assert "No configuration was tried." in page and "Every configuration that was tried" not in page
+    assert "The session failed: vLLM's own defaults" in json.loads((folder / "summary.json").read_text())["note"]
+    make_study(quick)
+    assert "The last session failed:" not in (folder / "report/report.html").read_text(encoding="utf-8")
 
 
 def test_the_verb_writes_the_report_again_and_refuses_an_unknown_study(
