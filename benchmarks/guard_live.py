@@ -185,7 +185,7 @@ def objectives(results: Sequence[dict[str, Any]]) -> str:
 
 
 def write_page(results: Sequence[dict[str, Any]]) -> None:
-    commands = list(dict.fromkeys(result["command"] for result in results))
+    commands = list(dict.fromkeys(result["benchmark"] for result in results))
     text = "\n\n".join(
         [
             "# The guard on live engines", provenance("; ".join(commands)),
@@ -217,7 +217,7 @@ def main() -> None:
     words = [*ROW, *words_of(asked.scenario, asked), f"guard.minutes={asked.minutes:g}", *overrides]
     with braked() if asked.scenario == "slow" else nullcontext():
         for number in range(asked.guards):
-            result = {"scenario": asked.scenario, "command": command, **guard(words, asked.folder)}
+            result = {"scenario": asked.scenario, "benchmark": command, **guard(words, asked.folder)}
             with path.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(result) + "\n")
             print(f"{number + 1}: {result['verdict']}, {result['rounds']} rounds", flush=True)

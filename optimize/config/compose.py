@@ -258,7 +258,7 @@ def _built(path: str, parent: DictConfig) -> str:
     """What a key stands in, where that is an object with settings of its own, such as arrivals of another kind."""
     target = str(parent.get("_target_", "")).rpartition(".")[2]
     where = path.rpartition(".")[0]
-    return f"{where} is {target}, which has other settings than its group's other choices; " if target else ""
+    return f"{where} is {target}, and another choice of its group has other settings; " if target else ""
 
 
 def _fields() -> list[str]:
