@@ -4,8 +4,8 @@ Usage: python -m benchmarks.guard_live SCENARIO [--guards 20] [--python OTHER] [
 
 Scenarios: `same` (how often does it fail?), `release` (--python: an environment with another vLLM), `slow` (the other
 side's engine stands still for a fifth of the time), `broken` (a checkpoint of which one layer is lost). Each guard is
-the command in a process of its own; what it says is added to FOLDER/results.jsonl, and the page is written from all of
-them. OVERRIDES are those of `python -m optimize.guard +study=chat`.
+the command in a process of its own; what it says is added to docs/results/guard.jsonl, and the page is written from all
+of them, whenever and wherever they were measured. OVERRIDES are those of `python -m optimize.guard +study=chat`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 import psutil
 from safetensors.numpy import load_file, save_file
 
-from benchmarks.common import RESULTS, provenance, require_quiet
+from benchmarks.common import RESULTS, require_quiet
 from objectives.intervals import proportion_interval
 from optimize.config.compose import configuration
 
@@ -146,18 +146,29 @@ def guard(words: Sequence[str], out: Path) -> dict[str, Any]:
 
 
 def table(results: Sequence[dict[str, Any]]) -> str:
-    """One line per scenario."""
+    """One line per scenario and machine."""
     lines = [
-        "| other side | guards | PASS | FAIL | INCONCLUSIVE | minutes, median | rounds, median |",
-        "|---" * 7 + "|",
+        "| other side | guards | PASS | FAIL | INCONCLUSIVE | minutes, median | rounds, median | measured |",
+        "|---" * 8 + "|",
     ]
-    for scenario, title in TITLES.items():
-        own = [r for r in results if r["scenario"] == scenario]
-        if own:
-            verdicts = [_share([r["verdict"] == v for r in own]) for v in ("pass", "fail", "inconclusive")]
-            minutes, rounds = (statistics.median(r[name] for r in own) for name in ("seconds", "rounds"))
-            lines.append(f"| {title} | {len(own)} | {' | '.join(verdicts)} | {minutes / 60:.1f} | {rounds:.0f} |")
+    for (scenario, place), own in _groups(results).items():
+        verdicts = [_share([r["verdict"] == v for r in own]) for v in ("pass", "fail", "inconclusive")]
+        minutes, rounds = (statistics.median(r[name] for r in own) for name in ("seconds", "rounds"))
+        days = " to ".join(dict.fromkeys(f(r["date"][:10] for r in own) for f in (min, max)))
+        cells = [TITLES[scenario], str(len(own)), *verdicts, f"{minutes / 60:.1f}", f"{rounds:.0f}", f"{days}, {place}"]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _groups(results: Sequence[dict[str, Any]]) -> dict[tuple[str, str], list[dict[str, Any]]]:
+    """Results by scenario, and by the machine and release that they were measured on."""
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for scenario in TITLES:
+        for result in results:
+            if result["scenario"] == scenario:
+                place = f"{result['signature']['machine']}; {result['signature']['engine']}"
+                groups.setdefault((scenario, place), []).append(result)
+    return groups
 
 
 def _share(hits: Sequence[bool]) -> str:
@@ -166,13 +177,13 @@ def _share(hits: Sequence[bool]) -> str:
 
 
 def objectives(results: Sequence[dict[str, Any]]) -> str:
-    """One line per scenario and objective."""
+    """One line per scenario, machine and objective, in the order of `table`."""
     head = (
         "| other side | objective | PASS | FAIL | INCONCLUSIVE | ratio, median | smallest change it could see, median |"
     )
     lines = [head, "|---" * 7 + "|"]
-    for scenario, title in TITLES.items():
-        judged = [j for r in results if r["scenario"] == scenario for j in r["objectives"]]
+    for (scenario, _), group in _groups(results).items():
+        judged = [j for r in group for j in r["objectives"]]
         for name in dict.fromkeys(j["objective"] for j in judged):
             own = [j for j in judged if j["objective"] == name]
             counts = [str(sum(j["verdict"] == v for j in own)) for v in ("pass", "fail", "inconclusive")]
@@ -180,15 +191,15 @@ def objectives(results: Sequence[dict[str, Any]]) -> str:
             smallest = [j["smallest_change_seen"] for j in own if j["smallest_change_seen"] is not None]
             shown = [f"{statistics.median(ratios):.3f}" if ratios else "–",
                      f"{100 * statistics.median(smallest):.0f} %" if smallest else "–"]  # fmt: skip
-            lines.append(f"| {' | '.join([title, name, *counts, *shown])} |")
+            lines.append(f"| {' | '.join([TITLES[scenario], name, *counts, *shown])} |")
     return "\n".join(lines)
 
 
 def write_page(results: Sequence[dict[str, Any]]) -> None:
-    commands = list(dict.fromkeys(result["benchmark"] for result in results))
+    commands = ", ".join(dict.fromkeys(f"`{result['benchmark']}`" for result in results))
     text = "\n\n".join(
         [
-            "# The guard on live engines", provenance("; ".join(commands)),
+            "# The guard on live engines", f"Measured with {commands}. Intervals are 95 %.",
             "Each guard is the whole command on the demo's model (FP16, 4 users), with margins of 5 % on "
             "all objectives unless its words say otherwise. A slowed engine stands still for a fifth of the time.",
             table(results), objectives(results),
@@ -208,7 +219,7 @@ def main() -> None:
     asked, overrides = parser.parse_known_args()
     require_quiet()
     asked.folder.mkdir(parents=True, exist_ok=True)
-    path = asked.folder / "results.jsonl"
+    path = RESULTS / "guard.jsonl"
     shown = [word for word in overrides if not word.startswith(("output_dir=", "cache_dir="))]
     options = [asked.scenario, "--guards", str(asked.guards), "--minutes", f"{asked.minutes:g}", *shown]
     if asked.python:
