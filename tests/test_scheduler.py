@@ -60,7 +60,8 @@ def test_one_worker_makes_the_studies_that_all_share_while_the_others_go_on() ->
     longer = [replace(STUDY, nodeid=f"tests/test_f.py::test_{number}") for number in range(20)]
     first = Item("tests/test_f.py::test_made", ["made_studies"])
     order = [first, *longer, STUDY, MADE, PURE]
-    assert in_order([PURE, STUDY, MADE, *longer, first]) == order  # type: ignore[arg-type, comparison-overlap]
+    items = [PURE, STUDY, MADE, *longer, first]
+    assert in_order(items) == order  # type: ignore[arg-type, comparison-overlap]
 
 
 @pytest.mark.parametrize("step", [1, -1])
