@@ -183,14 +183,16 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=4)
     parser.add_argument("--cases", default=",".join(_CANDIDATES))
     parser.add_argument("--port", type=int, default=8156)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     require_quiet()
     with tempfile.TemporaryDirectory() as name:
         plan = make_plan(configuration(["+study=chat", f"output_dir={name}", "study.name=canary"]))
     asked = LoadRequest(plan.workload, RequestConfig(), plan.workload.max_tokens, 120.0, 0)
     with ClientPool(1) as clients:
-        results = [run(case, clients, asked, given.users, given.port) for case in given.cases.split(",")]
-    text = report(results, f"python -m benchmarks.canary --users {given.users} --cases {given.cases}", given.users)
+        results = [run(case, clients, asked, arguments.users, arguments.port) for case in arguments.cases.split(",")]
+    text = report(
+        results, f"python -m benchmarks.canary --users {arguments.users} --cases {arguments.cases}", arguments.users
+    )
     print(text)
     (RESULTS / "canary.md").write_text(text + "\n", encoding="utf-8")
 

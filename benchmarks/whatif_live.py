@@ -146,12 +146,12 @@ def report(findings: Sequence[Finding], source_s: float, command: str) -> str:
 
 def _case(f: Finding) -> list[str]:
     asked = f.asked["pick"]
-    said = "nothing keeps every limit" if asked is None else shown_settings(asked["params"]) or "vLLM's defaults"
+    answer = "nothing keeps every limit" if asked is None else shown_settings(asked["params"]) or "vLLM's defaults"
     decision = "nothing keeps every limit" if f.pick is None else shown_settings(f.pick.params)
     verdict = "the same" if f.tied and f.same is f.pick else "not told from it by the rounds" if f.tied else "another"
     return [
         f"## `{f.case.word}`: {'holds' if f.holds else 'does not hold'}", "",
-        f"- what-if, in {f.whatif_seconds:.0f} s: {said}, with a probability of {percent(f.asked['probability'])}",
+        f"- what-if, in {f.whatif_seconds:.0f} s: {answer}, with a probability of {percent(f.asked['probability'])}",
         f"- study measured afresh, in {f.seconds / 60:.1f} min: {decision} ({verdict})", "",
         "| figure of the what-if's pick | what-if | afresh |", "|---|---|---|",
         *(f"| {title_of(name)} | {figure(a)} | {figure(b)} |" for name, a, b in f.figures()),

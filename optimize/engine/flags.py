@@ -95,7 +95,7 @@ def vllm_distribution() -> tuple[str, str]:
 
 
 @cache
-def known_flags(root: Path | None = None) -> frozenset[str]:
+def vllm_flags(root: Path | None = None) -> frozenset[str]:
     """Names, with underscores, of all flags that `vllm serve` of the installed release takes, or of that in `root`."""
     names: set[str] = set()
     for source in _SOURCES:
@@ -133,7 +133,7 @@ def check_flags(names: Iterable[str], other: Installation | None = None) -> None
         ConfigError: the first of them.
     """
     root = vllm_root() if other is None else other.root
-    flags = known_flags(root)
+    flags = vllm_flags(root)
     version = vllm_distribution()[1] if other is None else other.version
     for name, _, part in (name.partition(".") for name in names):
         if name in OWNED:

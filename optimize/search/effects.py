@@ -76,8 +76,8 @@ class Effects:
 
     def __init__(self, space: Space, points: Sequence[Point], values: Array, saturation: Mapping[str, float]) -> None:
         if len(points) > _MODELLED:
-            chosen = np.random.default_rng(_SEED).choice(len(points), _MODELLED, replace=False)
-            points, values = [points[i] for i in chosen], values[chosen]
+            sample = np.random.default_rng(_SEED).choice(len(points), _MODELLED, replace=False)
+            points, values = [points[i] for i in sample], values[sample]
         self._knobs = {name: _Knob(name, d, saturation) for name, d in space.items()}
         self._points, self._scale = points, float(values.std()) or 1.0
         y = (values - values.mean()) / self._scale

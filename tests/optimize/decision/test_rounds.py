@@ -138,11 +138,11 @@ def test_candidates_are_tied_unless_their_rounds_tell_them_apart() -> None:
 
 def test_a_recommendation_rests_on_the_rounds() -> None:
     rounds = _rounds([[10.0, 10.1, 9.9], [12.0, 12.1, 12.0], [11.0, 11.1, 10.9]])
-    again = [Candidate(n, {}, rounds.levels(n), True, baseline=n == 0) for n in (0, 1, 2)]
-    result = recommend(again, {"qps": Direction.MAXIMIZE}, QPS, rounds)
+    candidates = [Candidate(n, {}, rounds.levels(n), True, baseline=n == 0) for n in (0, 1, 2)]
+    result = recommend(candidates, {"qps": Direction.MAXIMIZE}, QPS, rounds)
     assert result is not None
     assert (result.pick.number, result.rounds, result.decisive) == (1, 3, True)
-    assert result.score == rounds.score(again[1])
+    assert result.score == rounds.score(candidates[1])
 
 
 def test_intervals_of_gains_and_of_further_measurements_have_their_nominal_coverage() -> None:

@@ -155,5 +155,5 @@ def test_files_that_are_of_no_use_are_named(tmp_path: Path) -> None:
 
 def test_a_reading_survives_json() -> None:
     reading = parse_traffic(SCRAPE.read_text(encoding="utf-8"), 60.0)
-    again = Traffic.from_dict(json.loads(json.dumps(reading.to_dict())))
-    assert (again.histograms, again.counters, again.at) == (reading.histograms, reading.counters, reading.at)
+    copy = Traffic.from_dict(json.loads(json.dumps(reading.to_dict())))
+    assert (copy.histograms, copy.counters, copy.at) == (reading.histograms, reading.counters, reading.at)

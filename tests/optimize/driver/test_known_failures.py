@@ -13,8 +13,8 @@ ENGINE, OTHER = EngineConfig("m", "fp16", (("max_num_seqs", 4),)), EngineConfig(
 
 def record(config: TrialConfig, state: str, reason: str, seconds: dict[str, float]) -> TrialRecord:
     described = {**asdict(config), "engine_key": config.engine.key}
-    made = TrialRecord("s", 3, Role.SEARCH, {}, described, {}, state=State(state), reason=reason, seconds=seconds)
-    return TrialRecord.from_json(made.to_json())  # as a resumed study would read it
+    record = TrialRecord("s", 3, Role.SEARCH, {}, described, {}, state=State(state), reason=reason, seconds=seconds)
+    return TrialRecord.from_json(record.to_json())  # as a resumed study would read it
 
 
 def test_an_engine_that_did_not_start_is_known_for_every_request() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from optimize.engine.adapters import adapters_of, asked_in_words, asked_names, check_adapters, flags_for
 from optimize.engine.base import Endpoint
-from optimize.engine.flags import known_flags
+from optimize.engine.flags import vllm_flags
 from optimize.errors import ConfigError
 from tests.adapters import DEMO, adapter
 from tests.packed import CONFIGS, checkpoint
@@ -48,7 +48,7 @@ def test_the_flags_of_adapters_allow_for_the_largest_rank(rank: int, flag: int |
     paths = {"small": str(adapter(tmp_path / "a", rank=2)), "large": str(adapter(tmp_path / "b", rank=rank))}
     flags = flags_for(paths)
     assert adapters_of(flags) == paths and flags["enable_lora"] and flags.get("max_lora_rank") == flag
-    assert flags.keys() <= known_flags()
+    assert flags.keys() <= vllm_flags()
     check_adapters(flags, str(DEMO))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from optimize.engine.flags import OWNED, check_flags, known_flags, to_arguments, vllm_distribution
+from optimize.engine.flags import OWNED, check_flags, to_arguments, vllm_distribution, vllm_flags
 from optimize.engine.former_flags import GONE, RENAMED
 from optimize.errors import ConfigError
 
@@ -19,12 +19,12 @@ from optimize.errors import ConfigError
     ],
 )  # fmt: skip
 def test_flags_of_vllm_are_found_in_its_source(name: str) -> None:
-    assert name in known_flags()
+    assert name in vllm_flags()
 
 
 @pytest.mark.parametrize("name", ["batch_size", "beam_size", "max-num-seqs", "no_such_flag", ""])
 def test_other_names_are_not_flags(name: str) -> None:
-    assert name not in known_flags()
+    assert name not in vllm_flags()
 
 
 def test_flags_of_the_search_space_pass() -> None:
@@ -67,18 +67,18 @@ def test_a_flag_of_another_form_or_release_is_answered_with_what_means_the_same(
 
 
 def test_the_table_of_former_flags_leads_to_flags_that_exist() -> None:
-    assert not {*RENAMED, *GONE} & known_flags()
-    assert {path.partition(".")[0] for path in RENAMED.values()} <= known_flags()
+    assert not {*RENAMED, *GONE} & vllm_flags()
+    assert {path.partition(".")[0] for path in RENAMED.values()} <= vllm_flags()
     named = {word for text in GONE.values() for word in re.findall(r"[a-z]+(?:_[a-z]+)+", text)}
-    assert named <= known_flags()
+    assert named <= vllm_flags()
 
 
 def test_vllms_private_fields_are_no_flags() -> None:
-    assert not any(name.startswith("_") for name in known_flags())
+    assert not any(name.startswith("_") for name in vllm_flags())
 
 
 def test_a_file_of_flags_is_refused() -> None:
-    assert "config" in known_flags()
+    assert "config" in vllm_flags()
     with pytest.raises(ConfigError, match="hides flags in a file"):
         check_flags(["max_num_seqs", "config"])
 

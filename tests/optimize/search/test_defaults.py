@@ -39,9 +39,9 @@ def test_a_space_without_the_published_checkpoint_has_no_point_of_vllms_defaults
 @pytest.mark.parametrize("choices", [["published", "int8"], ["fp16", "int8"], ["int8", "int4"]])
 def test_the_needed_recipes_include_that_of_vllms_defaults(choices: list[str]) -> None:
     space = space_of({"quantization": choices})
-    made = {recipe.name: f"cache/{recipe.name}" for recipe in space.recipes_needed()}
-    assert set(choices) <= set(made)
-    assert space.vllm_defaults(made).engine.quantization == "published"
+    checkpoints = {recipe.name: f"cache/{recipe.name}" for recipe in space.recipes_needed()}
+    assert set(choices) <= set(checkpoints)
+    assert space.vllm_defaults(checkpoints).engine.quantization == "published"
 
 
 def test_the_baseline_has_the_defaults_that_the_engine_reports_and_this_project_defines() -> None:
