@@ -51,7 +51,6 @@ def run_verb(verb: Verb, module: str = "", group: str = "study") -> None:
     if asks_for_help(sys.argv[1:]) and (text := _help(module or verb.__module__)):
         print(text)
         sys.exit(0)
-    schema.register()
     os.environ.update(with_direct_loopback(os.environ))
     # Hydra then lets its errors through instead of printing them in its own way with exit code 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"

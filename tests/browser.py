@@ -24,6 +24,7 @@ _FLAGS = (
     "--remote-debugging-port=0", "--remote-allow-origins=*",
 )  # fmt: skip
 _PATIENCE_S = 60.0
+_STARTS = 3
 _NAVIGATED = ("Inspected target navigated or closed", "Execution context was destroyed", "Cannot find context")
 
 
@@ -177,11 +178,13 @@ class Browser:
             self._process.stderr.close()
 
     def _new_tab(self) -> str:
-        """The address at which a new tab takes commands."""
-        with suppress(OSError):
-            return self._tab()
-        self.close()
-        self._process, self._address = self._start()
+        """The address at which a new tab takes commands. On a machine short of memory a start, too, may be in vain."""
+        for _ in range(_STARTS):
+            with suppress(OSError):
+                return self._tab()
+            self.close()
+            with suppress(ChildProcessError):
+                self._process, self._address = self._start()
         return self._tab()
 
     def _tab(self) -> str:
@@ -196,7 +199,7 @@ class Browser:
         for line in process.stderr:
             if listening := re.search(r"DevTools listening on ws://([^/]+)/", line):
                 return process, f"http://{listening.group(1)}"
-        raise AssertionError("Chromium did not start")
+        raise ChildProcessError(f"Chromium did not start: it ended with {process.wait()}")
 
 
 @contextmanager

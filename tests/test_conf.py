@@ -11,10 +11,11 @@ from optuna.distributions import CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler
 
 from objectives import Objective
-from optimize.config import schema
 from optimize.config.compose import to_typed
 from optimize.config.instantiate import build
 from optimize.config.locations import CONF
+from optimize.config.registry import register
+from optimize.config.schema import StudyConfig
 from optimize.decision.constraints import make_limits, read_bounds
 from optimize.errors import ConfigError
 from optimize.search.space import SearchSpace, make_space
@@ -38,7 +39,7 @@ CHOICES = {group: sorted(path.stem for path in (CONF / group).glob("*.yaml")) fo
 
 @pytest.fixture(scope="module", autouse=True)
 def _hydra() -> Iterator[None]:
-    schema.register()
+    register()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         yield
 
@@ -49,22 +50,22 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPTUNA_STORAGE", raising=False)
 
 
-def _compose(*overrides: str) -> schema.StudyConfig:
+def _compose(*overrides: str) -> StudyConfig:
     return to_typed(compose("config", overrides=list(overrides)))
 
 
-def _with(group: str, choice: str) -> schema.StudyConfig:
+def _with(group: str, choice: str) -> StudyConfig:
     """A configuration with this choice of a group."""
     return _study(choice) if group == "study" else _round(CHOICES[group].index(choice))
 
 
 @cache
-def _study(name: str) -> schema.StudyConfig:
+def _study(name: str) -> StudyConfig:
     return _compose(f"+study={name}")
 
 
 @cache
-def _round(number: int) -> schema.StudyConfig:
+def _round(number: int) -> StudyConfig:
     """The nth choice of every group together, from the first again where a group has fewer: composing takes time."""
     choices = {group: names[number % len(names)] for group, names in CHOICES.items() if group != "study"}
     words = [
@@ -74,11 +75,11 @@ def _round(number: int) -> schema.StudyConfig:
 
 
 @cache
-def _defaults() -> schema.StudyConfig:
+def _defaults() -> StudyConfig:
     return _compose()
 
 
-def _space(config: schema.StudyConfig) -> SearchSpace:
+def _space(config: StudyConfig) -> SearchSpace:
     return make_space(config.search_space, config.model, config.recipes, config.quantization, config.baseline)
 
 

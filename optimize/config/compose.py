@@ -22,6 +22,7 @@ from optimize.config import schema
 from optimize.config.locations import CONF, refuse_ambiguous, split_config_dirs, user_folders, with_installed_files
 from optimize.config.overrides import explanation, in_grammar, nearest
 from optimize.config.parts import with_parts
+from optimize.config.registry import register
 from optimize.config.renames import REMOVED, SETTINGS
 from optimize.config.repetition import refuse_repeated_choices
 from optimize.config.secrets import register_node, register_words
@@ -33,6 +34,10 @@ from optimize.errors import ConfigError, closest
 
 _SEARCH_PATH = "hydra.searchpath"
 _REMEDIES = (
+    (
+        r"Could not (?:override|delete) '(\w+@((?:metrics|recipes|instances)[^']*))'",
+        r"\1 is no choice: +\1=FILE adds an entry, \2.KEY=VALUE changes one, ~\2 removes it",
+    ),
     (
         r"Ambiguous value for argument '([^=]+)=(.*)'\n",
         r"""\1=\2 gives several values: write '\1=[\2]' for a list, or '\1="\2"' for a text with commas""",
@@ -48,8 +53,7 @@ _REMEDIES = (
     ),
     (
         r"In '([^']+)': ConfigTypeError raised while composing config:\s+Cannot merge DictConfig with ListConfig",
-        r"\1.yaml has a list where a mapping belongs; objectives are chosen under its defaults, "
-        r"- override /objectives: [qps, bleu]",
+        r"\1.yaml has a list where a mapping belongs: objectives are defaults, - override /objectives: [qps, bleu]",
     ),
 )
 """What Hydra says of words that it can read, and what to say in its place."""
@@ -71,6 +75,7 @@ def composed(words: Sequence[str]) -> DictConfig:
     Raises:
         ConfigError: a folder that does not exist, a choice of which two files exist, or words that make no sense.
     """
+    register()
     register_words(words)
     path = _with_search_path(words)
     with _without_collection(), _understood(), hydra.initialize_config_dir(str(CONF), version_base="1.3"):
@@ -108,6 +113,7 @@ def from_hydra(words: Sequence[str]) -> DictConfig | None:
     Raises:
         ConfigError: as `composed`; an option that Hydra does not have.
     """
+    register()
     nodes: list[DictConfig] = []
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -274,12 +280,7 @@ def _choices(group: str, folders: Sequence[Path]) -> set[str]:
 
 
 def default_study(config: schema.StudyConfig, words: Sequence[str]) -> str:
-    """A line on the study that runs because none was chosen, and how to choose one; empty where one was.
-
-    Args:
-        config: The configuration.
-        words: The command line that led to it.
-    """
+    """A line on the study that runs because these words choose none, and how to choose one; empty where they do."""
     if any(re.match(r"\+{1,2}study[@=]", word) for word in words):
         return ""
     names = ", ".join(sorted(_choices("study", [CONF, *user_folders(split_config_dirs(words)[0])])))
@@ -295,6 +296,5 @@ def configuration(overrides: Sequence[str]) -> schema.StudyConfig:
     Raises:
         ConfigError: a value that is missing or out of bounds, or values that contradict each other.
     """
-    schema.register()
     validate(config := to_typed(composed(overrides)))
     return config

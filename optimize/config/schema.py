@@ -7,13 +7,10 @@ Nodes of type Any are built by `_target_` (see `optimize.config.instantiate`), w
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cache
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
-from optimize.config import device
 from optimize.config.archive import Export, Unpack
 from optimize.config.bounds import bounded, not_negative, positive
 from optimize.config.capacity import ServiceLevel
@@ -285,10 +282,3 @@ class StudyConfig:
     """Folder of checkpoints, compiled kernels and answers that studies share."""
     cache_max_gib: float = not_negative(50.0)
     """Size of the cache beyond which the start of a study removes the least recently used entries."""
-
-
-@cache
-def register() -> None:
-    """Make the schema known to Hydra under the name that `conf/config.yaml` starts from, and what its files resolve."""
-    device.register()
-    ConfigStore.instance().store(name="schema", node=StudyConfig)

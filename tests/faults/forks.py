@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from unittest.mock import patch
 
-from optimize.config import schema
+from optimize.config.registry import register
 from optimize.executor.base import Job
 from tests.conftest import ROOT
 from tests.faults.session import Session
@@ -111,7 +111,7 @@ def _answer(request: dict[str, Any]) -> Session:
 
 
 def main() -> None:
-    schema.register()
+    register()
     for line in sys.stdin:
         print(json.dumps(dataclasses.asdict(_answer(json.loads(line)))), flush=True)
 

@@ -66,7 +66,6 @@ def _keys(node: DictConfig, above: str = "") -> Iterator[str]:
 @cache
 def _settings() -> dict[str, list[str]]:
     """Group of settings -> the names of its settings, its own among them."""
-    schema.register()
     keys = [key for key in _keys(_base()) if not key.startswith(_ELSEWHERE)]
     return {key: [k for k in keys if k == key or k.startswith(f"{key}.")] for key in keys if "." not in key}
 

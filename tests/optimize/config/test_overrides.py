@@ -9,7 +9,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from optimize.config.compose import composed, configuration, explain
 from optimize.config.overrides import in_grammar
-from optimize.config.schema import register
 from optimize.errors import ConfigError
 
 
@@ -76,7 +75,6 @@ def test_pasted_json_reaches_the_configuration() -> None:
 
 
 def _answer(*words: str) -> str:
-    register()
     with pytest.raises(Exception) as mistake:  # noqa: B017, PT011  (of Hydra, of OmegaConf, or ours)
         composed(["+study=chat", *words])
     return " ".join(explain(mistake.value, ["+study=chat", *words]).split())

@@ -18,7 +18,6 @@ WORDS = [
 
 
 def test_a_shared_composition_is_hydras_and_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
-    schema.register()
     expected = composed(WORDS)
     compositions.share(monkeypatch)
     for _ in range(2):
@@ -31,7 +30,6 @@ def test_a_shared_composition_is_hydras_and_nobody_elses(monkeypatch: pytest.Mon
 
 
 def test_files_of_a_user_are_not_shared(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    schema.register()
     compositions.share(monkeypatch)
     (tmp_path / "study").mkdir()
     for trials in (3, 4):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from optimize.config import schema
 from optimize.config.compose import composed
 from optimize.config.secrets import as_yaml
 from tests.conftest import Run
@@ -63,7 +62,6 @@ def test_a_question_without_an_answer_is_refused(
 def test_what_was_not_measured_is_no_part_of_a_question(
     optimize: Run, words: list[str], tmp_path: Path, word: str, message: str
 ) -> None:
-    schema.register()
     (tmp_path / "out/studies/chat/config.yaml").write_text(as_yaml(composed(words), words), encoding="utf-8")
     others = [other for other in words if other.partition("=")[0] != word.partition("=")[0]]
     assert message in refusal(optimize([*others, word], verb="optimize.whatif"))
