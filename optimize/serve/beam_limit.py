@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 VLLM_MAX_LOGPROBS = 20
+_ANY_LOGPROBS, _SEQUENCES = -1, 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,13 @@ class Verdict:
 
 
 def accepted_beams(flags: Mapping[str, Any]) -> int:
-    """The widest beam search that an engine with these flags accepts: it needs twice as many log-probabilities."""
+    """The widest beam search that an engine with these flags accepts: it needs twice as many log-probabilities.
+
+    An engine that gives any number of them accepts any number of beams; here then as many as it computes together.
+    """
     max_logprobs = flags.get("max_logprobs")
+    if max_logprobs is not None and int(max_logprobs) == _ANY_LOGPROBS:
+        return int(flags.get("max_num_seqs") or _SEQUENCES)
     return max(1, int(VLLM_MAX_LOGPROBS if max_logprobs is None else max_logprobs) // 2)
 
 

@@ -12,6 +12,14 @@ def test_an_engine_accepts_half_as_many_beams_as_log_probabilities(flags: dict[s
     assert accepted_beams(flags) == widest
 
 
+@pytest.mark.parametrize(("flags", "widest"), [({}, 128), ({"max_num_seqs": 16}, 16)])
+def test_an_engine_that_gives_any_number_of_log_probabilities_accepts_what_it_computes_together(
+    flags: dict[str, object], widest: int
+) -> None:
+    for unlimited in (-1, "-1"):
+        assert accepted_beams({"max_logprobs": unlimited, **flags}) == widest
+
+
 def test_a_request_within_the_limit_is_admitted_unchanged() -> None:
     assert limit().judge(8) == Verdict(8, 8)
     assert limit().judge(1) == Verdict(1, 1)
