@@ -8,6 +8,9 @@ import multiprocessing
 import os
 import platform
 import statistics
+import subprocess
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
@@ -24,7 +27,8 @@ from optimize.hardware import machine
 from optimize.quantize.checkpoints import make_checkpoints
 from optimize.search.space import make_space
 
-RESULTS = Path(__file__).resolve().parents[1] / "docs" / "results"
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results"
 
 
 def engine_of(config: schema.StudyConfig, params: Mapping[str, Any]) -> EngineConfig:
@@ -61,6 +65,13 @@ def processes() -> ProcessPoolExecutor:
     """One per core, each of one thread: two that compute with two threads each take turns waiting for each other."""
     os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # read when numpy is imported, hence anew
     return ProcessPoolExecutor(os.cpu_count(), mp_context=multiprocessing.get_context("spawn"))
+
+
+def run_verb(verb: str, words: Sequence[str]) -> float:
+    """Run a command of the project, whose output is shown; returns its seconds."""
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-m", verb, *words], cwd=ROOT, check=True)
+    return time.monotonic() - began
 
 
 def require_quiet() -> None:

@@ -24,7 +24,7 @@ from tempfile import mkdtemp
 
 import httpx
 
-from benchmarks.common import RESULTS, provenance, require_quiet
+from benchmarks.common import RESULTS, ROOT, provenance, require_quiet, run_verb
 from benchmarks.restarts import until
 from optimize.config.compose import configuration
 from optimize.drift.session import DRIFTED, HOLDS, TOO_EARLY
@@ -35,7 +35,6 @@ from optimize.load.client_pool import ClientPool, LoadRequest, LoadRun
 from optimize.plan import make_plan
 from optimize.workload.workload import Workload
 
-_ROOT = Path(__file__).resolve().parents[1]
 _SAME, _LONGER = "prompts stay", "prompts become twice as long"
 _TIMEOUT_S, _POLL_S, _ASK_EVERY_S = 60.0, 0.5, 120.0
 _MEANINGS = {HOLDS: "still holds", DRIFTED: "no longer holds", TOO_EARLY: "too early to say"}
@@ -68,7 +67,7 @@ class Server:
     def ask(self, minutes: float) -> None:
         """Ask `optimize.drift` once."""
         command = [sys.executable, "-m", "optimize.drift", *self.words]
-        run = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, check=False)
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         if run.returncode not in _MEANINGS:
             raise SystemExit(f"optimize.drift ended with {run.returncode}: {run.stderr}")
         self.answers.append((minutes, run.returncode))
@@ -92,7 +91,7 @@ def serving(server: Server) -> Iterator[None]:
     port = server.endpoint.base_url.rpartition(":")[2]
     command = [sys.executable, "-m", "optimize.serve", *server.words, f"serve.port={port}"]
     with (server.folder / "serve.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=_ROOT, stdout=log, stderr=log)
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
     try:
         until(lambda: _healthy(server.endpoint), process)
         yield
@@ -205,7 +204,7 @@ def main() -> None:
     folder = arguments.folder or Path(mkdtemp(prefix="drift-live-"))
     words = ["+study=chat", f"study.trials={arguments.trials}"]
     study = folder / "same"
-    subprocess.run([sys.executable, "-m", "optimize", *words, f"output_dir={study}"], cwd=_ROOT, check=True)
+    run_verb("optimize", [*words, f"output_dir={study}"])
     shutil.copytree(study, folder / "longer", symlinks=True, dirs_exist_ok=True)
     servers = [
         Server(

@@ -13,16 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import subprocess
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from benchmarks.common import RESULTS, provenance, require_quiet
+from benchmarks.common import RESULTS, provenance, require_quiet, run_verb
 from objectives import Estimate
 from optimize.decision.candidate import Candidate
 from optimize.formatting import figure, percent, shown_settings, title_of
@@ -83,13 +80,6 @@ class Finding:
         return self.tied and all(a.low <= b.high and b.low <= a.high for _, a, b in self.figures())
 
 
-def run(verb: str, words: Sequence[str]) -> float:
-    """Run a command, whose output is shown; returns its seconds."""
-    began = time.monotonic()
-    subprocess.run([sys.executable, "-m", verb, *words], check=True)
-    return time.monotonic() - began
-
-
 def case_of(asked: Mapping[str, Any], prefix: str) -> Case:
     """A value in the middle of a range where the pick is another one; another value of a setting that flips nothing."""
     flips = [flip for flip in asked["flips"] if flip["setting"].startswith(prefix)]
@@ -110,7 +100,7 @@ def middle(low: float, high: float | None) -> float:
 
 def whatif(words: Sequence[str], folder: Path, *changes: str) -> tuple[dict[str, Any], float]:
     """The answer of `optimize.whatif` to the source study, and its seconds."""
-    seconds = run("optimize.whatif", [*words, f"study.name={SOURCE}", *changes])
+    seconds = run_verb("optimize.whatif", [*words, f"study.name={SOURCE}", *changes])
     path = folder / "studies" / SOURCE / "report/whatif.json"
     return json.loads(path.read_text(encoding="utf-8")), seconds
 
@@ -119,7 +109,7 @@ def afresh(words: Sequence[str], folder: Path, case: Case, number: int) -> Findi
     """Put a question to the source study, and measure a study of it."""
     asked, whatif_s = whatif(words, folder, case.word)
     name = f"whatif-fresh-{number}"
-    seconds = run("optimize", [*words, f"study.name={name}", f"search.warm_start=[{SOURCE}]", case.word])
+    seconds = run_verb("optimize", [*words, f"study.name={name}", f"search.warm_start=[{SOURCE}]", case.word])
     study = next(s for s in stored_studies(f"sqlite:///{folder}/optuna.db") if s.study_name == name)
     best, rounds = recommendation(study), confirmed(study)
     pick = None if best is None else best.pick
@@ -167,7 +157,7 @@ def main() -> None:
     folder = arguments.folder or Path(mkdtemp(prefix="whatif-live-"))
     own = words or ["+study=chat"]
     common = [f"output_dir={folder}", f"study.trials={arguments.trials}", "confirm.rounds=3", *own]
-    source_s = run("optimize", [*common, f"study.name={SOURCE}"])
+    source_s = run_verb("optimize", [*common, f"study.name={SOURCE}"])
     first, _ = whatif(common, folder)
     cases = [case_of(first, prefix) for prefix in (LIMIT, WEIGHT)]
     findings = [afresh(common, folder, case, number) for number, case in enumerate(cases)]
