@@ -45,7 +45,9 @@ def test_the_page_counts_from_the_change(tmp_path: Path) -> None:
     longer.answers, longer.changed_min, longer.errors = [(7.0, TOO_EARLY), (31.0, DRIFTED)], 5.0, 2
     page = report([same, longer], "python -m benchmarks.drift_live", 1.0)
     assert f"| {_SAME} | 1900 | 0 | still holds, minute 31 | 1 too early | none |" in page
-    assert f"| {_LONGER} | 0 | 2 | no longer holds, minute 31 | 1 too early | minute 31, 26 min after the change |" in page
+    assert (
+        f"| {_LONGER} | 0 | 2 | no longer holds, minute 31 | 1 too early | minute 31, 26 min after the change |" in page
+    )
     assert page.count("| prompt_tokens | 20 | 41 | no |") == 2
 
 

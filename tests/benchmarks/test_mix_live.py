@@ -10,7 +10,9 @@ MIX = ["mix={chat: 0.5, bulk: 0.5}"]
 
 
 def test_the_page_shows_both_answers_and_no_paths(tmp_path: Path) -> None:
-    (tmp_path / "mix.md").write_text("one configuration for both: int8\n\ndeploy (row=1 of study chat): vllm serve /x\n")
+    (tmp_path / "mix.md").write_text(
+        "one configuration for both: int8\n\ndeploy (row=1 of study chat): vllm serve /x\n"
+    )
     (tmp_path / "mix.json").write_text("[{}, {}]")
     page = report(tmp_path, {"chat": 60.0, "what they lacked": 90.0}, MIX, "python -m benchmarks.mix_live")
     assert "no configuration in common" in page and "one configuration for both: int8" in page
