@@ -8,14 +8,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from optimize.checkpoint import local_folder, tensors_of, weight_files
+from optimize.checkpoint import is_hub_id, local_folder, snapshot_folder, tensors_of, weight_files
 from optimize.errors import ConfigError, closest
 
 MODEL = "model"
 """Name under which an engine serves the model itself."""
 BASE = "base"
 """Name by which a configuration asks for the model itself beside its adapters."""
-_FLAG, _RANK_FLAG, _DEFAULT_RANK = "lora_modules", "max_lora_rank", 16
+ADAPTERS = "lora_modules"
+"""vLLM's flag that names adapters."""
+_RANK_FLAG, _DEFAULT_RANK = "max_lora_rank", 16
 _RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # that vLLM 0.25 to 0.32 takes
 _CONFIG, _WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _MATRIX = re.compile(r"(?:.*\.)?(layers\.\d+\..+)\.lora_([AB])(?:\.default)?\.weight")
@@ -31,13 +33,11 @@ def adapters_of(flags: Mapping[str, Any]) -> dict[str, str]:
     Raises:
         ConfigError: an entry is in none of them, or two have one name.
     """
-    value = flags.get(_FLAG) or []
-    entries = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
-    pairs = [_adapter(entry) for entry in entries]
+    pairs = [_adapter(entry) for entry in _entries(flags.get(ADAPTERS))]
     adapters = dict(pairs)
     if len(adapters) < len(pairs) or {MODEL, BASE} & adapters.keys():
         raise ConfigError(
-            f"{_FLAG} names {', '.join(name for name, _ in pairs)}: each adapter needs a name of its own, which is "
+            f"{ADAPTERS} names {', '.join(name for name, _ in pairs)}: each adapter needs a name of its own, which is "
             f"neither {MODEL} nor {BASE}"
         )
     return adapters
@@ -50,7 +50,7 @@ def _adapter(entry: Any) -> tuple[str, str]:
         fields = _from_json(entry) if isinstance(entry, str) else entry
         name, path = (str(fields.get(key, "")) for key in ("name", "path")) if isinstance(fields, Mapping) else ("", "")
     if not name or not path:
-        raise ConfigError(f"{_FLAG}: {entry!r} is no adapter: write {_FORM}, or NAME=FOLDER in {_FLAG}")
+        raise ConfigError(f"{ADAPTERS}: {entry!r} is no adapter: write {_FORM}, or NAME=FOLDER in {ADAPTERS}")
     return name, path
 
 
@@ -65,15 +65,47 @@ def flags_for(adapters: Mapping[str, str]) -> dict[str, Any]:
     """The flags with which vLLM serves adapters, each under its name."""
     if not adapters:
         return {}
-    rank = max(_rank(Path(path)) for path in adapters.values())
+    rank = max(_rank(folder_of(path)) for path in adapters.values())
     least = next((size for size in _RANKS if size >= rank), rank)
-    modules = [
-        json.dumps({"name": name, "path": path}) if "," in path else f"{name}={path}"
-        for name, path in adapters.items()
-    ]  # fmt: skip
+    modules = [_module(name, path) for name, path in adapters.items()]
     return {
-        "enable_lora": True, _FLAG: modules, **({_RANK_FLAG: least} if rank > _DEFAULT_RANK else {})
+        "enable_lora": True, ADAPTERS: modules, **({_RANK_FLAG: least} if rank > _DEFAULT_RANK else {})
     }  # fmt: skip
+
+
+def _module(name: str, path: str) -> str:
+    return json.dumps({"name": name, "path": path}) if "," in path else f"{name}={path}"
+
+
+def folder_of(path: str) -> Path | None:
+    """The folder of an adapter, or of the hub's main revision of it; None where this disk has neither."""
+    if Path(path).is_dir():
+        return Path(path)
+    return snapshot_folder(path, None) if is_hub_id(path) else None
+
+
+def on_this_disk(value: Any) -> Any:
+    """The flag's value with the folders of the hub's adapters, where this disk has them, in place of their ids.
+
+    vLLM takes no revision of an adapter: given the id, it would load what the hub has when an engine starts.
+    """
+    entries = _entries(value)
+    located = [_in_folder(entry) for entry in entries]
+    return value if located == list(entries) else located
+
+
+def _entries(value: Any) -> Sequence[Any]:
+    value = value or []
+    return value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+
+
+def _in_folder(entry: Any) -> Any:
+    name, path = _adapter(entry)
+    folder = folder_of(path)
+    if folder is None or Path(path).is_dir():
+        return entry
+    fields = _from_json(entry) if isinstance(entry, str) and entry.startswith("{") else entry
+    return {**fields, "path": str(folder)} if isinstance(fields, Mapping) else _module(name, str(folder))
 
 
 def asked_names(flags: Mapping[str, Any], selection: str | Sequence[str] | None) -> tuple[str, ...]:
@@ -113,11 +145,11 @@ def check_adapters(flags: Mapping[str, Any], model: str) -> None:
     """
     adapters = adapters_of(flags)
     if adapters and not flags.get("enable_lora"):
-        raise ConfigError(f"{_FLAG} needs enable_lora=true: give adapters by {_FORM}, which sets it")
+        raise ConfigError(f"{ADAPTERS} needs enable_lora=true: give adapters by {_FORM}, which sets it")
     for name, path in adapters.items():
-        where, folder = f"adapter {name} ({path})", Path(path)
-        if not folder.is_dir():
-            if path.count("/") != 1 or path.startswith((".", "/", "~")):
+        where, folder = f"adapter {name} ({path})", folder_of(path)
+        if folder is None:
+            if not is_hub_id(path):
                 raise ConfigError(f"{where} is neither a folder nor a Hugging Face id: correct model.lora.{name}")
             continue
         _check_features(where, _config(folder), int(flags.get(_RANK_FLAG) or _DEFAULT_RANK))
@@ -134,9 +166,9 @@ def _config(folder: Path) -> Mapping[str, Any]:
     return config if isinstance(config, Mapping) else {}
 
 
-def _rank(folder: Path) -> int:
+def _rank(folder: Path | None) -> int:
     """The largest rank of an adapter; 0 of one that is not on this disk."""
-    if not folder.is_dir():
+    if folder is None:
         return 0
     config = _config(folder)
     return max([int(config.get("r") or 0), *map(int, (config.get("rank_pattern") or {}).values())])

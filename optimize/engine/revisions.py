@@ -1,6 +1,6 @@
-"""Revisions of the hub's models that an engine loads: of its own model, and of the draft model of speculative decoding.
+"""Revisions of the hub's models that an engine loads: of its own, of draft models of speculative decoding, of adapters.
 
-A branch goes on, so an engine is given the commits that the study hashed.
+A branch goes on, so an engine is given the commits that the study hashed, and of adapters their folders.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from optimize.checkpoint import hub_commit, is_hub_id
+from optimize.engine.adapters import ADAPTERS, adapters_of, on_this_disk
 
 DRAFTS = "speculative_config"
 """vLLM's flag that names a draft model."""
 _MODEL, _REVISION = "model", "revision"
 
 
-class Draft(NamedTuple):
-    """A draft model of the hub.
+class HubModel(NamedTuple):
+    """A model of the hub that goes with an engine's own.
 
     Attributes:
         model: Its id.
@@ -28,7 +29,7 @@ class Draft(NamedTuple):
     revision: str | None
 
 
-def drafts_of(flags: Iterable[tuple[str, Any]]) -> list[Draft]:
+def drafts_of(flags: Iterable[tuple[str, Any]]) -> list[HubModel]:
     """The draft models of the hub that flags name, each once; those in folders are named files.
 
     Args:
@@ -38,12 +39,23 @@ def drafts_of(flags: Iterable[tuple[str, Any]]) -> list[Draft]:
     settings = [setting for name, value in flags if name.replace("-", "_") == DRAFTS if (setting := _mapping(value))]
     alone = [setting[_REVISION] for setting in settings if _REVISION in setting and _MODEL not in setting] or [None]
     drafts = [
-        Draft(str(setting[_MODEL]), revision)
+        HubModel(str(setting[_MODEL]), revision)
         for setting in settings
         if is_hub_id(setting.get(_MODEL))
         for revision in ([setting[_REVISION]] if _REVISION in setting else alone)
     ]
     return list(dict.fromkeys(drafts))
+
+
+def adapters_in(flags: Iterable[tuple[str, Any]]) -> list[HubModel]:
+    """The adapters of the hub that flags name, each once; those in folders are named files.
+
+    Raises:
+        ConfigError: what the flag names is no adapter.
+    """
+    values = [value for name, value in flags if name.replace("-", "_") == ADAPTERS]
+    paths = [path for value in values for path in adapters_of({ADAPTERS: value}).values()]
+    return [HubModel(path, None) for path in dict.fromkeys(paths) if is_hub_id(path)]
 
 
 def with_commits(flags: Mapping[str, Any], model: str) -> dict[str, Any]:
@@ -60,6 +72,8 @@ def with_commits(flags: Mapping[str, Any], model: str) -> dict[str, Any]:
         draft = _mapping(flags[name])
         if is_hub_id(draft.get(_MODEL)) and (commit := hub_commit(draft[_MODEL], draft.get(_REVISION))):
             pinned[name] = {**draft, _REVISION: commit}
+    for name in (name for name in flags if name.replace("-", "_") == ADAPTERS):
+        pinned[name] = on_this_disk(flags[name])
     return pinned
 
 

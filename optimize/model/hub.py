@@ -11,11 +11,11 @@ from typing import Any
 
 from optimize.checkpoint import follow_revision, snapshot_folder
 from optimize.config.schema import StudyConfig
-from optimize.engine.revisions import Draft
+from optimize.engine.revisions import HubModel
 from optimize.errors import ConfigError, one_line
 from optimize.redaction import reveal
 
-_CONFIG = "config.json"
+_CONFIGS = ("config.json", "adapter_config.json")
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 _WEIGHTS = (".safetensors", ".bin")
 """Ends of the names of weights that vLLM loads, those first that it prefers."""
@@ -47,11 +47,11 @@ def fetch_models(config: StudyConfig, others: Sequence[str] = (), say: Callable[
         fetch(model, say, token=token)
 
 
-def fetch_drafts(config: StudyConfig, drafts: Iterable[Draft], say: Callable[[str], None] = print) -> None:
-    """Have the draft models on this disk that flags name, by the study's token."""
+def fetch_others(config: StudyConfig, models: Iterable[HubModel], say: Callable[[str], None] = print) -> None:
+    """Have the draft models and adapters on this disk that flags name, by the study's token."""
     token = _token(config)
-    for draft in drafts:
-        fetch_beside(draft.model, say, draft.revision, token)
+    for other in models:
+        fetch_beside(other.model, say, other.revision, token)
 
 
 def follow(config: StudyConfig) -> None:
@@ -102,13 +102,13 @@ def fetch_beside(model: str, say: Callable[[str], None], revision: str | None = 
 
 
 def _is_whole(folder: Path | None) -> bool:
-    """Whether a folder of the hub's cache holds a model's configuration and all of its weights."""
+    """Whether a folder of the hub's cache holds the configuration of a model or an adapter, and all of its weights."""
     if folder is None:
         return False
     for index in _INDEXES:
         if (folder / index).is_file():
             return all((folder / name).is_file() for name in _indexed(folder / index))
-    return (folder / _CONFIG).is_file() and any(folder.glob(f"*{end}") for end in _WEIGHTS)
+    return any((folder / name).is_file() for name in _CONFIGS) and any(folder.glob(f"*{end}") for end in _WEIGHTS)
 
 
 def _indexed(index: Path) -> set[str]:

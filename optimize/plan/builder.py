@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from objectives import Objective
+from optimize.checkpoint import is_hub_id
 from optimize.config.instantiate import build
 from optimize.config.recipes import check_files
 from optimize.config.schema import StudyConfig
@@ -15,7 +16,8 @@ from optimize.decision.constraints import Limit, make_limits, read_bounds
 from optimize.engine.adapters import flags_for
 from optimize.engine.base import Launcher
 from optimize.engine.flags import to_arguments
-from optimize.engine.revisions import drafts_of
+from optimize.engine.revisions import HubModel, adapters_in, drafts_of
+from optimize.errors import setting_names
 from optimize.files import check_writable
 from optimize.ledger import study_folder
 from optimize.load.arrivals import Arrivals
@@ -23,13 +25,14 @@ from optimize.load.fixed_length import by_iterations
 from optimize.load.levels import without_auto
 from optimize.load.scoring import check_scores, reference_of, signature_of
 from optimize.load.service_level import check_capacity, check_objectives
+from optimize.model.hub import fetch_others
 from optimize.model.sources import materialized
 from optimize.plan.flags import check_quotable, engine_flags
 from optimize.plan.launcher import check_launcher
 from optimize.plan.metrics import check_random_weights, metrics_of
 from optimize.plan.plan import Plan
 from optimize.plan.requests import requests_of
-from optimize.plan.signature import conditions_of, drafts_in_words, files_in_words, tasks_in_words
+from optimize.plan.signature import conditions_of, files_in_words, models_in_words, tasks_in_words
 from optimize.redaction import hidden_flags
 from optimize.search.space import make_space
 
@@ -48,6 +51,9 @@ def make_plan(config: StudyConfig) -> Plan:
     folder = _study_folder(config)
     for uri, table in ((config.tracking.storage, _OPTUNA_TABLE), (config.tracking.uri, _MLFLOW_TABLE)):
         check_sqlite(uri, table)
+    launcher: Launcher = build(config.engine, "engine")
+    if not launcher.request_knobs_only:
+        _fetch_adapters(config)
     model_flags = {**flags_for(config.model.lora), **config.model.flags}
     config = dataclasses.replace(config, model=dataclasses.replace(config.model, flags=model_flags))
     space = make_space(config.search_space, config.model, config.recipes, config.quantization, config.baseline)
@@ -59,7 +65,6 @@ def make_plan(config: StudyConfig) -> Plan:
     check_capacity(config, arrivals, space.widest_beam())
     check_objectives(config, arrivals, objectives, [metrics[limit.metric] for limit in limits])
     config = dataclasses.replace(config, load=by_iterations(config.load, arrivals))
-    launcher: Launcher = build(config.engine, "engine")
     check_launcher(launcher, space, config, objectives)
     flags = engine_flags(config, space)
     arguments = to_arguments(hidden_flags(flags))
@@ -76,10 +81,18 @@ def make_plan(config: StudyConfig) -> Plan:
         arrivals=arrivals, workload=workload, folder=folder,
         signature={
             **signature, **signature_of(config, reference), **tasks_in_words(metrics, signature.get("asks", "")),
-            **files_in_words(arguments, cache), **drafts_in_words(drafts_of(flags), cache),
+            **files_in_words(arguments, cache), **models_in_words("drafts", drafts_of(flags), cache),
+            **models_in_words("adapters", adapters_in(flags), cache),
         },
         reference=reference,
     )  # fmt: skip
+
+
+def _fetch_adapters(config: StudyConfig) -> None:
+    """Have the hub's adapters on this disk, whose ranks the flags depend on."""
+    for name, path in config.model.lora.items():
+        with setting_names({"model.path=": f"model.lora.{name}="}):
+            fetch_others(config, [HubModel(path, None)] if is_hub_id(path) else [])
 
 
 def _with_weights(

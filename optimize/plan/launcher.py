@@ -9,12 +9,12 @@ from typing import Any
 from objectives import Objective
 from optimize.config.recipes import check_on_cuda, check_readable, check_unquantized
 from optimize.config.schema import StudyConfig
-from optimize.engine.adapters import check_adapters
+from optimize.engine.adapters import ADAPTERS, check_adapters
 from optimize.engine.base import Launcher
-from optimize.engine.revisions import DRAFTS, drafts_of
+from optimize.engine.revisions import DRAFTS, adapters_in, drafts_of
 from optimize.engine.variables import check_variables
 from optimize.errors import ConfigError, setting_names
-from optimize.model.hub import fetch_drafts, fetch_models
+from optimize.model.hub import fetch_models, fetch_others
 from optimize.plan.flags import engine_flags
 from optimize.search import variables
 from optimize.search.knobs import flag_of, part_of
@@ -41,8 +41,11 @@ def check_launcher(
         return
     check_variables(config.engine.get("env") or {}, space.variables)
     _check_models(config, space)
+    flags = engine_flags(config, space)
     with setting_names({"model.path=": f"{DRAFTS}.model=", "model.flags.": f"{DRAFTS}."}):
-        fetch_drafts(config, drafts_of(engine_flags(config, space)))
+        fetch_others(config, drafts_of(flags))
+    with setting_names({"model.path=": f"{ADAPTERS}="}):
+        fetch_others(config, adapters_in(flags))
     if launcher.version().startswith(_CUDA_BUILD):
         check_on_cuda(space.recipes_needed())
     check_adapters({**(config.engine.get("flags") or {}), **config.model.flags}, config.model.path)

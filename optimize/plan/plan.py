@@ -21,7 +21,7 @@ from optimize.redaction import masked, redact_all
 from optimize.search.space import SearchSpace
 from optimize.workload.workload import Workload
 
-_FIXED = ("workload", "load", "model", "engine", "seed", "files", "drafts", "tasks", "quality", "asks")
+_FIXED = ("workload", "load", "model", "engine", "seed", "files", "drafts", "adapters", "tasks", "quality", "asks")
 """Parts of the signature that must stay the same between the sessions of a study."""
 
 
@@ -82,8 +82,8 @@ class Plan:
 
 
 def content_of(plan: Plan, checkpoint: str) -> str:
-    """Hash of a checkpoint's files, with the files and draft models that flags name and the adapters that requests ask
-    for: what an engine's answers rest on.
+    """Hash of a checkpoint's files, with the files, draft models and adapters that flags name, and the adapters that
+    requests ask for: what an engine's answers rest on.
     """
-    parts = [plan.signature.get(key, "") for key in ("files", "drafts", "asks")]
+    parts = [plan.signature.get(key, "") for key in ("files", "drafts", "adapters", "asks")]
     return "".join([model_hash(checkpoint, Path(plan.config.cache_dir)), *parts])

@@ -15,7 +15,7 @@ from optimize.config.schema import StudyConfig
 from optimize.engine.adapters import asked_in_words
 from optimize.engine.base import Launcher
 from optimize.engine.flag_files import fingerprint, named_files
-from optimize.engine.revisions import Draft
+from optimize.engine.revisions import HubModel
 from optimize.errors import ConfigError
 from optimize.hardware import gpu_settings, machine
 from optimize.harness.process import describe
@@ -53,19 +53,20 @@ def files_in_words(arguments: Sequence[str], cache: Path) -> dict[str, str]:
     return {"files": json.dumps(hashes, ensure_ascii=False)} if names else {}
 
 
-def drafts_in_words(drafts: Iterable[Draft], cache: Path) -> dict[str, str]:
-    """The draft models of the hub by their commits, with their contents' hashes; nothing where there is none.
+def models_in_words(name: str, models: Iterable[HubModel], cache: Path) -> dict[str, str]:
+    """Models of the hub by their commits, with their contents' hashes; nothing where there is none.
 
     Args:
-        drafts: The models; one that is not on this disk stands by its revision, and has no hash.
+        name: Of the signature's part: drafts or adapters.
+        models: The models; one that is not on this disk stands by its revision, and has no hash.
         cache: Root of the cache.
     """
     words = set()
-    for draft in drafts:
-        folder = snapshot_folder(*draft)
-        contents = f"{folder.name} {model_hash(str(folder), cache)}" if folder else draft.revision or "main"
-        words.add(f"{draft.model}@{contents}")
-    return {"drafts": "; ".join(sorted(words))} if words else {}
+    for model in models:
+        folder = snapshot_folder(*model)
+        contents = f"{folder.name} {model_hash(str(folder), cache)}" if folder else model.revision or "main"
+        words.add(f"{model.model}@{contents}")
+    return {name: "; ".join(sorted(words))} if words else {}
 
 
 def tasks_in_words(metrics: Mapping[str, Objective], models: str) -> dict[str, str]:

@@ -19,14 +19,15 @@ from optimize.checkpoint import (
 )
 from optimize.checkpoint import files as checkpoint_files
 from optimize.config.schema import Model, Recipe, StudyConfig
+from optimize.engine.adapters import adapters_of
 from optimize.engine.base import EngineConfig
-from optimize.engine.revisions import Draft, drafts_of
+from optimize.engine.revisions import HubModel, drafts_of, with_commits
 from optimize.engine.vllm import VllmLauncher
 from optimize.errors import ConfigError
 from optimize.harness.process import located
 from optimize.model.hashes import model_hash
 from optimize.plan import make_plan
-from optimize.plan.signature import drafts_in_words
+from optimize.plan.signature import models_in_words
 from optimize.quantize.checkpoints import _job, checkpoint_folder
 from optimize.study import rows
 from tests.optimize.model.test_hub import TENSORS
@@ -129,14 +130,14 @@ def test_a_row_belongs_to_the_revision_it_was_measured_with(hub: Mapping[str | N
 @pytest.mark.parametrize(
     ("values", "drafts"),
     [
-        ([{"model": MODEL, "num_speculative_tokens": 3}], [Draft(MODEL, None)]),
-        (['{"model": "somebody/tiny", "revision": "v2"}', None], [Draft(MODEL, "v2")]),
+        ([{"model": MODEL, "num_speculative_tokens": 3}], [HubModel(MODEL, None)]),
+        (['{"model": "somebody/tiny", "revision": "v2"}', None], [HubModel(MODEL, "v2")]),
         # Knobs that are parts of the flag, each choice by itself.
-        ([{"model": MODEL}, {"revision": "v1"}, {"revision": "v2"}], [Draft(MODEL, "v1"), Draft(MODEL, "v2")]),
+        ([{"model": MODEL}, {"revision": "v1"}, {"revision": "v2"}], [HubModel(MODEL, "v1"), HubModel(MODEL, "v2")]),
         ([{"method": "ngram", "model": "ngram"}, {"model": "./somebody/tiny"}, "{no JSON"], []),
     ],
 )
-def test_the_draft_models_of_a_study_are_those_of_the_hub(values: list[object], drafts: list[Draft]) -> None:
+def test_the_draft_models_of_a_study_are_those_of_the_hub(values: list[object], drafts: list[HubModel]) -> None:
     flags: list[tuple[str, object]] = [("max_num_seqs", 8), ("model", MODEL)]
     assert drafts_of([*flags, *(("speculative_config", value) for value in values)]) == drafts
 
@@ -157,13 +158,52 @@ def test_figures_belong_to_the_contents_of_the_draft_model(hub: Mapping[str | No
     plan = make_plan(here(tmp_path, override))
     assert plan.signature["drafts"] == f"{MODEL}@{MAIN} {hash_of_files(hub[None])}"
     assert plan.fingerprint()["drafts"] == plan.signature["drafts"]
-    drafts = [Draft(MODEL, OTHER), Draft("somebody/absent", None)]
+    drafts = [HubModel(MODEL, OTHER), HubModel("somebody/absent", None)]
     words = f"somebody/absent@main; {MODEL}@{OTHER} {hash_of_files(hub[OTHER])}"
-    assert drafts_in_words(drafts, tmp_path / "cache") == {"drafts": words}
-    assert drafts_in_words([], tmp_path / "cache") == {}
+    assert models_in_words("drafts", drafts, tmp_path / "cache") == {"drafts": words}
+    assert models_in_words("drafts", [], tmp_path / "cache") == {}
 
 
 def test_the_studys_own_model_may_be_its_draft_model_in_another_revision(hub: Mapping[str | None, Path]) -> None:
     flags = (("revision", "main"), ("speculative_config", {"model": MODEL, "revision": OTHER}))
     command = VllmLauncher().deploy_command(EngineConfig(MODEL, "published", flags))
     assert f"--revision={MAIN}" in command and f'"revision": "{OTHER}"' in command
+
+
+# --- adapters -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub_adapter(hub: Mapping[str | None, Path]) -> Path:
+    """The same hub's model as a LoRA adapter."""
+    config = {"r": 8, "peft_type": "LORA", "base_model_name_or_path": "demo"}
+    (hub[None] / "adapter_config.json").write_text(json.dumps(config), encoding="utf-8")
+    (hub[None] / "adapter_model.safetensors").write_bytes(TENSORS)
+    return hub[None]
+
+
+@pytest.mark.parametrize(
+    "form", [f"sql={MODEL}", f'{{"name": "sql", "path": "{MODEL}"}}', {"name": "sql", "path": MODEL}]
+)
+def test_an_engine_loads_the_adapter_that_was_hashed(hub_adapter: Path, form: object) -> None:
+    """vLLM takes no revision of an adapter, and would load what the hub has when an engine starts."""
+    for value in (form, [form]):
+        flags = with_commits({"lora_modules": value}, "demo/model")
+        assert adapters_of(flags) == {"sql": str(hub_adapter)}
+    elsewhere = {"lora_modules": ["a=somebody/absent", f"b={hub_adapter}"]}
+    assert with_commits(elsewhere, "demo/model") == elsewhere
+
+
+def test_figures_belong_to_the_contents_of_the_adapter(hub_adapter: Path, tmp_path: Path) -> None:
+    """A hub's adapter stood in no signature, so that a study went on with another one."""
+    plan = make_plan(here(tmp_path, f"model.lora={{sql: {MODEL}}}"))
+    assert plan.signature["adapters"] == f"{MODEL}@{MAIN} {hash_of_files(hub_adapter)}"
+    assert plan.fingerprint()["adapters"] == plan.signature["adapters"]
+    assert "drafts" not in plan.signature
+
+
+def test_an_adapter_of_the_hub_is_checked_as_one_in_a_folder(hub_adapter: Path, tmp_path: Path) -> None:
+    config = json.loads((hub_adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    (hub_adapter / "adapter_config.json").write_text(json.dumps({**config, "use_dora": True}), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"adapter sql \(somebody/tiny\) is DoRA, which vLLM does not serve"):
+        make_plan(here(tmp_path, f"model.lora={{sql: {MODEL}}}"))
