@@ -51,8 +51,6 @@ class Server:
         endpoint: Where it listens.
         answers: (minutes since it was ready, exit code of `optimize.drift`), in their order.
         changed_min: Minutes since it was ready at which its prompts became longer.
-        requests: Requests answered.
-        errors: Requests that failed.
     """
 
     traffic: str
@@ -61,8 +59,6 @@ class Server:
     endpoint: Endpoint
     answers: list[tuple[float, int]] = field(default_factory=list)
     changed_min: float | None = None
-    requests: int = 0
-    errors: int = 0
 
     def ask(self, minutes: float) -> None:
         """Ask `optimize.drift` once."""
@@ -72,11 +68,6 @@ class Server:
             raise SystemExit(f"optimize.drift ended with {run.returncode}: {run.stderr}")
         self.answers.append((minutes, run.returncode))
         print(f"{minutes:5.1f} min, {self.traffic}: {_MEANINGS[run.returncode]}", flush=True)
-
-    def count(self, run: LoadRun) -> None:
-        """Add the requests of a load that has ended."""
-        self.requests += sum(record.error is None for record in run.records)
-        self.errors += sum(record.error is not None for record in run.records)
 
     @property
     def concluded(self) -> bool:
@@ -118,29 +109,19 @@ def observe(
 ) -> None:
     """Send the traffic, and ask about both servers until both have concluded, or the time is over."""
     same, longer = servers
-    with ExitStack() as stack:
-        pools = [stack.enter_context(ClientPool(1)) for _ in servers]
+    with ClientPool(1) as first, ClientPool(1) as second, first.loading(same.endpoint, _request(workload)) as steady:
         began = time.monotonic()
-        with (
-            pools[0].loading(same.endpoint, _request(workload)) as steady,
-            pools[1].loading(longer.endpoint, _request(workload)) as before,
-        ):
-            steady.follow(Poisson(rate_per_s))
+        steady.follow(Poisson(rate_per_s))
+        with second.loading(longer.endpoint, _request(workload)) as before:
             before.follow(Poisson(rate_per_s))
             _wait([steady, before], began + 60 * change_min)
-            longer.changed_min = (time.monotonic() - began) / 60
-            before.stop()
-            longer.count(before)
-            with pools[1].loading(longer.endpoint, _request(twice(workload))) as after:
-                after.follow(Poisson(rate_per_s))
-                while time.monotonic() < began + 60 * minutes and not all(server.concluded for server in servers):
-                    _wait([steady, after], time.monotonic() + _ASK_EVERY_S)
-                    for server in servers:
-                        server.ask((time.monotonic() - began) / 60)
-                after.stop()
-                longer.count(after)
-            steady.stop()
-            same.count(steady)
+        longer.changed_min = (time.monotonic() - began) / 60
+        with second.loading(longer.endpoint, _request(twice(workload))) as after:
+            after.follow(Poisson(rate_per_s))
+            while time.monotonic() < began + 60 * minutes and not all(server.concluded for server in servers):
+                _wait([steady, after], time.monotonic() + _ASK_EVERY_S)
+                for server in servers:
+                    server.ask((time.monotonic() - began) / 60)
 
 
 def _request(workload: Workload) -> LoadRequest:
@@ -160,35 +141,29 @@ def report(servers: Sequence[Server], command: str, rate_per_s: float) -> str:
         "# Drift on live engines", "",
         provenance(command), "",
         f"Two engines served the recommendation of one study on this machine at the same time, with {rate_per_s:g} "
-        "requests per second each at random times, the study's own prompts. Minutes count from when both engines were "
+        "requests/s each at random times, the study's own prompts. Minutes count from when both engines were "
         "ready.", "",
-        "| traffic | requests | failed | first answer after 30 readings | answers until then | alarm |",
-        "|---|---|---|---|---|---|",
+        "| traffic | first answer but \"too early\" | alarm |", "|---|---|---|",
         *map(_row, servers), "",
     ]  # fmt: skip
     for server in servers:
-        lines += [f"## {server.traffic.capitalize()}", "", *_lines(server), ""]
+        lines += [f"## {server.traffic.capitalize()}", "", *_answer(server), ""]
     return "\n".join(lines)
 
 
 def _row(server: Server) -> str:
-    early = sum(code == TOO_EARLY for _, code in server.answers)
-    first = next(
-        (f"{_MEANINGS[code]}, minute {minute:.0f}" for minute, code in server.answers if code != TOO_EARLY), "none"
-    )
+    answers = ((f"{_MEANINGS[code]}, minute {minute:.0f}") for minute, code in server.answers if code != TOO_EARLY)
     alarm = next((minute for minute, code in server.answers if code == DRIFTED), None)
-    if alarm is None:
-        when = "none"
-    else:
-        change = "" if server.changed_min is None else f", {alarm - server.changed_min:.0f} min after the change"
-        when = f"minute {alarm:.0f}{change}"
-    return f"| {server.traffic} | {server.requests} | {server.errors} | {first} | {early} too early | {when} |"
+    when = "none" if alarm is None else f"minute {alarm:.0f}"
+    if alarm is not None and server.changed_min is not None:
+        when += f", {alarm - server.changed_min:.0f} min after the change"
+    return f"| {server.traffic} | {next(answers, 'none')} | {when} |"
 
 
-def _lines(server: Server) -> list[str]:
+def _answer(server: Server) -> list[str]:
+    """The last answer, without the command that tunes again, which names folders."""
     path = next(server.folder.glob("studies/chat/report/drift.md"))
-    text = path.read_text(encoding="utf-8")
-    return [line for line in text.splitlines() if line.startswith("|")]
+    return path.read_text(encoding="utf-8").partition("\ntune again")[0].strip().splitlines()
 
 
 def main() -> None:

@@ -17,7 +17,10 @@ TABLE = "| what | in the study | served | holds |\n|---|---|---|---|\n| prompt_t
 def _server(traffic: str, folder: Path) -> Server:
     written = folder / "studies/chat/report/drift.md"
     written.parent.mkdir(parents=True)
-    written.write_text(f"study chat\n\n{TABLE}\nfalse alarms: at most one\n", encoding="utf-8")
+    written.write_text(
+        f"study chat\n\n{TABLE}\nprompt_tokens no longer holds\n\ntune again: optimize output_dir={folder}\n",
+        encoding="utf-8",
+    )
     return Server(traffic, [], folder, Endpoint("http://127.0.0.1:1", None, "model"))
 
 
@@ -41,14 +44,12 @@ def test_a_server_has_concluded_once_it_has_said_what_it_should_or_an_alarm(
 
 def test_the_page_counts_from_the_change(tmp_path: Path) -> None:
     same, longer = _server(_SAME, tmp_path / "a"), _server(_LONGER, tmp_path / "b")
-    same.answers, same.requests = [(7.0, TOO_EARLY), (31.0, HOLDS)], 1900
-    longer.answers, longer.changed_min, longer.errors = [(7.0, TOO_EARLY), (31.0, DRIFTED)], 5.0, 2
+    same.answers = [(7.0, TOO_EARLY), (31.0, HOLDS)]
+    longer.answers, longer.changed_min = [(7.0, TOO_EARLY), (31.0, DRIFTED)], 5.0
     page = report([same, longer], "python -m benchmarks.drift_live", 1.0)
-    assert f"| {_SAME} | 1900 | 0 | still holds, minute 31 | 1 too early | none |" in page
-    assert (
-        f"| {_LONGER} | 0 | 2 | no longer holds, minute 31 | 1 too early | minute 31, 26 min after the change |" in page
-    )
-    assert page.count("| prompt_tokens | 20 | 41 | no |") == 2
+    assert f"| {_SAME} | still holds, minute 31 | none |" in page
+    assert f"| {_LONGER} | no longer holds, minute 31 | minute 31, 26 min after the change |" in page
+    assert page.count("| prompt_tokens | 20 | 41 | no |") == 2 and str(tmp_path) not in page
 
 
 def test_each_prompt_is_sent_with_itself_before_it() -> None:
