@@ -84,7 +84,7 @@ def folder_of(path: str) -> Path | None:
     return snapshot_folder(path, None) if is_hub_id(path) else None
 
 
-def on_this_disk(value: Any) -> Any:
+def with_folders(value: Any) -> Any:
     """The flag's value with the folders of the hub's adapters, where this disk has them, in place of their ids.
 
     vLLM takes no revision of an adapter: given the id, it would load what the hub has when an engine starts.

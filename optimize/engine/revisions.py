@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from optimize.checkpoint import hub_commit, is_hub_id
-from optimize.engine.adapters import ADAPTERS, adapters_of, on_this_disk
+from optimize.engine.adapters import ADAPTERS, adapters_of, with_folders
 
 DRAFTS = "speculative_config"
 """vLLM's flag that names a draft model."""
@@ -73,7 +73,7 @@ def with_commits(flags: Mapping[str, Any], model: str) -> dict[str, Any]:
         if is_hub_id(draft.get(_MODEL)) and (commit := hub_commit(draft[_MODEL], draft.get(_REVISION))):
             pinned[name] = {**draft, _REVISION: commit}
     for name in (name for name in flags if name.replace("-", "_") == ADAPTERS):
-        pinned[name] = on_this_disk(flags[name])
+        pinned[name] = with_folders(flags[name])
     return pinned
 
 

@@ -28,7 +28,7 @@ _POLL_S = 0.1
 _HEALTH_TIMEOUT_S = 0.5  # short: an engine that dies during the request must be found dead at once
 _RPC_TIMEOUT_S = 30.0
 _RESET_TIMEOUT_S = 10.0
-_EXIT_CODE_S = 0.5
+_EXIT_CODE_S, _DEATH_S = 0.5, 1.0
 _LISTENERS = Path("/proc/net/tcp")  # proc_net(5): address, state and owner are columns 2, 4 and 8
 _LISTENS, _HERE = "0A", ("0100007F", "00000000")  # 127.0.0.1 and any address, in the order of the machine's bytes
 
@@ -168,8 +168,16 @@ class VllmEngine:
         try:
             return ask().raise_for_status()
         except httpx.HTTPError as error:
+            if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):
+                self._await_death()
             self.check()
             raise TransientFault(f"engine did not answer {path}: {error}") from error
+
+    def _await_death(self) -> None:
+        """Wait a moment: the kernel closes the connections of a killed process before anybody sees its end."""
+        deadline = time.monotonic() + _DEATH_S
+        while not self._tree.broken() and time.monotonic() < deadline:
+            time.sleep(_POLL_S)
 
     def stop(self) -> None:
         self._http.close()

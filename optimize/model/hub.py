@@ -47,11 +47,11 @@ def fetch_models(config: StudyConfig, others: Sequence[str] = (), say: Callable[
         fetch(model, say, token=token)
 
 
-def fetch_others(config: StudyConfig, models: Iterable[HubModel], say: Callable[[str], None] = print) -> None:
+def fetch_hub_models(config: StudyConfig, models: Iterable[HubModel], say: Callable[[str], None] = print) -> None:
     """Have the draft models and adapters on this disk that flags name, by the study's token."""
     token = _token(config)
-    for other in models:
-        fetch_beside(other.model, say, other.revision, token)
+    for model in models:
+        fetch_beside(model.model, say, model.revision, token)
 
 
 def follow(config: StudyConfig) -> None:

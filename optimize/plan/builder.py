@@ -25,7 +25,7 @@ from optimize.load.fixed_length import by_iterations
 from optimize.load.levels import without_auto
 from optimize.load.scoring import check_scores, reference_of, signature_of
 from optimize.load.service_level import check_capacity, check_objectives
-from optimize.model.hub import fetch_others
+from optimize.model.hub import fetch_hub_models
 from optimize.model.sources import materialized
 from optimize.plan.flags import check_quotable, engine_flags
 from optimize.plan.launcher import check_launcher
@@ -92,7 +92,7 @@ def _fetch_adapters(config: StudyConfig) -> None:
     """Have the hub's adapters on this disk, whose ranks the flags depend on."""
     for name, path in config.model.lora.items():
         with setting_names({"model.path=": f"model.lora.{name}="}):
-            fetch_others(config, [HubModel(path, None)] if is_hub_id(path) else [])
+            fetch_hub_models(config, [HubModel(path, None)] if is_hub_id(path) else [])
 
 
 def _with_weights(

@@ -14,7 +14,7 @@ from optimize.engine.base import Launcher
 from optimize.engine.revisions import DRAFTS, adapters_in, drafts_of
 from optimize.engine.variables import check_variables
 from optimize.errors import ConfigError, setting_names
-from optimize.model.hub import fetch_models, fetch_others
+from optimize.model.hub import fetch_hub_models, fetch_models
 from optimize.plan.flags import engine_flags
 from optimize.search import variables
 from optimize.search.knobs import flag_of, part_of
@@ -43,9 +43,9 @@ def check_launcher(
     _check_models(config, space)
     flags = engine_flags(config, space)
     with setting_names({"model.path=": f"{DRAFTS}.model=", "model.flags.": f"{DRAFTS}."}):
-        fetch_others(config, drafts_of(flags))
+        fetch_hub_models(config, drafts_of(flags))
     with setting_names({"model.path=": f"{ADAPTERS}="}):
-        fetch_others(config, adapters_in(flags))
+        fetch_hub_models(config, adapters_in(flags))
     if launcher.version().startswith(_CUDA_BUILD):
         check_on_cuda(space.recipes_needed())
     check_adapters({**(config.engine.get("flags") or {}), **config.model.flags}, config.model.path)

@@ -15,7 +15,8 @@ import pytest
 from objectives import Measurement
 from objectives.quality import Bleu
 from optimize.config.measuring import Load, WorkloadSource
-from optimize.engine.base import EngineConfig, RequestConfig
+from optimize.engine.base import Endpoint, EngineConfig, RequestConfig
+from optimize.engine.http_client import client_of
 from optimize.engine.vllm_engine import VllmEngine
 from optimize.errors import EngineFailure, FailureKind
 from optimize.load.arrivals import ClosedLoop
@@ -24,6 +25,7 @@ from optimize.load.generator import Traffic, run_load
 from optimize.workload.workload import Workload, load_workload
 from tests.live.engines import FLAGS, MODEL, PLAIN, ROOT, LiveEngines, answers_of
 from tests.live.fixtures import ColdStart
+from tests.optimize.engine.trees import wait_for
 
 pytestmark = pytest.mark.live
 
@@ -120,6 +122,19 @@ def test_a_refusal_by_vllm_names_its_cause(live_engines: LiveEngines, flags: dic
     assert cause in str(caught.value)
 
 
+def kill_under_load(endpoint: Endpoint, pid: int) -> None:
+    """Kill a process once its engine has answered some requests, however long that takes on a busy machine."""
+    with client_of(endpoint, 5.0) as http:
+        assert wait_for(lambda: answered(http.get("/metrics").text) >= 5)
+    os.kill(pid, signal.SIGKILL)
+
+
+def answered(exposition: str) -> float:
+    """Number of requests that an engine has completed."""
+    lines = (line for line in exposition.splitlines() if line.startswith("vllm:request_success_total"))
+    return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
 @pytest.mark.parametrize("victim", [0, -1], ids=["main", "worker"])
 def test_an_engine_killed_under_load_ends_the_load_at_once(
     live_engines: LiveEngines, clients: ClientPool, workload: Workload, victim: int
@@ -127,10 +142,10 @@ def test_an_engine_killed_under_load_ends_the_load_at_once(
     """The load would go on for ten minutes otherwise, longer than a test may take."""
     with live_engines.launch(PLAIN) as engine:
         pids = engine.pids
-        timer = threading.Timer(1.5, lambda: os.kill(pids[victim], signal.SIGKILL))
-        timer.start()
+        killer = threading.Thread(target=kill_under_load, args=(engine.endpoint, pids[victim]))
+        killer.start()
         with pytest.raises(EngineFailure) as caught:
             run_load(clients, engine, traffic(workload, window_s=600))
-        timer.join()
+        killer.join()
     assert caught.value.kind is FailureKind.CRASH
     assert not any(psutil.pid_exists(pid) for pid in pids)

@@ -18,7 +18,7 @@ from optimize.config.schema import Model, StudyConfig
 from optimize.engine.adapters import flags_for
 from optimize.engine.revisions import HubModel
 from optimize.errors import ConfigError
-from optimize.model.hub import fetch, fetch_models, fetch_others
+from optimize.model.hub import fetch, fetch_hub_models, fetch_models
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 MODEL = "somebody/tiny"
@@ -216,7 +216,7 @@ def test_a_folder_is_left_alone(tmp_path: Path) -> None:
 def test_draft_models_are_downloaded_too_and_change_nothing_of_the_studys_own(hub: Hub, tmp_path: Path) -> None:
     config = StudyConfig(engine={}, model=Model("tiny", str(tmp_path), {"hf_token": "hf_secret"}))
     follow_revision(MODEL, "v9")
-    fetch_others(config, [HubModel(MODEL, COMMIT), HubModel(MODEL, COMMIT)], lambda _: None)
+    fetch_hub_models(config, [HubModel(MODEL, COMMIT), HubModel(MODEL, COMMIT)], lambda _: None)
     assert hub.served.count("config.json") == 1 and hub.tokens == {"Bearer hf_secret"}
     assert checkpoint_files._REVISIONS == {MODEL: "v9"}
 
@@ -225,6 +225,6 @@ def test_adapters_are_downloaded_once(hub: Hub, tmp_path: Path) -> None:
     config = StudyConfig(engine={}, model=Model("tiny", str(tmp_path), {"hf_token": "hf_secret"}))
     hub.files = {"adapter_config.json": b'{"r": 64}', "adapter_model.safetensors": TENSORS}
     for _ in range(2):
-        fetch_others(config, [HubModel(MODEL, None)], lambda _: None)
+        fetch_hub_models(config, [HubModel(MODEL, None)], lambda _: None)
     assert sorted(hub.served) == sorted(hub.files) and hub.tokens == {"Bearer hf_secret"}
     assert flags_for({"sql": MODEL}) == {"enable_lora": True, "lora_modules": [f"sql={MODEL}"], "max_lora_rank": 64}
