@@ -145,6 +145,11 @@ def guard(words: Sequence[str], out: Path) -> dict[str, Any]:
     return {**content, "exit_code": done.returncode}
 
 
+def without_place(command: str, python: str | None) -> str:
+    """A guard's command without the folder of the other environment, which is a matter of one machine."""
+    return command if python is None else command.replace(python, "OTHER")
+
+
 def table(results: Sequence[dict[str, Any]]) -> str:
     """One line per scenario and machine."""
     lines = [
@@ -229,6 +234,7 @@ def main() -> None:
     with braked() if asked.scenario == "slow" else nullcontext():
         for number in range(asked.guards):
             result = {"scenario": asked.scenario, "benchmark": command, **guard(words, asked.folder)}
+            result["command"] = without_place(result["command"], asked.python)
             with path.open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(result) + "\n")
             print(f"{number + 1}: {result['verdict']}, {result['rounds']} rounds", flush=True)

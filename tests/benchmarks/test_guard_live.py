@@ -1,4 +1,4 @@
-"""The brake of the guard's benchmark slows down the engines of the marked side, and no other."""
+"""The benchmark of the guard slows down engines of the marked side alone, and keeps no place of the other one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import time
 
 import psutil
 
-from benchmarks.guard_live import MARK, marked
+from benchmarks.guard_live import MARK, marked, without_place
 
 
 def test_the_engines_of_a_marked_program_are_slowed_down() -> None:
@@ -28,3 +28,12 @@ def test_the_engines_of_a_marked_program_are_slowed_down() -> None:
 def _engines(program: subprocess.Popen[bytes]) -> list[int]:
     children = psutil.Process(program.pid).children(recursive=True)
     return [child.pid for child in children if child.cmdline()[:1] == ["VLLM::EngineCore"]]
+
+
+def test_a_result_does_not_say_where_the_other_environment_lies() -> None:
+    command = "python -m optimize.guard guard.python=/envs/other/bin/python guard.minutes=8"
+    assert (
+        without_place(command, "/envs/other/bin/python")
+        == "python -m optimize.guard guard.python=OTHER guard.minutes=8"
+    )
+    assert without_place(command, None) == command
