@@ -53,7 +53,7 @@ _REMEDIES = (
     ),
     (
         r"In '([^']+)': ConfigTypeError raised while composing config:\s+Cannot merge DictConfig with ListConfig",
-        r"\1.yaml has a list where a mapping belongs: objectives are defaults, - override /objectives: [qps, bleu]",
+        r"\1.yaml has a list, not a mapping; its defaults choose objectives: - override /objectives: [qps, bleu]",
     ),
 )
 """What Hydra says of words that it can read, and what to say in its place."""
